@@ -1,0 +1,1 @@
+"""The vocabulary every program shares, and the operator's program `fleet`."""

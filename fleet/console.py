@@ -1,0 +1,112 @@
+"""What every command line shares: the parser's habits, errors to exit codes, tables beside JSON.
+
+Standard output is the answer, standard error everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import shtab
+from pydantic import JsonValue
+from rich.console import Console
+from rich.table import Table
+
+from fleet import log
+from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are errors of ours, so that they end with code 64."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def parser(prog: str, description: str, example: str) -> Parser:
+    """A top parser with --debug, --completion and an example at the end of its help."""
+    made = Parser(
+        prog=prog,
+        description=description,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
+    shtab.add_argument_to(
+        made, "--completion", help='print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"'
+    )
+    return made
+
+
+def command(nouns: argparse._SubParsersAction[Parser], name: str, run: Command, help: str, example: str) -> Parser:
+    """Add one verb: its parser, its example, and the function that RUNs it and returns an exit code."""
+    made = nouns.add_parser(
+        name,
+        help=help,
+        description=help,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run=run)
+    return made
+
+
+def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse, run, and turn every error into one clear message and its exit code. Does not return."""
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = made.parse_args(argv)
+        log.configure(debug=arguments.debug)
+        run: Command | None = getattr(arguments, "run", None)
+        if run is None:
+            raise UsageError(f"{made.prog}: say what to do", hint=f"{made.prog} --help")
+        code = int(run(arguments))
+        sys.stdout.flush()
+    except FleetError as error:
+        code = _report(made.prog, error, error.exit_code, debug)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader of our answer went away (`| head`): not an error, but nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = int(ExitCode.DONE)
+    except Exception as error:  # the last place that can still say what happened
+        code = _report(made.prog, error, ExitCode.INTERNAL, debug)
+    sys.exit(code)
+
+
+def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    first, *rest = describe(error)
+    kind = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
+    print(f"{prog}: {kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+    return int(code)
+
+
+def require_root(what: str) -> None:
+    """Raise NotAllowed unless this process is root; WHAT is the full command to repeat."""
+    if os.geteuid() != 0:
+        raise NotAllowed(f"{what} needs root", hint=f"sudo {what}")
+
+
+def print_json(value: JsonValue) -> None:
+    """VALUE as indented JSON on standard output, Korean left readable."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output; plain text when it is not a terminal."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

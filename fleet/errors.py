@@ -1,0 +1,176 @@
+"""Every error of the fleet, the name it has on the wire, and its exit code.
+
+    FleetError                      70  something inside went wrong
+    ├── RunFailed                    1  the work was done, and not all of it is good
+    ├── UsageError                  64  wrong words on the command line
+    ├── MissingProgram              69  a needed program is not there
+    ├── TryLater                    75
+    │   ├── NoKeyFree                   every key is leased or cooling down
+    │   ├── Unavailable                 a program of ours does not answer
+    │   └── RateLimited                 too many requests of one caller
+    ├── NotAllowed                  77
+    ├── ConfigurationError          78  every mistake at once
+    │   ├── ForeignObject               somebody else's object inside our marks
+    │   └── AccountTaken                a worker's UID belongs to somebody else
+    ├── ProtocolError                   a frame that is not a request of ours
+    └── TunnelError                     a tunnel that cannot be used
+        ├── HandshakeTimeout            the server did not answer
+        ├── TunnelLost                  the lease ended under the worker
+        └── WrongExit                   the world sees another address than the leased one
+
+A class's docstring is its default message. An error crosses a socket as its class name plus its
+message, hint and data; keys and other secrets are never part of either.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+
+class ExitCode(enum.IntEnum):
+    """The one table of exit codes; supervisord's `exitcodes` come from it."""
+
+    DONE = 0
+    FAILED = 1
+    WOULD_CHANGE = 2
+    USAGE = 64
+    MISSING_PROGRAM = 69
+    INTERNAL = 70
+    TRY_LATER = 75
+    NOT_ALLOWED = 77
+    CONFIGURATION = 78
+
+    @classmethod
+    def final(cls) -> tuple[ExitCode, ...]:
+        """Codes after which starting the same program again cannot help."""
+        return (cls.DONE, cls.USAGE, cls.MISSING_PROGRAM, cls.NOT_ALLOWED, cls.CONFIGURATION)
+
+
+class FleetError(Exception):
+    """something went wrong inside the fleet"""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+
+    def __init__(self, message: str = "", *, hint: str = "", data: Mapping[str, JsonValue] | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.hint = hint
+        self.data: dict[str, JsonValue] = dict(data or {})
+        super().__init__(self.message)
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """What crosses a socket beside the error's name."""
+        return {"message": self.message, "hint": self.hint, "data": self.data}
+
+
+class RunFailed(FleetError):
+    """the run ended and not every loop succeeded"""
+
+    exit_code = ExitCode.FAILED
+
+
+class UsageError(FleetError):
+    """wrong words on the command line"""
+
+    exit_code = ExitCode.USAGE
+
+
+class MissingProgram(FleetError):
+    """a needed program is not there"""
+
+    exit_code = ExitCode.MISSING_PROGRAM
+
+
+class TryLater(FleetError):
+    """not now; the same request may succeed later"""
+
+    exit_code = ExitCode.TRY_LATER
+
+
+class NoKeyFree(TryLater):
+    """no WireGuard key is free: every key of the pool is leased or cooling down"""
+
+
+class Unavailable(TryLater):
+    """the program at the other end of the socket does not answer"""
+
+
+class RateLimited(TryLater):
+    """too many requests or connections of one caller"""
+
+
+class NotAllowed(FleetError):
+    """this caller may not do that"""
+
+    exit_code = ExitCode.NOT_ALLOWED
+
+
+class ConfigurationError(FleetError):
+    """the configuration cannot be used"""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class ForeignObject(ConfigurationError):
+    """an object that is not ours lies inside the fleet's marks"""
+
+
+class AccountTaken(ConfigurationError):
+    """a worker's UID belongs to somebody else"""
+
+
+class ProtocolError(FleetError):
+    """a frame that is not a request of this protocol"""
+
+
+class TunnelError(FleetError):
+    """the tunnel cannot be used"""
+
+
+class HandshakeTimeout(TunnelError):
+    """the VPN server did not answer the handshake in time"""
+
+
+class TunnelLost(TunnelError):
+    """the lease ended while the worker was using it"""
+
+
+class WrongExit(TunnelError):
+    """the world sees another address than the leased exit"""
+
+
+Kind = type[FleetError]
+
+
+def _tree(kind: Kind) -> dict[str, Kind]:
+    found = {kind.__name__: kind}
+    for child in kind.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_wire(name: str, parameters: Mapping[str, JsonValue]) -> FleetError:
+    """The error that NAME and PARAMETERS stand for; an unknown name becomes a plain FleetError."""
+    kind = _tree(FleetError).get(name, FleetError)
+    message, hint, data = (parameters.get(key) for key in ("message", "hint", "data"))
+    return kind(
+        message if isinstance(message, str) else name,
+        hint=hint if isinstance(hint, str) else "",
+        data=data if isinstance(data, dict) else None,
+    )
+
+
+def describe(error: BaseException) -> list[str]:
+    """The chain of causes, one a line, the outermost first, then what to do about it."""
+    lines: list[str] = []
+    hints: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        lines.append(str(seen) or type(seen).__name__)
+        if isinstance(seen, FleetError) and seen.hint:
+            hints.append(f"what to do: {seen.hint}")
+        seen = seen.__cause__
+    return lines + hints

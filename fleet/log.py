@@ -1,0 +1,63 @@
+"""One set-up of structured logs for every program.
+
+A line is an event with a stable action name (`slot.sealed`, `page.loaded`) and bound context (worker,
+loop, stage, run). Terminals get readable lines, everything else one JSON object a line. Programs log
+to standard error and write no log files: supervisord does files.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import cast
+
+import structlog
+
+
+class _Stderr:
+    """Standard error looked up at each line, and silent once its reader is gone.
+
+    After supervisord's end every write raises BrokenPipeError; a log line must not end a clean-up.
+    """
+
+    def write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+        except (BrokenPipeError, ValueError):
+            pass
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except (BrokenPipeError, ValueError):
+            pass
+
+
+def configure(*, debug: bool = False) -> None:
+    """Send every log line of this process to standard error. Call once, at program start."""
+    terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=True)
+        if terminal
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if not terminal else structlog.dev.set_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        logger_factory=lambda *_: structlog.PrintLogger(file=_Stderr()),  # type: ignore[arg-type]
+    )
+
+
+def get(program: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of one program or part; bind context with `.bind(...)` or `bound(...)`."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(program=program))
+
+
+bind = structlog.contextvars.bind_contextvars
+bound = structlog.contextvars.bound_contextvars

@@ -1,0 +1,341 @@
+"""The fleet as values: fleet.toml read once, typed and frozen; everything else derives from it.
+
+`load(path)` gives a Fleet or raises ConfigurationError with every mistake at once. All numbers of a
+worker (interface, table, addresses) are properties of Worker and derive from its UID alone, so that
+an operator can work them out by hand.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, JsonValue, ValidationError, field_validator
+
+from fleet.errors import ConfigurationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FIRST_UID = 1001
+"""UID u has number n = u - 1000; n is at least 1."""
+LAST_UID = 9999
+ACCOUNT_GROUP = "fleet"
+"""Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
+NETCTL_ACCOUNT = "netctl"
+PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
+"""Where the workers' placeholder sources lie; translated before anything leaves."""
+PROTOCOL = 77
+"""Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
+PROHIBIT_OFFSET = 10000
+"""A worker's prohibit rules stand this far behind its lookup rules."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """A frozen table of fleet.toml; unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Worker(Settings):
+    """One worker, known by its UID; every number of it derives from that."""
+
+    uid: int = Field(ge=FIRST_UID, le=LAST_UID)
+
+    @property
+    def number(self) -> int:
+        """n = uid - 1000."""
+        return self.uid - 1000
+
+    @property
+    def name(self) -> str:
+        """`w1101`: the account, the supervisor's process name, the folder names."""
+        return f"w{self.uid}"
+
+    @property
+    def interface(self) -> str:
+        """`wg101`."""
+        return f"wg{self.number}"
+
+    @property
+    def alias(self) -> str:
+        """The mark of ownership on the link: `fleet:w1101`."""
+        return f"fleet:{self.name}"
+
+    @property
+    def table(self) -> int:
+        """Routing table, and the priority of the rules that look it up: 10000 + n."""
+        return 10_000 + self.number
+
+    @property
+    def prohibit_priority(self) -> int:
+        """The priority of the prohibit rules right behind the lookups: 20000 + n."""
+        return self.table + PROHIBIT_OFFSET
+
+    @property
+    def placeholder(self) -> ipaddress.IPv4Address:
+        """The worker's source address before translation, on `lo`: 10.255.x.y counted from n."""
+        return PLACEHOLDERS[self.number]
+
+    @classmethod
+    def of_interface(cls, interface: str) -> Worker | None:
+        """The worker an interface name stands for, None when the name is not one of ours."""
+        digits = interface.removeprefix("wg")
+        if digits == interface or not digits.isdecimal() or str(int(digits)) != digits:
+            return None
+        uid = int(digits) + 1000
+        return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
+
+
+class Paths(BaseModel):
+    """Where things lie, all under one prefix that FLEET_ROOT moves (default `/`)."""
+
+    model_config = ConfigDict(frozen=True)
+    root: Path = Path("/")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Paths:
+        """The places of this process."""
+        return cls(root=Path(environment.get("FLEET_ROOT", "/")))
+
+    @property
+    def config(self) -> Path:
+        return self.root / "etc/fleet/fleet.toml"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run/fleet"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "var/lib/fleet"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "var/log/fleet"
+
+    @property
+    def netctl_socket(self) -> Path:
+        """In a folder of its own: its owner is netctl, its group the workers'."""
+        return self.run / "netctl/netctl.sock"
+
+    @property
+    def key_store(self) -> Path:
+        """SQLite file with private keys and leases; only netctl can read it."""
+        return self.state / "netctl/keys.db"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def supervisor_config(self) -> Path:
+        return self.run / "supervisord.conf"
+
+    @property
+    def gate(self) -> Path:
+        """Folder of lock files that bound the browser starts at one time."""
+        return self.run / "gate"
+
+    @property
+    def run_order(self) -> Path:
+        """What `fleet run` asks of the workers; absent: they loop for ever."""
+        return self.run / "run.json"
+
+    @property
+    def host_addresses(self) -> Path:
+        """Written by `fleet up`: the addresses the host shows without a tunnel, one a line."""
+        return self.run / "host-addresses"
+
+    def home(self, worker: Worker) -> Path:
+        """HOME of a worker, 0700."""
+        return self.state / "workers" / worker.name
+
+    def spool(self, worker: Worker) -> Path:
+        """Finished results of a worker (JSON and PNG), written with fsync and rename."""
+        return self.home(worker) / "spool"
+
+    def launch_spec(self, worker: Worker) -> Path:
+        """What the launcher reads as root before it becomes the worker."""
+        return self.run / "launch" / f"{worker.name}.json"
+
+    def worker_lock(self, worker: Worker) -> Path:
+        return self.run / "locks" / f"{worker.name}.lock"
+
+    def log(self, program: str) -> Path:
+        return self.logs / f"{program}.log"
+
+
+class WorkersSettings(Settings):
+    """`[workers]`: how many, and under which UIDs."""
+
+    count: int = Field(default=8, ge=1, le=512)
+    first_uid: int = Field(default=1101, ge=FIRST_UID, le=LAST_UID)
+    stop_wait_seconds: Seconds = 20
+    """How long a worker may take to end after SIGTERM before it is killed."""
+    deny_netlink: bool = True
+    """Deny AF_NETLINK to the worker and its browser, so that no address event can reach Chrome."""
+    open_files: int = Field(default=8192, ge=1024)
+    tmp_mebibytes: int = Field(default=512, ge=64)
+    """Size of the private /tmp (profile included), a tmpfs that dies with the worker."""
+
+
+class WireguardSettings(Settings):
+    """`[wireguard]`."""
+
+    backend: Literal["auto", "kernel", "userspace"] = "auto"
+    handshake_timeout_seconds: Seconds = 5
+    keepalive_seconds: int = Field(default=25, ge=1, le=600)
+    mtu: int = Field(default=1420, ge=1280, le=9000)
+
+
+class NetctlSettings(Settings):
+    """`[netctl]`."""
+
+    request_deadline_seconds: Seconds = 20
+    """A request that waits for a key or a handshake is answered by then, with an error if need be."""
+    key_cooldown_seconds: float = Field(default=5, ge=0, le=86_400)
+    """A key rests this long between two leases (WireGuard's replay guard needs at least 0.02)."""
+    owner_grace_seconds: Seconds = 10
+    """How long netctl, after its own restart, keeps a tunnel whose worker has not come back."""
+
+
+class DnsSettings(Settings):
+    """`[dns]`: the only resolvers a worker may ask, always through its tunnel."""
+
+    resolvers: tuple[IPvAnyAddress, ...] = Field(min_length=1, max_length=3)
+
+
+class EgressSettings(Settings):
+    """`[egress]`: services that answer with the caller's address, as text or as JSON {"ip": ...}."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    timeout_seconds: Seconds = 10
+    host_addresses: tuple[IPvAnyAddress, ...] = ()
+    """What the host shows without a tunnel; empty: `fleet up` asks the first url that answers."""
+
+    @field_validator("urls")
+    @classmethod
+    def _web_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"{url!r} is no http or https address")
+        return urls
+
+
+class BrowserSettings(Settings):
+    """`[browser]`."""
+
+    driver: Literal["undetected", "selenium"] = "undetected"
+    binary: Path | None = None
+    """The browser; None: google-chrome, google-chrome-stable, chromium, the first there is."""
+    driver_binary: Path | None = None
+    """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
+    headless: bool = True
+    sandbox: bool = True
+    """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
+    language: str = "ko-KR"
+    window_width: int = Field(default=1280, ge=320)
+    window_height: int = Field(default=900, ge=240)
+    start_timeout_seconds: Seconds = 60
+    page_load_timeout_seconds: Seconds = 60
+    starts_at_once: int | None = Field(default=None, ge=1)
+    """Browser starts at one time on this host; None: as many as there are cores."""
+    certificate_authorities: tuple[Path, ...] = ()
+    """PEM files of further authorities that Chrome and the exit proof trust."""
+
+
+class LoopSettings(Settings):
+    """`[loop]`."""
+
+    attempts: int = Field(default=3, ge=1, le=100)
+    """Tries of one loop before it is handed in as failed."""
+    pause_seconds: float = Field(default=0, ge=0)
+    """Rest between two loops: politeness to the watched site."""
+
+
+class TaskSettings(Settings):
+    """`[task]`: what a loop does in the browser."""
+
+    run: str = "search"
+    """`search`, `visit`, an entry point of the group `fleet.tasks`, or `package.module:function`."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Handed to the task, which validates them."""
+
+
+class Fleet(Settings):
+    """Everything fleet.toml says."""
+
+    isolation: Literal["uid"] = "uid"
+    workers: WorkersSettings = WorkersSettings()
+    wireguard: WireguardSettings = WireguardSettings()
+    netctl: NetctlSettings = NetctlSettings()
+    dns: DnsSettings
+    egress: EgressSettings
+    browser: BrowserSettings = BrowserSettings()
+    loop: LoopSettings = LoopSettings()
+    task: TaskSettings = TaskSettings()
+
+    @cached_property
+    def members(self) -> tuple[Worker, ...]:
+        """The workers, in UID order."""
+        first = self.workers.first_uid
+        return tuple(Worker(uid=uid) for uid in range(first, first + self.workers.count))
+
+    def worker(self, name: str) -> Worker:
+        """The member called NAME (`w1103`, or `1103`); raises ConfigurationError when there is none."""
+        for member in self.members:
+            if name in (member.name, str(member.uid)):
+                return member
+        raise ConfigurationError(
+            f"there is no worker {name!r}",
+            hint=f"workers are {self.members[0].name} to {self.members[-1].name}",
+        )
+
+
+def load(path: Path) -> Fleet:
+    """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path} is not there", hint="copy docs/fleet.example.toml there and edit it, or set FLEET_ROOT"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str) -> Fleet:
+    """The fleet that TEXT (TOML) describes; ORIGIN names it in messages."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{origin} is not TOML: {error}") from error
+    try:
+        fleet = Fleet.model_validate(document)
+        last = fleet.workers.first_uid + fleet.workers.count - 1
+    except ValidationError as error:
+        mistakes = [_mistake(origin, item["loc"], item["msg"], item["input"]) for item in error.errors()]
+        raise ConfigurationError("\n".join(mistakes), hint="docs/fleet.example.toml explains every key") from None
+    if last > LAST_UID:
+        raise ConfigurationError(f"{origin}: workers.count: the last UID would be {last}, above {LAST_UID}")
+    return fleet
+
+
+def _mistake(origin: str, location: tuple[int | str, ...], message: str, value: object) -> str:
+    key = ".".join(str(part) for part in location)
+    if message == "Field required":
+        return f"{origin}: {key}: is missing"
+    if message.startswith("Extra inputs"):
+        return f"{origin}: {key}: there is no such key"
+    return f"{origin}: {key}: {message[:1].lower()}{message[1:]} (it is {value!r})"

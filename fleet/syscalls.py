@@ -1,0 +1,62 @@
+"""Kernel calls that Python 3.10 does not offer, through libc; used where programs change namespaces.
+
+Every function raises OSError with the call's name; constants are from the kernel's uapi headers.
+Standard library only: the worker's launcher runs this as root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWNET = 0x4000_0000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 1 << 18, 1 << 19
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, call: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def enter_network(name: str) -> None:
+    """Move this thread into the network namespace that `ip netns` calls NAME (setns(2))."""
+    descriptor = os.open(Path("/run/netns") / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(descriptor, CLONE_NEWNET), f"setns {name}")
+    finally:
+        os.close(descriptor)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """mount(2)."""
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _check(result, f"mount {target}")
+
+
+def bind(source: Path, target: Path) -> None:
+    """Make SOURCE (a file or a folder) appear at TARGET, which must exist."""
+    mount(str(source), str(target), "none", MS_BIND)
+
+
+def private_mounts() -> None:
+    """A mount namespace of our own: mounts made from now on are nobody else's and end with us."""
+    unshare(CLONE_NEWNS)
+    mount("none", "/", "none", MS_REC | MS_SLAVE)
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument."""
+    _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
