@@ -1,0 +1,90 @@
+"""`bin/demo` from nothing: a Debian 12 root that holds only the checkout.
+
+The root is made by debootstrap from the mirror this machine itself uses, entered in namespaces of its
+own, and given this machine's way to the package registries (apt sources, authorities, resolver) and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+INSIDE = Path("home/operator/fleet")
+
+
+def run(*argv: str | Path, seconds: float, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ARGV to its end, its output kept."""
+    words = [str(word) for word in argv]
+    return subprocess.run(words, cwd=cwd, text=True, capture_output=True, timeout=seconds, check=False)
+
+
+def mirror() -> str:
+    """The Debian mirror this machine's apt uses for bookworm."""
+    listed = run("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", seconds=60).stdout
+    for line in listed.splitlines():
+        codename, _, uri = line.partition(" ")
+        if codename == "bookworm":
+            return uri
+    pytest.fail(f"apt on this machine has no bookworm mirror; it lists:\n{listed}")
+
+
+def give_registries(root: Path) -> None:
+    """This machine's way to the registries: apt's sources, authorities and the resolver."""
+    shutil.copytree("/etc/apt/sources.list.d", root / "etc/apt/sources.list.d", dirs_exist_ok=True)
+    (root / "etc/apt/sources.list").unlink(missing_ok=True)
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    authorities = Path("/etc/ssl/certs/ca-certificates.crt")
+    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    shutil.copy(authorities, root / "etc/ssl/certs/ca-certificates.crt")
+    (root / "etc/pip.conf").write_text("[global]\ncert = /etc/ssl/certs/ca-certificates.crt\ntimeout = 180\n")
+
+
+def give_checkout(root: Path) -> None:
+    """The files git knows or would add, as they are in the work tree."""
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", seconds=60, cwd=CHECKOUT).stdout
+    for name in filter(None, names.split("\0")):
+        source, target = CHECKOUT / name, root / INSIDE / name
+        if not source.exists() and not source.is_symlink():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+@pytest.fixture
+def fresh_root() -> Iterator[Path]:
+    """A bare Debian 12 root with the checkout in an operator's home."""
+    if os.geteuid() != 0:
+        pytest.fail("the fresh tier needs root: sudo bin/test --tier fresh")
+    root = Path("/var/tmp") / f"fleet-fresh-{os.getpid()}"
+    made = run("debootstrap", "--variant=minbase", "bookworm", root, mirror(), seconds=900)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+    give_registries(root)
+    give_checkout(root)
+    yield root
+    shutil.rmtree(root)
+
+
+def test_demo_from_nothing(fresh_root: Path) -> None:
+    """On a Debian that holds only the checkout, the README's first command does all its own set-up and ends well."""
+    started = time.monotonic()
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "sh", HERE / "enter.sh"]
+    demo = f"/{INSIDE}/bin/demo"
+    done = run(*enter, fresh_root, demo, "--report", "/root/report", seconds=3000)
+    print(f"fresh: bin/demo from nothing took {time.monotonic() - started:.0f} s, its set-up included")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    report = json.loads((fresh_root / "root/report/report.json").read_text())
+    assert (report["workers"], report["loops"]) == (8, 2)
+    assert len(report["runs"]) == 16
+    assert all(row["ok"] for row in report["runs"])
+    assert report["network_changed"] == 0
+    assert report["address_events"] == 0
