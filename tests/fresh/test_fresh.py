@@ -43,10 +43,11 @@ def give_registries(root: Path) -> None:
     shutil.copytree("/etc/apt/sources.list.d", root / "etc/apt/sources.list.d", dirs_exist_ok=True)
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    authorities = Path("/etc/ssl/certs/ca-certificates.crt")
-    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
-    shutil.copy(authorities, root / "etc/ssl/certs/ca-certificates.crt")
-    (root / "etc/pip.conf").write_text("[global]\ncert = /etc/ssl/certs/ca-certificates.crt\ntimeout = 180\n")
+    # Under a name of its own: the package ca-certificates, a dependency of the browser, rewrites its own file.
+    authorities = root / "etc/ssl/registries.crt"
+    authorities.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", authorities)
+    (root / "etc/pip.conf").write_text("[global]\ncert = /etc/ssl/registries.crt\ntimeout = 180\n")
 
 
 def give_checkout(root: Path) -> None:
