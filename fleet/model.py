@@ -34,6 +34,8 @@ PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
 """Where the workers' placeholder sources lie; translated before anything leaves."""
 PROTOCOL = 77
 """Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
+WORKERS_VARIABLE = "FLEET_WORKERS"
+"""Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
 PROHIBIT_OFFSET = 10000
 """A worker's prohibit rules stand this far behind its lookup rules."""
 
@@ -140,6 +142,10 @@ class Paths(BaseModel):
     @property
     def supervisor_config(self) -> Path:
         return self.run / "supervisord.conf"
+
+    @property
+    def supervisor_pid(self) -> Path:
+        return self.run / "supervisord.pid"
 
     @property
     def gate(self) -> Path:
@@ -302,8 +308,11 @@ class Fleet(Settings):
         )
 
 
-def load(path: Path) -> Fleet:
-    """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value."""
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Fleet:
+    """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value.
+
+    ENVIRONMENT may override workers.count (FLEET_WORKERS).
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -312,7 +321,20 @@ def load(path: Path) -> Fleet:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    return parse(text, str(path))
+    fleet = parse(text, str(path))
+    count = environment.get(WORKERS_VARIABLE)
+    return fleet if count is None else with_workers(fleet, count, WORKERS_VARIABLE)
+
+
+def with_workers(fleet: Fleet, count: int | str, origin: str) -> Fleet:
+    """FLEET with COUNT workers, whatever its file says; ORIGIN names the source of COUNT in messages."""
+    document = {name: getattr(fleet, name) for name in Fleet.model_fields}
+    try:
+        workers = WorkersSettings.model_validate({**fleet.workers.model_dump(), "count": count})
+        changed = Fleet.model_validate({**document, "workers": workers})
+    except ValidationError as error:
+        raise ConfigurationError(f"{origin}: {error.errors()[0]['msg']} (it is {count!r})") from None
+    return _within_uids(changed, origin)
 
 
 def parse(text: str, origin: str) -> Fleet:
@@ -323,10 +345,14 @@ def parse(text: str, origin: str) -> Fleet:
         raise ConfigurationError(f"{origin} is not TOML: {error}") from error
     try:
         fleet = Fleet.model_validate(document)
-        last = fleet.workers.first_uid + fleet.workers.count - 1
     except ValidationError as error:
         mistakes = [_mistake(origin, item["loc"], item["msg"], item["input"]) for item in error.errors()]
         raise ConfigurationError("\n".join(mistakes), hint="docs/fleet.example.toml explains every key") from None
+    return _within_uids(fleet, origin)
+
+
+def _within_uids(fleet: Fleet, origin: str) -> Fleet:
+    last = fleet.workers.first_uid + fleet.workers.count - 1
     if last > LAST_UID:
         raise ConfigurationError(f"{origin}: workers.count: the last UID would be {last}, above {LAST_UID}")
     return fleet
