@@ -14,6 +14,7 @@ CLONE_NEWNS = 0x0002_0000
 CLONE_NEWNET = 0x4000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 1 << 18, 1 << 19
+MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 
@@ -49,6 +50,11 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 def bind(source: Path, target: Path) -> None:
     """Make SOURCE (a file or a folder) appear at TARGET, which must exist."""
     mount(str(source), str(target), "none", MS_BIND)
+
+
+def unmount(target: Path) -> None:
+    """umount2(2), lazily: the mount is gone for everyone, its users keep what they have open."""
+    _check(_libc.umount2(str(target).encode(), MNT_DETACH), f"umount {target}")
 
 
 def private_mounts() -> None:
