@@ -1,0 +1,51 @@
+"""The lab's resolvers: dnsmasq, at the ISP (a worker's query there is a leak) and inside every tunnel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdatatype
+
+from fleet.errors import MissingProgram
+from lab.topology import SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
+
+Address = IPv4Address | IPv6Address
+
+
+def command(addresses: Sequence[Address], queries: Path) -> list[str]:
+    """The command line of a resolver at ADDRESSES that writes every query, with its asker, to QUERIES."""
+    program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        raise MissingProgram("dnsmasq is not there", hint="run: sudo bin/setup")
+    return [
+        program,
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--user=root",
+        "--no-hosts",
+        "--no-resolv",
+        "--bind-interfaces",
+        "--log-queries=extra",
+        f"--log-facility={queries}",
+        f"--host-record={SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
+        f"--host-record=www.{SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
+        # Chrome's own look-ups of other names get a quick "there is no such name".
+        "--address=/#/",
+        *(f"--listen-address={address}" for address in addresses),
+    ]
+
+
+def answers(address: Address) -> bool:
+    """Whether the resolver at ADDRESS knows the shop; call it inside the resolver's namespace."""
+    question = dns.message.make_query(SITE_NAME, dns.rdatatype.A)
+    try:
+        return bool(dns.query.udp(question, str(address), timeout=0.5).answer)
+    except (OSError, dns.exception.DNSException):
+        return False

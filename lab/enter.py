@@ -1,0 +1,68 @@
+"""Run a program inside a host of the lab: `launch.py lab.enter LAB HOST -- PROGRAM ARGUMENT...`.
+
+A small program of its own that ends in exec, so that callers need no preexec function and their
+threads stay where they are. Inside are the host's network and, in a private mount namespace, its own
+/etc/resolv.conf, /etc/nsswitch.conf and /run/wireguard: wireguard-go knows one socket folder for the
+whole machine, whatever the namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fleet import syscalls
+from lab.places import Places
+
+
+def enter(lab: str, host: str) -> None:
+    """Move this process into HOST of LAB; raises OSError."""
+    places = Places(lab)
+    syscalls.enter_network(f"{lab}-{host}")
+    syscalls.private_mounts()
+    _sysfs_of_this_network()
+    seen = places.at(host)
+    for name in ("resolv.conf", "nsswitch.conf"):
+        target = Path("/etc", name)
+        if not target.exists():
+            target.touch()  # a mount needs something to be mounted on; empty means the same as absent
+        syscalls.bind(seen / name, target)
+    sockets = Path("/run/wireguard")
+    sockets.mkdir(mode=0o755, exist_ok=True)
+    syscalls.bind(seen / "wireguard", sockets)
+    # The machine's name service cache and resolver would answer from outside of the lab.
+    for way_out in (Path("/run/nscd"), Path("/run/systemd/resolve")):
+        if way_out.is_dir():
+            syscalls.bind(seen / "empty", way_out)
+    if host == "host":
+        os.environ["FLEET_ROOT"] = str(places.fleet_root)
+
+
+def _sysfs_of_this_network() -> None:
+    """/sys/class/net lists the network namespace that was current when sysfs was mounted."""
+    cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    try:
+        syscalls.mount("sysfs", "/sys", "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        syscalls.mount(f"/proc/self/fd/{cgroups}", "/sys/fs/cgroup", "none", syscalls.MS_BIND | syscalls.MS_REC)
+    except OSError:
+        pass  # refused in some containers: nothing of ours reads /sys/class/net
+    finally:
+        os.close(cgroups)
+
+
+def main() -> None:
+    """Enter, then become the program."""
+    lab, host, dashes, *command = sys.argv[1:]
+    if dashes != "--" or not command:
+        sys.exit("usage: lab.enter LAB HOST -- PROGRAM ARGUMENT...")
+    try:
+        enter(lab, host)
+        os.execvp(command[0], command)  # noqa: S606 - becoming the caller's program is the purpose
+    except OSError as error:
+        print(f"lab: {host} of {lab}: {command[0]}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+if __name__ == "__main__":
+    main()

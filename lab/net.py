@@ -1,0 +1,224 @@
+"""A lab on this machine: made, looked at, entered, and removed to the last trace."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tenacity
+
+from fleet.errors import ConfigurationError, FleetError
+from lab import dns, places, processes, vpn, wires
+from lab.places import Places
+from lab.site import certificate
+from lab.topology import ISP_RESOLVER, ISP_RESOLVER_V6, TUNNEL_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6, Server, Topology
+
+LAUNCH = Path(__file__).resolve().parent.parent / "launch.py"
+START_SECONDS = 20
+"""A server that does not answer by then is an error; on an idle machine all do within two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is of a lab."""
+
+    name: str
+    state: str
+    """`up`, `down`, or `broken` (something of it is missing or a crash left parts)."""
+    servers: int
+    keys: int
+    missing: tuple[str, ...]
+    processes: tuple[processes.Member, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Lab:
+    """The lab called NAME; nothing is touched before up()."""
+
+    def __init__(self, name: str = "lab", *, servers: int = 3, keys: int = 10) -> None:
+        self.topology = Topology(name=name, servers=servers, keys=keys)
+        self.name = name
+        self.places = Places(name)
+
+    # -- up and down ------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Make the lab; a lab that stands already is left alone, a broken one is made again.
+
+        Raises ForeignObject (a namespace of that name is somebody else's), TryLater (another up or
+        down is at work), ConfigurationError (it stands with other numbers), FleetError.
+        """
+        with places.lock(self.name, "lab"):
+            wires.refuse_foreign(self._wanted(), self.places.namespaces())
+            if self.status().state == "up":
+                self._refuse_other_numbers()
+                return
+            self._remove()
+            try:
+                self._make()
+            except BaseException:
+                self._remove()
+                raise
+
+    def down(self) -> None:
+        """Remove everything, also what a crash left; nothing to do is fine. Raises FleetError, TryLater."""
+        with places.lock(self.name, "lab"):
+            self._remove()
+
+    def _wanted(self) -> tuple[str, ...]:
+        return tuple(map(self.topology.namespace, self.topology.hosts))
+
+    def _refuse_other_numbers(self) -> None:
+        numbers = self.places.parameters()
+        if numbers != (self.topology.servers, self.topology.keys):
+            raise ConfigurationError(
+                f"the lab {self.name} is up with other numbers (servers, keys of each): {numbers}",
+                hint=f"take it down first: bin/lab down --lab {self.name}",
+            )
+
+    def _remove(self) -> None:
+        names = self.places.namespaces()
+        processes.end_all(names, self.places.at(""))
+        wires.remove(names)
+        if self.places.root.exists():
+            shutil.rmtree(self.places.root)
+
+    def _make(self) -> None:
+        self._lay_out()
+        wires.create(self.topology)
+        certificate.write(self.places.authority, self.places.site)
+        started = {"site": self._start("web", "site", [sys.executable, "-I", str(LAUNCH), "lab.site", self.name])}
+        addresses = (ISP_RESOLVER, ISP_RESOLVER_V6)
+        started["dns-isp"] = self._start("isp", "dns-isp", dns.command(addresses, self.places.queries("isp")))
+        for server in self.topology.vpn:
+            program = f"wireguard-{server.host}"
+            started[program] = self._start(server.host, program, vpn.command(server))
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for result in [pool.submit(self._make_server, server, started) for server in self.topology.vpn]:
+                result.result()
+        self._wait_for("dns-isp", started, "isp", lambda: dns.answers(ISP_RESOLVER))
+        self._wait_for("site", started, "isp", lambda: _listens(str(WEB_ADDRESS)) and _listens(str(WEB_ADDRESS_V6)))
+        self.places.ready.touch()
+
+    def _lay_out(self) -> None:
+        """Every folder and small file; what is secret is 0600 or in a 0700 folder."""
+        self.places.root.mkdir(parents=True, mode=0o755)
+        self.places.write_record(self.topology.servers, self.topology.keys, self._wanted())
+        for folder in (self.places.keys, self.places.site):
+            folder.mkdir(mode=0o700)
+        for folder in (self.places.fleet_root, self.places.root / "log"):
+            folder.mkdir(mode=0o755)
+        for host in self.topology.hosts:
+            seen = self.places.at(host)
+            (seen / "wireguard").mkdir(parents=True)
+            (seen / "empty").mkdir()
+            (seen / "resolv.conf").write_text(f"nameserver {self.topology.resolver(host)}\noptions timeout:2\n")
+            (seen / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
+
+    def _make_server(self, server: Server, started: dict[str, subprocess.Popen[bytes]]) -> None:
+        """One VPN server, up to answering; its clients' files are written."""
+        own, clients = vpn.Key.fresh(), [vpn.Key.fresh() for _ in range(self.topology.keys)]
+        for number, client in enumerate(clients, start=1):
+            vpn.write_client(self.places.keys, server, number, own, client)
+        control = self.places.wireguard_socket(server.host, server.interface)
+        self._wait_for(f"wireguard-{server.host}", started, server.host, control.exists)
+        vpn.configure(server, control, own, clients)
+        namespace = self.topology.namespace(server.host)
+        wires.inside(namespace, lambda: vpn.bring_up(server))
+        program = f"dns-{server.host}"
+        queries = self.places.queries(server.host)
+        started[program] = self._start(server.host, program, dns.command([TUNNEL_RESOLVER], queries))
+        self._wait_for(program, started, server.host, lambda: dns.answers(TUNNEL_RESOLVER))
+
+    def _start(self, host: str, program: str, argv: list[str]) -> subprocess.Popen[bytes]:
+        """Start a server of the lab; it outlives us, and `down` finds it by its namespace."""
+        with self.places.log(program).open("ab") as log:
+            return subprocess.Popen(
+                self.command(host, argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def _wait_for(
+        self, program: str, started: dict[str, subprocess.Popen[bytes]], host: str, ready: Callable[[], bool]
+    ) -> None:
+        """Wait until READY says so inside HOST; raises FleetError with the last of the program's log."""
+
+        def look() -> bool:
+            if started[program].poll() is not None:
+                raise FleetError(f"{program} ended at once: {self._last_words(program)}")
+            return wires.inside(self.topology.namespace(host), ready)
+
+        waiting = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda result: not result),
+            stop=tenacity.stop_after_delay(START_SECONDS),
+            wait=tenacity.wait_fixed(0.02),
+        )
+        try:
+            waiting(look)
+        except tenacity.RetryError:
+            last = self._last_words(program)
+            raise FleetError(f"{program} does not answer after {START_SECONDS} s; its last line: {last}") from None
+
+    def _last_words(self, program: str) -> str:
+        lines = self.places.log(program).read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "(nothing)"
+
+    # -- looking and entering ---------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """What is there; never changes anything."""
+        numbers = self.places.parameters()
+        names = self.places.namespaces()
+        found = tuple(processes.members(names, self.places.at("")))
+        missing = [name for name in names if not (wires.NAMESPACES / name).exists()]
+        for program, namespace in self._expected(numbers):
+            if not any(program in one.command and one.namespace == namespace for one in found):
+                missing.append(f"{program} in {namespace}")
+        state = (
+            "up" if self.places.ready.exists() and not missing else "broken" if self.places.root.exists() else "down"
+        )
+        servers, keys = numbers or (0, 0)
+        return Status(self.name, state, servers, servers * keys, tuple(missing), found)
+
+    def _expected(self, numbers: tuple[int, int] | None) -> list[tuple[str, str]]:
+        if numbers is None:
+            return []
+        topology = Topology(name=self.name, servers=numbers[0], keys=numbers[1])
+        expected = [("lab.site", topology.namespace("web")), ("dnsmasq", topology.namespace("isp"))]
+        for server in topology.vpn:
+            expected += [(program, topology.namespace(server.host)) for program in ("wireguard-go", "dnsmasq")]
+        return expected
+
+    def command(self, host: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ARGV inside HOST."""
+        return [sys.executable, "-I", str(LAUNCH), "lab.enter", self.name, host, "--", *argv]
+
+    def run(self, host: str, argv: Sequence[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        """subprocess.run inside HOST: text in and out, output captured, no exit code checked unless asked."""
+        settings: dict[str, Any] = {"capture_output": True, "text": True, **keywords}
+        return subprocess.run(self.command(host, argv), check=settings.pop("check", False), **settings)
+
+    def popen(self, host: str, argv: Sequence[str], **keywords: Any) -> subprocess.Popen[str]:
+        """subprocess.Popen inside HOST, text in and out; the pid is the program's own."""
+        return subprocess.Popen(self.command(host, argv), **{"text": True, **keywords})
+
+
+def _listens(address: str) -> bool:
+    try:
+        socket.create_connection((address, 443), timeout=0.5).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""Where a lab keeps its files, and the record of what it is. Standard library and fleet.errors only.
+
+/var/lib/fleet-lab/NAME/
+    lab.json         parameters, and the namespaces that are ours
+    ready            there once everything answers
+    keys/*.conf      client configurations
+    ca.pem           the authority of the shop's certificate
+    log/             output of every server; queries and requests as they were seen
+    at/HOST/         what is mounted over /etc and /run for programs inside HOST
+    host/            FLEET_ROOT of the programs inside `host`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import TryLater
+
+LABS = Path("/var/lib/fleet-lab")
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The content of lab.json."""
+
+    servers: int
+    keys: int
+    namespaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The files of one lab."""
+
+    name: str
+
+    @property
+    def root(self) -> Path:
+        return LABS / self.name
+
+    @property
+    def record(self) -> Path:
+        return self.root / "lab.json"
+
+    @property
+    def ready(self) -> Path:
+        return self.root / "ready"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def authority(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def site(self) -> Path:
+        """The shop's certificate and its key."""
+        return self.root / "site"
+
+    @property
+    def fleet_root(self) -> Path:
+        return self.root / "host"
+
+    @property
+    def access_log(self) -> Path:
+        """What the shop was asked: JSON lines of time, client address, path, protocol."""
+        return self.root / "log/access.jsonl"
+
+    def log(self, program: str) -> Path:
+        """The output of PROGRAM (`site`, `dns-isp`, `wireguard-vpn1` ...)."""
+        return self.root / f"log/{program}.log"
+
+    def queries(self, host: str) -> Path:
+        """What the resolver at HOST was asked; at `isp`, a query of a worker is a leak."""
+        return self.root / f"log/queries-{host}.log"
+
+    def at(self, host: str) -> Path:
+        """What programs inside HOST see instead of the machine's own."""
+        return self.root / "at" / host
+
+    def wireguard_socket(self, host: str, interface: str) -> Path:
+        """wireguard-go's socket, seen from outside of HOST."""
+        return self.at(host) / "wireguard" / f"{interface}.sock"
+
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces this lab made or was about to make; none when there is no lab."""
+        recorded = self._recorded()
+        return recorded.namespaces if recorded else ()
+
+    def parameters(self) -> tuple[int, int] | None:
+        """(servers, keys each) of the lab that is there, None when there is none."""
+        recorded = self._recorded()
+        return (recorded.servers, recorded.keys) if recorded else None
+
+    def write_record(self, servers: int, keys: int, namespaces: tuple[str, ...]) -> None:
+        """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
+        fresh = self.record.with_suffix(".new")
+        fresh.write_text(json.dumps({"servers": servers, "keys": keys, "namespaces": namespaces}))
+        fresh.replace(self.record)
+
+    def _recorded(self) -> _Record | None:
+        try:
+            document = json.loads(self.record.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return _Record(document["servers"], document["keys"], tuple(document["namespaces"]))
+
+
+@contextlib.contextmanager
+def lock(name: str, what: str) -> Iterator[None]:
+    """Hold the lock WHAT of the lab NAME; raises TryLater naming the holder. Dies with its holder.
+
+    Held while a lab changes, not while it stands. The file is removed by whoever lets go.
+    """
+    LABS.mkdir(parents=True, exist_ok=True)
+    path = LABS / f".{name}.{what}"
+    descriptor = _take(path, name, what)
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # other labs are there
+            LABS.rmdir()
+
+
+def _take(path: Path, name: str, what: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode() or "?"
+            os.close(descriptor)
+            raise TryLater(
+                f"the lab {name} is busy: process {holder} holds its {what} lock", hint="wait for it, or stop it first"
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        os.close(descriptor)  # its last holder removed the file while we waited for it: take the new one

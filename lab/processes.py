@@ -1,0 +1,94 @@
+"""Which processes belong to a lab, and their end.
+
+A record of pids alone would miss what a crashed `up` had started and what those programs started in
+turn. So membership is read from the kernel: a process belongs to a lab when its network namespace is
+one of the lab's, or when its mounts include the lab's own folder (workers that moved on to another
+namespace keep those).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import FleetError
+from lab.wires import NAMESPACES
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process of the lab: its pid, its namespace's name and its command line."""
+
+    pid: int
+    namespace: str
+    command: str
+
+
+def members(namespaces: Iterable[str], folder: Path) -> list[Member]:
+    """Every process inside NAMESPACES or with FOLDER (the lab's `at`) among its mounts, but not this one."""
+    inodes = {}
+    for name in namespaces:
+        with contextlib.suppress(FileNotFoundError):
+            inodes[(NAMESPACES / name).stat().st_ino] = name
+    ours = {os.getpid()}
+    found = []
+    for path in _PROC.iterdir():
+        if path.name.isdecimal() and int(path.name) not in ours:
+            member = _member(path, inodes, folder)
+            if member is not None:
+                found.append(member)
+    return found
+
+
+def _member(path: Path, inodes: dict[int, str], folder: Path) -> Member | None:
+    try:
+        namespace = inodes.get((path / "ns/net").stat().st_ino)
+        if namespace is None and not _mounts(path, folder):
+            return None
+        command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return None  # it ended while we looked, or it is a zombie
+    return Member(int(path.name), namespace or "?", command)
+
+
+def _mounts(path: Path, folder: Path) -> bool:
+    """mountinfo's fourth field is the mount's root inside its own file system: compare the end alone."""
+    tail = f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}/"
+    with (path / "mountinfo").open() as lines:
+        return any(f"/{tail}" in line.split(" ", 4)[3] + "/" for line in lines)
+
+
+def end_all(namespaces: Iterable[str], folder: Path, deadline_seconds: float = 10) -> None:
+    """Kill every member and wait until none is left, new ones included; raises FleetError naming the last."""
+    deadline = time.monotonic() + deadline_seconds
+    names = tuple(namespaces)
+    while left := members(names, folder):
+        if time.monotonic() > deadline:
+            raise FleetError(f"these processes do not end: {', '.join(f'{one.pid} {one.command}' for one in left)}")
+        for one in left:
+            _kill(one, names, folder, deadline)
+
+
+def _kill(one: Member, namespaces: tuple[str, ...], folder: Path, deadline: float) -> None:
+    """By a handle on the process, checked again: a pid alone may be somebody else's by now."""
+    try:
+        handle = os.pidfd_open(one.pid)
+    except ProcessLookupError:
+        return
+    try:
+        inodes = {(NAMESPACES / name).stat().st_ino: name for name in namespaces if (NAMESPACES / name).exists()}
+        if _member(_PROC / str(one.pid), inodes, folder) is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], max(0.0, min(1.0, deadline - time.monotonic())))
+    finally:
+        os.close(handle)

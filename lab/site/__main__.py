@@ -1,0 +1,43 @@
+"""Serve the shop of one lab: `launch.py lab.site LAB`, inside the lab's `web`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+from lab.places import Places
+from lab.site.app import application
+from lab.topology import WEB_ADDRESS, WEB_ADDRESS_V6
+
+
+def configuration(places: Places) -> Config:
+    """HTTPS with HTTP/2 on 443, plain HTTP/1.1 on 80, both on IPv4 and IPv6."""
+    config = Config()
+    config.bind = [f"{WEB_ADDRESS}:443", f"[{WEB_ADDRESS_V6}]:443"]
+    config.insecure_bind = [f"{WEB_ADDRESS}:80", f"[{WEB_ADDRESS_V6}]:80"]
+    config.certfile = str(places.site / "cert.pem")
+    config.keyfile = str(places.site / "key.pem")
+    config.alpn_protocols = ["h2", "http/1.1"]
+    config.keep_alive_timeout = 60
+    config.backlog = 1024
+    config.graceful_timeout = 1
+    return config
+
+
+async def _serve(places: Places) -> None:
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+
+    async def ended() -> None:
+        await ending.wait()
+
+    with places.access_log.open("a", encoding="utf-8") as access_log:
+        await serve(application(access_log), configuration(places), shutdown_trigger=ended)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Places(sys.argv[1])))

@@ -1,0 +1,92 @@
+"""The shop as an ASGI application, and its access log."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from datetime import datetime, timezone
+from typing import Final, TextIO
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lab.site import pages
+from lab.site.catalogue import search
+
+LATENCY_SECONDS: Final = 0.3
+_NO_STORE: Final = {"cache-control": "no-store"}
+_KINDS: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+
+
+class AccessLog:
+    """One JSON line a request: when, who, what, over which protocol. Written before the answer."""
+
+    def __init__(self, app: ASGIApp, file: TextIO) -> None:
+        self._app = app
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            line = {
+                "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                "address": _address(scope),
+                "path": scope["path"],
+                "query": scope["query_string"].decode("latin-1"),
+                "protocol": scope["http_version"],
+            }
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        await self._app(scope, receive, send)
+
+
+def application(access_log: TextIO) -> Starlette:
+    """The shop, writing who asked for what to ACCESS_LOG."""
+    return Starlette(
+        routes=[
+            Route("/", _home),
+            Route("/search", _search),
+            Route("/ip", _ip),
+            Route("/asset/image/{number:int}.svg", _image),
+            Route("/asset/text/{name:str}", _text),
+        ],
+        middleware=[Middleware(AccessLog, file=access_log)],
+    )
+
+
+def _address(scope: Scope) -> str:
+    """The caller's address; a port that listens for both versions shows IPv4 as ::ffff:..."""
+    address = ipaddress.ip_address(scope["client"][0])
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return str(mapped or address)
+
+
+async def _home(request: Request) -> Response:
+    return HTMLResponse(pages.home(_address(request.scope)), headers=_NO_STORE)
+
+
+async def _search(request: Request) -> Response:
+    words = request.query_params.get("q", "")[:200]
+    return HTMLResponse(pages.results(words, search(words), _address(request.scope)), headers=_NO_STORE)
+
+
+async def _ip(request: Request) -> Response:
+    return PlainTextResponse(_address(request.scope), headers=_NO_STORE)
+
+
+async def _image(request: Request) -> Response:
+    await asyncio.sleep(LATENCY_SECONDS)
+    return Response(pages.picture(request.path_params["number"]), media_type="image/svg+xml", headers=_NO_STORE)
+
+
+async def _text(request: Request) -> Response:
+    await asyncio.sleep(LATENCY_SECONDS)
+    name = request.path_params["name"]
+    text = pages.TEXTS.get(name)
+    if text is None:
+        return PlainTextResponse("", status_code=404, headers=_NO_STORE)
+    return Response(text, media_type=_KINDS[name.rpartition(".")[2]], headers=_NO_STORE)

@@ -1,0 +1,174 @@
+"""The small internet as data: hosts, wires, addresses. No kernel is touched here.
+
+    host ── access ── isp ── core ──┬── web    the shop, https://shop.example/
+    (the user's machine)            ├── vpn1   exit 203.0.113.11, tunnels 198.18.1.0/24
+                                    └── vpnN
+
+All addresses are from ranges set aside for documentation and benchmarks (RFC 5737, 2544, 3849).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from typing import Final
+
+from fleet.errors import UsageError
+
+SITE_NAME: Final = "shop.example"
+HOST_ADDRESS: Final = IPv4Address("198.51.100.10")
+HOST_ADDRESS_V6: Final = IPv6Address("2001:db8:1::10")
+ROUTER_ADDRESS: Final = IPv4Address("198.51.100.1")
+ISP_RESOLVER: Final = IPv4Address("198.51.100.53")
+ISP_RESOLVER_V6: Final = IPv6Address("2001:db8:1::53")
+WEB_ADDRESS: Final = IPv4Address("203.0.113.80")
+WEB_ADDRESS_V6: Final = IPv6Address("2001:db8:2::80")
+TUNNEL_RESOLVER: Final = IPv4Address("198.18.0.53")
+TUNNELS: Final = IPv4Network("198.18.0.0/15")
+WIREGUARD_PORT: Final = 51820
+MOST_SERVERS: Final = 60
+MOST_KEYS: Final = 240
+MOST_NAME: Final = 10
+"""Longest lab name: the servers' interface names `NAMEvK` must fit the kernel's 15 characters."""
+
+Interface = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One end of a wire: an interface of a host, with its addresses and default routes."""
+
+    host: str
+    name: str
+    addresses: tuple[Interface, ...] = ()
+    gateways: tuple[IPv4Address | IPv6Address, ...] = ()
+    bridge: str | None = None
+    """The bridge of the same host that this end is plugged into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A switch inside a host."""
+
+    host: str
+    name: str
+    addresses: tuple[Interface, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """VPN server number K: its exit address, its tunnels' network, its interface."""
+
+    number: int
+    lab: str
+
+    @property
+    def host(self) -> str:
+        return f"vpn{self.number}"
+
+    @property
+    def address(self) -> IPv4Address:
+        """Where it listens, and the exit that the world sees."""
+        return IPv4Address("203.0.113.10") + self.number
+
+    @property
+    def address_v6(self) -> IPv6Address:
+        return IPv6Address("2001:db8:2::1000") + self.number
+
+    @property
+    def network(self) -> IPv4Network:
+        return IPv4Network((int(IPv4Address("198.18.0.0")) + 256 * self.number, 24))
+
+    @property
+    def interface(self) -> str:
+        """Unique on the machine: wireguard-go's socket folder knows no namespaces."""
+        return f"{self.lab}v{self.number}"
+
+    def client(self, number: int) -> IPv4Address:
+        """The tunnel address of client key NUMBER, counted from 1."""
+        return self.network[10 + number]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A whole lab: derived from its name and two numbers."""
+
+    name: str
+    servers: int = 3
+    keys: int = 10
+    """Client keys of each server."""
+    hosts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not 1 <= self.servers <= MOST_SERVERS:
+            raise UsageError(f"a lab has 1 to {MOST_SERVERS} VPN servers, not {self.servers}")
+        if not 1 <= self.keys <= MOST_KEYS:
+            raise UsageError(f"a VPN server has 1 to {MOST_KEYS} client keys, not {self.keys}")
+        object.__setattr__(self, "hosts", ("isp", "web", "host", *(server.host for server in self.vpn)))
+
+    @property
+    def vpn(self) -> tuple[Server, ...]:
+        return tuple(Server(number=number, lab=self.name) for number in range(1, self.servers + 1))
+
+    def namespace(self, host: str) -> str:
+        """What `ip netns` calls HOST."""
+        return f"{self.name}-{host}"
+
+    @property
+    def bridges(self) -> tuple[Bridge, ...]:
+        return (Bridge(host="isp", name="core", addresses=_addresses("203.0.113.1/24", "2001:db8:2::1/64")),)
+
+    @property
+    def wires(self) -> tuple[tuple[Port, Port], ...]:
+        """Pairs of ends, the router's end first."""
+        access = Port(
+            host="isp",
+            name="access",
+            addresses=_addresses("198.51.100.1/24", "198.51.100.53/32", "2001:db8:1::1/64", "2001:db8:1::53/128"),
+        )
+        uplink = Port(
+            host="host",
+            name="uplink",
+            addresses=_addresses("198.51.100.10/24", "2001:db8:1::10/64"),
+            gateways=(ROUTER_ADDRESS, IPv6Address("2001:db8:1::1")),
+        )
+        web = self._on_core("web", f"{WEB_ADDRESS}/24", f"{WEB_ADDRESS_V6}/64")
+        vpn = (self._on_core(one.host, f"{one.address}/24", f"{one.address_v6}/64") for one in self.vpn)
+        return ((access, uplink), web, *vpn)
+
+    @staticmethod
+    def _on_core(host: str, *addresses: str) -> tuple[Port, Port]:
+        gateways = (IPv4Address("203.0.113.1"), IPv6Address("2001:db8:2::1"))
+        near = Port(host="isp", name=f"to-{host}", bridge="core")
+        return near, Port(host=host, name="eth0", addresses=_addresses(*addresses), gateways=gateways)
+
+    def sysctls(self, host: str) -> dict[str, str]:
+        """What /proc/sys/net of HOST is set to before its wires come up."""
+        # No duplicate address detection: an address is usable at once, not 1-2 s later.
+        settings = {"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0"}
+        if host == "host":
+            # What systemd sets on Debian 12 and Ubuntu 22.04; a fresh namespace has the kernel's defaults.
+            settings |= {
+                "ipv4/conf/all/rp_filter": "2",
+                "ipv4/conf/default/rp_filter": "2",
+                "ipv4/ping_group_range": "0 2147483647",
+            }
+        elif host != "web":
+            settings |= {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+        return settings
+
+    def resolver(self, host: str) -> IPv4Address:
+        """The name server in HOST's /etc/resolv.conf."""
+        return ISP_RESOLVER if host in ("host", "isp", "web") else TUNNEL_RESOLVER
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError unless NAME can name a lab."""
+    if not re.fullmatch(rf"[a-z][a-z0-9]{{0,{MOST_NAME - 1}}}", name):
+        raise UsageError(f"{name!r} is no lab name", hint=f"1 to {MOST_NAME} of a-z and 0-9, a letter first")
+
+
+def _addresses(*texts: str) -> tuple[Interface, ...]:
+    return tuple(IPv6Interface(text) if ":" in text else IPv4Interface(text) for text in texts)

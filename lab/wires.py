@@ -1,0 +1,136 @@
+"""Topology -> kernel: namespaces, bridges, wires, addresses, routes. Links are set by pyroute2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from pyroute2 import IPRoute
+
+from fleet import syscalls
+from fleet.errors import ForeignObject
+from lab.topology import Bridge, Port, Topology
+
+NAMESPACES = Path("/run/netns")
+"""Where `ip netns` keeps its names."""
+_MS_SHARED = 1 << 20
+_IFA_F_NODAD = 0x02
+Result = TypeVar("Result")
+
+
+def inside(namespace: str, work: Callable[[], Result]) -> Result:
+    """Do WORK in the network namespace; setns(2) moves one thread alone, so that thread is a fresh one."""
+
+    def moved() -> Result:
+        syscalls.enter_network(namespace)
+        return work()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix=namespace) as pool:
+        return pool.submit(moved).result()
+
+
+def refuse_foreign(wanted: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    """Raise ForeignObject when a namespace that we need is there and no lab of ours has claimed it."""
+    foreign = [name for name in wanted if (NAMESPACES / name).exists() and name not in ours]
+    if foreign:
+        raise ForeignObject(
+            f"the network namespace {', '.join(foreign)} is in use by somebody else",
+            hint=f"choose another lab name (--lab), or remove it: ip netns delete {foreign[0]}",
+        )
+
+
+def create(topology: Topology) -> None:
+    """Make every host with its wires; the names must be free. Raises OSError or NetlinkError."""
+    _share_names()
+    for host in topology.hosts:
+        _create_namespace(topology.namespace(host))
+        inside(topology.namespace(host), lambda host=host: _prepare(topology.sysctls(host)))  # type: ignore[misc]
+    for bridge in topology.bridges:
+        inside(topology.namespace(bridge.host), lambda bridge=bridge: _add_bridge(bridge))  # type: ignore[misc]
+    inside(topology.namespace("isp"), lambda: _pull_wires(topology))
+    for _, end in topology.wires:
+        inside(topology.namespace(end.host), lambda end=end: _configure(end))  # type: ignore[misc]
+
+
+def remove(names: tuple[str, ...]) -> None:
+    """Remove namespaces by name, those that are there; their links go with them."""
+    for name in names:
+        path = NAMESPACES / name
+        with contextlib.suppress(FileNotFoundError):
+            if _is_bound(path):
+                syscalls.unmount(path)
+            path.unlink()
+
+
+def _is_bound(path: Path) -> bool:
+    """A bound namespace file lies on another device than the folder it is in."""
+    return path.stat().st_dev != path.parent.stat().st_dev
+
+
+def _share_names() -> None:
+    """As `ip netns add` does: names made later appear in every mount namespace."""
+    NAMESPACES.mkdir(mode=0o755, exist_ok=True)
+    try:
+        syscalls.mount("none", str(NAMESPACES), "none", _MS_SHARED | syscalls.MS_REC)
+    except OSError:  # EINVAL: no mount point yet
+        syscalls.mount(str(NAMESPACES), str(NAMESPACES), "none", syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount("none", str(NAMESPACES), "none", _MS_SHARED | syscalls.MS_REC)
+
+
+def _create_namespace(name: str) -> None:
+    def make() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        syscalls.bind(Path("/proc/thread-self/ns/net"), NAMESPACES / name)
+
+    os.close(os.open(NAMESPACES / name, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(make).result()
+
+
+def _prepare(sysctls: dict[str, str]) -> None:
+    for name, value in sysctls.items():
+        Path("/proc/sys/net", name).write_text(value)
+    with IPRoute() as kernel:
+        kernel.link("set", index=1, state="up")
+
+
+def _add_bridge(bridge: Bridge) -> None:
+    with IPRoute() as kernel:
+        kernel.link("add", ifname=bridge.name, kind="bridge")
+        _finish(kernel, Port(host=bridge.host, name=bridge.name, addresses=bridge.addresses))
+
+
+def _pull_wires(topology: Topology) -> None:
+    with IPRoute() as kernel:
+        for near, far in topology.wires:
+            _pull(kernel, near, far, topology.namespace(far.host))
+            _finish(kernel, near)
+
+
+def _pull(kernel: IPRoute, near: Port, far: Port, namespace: str) -> None:
+    descriptor = os.open(NAMESPACES / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.link("add", ifname=near.name, kind="veth", peer={"ifname": far.name, "net_ns_fd": descriptor})
+    finally:
+        os.close(descriptor)
+
+
+def _configure(port: Port) -> None:
+    with IPRoute() as kernel:
+        _finish(kernel, port)
+
+
+def _finish(kernel: IPRoute, port: Port) -> None:
+    """Addresses, bridge, up, default routes."""
+    (index,) = kernel.link_lookup(ifname=port.name)
+    for one in port.addresses:
+        kernel.addr("add", index=index, address=str(one.ip), prefixlen=one.network.prefixlen, flags=_IFA_F_NODAD)
+    if port.bridge is not None:
+        kernel.link("set", index=index, master=kernel.link_lookup(ifname=port.bridge)[0])
+    kernel.link("set", index=index, state="up")
+    for gateway in port.gateways:
+        kernel.route("add", dst="::/0" if gateway.version == 6 else "0.0.0.0/0", gateway=str(gateway), oif=index)
