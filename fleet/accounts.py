@@ -1,0 +1,139 @@
+"""The accounts under which everything runs: group `fleet`, user `netctl`, one user per worker.
+
+The kernel tells workers apart by UID, so a UID that belongs to somebody else is never taken: the
+fleet's rules would then hold that person. Making accounts is idempotent and quick when they exist.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet import log
+from fleet.errors import AccountTaken
+from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
+from fleet.programs import SEARCH_PATH, call
+
+_LOCK = Path("/run/lock/fleet-accounts.lock")
+"""One per machine and not per FLEET_ROOT: /etc/passwd is the machine's."""
+_DEADLINE_SECONDS = 60.0
+_log = log.get("fleet")
+
+
+def ensure(fleet: Fleet) -> list[str]:
+    """Make what is missing and give the names made; raises AccountTaken, naming every holder, before any change."""
+    with _one_at_a_time():
+        taken = [text for worker in fleet.members if (text := _holder(worker))]
+        if taken:
+            raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
+        return list(_make(fleet))
+
+
+def remove() -> list[str]:
+    """Delete every account of ours and give their names; files they own are not touched."""
+    with _one_at_a_time():
+        group = _group()
+        if group is None:
+            return []
+        names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group and _ours(entry)]
+        for name in names:
+            _run("userdel", name)
+        _run("groupdel", ACCOUNT_GROUP)
+        return [*names, ACCOUNT_GROUP]
+
+
+def _make(fleet: Fleet) -> Iterator[str]:
+    if _group() is None:
+        _run("groupadd", "--system", ACCOUNT_GROUP)
+        yield ACCOUNT_GROUP
+    if not _exists(NETCTL_ACCOUNT):
+        _add(NETCTL_ACCOUNT, "fleet's network helper")
+        yield NETCTL_ACCOUNT
+    for worker in fleet.members:
+        if not _exists(worker.name):
+            _add(worker.name, "fleet worker", "--uid", str(worker.uid))
+            yield worker.name
+
+
+def _add(name: str, comment: str, *uid: str) -> None:
+    # --system above all for what it leaves out: an ordinary account gets subordinate UIDs, and through
+    # newuidmap a worker could then send under a UID that no rule of ours holds.
+    _run(
+        "useradd",
+        "--system",
+        *uid,
+        "--gid",
+        ACCOUNT_GROUP,
+        "--no-create-home",
+        "--home-dir",
+        "/nonexistent",
+        "--shell",
+        "/usr/sbin/nologin",
+        "--comment",
+        comment,
+        name,
+    )
+    _log.info("account.made", account=name)
+
+
+def _holder(worker: Worker) -> str:
+    """Why WORKER's UID or name cannot be used, empty when it is free or already ours."""
+    hold = f"UID {worker.uid}"
+    try:
+        entry = pwd.getpwuid(worker.uid)
+    except KeyError:
+        try:
+            entry, hold = pwd.getpwnam(worker.name), f"the account {worker.name}"
+        except KeyError:
+            return ""
+    if entry.pw_name == worker.name and entry.pw_uid == worker.uid and entry.pw_gid == _group():
+        return ""
+    return f"{hold} is needed for worker {worker.name} but belongs to {entry.pw_name!r} (UID {entry.pw_uid})"
+
+
+def _ours(entry: pwd.struct_passwd) -> bool:
+    worker = FIRST_UID <= entry.pw_uid <= LAST_UID and entry.pw_name == f"w{entry.pw_uid}"
+    return worker or entry.pw_name == NETCTL_ACCOUNT
+
+
+def _group() -> int | None:
+    try:
+        return grp.getgrnam(ACCOUNT_GROUP).gr_gid
+    except KeyError:
+        return None
+
+
+def _exists(name: str) -> bool:
+    """Whether account NAME is there; raises AccountTaken when it is in another group than ours."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return False
+    if entry.pw_gid != _group():
+        raise AccountTaken(
+            f"the account {name!r} exists with primary group {entry.pw_gid}, not {ACCOUNT_GROUP!r}",
+            hint=f"if nobody needs it: userdel {name}; else: usermod --gid {ACCOUNT_GROUP} {name}",
+        )
+    return True
+
+
+def _run(*command: str) -> None:
+    # Standard error of these tools is for people and already names the account.
+    call(command, {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}, deadline_seconds=_DEADLINE_SECONDS)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two operators who come at once wait for each other; the lock dies with its holder."""
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+"""The folders and devices of a fleet, with the owners and modes that keep its parts apart.
+
+Root makes folders that workers own, so nothing here follows a symbolic link in the last place: a
+worker that swaps its spool for a link gets an error and not somebody else's folder.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import ConfigurationError
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, Paths
+
+TUN = Path("/dev/net/tun")
+WIREGUARD_SOCKETS = Path("/run/wireguard")
+"""Where every wireguard-go of a machine puts its socket; the path is fixed in its code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder as it has to be."""
+
+    path: Path
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+
+
+def wanted(fleet: Fleet, paths: Paths, backend: str) -> tuple[Folder, ...]:
+    """Every folder, parents before children."""
+    group, netctl = grp.getgrnam(ACCOUNT_GROUP).gr_gid, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    made = [
+        Folder(path=paths.run),
+        Folder(path=paths.state),
+        Folder(path=paths.logs),
+        Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
+        Folder(path=paths.key_store.parent, uid=netctl, mode=0o700),
+        # The lock files in it are made beforehand (gate_files): a sticky or writable folder of many
+        # owners meets fs.protected_regular.
+        Folder(path=paths.gate, gid=group, mode=0o750),
+        Folder(path=paths.run / "launch", mode=0o700),
+        Folder(path=paths.run / "locks", mode=0o700),
+        Folder(path=paths.state / "workers"),
+    ]
+    for worker in fleet.members:
+        made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=group, mode=0o700))
+        made.append(Folder(path=paths.spool(worker), uid=worker.uid, gid=group, mode=0o700))
+    if backend == "userspace":
+        made.append(Folder(path=WIREGUARD_SOCKETS, uid=netctl, gid=group, mode=0o700))
+    return tuple(made)
+
+
+def make(folder: Folder) -> None:
+    """FOLDER is there with its owner and mode; raises ConfigurationError when something else is in its place."""
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(
+            f"{folder.path} has to be a folder and is something else", hint=f"look at it, then: rm {folder.path}"
+        ) from error
+    try:
+        _own(descriptor, folder.uid, folder.gid, folder.mode)
+    finally:
+        os.close(descriptor)
+
+
+def gate_files(paths: Paths, count: int) -> None:
+    """COUNT lock files that any worker may lock, and nobody needs to create."""
+    group = grp.getgrnam(ACCOUNT_GROUP).gr_gid
+    for number in range(count):
+        path = paths.gate / f"{number}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _own(descriptor, 0, group, 0o660)
+        finally:
+            os.close(descriptor)
+
+
+def open_tun() -> None:
+    """netctl can open /dev/net/tun; raises ConfigurationError when there is no such device.
+
+    udev makes it 0666 nearly everywhere. Where it is root's alone its owner becomes netctl and its
+    mode stays: no other user gains anything.
+    """
+    netctl = pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    try:
+        found = TUN.stat()
+        if not stat.S_ISCHR(found.st_mode):
+            raise ConfigurationError(f"{TUN} is no device", hint="modprobe tun")
+        if found.st_mode & 0o006 != 0o006 and found.st_uid != netctl:
+            os.chown(TUN, netctl, -1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{TUN} cannot be used: {error.strerror}; without WireGuard in the kernel the tunnels need it",
+            hint="modprobe tun, or give this container the device /dev/net/tun",
+        ) from error
+
+
+def _own(descriptor: int, uid: int, gid: int, mode: int) -> None:
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (uid, gid):
+        os.fchown(descriptor, uid, gid)
+    if stat.S_IMODE(found.st_mode) != mode:
+        os.fchmod(descriptor, mode)

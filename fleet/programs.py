@@ -1,0 +1,131 @@
+"""Where this installation's programs are, and the exact words that start each of them.
+
+Root starts everything; each program gets only what it needs: netctl and its tunnels run as an
+ordinary user with one capability, a worker's launcher stays root only until it has become the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.errors import (
+    ConfigurationError,
+    ExitCode,
+    FleetError,
+    MissingProgram,
+    NotAllowed,
+    TryLater,
+    UsageError,
+)
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, WORKERS_VARIABLE, Paths, Worker
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CAPABILITY = "-all,+net_admin"
+_ERRORS: dict[int, type[FleetError]] = {
+    ExitCode.USAGE: UsageError,
+    ExitCode.MISSING_PROGRAM: MissingProgram,
+    ExitCode.TRY_LATER: TryLater,
+    ExitCode.NOT_ALLOWED: NotAllowed,
+    ExitCode.CONFIGURATION: ConfigurationError,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """The code, the Python that runs it, and the places it works on."""
+
+    paths: Paths
+    python: Path = field(default_factory=lambda: Path(sys.executable))
+    release: Path = field(default_factory=lambda: Path(__file__).resolve().parent.parent)
+    workers: int | None = None
+    """Number of workers that overrides workers.count, None for what fleet.toml says."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of every program: nothing of the caller's gets in."""
+        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH}
+        if self.workers is not None:
+            made[WORKERS_VARIABLE] = str(self.workers)
+        return made
+
+    def module(self, name: str, *arguments: str) -> list[str]:
+        """The command that runs module NAME of this release."""
+        return [str(self.python), "-I", str(self.release / "launch.py"), name, *arguments]
+
+    def supervisord(self, *arguments: str) -> list[str]:
+        return [str(self.python), "-I", "-m", "supervisor.supervisord", *arguments]
+
+    def netctl(self, *arguments: str) -> list[str]:
+        """netctl under its own account, with CAP_NET_ADMIN and nothing else."""
+        return [*_as_netctl(), *self.module("netctl", *arguments)]
+
+    def tunnel(self, worker: Worker) -> list[str]:
+        """The userspace WireGuard device of WORKER, where the kernel has none."""
+        return [*_as_netctl(), "wireguard-go", "-f", worker.interface]
+
+    def worker(self, worker: Worker) -> list[str]:
+        """Root's last act for WORKER: become it, and go on as its loop."""
+        return self.module("worker.launch", str(self.paths.launch_spec(worker)))
+
+
+def _as_netctl() -> list[str]:
+    # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
+    return [
+        "setpriv",
+        f"--reuid={NETCTL_ACCOUNT}",
+        f"--regid={ACCOUNT_GROUP}",
+        "--clear-groups",
+        f"--inh-caps={_CAPABILITY}",
+        f"--ambient-caps={_CAPABILITY}",
+        f"--bounding-set={_CAPABILITY}",
+        "--no-new-privs",
+        "--pdeathsig=TERM",
+    ]
+
+
+def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float) -> str:
+    """Run COMMAND to its end and give its standard output.
+
+    A failure keeps the program's own message, hint and exit code, so that the operator reads one
+    error and not an error about an error.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=deadline_seconds,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise MissingProgram(f"{error.filename} is not there", hint="sudo bin/setup") from error
+    except subprocess.TimeoutExpired as error:
+        raise FleetError(f"{_short(command)} did not end within {deadline_seconds:g} s") from error
+    if done.returncode != 0:
+        raise _failure(command, done.returncode, done.stderr)
+    return done.stdout
+
+
+def _failure(command: Sequence[str], code: int, stderr: str) -> FleetError:
+    # Log lines are JSON objects; what remains is the program's message to people.
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
+    hint = next((line.partition("what to do: ")[2] for line in lines if line.startswith("what to do: ")), "")
+    message = "\n".join(line for line in lines if not line.startswith("what to do: "))
+    kind = _ERRORS.get(code, FleetError)
+    return kind(message or f"{_short(command)} ended with code {code}", hint=hint)
+
+
+def _short(command: Sequence[str]) -> str:
+    """COMMAND without the words that are the same for every program."""
+    words = list(command)
+    if "-I" in words:
+        words = words[words.index("-I") + 1 :]
+        words[0] = os.path.basename(words[0])  # noqa: PTH119 - a word of a command, maybe no path at all
+    return " ".join(words)

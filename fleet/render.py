@@ -1,0 +1,72 @@
+"""Fleet -> supervisord.conf: a pure function of the settings, the places and the tunnel backend.
+
+The syntax is in supervisord.conf.j2 alone; what is here is quoting. Supervisor expands `%`, starts a
+comment at ` ;` or ` #` and has no way to quote a line break, so those never get that far.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import jinja2
+
+from fleet.errors import ConfigurationError, ExitCode
+from fleet.model import Fleet
+from fleet.programs import Installation
+
+Backend = Literal["kernel", "userspace"]
+TEMPLATE = "supervisord.conf.j2"
+_FILES_PER_PROGRAM = 8
+"""Descriptors supervisord may need for one program: pipes, log files and what a restart overlaps."""
+
+
+def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend) -> str:
+    """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
+    paths = installation.paths
+    tunnels = fleet.members if backend == "userspace" else ()
+    programs = 1 + len(tunnels) + len(fleet.members)
+    return _template(installation).render(
+        socket=paths.supervisor_socket,
+        pid_file=paths.supervisor_pid,
+        logs=paths.logs,
+        log=paths.log,
+        open_files=1024 + _FILES_PER_PROGRAM * programs,
+        environment=installation.environment,
+        final_codes=",".join(str(int(code)) for code in ExitCode.final()),
+        stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
+        netctl=installation.netctl("serve"),
+        tunnels=[{"name": worker.interface, "command": installation.tunnel(worker)} for worker in tunnels],
+        workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],
+    )
+
+
+def _template(installation: Installation) -> jinja2.Template:
+    # No HTML comes out of this: supervisor's own quoting is in the filters.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(installation.release), undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"value": _value, "command": _command, "environment": _environment}
+    return environment.get_template(TEMPLATE)
+
+
+def _value(value: object) -> str:
+    """One value, `%` doubled."""
+    text = str(value)
+    if any(ord(character) < 32 or character in '"\\' for character in text) or " ;" in text or " #" in text:
+        raise ConfigurationError(
+            f"{text!r} cannot stand in supervisord.conf", hint="use paths without quotes, backslashes and ` ;`"
+        )
+    return text.replace("%", "%%")
+
+
+def _command(words: Sequence[str]) -> str:
+    """A command line that supervisor splits back into WORDS."""
+    return " ".join(shlex.quote(_value(word)) for word in words)
+
+
+def _environment(variables: Mapping[str, str]) -> str:
+    """`KEY="value",...`, as supervisor reads it back."""
+    return ",".join(f'{key}="{_value(value)}"' for key, value in sorted(variables.items()))

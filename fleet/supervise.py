@@ -1,0 +1,214 @@
+"""supervisord over its Unix socket: start it, wait for states, stop it.
+
+Supervisor's states are its own words (STARTING, RUNNING, BACKOFF, STOPPING, STOPPED, EXITED, FATAL,
+UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl says it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import subprocess
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import tenacity
+
+from fleet import log
+from fleet.errors import FleetError, Unavailable
+from fleet.programs import Installation
+
+_ANSWER_SECONDS = 10.0
+_START_SECONDS = 20.0
+_log = log.get("fleet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramState:
+    """One program as supervisord sees it."""
+
+    name: str
+    state: str
+    pid: int
+    """0 when it is not running."""
+    exit_code: int
+    """Of its last end after it had been running."""
+    up_seconds: int
+    message: str
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_ANSWER_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        return _UnixConnection(self._path)
+
+
+class Supervisor:
+    """The supervisord of one installation, running or not."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self._proxy = xmlrpc.client.ServerProxy(
+            "http://localhost/RPC2", transport=_UnixTransport(installation.paths.supervisor_socket)
+        )
+
+    def pid(self) -> int | None:
+        """supervisord's process, None when none answers (a socket file alone is a left-over)."""
+        try:
+            return cast(int, self._ask("getPID"))
+        except Unavailable:
+            return None
+
+    def states(self) -> tuple[ProgramState, ...]:
+        """Every program; raises Unavailable when supervisord does not answer."""
+        found = cast("list[dict[str, object]]", self._ask("getAllProcessInfo"))
+        return tuple(_state(item) for item in found)
+
+    def start(self, *, end_with_us: bool) -> subprocess.Popen[bytes]:
+        """Start supervisord as our child and wait until it answers; the programs then start by themselves.
+
+        It lives in a session of its own: a Ctrl-C at the terminal is for the operator's program, which
+        then ends supervisord in order. END_WITH_US also ends it when we are killed.
+        """
+        installation = self.installation
+        bound = ["setpriv", "--pdeathsig=TERM"] if end_with_us else []
+        said = installation.paths.log("supervisord-start")
+        with said.open("wb") as errors:
+            child = subprocess.Popen(
+                [*bound, *installation.supervisord("--nodaemon", "-c", str(installation.paths.supervisor_config))],
+                env=installation.environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
+        try:
+            self._wait_for_answer(child, said)
+        except BaseException:
+            child.terminate()
+            raise
+        _log.info("supervisord.started", pid=child.pid)
+        return child
+
+    def _wait_for_answer(self, child: subprocess.Popen[bytes], said: Path) -> None:
+        def gone() -> bool:
+            return child.poll() is not None
+
+        wait_until(lambda: gone() or self.pid() == child.pid, _START_SECONDS, lambda: "supervisord does not answer")
+        if gone():
+            raise FleetError(
+                f"supervisord ended at once with code {child.returncode}: {' '.join(last_lines(said))}",
+                hint=f"see {self.installation.paths.log('supervisord')}",
+            )
+
+    def shut_down(self, deadline_seconds: float) -> bool:
+        """End every program and supervisord; False when none was running. Raises FleetError after the deadline."""
+        pid = self.pid()
+        if pid is None:
+            return False
+        with _Process(pid) as process:
+            if "SHUTDOWN" not in str(self._ask("getState")):
+                self._ask("shutdown")
+            if not process.wait(deadline_seconds):
+                states = ", ".join(f"{item.name} {item.state}" for item in self._states_or_none())
+                raise FleetError(
+                    f"supervisord ({pid}) did not end within {deadline_seconds:g} s; last seen: {states or 'nothing'}",
+                    hint=f"kill -9 {pid}, then fleet down again",
+                )
+        _log.info("supervisord.ended", pid=pid)
+        return True
+
+    def _states_or_none(self) -> tuple[ProgramState, ...]:
+        try:
+            return self.states()
+        except Unavailable:
+            return ()
+
+    def _ask(self, method: str, *arguments: str) -> object:
+        try:
+            return getattr(self._proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as error:
+            raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            # The transport keeps its connection; after a failure only a new one can work.
+            self._proxy("close")()
+            raise Unavailable("supervisord does not answer", hint="fleet up") from error
+
+
+class _Process:
+    """A process that is no child of ours, held by a pidfd so that its number cannot be reused under us."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended within SECONDS."""
+        return bool(select.select([self._descriptor], [], [], seconds)[0])
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_state: Callable[[], str]) -> None:
+    """Return once CONDITION holds; raises FleetError with LAST_STATE when it does not in time."""
+    for attempt in tenacity.Retrying(
+        stop=tenacity.stop_after_delay(deadline_seconds),
+        wait=tenacity.wait_fixed(0.05),
+        retry=tenacity.retry_if_exception_type(_NotYet),
+        reraise=True,
+    ):
+        with attempt:
+            if not condition():
+                raise _NotYet(f"not within {deadline_seconds:g} s: {last_state()}")
+
+
+class _NotYet(FleetError):
+    """not in time"""
+
+
+def last_lines(path: Path, count: int = 15) -> Iterator[str]:
+    """The last COUNT lines of a log file, nothing when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16_384))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    yield from lines[-count:]
+
+
+def _state(item: dict[str, object]) -> ProgramState:
+    name, group = str(item["name"]), str(item["group"])
+    start, now = cast(int, item["start"]), cast(int, item["now"])
+    running = item["statename"] == "RUNNING"
+    return ProgramState(
+        name=name if name == group else f"{group}:{name}",
+        state=str(item["statename"]),
+        pid=cast(int, item["pid"]),
+        exit_code=cast(int, item["exitstatus"]),
+        up_seconds=now - start if running else 0,
+        message=str(item["spawnerr"]) or str(item["description"]),
+    )
