@@ -8,12 +8,16 @@ last: whoever sees the JSON has the whole result.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from fleet.errors import FleetError
 from fleet.wire import Address
+
+_RESULT_BYTES = 4 << 20
 
 
 class RunOrder(BaseModel):
@@ -77,10 +81,26 @@ class Result(BaseModel):
         return f"{self.run}-{self.loop:06d}"
 
 
+def read_result(path: Path) -> Result:
+    """The result in PATH; raises FleetError when it holds none.
+
+    A spool belongs to a worker, and so to whatever took its browser over, while root reads it: links,
+    pipes and endless files are refused.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FleetError(f"{path} is no ordinary file")
+            return Result.model_validate_json(file.read(_RESULT_BYTES))
+    except (OSError, ValidationError) as error:
+        raise FleetError(f"{path} holds no result") from error
+
+
 def read_spool(folder: Path, run: str | None = None) -> Iterator[Result]:
     """The results in FOLDER, of one run or of all, oldest loop first; none when there is no folder."""
     for path in sorted(folder.glob(f"{run or '*'}-*.json")):
-        yield Result.model_validate_json(path.read_bytes())
+        yield read_result(path)
 
 
 def write_durably(path: Path, content: bytes) -> None:
