@@ -1,0 +1,105 @@
+"""The folder of one browser session: two wrapper programs, the profile, the temporary files, the messages.
+
+It lies in the worker's private /tmp, a tmpfs that the kernel frees when the worker's last process ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+
+from fleet.model import BrowserSettings
+from worker.browser import switches
+from worker.browser.interface import Installed, Ports, Start
+
+KEPT_BYTES = 16_384
+"""How much of Chrome's newest messages is kept for an error's text."""
+_WRAP = Path(__file__).with_name("wrap.py")
+_numbers = itertools.count(1)
+
+
+class Folder:
+    """Makes the session's folder and reads the messages of its programs until it is removed."""
+
+    def __init__(self, settings: BrowserSettings, installed: Installed, ports: Ports) -> None:
+        # No mkdtemp: a random name can hold `lang`, which undetected-chromedriver would interpret.
+        self.path = Path(tempfile.gettempdir()) / f"b{os.getpid()}-{next(_numbers)}"
+        self.path.mkdir(mode=0o700)
+        for name in ("profile", "t"):
+            (self.path / name).mkdir(mode=0o700)
+        self._messages = _Messages(self.path / "messages")
+        self.start = Start(
+            settings=settings,
+            installed=installed,
+            ports=ports,
+            folder=self.path,
+            browser=self._wrapper("chrome", installed.browser, switches.add(settings, installed), switches.DROP),
+            driver=self._wrapper("driver", installed.driver, [], ()),
+        )
+
+    def _wrapper(self, name: str, program: Path, add: list[str], drop: tuple[str, ...]) -> Path:
+        path = self.path / name
+        orders = {
+            "program": str(program),
+            "log": str(self._messages.path),
+            "pid": str(self.path / f"{name}.pid"),
+            "add": add,
+            "drop": drop,
+            # Short: Chrome's sockets lie below it, and a socket's path has at most 108 bytes.
+            "environment": {"TMPDIR": str(self.path / "t")},
+        }
+        path.with_name(f"{name}.json").write_text(json.dumps(orders), encoding="utf-8")
+        path.write_text(f"#!{sys.executable} -IS\n{_WRAP.read_text(encoding='utf-8')}", encoding="utf-8")
+        path.chmod(0o700)
+        return path
+
+    @property
+    def browser_pid(self) -> int | None:
+        """The browser's process once its wrapper has run, else None."""
+        try:
+            return int((self.path / "chrome.pid").read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def messages(self) -> str:
+        """The newest messages of browser and driver."""
+        return self._messages.text()
+
+    def remove(self) -> None:
+        """The folder is gone and the reader has ended; the session's processes must be gone before."""
+        self._messages.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class _Messages:
+    """A FIFO whose readers never stop: whoever writes cannot block for long, and no file grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path, 0o600)
+        # Read and write: no end of file between two writers.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._kept: deque[bytes] = deque(maxlen=KEPT_BYTES // 512)
+        self._closing = False
+        self._thread = threading.Thread(target=self._read, name="messages", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._closing:
+            self._kept.append(os.read(self._descriptor, 65_536)[-512:])
+
+    def text(self) -> str:
+        return b"".join(self._kept.copy()).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        self._closing = True
+        os.write(self._descriptor, b"\n")  # wakes the reader, which is the only one left
+        self._thread.join()
+        os.close(self._descriptor)

@@ -1,0 +1,61 @@
+"""The start gate: at most as many browser starts at once on this host as there are lock files.
+
+Eight Chromes that start together on two cores take longer than eight in pairs, and each risks its
+time-out. A lock is a flock: it ends with its holder, however that ends. `fleet up` makes the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import tenacity
+
+from fleet.errors import Unavailable
+
+
+@contextlib.contextmanager
+def pass_through(folder: Path, *, seconds: float) -> Iterator[None]:
+    """Hold one of FOLDER's places; waits up to SECONDS for one, then raises Unavailable.
+
+    A folder without lock files is an open gate.
+    """
+    places = sorted(folder.glob("*.lock"))
+    if not places:
+        yield
+        return
+    random.shuffle(places)
+    descriptor = _take(places, seconds)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(places: list[Path], seconds: float) -> int:
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(seconds),
+        wait=tenacity.wait_random(0.02, 0.1),  # no call waits on several locks at once
+        retry=tenacity.retry_if_result(lambda descriptor: descriptor is None),
+    )
+    try:
+        descriptor = retrying(_try, places)
+    except tenacity.RetryError:
+        raise Unavailable(f"all {len(places)} places for browser starts were taken for {seconds:g} s") from None
+    assert descriptor is not None
+    return descriptor
+
+
+def _try(places: list[Path]) -> int | None:
+    for place in places:
+        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+    return None

@@ -1,0 +1,135 @@
+"""What a task may do with a browser, what it can go wrong with, and what a browser needs to start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fleet.errors import ExitCode, FleetError
+from fleet.model import BrowserSettings
+
+
+class BrowserDied(FleetError):
+    """the browser or its driver is gone or does not answer"""
+
+
+class BrowserStartFailed(BrowserDied):
+    """the browser did not start"""
+
+
+class PageFailed(FleetError):
+    """the page did not load"""
+
+    def __init__(self, url: str, code: str) -> None:
+        self.code = code
+        """Chrome's name of the error without `net::`, for example ERR_NETWORK_CHANGED, or TIMEOUT."""
+        super().__init__(f"{url}: {code}", data={"url": url, "code": code})
+
+
+class ElementMissing(FleetError):
+    """the page does not have what the task looks for"""
+
+    exit_code = ExitCode.FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Since the browser's start, main frames and sub-resources alike."""
+
+    pages: int
+    """Pages that were opened and stood."""
+    requests: int
+    network_changed: int
+    """Lost to ERR_NETWORK_CHANGED."""
+    other_losses: int
+    """Lost for any other reason; requests the page itself gave up (ERR_ABORTED) are no losses."""
+
+
+class Browser(Protocol):
+    """One running Chrome. Selectors are CSS; every wait ends within its seconds or raises ElementMissing."""
+
+    def open(self, url: str) -> None:
+        """Load URL until the page stands; raises PageFailed, also for Chrome's own error page."""
+        ...
+
+    def wait(self, selector: str, *, seconds: float) -> int:
+        """Wait until SELECTOR is on the page; how many elements match."""
+        ...
+
+    def fill(self, selector: str, text: str, *, submit: bool = False) -> None:
+        """Put TEXT into a field, and send its form if SUBMIT."""
+        ...
+
+    def click(self, selector: str) -> None:
+        """Click the first match."""
+        ...
+
+    def texts(self, selector: str) -> list[str]:
+        """The visible text of every match, in the page's order; none is an empty list."""
+        ...
+
+    def screenshot(self) -> bytes:
+        """The window's content as PNG."""
+        ...
+
+    def counts(self) -> Counts:
+        """The requests so far; waits a moment for those still under way."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """Where the page says it is (`location.href`)."""
+        ...
+
+    def close(self) -> None:
+        """The certain end: no process, no profile, no temporary file of it is left. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """The browser and the driver of this machine, as `worker prepare` found them."""
+
+    browser: Path
+    driver: Path
+    """For `undetected` the patched copy."""
+    version: str
+    """The browser's, for example 156.0.7500.3."""
+
+    @property
+    def major(self) -> int:
+        return int(self.version.partition(".")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Loopback ports of one worker's browser."""
+
+    devtools: int
+    driver: int
+
+    @classmethod
+    def of(cls, uid: int) -> Ports:
+        """10000 + 2n and the next, n = uid - 1000: below the ephemeral range, alone to this UID."""
+        first = 10_000 + 2 * (uid - 1000)
+        return cls(devtools=first, driver=first + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything one browser start needs."""
+
+    settings: BrowserSettings
+    installed: Installed
+    ports: Ports
+    folder: Path
+    """The session's own: wrappers, profile and temporary files; removed at its end."""
+    browser: Path
+    """The wrapper that stands for the browser."""
+    driver: Path
+    """The wrapper that stands for the driver."""
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "profile"

@@ -1,0 +1,29 @@
+"""Chrome moved by selenium and ChromeDriver as they are.
+
+ChromeDriver starts Chrome and talks to it through a pipe: no DevTools port is open at all.
+"""
+
+from __future__ import annotations
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webdriver import WebDriver
+
+from worker.browser.interface import Start
+
+
+def start(order: Start) -> WebDriver:
+    """A driver with a browser that has one empty page open."""
+    options = webdriver.ChromeOptions()
+    options.enable_bidi = True
+    options.binary_location = str(order.browser)
+    options.add_argument("--remote-debugging-pipe")
+    options.add_argument(f"--user-data-dir={order.profile}")
+    options.add_argument("about:blank")
+    return webdriver.Chrome(
+        options=options, service=Service(executable_path=str(order.driver), port=order.ports.driver)
+    )
+
+
+def forget(driver: WebDriver) -> None:
+    """Nothing to undo."""

@@ -1,0 +1,73 @@
+"""Ends a browser start that cannot succeed: the browser is gone already, or the time is over.
+
+ChromeDriver waits a minute for a browser that died in its first millisecond; the libraries above wait
+with it. Killing everything makes them fail at once, and the reason stands here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+from worker.browser import reap
+from worker.browser.folder import Folder
+
+_LOOK_SECONDS = 0.1
+
+
+class Watchdog:
+    """Watches while its `with` block runs; `reason` says afterwards why it bit, empty if it did not."""
+
+    def __init__(self, folder: Folder, seconds: float) -> None:
+        self.reason = ""
+        self._folder = folder
+        self._seconds = seconds
+        self._done_reader, self._done_writer = os.pipe()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._done_writer)
+        self._thread.join()
+        os.close(self._done_reader)
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + self._seconds
+        browser: int | None = None
+        try:
+            while not self.reason:
+                if browser is None:
+                    browser = self._open_browser()
+                left = deadline - time.monotonic()
+                watched = [self._done_reader, *([] if browser is None or browser == -1 else [browser])]
+                ready, _, _ = select.select(watched, [], [], max(0.0, left if browser else min(left, _LOOK_SECONDS)))
+                if self._done_reader in ready:
+                    return
+                if browser == -1 or browser in ready:
+                    self.reason = "it ended at once"
+                elif time.monotonic() >= deadline:
+                    self.reason = f"it was not ready within {self._seconds:g} s"
+            self._kill_until_done()
+        finally:
+            if browser is not None and browser != -1:
+                os.close(browser)
+
+    def _kill_until_done(self) -> None:
+        """Again and again: the driver library may start its next program after the first time."""
+        while not select.select([self._done_reader], [], [], _LOOK_SECONDS)[0]:
+            reap.kill_descendants(time.monotonic() + 1)
+
+    def _open_browser(self) -> int | None:
+        """A pidfd of the browser; None while its wrapper has not run, -1 when it has ended already."""
+        pid = self._folder.browser_pid
+        if pid is None:
+            return None
+        try:
+            return os.pidfd_open(pid)
+        except ProcessLookupError:
+            return -1
