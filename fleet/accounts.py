@@ -47,6 +47,11 @@ def remove() -> list[str]:
         return [*names, ACCOUNT_GROUP]
 
 
+def netctl_exists() -> bool:
+    """Whether netctl's account is there; without it the kernel holds nothing of ours."""
+    return _group() is not None and _exists(NETCTL_ACCOUNT)
+
+
 def _make(fleet: Fleet) -> Iterator[str]:
     if _group() is None:
         _run("groupadd", "--system", ACCOUNT_GROUP)

@@ -60,6 +60,10 @@ class Installation:
     def supervisord(self, *arguments: str) -> list[str]:
         return [str(self.python), "-I", "-m", "supervisor.supervisord", *arguments]
 
+    def supervisorctl(self, *arguments: str) -> list[str]:
+        config = str(self.paths.supervisor_config)
+        return [str(self.python), "-I", "-m", "supervisor.supervisorctl", "-c", config, *arguments]
+
     def netctl(self, *arguments: str) -> list[str]:
         """netctl under its own account, with CAP_NET_ADMIN and nothing else."""
         return [*_as_netctl(), *self.module("netctl", *arguments)]

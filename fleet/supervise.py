@@ -126,7 +126,7 @@ class Supervisor:
         pid = self.pid()
         if pid is None:
             return False
-        with _Process(pid) as process:
+        with Process(pid) as process:
             if "SHUTDOWN" not in str(self._ask("getState")):
                 self._ask("shutdown")
             if not process.wait(deadline_seconds):
@@ -155,17 +155,17 @@ class Supervisor:
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
 
 
-class _Process:
+class Process:
     """A process that is no child of ours, held by a pidfd so that its number cannot be reused under us."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it ended within SECONDS."""
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it ended within SECONDS; None waits for ever."""
         return bool(select.select([self._descriptor], [], [], seconds)[0])
 
-    def __enter__(self) -> _Process:
+    def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:

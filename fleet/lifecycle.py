@@ -1,0 +1,149 @@
+"""The fleet from nothing to running and back to nothing: what `up`, `down` and `run` share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from fleet import accounts, folders, log, prepare, rpc, wire
+from fleet.errors import FleetError, TryLater
+from fleet.folders import Folder
+from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
+from fleet.programs import Installation
+from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
+
+_NETCTL_SECONDS = 30.0
+_RUNNING_SECONDS = 60.0
+_PATIENCE_SECONDS = 6.0
+"""A program that never ran longer than supervisor's startsecs for this long will not come up."""
+_log = log.get("fleet")
+
+
+@contextmanager
+def operator(paths: Paths) -> Iterator[None]:
+    """Only one `up` or `run` at a time; raises TryLater naming the other. Ends with its holder."""
+    folders.make(Folder(path=paths.run))
+    descriptor = os.open(paths.run / "operator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
+            raise TryLater(
+                f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
+            ) from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.truncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_if_running(installation: Installation) -> None:
+    """Raise TryLater when a supervisord of this installation is running."""
+    pid = Supervisor(installation).pid()
+    if pid is not None:
+        raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
+
+
+def start(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> subprocess.Popen[bytes]:
+    """Prepare, start supervisord, wait until netctl answers and every program runs. The caller ends it on an error."""
+    prepare.everything(fleet, installation)
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=end_with_us)
+    trouble = Trouble(installation)
+
+    def running() -> bool:
+        states = supervisor.states()
+        trouble.check(states)
+        return all(state.state == "RUNNING" or _finished(state) for state in states)
+
+    def last_seen() -> str:
+        return ", ".join(f"{state.name} {state.state}" for state in supervisor.states() if state.state != "RUNNING")
+
+    wait_until(running, _RUNNING_SECONDS, last_seen)
+    netctl_status(installation.paths, wait_seconds=_NETCTL_SECONDS)
+    return child
+
+
+def stop(fleet: Fleet | None, installation: Installation) -> bool:
+    """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran."""
+    wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
+    # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
+    ran = Supervisor(installation).shut_down(wait + 40)
+    installation.paths.run_order.unlink(missing_ok=True)
+    _sweep()
+    if accounts.netctl_exists():  # else nothing was ever made
+        prepare.nothing_left(installation)
+    return ran
+
+
+def abandon(fleet: Fleet, installation: Installation) -> None:
+    """Like stop, for a start that failed: its own error is the one to report."""
+    try:
+        stop(fleet, installation)
+    except FleetError as error:
+        _log.warning("stop.incomplete", reason=str(error))
+
+
+def netctl_status(paths: Paths, *, wait_seconds: float = 0) -> wire.NetctlStatus:
+    """What netctl says; raises Unavailable when it does not answer within WAIT_SECONDS."""
+    with rpc.Client(paths.netctl_socket, timeout_seconds=10) as client:
+        client.open(wait_seconds=wait_seconds)
+        return client.ask(wire.Status(), wire.NetctlStatus)
+
+
+class Trouble:
+    """Notices a program that will not come back by itself."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._paths = installation.paths
+        self._since: dict[str, float] = {}
+
+    def check(self, states: Iterable[ProgramState]) -> None:
+        """Raises FleetError with the program's last log lines."""
+        now = time.monotonic()
+        for state in states:
+            if state.state not in ("BACKOFF", "STARTING"):
+                self._since.pop(state.name, None)
+            since = self._since.setdefault(state.name, now) if state.state in ("BACKOFF", "STARTING") else now
+            if state.state == "FATAL" or _gave_up(state) or now - since > _PATIENCE_SECONDS:
+                raise self._error(state)
+
+    def _error(self, state: ProgramState) -> FleetError:
+        path = self._paths.log(state.name.rpartition(":")[2])
+        how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
+        lines = "\n  ".join(last_lines(path))
+        return FleetError(f"{state.name} {how}; the end of {path}:\n  {lines}", hint="correct that and start again")
+
+
+def _gave_up(state: ProgramState) -> bool:
+    return state.state == "EXITED" and state.exit_code != 0
+
+
+def _finished(state: ProgramState) -> bool:
+    return state.state == "EXITED" and state.exit_code == 0
+
+
+def _sweep() -> None:
+    """Kill what worker UIDs still run in this network namespace.
+
+    Workers end their browsers themselves, and the kernel does when they are killed; this is for what
+    neither reached. Another namespace may hold another fleet with the same UIDs.
+    """
+    network = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a magic link, not a path
+    for process in psutil.process_iter():
+        try:
+            ours = FIRST_UID <= process.uids().real <= LAST_UID and process.username() == f"w{process.uids().real}"
+            if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino == network:  # noqa: PTH116
+                _log.warning("process.left_over", pid=process.pid, command=process.name())
+                process.kill()
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue

@@ -1,0 +1,104 @@
+"""One snapshot of everything; every view renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from fleet import lifecycle, wire
+from fleet.errors import FleetError, Unavailable
+from fleet.model import Fleet, Worker
+from fleet.programs import Installation
+from fleet.result import Result, read_result
+from fleet.supervise import ProgramState, Supervisor
+
+
+class WorkerSnapshot(BaseModel):
+    """One worker, seen from three sides."""
+
+    model_config = ConfigDict(frozen=True)
+    worker: str
+    process: ProgramState | None
+    slot: wire.SlotStatus | None
+    last: Result | None
+
+
+class Snapshot(BaseModel):
+    """Everything that can be known from outside at one moment."""
+
+    model_config = ConfigDict(frozen=True)
+    supervisor_pid: int | None
+    programs: tuple[ProgramState, ...]
+    netctl: wire.NetctlStatus | None
+    workers: tuple[WorkerSnapshot, ...]
+
+
+COLUMNS = ("worker", "state", "pid", "tunnel", "exit", "address", "last loop", "ended (UTC)", "seconds", "lost")
+
+
+def take(fleet: Fleet, installation: Installation) -> Snapshot:
+    """Ask supervisord, netctl and the spools; a side that does not answer is None or empty."""
+    supervisor = Supervisor(installation)
+    pid = supervisor.pid()
+    programs = supervisor.states() if pid is not None else ()
+    try:
+        netctl = lifecycle.netctl_status(installation.paths)
+    except Unavailable:
+        netctl = None
+    states = {program.name: program for program in programs}
+    slots = {slot.worker: slot for slot in netctl.slots} if netctl is not None else {}
+
+    def one(worker: Worker) -> WorkerSnapshot:
+        return WorkerSnapshot(
+            worker=worker.name,
+            process=states.get(f"worker:{worker.name}"),
+            slot=slots.get(worker.name),
+            last=_newest(installation.paths.spool(worker)),
+        )
+
+    return Snapshot(
+        supervisor_pid=pid, programs=programs, netctl=netctl, workers=tuple(one(worker) for worker in fleet.members)
+    )
+
+
+def rows(snapshot: Snapshot) -> Iterator[tuple[str, ...]]:
+    """The cells of COLUMNS, a row a worker."""
+    for worker in snapshot.workers:
+        process, slot, last = worker.process, worker.slot, worker.last
+        yield (
+            worker.worker,
+            process.state if process else "-",
+            str(process.pid) if process and process.pid else "-",
+            slot.state if slot else "-",
+            (slot.exit_server if slot else None) or "-",
+            str(slot.exit_address) if slot and slot.exit_address else "-",
+            f"{last.run} {last.loop} {'good' if last.ok else 'failed'}" if last else "-",
+            f"{last.finished:%H:%M:%S}" if last else "-",
+            f"{(last.finished - last.started).total_seconds():.1f}" if last else "-",
+            str(last.network_changed) if last else "-",
+        )
+
+
+def summary(snapshot: Snapshot) -> str:
+    """The line above the table."""
+    if snapshot.supervisor_pid is None:
+        return "the fleet is not running"
+    parts = [f"supervisord {snapshot.supervisor_pid}"]
+    parts += [f"{item.name} {item.state}" for item in snapshot.programs if not item.name.startswith("worker:")]
+    if snapshot.netctl is not None:
+        parts.append(f"WireGuard: {snapshot.netctl.backend}")
+        pool = snapshot.netctl.pool
+        if pool is not None:
+            parts.append(f"keys: {pool.leased} leased, {pool.free} free, {pool.cooling} cooling of {pool.keys}")
+    return "; ".join(parts)
+
+
+def _newest(spool: Path) -> Result | None:
+    """The result written last, None when there is none that can be read."""
+    try:
+        newest = max(spool.glob("*.json"), key=lambda path: path.lstat().st_mtime, default=None)
+        return read_result(newest) if newest is not None else None
+    except (OSError, FleetError):
+        return None

@@ -1,0 +1,49 @@
+"""What every tier shares: a skip is a failure where it is asked for, and each tier's time is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+_skipped = pytest.StashKey[list[str]]()
+_seconds = pytest.StashKey["Counter[str]"]()
+_config: list[pytest.Config] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --no-skips."""
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure (bin/test and CI)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start counting."""
+    config.stash[_skipped], config.stash[_seconds] = [], Counter()
+    _config[:] = [config]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the time of every phase, and the skips."""
+    config = _config[0]
+    parts = report.nodeid.split("/")
+    config.stash[_seconds][parts[1] if len(parts) > 2 else "rules"] += round(report.duration * 1000)
+    if report.skipped:
+        config.stash[_skipped].append(report.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """A session with a skip has failed."""
+    if session.config.getoption("--no-skips") and session.config.stash[_skipped]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Each tier's seconds, and the skips that count as failures."""
+    for tier, milliseconds in sorted(config.stash[_seconds].items()):
+        terminalreporter.write_line(f"tier {tier}: {milliseconds / 1000:.1f} s")
+    if config.getoption("--no-skips"):
+        for name in config.stash[_skipped]:
+            terminalreporter.write_line(f"FAILED because skipped: {name}", red=True)
