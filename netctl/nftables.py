@@ -1,0 +1,150 @@
+"""The table `inet fleet` as one JSON document, applied and read through libnftables (libnftables-json(5)).
+
+Two parts: what stands for ever (who is held back; made in one transaction by `install`), and the
+gates, elements of four sets (opened and sealed in one transaction each by `change`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from ipaddress import IPv4Address
+from typing import Any
+
+from fleet.errors import ForeignObject, MissingProgram
+from fleet.model import Worker
+from netctl import ruleset
+from netctl.ruleset import Object
+from netctl.state import Filter, Gate
+
+TABLE = ruleset.TABLE
+_JSON = 1 << 4
+"""NFT_CTX_OUTPUT_JSON (nftables/libnftables.h)."""
+
+
+class NftError(Exception):
+    """libnftables refused a document; its own words."""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libnftables.so.1")
+    except OSError as error:
+        raise MissingProgram(f"libnftables is not there: {error}", hint="apt-get install libnftables1") from error
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+    library.nft_ctx_get_output_buffer.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    return library
+
+
+@cache
+def _context() -> ctypes.c_void_p:
+    """One context for the program's life.
+
+    The kernel waits for a whole RCU grace period (5-18 ms) when a netlink socket of nftables is closed
+    behind a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
+    0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
+    """
+    library = _library()
+    context = ctypes.c_void_p(library.nft_ctx_new(0))
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    library.nft_ctx_output_set_flags(context, _JSON)
+    return context
+
+
+def _run(commands: Sequence[Object]) -> str:
+    """One transaction: all COMMANDS or none. Returns the library's output."""
+    library, context = _library(), _context()
+    failed = library.nft_run_cmd_from_buffer(context, json.dumps({"nftables": list(commands)}).encode())
+    output, error = library.nft_ctx_get_output_buffer(context), library.nft_ctx_get_error_buffer(context)
+    if failed:
+        raise NftError(error.decode(errors="replace").strip()[:500])
+    return str(output.decode())
+
+
+def install(wanted: Filter, gates: Iterable[Gate]) -> None:
+    """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
+    table: Object = {"table": {"family": "inet", "name": TABLE}}
+    commands: list[Object] = [{"add": table}, {"delete": table}]
+    commands += [{"add": part} for part in ruleset.document(wanted)]
+    _run(commands + [{"add": element} for gate in gates for element in ruleset.elements(gate)])
+
+
+def change(*, seal: Iterable[Gate] = (), open_: Iterable[Gate] = ()) -> None:
+    """Close and open gates in one transaction; sealing what is sealed already is no error."""
+    commands: list[Object] = []
+    for gate in seal:
+        # Deleting a missing element is an error, and so is adding a map entry of another value:
+        # add the very one, then delete it.
+        for element in ruleset.elements(gate):
+            commands += [{"add": element}, {"delete": element}]
+    commands += [{"add": element} for gate in open_ for element in ruleset.elements(gate)]
+    if commands:
+        _run(commands)
+
+
+def remove() -> None:
+    """Delete the table; gone already is no error."""
+    table: Object = {"table": {"family": "inet", "name": TABLE}}
+    _run([{"add": table}, {"delete": table}])
+
+
+def observe() -> tuple[frozenset[Filter], frozenset[Gate]]:
+    """The table and its gates as the kernel has them; empty without a table.
+
+    Raises ForeignObject when somebody else's table has our name.
+    """
+    try:
+        listed = json.loads(_run([{"list": {"table": {"family": "inet", "name": TABLE}}}]))["nftables"]
+    except NftError as error:
+        if "No such file or directory" in str(error):
+            return frozenset(), frozenset()
+        raise
+    chains = {entry["chain"]["name"] for entry in listed if "chain" in entry}
+    if not any(name.startswith(ruleset.MARK) for name in chains):
+        raise ForeignObject(
+            f"the nftables table inet {TABLE} is not netctl's", hint=f"see: nft list table inet {TABLE}"
+        )
+    sets: dict[str, list[Any]] = {
+        entry[kind]["name"]: entry[kind].get("elem", []) for entry in listed for kind in ("set", "map") if kind in entry
+    }
+    found = Filter(
+        uids=frozenset(sets.get("workers", [])),
+        resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
+    )
+    if not _intact(found, listed, chains, sets):
+        found = Filter(uids=found.uids, resolvers=found.resolvers, intact=False)
+    return frozenset({found}), _gates(sets)
+
+
+def _intact(found: Filter, listed: list[Object], chains: set[str], sets: dict[str, list[Any]]) -> bool:
+    """Whether chains, rule counts and fixed sets are this program's, by version and by number."""
+    wanted = Counter(part["rule"]["chain"] for part in ruleset.document(found) if "rule" in part)
+    actual = Counter(entry["rule"]["chain"] for entry in listed if "rule" in entry)
+    workers = [Worker(uid=uid) for uid in found.uids]
+    opened = {element["concat"][1] for element in sets.get("open", [])}
+    return (
+        actual == wanted
+        and ruleset.mark() in chains
+        and set(sets.get("interfaces", [])) == {worker.interface for worker in workers}
+        and set(sets.get("placeholders", [])) == {str(worker.placeholder) for worker in workers}
+        and opened == {element["concat"][1] for element in sets.get("open_source", [])}
+        and opened == {interface for interface, _ in sets.get("translation", [])}
+    )
+
+
+def _gates(sets: dict[str, list[Any]]) -> frozenset[Gate]:
+    """Every worker whose interface is translated."""
+    found = ((Worker.of_interface(interface), address) for interface, address in sets.get("translation", []))
+    return frozenset(Gate(uid=worker.uid, address=IPv4Address(address)) for worker, address in found if worker)

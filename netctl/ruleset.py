@@ -1,0 +1,157 @@
+"""What stands in the table `inet fleet`: chains, rules and sets as data, in libnftables' JSON forms.
+
+    output       a worker's packets leave through its open gate or `lo`; port 53 to our resolvers alone
+                 packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
+                 nobody else sends through a worker's interface
+    translate    the placeholder becomes the leased address
+    last         after translation: whatever is still a placeholder, or not the leased address, is dropped
+    forward      nothing from or to our interfaces
+    input        from our interfaces only answers
+
+The output chain asks `meta skuid` and not the route: SO_BINDTODEVICE needs no privilege, so rules
+and routes alone would not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any
+
+from fleet.model import Worker
+from netctl.state import Filter, Gate
+
+TABLE = "fleet"
+MARK = "owner_netctl_"
+"""An empty chain whose name says whose table this is, and in which version."""
+Object = dict[str, Any]
+"""One object of libnftables-json(5): a foreign format, made here and in nftables.py alone."""
+
+_UID_OUT: Object = {"concat": [{"meta": {"key": "skuid"}}, {"meta": {"key": "oifname"}}]}
+_SOURCE: Object = {"payload": {"protocol": "ip", "field": "saddr"}}
+_SOURCE_OUT: Object = {"concat": [_SOURCE, {"meta": {"key": "oifname"}}]}
+_DROP: list[Object] = [{"counter": {"packets": 0, "bytes": 0}}, {"drop": None}]
+_ACCEPT: list[Object] = [{"accept": None}]
+
+
+def _is(left: Object, right: object, operator: str = "==") -> Object:
+    return {"match": {"op": operator, "left": left, "right": right}}
+
+
+def _meta(key: str, right: object) -> Object:
+    return _is({"meta": {"key": key}}, right)
+
+
+def _goto(chain: str) -> list[Object]:
+    return [{"goto": {"target": chain}}]
+
+
+_IPV4 = _meta("nfproto", "ipv4")
+_TO_LO = _meta("oifname", "lo")
+_TO_OURS = _meta("oifname", "@interfaces")
+_FROM_OURS = _meta("iifname", "@interfaces")
+
+HOOKS: dict[str, Object] = {
+    "output": {"type": "filter", "hook": "output", "prio": 0, "policy": "accept"},
+    "translate": {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"},
+    "last": {"type": "filter", "hook": "postrouting", "prio": 150, "policy": "accept"},
+    "forward": {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"},
+    "input": {"type": "filter", "hook": "input", "prio": 0, "policy": "accept"},
+}
+RULES: dict[str, list[list[Object]]] = {
+    "output": [
+        [_meta("skuid", "@workers"), *_goto("worker")],
+        [_is(_SOURCE, "@placeholders"), *_goto("placeholder")],
+        [_TO_OURS, *_DROP],
+    ],
+    "worker": [
+        [
+            _meta("l4proto", {"set": ["tcp", "udp"]}),
+            _is({"payload": {"protocol": "th", "field": "dport"}}, 53),
+            *_goto("dns"),
+        ],
+        [_TO_LO, *_ACCEPT],
+        [_IPV4, _is(_UID_OUT, "@open"), *_ACCEPT],
+        _DROP,
+    ],
+    "dns": [
+        [_is({"payload": {"protocol": "ip", "field": "daddr"}}, "@resolvers"), _is(_UID_OUT, "@open"), *_ACCEPT],
+        _DROP,
+    ],
+    "placeholder": [
+        [_TO_LO, *_ACCEPT],
+        [_is(_SOURCE_OUT, "@open_source"), *_ACCEPT],
+        _DROP,
+    ],
+    "translate": [
+        [
+            _IPV4,
+            _TO_OURS,
+            {"snat": {"family": "ip", "addr": {"map": {"key": {"meta": {"key": "oifname"}}, "data": "@translation"}}}},
+        ],
+    ],
+    "last": [
+        [_TO_LO, *_ACCEPT],
+        [_is(_SOURCE, "@placeholders"), *_DROP],
+        # An old conntrack entry would still translate to the previous lease's address.
+        [_TO_OURS, _is(_SOURCE_OUT, "@leased", "!="), *_DROP],
+        [_TO_OURS, _meta("nfproto", "ipv6"), *_DROP],
+    ],
+    "forward": [[_FROM_OURS, *_DROP], [_TO_OURS, *_DROP]],
+    "input": [
+        [_FROM_OURS, _is({"ct": {"key": "state"}}, ["established", "related"], "in"), *_ACCEPT],
+        [_FROM_OURS, *_DROP],
+    ],
+}
+SETS: dict[str, str | list[str]] = {
+    "workers": "uid",
+    "interfaces": "ifname",
+    "placeholders": "ipv4_addr",
+    "resolvers": "ipv4_addr",
+    "open": ["uid", "ifname"],
+    "open_source": ["ipv4_addr", "ifname"],
+    "leased": ["ipv4_addr", "ifname"],
+}
+
+
+@cache
+def mark() -> str:
+    """The name of the marking chain: changes whenever the rules of this file do."""
+    text = json.dumps([HOOKS, RULES, SETS], sort_keys=True)
+    return MARK + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def document(wanted: Filter) -> list[Object]:
+    """Table, sets, chains and rules for WANTED, without a gate open."""
+    at: Object = {"family": "inet", "table": TABLE}
+    workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
+    content: dict[str, list[int] | list[str]] = {
+        "workers": [worker.uid for worker in workers],
+        "interfaces": [worker.interface for worker in workers],
+        "placeholders": [str(worker.placeholder) for worker in workers],
+        "resolvers": [str(address) for address in sorted(wanted.resolvers)],
+    }
+    parts: list[Object] = [{"table": {"family": "inet", "name": TABLE}}]
+    for name, kind in SETS.items():
+        elements = {"elem": content[name]} if content.get(name) else {}
+        parts.append({"set": {**at, "name": name, "type": kind, **elements}})
+    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
+    parts.append({"chain": {**at, "name": mark()}})
+    parts += [{"chain": {**at, "name": name, **HOOKS.get(name, {})}} for name in RULES]
+    return parts + [{"rule": {**at, "chain": name, "expr": rule}} for name, rules in RULES.items() for rule in rules]
+
+
+def elements(gate: Gate) -> list[Object]:
+    """The set elements that open GATE, all together."""
+    worker, address = gate.worker, str(gate.address)
+
+    def element(name: str, value: object) -> Object:
+        return {"element": {"family": "inet", "table": TABLE, "name": name, "elem": [value]}}
+
+    return [
+        element("open", {"concat": [worker.uid, worker.interface]}),
+        element("open_source", {"concat": [str(worker.placeholder), worker.interface]}),
+        element("leased", {"concat": [address, worker.interface]}),
+        element("translation", [worker.interface, address]),
+    ]

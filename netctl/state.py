@@ -1,0 +1,228 @@
+"""What the kernel should hold, as frozen values: a pure function of the fleet and its leases.
+
+Every value is one object of the kernel that netctl owns; equality is "nothing to do". The plan
+compares two States, the kernel side observes one and applies operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Address
+from typing import Literal
+
+from fleet.model import PROTOCOL, Fleet, Worker
+from netctl.conf import Key, Secret
+
+LAST_METRIC = 4294967295
+"""The metric that loses against every other: 2^32 - 1."""
+Family = Literal[4, 6]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A worker's interface. A `tun` is made by wireguard-go, a `wireguard` by us."""
+
+    interface: str
+    kind: str
+    alias: str
+    mtu_bytes: int
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A placeholder on `lo`, always /32."""
+
+    address: IPv4Address
+    interface: str = "lo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A default route of a worker's table: through its interface, or `unreachable` behind everything."""
+
+    family: Family
+    table: int
+    interface: str | None = None
+    """None: unreachable."""
+    source: IPv4Address | None = None
+    metric: int = 0
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A policy rule that selects by UID or by placeholder source, and looks a table up or prohibits."""
+
+    family: Family
+    priority: int
+    uid: int | None = None
+    source: IPv4Address | None = None
+    table: int | None = None
+    """None: prohibit."""
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Sysctl:
+    """One file below /proc/sys; a tuple, because interface names may hold dots."""
+
+    path: tuple[str, ...]
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The VPN server as a device knows it; everything is allowed through it."""
+
+    public_key: str
+    preshared: Secret | None
+    keepalive_seconds: int
+    # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
+    endpoint: tuple[str, int] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A WireGuard device's key and its one peer; both None: sealed."""
+
+    interface: str
+    private: Secret | None = None
+    peer: Peer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """An opening in the nftables table: this worker may leave, as ADDRESS, through its own interface."""
+
+    uid: int
+    address: IPv4Address
+
+    @property
+    def worker(self) -> Worker:
+        return Worker(uid=self.uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """The table `inet fleet` without its gates: who is held back, and which resolvers may be asked."""
+
+    uids: frozenset[int]
+    resolvers: frozenset[IPv4Address]
+    intact: bool = True
+    """False when observed chains or rules are not what this program writes."""
+
+
+Thing = Link | Address | Route | Rule | Sysctl | Device | Gate | Filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All of it, or one worker's slice."""
+
+    links: frozenset[Link] = frozenset()
+    addresses: frozenset[Address] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    rules: frozenset[Rule] = frozenset()
+    sysctls: frozenset[Sysctl] = frozenset()
+    devices: frozenset[Device] = frozenset()
+    gates: frozenset[Gate] = frozenset()
+    filters: frozenset[Filter] = frozenset()
+    """None or one; a set like the others, so that the plan needs no special case."""
+
+    def __or__(self, other: State) -> State:
+        return State(**{part.name: getattr(self, part.name) | getattr(other, part.name) for part in fields(State)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a slot holds: the key, where its server is, and whether traffic may pass yet."""
+
+    key: Key
+    endpoint: tuple[str, int]
+    """Address and port; names are resolved."""
+    open: bool
+
+
+def desired(fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True) -> State:
+    """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind."""
+    whole = _shared(fleet)
+    for worker in fleet.members:
+        whole |= slot(fleet, worker, leases.get(worker.uid), kind=kind, ipv6=ipv6)
+    return whole
+
+
+def _shared(fleet: Fleet) -> State:
+    resolvers = (address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
+    return State(
+        # An address-less interface needs 0 for itself and for `all`: the kernel takes the larger
+        # (Documentation/networking/ip-sysctl.rst, rp_filter).
+        sysctls=frozenset({rp_filter("all", 0)}),
+        filters=frozenset(
+            {Filter(uids=frozenset(worker.uid for worker in fleet.members), resolvers=frozenset(resolvers))}
+        ),
+    )
+
+
+def slot(fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True) -> State:
+    """One worker's slice: its layers always, its device and gate as HELD says."""
+    device = Device(interface=worker.interface)
+    gates: Iterable[Gate] = ()
+    if held is not None:
+        peer = Peer(
+            public_key=held.key.server_public,
+            preshared=held.key.preshared,
+            keepalive_seconds=fleet.wireguard.keepalive_seconds,
+            endpoint=held.endpoint,
+        )
+        device = Device(interface=worker.interface, private=held.key.private, peer=peer)
+        gates = (Gate(uid=worker.uid, address=held.key.address),) if held.open else ()
+    return State(
+        links=frozenset(
+            {Link(interface=worker.interface, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu)}
+        ),
+        addresses=frozenset({Address(address=worker.placeholder)}),
+        routes=frozenset(_routes(worker, ipv6)),
+        rules=frozenset(_rules(worker, ipv6)),
+        sysctls=frozenset(_sysctls(worker, ipv6)),
+        devices=frozenset({device}),
+        gates=frozenset(gates),
+    )
+
+
+def _routes(worker: Worker, ipv6: bool) -> Iterable[Route]:
+    yield Route(family=4, table=worker.table, interface=worker.interface, source=worker.placeholder)
+    yield Route(family=4, table=worker.table, metric=LAST_METRIC)
+    if ipv6:
+        yield Route(family=6, table=worker.table, metric=LAST_METRIC)
+
+
+def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
+    """Lookup by UID and by placeholder source, and a prohibit behind each.
+
+    The source rules hold what the kernel sends for a socket that is gone: it carries no UID.
+    """
+    yield Rule(family=4, priority=worker.table, uid=worker.uid, table=worker.table)
+    yield Rule(family=4, priority=worker.table, source=worker.placeholder, table=worker.table)
+    yield Rule(family=4, priority=worker.prohibit_priority, uid=worker.uid)
+    yield Rule(family=4, priority=worker.prohibit_priority, source=worker.placeholder)
+    if ipv6:
+        yield Rule(family=6, priority=worker.table, uid=worker.uid, table=worker.table)
+        yield Rule(family=6, priority=worker.prohibit_priority, uid=worker.uid)
+
+
+def _sysctls(worker: Worker, ipv6: bool) -> Iterable[Sysctl]:
+    yield rp_filter(worker.interface, 0)
+    if ipv6:
+        yield disable_ipv6(worker.interface)
+
+
+def rp_filter(interface: str, value: int) -> Sysctl:
+    """Reverse path filtering of INTERFACE, `all` or `default`."""
+    return Sysctl(path=("net", "ipv4", "conf", interface, "rp_filter"), value=value)
+
+
+def disable_ipv6(interface: str) -> Sysctl:
+    """No link-local address when the link goes up: that would be an address event."""
+    return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=1)

@@ -1,0 +1,118 @@
+"""wireguard-go over its socket (the cross-platform userspace protocol, wireguard.com/xplatform).
+
+wireguard-go runs under the supervisor, one process an interface; its socket folder is fixed and the
+same for every network namespace, so interface names are unique on a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+from fleet.errors import TunnelError
+from netctl.conf import Secret
+from netctl.state import Device, Peer
+from netctl.wireguard import ALLOWED, CALL_SECONDS, Reading
+
+SOCKETS = Path("/var/run/wireguard")
+NO_KEY = "0" * 64
+
+
+class Userspace:
+    """The backend for kernels without WireGuard."""
+
+    name: Literal["userspace"] = "userspace"
+    link_kind: Literal["tun"] = "tun"
+
+    def __init__(self, sockets: Path = SOCKETS) -> None:
+        self._sockets = sockets
+
+    async def read(self, interface: str) -> Reading | None:
+        """See Backend.read."""
+        try:
+            lines = await self._ask(interface, "get=1\n\n")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        return _reading(interface, lines)
+
+    async def write(self, device: Device) -> None:
+        """See Backend.write."""
+        lines = ["set=1", f"private_key={device.private.reveal().hex() if device.private else NO_KEY}"]
+        lines.append("replace_peers=true")
+        if device.peer is not None:
+            lines += _peer_lines(device.peer)
+        try:
+            await self._ask(device.interface, "\n".join(lines) + "\n\n")
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise TunnelError(
+                f"wireguard-go of {device.interface} is not running", hint=f"supervisorctl status wg:{device.interface}"
+            ) from error
+
+    async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
+        try:
+            return await asyncio.wait_for(self._exchange(interface, text), CALL_SECONDS)
+        except asyncio.TimeoutError:
+            raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
+
+    async def _exchange(self, interface: str, text: str) -> list[tuple[str, str]]:
+        reader, writer = await asyncio.open_unix_connection(str(self._sockets / f"{interface}.sock"))
+        try:
+            writer.write(text.encode())
+            answer = (await reader.readuntil(b"\n\n")).decode()
+        except asyncio.IncompleteReadError:
+            raise TunnelError(f"wireguard-go of {interface} hung up") from None
+        finally:
+            writer.close()
+        pairs = [(name, value) for name, _, value in (line.partition("=") for line in answer.split("\n") if line)]
+        code = int(dict(pairs).get("errno", "0"))
+        if code:
+            # Its errno is negative; our own request is not repeated: it holds the key.
+            raise TunnelError(f"wireguard-go of {interface} refused: {os.strerror(abs(code))}")
+        return pairs
+
+
+def _peer_lines(peer: Peer) -> Iterable[str]:
+    host, port = peer.endpoint
+    yield f"public_key={base64.b64decode(peer.public_key).hex()}"
+    if peer.preshared is not None:
+        yield f"preshared_key={peer.preshared.reveal().hex()}"
+    yield f"endpoint={f'[{host}]' if ':' in host else host}:{port}"
+    # Above zero it also makes wireguard-go send one at once, which starts the handshake.
+    yield f"persistent_keepalive_interval={peer.keepalive_seconds}"
+    yield "replace_allowed_ips=true"
+    yield f"allowed_ip={ALLOWED}"
+
+
+def _reading(interface: str, pairs: list[tuple[str, str]]) -> Reading:
+    """PAIRS in wireguard-go's order: the device's, then each peer's behind its public_key."""
+    values = dict(pairs)
+    if sum(name == "public_key" for name, _ in pairs) > 1:
+        # More peers than we ever set: no Device of ours equals this one, so the plan will replace them.
+        values["preshared_key"] = "f" * 64
+    peer = None
+    if "public_key" in values:
+        host, _, port = values.get("endpoint", "0.0.0.0:0").rpartition(":")
+        preshared = values.get("preshared_key", NO_KEY)
+        peer = Peer(
+            public_key=base64.b64encode(bytes.fromhex(values["public_key"])).decode(),
+            preshared=None if preshared == NO_KEY else Secret(bytes.fromhex(preshared)),
+            keepalive_seconds=int(values.get("persistent_keepalive_interval", "0")),
+            endpoint=(host.strip("[]"), int(port)),
+        )
+    private = values.get("private_key", NO_KEY)
+    seconds = int(values.get("last_handshake_time_sec", "0"))
+    nanoseconds = int(values.get("last_handshake_time_nsec", "0"))
+    handshake = datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
+    return Reading(
+        device=Device(
+            interface=interface, private=None if private == NO_KEY else Secret(bytes.fromhex(private)), peer=peer
+        ),
+        last_handshake=handshake,
+        received_bytes=int(values.get("rx_bytes", "0")),
+        sent_bytes=int(values.get("tx_bytes", "0")),
+    )
