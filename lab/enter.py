@@ -1,4 +1,4 @@
-"""Run a program inside a host of the lab: `launch.py lab.enter LAB HOST -- PROGRAM ARGUMENT...`.
+"""Run a program inside a lab's host: `launch.py lab.enter LAB INSTANCE HOST -- PROGRAM ARGUMENT...`.
 
 A small program of its own that ends in exec, so that callers need no preexec function and their
 threads stay where they are. Inside are the host's network and, in a private mount namespace, its own
@@ -53,11 +53,15 @@ def _sysfs_of_this_network() -> None:
 
 def main() -> None:
     """Enter, then become the program."""
-    lab, host, dashes, *command = sys.argv[1:]
+    lab, instance, host, dashes, *command = sys.argv[1:]
     if dashes != "--" or not command:
-        sys.exit("usage: lab.enter LAB HOST -- PROGRAM ARGUMENT...")
+        sys.exit("usage: lab.enter LAB INSTANCE HOST -- PROGRAM ARGUMENT...")
     try:
         enter(lab, host)
+        # Whoever started us may have been killed and its lab removed and made again since: a program of
+        # the old life has no business in the new one. From here on `down` finds us by our namespace.
+        if Places(lab).instance() != instance:
+            sys.exit(f"lab: {lab} was removed while {command[0]} was being started in it")
         os.execvp(command[0], command)  # noqa: S606 - becoming the caller's program is the purpose
     except OSError as error:
         print(f"lab: {host} of {lab}: {command[0]}: {error}", file=sys.stderr)  # noqa: T201

@@ -204,7 +204,7 @@ class Lab:
 
     def command(self, host: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs ARGV inside HOST."""
-        return [sys.executable, "-I", str(LAUNCH), "lab.enter", self.name, host, "--", *argv]
+        return [sys.executable, "-I", str(LAUNCH), "lab.enter", self.name, self.places.instance(), host, "--", *argv]
 
     def run(self, host: str, argv: Sequence[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
         """subprocess.run inside HOST: text in and out, output captured, no exit code checked unless asked."""

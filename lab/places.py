@@ -13,9 +13,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ LABS = Path("/var/lib/fleet-lab")
 class _Record:
     """The content of lab.json."""
 
+    instance: str
     servers: int
     keys: int
     namespaces: tuple[str, ...]
@@ -100,10 +103,16 @@ class Places:
         recorded = self._recorded()
         return (recorded.servers, recorded.keys) if recorded else None
 
+    def instance(self) -> str:
+        """Tells this life of the lab from the next one of the same name; empty when there is none."""
+        recorded = self._recorded()
+        return recorded.instance if recorded else ""
+
     def write_record(self, servers: int, keys: int, namespaces: tuple[str, ...]) -> None:
         """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
         fresh = self.record.with_suffix(".new")
-        fresh.write_text(json.dumps({"servers": servers, "keys": keys, "namespaces": namespaces}))
+        record = _Record(secrets.token_hex(8), servers, keys, namespaces)
+        fresh.write_text(json.dumps(dataclasses.asdict(record)))
         fresh.replace(self.record)
 
     def _recorded(self) -> _Record | None:
@@ -111,7 +120,7 @@ class Places:
             document = json.loads(self.record.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return _Record(document["servers"], document["keys"], tuple(document["namespaces"]))
+        return _Record(document["instance"], document["servers"], document["keys"], tuple(document["namespaces"]))
 
 
 @contextlib.contextmanager
@@ -120,7 +129,6 @@ def lock(name: str, what: str) -> Iterator[None]:
 
     Held while a lab changes, not while it stands. The file is removed by whoever lets go.
     """
-    LABS.mkdir(parents=True, exist_ok=True)
     path = LABS / f".{name}.{what}"
     descriptor = _take(path, name, what)
     try:
@@ -136,14 +144,24 @@ def lock(name: str, what: str) -> Iterator[None]:
 
 def _take(path: Path, name: str, what: str) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        LABS.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # another lab's end removed the empty folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 20).decode() or "?"
+            holder = os.read(descriptor, 20).decode()
+            if holder and not Path("/proc", holder).exists():
+                # Killed while it started a child, which has our lock until its exec: wait for that.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.close(descriptor)
+                continue
             os.close(descriptor)
             raise TryLater(
-                f"the lab {name} is busy: process {holder} holds its {what} lock", hint="wait for it, or stop it first"
+                f"the lab {name} is busy: process {holder or '?'} holds its {what} lock",
+                hint="wait for it, or stop it first",
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(descriptor).st_ino == path.stat().st_ino:

@@ -1,0 +1,255 @@
+"""The lab is what the other tests stand on: it is checked by other tools than those it is made with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tenacity
+
+from fleet.errors import ConfigurationError, ForeignObject, TryLater
+from lab.net import LAUNCH, Lab
+from lab.places import LABS, lock
+
+SITE = "https://shop.example"
+
+
+def until(question: str, answer: object) -> None:
+    """Raise with QUESTION unless ANSWER is true: the last state of a wait."""
+    assert answer, question
+
+
+soon = tenacity.retry(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(0.02), reraise=True)
+
+
+@pytest.fixture
+def own(root: None) -> Iterator[Lab]:
+    """A small lab of this test alone, not up yet, gone afterwards."""
+    made = Lab(f"u{os.getpid() % 10_000}", servers=1, keys=2)
+    yield made
+    made.down()
+
+
+def curl(lab: Lab, host: str, *arguments: str) -> str:
+    """What curl prints inside HOST; the certificate must be the lab's."""
+    done = lab.run(host, ["curl", "-sS", "--max-time", "10", "--cacert", str(lab.places.authority), *arguments])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def traces(name: str) -> list[str]:
+    """Everything of the lab NAME that other tools can see: namespaces, mounts, processes, files."""
+    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    found = [line for line in namespaces.splitlines() if line.startswith(f"{name}-")]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line.split()[1]]
+    for environment in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = environment.read_bytes().decode(errors="replace")
+            if f"fleet-lab/{name}/" in command or f"lab.site\0{name}\0" in command or f"{name}v1" in command:
+                found.append(command)
+    return found + [str(path) for path in LABS.glob(f"*{name}*")]
+
+
+def test_up_and_down_twice_each(own: Lab) -> None:
+    """`up` on a standing lab changes nothing, `down` leaves no trace, and again `down` is no error."""
+    own.up()
+    before = {one.pid for one in own.status().processes}
+    own.up()
+    assert {one.pid for one in own.status().processes} == before
+    assert own.status().state == "up"
+    own.down()
+    assert traces(own.name) == []
+    assert own.status().state == "down"
+    own.down()
+
+
+def test_up_with_other_numbers_is_refused(own: Lab) -> None:
+    """A standing lab is not torn down under its users because somebody asks for another size."""
+    own.up()
+    with pytest.raises(ConfigurationError, match="other numbers"):
+        Lab(own.name, servers=2, keys=2).up()
+
+
+def test_down_after_a_killed_up(own: Lab) -> None:
+    """SIGKILL of `up` half way leaves parts; `down` removes them all, and `up` works over them."""
+    for ending in (own.down, own.up):
+        command = [sys.executable, "-I", str(LAUNCH), "lab", "up", "--servers", "1", "--lab", own.name]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as up:
+
+            @soon
+            def half_way() -> None:
+                until("the first server was not started", list((own.places.root / "log").glob("wireguard-*")))
+
+            half_way()
+            up.kill()
+        assert not own.places.ready.exists()
+        ending()
+    assert own.status().state == "up"
+
+
+def test_down_ends_what_runs_inside_whoever_started_it(own: Lab) -> None:
+    """Programs inside a host are ended too, one that moved on to a namespace of its own included."""
+    own.up()
+    inside = ["sh", "-c", "echo in; exec sleep 600"]
+    started = [own.popen("host", [*way, *inside], stdout=subprocess.PIPE) for way in ([], ["unshare", "--net"])]
+    assert [one.stdout and one.stdout.readline() for one in started] == ["in\n"] * 2
+    handles = [os.pidfd_open(one.pid) for one in started]
+    own.down()
+    assert select.select(handles, [], [], 0)[0] == handles
+    assert [one.wait(5) for one in started] == [-signal.SIGKILL] * 2
+
+
+def test_a_broken_lab_is_made_again(own: Lab) -> None:
+    """When a server has died, status says which, with exit code 1, and `up` repairs it."""
+    own.up()
+    (site,) = (one for one in own.status().processes if "lab.site" in one.command)
+    os.kill(site.pid, signal.SIGKILL)
+
+    @soon
+    def noticed() -> None:
+        until("status does not see it", own.status().missing == (f"lab.site in {own.name}-web",))
+
+    noticed()
+    command = [sys.executable, "-I", str(LAUNCH), "lab", "status", "--json", "--lab", own.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "broken")
+    own.up()
+    assert own.status().state == "up"
+
+
+def test_one_up_at_a_time(own: Lab) -> None:
+    """While somebody makes or removes the lab, a second one is told who does."""
+    with lock(own.name, "lab"), pytest.raises(TryLater, match=f"process {os.getpid()} holds"):
+        own.up()
+
+
+def test_foreign_namespace_is_refused_and_untouched(own: Lab) -> None:
+    """A namespace of our name that we did not make is named and left alone, by `down` too."""
+    foreign = f"{own.name}-web"
+    subprocess.run(["ip", "netns", "add", foreign], check=True)
+    try:
+        with pytest.raises(ForeignObject, match=foreign):
+            own.up()
+        own.down()
+        assert Path("/run/netns", foreign).exists()
+    finally:
+        subprocess.run(["ip", "netns", "delete", foreign], check=True)
+
+
+def test_a_late_starter_of_an_earlier_life_stays_out(own: Lab) -> None:
+    """A program that was being started in a lab that is made again meanwhile ends instead of entering."""
+    own.up()
+    late = own.command("host", ["echo", "in"])
+    own.down()
+    own.up()
+    done = subprocess.run(late, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "was removed while echo" in done.stderr
+
+
+def test_exec_gives_the_programs_exit_code_and_the_host(lab: Lab) -> None:
+    """`lab exec HOST -- CMD` runs inside HOST and ends as CMD does."""
+    command = [sys.executable, "-I", str(LAUNCH), "lab", "exec", "web", "--lab", lab.name, "--"]
+    done = subprocess.run([*command, "ip", "-json", "address"], capture_output=True, text=True, check=True)
+    addresses = {one["local"] for link in json.loads(done.stdout) for one in link["addr_info"]}
+    assert "203.0.113.80" in addresses
+    assert subprocess.run([*command, "sh", "-c", "exit 7"], check=False).returncode == 7
+
+
+def test_the_host_reaches_the_shop_without_a_tunnel(lab: Lab) -> None:
+    """By name over the ISP's resolver, IPv4 and IPv6, and the shop sees the uplink's addresses."""
+    assert curl(lab, "host", "-4", f"{SITE}/ip") == "198.51.100.10"
+    assert curl(lab, "host", "-6", f"{SITE}/ip") == "2001:db8:1::10"
+    assert "query[A] shop.example from 198.51.100.10" in lab.places.queries("isp").read_text()
+
+
+def test_host_has_a_resolver_and_a_wireguard_folder_of_its_own(lab: Lab) -> None:
+    """Inside, /etc/resolv.conf names the ISP's resolver and /run/wireguard is the lab's."""
+    assert lab.run("host", ["cat", "/etc/resolv.conf"]).stdout.startswith("nameserver 198.51.100.53\n")
+    lab.run("host", ["touch", "/run/wireguard/probe"])
+    assert (lab.places.at("host") / "wireguard/probe").exists()
+    assert not Path("/run/wireguard/probe").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_tunnel_made_by_hand_works(lab: Lab, number: int) -> None:
+    """With a key of each server: DNS inside answers, the site sees the exit address, the ISP hears no question."""
+    key = lab.places.keys / f"vpn{number}-01.conf"
+    text = key.read_text()
+    (address,) = (line.removeprefix("Address = ") for line in text.splitlines() if line.startswith("Address"))
+    plain = "\n".join(line for line in text.splitlines() if not line.startswith(("Address", "DNS")))
+    name = f"{lab.name}h{number}"
+    device = lab.popen("host", ["wireguard-go", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+
+        @soon
+        def there() -> None:
+            until("no socket", lab.places.wireguard_socket("host", name).exists())
+
+        there()
+        steps = (["wg", "setconf", name, "/dev/stdin"], ["ip", "address", "add", address, "dev", name])
+        routes = [["ip", "route", "add", to, "dev", name] for to in ("198.18.0.53", "203.0.113.80")]
+        for step in (*steps, ["ip", "link", "set", name, "up"], *routes):
+            done = lab.run("host", step, input=plain)
+            assert done.returncode == 0, done.stderr
+        asked = lab.places.queries("isp").read_text()
+        question = "import sys, dns.resolver as r; s = r.Resolver(configure=False); s.nameservers = ['198.18.0.53']; "
+        question += "print(s.resolve('shop.example', 'A')[0])"
+        assert lab.run("host", [sys.executable, "-c", question]).stdout == "203.0.113.80\n"
+        assert curl(lab, "host", "--resolve", "shop.example:443:203.0.113.80", f"{SITE}/ip") == f"203.0.113.1{number}"
+        assert lab.places.queries("isp").read_text() == asked
+        assert f"from {address.removesuffix('/32')}" in lab.places.queries(f"vpn{number}").read_text()
+    finally:
+        device.terminate()
+        device.wait(5)
+
+
+def test_keys_are_files_that_only_root_reads(lab: Lab) -> None:
+    """Three servers of ten keys, every file 0600, each with its exit address as a comment."""
+    files = sorted(lab.places.keys.iterdir())
+    assert len(files) == 30
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert files[0].read_text().startswith("# ExitAddress = 203.0.113.11\n[Interface]\n")
+
+
+def test_the_shop_speaks_http2(lab: Lab) -> None:
+    """ALPN gives HTTP/2: over HTTP/1.1 most of what an address event kills would survive."""
+    written = curl(lab, "host", "-o", "/dev/null", "-w", "%{http_version} %{ssl_verify_result}", f"{SITE}/")
+    assert written == "2 0"
+
+
+def test_pages_load_slow_things_that_no_cache_keeps(lab: Lab) -> None:
+    """At least 30 sub-resources a page, 300 ms each, `no-store`."""
+    for page in ("/", "/search?q=%EC%BB%A4%ED%94%BC"):
+        text = curl(lab, "host", f"{SITE}{page}")
+        assert text.count("/asset/") >= 30
+        assert 'id="seen-address">' in text
+    for thing in ("/asset/image/5.svg", "/asset/text/shop.css", "/asset/text/cart.js"):
+        headers = curl(lab, "host", "-D", "-", "-o", "/dev/null", "-w", "took=%{time_starttransfer}", f"{SITE}{thing}")
+        assert "cache-control: no-store" in headers
+        assert 0.3 <= float(headers.rpartition("took=")[2]) < 0.9
+
+
+def test_search_finds_products_in_korean(lab: Lab) -> None:
+    """A query gives `.item`s with name and price; the page shows the caller's address."""
+    text = curl(lab, "host", "-4", "-G", "--data-urlencode", "q=커피", f"{SITE}/search")
+    assert text.count('class="item"') == 12
+    assert "‘커피’ 검색 결과 12개" in text
+    assert text.count("커피 ") >= 12
+    assert 'id="seen-address">198.51.100.10<' in text
+    assert curl(lab, "host", f"{SITE}/search?q=").count('class="item"') == 0
+
+
+def test_the_access_log_says_who_asked_for_what(lab: Lab) -> None:
+    """One JSON line a request, there before the answer is."""
+    curl(lab, "host", "-4", f"{SITE}/ip?mark")
+    last = json.loads(lab.places.access_log.read_text().splitlines()[-1])
+    assert (last["address"], last["path"], last["query"], last["protocol"]) == ("198.51.100.10", "/ip", "mark", "2")
