@@ -1,11 +1,17 @@
-"""What every tier shares: a skip is a failure where it is asked for, and each tier's time is shown."""
+"""What every tier shares: a skip is a failure where it is asked for, each tier's time is shown, one lab.
+
+What needs root fails without it: a skip would hide a promise nobody checked.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+
+from lab.net import Lab
 
 _skipped = pytest.StashKey[list[str]]()
 _seconds = pytest.StashKey["Counter[str]"]()
@@ -47,3 +53,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption("--no-skips"):
         for name in config.stash[_skipped]:
             terminalreporter.write_line(f"FAILED because skipped: {name}", red=True)
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """The test needs root; without it the test fails."""
+    if os.geteuid() != 0:
+        pytest.fail("this test needs root: sudo bin/test", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def lab(root: None) -> Iterator[Lab]:
+    """One lab for the whole session, with 3 VPN servers of 10 keys; no other pytest has its name."""
+    made = Lab(f"t{os.getpid() % 10_000}")
+    made.up()
+    yield made
+    made.down()
