@@ -1,0 +1,104 @@
+"""A listener for address events in a namespace: what Chrome would hear there, heard by somebody else."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import TracebackType
+
+from pyroute2.netlink import rtnl
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+
+from fleet.errors import FleetError
+from lab.wires import inside
+
+_SO_RCVBUFFORCE = 33
+"""Above net.core.rmem_max, for root (socket(7)); Python has no name for it."""
+_HEADER = struct.Struct("=LHHLL")
+_KINDS = {rtnl.RTM_NEWADDR: "new", rtnl.RTM_DELADDR: "del"}
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvent:
+    """One RTM_NEWADDR or RTM_DELADDR."""
+
+    time: datetime
+    kind: str
+    """`new` or `del`."""
+    address: str
+    interface_index: int
+
+
+class AddressListener:
+    """Collects the address events of NAMESPACE while entered.
+
+    The socket is opened inside the namespace and belongs to it from then on; it is read from outside.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._socket = inside(namespace, _open)
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._listen, name="address-events", daemon=True)
+        self._events: list[AddressEvent] = []
+        self._overrun = False
+
+    def __enter__(self) -> AddressListener:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wake.close()
+        self._thread.join()
+        self._socket.close()
+        self._woken.close()
+
+    def between(self, start: datetime, end: datetime) -> list[AddressEvent]:
+        """The events of that time; raises FleetError when the kernel had to drop some."""
+        if self._overrun:
+            raise FleetError("the kernel dropped address events: the count would be too low")
+        return [event for event in self._events if start <= event.time <= end]
+
+    def _listen(self) -> None:
+        while True:
+            readable, _, _ = select.select([self._socket, self._woken], [], [])
+            if self._socket in readable:
+                self._read()
+            elif self._woken in readable:
+                return
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(1 << 16)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._overrun = True
+            return
+        now = datetime.now(timezone.utc)
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, *_ = _HEADER.unpack_from(data, offset)
+            if kind in _KINDS:
+                self._events.append(_event(now, _KINDS[kind], data[offset : offset + length]))
+            offset += max((length + 3) & ~3, _HEADER.size)
+
+
+def _open() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+    made.bind((0, rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR))
+    return made
+
+
+def _event(now: datetime, kind: str, data: bytes) -> AddressEvent:
+    message = ifaddrmsg(data)
+    message.decode()
+    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") or "?"
+    return AddressEvent(now, kind, str(address), int(message["index"]))

@@ -1,0 +1,92 @@
+"""The fleet inside a lab's host: its fleet.toml, its keys, and the words that start its programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from fleet.errors import FleetError
+from fleet.model import Paths
+from lab.net import Lab
+from lab.topology import SITE_NAME, TUNNEL_RESOLVER
+
+HOME_DIRECTORY = Path("/opt/fleet")
+QUERY = "커피"
+_IMPORT_SECONDS = 60
+
+Table = Mapping[str, JsonValue]
+
+
+def paths(lab: Lab) -> Paths:
+    """Where the fleet inside LAB's host keeps its things, seen from outside."""
+    return Paths(root=lab.places.fleet_root)
+
+
+def settings(lab: Lab, *, workers: int, first_uid: int = 1101, **changes: Table) -> dict[str, JsonValue]:
+    """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `workers={"deny_netlink": False}`."""
+    made: dict[str, dict[str, JsonValue]] = {
+        "workers": {"count": workers, "first_uid": first_uid},
+        "dns": {"resolvers": [str(TUNNEL_RESOLVER)]},
+        "egress": {"urls": [f"https://{SITE_NAME}/ip"]},
+        "browser": {"certificate_authorities": [str(lab.places.authority)]},
+        "task": {"run": "search"},
+        "task.options": {
+            "home": f"https://{SITE_NAME}/",
+            "search_box": "#q",
+            "query": QUERY,
+            "result_items": ".item",
+            "seen_address": "#seen-address",
+        },
+    }
+    for table, keys in changes.items():
+        made.setdefault(table, {}).update(keys)
+    return dict(made)
+
+
+def toml(tables: Mapping[str, JsonValue]) -> str:
+    """TABLES as TOML: strings, numbers, truths and lists of these, which JSON writes the same way."""
+    lines: list[str] = []
+    for name, keys in tables.items():
+        assert isinstance(keys, dict)
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()), ""]
+    return "\n".join(lines)
+
+
+def prepare(lab: Lab, *, workers: int, first_uid: int = 1101, **changes: Table) -> None:
+    """Everything that `fleet up` and `fleet run` inside LAB's host need; raises FleetError.
+
+    The lab is up; afterwards there are fleet.toml, the accounts, and the lab's keys in netctl's store.
+    """
+    config = paths(lab).config
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(toml(settings(lab, workers=workers, first_uid=first_uid, **changes)), encoding="utf-8")
+    call(lab, "fleet", "accounts", "make")
+    call(lab, "netctl", "keys", "import", *(str(path) for path in sorted(lab.places.keys.glob("*.conf"))))
+
+
+def program(module: str, *arguments: str) -> list[str]:
+    """The command that runs MODULE (`fleet`, `netctl`) from a place that every UID can read."""
+    return [sys.executable, "-I", str(_release() / "launch.py"), module, *arguments]
+
+
+def call(lab: Lab, module: str, *arguments: str) -> str:
+    """Run one of the fleet's programs inside LAB's host and give its output; its error becomes ours."""
+    done = lab.run("host", program(module, *arguments), stdin=subprocess.DEVNULL, timeout=_IMPORT_SECONDS)
+    if done.returncode != 0:
+        raise FleetError(done.stderr.strip() or f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
+    return done.stdout
+
+
+def _release() -> Path:
+    """This code itself when it runs from a release; a copy of the checkout when it does not."""
+    here = Path(__file__).resolve().parent.parent
+    copier = here / "bin/release"
+    if not copier.exists():
+        return here
+    done = subprocess.run([str(copier), str(HOME_DIRECTORY)], capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
