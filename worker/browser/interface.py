@@ -57,6 +57,10 @@ class Browser(Protocol):
         """Wait until SELECTOR is on the page; how many elements match."""
         ...
 
+    def wait_loaded(self, *, seconds: float) -> None:
+        """Wait until the page with all it loads stands, as after a form was sent; raises PageFailed."""
+        ...
+
     def fill(self, selector: str, text: str, *, submit: bool = False) -> None:
         """Put TEXT into a field, and send its form if SUBMIT."""
         ...

@@ -11,6 +11,7 @@ from pathlib import Path
 import selenium.common.exceptions as wrong
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.remote_connection import RemoteConnection
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -51,6 +52,8 @@ class Session:
         self._kind = _DRIVERS[settings.driver]
         self._counter = Counter()
         self._pages = 0
+        self._counted = 0.0
+        self._lost_before = 0
         self._driver: WebDriver | None = None
         self._folder = Folder(settings, installed, Ports.of(uid))
         try:
@@ -77,7 +80,7 @@ class Session:
             ) from error
 
     def _prepare(self, driver: WebDriver) -> None:
-        client = driver.command_executor.client_config  # type: ignore[union-attr]
+        client = _remote(driver).client_config
         # A frozen browser answers nothing: the client gives up soon after the page's own limit.
         client.timeout = self._settings.page_load_timeout_seconds + _COMMAND_MARGIN_SECONDS
         client.websocket_interval = 0.01  # selenium looks for a BiDi answer this often; its default is 0.1 s
@@ -97,7 +100,7 @@ class Session:
             raise BrowserDied(f"the browser does not answer: {_first_line(error)}") from error
 
     def open(self, url: str) -> None:
-        lost_before = self._counter.values()[1]
+        self._lost_before = self._counter.values()[1]
         with self._command() as driver:
             try:
                 driver.get(url)
@@ -109,13 +112,25 @@ class Session:
                 if found is None:
                     raise
                 raise PageFailed(url, found[0]) from error
-            self._refuse_error_page(driver, url, lost_before)
-        self._pages += 1
+            self._refuse_error_page(driver, url, self._lost_before)
+            self._count_page()
+
+    def _count_page(self) -> None:
+        """One more page, unless it is the one counted last: a form's answer may come without `open`."""
+        document = self._document()
+        if document != self._counted:
+            self._pages += 1
+            self._counted = document
+
+    def _document(self) -> float:
+        """When the page's document began (ms since 1970): tells two documents of one address apart."""
+        with self._command() as driver:
+            return float(driver.execute_script("return performance.timeOrigin"))
 
     def _refuse_error_page(self, driver: WebDriver, url: str, lost_before: int) -> None:
         if not self.location.startswith("chrome-error:"):
             return
-        text = str(driver.execute_script("return document.documentElement.innerText"))  # type: ignore[no-untyped-call]
+        text = str(driver.execute_script("return document.documentElement.innerText"))
         found = _ERROR_NAME.search(text)
         code = found[0] if found else "ERR_UNKNOWN"
         if code == NETWORK_CHANGED:
@@ -128,7 +143,7 @@ class Session:
         with self._command() as driver:
             try:
                 found = WebDriverWait(driver, seconds, poll_frequency=0.02).until(
-                    lambda seen: seen.find_elements(By.CSS_SELECTOR, selector)
+                    lambda seen: self._matches(seen, selector)
                 )
             except wrong.TimeoutException:
                 raise ElementMissing(
@@ -136,6 +151,23 @@ class Session:
                     hint="look at the screenshot, and at task.options in fleet.toml",
                 ) from None
             return len(found)
+
+    def _matches(self, driver: WebDriver, selector: str) -> list[WebElement]:
+        found = driver.find_elements(By.CSS_SELECTOR, selector)
+        if not found:
+            self._refuse_error_page(driver, self.location, self._lost_before)
+        return found
+
+    def wait_loaded(self, *, seconds: float) -> None:
+        with self._command() as driver:
+            try:
+                WebDriverWait(driver, seconds, poll_frequency=0.02).until(
+                    lambda seen: seen.execute_script("return document.readyState") == "complete"
+                )
+            except wrong.TimeoutException:
+                raise PageFailed(self.location, "TIMEOUT") from None
+            self._refuse_error_page(driver, self.location, self._lost_before)
+            self._count_page()
 
     def fill(self, selector: str, text: str, *, submit: bool = False) -> None:
         with self._command():
@@ -156,16 +188,19 @@ class Session:
 
     def texts(self, selector: str) -> list[str]:
         with self._command() as driver:
-            return [element.text for element in driver.find_elements(By.CSS_SELECTOR, selector)]
+            found = driver.execute_script(
+                "return Array.from(document.querySelectorAll(arguments[0]), element => element.innerText)", selector
+            )
+            return [str(text) for text in found]
 
     def screenshot(self) -> bytes:
         with self._command() as driver:
-            return driver.get_screenshot_as_png()
+            return bytes(driver.get_screenshot_as_png())
 
     @property
     def location(self) -> str:
         with self._command() as driver:
-            return str(driver.execute_script("return location.href"))  # type: ignore[no-untyped-call]
+            return str(driver.execute_script("return location.href"))
 
     def counts(self) -> Counts:
         self._counter.settle(seconds=_SETTLE_SECONDS)
@@ -181,7 +216,7 @@ class Session:
         if driver is not None:
             self._kind.forget(driver)
             with contextlib.suppress(wrong.WebDriverException, HTTPError, OSError):
-                driver.command_executor.close()
+                _remote(driver).close()  # type: ignore[no-untyped-call]
         self._folder.remove()
 
     def __enter__(self) -> Session:
@@ -189,6 +224,12 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _remote(driver: WebDriver) -> RemoteConnection:
+    connection = driver.command_executor
+    assert isinstance(connection, RemoteConnection)
+    return connection
 
 
 def _refuse_taken(*ports: int) -> None:

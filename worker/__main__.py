@@ -1,0 +1,79 @@
+"""The program `worker`: prepare (root, at fleet up) and run (one worker, started by its launcher)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fleet import console, log
+from fleet.errors import ExitCode, NotAllowed
+from fleet.model import Paths, load
+from worker import signals
+
+DEFAULT_HOME = "/opt/fleet"
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from worker import prepare
+    from worker.tasks import registry
+
+    console.require_root("worker prepare")
+    paths = Paths.from_environment()
+    fleet = load(paths.config)
+    if ":" not in fleet.task.run:  # root imports nobody's own module; the worker names its mistakes
+        registry.resolve(fleet.task)
+    installed = prepare.prepare(fleet, paths, Path(os.environ.get("FLEET_HOME", DEFAULT_HOME)))
+    if arguments.json:
+        console.print_json(
+            {"browser": str(installed.browser), "driver": str(installed.driver), "version": installed.version}
+        )
+    return ExitCode.DONE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from worker import prepare
+    from worker.browser import reap
+    from worker.loop import Loop, read_order
+    from worker.tasks import registry
+
+    paths = Paths.from_environment()
+    fleet = load(paths.config)
+    worker = fleet.worker(arguments.worker)
+    if os.getuid() != worker.uid:
+        raise NotAllowed(
+            f"{worker.name} runs under UID {worker.uid}, not {os.getuid()}",
+            hint=f"supervisorctl start worker:{worker.name}",
+        )
+    log.bind(worker=worker.name, loop=0, stage="start")
+    signals.install()
+    reap.adopt_orphans()
+    logger = log.get("worker")
+    try:
+        task = registry.resolve(fleet.task)
+        loop = Loop(fleet, paths, worker, prepare.installed_from(os.environ), task)
+        logger.info("worker.started", pid=os.getpid(), task=task.name)
+        loop.run(read_order(paths))
+        logger.info("worker.finished")
+    except signals.Stopped:
+        logger.info("worker.stopped")
+    finally:
+        reap.end_descendants()
+    return ExitCode.DONE
+
+
+def main() -> None:
+    """Parse, run, exit."""
+    parser = console.parser("worker", __doc__ or "", "worker prepare")
+    nouns = parser.add_subparsers(metavar="COMMAND")
+    prepare = console.command(
+        nouns, "prepare", _prepare, "check browser and driver, write launch specs", "sudo worker prepare --json"
+    )
+    prepare.add_argument("--json", action="store_true", help="say what was found")
+    run = console.command(nouns, "run", _run, "be one worker (its launcher calls this)", "worker run --worker w1101")
+    run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
+    console.main(parser)
+
+
+if __name__ == "__main__":
+    main()

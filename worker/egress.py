@@ -1,0 +1,92 @@
+"""The exit proof: which address does the world see, asked through the worker's own sockets.
+
+The worker works through no exit but the leased one. A key whose exit is not known yet teaches it at its
+first proof, unless what is seen is the host itself: that would be a leak learned as the truth.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from fleet import log, wire
+from fleet.errors import TunnelError, WrongExit
+from fleet.model import EgressSettings, Paths
+
+_ANSWER_BYTES = 4096
+_log = log.get("worker")
+
+
+class Unproved(TunnelError):
+    """no egress service told the worker's address"""
+
+
+class Prover:
+    """Proves exits; made once, because reading the authorities takes longer than asking."""
+
+    def __init__(self, settings: EgressSettings, paths: Paths, authorities: Path) -> None:
+        self._settings = settings
+        self._host = frozenset([*settings.host_addresses, *_addresses_in(paths.host_addresses)])
+        self._context = ssl.create_default_context()
+        if authorities.is_file() and authorities.stat().st_size:
+            self._context.load_verify_locations(authorities)
+
+    def seen(self) -> wire.Address:
+        """The address the first service that answers sees; raises Unproved when none does."""
+        mistakes: list[str] = []
+        for url in self._settings.urls:
+            try:
+                return self._ask(url)
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+                mistakes.append(f"{url}: {error or type(error).__name__}")
+        raise Unproved("\n".join(mistakes), hint="are egress.urls and dns.resolvers reached through the tunnel?")
+
+    def _ask(self, url: str) -> wire.Address:
+        # A new client each time: a kept connection would still show the exit before.
+        with httpx.Client(
+            verify=self._context, timeout=self._settings.timeout_seconds, trust_env=False, follow_redirects=True
+        ) as client:
+            answer = client.get(url)
+            answer.raise_for_status()
+            return parse_address(answer.text[:_ANSWER_BYTES])
+
+    def check(self, seen: wire.Address, leased: wire.Address | None) -> None:
+        """Raise WrongExit unless SEEN is the LEASED exit; with none known, unless SEEN can be learned."""
+        if leased is not None:
+            if seen != leased:
+                raise WrongExit(f"the world sees {seen}, the leased exit is {leased}")
+            return
+        hint = "set egress.host_addresses, or give the key its '# ExitAddress ='"
+        if not self._host:
+            raise WrongExit(f"{seen} cannot be learned as an exit: the host's own addresses are unknown", hint=hint)
+        if seen in self._host:
+            raise WrongExit(f"the world sees {seen}, an address of this host: nothing went through the tunnel")
+
+    def prove(self, leased: wire.Address | None) -> wire.Address:
+        """Ask and check; the address that is proven."""
+        seen = self.seen()
+        self.check(seen, leased)
+        _log.info("exit.proven", address=str(seen), learned=leased is None)
+        return seen
+
+
+def parse_address(text: str) -> wire.Address:
+    """The address in TEXT: itself, or JSON {"ip": ...}; raises ValueError."""
+    words = text.strip()
+    if words.startswith("{"):
+        document = json.loads(words)
+        words = str(document.get("ip", ""))
+    return ipaddress.ip_address(words)
+
+
+def _addresses_in(path: Path) -> Sequence[wire.Address]:
+    try:
+        lines = path.read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return []
+    return [ipaddress.ip_address(line) for line in lines]

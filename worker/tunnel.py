@@ -1,0 +1,149 @@
+"""The worker's hold on its tunnel: one connection to netctl, kept for as long as the worker lives.
+
+The connection is the lease. When netctl goes away while the tunnel is in use, the tunnel itself goes on
+in the kernel; a watching thread then connects again and asks for the same lease back, unnoticed by the
+browser. Only if netctl refuses does the loop learn of it, as TunnelLost.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import select
+import threading
+from pathlib import Path
+
+from fleet import log, rpc, wire
+from fleet.errors import FleetError, HandshakeTimeout, TryLater, TunnelLost, Unavailable
+
+MARGIN_SECONDS = 5
+"""netctl answers within its own deadline; this much later it counts as gone."""
+AWAY_SECONDS = 30
+"""How long a request waits for a netctl that is not there (supervisord starts it again in seconds)."""
+_LET_GO_SECONDS = 1
+_log = log.get("worker")
+
+
+class Tunnel:
+    """Gives the loop one tunnel after another; a context manager, whose exit gives the lease back."""
+
+    def __init__(self, socket: Path, *, deadline_seconds: float) -> None:
+        self._client = rpc.Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
+        self._lock = threading.RLock()
+        self._current: wire.Tunnel | None = None
+        self._lost: FleetError | None = None
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._closing = False
+        # A thread starts without context variables: its log lines would not say whose they are.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._watch,), name="tunnel", daemon=True)
+        self._thread.start()
+
+    def fresh(self) -> tuple[wire.Tunnel, bool]:
+        """A tunnel over a fresh key, and whether it was a rotation (False: the first connect, or a new one).
+
+        Waits while netctl is away. Raises the named errors of netctl.
+        """
+        with self._lock:
+            rotates = self._current is not None and self._lost is None and self._client.fileno() >= 0
+            try:
+                tunnel = self._rotate() if rotates else self._connect()
+            except (HandshakeTimeout, TryLater):
+                raise
+            except FleetError:
+                self._hang_up()
+                raise
+            self._current, self._lost = tunnel, None
+            self._wake()
+            return tunnel, rotates
+
+    def _rotate(self) -> wire.Tunnel:
+        try:
+            return self._client.ask(wire.Rotate(), wire.Tunnel)
+        except (Unavailable, TunnelLost) as error:
+            if isinstance(error, Unavailable) and self._client.fileno() >= 0:
+                raise  # netctl's own answer: it is there, and it is busy
+            _log.info("tunnel.reconnecting", reason=str(error))
+            return self._connect()
+
+    def _connect(self) -> wire.Tunnel:
+        self._hang_up()
+        self._client.open(wait_seconds=AWAY_SECONDS)
+        return self._client.ask(wire.Connect(), wire.Tunnel)
+
+    def _hang_up(self) -> None:
+        self._client.close()
+        self._current = None
+
+    def proved(self, address: wire.Address) -> None:
+        """Tell netctl the exit address that the first proof of a key has shown."""
+        with self._lock:
+            self._client.ask(wire.Proved(address=address), wire.Done)
+
+    @property
+    def current(self) -> wire.Tunnel | None:
+        """The tunnel in use; None before the first, and after it is lost."""
+        return None if self._lost else self._current
+
+    def check(self) -> None:
+        """Raise TunnelLost when the lease has ended under the worker."""
+        if self._lost is not None:
+            raise TunnelLost("the tunnel ended while it was in use") from self._lost
+
+    def _watch(self) -> None:
+        """Wait for the other side's end, and only for that: replies are somebody else's business."""
+        while not self._closing:
+            poll = select.poll()
+            poll.register(self._wake_reader, select.POLLIN)
+            if (descriptor := self._client.fileno()) >= 0:
+                poll.register(descriptor, select.POLLRDHUP)
+            seen = dict(poll.poll())
+            if self._wake_reader in seen:
+                os.read(self._wake_reader, 512)
+            elif descriptor in seen:
+                self._resume(descriptor)
+
+    def _resume(self, descriptor: int) -> None:
+        with self._lock:
+            held = self._current
+            if self._closing or self._client.fileno() != descriptor or not _is_hung_up(descriptor):
+                return  # a request noticed first and has dealt with it
+            self._client.close()
+            if held is None:
+                return
+            _log.warning("netctl.gone", lease=held.lease)
+            try:
+                self._client.open(wait_seconds=AWAY_SECONDS)
+                self._current = self._client.ask(wire.Connect(resume=held.lease), wire.Tunnel)
+                _log.info("tunnel.resumed", lease=held.lease)
+            except FleetError as error:
+                self._lost = error
+                self._client.close()
+                _log.warning("tunnel.lost", lease=held.lease, reason=str(error))
+
+    def _wake(self) -> None:
+        os.write(self._wake_writer, b"w")
+
+    def close(self) -> None:
+        """Give the lease back; netctl seals the slot."""
+        self._closing = True
+        self._wake()
+        # The watcher may be waiting for a netctl that is away; an ending worker does not wait for it.
+        if self._lock.acquire(timeout=_LET_GO_SECONDS):
+            try:
+                self._hang_up()
+            finally:
+                self._lock.release()
+        self._thread.join(timeout=_LET_GO_SECONDS)
+
+    def __enter__(self) -> Tunnel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_hung_up(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return any(events & ~select.POLLNVAL for _, events in poll.poll(0))
