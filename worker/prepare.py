@@ -17,8 +17,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from fleet import log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
@@ -116,8 +114,8 @@ def patched_copy(driver: Path, home: Path) -> Path:
         for place in (folder, folder.parent):
             place.chmod(0o755)
         write_durably(copy, patch(content, str(driver)))
-        copy.chmod(0o755)
         _log.info("driver.patched", source=str(driver), copy=str(copy))
+    copy.chmod(0o755)  # also where an earlier set-up ended before this line
     return copy
 
 
@@ -147,7 +145,7 @@ def _etc(fleet: Fleet) -> dict[str, str]:
 
 def launch_spec(
     fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, etc: dict[str, str]
-) -> dict[str, JsonValue]:
+) -> dict[str, object]:
     """The JSON that worker.launch reads (worker.launch.Spec)."""
     release = Path(__file__).resolve().parent.parent
     home = str(paths.home(worker))
@@ -172,7 +170,7 @@ def launch_spec(
         "environment": environment,
         "home": home,
         "lock": str(paths.worker_lock(worker)),
-        "etc": dict[str, JsonValue](etc),
+        "etc": etc,
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
