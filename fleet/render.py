@@ -68,5 +68,5 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _environment(variables: Mapping[str, str]) -> str:
-    """`KEY="value",...`, as supervisor reads it back."""
-    return ",".join(f'{key}="{_value(value)}"' for key, value in sorted(variables.items()))
+    """`KEY="value",...` for [supervisord], whose environment supervisor 4.3 expands twice."""
+    return ",".join(f'{key}="{_value(_value(value))}"' for key, value in sorted(variables.items()))

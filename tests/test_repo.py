@@ -1,0 +1,106 @@
+"""What the repository says about itself is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleet import model
+from fleet.model import Fleet, Settings
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"}
+"""Files that are what their names say wherever one finds them."""
+
+
+def tracked() -> list[str]:
+    """Every file of the repository; of the tree itself where there is no git."""
+    try:
+        listed = subprocess.run(
+            ["git", "-c", f"safe.directory={CHECKOUT}", "ls-files"],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return listed.stdout.splitlines()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return [str(path.relative_to(CHECKOUT)) for path in CHECKOUT.rglob("*") if path.is_file()]
+
+
+def readme_map() -> set[str]:
+    """The names in the first column of the code block under `## Map`."""
+    block = re.search(r"^## Map\n+```\w*\n(.*?)^```", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert block, "README.md has no code block under '## Map'"
+    return {line.split()[0].rstrip("/") for line in block.group(1).splitlines() if line.strip()}
+
+
+def test_map_in_readme_is_the_tree() -> None:
+    """README's map names every folder and file at the top, and nothing that is not there."""
+    top = {name.split("/")[0] for name in tracked()}
+    shown = {name for name in top if not name.startswith((".", "requirements")) and name not in UNMAPPED}
+    assert readme_map() == shown
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_lock_files_pin_with_hashes_and_name_no_index(name: str) -> None:
+    """Everything installed is pinned with a hash, and where it is fetched from is the machine's own choice."""
+    text = (CHECKOUT / name).read_text()
+    assert "://" not in text and "index-url" not in text
+    requirements = re.findall(r"^[A-Za-z0-9_.-]+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[A-Za-z0-9_.-]+(\[[\w,]+\])?==", requirement), requirement[:80]
+        assert "--hash=sha256:" in requirement, requirement[:80]
+
+
+def test_example_configuration_loads() -> None:
+    """docs/fleet.example.toml is a valid configuration as it stands."""
+    example = CHECKOUT / "docs/fleet.example.toml"
+    assert model.load(example, {}).workers.count == 8
+
+
+def _keys(settings: type[Settings], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, field in settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            found |= _keys(kind, f"{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def test_example_configuration_explains_every_key() -> None:
+    """Every key there is stands in the example, and every key shown there as a comment exists."""
+    shown, table = set[str](), ""
+    for line in (CHECKOUT / "docs/fleet.example.toml").read_text().splitlines():
+        if heading := re.fullmatch(r"\[([\w.]+)\]", line):
+            table = f"{heading.group(1)}."
+            shown.add(heading.group(1))
+        elif key := re.match(r"(?:# )?(\w+) = ", line):
+            shown.add(table + key.group(1))
+    known = _keys(Fleet)
+    assert known <= shown
+    assert {name for name in shown if not name.startswith("task.options")} - known <= {
+        name.split(".")[0] for name in known
+    }
+
+
+def test_commented_defaults_are_the_defaults() -> None:
+    """Uncommenting every line that shows a default changes nothing."""
+    text = (CHECKOUT / "docs/fleet.example.toml").read_text()
+    free = ("binary", "driver_binary", "starts_at_once")
+    uncommented = re.sub(rf"^# (?!(?:{'|'.join(free)}) )(\w+ = )", r"\1", text, flags=re.MULTILINE)
+    assert uncommented != text
+    assert model.parse(uncommented, "uncommented") == model.parse(text, "example")
+
+
+def test_shell_files_can_be_executed() -> None:
+    """What begins with #! in bin/ and .ci/ is executable."""
+    for path in [*(CHECKOUT / "bin").iterdir(), *(CHECKOUT / ".ci").iterdir()]:
+        if path.read_bytes().startswith(b"#!"):
+            assert path.stat().st_mode & 0o111 == 0o111, path

@@ -1,0 +1,125 @@
+"""fleet.toml -> supervisord.conf, judged by supervisor's own parser."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervisor.options import ServerOptions
+
+from fleet import model
+from fleet.errors import ConfigurationError, ExitCode
+from fleet.model import Fleet, Paths
+from fleet.programs import Installation
+from fleet.render import supervisord_conf
+
+FLEET = """
+[workers]
+count = 3
+stop_wait_seconds = 17.5
+[dns]
+resolvers = ["198.18.0.53"]
+[egress]
+urls = ["https://shop.example/ip"]
+"""
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return model.parse(FLEET, "test")
+
+
+def parsed(text: str, folder: Path) -> Any:
+    """TEXT as supervisor understands it: the options object, with its process groups."""
+    path = folder / "supervisord.conf"
+    path.write_text(text)
+    options = ServerOptions()
+    options.realize(["-c", str(path)])
+    return options
+
+
+def installation(root: Path, **changes: Any) -> Installation:
+    (root / "var/log/fleet").mkdir(parents=True, exist_ok=True)
+    (root / "run/fleet").mkdir(parents=True, exist_ok=True)
+    return Installation(paths=Paths(root=root), **changes)
+
+
+def groups(options: Any) -> dict[str, list[str]]:
+    return {group.name: [program.name for program in group.process_configs] for group in options.process_group_configs}
+
+
+def programs(options: Any) -> dict[str, Any]:
+    return {program.name: program for group in options.process_group_configs for program in group.process_configs}
+
+
+def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path) -> None:
+    """Where the kernel has WireGuard there is one program per worker and netctl."""
+    options = parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path)
+    assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"]}
+
+
+def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:
+    """Elsewhere every worker has its wireguard-go, between netctl and the workers in the order of starting."""
+    options = parsed(supervisord_conf(fleet, installation(tmp_path), "userspace"), tmp_path)
+    assert groups(options)["wg"] == ["wg101", "wg102", "wg103"]
+    order = {group.name: group.priority for group in options.process_group_configs}
+    assert order["netctl"] < order["wg"] < order["worker"]
+    assert programs(options)["wg102"].command.endswith(" wireguard-go -f wg102")
+
+
+def test_worker_ends_as_the_settings_say(fleet: Fleet, tmp_path: Path) -> None:
+    """SIGTERM for the worker alone, SIGKILL for its group, final exit codes are not tried again."""
+    worker = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["w1102"]
+    assert (worker.stopwaitsecs, worker.stopasgroup, worker.killasgroup) == (18, False, True)
+    assert worker.exitcodes == [int(code) for code in ExitCode.final()]
+    assert (worker.startsecs, worker.startretries, worker.redirect_stderr) == (1, 20, True)
+    assert worker.stdout_logfile == str(tmp_path / "var/log/fleet/w1102.log")
+
+
+def test_commands_come_back_word_for_word(fleet: Fleet, tmp_path: Path) -> None:
+    """Spaces, percent signs and single quotes in paths survive supervisor's expansion and splitting."""
+    odd = tmp_path / "100% of it's here"
+    place = installation(odd)
+    found = programs(parsed(supervisord_conf(fleet, place, "userspace"), tmp_path))
+    assert shlex.split(found["w1103"].command) == place.worker(fleet.members[2])
+    assert shlex.split(found["netctl"].command) == place.netctl("serve")
+
+
+def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) -> None:
+    """FLEET_ROOT and an override of the number of workers reach every program."""
+    options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%", workers=3), "kernel"), tmp_path)
+    netctl = programs(options)["netctl"].environment
+    assert netctl["FLEET_ROOT"] == str(tmp_path / "50%")
+    assert netctl["FLEET_WORKERS"] == "3"
+
+
+def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
+    """netctl runs as its own user with CAP_NET_ADMIN, can gain nothing, and ends with supervisord."""
+    command = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"].command
+    words = shlex.split(command)
+    assert words[0] == "setpriv"
+    assert {
+        "--reuid=netctl",
+        "--regid=fleet",
+        "--clear-groups",
+        "--bounding-set=-all,+net_admin",
+        "--no-new-privs",
+        "--pdeathsig=TERM",
+    } <= set(words)
+
+
+@pytest.mark.parametrize("name", ["a\nb", 'a"b', "a ;b", "a #b", "a\\b"])
+def test_what_supervisor_cannot_quote_is_refused(fleet: Fleet, tmp_path: Path, name: str) -> None:
+    """A path that would change the meaning of the file is a configuration error, never a file."""
+    with pytest.raises(ConfigurationError):
+        supervisord_conf(fleet, Installation(paths=Paths(root=tmp_path / name)), "kernel")
+
+
+def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
+    """The largest fleet renders, and supervisord is told to have enough descriptors for it."""
+    many = model.with_workers(fleet, 512, "test")
+    options = parsed(supervisord_conf(many, installation(tmp_path), "userspace"), tmp_path)
+    assert len(programs(options)) == 1025
+    assert options.minfds > 8 * 1025

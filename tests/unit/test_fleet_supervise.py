@@ -1,0 +1,150 @@
+"""supervisord itself, started, watched and ended; its programs are small stand-ins from a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fleet import lifecycle, model, render
+from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.model import Paths
+from fleet.programs import Installation
+from fleet.supervise import Supervisor, wait_until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FLEET = '[workers]\ncount = 2\nstop_wait_seconds = 3\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
+
+
+class Plain(Installation):
+    """An installation whose programs need neither accounts nor capabilities."""
+
+    __slots__ = ()
+
+    def netctl(self, *arguments: str) -> list[str]:
+        return self.module("netctl", *arguments)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """A release whose launch.py does what the file `behaviour` beside it says, rendered and ready to start."""
+    release = tmp_path / "release"
+    release.mkdir()
+    shutil.copy(CHECKOUT / "supervisord.conf.j2", release)
+    (release / "launch.py").write_text("exec(open(__file__.replace('launch.py', 'behaviour')).read())\n")
+    (release / "behaviour").write_text("import signal; print('I run', flush=True); signal.pause()\n")
+    made = Plain(paths=Paths(root=tmp_path), release=release)
+    made.paths.run.mkdir(parents=True)
+    made.paths.logs.mkdir(parents=True)
+    text = render.supervisord_conf(model.parse(FLEET, "test"), made, "kernel")
+    made.paths.supervisor_config.write_text(text)
+    yield made
+    # A program that is stopped between supervisord's fork and its exec misses the signal and is killed later.
+    Supervisor(made).shut_down(60)
+
+
+def running(supervisor: Supervisor) -> bool:
+    return all(item.state == "RUNNING" for item in supervisor.states())
+
+
+def test_everything_starts_and_ends(installation: Installation) -> None:
+    """After start all programs come up; after shut_down neither supervisord nor a program is there."""
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=True)
+    wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+    states = supervisor.states()
+    assert [item.name for item in states] == ["netctl", "worker:w1101", "worker:w1102"]
+    assert supervisor.shut_down(20)
+    assert child.wait(5) == 0
+    assert not any(psutil.pid_exists(item.pid) for item in states)
+    assert supervisor.pid() is None
+
+
+def test_socket_is_for_root_alone(installation: Installation) -> None:
+    """Who may open supervisord's socket may do everything as root, so only root may."""
+    Supervisor(installation).start(end_with_us=True)
+    found = installation.paths.supervisor_socket.stat()
+    assert (found.st_mode & 0o777, found.st_uid) == (0o700, os.geteuid())
+
+
+def test_not_running_is_unavailable(installation: Installation) -> None:
+    """Without a supervisord the states are unavailable, its pid is None, and ending it is no error."""
+    supervisor = Supervisor(installation)
+    assert supervisor.pid() is None
+    assert not supervisor.shut_down(1)
+    with pytest.raises(Unavailable):
+        supervisor.states()
+
+
+def test_killed_supervisord_leaves_nothing_in_the_way(installation: Installation) -> None:
+    """After SIGKILL its socket and pid file are left-overs, and the next start simply works."""
+    first = Supervisor(installation).start(end_with_us=True)
+    first.send_signal(signal.SIGKILL)
+    first.wait(5)
+    assert installation.paths.supervisor_socket.exists()
+    second = Supervisor(installation)
+    child = second.start(end_with_us=True)
+    assert second.pid() == child.pid
+
+
+def test_second_supervisord_is_refused(installation: Installation) -> None:
+    """While one runs, no second one is started beside it."""
+    Supervisor(installation).start(end_with_us=True)
+    with pytest.raises(TryLater, match="already running"):
+        lifecycle.refuse_if_running(installation)
+    with pytest.raises(FleetError, match="ended at once"):
+        Supervisor(installation).start(end_with_us=True)
+
+
+def test_unusable_config_is_one_clear_error(installation: Installation) -> None:
+    """A supervisord that cannot start says why in the error."""
+    installation.paths.supervisor_config.write_text("[supervisord]\nminfds=many\n")
+    with pytest.raises(FleetError, match="base 10"):
+        Supervisor(installation).start(end_with_us=True)
+
+
+def test_program_with_a_final_error_is_trouble(installation: Installation) -> None:
+    """A worker that ends with code 78 after a while is reported at once, with the last lines of its log."""
+    (installation.release / "behaviour").write_text(
+        "import select, sys; print('the file is wrong', flush=True); select.select([], [], [], 1.5); sys.exit(78)\n"
+    )
+    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
+    supervisor.start(end_with_us=True)
+
+    def noticed() -> bool:
+        trouble.check(supervisor.states())
+        return False
+
+    with pytest.raises(FleetError, match=r"ended with code 78.*\n.*the file is wrong"):
+        wait_until(noticed, 10, lambda: "no trouble")
+
+
+def test_program_that_never_stays_up_is_trouble(installation: Installation) -> None:
+    """A program that ends before startsecs again and again is reported long before supervisor gives up."""
+    (installation.release / "behaviour").write_text("raise SystemExit('no browser')\n")
+    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
+    supervisor.start(end_with_us=True)
+
+    def noticed() -> bool:
+        trouble.check(supervisor.states())
+        return False
+
+    with pytest.raises(FleetError, match=r"does not stay up.*\n.*no browser"):
+        wait_until(noticed, 20, lambda: "no trouble")
+
+
+def test_only_one_operator(installation: Installation) -> None:
+    """A second `up` or `run` is told which process is at work; the lock ends with its holder."""
+    with (
+        lifecycle.operator(installation.paths),
+        pytest.raises(TryLater, match=str(os.getpid())),
+        lifecycle.operator(installation.paths),
+    ):
+        pass
+    with lifecycle.operator(installation.paths):
+        pass
