@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, JsonValue, ValidationError, field_validator
 
 from fleet.errors import ConfigurationError
+from fleet.paths import Paths as Paths  # noqa: PLC0414 - part of the model for everybody else
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,89 +97,6 @@ class Worker(Settings):
             return None
         uid = int(digits) + 1000
         return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
-
-
-class Paths(BaseModel):
-    """Where things lie, all under one prefix that FLEET_ROOT moves (default `/`)."""
-
-    model_config = ConfigDict(frozen=True)
-    root: Path = Path("/")
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Paths:
-        """The places of this process."""
-        return cls(root=Path(environment.get("FLEET_ROOT", "/")))
-
-    @property
-    def config(self) -> Path:
-        return self.root / "etc/fleet/fleet.toml"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run/fleet"
-
-    @property
-    def state(self) -> Path:
-        return self.root / "var/lib/fleet"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "var/log/fleet"
-
-    @property
-    def netctl_socket(self) -> Path:
-        """In a folder of its own: its owner is netctl, its group the workers'."""
-        return self.run / "netctl/netctl.sock"
-
-    @property
-    def key_store(self) -> Path:
-        """SQLite file with private keys and leases; only netctl can read it."""
-        return self.state / "netctl/keys.db"
-
-    @property
-    def supervisor_socket(self) -> Path:
-        return self.run / "supervisor.sock"
-
-    @property
-    def supervisor_config(self) -> Path:
-        return self.run / "supervisord.conf"
-
-    @property
-    def supervisor_pid(self) -> Path:
-        return self.run / "supervisord.pid"
-
-    @property
-    def gate(self) -> Path:
-        """Folder of lock files that bound the browser starts at one time."""
-        return self.run / "gate"
-
-    @property
-    def run_order(self) -> Path:
-        """What `fleet run` asks of the workers; absent: they loop for ever."""
-        return self.run / "run.json"
-
-    @property
-    def host_addresses(self) -> Path:
-        """Written by `fleet up`: the addresses the host shows without a tunnel, one a line."""
-        return self.run / "host-addresses"
-
-    def home(self, worker: Worker) -> Path:
-        """HOME of a worker, 0700."""
-        return self.state / "workers" / worker.name
-
-    def spool(self, worker: Worker) -> Path:
-        """Finished results of a worker (JSON and PNG), written with fsync and rename."""
-        return self.home(worker) / "spool"
-
-    def launch_spec(self, worker: Worker) -> Path:
-        """What the launcher reads as root before it becomes the worker."""
-        return self.run / "launch" / f"{worker.name}.json"
-
-    def worker_lock(self, worker: Worker) -> Path:
-        return self.run / "locks" / f"{worker.name}.lock"
-
-    def log(self, program: str) -> Path:
-        return self.logs / f"{program}.log"
 
 
 class WorkersSettings(Settings):
