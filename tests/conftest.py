@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count the time of every phase, and the skips."""
     config = _config[0]
-    parts = report.nodeid.split("/")
+    parts = report.nodeid.partition("::")[0].split("/")
     config.stash[_seconds][parts[1] if len(parts) > 2 else "rules"] += round(report.duration * 1000)
     if report.skipped:
         config.stash[_skipped].append(report.nodeid)
