@@ -44,7 +44,7 @@ class Habit:
         self._thread.join()
 
     def _keep(self) -> None:
-        finished = {worker: -1 for worker in self._members}
+        finished = dict.fromkeys(self._members, -1)
         with IPRoute() as kernel:
             while not self._ending.wait(_LOOK_SECONDS):
                 for worker in self._members:

@@ -19,7 +19,9 @@ HOME_DIRECTORY = Path("/opt/fleet")
 QUERY = "커피"
 _IMPORT_SECONDS = 60
 
-Table = Mapping[str, JsonValue]
+Tables = dict[str, dict[str, JsonValue]]
+Changes = Mapping[str, Mapping[str, JsonValue]]
+NO_CHANGES: Changes = {}
 
 
 def paths(lab: Lab) -> Paths:
@@ -27,9 +29,9 @@ def paths(lab: Lab) -> Paths:
     return Paths(root=lab.places.fleet_root)
 
 
-def settings(lab: Lab, *, workers: int, first_uid: int = 1101, **changes: Table) -> dict[str, JsonValue]:
-    """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `workers={"deny_netlink": False}`."""
-    made: dict[str, dict[str, JsonValue]] = {
+def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes = NO_CHANGES) -> Tables:
+    """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `{"workers": {"deny_netlink": False}}`."""
+    made: Tables = {
         "workers": {"count": workers, "first_uid": first_uid},
         "dns": {"resolvers": [str(TUNNEL_RESOLVER)]},
         "egress": {"urls": [f"https://{SITE_NAME}/ip"]},
@@ -45,26 +47,25 @@ def settings(lab: Lab, *, workers: int, first_uid: int = 1101, **changes: Table)
     }
     for table, keys in changes.items():
         made.setdefault(table, {}).update(keys)
-    return dict(made)
+    return made
 
 
-def toml(tables: Mapping[str, JsonValue]) -> str:
+def toml(tables: Tables) -> str:
     """TABLES as TOML: strings, numbers, truths and lists of these, which JSON writes the same way."""
     lines: list[str] = []
     for name, keys in tables.items():
-        assert isinstance(keys, dict)
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()), ""]
     return "\n".join(lines)
 
 
-def prepare(lab: Lab, *, workers: int, first_uid: int = 1101, **changes: Table) -> None:
+def prepare(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes = NO_CHANGES) -> None:
     """Everything that `fleet up` and `fleet run` inside LAB's host need; raises FleetError.
 
     The lab is up; afterwards there are fleet.toml, the accounts, and the lab's keys in netctl's store.
     """
     config = paths(lab).config
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(toml(settings(lab, workers=workers, first_uid=first_uid, **changes)), encoding="utf-8")
+    config.write_text(toml(settings(lab, workers, first_uid=first_uid, changes=changes)), encoding="utf-8")
     call(lab, "fleet", "accounts", "make")
     call(lab, "netctl", "keys", "import", *(str(path) for path in sorted(lab.places.keys.glob("*.conf"))))
 

@@ -1,0 +1,155 @@
+"""`demo`: the lab, the fleet inside it, and a report of what happened, with one command.
+
+The order of clean-up is the reverse of the order of making, and a signal at any moment goes through
+it. What a killed demo could not clean up, the next one does first: everything of it is a lab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet import console, log
+from fleet.errors import ExitCode, FleetError, RunFailed, UsageError
+from fleet.interrupts import Interrupts, Stopped
+from fleet.model import Worker
+from fleet.result import Result, read_spool
+from lab import places, report, run
+from lab.events import AddressListener
+from lab.habit import Habit
+from lab.net import Lab
+
+STOP_SECONDS = 90
+"""How long `fleet run` may take to end everything after a signal."""
+_SERVERS = 3
+_log = log.get("demo")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    console.require_root("bin/demo")
+    if arguments.workers < 1 or arguments.loops < 1:
+        raise UsageError("demo: --workers and --loops are at least 1")
+    # Twice as many keys as workers, so that every loop finds a fresh one while others rest.
+    keys = max(10, -(-2 * arguments.workers // _SERVERS))
+    lab = Lab(arguments.lab, servers=_SERVERS, keys=keys)
+    with Interrupts() as interrupts:
+        try:
+            with places.lock(lab.name, "demo"):
+                made, results = _run_in(lab, arguments, interrupts)
+        except Stopped as stopped:
+            _say(f"ended by {stopped}; nothing is left running")
+            return stopped.exit_code
+    for name, value in report.summary(made, results):
+        print(f"{name + ':':<50} {value}")  # noqa: T201
+    print(f"{report.verdict(made)}; report: {arguments.report / 'report.html'}")  # noqa: T201
+    if not made.ok:
+        raise RunFailed(report.verdict(made), hint=f"look at {arguments.report / 'report.html'}")
+    return ExitCode.DONE
+
+
+def _run_in(
+    lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts
+) -> tuple[report.Report, tuple[Result, ...]]:
+    started = time.monotonic()
+    keep = False
+    try:
+        _say(f"lab {lab.name}: coming up")
+        lab.down()  # what a killed demo left, or --keep
+        lab.up()
+        changes: run.Changes = {"workers": {"deny_netlink": False}} if arguments.control else run.NO_CHANGES
+        run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
+        members = [Worker(uid=arguments.first_uid + number) for number in range(arguments.workers)]
+        with AddressListener(lab.topology.namespace("host")) as listener:
+            with _control(lab, arguments.control, members):
+                _fleet_run(lab, arguments, interrupts)
+            spools = {worker.name: run.paths(lab).spool(worker) for worker in members}
+            results = tuple(result for folder in spools.values() for result in read_spool(folder))
+            window = report.browser_window(results)
+            events = listener.between(*window) if window else []
+        made = report.make(
+            results,
+            workers=arguments.workers,
+            loops=arguments.loops,
+            address_events=len(events),
+            wall_seconds=time.monotonic() - started,
+        )
+        report.write(arguments.report, made, results, spools)
+        keep = arguments.keep
+    finally:
+        with interrupts.shield():
+            if keep:
+                _say(f"kept: bin/lab shell host --lab {lab.name}; remove it with: bin/lab down --lab {lab.name}")
+            else:
+                lab.down()
+    return made, results
+
+
+def _control(lab: Lab, control: str | None, members: list[Worker]) -> contextlib.AbstractContextManager[object]:
+    if control is None:
+        return contextlib.nullcontext()
+    return Habit(lab.topology.namespace("host"), members, run.paths(lab))
+
+
+def _fleet_run(lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
+    """`fleet run` inside the host, its live table on our terminal; raises FleetError when it could not run."""
+    numbers = ("--workers", str(arguments.workers), "--loops", str(arguments.loops))
+    # pdeathsig: should we be killed, it ends everything by itself. A session of its own: Ctrl-C reaches
+    # us alone, and the fleet once, from us.
+    command = ["setpriv", "--pdeathsig", "TERM", *run.program("fleet", "run", *numbers)]
+    child = lab.popen("host", command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    with _ended(child, interrupts):
+        code = child.wait()
+    if code not in (ExitCode.DONE, ExitCode.FAILED):
+        raise FleetError(f"fleet run ended with code {code}; its own message is above")
+
+
+@contextlib.contextmanager
+def _ended(child: subprocess.Popen[str], interrupts: Interrupts) -> Iterator[None]:
+    """CHILD has ended when this is left, whatever for."""
+    try:
+        yield
+    finally:
+        if child.poll() is None:
+            with interrupts.shield():
+                child.terminate()
+                try:
+                    child.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    _log.warning("fleet.killed", after_seconds=STOP_SECONDS)  # the lab's end gets the rest
+                    child.kill()
+                    child.wait()
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", file=sys.stderr)  # noqa: T201
+
+
+def build() -> console.Parser:
+    """The command line."""
+    made = console.parser(
+        "demo", "Eight browsers behind eight tunnels in a small internet of its own.", "bin/demo --workers 8 --loops 2"
+    )
+    made.set_defaults(run=_demo)
+    made.add_argument("--workers", type=int, default=8, metavar="N", help="browsers at once (default 8)")
+    made.add_argument("--loops", type=int, default=2, metavar="L", help="loops of each (default 2)")
+    made.add_argument("--report", type=Path, default=Path("report"), metavar="DIR", help="where (default: report)")
+    made.add_argument("--keep", action="store_true", help="leave the lab standing, to look around in it")
+    made.add_argument("--lab", default="demo", metavar="NAME", help="name of its lab (default: demo)")
+    made.add_argument("--first-uid", type=int, default=1101, metavar="UID", help="the workers' UIDs (default: 1101)")
+    # For the tests: the same with today's habit beside it, and Chrome able to hear it.
+    made.add_argument("--control", choices=["habit"], help=argparse.SUPPRESS)
+    return made
+
+
+def main() -> None:
+    """Entry point."""
+    console.main(build())
+
+
+if __name__ == "__main__":
+    main()

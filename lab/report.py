@@ -1,0 +1,172 @@
+"""What a demo came to: report.json, report.html, screenshots beside them, and a summary in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import jinja2
+from pydantic import BaseModel, ConfigDict
+
+from fleet.result import Result
+
+_TEMPLATE: Final = "report.html.j2"
+STAGES: Final = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
+BROWSER_STAGES: Final = ("browser_start", "load", "search", "screenshot", "browser_end")
+"""What a loop spends in Chrome and on the page; the rest is the loop's own."""
+
+
+class Run(BaseModel):
+    """One loop of one worker in report.json."""
+
+    model_config = ConfigDict(frozen=True)
+    worker: str
+    loop: int
+    exit: str | None
+    seen_address: str | None
+    stages_ms: dict[str, float]
+    requests: int
+    network_changed: int
+    ok: bool
+    screenshot: str | None
+    """Path from report.json's folder."""
+
+
+class Report(BaseModel):
+    """report.json."""
+
+    model_config = ConfigDict(frozen=True)
+    workers: int
+    loops: int
+    """Asked of each worker."""
+    pages: int
+    requests: int
+    network_changed: int
+    address_events: int
+    """In the host's namespace, from the first browser start to the last browser end."""
+    failures: int
+    """Loops that failed, were seen from another address than the leased exit, or never came."""
+    wall_seconds: float
+    runs: tuple[Run, ...]
+
+    @property
+    def ok(self) -> bool:
+        """All loops succeeded and nothing was lost."""
+        return not (self.failures or self.network_changed or self.address_events)
+
+
+def browser_window(results: Sequence[Result]) -> tuple[datetime, datetime] | None:
+    """From the first browser start to the last browser end; None when no browser ran."""
+    ran = [result for result in results if "browser_start" in result.stages_ms]
+    if not ran:
+        return None
+    before = ("tunnel", "proof")
+    starts = (one.started + timedelta(milliseconds=sum(one.stages_ms.get(name, 0) for name in before)) for one in ran)
+    ends = (one.finished - timedelta(milliseconds=one.stages_ms.get("hand_in", 0)) for one in ran)
+    return min(starts), max(ends)
+
+
+def make(results: Sequence[Result], *, workers: int, loops: int, address_events: int, wall_seconds: float) -> Report:
+    """The report on RESULTS of WORKERS that were asked for LOOPS each."""
+    runs = tuple(_run(result) for result in sorted(results, key=lambda one: (one.worker, one.loop)))
+    return Report(
+        workers=workers,
+        loops=loops,
+        pages=sum(result.pages for result in results),
+        requests=sum(result.requests for result in results),
+        network_changed=sum(result.network_changed for result in results),
+        address_events=address_events,
+        failures=workers * loops - sum(run.ok for run in runs),
+        wall_seconds=round(wall_seconds, 1),
+        runs=runs,
+    )
+
+
+def _run(result: Result) -> Run:
+    right_exit = result.seen_address is not None and result.seen_address == result.exit_address
+    return Run(
+        worker=result.worker,
+        loop=result.loop,
+        exit=result.exit_server,
+        seen_address=str(result.seen_address) if result.seen_address else None,
+        stages_ms={name: round(spent, 1) for name, spent in result.stages_ms.items()},
+        requests=result.requests,
+        network_changed=result.network_changed,
+        ok=result.ok and right_exit,
+        screenshot=f"screenshots/{result.worker}-{result.loop}.png" if result.screenshot else None,
+    )
+
+
+def own_milliseconds(result: Result) -> float:
+    """What the loop took outside Chrome and the page."""
+    whole = (result.finished - result.started).total_seconds() * 1000
+    return whole - sum(result.stages_ms.get(name, 0) for name in BROWSER_STAGES)
+
+
+def summary(report: Report, results: Sequence[Result]) -> list[tuple[str, str]]:
+    """The report in words and numbers, for people."""
+    good = sum(run.ok for run in report.runs)
+    return [
+        ("loops good", f"{good} of {report.workers * report.loops}"),
+        ("pages, requests", f"{report.pages}, {report.requests}"),
+        ("requests lost to ERR_NETWORK_CHANGED", str(report.network_changed)),
+        ("requests lost to anything else", str(sum(result.other_losses for result in results))),
+        ("address events while browsers ran", str(report.address_events)),
+        ("exits used", str(len({run.exit for run in report.runs if run.exit}))),
+        ("rotate, median", _median((one.rotate_ms for one in results), "ms")),
+        ("handshake, median", _median((one.handshake_ms for one in results), "ms")),
+        ("loop's own time outside Chrome and page, median", _median(map(own_milliseconds, results), "ms")),
+        ("loop's own time outside Chrome and page, longest", _longest(map(own_milliseconds, results))),
+        ("wall time", f"{report.wall_seconds:.1f} s"),
+    ]
+
+
+def _median(values: Iterable[float | None], unit: str) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):.1f} {unit}" if known else "-"
+
+
+def _longest(values: Iterable[float]) -> str:
+    return f"{max(values, default=0):.1f} ms"
+
+
+def verdict(report: Report) -> str:
+    """One sentence."""
+    if report.ok:
+        return f"All {report.workers * report.loops} loops good, nothing lost"
+    return (
+        f"Not good: {report.failures} failures, {report.network_changed} requests lost, {report.address_events} events"
+    )
+
+
+def write(folder: Path, report: Report, results: Sequence[Result], spools: dict[str, Path]) -> None:
+    """Write everything into FOLDER; SPOOLS: each worker's folder with its screenshots. Raises OSError.
+
+    An earlier report in FOLDER is replaced, anything else in it stays.
+    """
+    screenshots = folder / "screenshots"
+    shutil.rmtree(screenshots, ignore_errors=True)
+    screenshots.mkdir(parents=True)
+    for result in results:
+        if result.screenshot:
+            # The name comes from a worker: its last part alone, and never through a link.
+            picture = spools[result.worker] / Path(result.screenshot).name
+            if picture.is_file() and not picture.is_symlink():
+                shutil.copyfile(picture, screenshots / f"{result.worker}-{result.loop}.png", follow_symlinks=False)
+    text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
+    (folder / "report.html").write_text(_html(report, results), encoding="utf-8")
+
+
+def _html(report: Report, results: Sequence[Result]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(_TEMPLATE).render(
+        report=report, summary=summary(report, results), verdict=verdict(report), stages=STAGES
+    )
