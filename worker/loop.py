@@ -89,7 +89,7 @@ class Loop:
             for number in itertools.count(self._spool.last_loop(name) + 1):
                 if order and number > order.loops:
                     return
-                with log.bound(loop=number):
+                with log.bound(loop=number, stage="loop"):
                     good = self._one(name, number)
                 failed_in_a_row = 0 if good else failed_in_a_row + 1
                 self._rest(0 if order else failed_in_a_row)
@@ -141,7 +141,9 @@ class Loop:
         record.failures.append(Failure(name=name, message=text[:2000], stage=self._stage))
         answer = reaction(error)
         ours = isinstance(error, FleetError)
-        _log.warning("attempt.failed", name=name, reason=text, reaction=answer.value, exc_info=not ours)
+        _log.warning(
+            "attempt.failed", stage=self._stage, name=name, reason=text, reaction=answer.value, exc_info=not ours
+        )
 
     def _attempt(self, record: Record, budget: Budget, *, keep_tunnel: bool) -> None:
         with self._timed(record, "tunnel"):
