@@ -65,7 +65,7 @@ class Counter:
     def _on_error(self, event: object) -> None:
         if not _is_counted(event):
             return
-        text = str(getattr(event, "error_text", ""))
+        text = str(_field(event, "errorText", "error_text"))
         with self._changed:
             if NETWORK_CHANGED in text:
                 self._network_changed += 1
@@ -81,6 +81,11 @@ class Counter:
 
 def _is_counted(event: object) -> bool:
     """Whether EVENT is about something that went over the network (data: and chrome: did not)."""
-    request = getattr(event, "request", None)
-    url = request.get("url") if isinstance(request, dict) else getattr(request, "url", None)
+    url = _field(_field(event, "request"), "url")
     return isinstance(url, str) and url.startswith(_COUNTED)
+
+
+def _field(event: object, *names: str) -> object:
+    """selenium hands out an event as it came (a dict) or as an object of its own, by version and kind."""
+    known = event if isinstance(event, dict) else getattr(event, "__dict__", {})
+    return next((known[name] for name in names if name in known), None)
