@@ -5,13 +5,17 @@ What needs root fails without it: a skip would hide a promise nobody checked.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.net import Lab
+from lab.places import LABS
 
 _skipped = pytest.StashKey[list[str]]()
 _seconds = pytest.StashKey["Counter[str]"]()
@@ -69,3 +73,21 @@ def lab(root: None) -> Iterator[Lab]:
     made.up()
     yield made
     made.down()
+
+
+@pytest.fixture(scope="session")
+def traces() -> Callable[[str], list[str]]:
+    """Everything of the lab of that name that other tools can see: namespaces, mounts, processes, files."""
+
+    def look(name: str) -> list[str]:
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+        found = [line for line in listed.splitlines() if line.startswith(f"{name}-")]
+        found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line.split()[1]]
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                command = path.read_bytes().decode(errors="replace")
+                if any(mark in command for mark in (f"fleet-lab/{name}/", f"lab.site\0{name}\0", f"{name}v1")):
+                    found.append(command)
+        return found + [str(path) for path in LABS.glob(f"*{name}*")]
+
+    return look

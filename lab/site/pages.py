@@ -78,7 +78,8 @@ def _page(title: str, words: str, seen_address: str, body: str) -> str:
 <link rel="icon" href="data:,">{styles}{scripts}</head>
 <body><header><h1>한빛상회</h1><form action="/search" method="get">
 <input id="q" name="q" type="search" value="{escape(words)}" placeholder="무엇을 찾으세요?" autocomplete="off">
-<button type="submit">검색</button></form></header>
+<button type="submit">검색</button></form>
+<span>접속 주소 <b id="seen-address">{escape(seen_address)}</b></span></header>
 <main>{body}</main>
-<footer>접속 주소 <b id="seen-address">{escape(seen_address)}</b> · 전국 무료 배송</footer></body></html>
+<footer>전국 무료 배송 · 오후 3시 전 주문은 오늘 출발</footer></body></html>
 """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import tenacity
 
 from fleet.errors import ConfigurationError, ForeignObject, TryLater
 from lab.net import LAUNCH, Lab
-from lab.places import LABS, lock
+from lab.places import lock
 
 SITE = "https://shop.example"
 
@@ -45,20 +44,7 @@ def curl(lab: Lab, host: str, *arguments: str) -> str:
     return done.stdout
 
 
-def traces(name: str) -> list[str]:
-    """Everything of the lab NAME that other tools can see: namespaces, mounts, processes, files."""
-    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    found = [line for line in namespaces.splitlines() if line.startswith(f"{name}-")]
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line.split()[1]]
-    for environment in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            command = environment.read_bytes().decode(errors="replace")
-            if f"fleet-lab/{name}/" in command or f"lab.site\0{name}\0" in command or f"{name}v1" in command:
-                found.append(command)
-    return found + [str(path) for path in LABS.glob(f"*{name}*")]
-
-
-def test_up_and_down_twice_each(own: Lab) -> None:
+def test_up_and_down_twice_each(own: Lab, traces: Callable[[str], list[str]]) -> None:
     """`up` on a standing lab changes nothing, `down` leaves no trace, and again `down` is no error."""
     own.up()
     before = {one.pid for one in own.status().processes}
@@ -253,3 +239,16 @@ def test_the_access_log_says_who_asked_for_what(lab: Lab) -> None:
     curl(lab, "host", "-4", f"{SITE}/ip?mark")
     last = json.loads(lab.places.access_log.read_text().splitlines()[-1])
     assert (last["address"], last["path"], last["query"], last["protocol"]) == ("198.51.100.10", "/ip", "mark", "2")
+
+
+def test_browsers_draw_readable_korean(lab: Lab, tmp_path: Path) -> None:
+    """Two syllables give two different pictures, neither of them that of a character no font has."""
+    script = """
+      const draw = text => { const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+        pen.font = "40px 'Noto Sans CJK KR', sans-serif"; pen.fillText(text, 10, 60); return canvas.toDataURL(); };
+      document.title = new Set(["한", "글", "\\uFFFF", ""].map(draw)).size;"""
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8><script>{script}</script>", encoding="utf-8")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    done = lab.run("host", [*browser, "--dump-dom", page.as_uri()], timeout=60)
+    assert "<title>4</title>" in done.stdout
