@@ -264,7 +264,14 @@ def parse(text: str, origin: str) -> Fleet:
     try:
         fleet = Fleet.model_validate(document)
     except ValidationError as error:
-        mistakes = [_mistake(origin, item["loc"], item["msg"], item["input"]) for item in error.errors()]
+        found = error.errors()
+        # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
+        within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
+        mistakes = [
+            _mistake(origin, item["loc"], item["msg"], item["input"])
+            for item in found
+            if item["type"] != "too_short" or item["loc"] not in within
+        ]
         raise ConfigurationError("\n".join(mistakes), hint="docs/fleet.example.toml explains every key") from None
     return _within_uids(fleet, origin)
 
