@@ -1,0 +1,141 @@
+"""The fleet as values: numbers derive from the UID, mistakes come all at once."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet import model
+from fleet.errors import ConfigurationError, ExitCode
+from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, Paths, Worker
+
+LEAST = '[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
+uids = st.integers(FIRST_UID, LAST_UID)
+
+
+def test_numbers_of_worker_1101() -> None:
+    """The numbers of the documentation's example, worked out by hand."""
+    worker = Worker(uid=1101)
+    assert (worker.number, worker.name, worker.interface, worker.alias) == (101, "w1101", "wg101", "fleet:w1101")
+    assert (worker.table, worker.prohibit_priority) == (10101, 20101)
+    assert worker.placeholder == IPv4Address("10.255.0.101")
+
+
+@given(uids)
+def test_numbers_stay_within_the_marks(uid: int) -> None:
+    """Tables keep clear of the kernel's own and names fit an interface, for every UID there may be."""
+    worker = Worker(uid=uid)
+    assert 10_000 < worker.table < 20_000 < worker.prohibit_priority < 30_000
+    assert len(worker.interface) <= 15
+    assert worker.placeholder in PLACEHOLDERS
+    assert worker.placeholder not in (PLACEHOLDERS.network_address, PLACEHOLDERS.broadcast_address)
+
+
+@given(uids, uids)
+def test_no_two_workers_share_a_number(one: int, other: int) -> None:
+    """Interface, table and placeholder tell workers apart."""
+    first, second = Worker(uid=one), Worker(uid=other)
+    shared = {
+        first.interface == second.interface,
+        first.table == second.table,
+        first.placeholder == second.placeholder,
+        first.prohibit_priority == second.prohibit_priority,
+    }
+    assert shared == {one == other}
+
+
+@given(uids)
+def test_interface_leads_back_to_its_worker(uid: int) -> None:
+    """An interface name of ours names its worker."""
+    worker = Worker(uid=uid)
+    assert Worker.of_interface(worker.interface) == worker
+
+
+@pytest.mark.parametrize("name", ["wg", "wg0", "wg007", "wg-101", "wg101x", "eth0", "wg99999", "wg+1", "wg١٠١"])
+def test_foreign_interfaces_are_nobodys(name: str) -> None:
+    """Names that only look like ours are not ours."""
+    assert Worker.of_interface(name) is None
+
+
+def test_least_configuration_is_enough() -> None:
+    """Resolvers and proof addresses are all that has no default."""
+    fleet = model.parse(LEAST, "test")
+    assert [worker.name for worker in fleet.members] == [f"w{uid}" for uid in range(1101, 1109)]
+    assert fleet.browser.driver == "undetected"
+
+
+def test_every_mistake_at_once() -> None:
+    """Each mistake is named with file, key and value, in one error with code 78."""
+    text = (
+        'isolaton = "uid"\n[workers]\ncount = 0\n[wireguard]\nbackend = "magic"\n[dns]\nresolvers = ["nowhere"]\n'
+        '[egress]\nurls = ["ftp://a"]\n'
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        model.parse(text, "fleet.toml")
+    assert caught.value.exit_code == ExitCode.CONFIGURATION
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("fleet.toml: ") for line in lines)
+    for key, value in (("workers.count", "0"), ("wireguard.backend", "'magic'"), ("dns.resolvers.0", "'nowhere'")):
+        assert any(line.startswith(f"fleet.toml: {key}: ") and f"(it is {value})" in line for line in lines), key
+    assert "fleet.toml: isolaton: there is no such key" in lines
+
+
+def test_missing_tables_are_named() -> None:
+    """What has no default and is not there is said to be missing."""
+    with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):
+        model.parse("", "fleet.toml")
+
+
+@pytest.mark.parametrize("text", ["[workers", "a = ", "\x00"])
+def test_broken_toml_is_a_configuration_error(text: str) -> None:
+    """A file that is not TOML says where."""
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        model.parse(text, "fleet.toml")
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    """Without a file the hint names the example."""
+    with pytest.raises(ConfigurationError) as caught:
+        model.load(tmp_path / "fleet.toml")
+    assert "fleet.example.toml" in caught.value.hint
+
+
+def test_last_uid_is_kept() -> None:
+    """A range of UIDs that leaves our numbers is refused."""
+    with pytest.raises(ConfigurationError, match="above 9999"):
+        model.parse("[workers]\ncount = 512\nfirst_uid = 9900\n" + LEAST, "test")
+
+
+def test_environment_overrides_the_number_of_workers(tmp_path: Path) -> None:
+    """FLEET_WORKERS, which `fleet run --workers` sets for its programs, beats the file."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(LEAST)
+    assert len(model.load(path, {"FLEET_WORKERS": "3"}).members) == 3
+    assert len(model.load(path, {}).members) == 8
+    for wrong in ("0", "513", "many", ""):
+        with pytest.raises(ConfigurationError, match="FLEET_WORKERS"):
+            model.load(path, {"FLEET_WORKERS": wrong})
+
+
+def test_worker_is_found_by_name_or_uid() -> None:
+    """`w1103` and `1103` are the same worker; another name lists who there is."""
+    fleet = model.parse(LEAST, "test")
+    assert fleet.worker("w1103") == fleet.worker("1103") == Worker(uid=1103)
+    with pytest.raises(ConfigurationError) as caught:
+        fleet.worker("w1109")
+    assert "w1101 to w1108" in caught.value.hint
+
+
+def test_one_prefix_moves_every_place() -> None:
+    """FLEET_ROOT moves all there is."""
+    paths, worker = Paths.from_environment({"FLEET_ROOT": "/x"}), Worker(uid=1101)
+    places = [getattr(paths, name) for name, kind in vars(Paths).items() if isinstance(kind, property)]
+    places += [paths.home(worker), paths.spool(worker), paths.launch_spec(worker), paths.worker_lock(worker)]
+    assert len(places) > 12
+    assert all(place.is_relative_to("/x") for place in places)
+    assert Paths.from_environment({}).config == Path("/etc/fleet/fleet.toml")

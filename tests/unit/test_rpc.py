@@ -1,0 +1,260 @@
+"""The socket server and its client, over a real socket and with the kernel's word on who calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from fleet import rpc, wire
+from fleet.errors import ConfigurationError, FleetError, NoKeyFree, NotAllowed, ProtocolError, RateLimited, Unavailable
+from fleet.rpc import Client, Connection, Limits, Peer, Server, Verdict
+from fleet.supervise import wait_until
+
+
+class Recorder:
+    """A service that answers by request kind and remembers what happened to it."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.closed_connections: list[int] = []
+
+    async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
+        self.peers.append(connection.peer)
+        if isinstance(request, wire.Connect):
+            raise NoKeyFree(data={"free_in_seconds": 2})
+        if isinstance(request, wire.Rotate):
+            await asyncio.Event().wait()
+        if isinstance(request, wire.Proved):
+            raise ZeroDivisionError
+        return wire.Done()
+
+    async def closed(self, connection: Connection) -> None:
+        self.closed_connections.append(connection.number)
+
+
+def everybody(peer: Peer, request: wire.Request) -> Verdict:
+    return Verdict(allowed=True, reason="everybody may")
+
+
+def nobody(peer: Peer, request: wire.Request) -> Verdict:
+    return Verdict(allowed=False, reason="nobody may")
+
+
+@contextmanager
+def serving(
+    path: Path, permission: rpc.Permission = everybody, limits: Limits | None = None, mode: int = 0o660
+) -> Iterator[Recorder]:
+    """A server on a thread of its own; its service is given."""
+    recorder, loop = Recorder(), asyncio.new_event_loop()
+    limits = limits or Limits(connections_per_uid=3, idle_frame_seconds=0.3, request_seconds=0.3)
+    server = Server(service=recorder, permission=permission, limits=limits, program="test")
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start(path, mode), loop).result(5)
+        yield recorder
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s.sock"
+
+
+def client(path: Path) -> Client:
+    return Client(path, timeout_seconds=5)
+
+
+def raw(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(5)
+    made.connect(str(path))
+    return made
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the other side hangs up."""
+    chunks = []
+    while chunk := connection.recv(65_536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def test_question_and_answer(path: Path) -> None:
+    """A request gets its reply; a connection carries many, in order."""
+    with serving(path) as recorder, client(path) as asking:
+        for _ in range(3):
+            assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+    assert len(recorder.peers) == 3
+
+
+def test_caller_is_who_the_kernel_says(path: Path) -> None:
+    """uid, gid and pid come from the socket's credentials."""
+    with serving(path) as recorder, client(path) as asking:
+        asking.ask(wire.Status(), wire.Done)
+    assert recorder.peers == [Peer(uid=os.getuid(), gid=os.getgid(), pid=os.getpid())]
+
+
+def test_another_user_is_known_by_its_uid(path: Path) -> None:
+    """A process of another UID is seen as that UID, whatever it sends."""
+    path.parent.parent.chmod(0o755)
+    path.parent.chmod(0o755)
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+        's.sendall(b\'{"method": "status", "parameters": {}}\\n\'); print(s.recv(9999))'
+    )
+    for place in path.parents:
+        if place.stat().st_mode & 0o001 == 0:
+            place.chmod(place.stat().st_mode | 0o011)
+    with serving(path, mode=0o666) as recorder:
+        done = subprocess.run(
+            ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", sys.executable, "-I", "-c", code, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert "result" in done.stdout, done.stderr
+        assert (recorder.peers[0].uid, recorder.peers[0].gid) == (4242, 4242)
+
+
+def test_errors_arrive_as_errors(path: Path) -> None:
+    """A service's error is raised at the client with its data, and the connection goes on."""
+    with serving(path), client(path) as asking:
+        with pytest.raises(NoKeyFree) as caught:
+            asking.ask(wire.Connect(), wire.Tunnel)
+        assert caught.value.data == {"free_in_seconds": 2}
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+
+
+def test_refusal_carries_the_reason(path: Path) -> None:
+    """Who may not gets NotAllowed with the reason; the service never hears of it."""
+    with serving(path, permission=nobody) as recorder, client(path) as asking:
+        with pytest.raises(NotAllowed, match="nobody may"):
+            asking.ask(wire.Status(), wire.Done)
+        assert recorder.peers == []
+
+
+def test_fault_inside_is_one_callers_error(path: Path) -> None:
+    """A crash in a request is an error to its caller and nothing to the next request."""
+    with serving(path), client(path) as asking:
+        with pytest.raises(FleetError, match="failed inside"):
+            asking.ask(wire.Proved(address=IPv4Address("203.0.113.11")), wire.Done)
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+
+
+def test_request_has_a_deadline(path: Path) -> None:
+    """A request that does not end is answered in time with an error."""
+    with serving(path), client(path) as asking:
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="longer than"):
+            asking.ask(wire.Rotate(), wire.Tunnel)
+        assert time.monotonic() - started < 3
+
+
+def test_end_of_connection_reaches_the_service(path: Path) -> None:
+    """Whatever ends the client ends its connection, and the service is told."""
+    with serving(path) as recorder:
+        asking = client(path)
+        asking.open()
+        asking.ask(wire.Status(), wire.Done)
+        asking.close()
+        wait_until(lambda: len(recorder.closed_connections) == 1, 3, lambda: str(recorder.closed_connections))
+
+
+def test_too_many_connections_of_one_user(path: Path) -> None:
+    """One caller cannot take every place; a place that is given back can be had again."""
+    with serving(path):
+        held = [client(path) for _ in range(3)]
+        for one in held:
+            one.open()
+            one.ask(wire.Status(), wire.Done)
+        with client(path) as fourth, pytest.raises((RateLimited, Unavailable)):
+            fourth.ask(wire.Status(), wire.Done)
+        held.pop().close()
+
+        def free_again() -> bool:
+            with client(path) as later:
+                try:
+                    return later.ask(wire.Status(), wire.Done) == wire.Done()
+                except FleetError:
+                    return False
+
+        wait_until(free_again, 3, lambda: "still refused")
+        for one in held:
+            one.close()
+
+
+def test_long_frame_ends_the_connection(path: Path) -> None:
+    """More than 64 KiB without a line break gets an error and no second chance."""
+    with serving(path), raw(path) as connection:
+        connection.sendall(b"{" + b" " * (2 * wire.FRAME_BYTES))
+        with pytest.raises(ProtocolError, match="65536"):
+            wire.decode_reply(everything(connection), wire.Done)
+
+
+def test_slow_frame_ends_the_connection(path: Path) -> None:
+    """Who starts a frame and does not finish it is cut off; who is silent between frames is not."""
+    with serving(path), raw(path) as slow, client(path) as silent:
+        silent.ask(wire.Status(), wire.Done)
+        slow.sendall(b'{"method"')
+        assert everything(slow) == b""
+        assert silent.ask(wire.Status(), wire.Done) == wire.Done()
+
+
+def test_served_socket_is_not_taken_over(path: Path) -> None:
+    """A second server is told who serves; the first one goes on."""
+    with serving(path), client(path) as asking:
+        with pytest.raises(ConfigurationError, match=f"process {os.getpid()}"), serving(path):
+            pass
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+
+
+def test_stale_socket_is_replaced(path: Path) -> None:
+    """A socket file that nobody answers on is a left-over of a crash."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with serving(path), client(path) as asking:
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+
+
+def test_client_waits_for_a_server_to_come(path: Path) -> None:
+    """A server that restarts is waited for, so that its clients' requests do not fail."""
+    asking = client(path)
+    with pytest.raises(Unavailable):
+        asking.open()
+    opened = threading.Thread(target=lambda: asking.open(wait_seconds=10))
+    opened.start()
+    with serving(path):
+        opened.join(10)
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        asking.close()
+
+
+def test_server_that_goes_away_is_unavailable(path: Path) -> None:
+    """A connection that ends under a request is an error with a name, and the client can open again."""
+    asking = client(path)
+    with serving(path):
+        asking.open()
+        asking.ask(wire.Status(), wire.Done)
+    with pytest.raises(Unavailable):
+        asking.ask(wire.Status(), wire.Done)
+    with serving(path):
+        asking.open()
+        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        asking.close()

@@ -1,0 +1,150 @@
+"""One line each way: what goes in comes out, and everything else is a named error."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet import errors, wire
+from fleet.errors import FleetError, NoKeyFree, ProtocolError
+
+SECRETS = ("uid", "interface", "table", "path", "key", "private_key")
+addresses = st.ip_addresses()
+requests = st.one_of(
+    st.builds(wire.Connect, resume=st.none() | st.text(max_size=64)),
+    st.just(wire.Rotate()),
+    st.builds(wire.Proved, address=addresses),
+    st.just(wire.Status()),
+)
+numbers = st.floats(0, 1e6)
+tunnels = st.builds(
+    wire.Tunnel,
+    interface=st.text(max_size=15),
+    exit_server=st.text(max_size=60),
+    exit_address=st.none() | addresses,
+    source=st.ip_addresses(v=4),
+    dns=st.lists(addresses, max_size=3).map(tuple),
+    lease=st.text(max_size=64),
+    generation=st.integers(0, 2**31),
+    handshake_milliseconds=numbers,
+    total_milliseconds=numbers,
+)
+
+
+@given(requests)
+def test_requests_come_back(request: wire.Request) -> None:
+    """A request decodes to itself, on exactly one line."""
+    line = wire.encode_request(request)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1 and len(line) <= wire.FRAME_BYTES
+    assert wire.decode_request(line) == request
+
+
+@given(tunnels)
+def test_replies_come_back(tunnel: wire.Tunnel) -> None:
+    """A reply decodes to itself, whatever characters are in it."""
+    line = wire.encode_result(tunnel)
+    assert line.count(b"\n") == 1
+    assert wire.decode_reply(line, wire.Tunnel) == tunnel
+
+
+def test_status_comes_back() -> None:
+    """The largest reply keeps its times aware."""
+    now = datetime.now(timezone.utc)
+    slot = wire.SlotStatus(
+        worker="w1101",
+        interface="wg101",
+        state="connected",
+        exit_server="vpn1",
+        exit_address=IPv4Address("203.0.113.11"),
+        lease="a",
+        generation=1,
+        since=now,
+        received_bytes=1,
+        sent_bytes=2,
+        last_handshake=None,
+    )
+    status = wire.NetctlStatus(backend="kernel", pid=1, slots=(slot,), pool=None)
+    back = wire.decode_reply(wire.encode_result(status), wire.NetctlStatus)
+    assert back == status and back.slots[0].since.tzinfo is not None
+
+
+def test_status_of_512_slots_fits_a_frame_or_fails_loudly() -> None:
+    """The limit is checked where a frame is read: nothing longer is ever half understood."""
+    with pytest.raises(ProtocolError, match="65536"):
+        wire.decode_request(b'{"method":"status","parameters":{}}' + b" " * wire.FRAME_BYTES)
+
+
+@pytest.mark.parametrize("kind", [*errors.FleetError.__subclasses__(), *errors.TryLater.__subclasses__()])
+def test_errors_cross_as_their_name(kind: type[FleetError]) -> None:
+    """An error keeps its class, message, hint and data across the socket."""
+    sent = kind("no", hint="do that", data={"free_in_seconds": 3})
+    with pytest.raises(kind) as caught:
+        wire.decode_reply(wire.encode_error(sent), wire.Done)
+    assert type(caught.value) is kind
+    assert caught.value.parameters() == sent.parameters()
+
+
+def test_unknown_error_is_still_an_error() -> None:
+    """A newer program's error arrives as a plain FleetError with its message."""
+    line = json.dumps({"error": "FromTheFuture", "parameters": {"message": "later"}}).encode()
+    with pytest.raises(FleetError, match="later"):
+        wire.decode_reply(line, wire.Done)
+
+
+def test_default_message_is_the_docstring() -> None:
+    """An error without words says what its class says."""
+    with pytest.raises(NoKeyFree, match="every key of the pool is leased"):
+        wire.decode_reply(wire.encode_error(NoKeyFree()), wire.Done)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"[]",
+        b'"connect"',
+        b"{",
+        b"\xff\xfe",
+        b'{"method": "no"}',
+        b'{"method": ["connect"]}',
+        b'{"method": "connect", "parameters": 1}',
+        b'{"method": "connect", "parameters": {}, "more": 1}',
+        b'{"method": "proved", "parameters": {"address": "here"}}',
+        b"[" * 60_000,
+    ],
+)
+def test_anything_else_is_a_protocol_error(line: bytes) -> None:
+    """No input reaches a service except a request of ours."""
+    with pytest.raises(ProtocolError):
+        wire.decode_request(line)
+
+
+@given(st.binary(max_size=200))
+def test_noise_never_crashes(line: bytes) -> None:
+    """Any bytes decode to a request or a ProtocolError."""
+    try:
+        wire.decode_request(line)
+    except ProtocolError:
+        pass
+
+
+@pytest.mark.parametrize("method", wire.KINDS)
+@pytest.mark.parametrize("field", SECRETS)
+def test_workers_cannot_say_who_they_are(method: str, field: str) -> None:
+    """No request has a field for a uid, interface, table, path or key, and none may be added."""
+    line = json.dumps({"method": method, "parameters": {field: "1101"}}).encode()
+    with pytest.raises(ProtocolError):
+        wire.decode_request(line)
+
+
+def test_values_of_a_refused_request_stay_out_of_the_message() -> None:
+    """What a client sent may be a secret, and the message may end in a log."""
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_request(b'{"method": "connect", "parameters": {"resume": ["hunter2"]}}')
+    assert "hunter2" not in caught.value.message
