@@ -62,6 +62,9 @@ class Service(Protocol):
         ...
 
 
+FRAMES_AHEAD = 16
+"""Requests that a client may send ahead of their answers; then it is not read from any more."""
+
 Permission = Callable[[Peer, wire.Request], Verdict]
 
 
@@ -137,12 +140,31 @@ class Server:
     async def _converse(
         self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        """Read and answer side by side: a hang-up is seen, and ends the request, while it is handled."""
+        frames: asyncio.Queue[bytes] = asyncio.Queue(FRAMES_AHEAD)
+        tasks = (
+            asyncio.ensure_future(self._read_frames(reader, writer, frames)),
+            asyncio.ensure_future(self._answer_frames(connection, frames, writer)),
+        )
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            # The service's own clean-up of a cancelled request is waited for.
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read_frames(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, frames: asyncio.Queue[bytes]
+    ) -> None:
+        while line := await self._frame(reader, writer):
+            await frames.put(line)
+
+    async def _answer_frames(
+        self, connection: Connection, frames: asyncio.Queue[bytes], writer: asyncio.StreamWriter
+    ) -> None:
         while True:
-            line = await self._frame(reader, writer)
-            if not line:
-                return
-            answer = await self._answer(connection, line)
-            writer.write(answer)
+            writer.write(await self._answer(connection, await frames.get()))
             await asyncio.wait_for(writer.drain(), self._limits.idle_frame_seconds)
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -55,8 +55,10 @@ def _trim(desired: State, observed: State) -> State:
 
 def _order(desired: State, observed: State) -> Iterator[Operation]:
     kept = _kept_gates(desired, observed)
-    yield from _each("seal", observed.gates - kept)
-    yield from _each("add", desired.filters - observed.filters)
+    fresh_filter = desired.filters - observed.filters
+    # A table made anew has no gate open; the old one may lack the very sets a seal would change.
+    yield from _each("seal", () if fresh_filter else observed.gates - kept)
+    yield from _each("add", fresh_filter)
     new_rules = desired.rules - observed.rules
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
@@ -77,9 +79,8 @@ def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
     changed = {device.interface for device in desired.devices ^ observed.devices}
     changed |= {link.interface for link in desired.links ^ observed.links}
     changed |= {route.interface for route in desired.routes ^ observed.routes if route.interface is not None}
-    if any(not filters.intact for filters in observed.filters) or not observed.filters:
-        # The table is made anew without gates; they open at the end, behind everything they rest on.
-        return frozenset() if desired.filters else desired.gates & observed.gates
+    if desired.filters - observed.filters:
+        return frozenset()  # the table is made anew; its gates open at the end
     return frozenset(gate for gate in desired.gates & observed.gates if gate.worker.interface not in changed)
 
 

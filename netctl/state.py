@@ -167,17 +167,7 @@ def _shared(fleet: Fleet) -> State:
 
 def slot(fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True) -> State:
     """One worker's slice: its layers always, its device and gate as HELD says."""
-    device = Device(interface=worker.interface)
-    gates: Iterable[Gate] = ()
-    if held is not None:
-        peer = Peer(
-            public_key=held.key.server_public,
-            preshared=held.key.preshared,
-            keepalive_seconds=fleet.wireguard.keepalive_seconds,
-            endpoint=held.endpoint,
-        )
-        device = Device(interface=worker.interface, private=held.key.private, peer=peer)
-        gates = (Gate(uid=worker.uid, address=held.key.address),) if held.open else ()
+    gates = (Gate(uid=worker.uid, address=held.key.address),) if held is not None and held.open else ()
     return State(
         links=frozenset(
             {Link(interface=worker.interface, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu)}
@@ -186,9 +176,22 @@ def slot(fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bo
         routes=frozenset(_routes(worker, ipv6)),
         rules=frozenset(_rules(worker, ipv6)),
         sysctls=frozenset(_sysctls(worker, ipv6)),
-        devices=frozenset({device}),
+        devices=frozenset({device(fleet, worker, held)}),
         gates=frozenset(gates),
     )
+
+
+def device(fleet: Fleet, worker: Worker, held: Held | None) -> Device:
+    """WORKER's device as HELD says."""
+    if held is None:
+        return Device(interface=worker.interface)
+    peer = Peer(
+        public_key=held.key.server_public,
+        preshared=held.key.preshared,
+        keepalive_seconds=fleet.wireguard.keepalive_seconds,
+        endpoint=held.endpoint,
+    )
+    return Device(interface=worker.interface, private=held.key.private, peer=peer)
 
 
 def _routes(worker: Worker, ipv6: bool) -> Iterable[Route]:
@@ -226,3 +229,17 @@ def rp_filter(interface: str, value: int) -> Sysctl:
 def disable_ipv6(interface: str) -> Sysctl:
     """No link-local address when the link goes up: that would be an address event."""
     return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=1)
+
+
+def slice_of(state: State, worker: Worker) -> State:
+    """The part of STATE that is WORKER's; what all share is left out."""
+    name, priorities = worker.interface, (worker.table, worker.prohibit_priority)
+    return State(
+        links=frozenset(one for one in state.links if one.interface == name),
+        addresses=frozenset(one for one in state.addresses if one.address == worker.placeholder),
+        routes=frozenset(one for one in state.routes if one.table == worker.table),
+        rules=frozenset(one for one in state.rules if one.priority in priorities),
+        sysctls=frozenset(one for one in state.sysctls if name in one.path),
+        devices=frozenset(one for one in state.devices if one.interface == name),
+        gates=frozenset(one for one in state.gates if one.uid == worker.uid),
+    )

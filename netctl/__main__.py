@@ -1,0 +1,207 @@
+"""`netctl`: the network helper's command line. Standard output is the answer; `--json` wherever there is one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fleet import console, model, rpc, wire
+from fleet.errors import ExitCode
+from fleet.model import Fleet, Paths, Worker
+from netctl import cleanup, pool, watch, wireguard
+from netctl import serve as server
+
+STATUS_SECONDS = 10.0
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Parse and run."""
+    top = console.parser(
+        "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
+    )
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+    console.command(verbs, "serve", _serve, "serve the workers until told to stop", "netctl serve")
+    _with_json(console.command(verbs, "probe", _probe, "say which WireGuard will be used", "netctl probe --json"))
+    _with_json(console.command(verbs, "status", _status, "show every slot and the key pool", "sudo netctl status"))
+    _with_json(
+        console.command(
+            verbs,
+            "plan",
+            _plan,
+            "show what serve would change (exit 2 if anything), change nothing",
+            "sudo netctl plan",
+        )
+    )
+    _with_json(
+        console.command(
+            verbs,
+            "cleanup",
+            _cleanup,
+            "remove everything of ours from the kernel, give all keys back",
+            "sudo netctl cleanup",
+        )
+    )
+    monitor = console.command(
+        verbs,
+        "monitor",
+        _monitor,
+        "print address and link events as they come, with their workers",
+        "netctl monitor --json",
+    )
+    _with_json(monitor)
+    _keys(verbs)
+    console.main(top)
+
+
+def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
+    keys = verbs.add_parser("keys", help="the key pool")
+    nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    bring = console.command(
+        nouns,
+        "import",
+        _import,
+        "add WireGuard client files; none unless all are good",
+        "sudo netctl keys import *.conf",
+    )
+    bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
+    _with_json(bring)
+    _with_json(console.command(nouns, "list", _list, "show the keys, without anything secret", "sudo netctl keys list"))
+    remove = console.command(nouns, "remove", _remove, "delete keys that are not leased", "sudo netctl keys remove KEY")
+    remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
+    _with_json(remove)
+
+
+def _with_json(made: console.Parser) -> None:
+    made.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def _load() -> tuple[Fleet, Paths]:
+    paths = Paths.from_environment()
+    return model.load(paths.config), paths
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def _serve(_: argparse.Namespace) -> int:
+    _run(server.serve(*_load()))
+    return ExitCode.DONE
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    fleet, _ = _load()
+    backend = _run(wireguard.probe(fleet.wireguard.backend))
+    if arguments.json:
+        console.print_json({"backend": backend.name})
+    else:
+        print(backend.name)  # noqa: T201 - the answer
+    return ExitCode.DONE
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    _, paths = _load()
+    with rpc.Client(paths.netctl_socket, timeout_seconds=STATUS_SECONDS) as client:
+        status = client.ask(wire.Status(), wire.NetctlStatus)
+    if arguments.json:
+        console.print_json(status.model_dump(mode="json"))
+        return ExitCode.DONE
+    rows = [
+        (slot.worker, slot.interface, slot.state, slot.exit_server or "-", str(slot.exit_address or "-"))
+        + (str(slot.generation), f"{slot.received_bytes}", f"{slot.sent_bytes}")
+        for slot in status.slots
+    ]
+    columns = ("worker", "interface", "state", "server", "exit address", "generation", "received bytes", "sent bytes")
+    console.print_table(f"netctl {status.pid}, WireGuard: {status.backend}", columns, rows)
+    if status.pool is not None:
+        pool_ = status.pool
+        print(  # noqa: T201 - the answer
+            f"keys: {pool_.keys} on {pool_.servers} servers, {pool_.leased} leased, {pool_.cooling} cooling, {pool_.free} free"
+        )
+    return ExitCode.DONE
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    console.require_root("netctl plan")
+    lines = [str(operation) for operation in _run(cleanup.plan(*_load()))]
+    _show(lines, arguments.json, "nothing to change")
+    return ExitCode.WOULD_CHANGE if lines else ExitCode.DONE
+
+
+def _cleanup(arguments: argparse.Namespace) -> int:
+    console.require_root("netctl cleanup")
+    lines = [str(operation) for operation in _run(cleanup.cleanup(*_load()))]
+    _show(lines, arguments.json, "nothing of ours was there")
+    return ExitCode.DONE
+
+
+def _show(lines: list[str], as_json: bool, nothing: str) -> None:
+    if as_json:
+        console.print_json([*lines])
+    else:
+        print("\n".join(lines) or nothing)  # noqa: T201 - the answer
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    async def follow() -> None:
+        async for notice in watch.notices():
+            sys.stdout.write(_line(notice, arguments.json))
+            sys.stdout.flush()
+
+    _run(follow())
+    return ExitCode.DONE
+
+
+def _line(notice: watch.Notice, as_json: bool) -> str:
+    if as_json:
+        import json
+
+        return json.dumps(notice.as_json()) + "\n"
+    what = notice.address or ("up" if notice.up else "down")
+    who: Worker | None = notice.worker
+    return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}\n"
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    added, there = pool.bring(arguments.paths, Paths.from_environment())
+    if arguments.json:
+        console.print_json({"imported": added, "duplicates": [*there]})
+    else:
+        for origin in there:
+            print(f"{origin}: is in the pool already, skipped", file=sys.stderr)  # noqa: T201
+        print(f"{added} keys imported, {len(there)} skipped")  # noqa: T201 - the answer
+    return ExitCode.DONE
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    lines = pool.listed(Paths.from_environment())
+    if arguments.json:
+        console.print_json([pool.as_json(line) for line in lines])
+        return ExitCode.DONE
+    rows = [
+        (line.server, str(line.exit_address or "-"), str(line.address), line.public, line.leased_to or "-", line.origin)
+        for line in lines
+    ]
+    console.print_table("", ("server", "exit address", "tunnel address", "public key", "leased to", "from"), rows)
+    return ExitCode.DONE
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    gone, leased, unknown = pool.removed(arguments.keys, Paths.from_environment())
+    if arguments.json:
+        console.print_json({"removed": [*gone], "leased": [*leased], "unknown": [*unknown]})
+    else:
+        for public in leased:
+            print(f"{public}: is leased, stays", file=sys.stderr)  # noqa: T201
+        for public in unknown:
+            print(f"{public}: is not in the pool", file=sys.stderr)  # noqa: T201
+        print(f"{len(gone)} keys removed")  # noqa: T201 - the answer
+    return ExitCode.TRY_LATER if leased else ExitCode.DONE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The key pool and its leases: one SQLite file that only netctl can read.
+
+The invariants are in the schema, so that no mistake of the code can break them: a key has at most one
+lease that has not ended, a slot at most one that is held. Choosing a key is a pure function.
+
+A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then
+`ended`; its key is free again only then.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.errors import ConfigurationError
+from fleet.wire import Address, PoolStatus
+from netctl.conf import Key, Secret
+
+KEPT_LEASES = 20
+"""Ended leases of a slot that are remembered: enough for its generation and its last server."""
+
+_metadata = sa.MetaData()
+_keys = sa.Table(
+    "keys",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("public", sa.Text, nullable=False, unique=True),
+    sa.Column("private", sa.LargeBinary, nullable=False),
+    sa.Column("preshared", sa.LargeBinary),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("server_public", sa.Text, nullable=False),
+    sa.Column("endpoint_host", sa.Text, nullable=False),
+    sa.Column("endpoint_port", sa.Integer, nullable=False),
+    sa.Column("exit_address", sa.Text),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("last_used_at", sa.Float),
+)
+_leases = sa.Table(
+    "leases",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, sa.CheckConstraint("state IN ('held', 'ending', 'ended')"), nullable=False),
+    sa.Column("began_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("slot", "generation"),
+    sa.Index("one_lease_a_key", "key_id", unique=True, sqlite_where=sa.text("state <> 'ended'")),
+    sa.Index("one_lease_a_slot", "slot", unique=True, sqlite_where=sa.text("state = 'held'")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A key as the choice sees it."""
+
+    key_id: int
+    server: str
+    leased: bool
+    last_used_at: float | None
+    """When its last lease ended, in seconds since 1970; None: never used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A key in the hands of a slot."""
+
+    lease: str
+    uid: int
+    key_id: int
+    key: Key
+    generation: int
+    endpoint: tuple[str, int]
+    owner: str
+    """Who holds it: see netctl.owners."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLine:
+    """One key for people: nothing secret in it."""
+
+    public: str
+    server: str
+    address: IPv4Address
+    exit_address: Address | None
+    origin: str
+    leased_to: str | None
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    *,
+    last_server: str | None,
+    avoid: frozenset[str],
+    now: float,
+    cooldown_seconds: float,
+) -> Candidate | None:
+    """The key to lease next, None when none is free.
+
+    Servers in AVOID (they just did not answer) come last, then LAST_SERVER, so that a worker changes
+    its exit while another is free; among equals the least recently used.
+    """
+    free = [one for one in candidates if not one.leased and rested_at(one, cooldown_seconds) <= now]
+    return min(
+        free,
+        key=lambda one: (one.server in avoid, one.server == last_server, one.last_used_at or 0.0, one.key_id),
+        default=None,
+    )
+
+
+def rested_at(candidate: Candidate, cooldown_seconds: float) -> float:
+    """When CANDIDATE's rest is over; WireGuard's replay guard refuses a key used again at once."""
+    return 0.0 if candidate.last_used_at is None else candidate.last_used_at + cooldown_seconds
+
+
+class Store:
+    """The file. Every method is one transaction; an instance belongs to one thread."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made before SQLite opens it: its -wal and -shm take their mode from it.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be opened: {error.strerror}", hint="fleet up makes the folder and its owner"
+            ) from error
+        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
+        sa.event.listen(self._engine, "connect", _on_connect)
+        sa.event.listen(self._engine, "begin", _on_begin)
+        _metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    # --- leases
+
+    def candidates(self) -> list[Candidate]:
+        """Every key of the pool."""
+        with self._engine.begin() as db:
+            leased = set(db.scalars(sa.select(_leases.c.key_id).where(_leases.c.state != "ended")))
+            columns = (_keys.c.id, _keys.c.endpoint_host, _keys.c.last_used_at)
+            return [
+                Candidate(key_id=key, server=server, leased=key in leased, last_used_at=used)
+                for key, server, used in db.execute(sa.select(*columns))
+            ]
+
+    def last_server(self, uid: int) -> str | None:
+        """The server of the slot's latest lease."""
+        query = (
+            sa.select(_keys.c.endpoint_host)
+            .join(_leases, _leases.c.key_id == _keys.c.id)
+            .where(_leases.c.slot == uid)
+            .order_by(_leases.c.generation.desc())
+            .limit(1)
+        )
+        with self._engine.begin() as db:
+            return db.scalar(query)
+
+    def take(self, uid: int, key_id: int, owner: str) -> Lease:
+        """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
+        with self._engine.begin() as db:
+            self._end(db, uid)
+            last = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
+            row = db.execute(sa.select(_keys).where(_keys.c.id == key_id)).one()
+            key = _key(row)
+            values = {
+                "id": secrets.token_hex(8),
+                "key_id": key_id,
+                "slot": uid,
+                "generation": last + 1,
+                "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
+                "owner": owner,
+                "state": "held",
+                "began_at": self._clock(),
+            }
+            db.execute(sa.insert(_leases).values(values))
+            return _lease(values, key)
+
+    def resolved(self, lease: str, endpoint: tuple[str, int]) -> None:
+        """Remember the address a server's name stood for."""
+        self._update(lease, endpoint=f"{endpoint[0]} {endpoint[1]}")
+
+    def owned(self, lease: str, owner: str) -> None:
+        """The lease has a new owner: its worker came back."""
+        self._update(lease, owner=owner)
+
+    def end(self, uid: int) -> None:
+        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
+        with self._engine.begin() as db:
+            self._end(db, uid)
+
+    def ended(self, uid: int) -> None:
+        """The device has confirmed: keys of `ending` leases of the slot are free, and rest."""
+        ending = sa.and_(_leases.c.slot == uid, _leases.c.state == "ending")
+        with self._engine.begin() as db:
+            keys = list(db.scalars(sa.select(_leases.c.key_id).where(ending)))
+            if not keys:
+                return
+            db.execute(sa.update(_keys).where(_keys.c.id.in_(keys)).values(last_used_at=self._clock()))
+            db.execute(sa.update(_leases).where(ending).values(state="ended"))
+            newest = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
+            old = sa.and_(_leases.c.slot == uid, _leases.c.generation <= newest - KEPT_LEASES)
+            db.execute(sa.delete(_leases).where(old, _leases.c.state == "ended"))
+
+    def held(self) -> list[Lease]:
+        """Every lease that is held."""
+        query = sa.select(_leases, _keys).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
+        with self._engine.begin() as db:
+            # Both tables have a column `id`; the join's first is the lease's.
+            rows = db.execute(query.set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)).mappings().all()
+        return [_lease(_part(row, "leases_"), _key_of(_part(row, "keys_"))) for row in rows]
+
+    def unfinished(self) -> list[int]:
+        """Slots with leases that are `ending`."""
+        with self._engine.begin() as db:
+            return list(db.scalars(sa.select(_leases.c.slot).where(_leases.c.state == "ending").distinct()))
+
+    def learn_exit(self, key_id: int, address: Address) -> None:
+        """The first proof of a key says where it comes out."""
+        with self._engine.begin() as db:
+            db.execute(sa.update(_keys).where(_keys.c.id == key_id).values(exit_address=str(address)))
+
+    # --- the pool
+
+    def add(self, keys: Sequence[tuple[str, Key]]) -> tuple[int, list[str]]:
+        """Add KEYS, each with its origin: how many are new, and the origins of those that were there."""
+        added, there = 0, []
+        with self._engine.begin() as db:
+            known = set(db.scalars(sa.select(_keys.c.public)))
+            for origin, key in keys:
+                public = key.private.public()
+                if public in known:
+                    there.append(origin)
+                    continue
+                known.add(public)
+                added += 1
+                db.execute(sa.insert(_keys).values(_row(origin, public, key)))
+        return added, there
+
+    def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Delete keys by public key: those deleted, and those that are leased and stay."""
+        gone, leased = [], []
+        with self._engine.begin() as db:
+            for public in publics:
+                key_id = db.scalar(sa.select(_keys.c.id).where(_keys.c.public == public))
+                if key_id is None:
+                    continue
+                busy = sa.and_(_leases.c.key_id == key_id, _leases.c.state != "ended")
+                if db.scalar(sa.select(sa.func.count()).select_from(_leases).where(busy)):
+                    leased.append(public)
+                    continue
+                db.execute(sa.delete(_leases).where(_leases.c.key_id == key_id))
+                db.execute(sa.delete(_keys).where(_keys.c.id == key_id))
+                gone.append(public)
+        return gone, leased
+
+    def lines(self) -> list[KeyLine]:
+        """Every key for people, by server."""
+        holder = sa.select(_leases.c.key_id, _leases.c.slot).where(_leases.c.state != "ended").subquery()
+        query = sa.select(_keys, holder.c.slot).outerjoin(holder, holder.c.key_id == _keys.c.id)
+        with self._engine.begin() as db:
+            rows = db.execute(query.order_by(_keys.c.endpoint_host, _keys.c.id)).all()
+        return [
+            KeyLine(
+                public=row.public,
+                server=row.endpoint_host,
+                address=IPv4Address(row.address),
+                exit_address=ip_address(row.exit_address) if row.exit_address else None,
+                origin=row.origin,
+                leased_to=f"w{row.slot}" if row.slot else None,
+            )
+            for row in rows
+        ]
+
+    def pool(self, cooldown_seconds: float) -> PoolStatus:
+        """The pool in numbers."""
+        found, now = self.candidates(), self._clock()
+        leased = sum(one.leased for one in found)
+        cooling = sum(not one.leased and rested_at(one, cooldown_seconds) > now for one in found)
+        return PoolStatus(
+            keys=len(found),
+            leased=leased,
+            cooling=cooling,
+            free=len(found) - leased - cooling,
+            servers=len({one.server for one in found}),
+        )
+
+    def now(self) -> float:
+        """The store's clock, in seconds since 1970."""
+        return self._clock()
+
+    def _update(self, lease: str, **values: str) -> None:
+        with self._engine.begin() as db:
+            db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))
+
+    @staticmethod
+    def _end(db: sa.Connection, uid: int) -> None:
+        held = sa.and_(_leases.c.slot == uid, _leases.c.state == "held")
+        db.execute(sa.update(_leases).where(held).values(state="ending"))
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are SQLAlchemy's, see _on_begin
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "busy_timeout=5000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    # Immediate: two writers wait for each other instead of failing when they turn from reading to writing.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _part(row: Any, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
+    return {
+        "public": public,
+        "private": key.private.reveal(),
+        "preshared": key.preshared.reveal() if key.preshared else None,
+        "address": str(key.address),
+        "server_public": key.server_public,
+        "endpoint_host": key.endpoint_host,
+        "endpoint_port": key.endpoint_port,
+        "exit_address": str(key.exit_address) if key.exit_address else None,
+        "origin": origin,
+    }
+
+
+def _key(row: Any) -> Key:
+    return _key_of(row._mapping)
+
+
+def _key_of(row: Any) -> Key:
+    return Key(
+        private=Secret(row["private"]),
+        preshared=Secret(row["preshared"]) if row["preshared"] else None,
+        address=IPv4Address(row["address"]),
+        server_public=row["server_public"],
+        endpoint_host=row["endpoint_host"],
+        endpoint_port=row["endpoint_port"],
+        exit_address=ip_address(row["exit_address"]) if row["exit_address"] else None,
+    )
+
+
+def _lease(values: dict[str, Any], key: Key) -> Lease:
+    host, port = values["endpoint"].split()
+    return Lease(
+        lease=values["id"],
+        uid=values["slot"],
+        key_id=values["key_id"],
+        key=key,
+        generation=values["generation"],
+        endpoint=(host, int(port)),
+        owner=values["owner"],
+    )

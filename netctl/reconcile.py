@@ -1,0 +1,109 @@
+"""Desired -> observed -> plan -> apply, for all or for one worker: start-up, hot path, repair and cleanup.
+
+The hot path compares with what was last applied instead of looking at the whole kernel; anything that
+throws doubt on that (an error, a cancelled task, a notification) forgets it, and the next call looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+
+from fleet import log
+from fleet.errors import ForeignObject, TunnelError
+from fleet.model import Fleet, Worker
+from netctl import plan, sockets, state
+from netctl.kernel import Found, Kernel, has_ipv6
+from netctl.plan import Operation
+from netctl.state import Held, State
+
+FOREIGN_SECONDS = 2.0
+"""wireguard-go makes its tun a moment before it answers for it; only what stays foreign is."""
+LOOK_SECONDS = 0.02
+
+
+class Reconciler:
+    """Owner of all changes; used from one asyncio loop."""
+
+    def __init__(self, fleet: Fleet, kernel: Kernel) -> None:
+        self._fleet = fleet
+        self._kernel = kernel
+        self._ipv6 = has_ipv6()
+        self._known: dict[int, State] = {}
+        # One thread, so that the raw sockets in netctl.sockets have one user at a time.
+        self._sweeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._log = log.get("netctl")
+
+    async def look(self) -> Found:
+        """Observe the kernel; raises ForeignObject, naming everything, when that stays so for a moment."""
+        deadline = time.monotonic() + FOREIGN_SECONDS
+        while True:
+            found = await self._kernel.observe()
+            if not found.foreign:
+                return found
+            if time.monotonic() > deadline:
+                raise ForeignObject(
+                    "\n".join(f"not ours, inside the fleet's marks: {what}" for what, _ in found.foreign),
+                    hint="look at it: " + "; ".join(dict.fromkeys(command for _, command in found.foreign)),
+                )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def desired(self, held: Mapping[int, Held]) -> State:
+        """What the whole kernel should hold."""
+        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+
+    async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
+        """What settle_all would do."""
+        return plan.diff(self.desired(held), (await self.look()).state)
+
+    async def settle_all(self, held: Mapping[int, Held]) -> None:
+        """Bring everything to HELD, by UID."""
+        self._known.clear()
+        await self._apply(await self.plan(held))
+
+    async def settle(self, worker: Worker, held: Held | None) -> None:
+        """Bring one worker's slice to HELD. On any error its gate is no further open than it was."""
+        wanted = state.slot(self._fleet, worker, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+        known = self._known.pop(worker.uid, None)
+        if known is None:
+            known = state.slice_of((await self.look()).state, worker)
+        await self._apply(plan.diff(wanted, known))
+        if known.links or any(link.kind == "wireguard" for link in wanted.links):
+            self._known[worker.uid] = wanted
+
+    async def _apply(self, operations: tuple[Operation, ...]) -> None:
+        for operation in operations:
+            self._log.debug("kernel.change", command=str(operation))
+        await self._kernel.apply(operations)
+
+    def forget(self, worker: Worker) -> None:
+        """Something outside of us changed in WORKER's range: look again before the next change."""
+        self._known.pop(worker.uid, None)
+
+    async def device_ready(self, worker: Worker, deadline: float) -> None:
+        """Wait until WORKER's device answers (monotonic DEADLINE); raises TunnelError."""
+        if worker.uid in self._known:
+            return
+        backend = self._kernel.backend
+        while backend.link_kind == "tun" and await backend.read(worker.interface) is None:
+            if time.monotonic() > deadline:
+                raise TunnelError(
+                    f"{worker.interface} did not appear: wireguard-go is not running or does not answer",
+                    hint=f"supervisorctl status wg:{worker.interface}",
+                )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def sweep(self, source: IPv4Address) -> None:
+        """End conntrack entries and sockets of SOURCE, beside whatever else is waited for.
+
+        The kernel walks its whole hash table for that, some 10 ms with the usual 262,144 buckets.
+        """
+        entries, ended = await asyncio.get_running_loop().run_in_executor(self._sweeper, sockets.end, source)
+        self._log.debug("sources.ended", source=str(source), conntrack=entries, sockets=ended)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._sweeper.shutdown()

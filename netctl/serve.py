@@ -1,0 +1,121 @@
+"""The life of `netctl serve`: one lock, one look at the kernel, adoption, then requests until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fleet import log
+from fleet.errors import ConfigurationError
+from fleet.model import Fleet, Paths
+from fleet.rpc import Limits, Server, refuse_if_served
+from netctl import access, watch, wireguard
+from netctl.kernel import Kernel
+from netctl.keys import Store
+from netctl.reconcile import Reconciler
+from netctl.service import NetctlService
+
+MARGIN_SECONDS = 5.0
+"""A request is cut off this long behind its own deadline: by then something of ours hangs."""
+
+
+async def serve(fleet: Fleet, paths: Paths) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ForeignObject, ConfigurationError, MissingProgram."""
+    with sole(paths):
+        store = Store(paths.key_store)
+        backend = await wireguard.probe(fleet.wireguard.backend)
+        log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
+        async with Kernel(backend, fleet) as kernel:
+            reconciler = Reconciler(fleet, kernel)
+            service = NetctlService(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
+            try:
+                await _run(fleet, paths, service)
+            finally:
+                reconciler.close()
+                store.close()
+
+
+@contextmanager
+def sole(paths: Paths) -> Iterator[None]:
+    """Hold netctl's lock; raises ConfigurationError naming the process that has it."""
+    folder = paths.netctl_socket.parent
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "netctl.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode().strip()
+            raise ConfigurationError(
+                f"netctl is running already: process {holder} holds {folder / 'netctl.lock'}",
+                hint="supervisorctl status netctl; stop that one first",
+            ) from None
+        refuse_if_served(paths.netctl_socket)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
+    logger = log.get("netctl")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    orphans = await service.adopt()
+    logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
+    limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)
+    server = Server(service=service, permission=access.permission(fleet), limits=limits, program="netctl")
+    background = [_background(_watch(service))] + [_background(service.expire(slot)) for slot in orphans]
+    await server.start(paths.netctl_socket)
+    logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
+    await stop.wait()
+    # Tunnels in use go on without us; the next netctl adopts them.
+    service.stopping = True
+    await server.close()
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    _remove(paths.netctl_socket)
+    logger.info("netctl.stopped")
+
+
+def _background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_report)
+    return task
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.get("netctl").error("background.failed", error=f"{type(error).__name__}: {error}")
+
+
+async def _watch(service: NetctlService) -> None:
+    """Links of ours that come or go: wireguard-go ended, or was started again."""
+    repairs: dict[int, asyncio.Task[None]] = {}
+    async for notice in watch.notices(addresses=False):
+        worker = notice.worker
+        if worker is None or worker.uid not in service.slots:
+            continue
+        if notice.kind == "RTM_NEWLINK" and notice.alias == worker.alias and notice.up:
+            continue  # our own change, or nothing that concerns us
+        before = repairs.get(worker.uid)
+        if before is None or before.done():
+            repairs[worker.uid] = _background(service.repair(worker.uid))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

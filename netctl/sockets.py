@@ -1,0 +1,163 @@
+"""Ends what a placeholder source still has in the kernel: conntrack entries and sockets.
+
+Called while the slot is sealed, between two leases: an old conntrack entry would translate to the old
+address, an old socket would wait for answers that cannot come. Raw netlink, because a delete has to
+repeat the kernel's own bytes (the tuple, the socket's cookie) and because pyroute2 takes 1 ms an
+entry where this takes 20 us.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from functools import cache
+from ipaddress import IPv4Address
+
+NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 4, 12
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+CT_GET, CT_DELETE = 0x101, 0x102
+"""NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)."""
+CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 12, 18, 25
+CTA_TUPLE_IP, CTA_IP_V4_SRC, CTA_FILTER_ORIG_FLAGS, ORIG_SOURCE = 1, 1, 1, 1
+SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
+ALL_STATES = 0xFFFFFFFF
+NESTED = 0x8000
+TYPE_MASK = 0x3FFF
+_HEADER = struct.Struct("=IHHII")
+_sequence = itertools.count(1)
+
+UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def end(source: IPv4Address) -> tuple[int, int]:
+    """Remove conntrack entries and sockets whose source is SOURCE; how many of each there were."""
+    destroyed = end_sockets(source)
+    return forget_connections(source), destroyed
+
+
+def forget_connections(source: IPv4Address) -> int:
+    """Delete the conntrack entries that SOURCE began; their number."""
+    entries = []
+    for body in _dump(NETLINK_NETFILTER, CT_GET, _family_header() + _source_filter(source)):
+        attributes = dict(_attributes(body[4:]))
+        if _source_of(attributes.get(CTA_TUPLE_ORIG, b"")) == source.packed:  # kernels before 5.8 know no filter
+            entries.append(attributes)
+    for found in entries:
+        repeated = _attribute(CTA_TUPLE_ORIG | NESTED, found[CTA_TUPLE_ORIG])
+        repeated += b"".join(_attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
+        _request(NETLINK_NETFILTER, CT_DELETE, _family_header() + repeated)
+    return len(entries)
+
+
+def end_sockets(source: IPv4Address) -> int:
+    """Abort TCP and UDP sockets bound to SOURCE (SOCK_DESTROY); their number.
+
+    A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
+    """
+    count = 0
+    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+        head = struct.pack("=BBBBI", socket.AF_INET, protocol, 0, 0, ALL_STATES)
+        # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
+        found = [body[4:52] for body in _dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
+        ours = [identity for identity in found if identity[4:8] == source.packed]
+        for identity in ours:
+            if _request(NETLINK_SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
+                return count
+        count += len(ours)
+    return count
+
+
+@cache
+def _socket(protocol: int) -> socket.socket:
+    """One socket a protocol for the program's life.
+
+    Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
+    (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    netlink.settimeout(2)
+    netlink.bind((0, 0))
+    return netlink
+
+
+def _send(protocol: int, kind: int, flags: int, body: bytes) -> int:
+    number = next(_sequence)
+    _socket(protocol).send(_HEADER.pack(_HEADER.size + len(body), kind, REQUEST | flags, number, 0) + body)
+    return number
+
+
+def _answers(protocol: int, number: int) -> Iterator[tuple[int, bytes]]:
+    """Messages that answer request NUMBER; those of a request given up earlier are skipped."""
+    while True:
+        for sequence, kind, content in _messages(_socket(protocol).recv(1 << 17)):
+            if sequence == number:
+                yield kind, content
+
+
+def _dump(protocol: int, kind: int, body: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    for answer, content in _answers(protocol, _send(protocol, kind, DUMP, body)):
+        if answer == NLMSG_DONE:
+            break
+        if answer == NLMSG_ERROR:
+            (code,) = struct.unpack_from("=i", content)
+            if -code in (errno.ENOENT, *UNSUPPORTED):
+                break  # this kernel has no such table, or no diag for this protocol
+            raise OSError(-code, os.strerror(-code))
+        found.append(content)
+    return found
+
+
+def _request(protocol: int, kind: int, body: bytes) -> int:
+    """Send and wait for the acknowledgement: 0, or the errno of a kernel that cannot. Gone already is 0."""
+    _, content = next(_answers(protocol, _send(protocol, kind, ACK, body)))
+    (code,) = struct.unpack_from("=i", content)
+    if -code in UNSUPPORTED:
+        return -int(code)
+    if -code not in (0, errno.ENOENT):
+        raise OSError(-code, os.strerror(-code))
+    return 0
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(sequence, type, body) of each message in one datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield sequence, kind, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return
+        yield kind & TYPE_MASK, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _family_header() -> bytes:
+    return struct.pack("=BBH", socket.AF_INET, 0, 0)
+
+
+def _source_filter(source: IPv4Address) -> bytes:
+    address = _attribute(CTA_IP_V4_SRC, source.packed)
+    tuple_ = _attribute(CTA_TUPLE_ORIG | NESTED, _attribute(CTA_TUPLE_IP | NESTED, address))
+    flags = _attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", ORIG_SOURCE))
+    return tuple_ + _attribute(CTA_FILTER | NESTED, flags)
+
+
+def _source_of(original: bytes) -> bytes:
+    addresses = dict(_attributes(original)).get(CTA_TUPLE_IP, b"")
+    return dict(_attributes(addresses)).get(CTA_IP_V4_SRC, b"")
