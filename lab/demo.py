@@ -19,7 +19,7 @@ from fleet.errors import ExitCode, FleetError, RunFailed, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Worker
 from fleet.result import Result, read_spool
-from lab import places, report, run
+from lab import leaks, places, report, run
 from lab.events import AddressListener
 from lab.habit import Habit
 from lab.net import Lab
@@ -46,6 +46,8 @@ def _demo(arguments: argparse.Namespace) -> int:
             return stopped.exit_code
     for name, value in report.summary(made, results):
         print(f"{name + ':':<50} {value}")  # noqa: T201
+    for leak in made.leaks[:10]:
+        _say(f"leak: {leak}")
     print(f"{report.verdict(made)}; report: {arguments.report / 'report.html'}")  # noqa: T201
     if not made.ok:
         raise RunFailed(report.verdict(made), hint=f"look at {arguments.report / 'report.html'}")
@@ -71,12 +73,15 @@ def _run_in(
             results = tuple(result for folder in spools.values() for result in read_spool(folder))
             window = report.browser_window(results)
             events = listener.between(*window) if window else []
+        exits = {str(result.exit_address) for result in results}
+        leaked = leaks.find(lab.places, window, exits) if window else ()
         made = report.make(
             results,
             workers=arguments.workers,
             loops=arguments.loops,
             address_events=len(events),
             wall_seconds=time.monotonic() - started,
+            leaks=leaked,
         )
         report.write(arguments.report, made, results, spools)
         keep = arguments.keep

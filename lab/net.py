@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -148,6 +149,7 @@ class Lab:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
+                env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC0"},  # logs that mean the same everywhere
                 start_new_session=True,
             )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import jinja2
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleet.result import Result
 
@@ -53,11 +53,13 @@ class Report(BaseModel):
     """Loops that failed, were seen from another address than the leased exit, or never came."""
     wall_seconds: float
     runs: tuple[Run, ...]
+    leaks: tuple[str, ...] = Field(default=(), exclude=True)
+    """What went past the tunnels; for people, not in the file."""
 
     @property
     def ok(self) -> bool:
         """All loops succeeded and nothing was lost."""
-        return not (self.failures or self.network_changed or self.address_events)
+        return not (self.failures or self.network_changed or self.address_events or self.leaks)
 
 
 def browser_window(results: Sequence[Result]) -> tuple[datetime, datetime] | None:
@@ -71,7 +73,15 @@ def browser_window(results: Sequence[Result]) -> tuple[datetime, datetime] | Non
     return min(starts), max(ends)
 
 
-def make(results: Sequence[Result], *, workers: int, loops: int, address_events: int, wall_seconds: float) -> Report:
+def make(
+    results: Sequence[Result],
+    *,
+    workers: int,
+    loops: int,
+    address_events: int,
+    wall_seconds: float,
+    leaks: tuple[str, ...] = (),
+) -> Report:
     """The report on RESULTS of WORKERS that were asked for LOOPS each."""
     runs = tuple(_run(result) for result in sorted(results, key=lambda one: (one.worker, one.loop)))
     return Report(
@@ -84,6 +94,7 @@ def make(results: Sequence[Result], *, workers: int, loops: int, address_events:
         failures=workers * loops - sum(run.ok for run in runs),
         wall_seconds=round(wall_seconds, 1),
         runs=runs,
+        leaks=leaks,
     )
 
 
@@ -117,6 +128,7 @@ def summary(report: Report, results: Sequence[Result]) -> list[tuple[str, str]]:
         ("requests lost to ERR_NETWORK_CHANGED", str(report.network_changed)),
         ("requests lost to anything else", str(sum(result.other_losses for result in results))),
         ("address events while browsers ran", str(report.address_events)),
+        ("requests and questions past the tunnels", str(len(report.leaks))),
         ("exits used", str(len({run.exit for run in report.runs if run.exit}))),
         ("rotate, median", _median((one.rotate_ms for one in results), "ms")),
         ("handshake, median", _median((one.handshake_ms for one in results), "ms")),
