@@ -222,6 +222,7 @@ class Loop:
         started = time.monotonic()
         try:
             with log.bound(stage=stage):
+                _log.info("stage.begun")
                 yield
             self._stage = before
         finally:
