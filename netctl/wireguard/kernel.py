@@ -31,6 +31,7 @@ async def available() -> bool:
     asking.module_err_level = "debug"  # "not found" is an answer here, not an error
     try:
         async with asking:
+            await asking.setup_endpoint()  # entering alone does not look the family up
             return True
     except (NetlinkError, OSError):
         return False
