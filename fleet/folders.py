@@ -37,7 +37,8 @@ def wanted(fleet: Fleet, paths: Paths, backend: str) -> tuple[Folder, ...]:
     made = [
         Folder(path=paths.run),
         Folder(path=paths.state),
-        Folder(path=paths.logs),
+        # Root's alone: a worker's log names the pages it loads.
+        Folder(path=paths.logs, mode=0o700),
         Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
         Folder(path=paths.key_store.parent, uid=netctl, mode=0o700),
         # The lock files in it are made beforehand (gate_files): a sticky or writable folder of many

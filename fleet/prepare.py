@@ -57,8 +57,8 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
 
 
 def nothing_left(installation: Installation) -> None:
-    """Take everything of ours out of the kernel."""
-    call(installation.netctl("cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
+    """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
+    call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
 
 
 def _make(wanted: tuple[Folder, ...]) -> None:
