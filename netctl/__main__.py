@@ -65,7 +65,7 @@ def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
         "import",
         _import,
         "add WireGuard client files; none unless all are good",
-        "sudo netctl keys import *.conf",
+        "netctl keys import *.conf",
     )
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
     _with_json(bring)
@@ -111,8 +111,16 @@ def _status(arguments: argparse.Namespace) -> int:
         console.print_json(status.model_dump(mode="json"))
         return ExitCode.DONE
     rows = [
-        (slot.worker, slot.interface, slot.state, slot.exit_server or "-", str(slot.exit_address or "-"))
-        + (str(slot.generation), f"{slot.received_bytes}", f"{slot.sent_bytes}")
+        (
+            slot.worker,
+            slot.interface,
+            slot.state,
+            slot.exit_server or "-",
+            str(slot.exit_address or "-"),
+            str(slot.generation),
+            str(slot.received_bytes),
+            str(slot.sent_bytes),
+        )
         for slot in status.slots
     ]
     columns = ("worker", "interface", "state", "server", "exit address", "generation", "received bytes", "sent bytes")
@@ -120,7 +128,8 @@ def _status(arguments: argparse.Namespace) -> int:
     if status.pool is not None:
         pool_ = status.pool
         print(  # noqa: T201 - the answer
-            f"keys: {pool_.keys} on {pool_.servers} servers, {pool_.leased} leased, {pool_.cooling} cooling, {pool_.free} free"
+            f"keys: {pool_.keys} on {pool_.servers} servers, "
+            f"{pool_.leased} leased, {pool_.cooling} cooling, {pool_.free} free"
         )
     return ExitCode.DONE
 

@@ -1,0 +1,240 @@
+"""netctl inside the lab's host, as the supervisor would start it, and workers that are real processes.
+
+Everything a test judges by (`ip`, `nft`, `wg`, tcpdump) runs inside the lab's host too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleet import accounts, folders, model
+from fleet.model import Fleet, Paths, Worker
+from lab.net import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+CAPABILITIES = ("--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin")
+CLIENT = Path(__file__).with_name("netctl_worker.py")
+
+
+def until(what: str, condition: Callable[[], Any], timeout_seconds: float = 10) -> Any:
+    """The first true value of CONDITION; fails with its last value."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_seconds} s, last seen {found!r}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Client:
+    """One worker process with one connection to netctl; see netctl_worker.py for its words."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Send one order, wait for its answer."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def send(self, **order: Any) -> None:
+        """Send one order and do not wait."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, "the worker process ended"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class Rig:
+    """A fleet of COUNT workers on a lab's host, without workers' programs."""
+
+    lab: Lab
+    count: int = 1
+    extra: str = ""
+    keys: Sequence[str] = ("*.conf",)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    netctl: subprocess.Popen[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(root=self.lab.places.fleet_root)
+        self.python, self.release = Path(sys.executable), self._release()
+        self.log = self.paths.root / "netctl.log"
+        self.fleet = self._configure()
+        accounts.ensure(self.fleet)
+        for folder in folders.wanted(self.fleet, self.paths, "kernel"):
+            folders.make(folder)
+        folders.open_tun()
+        # wireguard-go's folder is the lab's own, mounted over the machine's.
+        os.chown(self.lab.places.at("host") / "wireguard", pwd.getpwnam("netctl").pw_uid, -1)
+        paths = sorted(str(path) for pattern in self.keys for path in self.lab.places.keys.glob(pattern))
+        self.command("keys", "import", *paths, check=True)
+
+    def _release(self) -> Path:
+        made = subprocess.run(
+            [ROOT / "bin/release", os.environ.get("FLEET_HOME", "/opt/fleet")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return Path(made.stdout.strip())
+
+    def _configure(self) -> Fleet:
+        text = f"""
+[workers]
+count = {self.count}
+[dns]
+resolvers = ["198.18.0.53"]
+[egress]
+urls = ["https://shop.example/ip"]
+[wireguard]
+backend = "userspace"
+{self.extra}
+"""
+        self.paths.config.parent.mkdir(parents=True, exist_ok=True)
+        self.paths.config.write_text(text)
+        return model.load(self.paths.config)
+
+    # --- programs
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of netctl with ARGUMENTS."""
+        return [str(self.python), "-I", str(self.release / "launch.py"), "netctl", *arguments]
+
+    def command(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run netctl with ARGUMENTS as root inside the host."""
+        return self.host(self.argv(*arguments), **settings)
+
+    def host(self, argv: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run any program as root inside the host."""
+        return self.lab.run("host", argv, **{"timeout": 60, **settings})
+
+    def json(self, *argv: str) -> Any:
+        """The JSON that a tool prints inside the host."""
+        done = self.host(argv, check=True)
+        return json.loads(done.stdout or "[]")
+
+    def as_netctl(self, *argv: str) -> list[str]:
+        """ARGV the way the supervisor starts netctl and wireguard-go."""
+        who = ("--reuid=netctl", "--regid=fleet", "--clear-groups", *CAPABILITIES, "--no-new-privs")
+        return ["setpriv", *who, *argv]
+
+    def as_worker(self, worker: Worker, *argv: str) -> list[str]:
+        """ARGV under a worker's UID."""
+        return ["setpriv", f"--reuid={worker.uid}", "--regid=fleet", "--clear-groups", *argv]
+
+    def start_wireguard(self, worker: Worker) -> subprocess.Popen[str]:
+        """Start a worker's wireguard-go."""
+        return self._start(self.as_netctl("wireguard-go", "-f", worker.interface))
+
+    def start_netctl(self, *, wait: bool = True) -> subprocess.Popen[str]:
+        """Start `netctl serve` and wait until it answers."""
+        self.netctl = self._start(self.as_netctl(*self.argv("--debug", "serve")))
+        if wait:
+            started = self.netctl
+            before = self.log.read_text().count("netctl.ready")
+            del before
+            until("netctl serves", lambda: self._ready(started), 15)
+        return self.netctl
+
+    def _ready(self, started: subprocess.Popen[str]) -> bool:
+        assert started.poll() is None, self.log.read_text()[-3000:]
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return any(line.get("event") == "netctl.ready" and line.get("pid") == started.pid for line in lines)
+
+    def _start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        with self.log.open("a") as log:
+            process = self.lab.popen("host", argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def start(self) -> Rig:
+        """wireguard-go for every worker, and netctl."""
+        for worker in self.fleet.members:
+            self.start_wireguard(worker)
+        self.start_netctl()
+        return self
+
+    def stop(self) -> None:
+        """End everything this rig started, and take ours out of the kernel."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait(10)
+        self.command("cleanup")
+        self.paths.key_store.unlink(missing_ok=True)
+        for suffix in ("-wal", "-shm"):
+            self.paths.key_store.with_name(self.paths.key_store.name + suffix).unlink(missing_ok=True)
+
+    # --- workers
+
+    def worker(self, index: int = 0) -> Worker:
+        """The worker at INDEX."""
+        return self.fleet.members[index]
+
+    def client(self, index: int = 0) -> Client:
+        """A process of that worker, connected to netctl."""
+        argv = [str(self.python), "-I", "-c", CLIENT.read_text(), str(self.release), str(self.paths.netctl_socket)]
+        process = self.lab.popen(
+            "host",
+            self.as_worker(self.worker(index), *argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+        )
+        self.processes.append(process)
+        return Client(process)
+
+    def status(self) -> dict[str, Any]:
+        """`netctl status --json`."""
+        done = self.command("status", "--json", check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def slot(self, index: int = 0) -> dict[str, Any]:
+        """One slot of the status."""
+        found: dict[str, Any] = self.status()["slots"][index]
+        return found
+
+
+@contextlib.contextmanager
+def running(lab: Lab, **settings: Any) -> Iterator[Rig]:
+    """A started Rig, stopped at the end."""
+    rig = Rig(lab, **settings)
+    try:
+        yield rig.start()
+    finally:
+        rig.stop()
+
+
+def group_of(name: str) -> int:
+    """The number of a group."""
+    return grp.getgrnam(name).gr_gid
