@@ -95,8 +95,9 @@ def abandon(fleet: Fleet, installation: Installation) -> None:
 
 def netctl_status(paths: Paths, *, wait_seconds: float = 0) -> wire.NetctlStatus:
     """What netctl says; raises Unavailable when it does not answer within WAIT_SECONDS."""
-    with rpc.Client(paths.netctl_socket, timeout_seconds=10) as client:
-        client.open(wait_seconds=wait_seconds)
+    client = rpc.Client(paths.netctl_socket, timeout_seconds=10)
+    client.open(wait_seconds=wait_seconds)
+    with client:
         return client.ask(wire.Status(), wire.NetctlStatus)
 
 
