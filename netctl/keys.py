@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
@@ -108,14 +109,18 @@ def choose(
     """The key to lease next, None when none is free.
 
     Servers in AVOID (they just did not answer) come last, then LAST_SERVER, so that a worker changes
-    its exit while another is free; among equals the least recently used.
+    its exit while another is free; then servers with more workers; among equals the least
+    recently used key.
     """
-    free = [one for one in candidates if not one.leased and rested_at(one, cooldown_seconds) <= now]
-    return min(
-        free,
-        key=lambda one: (one.server in avoid, one.server == last_server, one.last_used_at or 0.0, one.key_id),
-        default=None,
-    )
+    pool = list(candidates)
+    load = Counter(one.server for one in pool if one.leased)
+
+    def cost(one: Candidate) -> tuple[bool, bool, int, float, int]:
+        used = one.last_used_at or 0.0
+        return one.server in avoid, one.server == last_server, load[one.server], used, one.key_id
+
+    free = [one for one in pool if not one.leased and rested_at(one, cooldown_seconds) <= now]
+    return min(free, key=cost, default=None)
 
 
 def rested_at(candidate: Candidate, cooldown_seconds: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address
 
 from fleet import log
@@ -33,8 +33,10 @@ class Reconciler:
         self._kernel = kernel
         self._ipv6 = has_ipv6()
         self._known: dict[int, State] = {}
-        # One thread, so that the raw sockets in netctl.sockets have one user at a time.
-        self._sweeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        # One thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
+        self._threads = [
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("sockets", "conntrack")
+        ]
         self._log = log.get("netctl")
 
     async def look(self) -> Found:
@@ -96,14 +98,30 @@ class Reconciler:
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def sweep(self, source: IPv4Address) -> None:
-        """End conntrack entries and sockets of SOURCE, beside whatever else is waited for.
+    async def end_sockets(self, source: IPv4Address) -> None:
+        """Abort every socket of SOURCE, beside whatever else is waited for."""
+        ended = await asyncio.get_running_loop().run_in_executor(self._threads[0], sockets.end_sockets, source)
+        self._log.debug("sockets.ended", source=str(source), count=ended)
 
-        The kernel walks its whole hash table for that, some 10 ms with the usual 262,144 buckets.
+    async def sweep(self, source: IPv4Address) -> None:
+        """Abort every socket and conntrack entry of SOURCE."""
+        await self.end_sockets(source)
+        loop = asyncio.get_running_loop()
+        count = await loop.run_in_executor(self._threads[1], sockets.forget_connections, source)
+        self._log.debug("conntrack.ended", source=str(source), count=count)
+
+    def sweep_later(self, source: IPv4Address, translated_to: IPv4Address) -> None:
+        """End SOURCE's conntrack entries of an earlier lease without waiting: 12 ms that no reply needs.
+
+        Until they are gone the table's last chain drops what they translate.
         """
-        entries, ended = await asyncio.get_running_loop().run_in_executor(self._sweeper, sockets.end, source)
-        self._log.debug("sources.ended", source=str(source), conntrack=entries, sockets=ended)
+        self._threads[1].submit(sockets.forget_connections, source, translated_to).add_done_callback(self._swept)
+
+    def _swept(self, future: Future[int]) -> None:
+        if error := future.exception():
+            self._log.error("conntrack.not_ended", error=str(error))
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._sweeper.shutdown()
+        """Let the threads end."""
+        for thread in self._threads:
+            thread.shutdown()

@@ -153,9 +153,12 @@ class NetctlService:
         try:
             deadline = started + self._fleet.netctl.request_deadline_seconds
             await self._reconciler.device_ready(slot.worker, deadline)
+            old = slot.lease
             lease = await self._shake_hands(slot, deadline)
             slot.step(Event.READY)
             await self._reconciler.settle(slot.worker, slot.held)
+            if old is not None:
+                self._reconciler.sweep_later(slot.worker.placeholder, old.key.address)
         except BaseException as error:
             # A hang-up cancels us; sealing has to be finished all the same.
             await asyncio.shield(self.seal(slot, f"no tunnel: {type(error).__name__}"))
@@ -193,12 +196,12 @@ class NetctlService:
         await self._reconciler.settle(worker, held)
         self._store.ended(worker.uid)  # the device has let go of the old key
         patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
-        sweeping = asyncio.ensure_future(self._reconciler.sweep(worker.placeholder))
+        ending = asyncio.ensure_future(self._reconciler.end_sockets(worker.placeholder))
         try:
             device = state.device(self._fleet, worker, held)
             seconds = await wireguard.wait_for_handshake(self._backend, device, patience)
         finally:
-            await sweeping
+            await ending
         slot.handshake_milliseconds = round(seconds * 1000, 1)
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
