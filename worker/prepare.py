@@ -51,7 +51,7 @@ _log = log.get("worker")
 def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
     """Make everything the workers of FLEET need to be launched; HOME is where the driver copy goes."""
     installed = find(fleet.browser, home)
-    etc = _etc(fleet)
+    etc = etc_files(fleet)
     for worker in fleet.members:
         path = paths.launch_spec(worker)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def patch(content: bytes, origin: str) -> bytes:
     return content.replace(found[0], _REPLACEMENT.ljust(len(found[0])))
 
 
-def _etc(fleet: Fleet) -> dict[str, str]:
+def etc_files(fleet: Fleet) -> dict[str, str]:
     """What a worker sees in /etc in place of the host's files."""
     authorities = fleet.browser.certificate_authorities
     policies = json.dumps(switches.policies(authorities), indent=1)

@@ -1,0 +1,74 @@
+"""Runs as a worker, not as a test: one browser session, moved by JSON lines (see launching.Puppet)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, os.environ["RELEASE"])
+
+from fleet.errors import FleetError
+from fleet.model import BrowserSettings
+from worker import prepare, signals
+from worker.browser import reap
+from worker.browser.session import Session
+
+
+def answer(value: object) -> None:
+    """One line."""
+    print(json.dumps(value), flush=True)
+
+
+OWN: dict[str, Callable[..., object]] = {
+    "processes": lambda _: len(reap.descendants()),
+    "open_files": lambda _: len(list(Path("/proc/self/fd").iterdir())),
+    "tmp": lambda _: sorted(path.name for path in Path("/tmp").iterdir()),
+    "_browser_pid": lambda session: session._folder.browser_pid,
+    "_script": lambda session, text: session._driver.execute_script(text),
+}
+"""What the tests ask beyond the interface."""
+
+
+def call(session: Session, line: str) -> object:
+    """What one line asks."""
+    method, arguments, keywords = json.loads(line)
+    if method in OWN:
+        return OWN[method](session, *arguments)
+    try:
+        found = getattr(session, method)
+        value = found(*arguments, **keywords) if callable(found) else found
+    except FleetError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def main() -> None:
+    """Start, obey, end."""
+    signals.install()
+    reap.adopt_orphans()
+    settings = BrowserSettings.model_validate_json(sys.argv[1])
+    installed = prepare.installed_from(os.environ)
+    arguments = {"uid": os.getuid(), "gate": Path(sys.argv[2])}
+    try:
+        session = Session(settings, installed, **arguments)  # type: ignore[arg-type]
+    except FleetError as error:
+        answer({"error": type(error).__name__, "message": str(error), "left": len(reap.descendants())})
+        return
+    answer("ready")
+    for line in sys.stdin:
+        if json.loads(line)[0] == "restart":
+            session.close()
+            session = Session(settings, installed, **arguments)  # type: ignore[arg-type]
+            answer("ready")
+        else:
+            answer(call(session, line))
+    session.close()
+
+
+main()

@@ -1,0 +1,188 @@
+"""The launcher: what a worker finds itself in, and what is refused before."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.net import Lab
+from tests.system.launching import ISP_RESOLVER, UID, Stage
+
+REPORT = """
+import errno, grp, json, os, resource, socket
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+try:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    netlink = 0
+except OSError as error:
+    netlink = error.errno
+umask = os.umask(0)
+print(json.dumps({
+    "uids": os.getresuid(), "gids": os.getresgid(), "groups": os.getgroups(), "umask": umask,
+    "netlink": netlink, "no_new_privs": status["NoNewPrivs"], "capabilities": status["CapEff"],
+    "core": resource.getrlimit(resource.RLIMIT_CORE), "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "tmp": os.listdir("/tmp"), "shm": os.listdir("/dev/shm"), "tmp_mode": oct(os.stat("/tmp").st_mode),
+    "resolv": open("/etc/resolv.conf").read(), "nsswitch": open("/etc/nsswitch.conf").read(),
+    "policies": os.listdir("/etc/chromium/policies/managed") + os.listdir("/etc/opt/chrome/policies/managed"),
+    "environment": {key: os.environ.get(key) for key in ("HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "PATH")},
+    "directory": os.getcwd(), "account": __import__("pwd").getpwuid(os.getuid()).pw_name,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(lab: Lab) -> Stage:
+    """The worker's account and folders in the lab's host."""
+    return Stage(lab)
+
+
+def test_what_the_worker_finds(stage: Stage) -> None:
+    """UID and group for good, no capability, no netlink, own /tmp, /dev/shm, resolvers and policies."""
+    done = stage.run(stage.python(REPORT))
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    group = pwd.getpwuid(UID).pw_gid
+    assert (seen["uids"], seen["gids"], seen["groups"]) == ([UID] * 3, [group] * 3, [])
+    assert (int(seen["capabilities"], 16), seen["no_new_privs"], seen["netlink"]) == (0, "0", 97)
+    assert (seen["umask"], seen["core"], seen["files"]) == (0o077, [0, 0], [8192, 8192])
+    assert (seen["tmp"], seen["shm"], seen["tmp_mode"]) == ([], [], "0o40700")
+    assert seen["resolv"].splitlines()[0] == f"nameserver {ISP_RESOLVER}"
+    assert "hosts: files dns\n" in seen["nsswitch"]
+    assert seen["policies"] == ["fleet.json"] * 2
+    home = str(stage.paths.home(stage.worker))
+    assert seen["environment"]["HOME"] == seen["directory"] == home
+    assert seen["environment"]["USER"] == seen["environment"]["LOGNAME"] == seen["account"] == stage.worker.name
+
+
+def test_netlink_is_a_setting(stage: Stage) -> None:
+    """With deny_netlink off the socket opens: the positive control of the test above."""
+    done = stage.run(stage.python(REPORT), deny_netlink=False)
+    assert json.loads(done.stdout)["netlink"] == 0
+
+
+def test_netlink_stays_denied_in_children(stage: Stage) -> None:
+    """A child process cannot open a netlink socket either: `ip` fails."""
+    done = stage.run(["/bin/ip", "address"])
+    assert done.returncode != 0 and "netlink" in done.stderr
+
+
+def test_host_keeps_its_files(stage: Stage) -> None:
+    """Nothing the launcher mounts is seen outside, and nothing is written to the host's /etc."""
+    mounts = Path("/proc/mounts").read_text()
+    done = stage.run(["/bin/cat", "/proc/mounts"])
+    assert "overlay /etc overlay" in done.stdout
+    assert Path("/proc/mounts").read_text() == mounts
+    assert not Path("/etc/fleet-authorities.pem").exists()
+
+
+def test_files_survive_a_replaced_host_file(stage: Stage) -> None:
+    """When the host renames a new file over one in /etc, the worker still sees its own: a bind would drop off."""
+    path = Path(f"/etc/fleet-test-{UID}.conf")
+    path.write_text("host\n")
+    try:
+        script = f"print('ready', flush=True)\ninput()\nprint(open({str(path)!r}).readline(), end='')"
+        worker = stage.popen(stage.python(script), etc={path.name: "worker\n"})
+        assert worker.stdout is not None and worker.stdin is not None
+        assert worker.stdout.readline() == "ready\n"
+        fresh = path.with_suffix(".new")
+        fresh.write_text("host, changed\n")
+        fresh.replace(path)
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == "worker\n"
+        worker.wait(10)
+    finally:
+        path.unlink()
+
+
+def test_left_over_processes_are_killed(stage: Stage) -> None:
+    """Processes of the UID from an earlier life, deaf to SIGTERM, are gone when the next worker runs."""
+    deaf = (
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.fork(); os.setsid() if os.fork() == 0 else 0"
+    )
+    first = stage.popen(stage.python(f"{deaf}\nprint('ready', flush=True)\nsignal.pause()"))
+    assert first.stdout is not None
+    for _ in range(4):
+        first.stdout.readline()
+    assert len(stage.processes()) == 4
+    second = stage.popen(stage.python("print('ready', flush=True)\ninput()"))
+    assert second.stdout is not None and second.stdout.readline() == "ready\n"
+    assert [process.pid for process in stage.processes()] == [second.pid]
+    second.communicate("\n")
+    assert first.wait(10) == -signal.SIGKILL
+
+
+def test_one_worker_for_one_uid(stage: Stage) -> None:
+    """While a launch is under way under the UID's lock, a second one waits and then says who holds it."""
+    lock = stage.paths.worker_lock(stage.worker)
+    holder = subprocess.Popen(["flock", "-F", str(lock), "cat"], stdin=subprocess.PIPE)  # root's: no sweep ends it
+    while subprocess.run(["flock", "--nonblock", str(lock), "true"], check=False).returncode == 0:
+        pass
+    done = stage.run(["/bin/true"])
+    holder.kill()
+    holder.wait()
+    assert done.returncode == 75 and str(lock) in done.stderr
+    assert stage.run(["/bin/true"]).returncode == 0
+
+
+def test_uid_of_somebody_else(stage: Stage) -> None:
+    """A UID whose account is not the worker's is refused with 78, and its processes are left alone."""
+    bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=UID, cwd="/")
+    done = stage.run(["/bin/true"], account="w1198")
+    assert done.returncode == 78
+    assert f"UID {UID} belongs to" in done.stderr and "first_uid" in done.stderr
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_uid_without_account(stage: Stage) -> None:
+    """A UID that has no account is refused with 78 and the command that makes it."""
+    done = stage.run(["/bin/true"], uid=9876, account="w9876")
+    assert done.returncode == 78 and "fleet up" in done.stderr
+
+
+def test_spec_of_somebody_else(stage: Stage) -> None:
+    """A spec that another user could have written is refused: it says what root executes."""
+    spec = stage.spec(["/bin/true"])
+    os.chown(spec, UID, -1)
+    done = stage.lab.run("host", [*stage.launcher, str(spec)])
+    spec.unlink()
+    assert done.returncode == 77 and "must belong to root" in done.stderr
+
+
+def test_death_of_the_supervisor(stage: Stage) -> None:
+    """When its parent is killed, the worker gets SIGTERM: a supervisor that died leaves no unknown worker."""
+    spec = stage.spec(stage.python("import signal\nprint('ready', flush=True)\nsignal.pause()"))
+    parent = (
+        "import subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)\n"
+        "print(child.stdout.readline(), end='', flush=True); child.wait()"
+    )
+    supervisor = stage.lab.popen(
+        "host", [stage.launcher[0], "-Ic", parent, *stage.launcher, str(spec)], stdout=subprocess.PIPE
+    )
+    assert supervisor.stdout is not None
+    assert supervisor.stdout.readline() == "ready\n"
+    supervisor.kill()
+    supervisor.wait()
+    assert not stage.wait_for_none(2)
+
+
+def test_launch_is_quick(stage: Stage) -> None:
+    """From root to the worker's program takes less than a tenth of a second of CPU, beside which it waits for nobody."""
+    spec = stage.spec(["/bin/true"])
+    seconds = []
+    for _ in range(5):
+        child = subprocess.Popen([*stage.launcher, str(spec)])
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        seconds.append(used.ru_utime + used.ru_stime)
+    assert statistics.median(seconds) < 0.1
