@@ -58,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except signals.Stopped:
         logger.info("worker.stopped")
     finally:
+        signals.ignore()
         reap.end_descendants()
     return ExitCode.DONE
 

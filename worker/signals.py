@@ -34,6 +34,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
         raise Stopped()
 
 
+def ignore() -> None:
+    """From here on no signal interrupts the end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def raise_if_stopping() -> None:
     """Raise Stopped when a signal came and its Stopped was lost."""
     if _State.stopping:
