@@ -23,6 +23,8 @@ from fleet.supervise import Process, ProgramState, Supervisor
 
 _LOOK_SECONDS = 0.3
 _MARGIN_SECONDS = 60.0
+_END_SECONDS = 5.0
+"""How long workers may take to end by themselves after their last loop."""
 
 
 class Report(BaseModel):
@@ -129,7 +131,7 @@ def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, p
                 board.states = {state.name: state for state in states}
                 fresh = board.look()
                 show(board, fresh)
-                if board.complete:
+                if board.complete and _all_ended(board):
                     return None
                 trouble.check(states)
                 _all_still_working(board)
@@ -139,9 +141,15 @@ def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, p
                 return "supervisord ended during the run" if ended else error.message
             if fresh:
                 progress = time.monotonic()
+            if board.complete and time.monotonic() - progress > _END_SECONDS:
+                return None  # every loop is there; whoever does not end by itself is ended
             if time.monotonic() - progress > patience:
                 return f"no loop ended within {patience:.0f} s, which is longer than one can take"
             process.wait(_LOOK_SECONDS)
+
+
+def _all_ended(board: Board) -> bool:
+    return all(not state.pid for name, state in board.states.items() if name.startswith("worker:"))
 
 
 def _all_still_working(board: Board) -> None:

@@ -61,11 +61,11 @@ def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path
 
 
 def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:
-    """Elsewhere every worker has its wireguard-go, between netctl and the workers in the order of starting."""
+    """Elsewhere every worker has its wireguard-go, there before netctl starts and after it has ended."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), "userspace"), tmp_path)
     assert groups(options)["wg"] == ["wg101", "wg102", "wg103"]
     order = {group.name: group.priority for group in options.process_group_configs}
-    assert order["netctl"] < order["wg"] < order["worker"]
+    assert order["wg"] < order["netctl"] < order["worker"]
     assert programs(options)["wg102"].command.endswith(" wireguard-go -f wg102")
 
 
