@@ -107,7 +107,7 @@ def test_a_signal_at_any_moment_leaves_nothing(
 
         @wait
         def far_enough() -> None:
-            assert running.poll() is None, "it ended by itself"
+            assert running.poll() is None, f"it ended by itself: {running.communicate()[1]}"
             assert reached(name, stage), f"not at {stage} yet"
 
         far_enough()
