@@ -6,7 +6,6 @@ Everything a test judges by (`ip`, `nft`, `wg`, tcpdump) runs inside the lab's h
 from __future__ import annotations
 
 import contextlib
-import grp
 import json
 import os
 import pwd
@@ -159,8 +158,6 @@ backend = "userspace"
         self.netctl = self._start(self.as_netctl(*self.argv("--debug", "serve")))
         if wait:
             started = self.netctl
-            before = self.log.read_text().count("netctl.ready")
-            del before
             until("netctl serves", lambda: self._ready(started), 15)
         return self.netctl
 
@@ -201,11 +198,15 @@ backend = "userspace"
         return self.fleet.members[index]
 
     def client(self, index: int = 0) -> Client:
-        """A process of that worker, connected to netctl."""
+        """A process of the worker at INDEX."""
+        return self.client_of(self.worker(index))
+
+    def client_of(self, worker: Worker) -> Client:
+        """A process of that UID, which can ask netctl and the network."""
         argv = [str(self.python), "-I", "-c", CLIENT.read_text(), str(self.release), str(self.paths.netctl_socket)]
         process = self.lab.popen(
             "host",
-            self.as_worker(self.worker(index), *argv),
+            self.as_worker(worker, *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -233,8 +234,3 @@ def running(lab: Lab, **settings: Any) -> Iterator[Rig]:
         yield rig.start()
     finally:
         rig.stop()
-
-
-def group_of(name: str) -> int:
-    """The number of a group."""
-    return grp.getgrnam(name).gr_gid

@@ -14,8 +14,8 @@ from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 
-from fleet import rpc, wire  # noqa: E402 - only now can it be found
-from fleet.errors import FleetError  # noqa: E402
+from fleet import rpc, wire
+from fleet.errors import FleetError
 
 client = rpc.Client(Path(sys.argv[2]), timeout_seconds=60)
 

@@ -1,0 +1,165 @@
+"""The kill switch: what a worker's UID tries on its own, and what a capture at the ISP sees of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from netctl_rig import Client, Rig, running, until
+
+from fleet.model import Worker
+from lab.net import Lab
+from lab.topology import ISP_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6
+
+TCP, UDP = 4443, 4444
+PROBES = (
+    f"tcp dst port {TCP} or udp dst port {UDP} or udp dst port 53 or tcp dst port 53 or net 10.255.0.0/16"
+    " or icmp[icmptype] = icmp-echo or (icmp6 and ip6[40] = 128)"
+)
+FREE = Worker(uid=4321)
+"""A UID that is no worker: the positive control."""
+
+
+@pytest.fixture(scope="module")
+def rig(lab: Lab) -> Iterator[Rig]:
+    """One worker's slot, and ping sockets for everybody."""
+    with running(lab, count=1) as made:
+        made.host(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
+        yield made
+
+
+@dataclass
+class Capture:
+    """tcpdump at the ISP, where every packet of the host's uplink passes."""
+
+    process: subprocess.Popen[str]
+
+    def lines(self) -> list[str]:
+        """Stop, and give what was seen."""
+        self.process.terminate()
+        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line.strip()]
+
+
+@pytest.fixture
+def capture(rig: Rig) -> Iterator[Capture]:
+    """A running capture of every probe."""
+    # -U and -l: nothing is held back in a buffer when the capture ends.
+    argv = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "any", PROBES]
+    process = rig.lab.popen("isp", argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr
+    while "listening on" not in (line := process.stderr.readline()):
+        assert line, "tcpdump ended"
+    yield Capture(process)
+    process.kill()
+    process.wait(10)
+
+
+def uplink(rig: Rig) -> str:
+    """The interface of the host that leads to the ISP."""
+    route: str = rig.json("ip", "-json", "route", "get", str(WEB_ADDRESS))[0]["dev"]
+    return route
+
+
+def try_everything(rig: Rig, client: Client) -> list[str]:
+    """Every way out there is, plain and bound to the uplink; the names of those that did not fail at once."""
+    passed = []
+    device, host = uplink(rig), "198.51.100.10"
+    for target, sources in ((str(WEB_ADDRESS), (None, host)), (str(WEB_ADDRESS_V6), (None,))):
+        for bound in (None, device):
+            for source in sources:
+                for kind, port in (("tcp", TCP), ("udp", UDP), ("udp", 53), ("icmp", 0)):
+                    order = {"host": target, "port": port, "device": bound, "source": source, "timeout": 0.2}
+                    if "ok" in client.ask(do=kind, **order):
+                        passed.append(f"{kind} {target} {port} {bound} {source}")
+    return passed
+
+
+def test_a_sealed_worker_reaches_nothing(rig: Rig, capture: Capture) -> None:
+    """No tunnel: TCP, UDP, ICMP, DNS, v4, v6, plain, bound to the uplink or its address: nothing arrives at the ISP."""
+    client = rig.client()
+    try_everything(rig, client)
+    assert capture.lines() == []
+    client.kill()
+
+
+def test_the_same_probes_are_seen_of_another_uid(rig: Rig, capture: Capture) -> None:
+    """Positive control: another UID's probes are all seen, so that the zero above means something."""
+    control = rig.client_of(FREE)
+    try_everything(rig, control)
+    control.kill()
+    seen = "\n".join(capture.lines())
+    for mark in (f".{TCP}: Flags [S]", f".{UDP}: UDP", ".53:", "ICMP echo request", "ICMP6, echo request"):
+        assert mark in seen, f"{mark} was not seen in:\n{seen}"
+    assert str(WEB_ADDRESS_V6) in seen
+
+
+def test_a_connected_worker_leaves_through_its_tunnel_alone(rig: Rig, capture: Capture) -> None:
+    """With a tunnel: the site through it, but nothing past it, and no DNS but the tunnel's own resolver."""
+    client = rig.client()
+    client.ask(do="connect")
+    assert client.ask(do="tcp", host=str(WEB_ADDRESS), port=443) == {"ok": {"from": str(rig.worker().placeholder)}}
+    query = "123401000001000000000000047368 6f70076578616d706c650000010001".replace(" ", "")
+    assert "received" in client.ask(do="udp", host="198.18.0.53", port=53, data=query)["ok"]
+    for resolver in (str(ISP_RESOLVER), "127.0.0.53", "127.0.0.1"):
+        assert "error" in client.ask(do="udp", host=resolver, port=53, data=query, timeout=0.3), resolver
+    device = uplink(rig)
+    assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.3)
+    assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS_V6), port=443, timeout=0.3)
+    # What arrives in the tunnel leaves it at the VPN server, whose resolver and site are not the ISP's.
+    leaked = [line for line in capture.lines() if "198.51.100.10" in line or "10.255." in line]
+    assert leaked == []
+    client.kill()
+
+
+def test_nothing_leaks_while_rules_are_flushed(rig: Rig, capture: Capture) -> None:
+    """Somebody flushes the policy rules: the nftables chain alone still holds the worker."""
+    client = rig.client()
+    client.ask(do="connect")
+    saved = rig.host(["ip", "rule", "show"], check=True).stdout
+    assert "uidrange 1101-1101" in saved
+    for family in ("-4", "-6"):
+        rig.host(["ip", family, "rule", "flush", "protocol", "77"], check=True)
+    try_everything(rig, client)
+    assert capture.lines() == []
+    client.kill()
+    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    # Starting again is repairing.
+    assert rig.netctl
+    rig.netctl.terminate()
+    rig.netctl.wait(10)
+    rig.start_netctl()
+    assert rig.host(["ip", "rule", "show"], check=True).stdout == saved
+
+
+def test_sockets_of_a_killed_worker_are_silent(rig: Rig, capture: Capture) -> None:
+    """A worker killed with a connection open: no packet of its placeholder, whatever the kernel sends for it."""
+    client = rig.client()
+    client.ask(do="connect")
+    holder = rig.lab.popen(
+        "host",
+        rig.as_worker(rig.worker(), "curl", "-sk", "--max-time", "60", f"telnet://{WEB_ADDRESS}:443"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    rig.processes.append(holder)
+    until("it is connected", lambda: str(WEB_ADDRESS) in rig.host(["ss", "-tnH", "state", "established"]).stdout, 10)
+    holder.kill()
+    client.kill()
+    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    until("gone", lambda: str(WEB_ADDRESS) not in rig.host(["ss", "-tnaH"]).stdout, 10)
+    assert capture.lines() == []
+    table = rig.host(["conntrack", "-L", "--src", str(rig.worker().placeholder)]).stdout
+    assert "dport=443" not in table
+
+
+def test_nobody_else_sends_through_a_workers_interface(rig: Rig) -> None:
+    """Another UID that binds itself to a worker's interface gets nothing through."""
+    client = rig.client()
+    client.ask(do="connect")
+    control = rig.client_of(FREE)
+    device = rig.worker().interface
+    assert "error" in control.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.5)
+    control.kill()
+    client.kill()
