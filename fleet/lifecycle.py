@@ -12,16 +12,16 @@ from contextlib import contextmanager
 import psutil
 
 from fleet import accounts, folders, log, prepare, rpc, wire
-from fleet.errors import FleetError, TryLater
+from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.folders import Folder
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
 
-_NETCTL_SECONDS = 30.0
-_RUNNING_SECONDS = 60.0
+_RUNNING_SECONDS = 120.0
+"""A machine that starts hundreds of browsers may take 20 s to start one Python."""
 _PATIENCE_SECONDS = 6.0
-"""A program that never ran longer than supervisor's startsecs for this long will not come up."""
+"""A program that ended before supervisor's startsecs and has not run for longer since will not come up."""
 _log = log.get("fleet")
 
 
@@ -63,13 +63,13 @@ def start(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> sub
     def running() -> bool:
         states = supervisor.states()
         trouble.check(states)
-        return all(state.state == "RUNNING" or _finished(state) for state in states)
+        return all(state.state == "RUNNING" or _finished(state) for state in states) and _answers(installation.paths)
 
     def last_seen() -> str:
-        return ", ".join(f"{state.name} {state.state}" for state in supervisor.states() if state.state != "RUNNING")
+        waiting = [f"{state.name} {state.state}" for state in supervisor.states() if state.state != "RUNNING"]
+        return ", ".join(waiting) or "netctl does not answer"
 
     wait_until(running, _RUNNING_SECONDS, last_seen)
-    netctl_status(installation.paths, wait_seconds=_NETCTL_SECONDS)
     return child
 
 
@@ -93,12 +93,18 @@ def abandon(fleet: Fleet, installation: Installation) -> None:
         _log.warning("stop.incomplete", reason=str(error))
 
 
-def netctl_status(paths: Paths, *, wait_seconds: float = 0) -> wire.NetctlStatus:
-    """What netctl says; raises Unavailable when it does not answer within WAIT_SECONDS."""
-    client = rpc.Client(paths.netctl_socket, timeout_seconds=10)
-    client.open(wait_seconds=wait_seconds)
-    with client:
+def netctl_status(paths: Paths) -> wire.NetctlStatus:
+    """What netctl says; raises Unavailable when it does not answer."""
+    with rpc.Client(paths.netctl_socket, timeout_seconds=10) as client:
         return client.ask(wire.Status(), wire.NetctlStatus)
+
+
+def _answers(paths: Paths) -> bool:
+    try:
+        netctl_status(paths)
+    except Unavailable:
+        return False
+    return True
 
 
 class Trouble:
@@ -106,23 +112,30 @@ class Trouble:
 
     def __init__(self, installation: Installation) -> None:
         self._paths = installation.paths
-        self._since: dict[str, float] = {}
+        self._failing_since: dict[str, float] = {}
+        # What an earlier life has written is no explanation.
+        self._log_bytes = {path: path.stat().st_size for path in self._paths.logs.glob("*.log")}
 
     def check(self, states: Iterable[ProgramState]) -> None:
-        """Raises FleetError with the program's last log lines."""
+        """Raises FleetError with the program's last words."""
         now = time.monotonic()
         for state in states:
-            if state.state not in ("BACKOFF", "STARTING"):
-                self._since.pop(state.name, None)
-            since = self._since.setdefault(state.name, now) if state.state in ("BACKOFF", "STARTING") else now
-            if state.state == "FATAL" or _gave_up(state) or now - since > _PATIENCE_SECONDS:
+            if state.state == "BACKOFF":
+                self._failing_since.setdefault(state.name, now)
+            elif state.state != "STARTING":
+                self._failing_since.pop(state.name, None)
+            failing = now - self._failing_since.get(state.name, now) > _PATIENCE_SECONDS
+            if failing or state.state == "FATAL" or _gave_up(state):
                 raise self._error(state)
 
     def _error(self, state: ProgramState) -> FleetError:
         path = self._paths.log(state.name.rpartition(":")[2])
         how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
-        lines = "\n  ".join(last_lines(path))
-        return FleetError(f"{state.name} {how}; the end of {path}:\n  {lines}", hint="correct that and start again")
+        lines = list(last_lines(path, since=self._log_bytes.get(path, 0)))
+        # Words for people say more than log lines, where there are any.
+        words = [line for line in lines if not line.startswith("{")] or lines[-5:]
+        said = "\n  ".join(words)
+        return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
 
 
 def _gave_up(state: ProgramState) -> bool:

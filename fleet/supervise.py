@@ -189,11 +189,13 @@ class _NotYet(FleetError):
     """not in time"""
 
 
-def last_lines(path: Path, count: int = 15) -> Iterator[str]:
-    """The last COUNT lines of a log file, nothing when there is none."""
+def last_lines(path: Path, count: int = 15, since: int = 0) -> Iterator[str]:
+    """The last COUNT lines of a log file behind byte SINCE, nothing when there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16_384))
+            size = path.stat().st_size
+            begin = since if since <= size else 0  # a smaller file is a rotated one
+            file.seek(max(begin, size - 16_384))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return

@@ -1,0 +1,258 @@
+"""The operator's program in a lab: what it says to mistakes, and that every way to end leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fleet.errors import FleetError
+from fleet.model import Paths
+from fleet.supervise import wait_until
+from lab import run
+from lab.net import Lab
+
+FIRST_UID = 1261
+WORKERS = 2
+INTERFACES = ("wg261", "wg262")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The lab's host, prepared for a fleet of its own UIDs."""
+
+    lab: Lab
+
+    @property
+    def paths(self) -> Paths:
+        return run.paths(self.lab)
+
+    def configure(self, changes: run.Changes = run.NO_CHANGES) -> None:
+        """The lab's fleet.toml with CHANGES."""
+        tables = run.settings(self.lab, WORKERS, first_uid=FIRST_UID, changes=changes)
+        self.paths.config.write_text(run.toml(tables))
+
+    def fleet(self, *words: str, **keywords: object) -> subprocess.CompletedProcess[str]:
+        return self.lab.run("host", run.program("fleet", *words), timeout=240, **keywords)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """A command of the operator's that the test will end."""
+        command = run.program("fleet", *words)
+        return self.lab.popen("host", command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+    def processes(self) -> list[str]:
+        """What runs of this fleet: its workers' UIDs, and everything that knows its folders."""
+        found = []
+        for process in psutil.process_iter(["uids", "cmdline", "status", "environ"]):
+            info = process.info
+            ours = info["uids"] and FIRST_UID <= info["uids"].real < FIRST_UID + WORKERS
+            under = (info["environ"] or {}).get("FLEET_ROOT") == str(self.paths.root)
+            command = info["cmdline"] or []
+            known = under and any(
+                word in " ".join(command) for word in ("supervisord", "netctl", "wireguard-go", "worker")
+            )
+            if (ours or known) and info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(command) or f"process {process.pid}")
+        return found
+
+    def kernel(self) -> list[str]:
+        """What the kernel holds beyond the bare host, as ip and nft see it."""
+        links = json.loads(self._tool("ip", "-json", "link"))
+        rules = json.loads(self._tool("ip", "-json", "rule")) + json.loads(self._tool("ip", "-json", "-6", "rule"))
+        tables = [item["table"] for item in json.loads(self._tool("nft", "-j", "list", "tables"))["nftables"][1:]]
+        placeholders = self._tool("ip", "-json", "address", "show", "dev", "lo")
+        return [
+            *(link["ifname"] for link in links if link["ifname"].startswith("wg")),
+            *(str(rule) for rule in rules if rule["priority"] not in (0, 32766, 32767)),
+            *(table["name"] for table in tables if table["name"] == "fleet"),
+            *(["placeholders on lo"] if "10.255." in placeholders else []),
+        ]
+
+    def _tool(self, *words: str) -> str:
+        return self.lab.run("host", list(words), check=True, timeout=30).stdout
+
+    def left(self) -> list[str]:
+        return self.processes() + self.kernel()
+
+    def started(self, program: str) -> Callable[[], bool]:
+        """Whether PROGRAM's log says that it runs, in what it has written since now."""
+        path = self.paths.log(program)
+        since = path.stat().st_size if path.exists() else 0
+        return lambda: path.exists() and path.stat().st_size > since
+
+
+@pytest.fixture(scope="module")
+def host(root: None) -> Iterator[Host]:
+    """A lab of these tests alone, with keys and accounts."""
+    lab = Lab(f"o{os.getpid() % 10_000}")
+    lab.up()
+    try:
+        run.prepare(lab, WORKERS, first_uid=FIRST_UID)
+        yield Host(lab)
+    finally:
+        lab.down()
+
+
+@pytest.fixture(autouse=True)
+def clean(host: Host) -> Iterator[None]:
+    """Each test begins with a good fleet.toml and ends with nothing of a fleet left."""
+    host.configure()
+    yield
+    host.fleet("down")
+    assert host.left() == []
+
+
+def test_every_mistake_of_the_file_at_once(host: Host) -> None:
+    """Code 78, each mistake on a line with its key, and nothing was started or made."""
+    host.configure({"workers": {"count": 0}, "browser": {"driver": "lynx"}})
+    done = host.fleet("up")
+    assert done.returncode == 78
+    assert "workers.count" in done.stderr and "browser.driver" in done.stderr and "what to do" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_not_root_is_said(host: Host) -> None:
+    """Without root: code 77 and the command that would work."""
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *run.program("fleet", "up")]
+    done = host.lab.run("host", as_nobody, timeout=60)
+    assert (done.returncode, "sudo fleet up" in done.stderr) == (77, True), done.stderr
+
+
+def test_missing_browser_is_said(host: Host) -> None:
+    """Code 69, the setting's name and what to install; nothing of the start stays."""
+    host.configure({"browser": {"binary": "/nonexistent/chrome"}})
+    done = host.fleet("up")
+    assert done.returncode == 69, done.stderr
+    assert "/nonexistent/chrome" in done.stderr and "what to do" in done.stderr
+    assert host.left() == []
+
+
+def test_taken_uid_is_said(host: Host) -> None:
+    """Code 78 with the UID and its holder: nobody's account becomes a worker."""
+    host.configure({"workers": {"first_uid": 1001, "count": 300}})
+    name = f"x{os.getpid()}"
+    subprocess.run(["useradd", "--system", "--uid", "1017", "--gid", "nogroup", "--no-create-home", name], check=True)
+    try:
+        done = host.fleet("up")
+    finally:
+        subprocess.run(["userdel", name], check=True)
+    assert done.returncode == 78, done.stderr
+    assert "UID 1017" in done.stderr and name in done.stderr and "workers.first_uid" in done.stderr
+
+
+def test_worker_that_cannot_work_ends_the_run(host: Host) -> None:
+    """A final error of a worker ends the run early with code 1 and that worker's own words."""
+    host.configure({"task": {"run": "no.such:task"}})
+    done = host.fleet("run", "--loops", "1")
+    assert done.returncode == 1, done.stderr
+    assert "no.such" in done.stderr and "worker:w126" in done.stderr
+    assert host.left() == []
+
+
+def test_run_reports_every_loop(host: Host) -> None:
+    """`fleet run --json`: a result a loop, each seen from its leased exit, code 0, and nothing is left."""
+    done = host.fleet("run", "--workers", "1", "--loops", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["good"], report["bad"], report["missing"], report["workers"]) == (2, 0, 0, ["w1261"])
+    assert all(item["seen_address"] == item["exit_address"] for item in report["runs"])
+    assert report["runs"][0]["exit_server"] != report["runs"][1]["exit_server"]
+    assert host.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("stage", ["preparing", "netctl", "w1261"])
+def test_signal_ends_a_run_and_leaves_nothing(host: Host, stage: str, number: signal.Signals) -> None:
+    """Ctrl-C, SIGTERM or a closed terminal at any stage: code 128 + n, no process and no kernel object stays."""
+    reached = host.paths.run_order.exists if stage == "preparing" else host.started(stage)
+    running = host.begin("run", "--loops", "3")
+    try:
+        wait_until(lambda: reached() or running.poll() is not None, 60, lambda: f"{stage} not reached")
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert host.left() == []
+
+
+def test_killed_run_ends_by_itself(host: Host) -> None:
+    """SIGKILL of `fleet run` ends its supervisord and all programs; the next run simply works."""
+    reached = host.started("w1262")
+    running = host.begin("run", "--loops", "3")
+    wait_until(reached, 60, lambda: "no worker started")
+    running.kill()
+    running.communicate(timeout=10)
+    wait_until(lambda: not host.processes(), 60, lambda: str(host.processes()))
+    done = host.fleet("run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_up_twice_and_down_twice(host: Host) -> None:
+    """A second `up` says so and changes nothing, `run` beside it is refused, a second `down` is no error."""
+    assert host.fleet("up").returncode == 0
+    before = json.loads(host.fleet("status", "--json").stdout)
+    again = host.fleet("up")
+    assert (again.returncode, "already up" in again.stderr) == (0, True), again.stderr
+    beside = host.fleet("run")
+    assert (beside.returncode, "fleet down" in beside.stderr) == (75, True), beside.stderr
+    after = json.loads(host.fleet("status", "--json").stdout)
+    assert [item["pid"] for item in before["programs"]] == [item["pid"] for item in after["programs"]]
+    assert after["netctl"]["backend"] in ("kernel", "userspace")
+    host.configure({"workers": {"stop_wait_seconds": 19}})
+    other = host.fleet("up")
+    assert (other.returncode, "other settings" in other.stderr) == (75, True), other.stderr
+    assert host.fleet("down").returncode == 0
+    assert host.left() == []
+    assert host.fleet("down").returncode == 0
+    assert host.fleet("status").returncode == 1
+
+
+def test_killed_supervisord_takes_everything_along(host: Host) -> None:
+    """After SIGKILL of supervisord no program runs on unknown to the next one, and `up` works again."""
+    assert host.fleet("up").returncode == 0
+    pid = json.loads(host.fleet("status", "--json").stdout)["supervisor_pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not host.processes(), 30, lambda: str(host.processes()))
+    again = host.fleet("up")
+    assert again.returncode == 0, again.stderr
+
+
+def test_foreground_ends_in_order_on_sigterm(host: Host) -> None:
+    """As systemd runs it: `up --foreground` stays, and SIGTERM ends the whole fleet with code 0."""
+    running = host.begin("up", "--foreground")
+    try:
+        wait_until(host.started("w1262"), 60, lambda: "no worker started")
+        wait_until(lambda: _up(host), 90, lambda: "not up")
+        running.terminate()
+        _, errors = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode == 0, errors
+    assert host.left() == []
+
+
+def _up(host: Host) -> bool:
+    try:
+        programs = json.loads(host.fleet("status", "--json").stdout)["programs"]
+    except (FleetError, ValueError):
+        return False
+    return bool(programs) and all(item["state"] == "RUNNING" for item in programs)
+
+
+def test_up_with_a_broken_file_can_still_go_down(host: Host) -> None:
+    """A running fleet can be stopped whatever somebody has typed into fleet.toml meanwhile."""
+    assert host.fleet("up").returncode == 0
+    Path(host.paths.config).write_text("[workers\n")
+    done = host.fleet("down")
+    host.configure()
+    assert done.returncode == 0, done.stderr
+    assert host.processes() == []
