@@ -34,7 +34,7 @@ class Folder:
         self.path.mkdir(mode=0o700)
         for name in ("profile", "t"):
             (self.path / name).mkdir(mode=0o700)
-        self._messages = _Messages(self.path / "messages")
+        self._messages = {name: _Messages(self.path / f"{name}.messages") for name in ("chrome", "driver")}
         self.start = Start(
             settings=settings,
             installed=installed,
@@ -48,7 +48,7 @@ class Folder:
         path = self.path / name
         orders = {
             "program": str(program),
-            "log": str(self._messages.path),
+            "log": str(self._messages[name].path),
             "pid": str(self.path / f"{name}.pid"),
             "add": add,
             "drop": drop,
@@ -69,12 +69,13 @@ class Folder:
             return None
 
     def messages(self) -> str:
-        """The newest messages of browser and driver."""
-        return self._messages.text()
+        """The newest messages of the browser; the driver's where the browser said nothing."""
+        return self._messages["chrome"].text() or self._messages["driver"].text()
 
     def remove(self) -> None:
-        """The folder is gone and the reader has ended; the session's processes must be gone before."""
-        self._messages.close()
+        """The folder is gone and the readers have ended; the session's processes must be gone before."""
+        for messages in self._messages.values():
+            messages.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -216,6 +216,9 @@ class Session:
         if driver is not None:
             self._kind.forget(driver)
             with contextlib.suppress(wrong.WebDriverException, HTTPError, OSError):
+                # The driver library leaves its own process's pipe to the garbage collector.
+                if (pipe := driver.service.process.stdin) is not None:  # type: ignore[attr-defined]
+                    pipe.close()
                 _remote(driver).close()  # type: ignore[no-untyped-call]
         self._folder.remove()
 
