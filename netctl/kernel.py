@@ -6,6 +6,7 @@ netlink message leaves this file.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -58,6 +59,9 @@ class Kernel:
         self._priorities = {worker.table for worker in fleet.members}
         self._priorities |= {worker.prohibit_priority for worker in fleet.members}
         self._ip = AsyncIPRoute()
+        # A netlink socket has one dump at a time, a second one gets EBUSY (__netlink_dump_start in
+        # net/netlink/af_netlink.c): two workers' first requests would meet there.
+        self._dumping = asyncio.Lock()
 
     async def __aenter__(self) -> Kernel:
         await self._ip.__aenter__()
@@ -69,7 +73,11 @@ class Kernel:
     # --- observe
 
     async def observe(self) -> Found:
-        """Look at everything inside our marks."""
+        """Look at everything inside our marks; one look at a time."""
+        async with self._dumping:
+            return await self._observe()
+
+    async def _observe(self) -> Found:
         foreign: list[tuple[str, str]] = []
         names, links = await self._links(foreign)
         filters, gates = nftables.observe()
