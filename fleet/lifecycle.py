@@ -53,12 +53,15 @@ def refuse_if_running(installation: Installation) -> None:
         raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
 
 
-def start(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> subprocess.Popen[bytes]:
-    """Prepare, start supervisord, wait until netctl answers and every program runs. The caller ends it on an error."""
+def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> subprocess.Popen[bytes]:
+    """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too."""
     prepare.everything(fleet, installation)
-    supervisor = Supervisor(installation)
-    child = supervisor.start(end_with_us=end_with_us)
-    trouble = Trouble(installation)
+    return Supervisor(installation).start(end_with_us=end_with_us)
+
+
+def wait_until_up(installation: Installation) -> None:
+    """Until every program runs and netctl answers; raises FleetError for a program that will not."""
+    supervisor, trouble = Supervisor(installation), Trouble(installation)
 
     def running() -> bool:
         states = supervisor.states()
@@ -70,7 +73,6 @@ def start(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> sub
         return ", ".join(waiting) or "netctl does not answer"
 
     wait_until(running, _RUNNING_SECONDS, last_seen)
-    return child
 
 
 def stop(fleet: Fleet | None, installation: Installation) -> bool:

@@ -108,8 +108,8 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
         write_durably(paths.run_order, order.model_dump_json().encode())
         paths.run_order.chmod(0o644)
         try:
-            child = lifecycle.start(fleet, installation, end_with_us=True)
-            trouble = _watch(fleet, installation, board, show, child.pid)
+            child = lifecycle.launch(fleet, installation, end_with_us=True)
+            trouble = _come_up(installation) or _watch(fleet, installation, board, show, child.pid)
         except BaseException:
             with interrupts.shield():
                 lifecycle.abandon(fleet, installation)
@@ -117,6 +117,15 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
         with interrupts.shield():
             lifecycle.stop(fleet, installation)
     return _report(board, trouble, time.monotonic() - started)
+
+
+def _come_up(installation: Installation) -> str | None:
+    """Why the programs do not run, None when they do."""
+    try:
+        lifecycle.wait_until_up(installation)
+    except FleetError as error:
+        return error.message
+    return None
 
 
 def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, pid: int) -> str | None:

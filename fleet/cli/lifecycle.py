@@ -50,7 +50,8 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
     """Start; when that fails or is interrupted, nothing of it stays."""
     with Interrupts() as interrupts:
         try:
-            child = lifecycle.start(fleet, installation, end_with_us=foreground)
+            child = lifecycle.launch(fleet, installation, end_with_us=foreground)
+            lifecycle.wait_until_up(installation)
         except BaseException:
             with interrupts.shield():
                 lifecycle.abandon(fleet, installation)
