@@ -81,6 +81,8 @@ RULES: dict[str, list[list[Object]]] = {
     ],
     "placeholder": [
         [_TO_LO, *_ACCEPT],
+        # A socket of any UID has one here; what the kernel sends for a socket that is gone has none.
+        [_is({"meta": {"key": "skuid"}}, 0, ">="), *_DROP],
         [_is(_SOURCE_OUT, "@open_source"), *_ACCEPT],
         _DROP,
     ],
