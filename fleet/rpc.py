@@ -149,6 +149,12 @@ class Server:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # A cancellation that meets a wait_for which has just ended is lost (before Python 3.12): both tasks
+            # also find the end by themselves, in the closed stream and in the empty frame.
+            writer.close()
+            while not frames.empty():
+                frames.get_nowait()
+            frames.put_nowait(b"")
             for task in tasks:
                 task.cancel()
             # The service's own clean-up of a cancelled request is waited for.
@@ -163,8 +169,8 @@ class Server:
     async def _answer_frames(
         self, connection: Connection, frames: asyncio.Queue[bytes], writer: asyncio.StreamWriter
     ) -> None:
-        while True:
-            writer.write(await self._answer(connection, await frames.get()))
+        while line := await frames.get():
+            writer.write(await self._answer(connection, line))
             await asyncio.wait_for(writer.drain(), self._limits.idle_frame_seconds)
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
