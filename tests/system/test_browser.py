@@ -110,7 +110,8 @@ def test_policies_are_the_workers_own(puppet: Puppet) -> None:
     """Chrome obeys the policies of the worker's private /etc; the host has no such file."""
     puppet("open", "chrome://policy")
     assert puppet("wait", "policy-app, policy-table", seconds=10)
-    text = "const text = n => (n.shadowRoot ? text(n.shadowRoot) : '') + [...n.children].map(text).join() + n.textContent"
+    below = "(n.shadowRoot ? text(n.shadowRoot) : '') + [...n.children].map(text).join()"
+    text = f"const text = n => {below} + n.textContent"
     assert "WebRtcIPHandling" in puppet("_script", f"{text}; return text(document.body)")
     assert not Path("/etc/chromium/policies/managed/fleet.json").exists()
 

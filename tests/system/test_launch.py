@@ -176,7 +176,7 @@ def test_death_of_the_supervisor(stage: Stage) -> None:
 
 
 def test_launch_is_quick(stage: Stage) -> None:
-    """From root to the worker's program takes less than a tenth of a second of CPU, beside which it waits for nobody."""
+    """From root to the worker's program takes less than a tenth of a second of CPU time."""
     spec = stage.spec(["/bin/true"])
     seconds = []
     for _ in range(5):

@@ -1,0 +1,159 @@
+"""The worker's hold on its tunnel, against fleet.rpc's real server with a small service behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenacity
+
+from fleet import rpc, wire
+from fleet.errors import HandshakeTimeout, TunnelLost
+from worker.tunnel import Tunnel
+
+
+class Leases:
+    """The requests of a worker, without any tunnel behind them."""
+
+    def __init__(self) -> None:
+        self.asked: list[wire.Request] = []
+        self.ended = threading.Semaphore(0)
+        self.refuse: type[Exception] | None = None
+
+    async def handle(self, connection: rpc.Connection, request: wire.Request) -> wire.Message:
+        """A lease with the number of the request, or the one to be resumed."""
+        self.asked.append(request)
+        if self.refuse is not None:
+            raise self.refuse()
+        if isinstance(request, wire.Proved):
+            return wire.Done()
+        lease = (request.resume if isinstance(request, wire.Connect) else None) or f"lease-{len(self.asked)}"
+        return wire.Tunnel(
+            interface="wg101",
+            exit_server="one.example",
+            exit_address=IPv4Address("203.0.113.11"),
+            source=IPv4Address("10.255.0.101"),
+            dns=(IPv4Address("198.18.0.53"),),
+            lease=lease,
+            generation=len(self.asked),
+            handshake_milliseconds=1,
+            total_milliseconds=2,
+        )
+
+    async def closed(self, connection: rpc.Connection) -> None:
+        """Count the end."""
+        self.ended.release()
+
+
+class Daemon:
+    """The server in a thread of its own; can go away and come back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.leases = path, Leases()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._server: rpc.Server | None = None
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def start(self) -> None:
+        """Serve."""
+        allow: Callable[..., rpc.Verdict] = lambda *_: rpc.Verdict(allowed=True, reason="test")  # noqa: E731
+        self._server = rpc.Server(service=self.leases, permission=allow, limits=rpc.Limits(), program="test")
+        self._do(self._server.start(self.path))
+
+    def stop(self) -> None:
+        """End every connection and remove the socket's listener."""
+        assert self._server is not None
+        self._do(self._server.close())
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A serving daemon."""
+    made = Daemon(tmp_path / "n.sock")
+    made.start()
+    yield made
+    made.stop()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Look until TRUE, at most 10 s."""
+    tenacity.Retrying(
+        stop=tenacity.stop_after_delay(10),
+        wait=tenacity.wait_fixed(0.02),
+        retry=tenacity.retry_if_result(lambda value: not value),
+    )(true)
+
+
+def test_first_connects_then_rotates(daemon: Daemon) -> None:
+    """The first tunnel is a connect, each further one a rotation on the same connection."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        assert [tunnel.fresh()[1] for _ in range(3)] == [False, True, True]
+    assert [request.method for request in daemon.leases.asked] == ["connect", "rotate", "rotate"]
+    assert daemon.leases.ended.acquire(timeout=5)  # leaving gives the lease back
+
+
+def test_rotation_that_fails_is_tried_as_rotation(daemon: Daemon) -> None:
+    """A silent server does not cost the connection: the next try rotates again."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        tunnel.fresh()
+        daemon.leases.refuse = HandshakeTimeout
+        with pytest.raises(HandshakeTimeout):
+            tunnel.fresh()
+        daemon.leases.refuse = None
+        assert tunnel.fresh()[1]
+
+
+def test_resumes_while_in_use(daemon: Daemon) -> None:
+    """When netctl goes away and comes back the same lease is asked for, without the loop's doing."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        held, _ = tunnel.fresh()
+        daemon.stop()
+        daemon.start()
+        wait_until(lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        wait_until(lambda: tunnel.current is not None)
+        tunnel.check()
+        assert tunnel.fresh()[1], "the resumed connection rotates"
+
+
+def test_refused_resume_is_told(daemon: Daemon) -> None:
+    """When the lease is somebody else's by then the loop learns TunnelLost, and then connects anew."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        tunnel.fresh()
+        daemon.leases.refuse = TunnelLost
+        daemon.stop()
+        daemon.start()
+        wait_until(lambda: tunnel.current is None)
+        with pytest.raises(TunnelLost):
+            tunnel.check()
+        daemon.leases.refuse = None
+        assert not tunnel.fresh()[1]
+        tunnel.check()
+
+
+def test_waits_for_netctl(tmp_path: Path) -> None:
+    """A request made while netctl is away is answered once it is there."""
+    daemon = Daemon(tmp_path / "n.sock")
+    threading.Timer(0.3, daemon.start).start()
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        assert tunnel.fresh()[0].lease == "lease-1"
+    daemon.stop()
+
+
+def test_end_does_not_wait_for_netctl(daemon: Daemon) -> None:
+    """A worker that ends while netctl is away does not wait for it."""
+    tunnel = Tunnel(daemon.path, deadline_seconds=5)
+    tunnel.fresh()
+    daemon.stop()
+    ended = threading.Thread(target=tunnel.close)
+    ended.start()
+    ended.join(5)
+    assert not ended.is_alive()
+    daemon.start()
