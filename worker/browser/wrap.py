@@ -21,6 +21,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() == 1:
         sys.exit(1)  # the parent was gone before the line above
+    # Eight browsers keep two cores busy for seconds: what carries their packets (wireguard-go, netctl, the
+    # worker's own loop) is small and goes first, or a handshake waits behind somebody else's page.
+    os.nice(10)
     # Nobody reads the pipes the driver library opens here; Chrome would freeze after 64 KiB of messages.
     log = os.open(orders["log"], os.O_WRONLY)
     null = os.open(os.devnull, os.O_RDONLY)
