@@ -64,7 +64,12 @@ class Reconciler:
     async def settle_all(self, held: Mapping[int, Held]) -> None:
         """Bring everything to HELD, by UID."""
         self._known.clear()
-        await self._apply(await self.plan(held))
+        wanted, found = self.desired(held), (await self.look()).state
+        await self._apply(plan.diff(wanted, found))
+        there = {link.interface for link in found.links if link.kind == self._kernel.backend.link_kind}
+        for worker in self._fleet.members:
+            if worker.interface in there or self._kernel.backend.link_kind == "wireguard":
+                self._known[worker.uid] = state.slice_of(wanted, worker)
 
     async def settle(self, worker: Worker, held: Held | None) -> None:
         """Bring one worker's slice to HELD. On any error its gate is no further open than it was."""

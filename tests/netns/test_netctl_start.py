@@ -1,0 +1,239 @@
+"""Starting, refusing, cleaning up: foreign objects are named and left alone; keys come in whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netctl_rig import Rig, until
+
+from lab.net import Lab
+
+
+@pytest.fixture
+def rig(lab: Lab) -> Iterator[Rig]:
+    """One worker's fleet, nothing started."""
+    made = Rig(lab, count=1, extra="[netctl]\nrequest_deadline_seconds = 4\nkey_cooldown_seconds = 0.1\n")
+    yield made
+    made.stop()
+
+
+FOREIGN = {
+    "link": (["ip", "link", "add", "wg101", "type", "bridge"], ["ip", "link", "delete", "wg101"], "link wg101"),
+    "rule": (
+        ["ip", "rule", "add", "from", "192.0.2.77", "lookup", "main", "priority", "10101"],
+        ["ip", "rule", "delete", "from", "192.0.2.77", "lookup", "main", "priority", "10101"],
+        "priority 10101",
+    ),
+    "route": (
+        ["ip", "route", "add", "blackhole", "192.0.2.0/24", "table", "10101"],
+        ["ip", "route", "delete", "blackhole", "192.0.2.0/24", "table", "10101"],
+        "table 10101",
+    ),
+    "table": (
+        ["nft", "add table inet fleet; add chain inet fleet mine"],
+        ["nft", "delete table inet fleet"],
+        "inet fleet",
+    ),
+    "address": (
+        ["ip", "link", "add", "br9", "type", "bridge"],
+        ["ip", "link", "delete", "br9"],
+        "10.255.0.101/16 on br9",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_object_is_named_and_left_alone(rig: Rig, kind: str) -> None:
+    """Somebody else's object inside our marks: exit 78, its name, the command that shows it, nothing changed."""
+    make, remove, name = FOREIGN[kind]
+    rig.host(make, check=True)
+    if kind == "address":
+        rig.host(["ip", "address", "add", "10.255.0.101/16", "dev", "br9"], check=True)
+    try:
+        before = _everything(rig)
+        done = rig.host(rig.as_netctl(*rig.argv("serve")), timeout=30)
+        assert done.returncode == 78
+        assert name in done.stderr
+        assert "what to do" in done.stderr
+        assert _everything(rig) == before
+        assert rig.command("cleanup").returncode in (0, 78)
+        assert _everything(rig) == before
+    finally:
+        rig.host(remove, check=True)
+
+
+def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
+    """Two at once: the second exits 78 and names the first's process; cleanup refuses as well."""
+    first = rig.start().netctl
+    assert first
+    for argv in (rig.as_netctl(*rig.argv("serve")), rig.argv("cleanup")):
+        done = rig.host(argv)
+        assert done.returncode == 78
+        assert str(first.pid) in done.stderr
+
+
+def test_cleanup_removes_ours_and_nothing_else(rig: Rig) -> None:
+    """After cleanup rules, routes, placeholders, links and table are gone; a neighbour's objects are as they were."""
+    rig.host(["ip", "rule", "add", "from", "192.0.2.77", "lookup", "main", "priority", "15000"], check=True)
+    rig.host(["nft", "add table inet neighbour; add chain inet neighbour c"], check=True)
+    try:
+        before = _everything(rig)
+        rig.start()
+        client = rig.client()
+        assert "ok" in client.ask(do="connect")
+        assert _everything(rig) != before
+        assert rig.netctl
+        rig.netctl.kill()
+        rig.netctl.wait()
+        rig.command("cleanup", check=True)
+        assert _everything(rig) == before
+        listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
+        assert [key["leased_to"] for key in listed if key["leased_to"]] == []
+        assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
+    finally:
+        rig.host(["ip", "rule", "delete", "priority", "15000"], check=True)
+        rig.host(["nft", "delete table inet neighbour"], check=True)
+
+
+def test_other_interfaces_are_filtered_no_less(rig: Rig) -> None:
+    """Lowering rp_filter of `all` leaves the effective value of every other interface as it was."""
+    rig.host(["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1"], check=True)
+    before = _effective(rig)
+    rig.start()
+    after = _effective(rig)
+    assert after.pop("wg101") == 0
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_silent_server_is_left_for_another(rig: Rig) -> None:
+    """A server that does not answer: the next key is tried within the deadline; with none, a clear error, sealed."""
+    _only_keys(rig, [_silent(rig, "vpn1-01.conf", "198.18.1.200")])
+    rig.start()
+    client = rig.client()
+    answer = client.ask(do="connect")
+    assert answer["error"] in ("HandshakeTimeout", "NoKeyFree")
+    assert rig.slot()["state"] == "sealed"
+    assert "wg101" not in rig.host(["nft", "list", "map", "inet", "fleet", "translation"]).stdout
+    good = rig.lab.places.keys / "vpn2-01.conf"
+    rig.command("keys", "import", str(good), check=True)
+    until("connected over the good one", lambda: "ok" in client.ask(do="connect"), 30)
+    client.kill()
+
+
+def test_no_key_free_is_said_within_the_deadline(rig: Rig) -> None:
+    """One key, two claims on it: the second gets NoKeyFree with the pool in numbers."""
+    _only_keys(rig, [])
+    rig.start()
+    client = rig.client()
+    answer = client.ask(do="connect")
+    assert answer["error"] == "NoKeyFree"
+    assert "empty" in answer["message"]
+    client.kill()
+
+
+def test_bad_key_files_are_all_named_and_nothing_is_imported(rig: Rig, tmp_path: Path) -> None:
+    """Every mistake of every file at once, with file and entry, never with key material; the pool stays as it was."""
+    good = (rig.lab.places.keys / "vpn1-01.conf").read_text()
+    private = next(line.split("=", 1)[1].strip() for line in good.splitlines() if line.startswith("PrivateKey"))
+    (tmp_path / "good.conf").write_text(good)
+    (tmp_path / "short.conf").write_text(good.replace(private, private[:-8]))
+    (tmp_path / "bare.conf").write_text(f"[Interface]\nPrivateKey = {private}\n")
+    before = rig.command("keys", "list", "--json", check=True).stdout
+    done = rig.command(
+        "keys", "import", *(str(tmp_path / name) for name in ("good.conf", "short.conf", "bare.conf", "no.conf"))
+    )
+    assert done.returncode == 78
+    for text in (
+        "short.conf: [Interface] PrivateKey",
+        "bare.conf: [Interface] Address",
+        "bare.conf: [Peer] Endpoint",
+        "no.conf",
+    ):
+        assert text in done.stderr
+    assert private[:20] not in done.stderr + done.stdout
+    assert rig.command("keys", "list", "--json", check=True).stdout == before
+
+
+def test_keys_come_from_standard_input_and_twice_is_once(rig: Rig) -> None:
+    """`-` reads one key; a key that is there is reported and skipped; the store is netctl's alone."""
+    _only_keys(rig, [])
+    text = (rig.lab.places.keys / "vpn3-02.conf").read_text()
+    for imported in (1, 0):
+        done = rig.command("keys", "import", "-", "--json", input=text, check=True)
+        assert json.loads(done.stdout)["imported"] == imported
+    found = rig.paths.key_store.stat()
+    assert found.st_uid == pwd.getpwnam("netctl").pw_uid
+    assert found.st_mode & 0o777 == 0o600
+
+
+def test_monitor_names_the_worker(rig: Rig) -> None:
+    """`netctl monitor --json` prints an address event of a placeholder with its worker."""
+    with (rig.paths.root / "monitor.out").open("w+") as out:
+        rig.processes.append(rig.lab.popen("host", rig.argv("monitor", "--json"), stdout=out))
+
+        def look() -> str:
+            for verb in ("add", "delete"):
+                rig.host(["ip", "address", verb, "10.255.0.101/32", "dev", "lo"])
+            out.seek(0)
+            return out.readline()
+
+        notice = json.loads(until("an event is printed", look, 20))
+    assert (notice["interface"], notice["worker"]) == ("lo", "w1101")
+    assert notice["kind"] in ("RTM_NEWADDR", "RTM_DELADDR")
+
+
+def test_probe_and_plan_answer_before_anything_runs(rig: Rig) -> None:
+    """`probe --json` names the backend; `plan` lists commands and exits 2, and changes nothing."""
+    assert json.loads(rig.command("probe", "--json", check=True).stdout) == {"backend": "userspace"}
+    before = _everything(rig)
+    planned = rig.command("plan")
+    assert planned.returncode == 2
+    assert "ip -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in planned.stdout
+    assert _everything(rig) == before
+
+
+def _everything(rig: Rig) -> str:
+    """Links, addresses, routes, rules and tables, as the tools list them; without counters."""
+    text = ""
+    for argv in (
+        ["ip", "-o", "address"],
+        ["ip", "rule"],
+        ["ip", "-6", "rule"],
+        ["ip", "route", "show", "table", "all"],
+        ["nft", "-s", "list", "ruleset"],
+    ):
+        text += rig.host(argv, check=True).stdout
+    return text
+
+
+def _effective(rig: Rig) -> dict[str, int]:
+    """max(all, interface) of rp_filter, as the kernel computes it, by interface."""
+    listed = rig.host(["sysctl", "-a", "-r", r"net\.ipv4\.conf\..*\.rp_filter$"], check=True).stdout
+    values = {}
+    for line in listed.splitlines():
+        name, _, value = line.partition(" = ")
+        values[name.removeprefix("net.ipv4.conf.").removesuffix(".rp_filter")] = int(value)
+    every = values.pop("all")
+    return {name: max(every, value) for name, value in values.items()}
+
+
+def _only_keys(rig: Rig, texts: list[str]) -> None:
+    """The pool holds these keys and no other."""
+    listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
+    if listed:
+        rig.command("keys", "remove", *(key["public_key"] for key in listed), check=True)
+    for text in texts:
+        rig.command("keys", "import", "-", input=text, check=True)
+
+
+def _silent(rig: Rig, name: str, address: str) -> str:
+    """A key whose server does not know it: another private key."""
+    private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
+    lines = (rig.lab.places.keys / name).read_text().splitlines()
+    changed = [f"PrivateKey = {private}" if line.startswith("PrivateKey") else line for line in lines]
+    return "\n".join(f"Address = {address}/32" if line.startswith("Address") else line for line in changed)

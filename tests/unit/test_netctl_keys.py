@@ -1,0 +1,214 @@
+"""Key files, the choice of a key, and the store's invariants on a real SQLite file."""
+
+from __future__ import annotations
+
+import stat
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netctl import conf
+from netctl.conf import Key, Secret
+from netctl.keys import Candidate, Store, choose
+
+PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
+PUBLIC = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI="
+GOOD = f"""# ExitAddress = 203.0.113.11
+[Interface]
+PrivateKey = {PRIVATE}
+Address = 198.18.1.11/32, fd00::1/128
+DNS = 198.18.0.53
+
+[Peer]
+PublicKey = {PUBLIC}
+AllowedIPs = 0.0.0.0/0
+AllowedIPs = ::/0
+Endpoint = vpn1.example:51820 # the first
+"""
+
+
+def key(number: int, server: str) -> Key:
+    """A key of SERVER."""
+    return Key(
+        private=Secret(bytes([number]) * 32),
+        address=IPv4Address("198.18.1.0") + number,
+        server_public=PUBLIC,
+        endpoint_host=server,
+        endpoint_port=51820,
+    )
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """It stands at 1000 s."""
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Store:
+    """Four keys, two on each of two servers."""
+    made = Store(tmp_path / "netctl/keys.db", clock=clock)
+    made.add([(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
+    return made
+
+
+def test_an_ordinary_client_file_is_a_key() -> None:
+    """Comments, repeated entries and IPv6 beside IPv4 are fine; the exit address is read from its comment."""
+    found, mistakes = conf.parse(GOOD, "good.conf")
+    assert mistakes == []
+    assert found is not None
+    assert (found.server, found.endpoint_port, found.address) == ("vpn1.example", 51820, IPv4Address("198.18.1.11"))
+    assert found.exit_address == ip_address("203.0.113.11")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        (PRIVATE, PRIVATE[:-4], "[Interface] PrivateKey"),
+        (PRIVATE, "not base64!", "[Interface] PrivateKey"),
+        ("198.18.1.11/32, ", "", "no IPv4 address"),
+        ("vpn1.example:51820", "vpn1.example", "[Peer] Endpoint"),
+        ("vpn1.example:51820", "-bad-:51820", "[Peer] Endpoint"),
+        ("203.0.113.11", "203.0.113.999", "ExitAddress"),
+        ("[Peer]", "[Peer]\nPublicKey = x\n[Peer]", "more than one [Peer]"),
+        ("DNS = ", "DNS ", "line 5"),
+    ],
+)
+def test_a_mistake_is_named_without_key_material(old: str, new: str, wrong: str) -> None:
+    """The message has file and entry and what is wrong, never a key."""
+    found, mistakes = conf.parse(GOOD.replace(old, new), "bad.conf")
+    assert found is None
+    text = "\n".join(mistakes)
+    assert "bad.conf" in text
+    assert wrong in text
+    assert PRIVATE[:12] not in text
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    """An empty file lacks four things, and hears of all four."""
+    assert len(conf.parse("", "empty.conf")[1]) == 4
+
+
+def test_a_secret_shows_itself_nowhere() -> None:
+    """repr, str, format and the repr of what holds it are silent."""
+    secret = Secret.parse(PRIVATE)
+    holder = key(7, "vpn1.example")
+    for text in (repr(secret), str(secret), f"{secret}", f"{secret!r}", repr(holder)):
+        assert PRIVATE not in text
+        assert "\\x07" not in text
+        assert "hidden" in text
+
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        key_id=st.integers(1, 50),
+        server=st.sampled_from(["a", "b", "c"]),
+        leased=st.booleans(),
+        last_used_at=st.none() | st.floats(0, 1000),
+    ),
+    unique_by=lambda one: one.key_id,
+)
+
+
+@given(candidates, st.sampled_from([None, "a", "b"]), st.floats(0, 100))
+def test_a_chosen_key_is_free_rested_and_elsewhere(pool: list[Candidate], last: str | None, cooldown: float) -> None:
+    """Never leased, never within its rest; the last server only when no other has a free key."""
+    chosen = choose(pool, last_server=last, avoid=frozenset(), now=1000, cooldown_seconds=cooldown)
+    free = [one for one in pool if not one.leased and (one.last_used_at is None or one.last_used_at + cooldown <= 1000)]
+    assert (chosen is None) == (not free)
+    if chosen is not None:
+        assert chosen in free
+        assert chosen.server != last or all(one.server == last for one in free)
+
+
+@given(candidates)
+def test_a_server_that_did_not_answer_comes_last(pool: list[Candidate]) -> None:
+    """A server to avoid is taken only when there is no other."""
+    chosen = choose(pool, last_server=None, avoid=frozenset("a"), now=2000, cooldown_seconds=0)
+    if chosen is not None and chosen.server == "a":
+        assert all(one.server == "a" for one in pool if not one.leased)
+
+
+def test_a_key_is_never_leased_twice(store: Store) -> None:
+    """The schema refuses a second lease of a key, also while the first is still ending."""
+    store.take(1101, 1, "o")
+    with pytest.raises(sa.exc.IntegrityError):
+        store.take(1102, 1, "o")
+    store.end(1101)
+    with pytest.raises(sa.exc.IntegrityError):
+        store.take(1102, 1, "o")
+    store.ended(1101)
+    assert store.take(1102, 1, "o").uid == 1102
+
+
+def test_a_slot_holds_one_lease(store: Store) -> None:
+    """Taking the next key ends the last lease, counts the generation, and frees the old key once confirmed."""
+    first, second = store.take(1101, 1, "o"), store.take(1101, 2, "o")
+    assert (first.generation, second.generation) == (1, 2)
+    assert [lease.lease for lease in store.held()] == [second.lease]
+    assert sum(one.leased for one in store.candidates()) == 2
+    store.ended(1101)
+    assert [one.key_id for one in store.candidates() if one.leased] == [2]
+
+
+def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
+    """Its rest counts from the confirmed end of the lease."""
+    store.take(1101, 1, "o")
+    store.end(1101)
+    clock.now = 1005.0
+    store.ended(1101)
+    assert {one.key_id: one.last_used_at for one in store.candidates()}[1] == 1005.0
+    assert store.pool(10).cooling == 1
+
+
+def test_leases_survive_the_program(store: Store, tmp_path: Path) -> None:
+    """Another process finds the lease with its key, its server's address and its owner."""
+    lease = store.take(1101, 3, "boot:1:2")
+    store.resolved(lease.lease, ("203.0.113.11", 51820))
+    store.close()
+    again = Store(tmp_path / "netctl/keys.db")
+    (found,) = again.held()
+    assert (found.uid, found.owner, found.endpoint) == (1101, "boot:1:2", ("203.0.113.11", 51820))
+    assert found.key == key(3, "vpn1.example")
+    assert again.last_server(1101) == "vpn1.example"
+
+
+def test_history_is_bounded(store: Store) -> None:
+    """A slot's leases of long ago are forgotten, its generation goes on."""
+    for _ in range(60):
+        store.take(1101, 1, "o")
+        store.end(1101)
+        store.ended(1101)
+    assert store.take(1101, 1, "o").generation == 61
+
+
+def test_duplicates_are_skipped_and_leased_keys_stay(store: Store) -> None:
+    """The same private key is one key; a leased key is not removed."""
+    added, there = store.add([("again.conf", key(1, "vpn9.example")), ("new.conf", key(9, "vpn1.example"))])
+    assert (added, there) == (1, ["again.conf"])
+    store.take(1101, 1, "o")
+    publics = [key(1, "x").private.public(), key(2, "x").private.public()]
+    assert store.remove(publics) == ([publics[1]], [publics[0]])
+
+
+def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None:
+    """0600 for the file and SQLite's own beside it, 0700 for the folder."""
+    store.take(1101, 1, "o")
+    folder = tmp_path / "netctl"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

@@ -1,0 +1,98 @@
+"""The slot's transition table, who may ask for what, and owners as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fleet import model, wire
+from fleet.errors import FleetError
+from fleet.model import Worker
+from fleet.rpc import Peer
+from netctl import access, owners
+from netctl.slots import OPEN, TRANSITIONS, Event, Slot, SlotState
+
+FLEET = model.parse(
+    '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]', "test"
+)
+
+
+@pytest.mark.parametrize("state", SlotState)
+@pytest.mark.parametrize("event", Event)
+def test_only_the_table_moves_a_slot(state: SlotState, event: Event) -> None:
+    """A transition that is not in the table is an error and changes nothing."""
+    slot = Slot(worker=Worker(uid=1101), state=state)
+    if (state, event) in TRANSITIONS:
+        slot.step(event)
+        assert slot.state is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(FleetError):
+            slot.step(event)
+        assert slot.state is state
+
+
+def test_every_state_can_be_ended() -> None:
+    """Sealing is possible from everywhere, and leads to the blocked state."""
+    assert {TRANSITIONS[state, Event.END] for state in SlotState} == {SlotState.SEALED}
+    assert SlotState.SEALED not in OPEN
+    assert SlotState.CONNECTING not in OPEN
+
+
+@pytest.mark.parametrize(
+    ("uid", "request_", "allowed"),
+    [
+        (1101, wire.Connect(), True),
+        (1102, wire.Rotate(), True),
+        (1101, wire.Status(), True),
+        (0, wire.Status(), True),
+        (0, wire.Connect(), False),
+        (1103, wire.Connect(), False),
+        (1100, wire.Status(), False),
+        (1000, wire.Status(), False),
+        (0, wire.Proved(address="203.0.113.1"), False),  # type: ignore[arg-type]
+    ],
+)
+def test_authority_is_who_calls(uid: int, request_: wire.Request, allowed: bool) -> None:
+    """Workers of the configured range act; root looks; nobody else does anything."""
+    verdict = access.permission(FLEET)(Peer(uid=uid, gid=uid, pid=1), request_)
+    assert verdict.allowed is allowed
+    assert str(uid) in verdict.reason
+
+
+def test_every_request_has_a_row() -> None:
+    """A request that was forgotten in the table would be refused to everybody."""
+    assert set(access.TABLE) == set(wire.KINDS.values())
+
+
+def test_an_owner_is_one_process_for_ever() -> None:
+    """It lives while its process does; the same pid with another start time is somebody else."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = owners.owner_of(process.pid)
+    assert owners.alive(owner)
+    boot, pid, start = owner.split(":")
+    assert not owners.alive(f"{boot}:{pid}:{int(start) + 1}")
+    assert not owners.alive(f"other:{pid}:{start}")
+    process.kill()
+    process.wait()
+    assert not owners.alive(owner)
+    assert not owners.alive(owners.owner_of(process.pid))
+
+
+def test_waiting_for_an_owner_notices_its_end() -> None:
+    """True when it ends, False when the time is over."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = owners.owner_of(process.pid)
+
+    async def both() -> tuple[bool, bool]:
+        patient = await owners.wait_for_end(owner, 0.05)
+        process.kill()
+        return patient, await owners.wait_for_end(owner, 10)
+
+    assert asyncio.run(both()) == (False, True)
+    process.wait()
+    assert asyncio.run(owners.wait_for_end(owner, 1)) is True
+    assert owners.alive(owners.owner_of(os.getpid()))
