@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpcore
 import httpx
 
 from fleet import log, wire
@@ -20,6 +21,9 @@ from fleet.model import EgressSettings, Paths
 
 _ANSWER_BYTES = 4096
 _log = log.get("worker")
+
+
+assert httpcore  # httpx imports it, and half a dozen libraries more, at the first request: 0.1 s of the first proof
 
 
 class Unproved(TunnelError):

@@ -21,7 +21,7 @@ from fleet.errors import ConfigurationError, FleetError, WrongExit, describe
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import Failure, Result, RunOrder
 from worker import signals
-from worker.browser.interface import Counts, Installed, PageFailed
+from worker.browser.interface import BrowserDied, Counts, ElementMissing, Installed, PageFailed
 from worker.browser.session import Session
 from worker.egress import Prover
 from worker.failures import Budget, Reaction, reaction
@@ -196,7 +196,13 @@ class Loop:
             with self._timed(record, name):
                 yield
 
-        return self._task.run(Context(browser=browser, options=self._task.options, stage=stage))
+        try:
+            return self._task.run(Context(browser=browser, options=self._task.options, stage=stage))
+        except (ElementMissing, PageFailed):
+            # What the page looked like instead is worth more than any message.
+            with contextlib.suppress(BrowserDied):
+                record.found = Found(screenshot=browser.screenshot())
+            raise
 
     def _compare(self, record: Record) -> None:
         """The site's own word against the proof: the page may have come another way than the question."""
@@ -208,7 +214,8 @@ class Loop:
             text = record.found.seen_address[:60]
             raise WrongExit(f"task.options.seen_address shows {text!r}, which is no address") from None
         if told != record.seen:
-            raise WrongExit(f"the site saw {told}, the proof {record.seen}")
+            proven, record.seen = record.seen, told
+            raise WrongExit(f"the site saw {told}, the proof {proven}")
 
     @contextlib.contextmanager
     def _timed(self, record: Record, stage: str, *, ending: bool = False) -> Iterator[None]:

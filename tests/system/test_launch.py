@@ -102,6 +102,31 @@ def test_files_survive_a_replaced_host_file(stage: Stage) -> None:
         path.unlink()
 
 
+def test_etc_without_an_overlay(stage: Stage) -> None:
+    """Where overlays are stacked as deep as the kernel allows, the files are bound in place, with the same result."""
+    script = (
+        'cd "$(mktemp -d)"; mount -t tmpfs tmpfs .; mkdir u1 w1 u2 w2; '
+        "mount -t overlay overlay -o lowerdir=/etc,upperdir=u1,workdir=w1 /etc; "
+        "mount -t overlay overlay -o lowerdir=/etc,upperdir=u2,workdir=w2 /etc; "
+        'cd /; exec "$@"'
+    )
+    show = "import os; print(open('/proc/mounts').read().count('overlay /etc overlay'))"
+    report = stage.python(f"{show}\n{REPORT}")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script, "sh", *stage.launcher, str(stage.spec(report))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    overlays, seen = done.stdout.splitlines()
+    assert overlays == "2", "the launcher's own overlay was possible: the test tests nothing"
+    found = json.loads(seen)
+    assert found["resolv"].splitlines()[0] == f"nameserver {ISP_RESOLVER}"
+    assert found["policies"] == ["fleet.json"] * 2 and "hosts: files dns\n" in found["nsswitch"]
+
+
 def test_left_over_processes_are_killed(stage: Stage) -> None:
     """Processes of the UID from an earlier life, deaf to SIGTERM, are gone when the next worker runs."""
     deaf = (
