@@ -41,7 +41,10 @@ def enter(lab: str, host: str) -> None:
 
 def _sysfs_of_this_network() -> None:
     """/sys/class/net lists the network namespace that was current when sysfs was mounted."""
-    cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    try:
+        cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # no sysfs here at all
     try:
         syscalls.mount("sysfs", "/sys", "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
         syscalls.mount(f"/proc/self/fd/{cgroups}", "/sys/fs/cgroup", "none", syscalls.MS_BIND | syscalls.MS_REC)
