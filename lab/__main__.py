@@ -12,7 +12,7 @@ from lab.net import Lab
 
 
 def _lab(arguments: argparse.Namespace) -> Lab:
-    console.require_root(f"lab {arguments.verb}")
+    console.require_root(f"bin/lab {arguments.verb}")
     return Lab(arguments.lab, servers=getattr(arguments, "servers", 3), keys=getattr(arguments, "keys", 10))
 
 

@@ -33,7 +33,7 @@ _log = log.get("demo")
 def _demo(arguments: argparse.Namespace) -> int:
     console.require_root("bin/demo")
     if arguments.workers < 1 or arguments.loops < 1:
-        raise UsageError("demo: --workers and --loops are at least 1")
+        raise UsageError("--workers and --loops are at least 1", hint="bin/demo --help")
     # Twice as many keys as workers, so that every loop finds a fresh one while others rest.
     keys = max(10, -(-2 * arguments.workers // _SERVERS))
     lab = Lab(arguments.lab, servers=_SERVERS, keys=keys)

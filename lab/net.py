@@ -131,7 +131,7 @@ class Lab:
         for number, client in enumerate(clients, start=1):
             vpn.write_client(self.places.keys, server, number, own, client)
         control = self.places.wireguard_socket(server.host, server.interface)
-        self._wait_for(f"wireguard-{server.host}", started, server.host, control.exists)
+        self._wait_for(f"wireguard-{server.host}", started, server.host, lambda: vpn.answers(control))
         vpn.configure(server, control, own, clients)
         namespace = self.topology.namespace(server.host)
         wires.inside(namespace, lambda: vpn.bring_up(server))

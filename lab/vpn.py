@@ -60,6 +60,12 @@ def ask(path: Path, *lines: str) -> None:
         raise FleetError(f"{path.name}: wireguard-go answers {answer.strip()!r}")
 
 
+def answers(path: Path) -> bool:
+    """Whether wireguard-go listens at PATH: the file is there a moment before anybody answers on it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 def configure(server: Server, socket_path: Path, own: Key, clients: list[Key]) -> None:
     """Give the running device its key and its peers."""
     lines = ["set=1", f"private_key={own.private.hex()}", f"listen_port={WIREGUARD_PORT}", "replace_peers=true"]
