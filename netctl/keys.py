@@ -1,7 +1,7 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
-The invariants are in the schema, so that no mistake of the code can break them: a key has at most one
-lease that has not ended, a slot at most one that is held. Choosing a key is a pure function.
+The invariants are in the schema (netctl/schema.py): a key has at most one lease that has not ended, a
+slot at most one that is held. Choosing a key is a pure function (netctl/choice.py).
 
 A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then
 `ended`; its key is free again only then.
@@ -9,11 +9,9 @@ A lease is `held`, then `ending` (superseded or given back, its device not yet c
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -21,55 +19,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.errors import ConfigurationError
 from fleet.wire import Address, PoolStatus
+from netctl import schema
+from netctl.choice import Candidate, rested_at
 from netctl.conf import Key, Secret
+from netctl.schema import keys as _keys
+from netctl.schema import leases as _leases
 
 KEPT_LEASES = 20
 """Ended leases of a slot that are remembered: enough for its generation and its last server."""
-
-_metadata = sa.MetaData()
-_keys = sa.Table(
-    "keys",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("public", sa.Text, nullable=False, unique=True),
-    sa.Column("private", sa.LargeBinary, nullable=False),
-    sa.Column("preshared", sa.LargeBinary),
-    sa.Column("address", sa.Text, nullable=False),
-    sa.Column("server_public", sa.Text, nullable=False),
-    sa.Column("endpoint_host", sa.Text, nullable=False),
-    sa.Column("endpoint_port", sa.Integer, nullable=False),
-    sa.Column("exit_address", sa.Text),
-    sa.Column("origin", sa.Text, nullable=False),
-    sa.Column("last_used_at", sa.Float),
-)
-_leases = sa.Table(
-    "leases",
-    _metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False),
-    sa.Column("slot", sa.Integer, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, sa.CheckConstraint("state IN ('held', 'ending', 'ended')"), nullable=False),
-    sa.Column("began_at", sa.Float, nullable=False),
-    sa.UniqueConstraint("slot", "generation"),
-    sa.Index("one_lease_a_key", "key_id", unique=True, sqlite_where=sa.text("state <> 'ended'")),
-    sa.Index("one_lease_a_slot", "slot", unique=True, sqlite_where=sa.text("state = 'held'")),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A key as the choice sees it."""
-
-    key_id: int
-    server: str
-    leased: bool
-    last_used_at: float | None
-    """When its last lease ended, in seconds since 1970; None: never used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,53 +56,12 @@ class KeyLine:
     leased_to: str | None
 
 
-def choose(
-    candidates: Iterable[Candidate],
-    *,
-    last_server: str | None,
-    avoid: frozenset[str],
-    now: float,
-    cooldown_seconds: float,
-) -> Candidate | None:
-    """The key to lease next, None when none is free.
-
-    Servers in AVOID (they just did not answer) come last, then LAST_SERVER, so that a worker changes
-    its exit while another is free; then servers with more workers; among equals the least
-    recently used key.
-    """
-    pool = list(candidates)
-    load = Counter(one.server for one in pool if one.leased)
-
-    def cost(one: Candidate) -> tuple[bool, bool, int, float, int]:
-        used = one.last_used_at or 0.0
-        return one.server in avoid, one.server == last_server, load[one.server], used, one.key_id
-
-    free = [one for one in pool if not one.leased and rested_at(one, cooldown_seconds) <= now]
-    return min(free, key=cost, default=None)
-
-
-def rested_at(candidate: Candidate, cooldown_seconds: float) -> float:
-    """When CANDIDATE's rest is over; WireGuard's replay guard refuses a key used again at once."""
-    return 0.0 if candidate.last_used_at is None else candidate.last_used_at + cooldown_seconds
-
-
 class Store:
     """The file. Every method is one transaction; an instance belongs to one thread."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made before SQLite opens it: its -wal and -shm take their mode from it.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        except OSError as error:
-            raise ConfigurationError(
-                f"{path} cannot be opened: {error.strerror}", hint="fleet up makes the folder and its owner"
-            ) from error
-        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
-        sa.event.listen(self._engine, "connect", _on_connect)
-        sa.event.listen(self._engine, "begin", _on_begin)
-        _metadata.create_all(self._engine)
+        self._engine = schema.engine(path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -315,23 +232,6 @@ class Store:
     def _end(db: sa.Connection, uid: int) -> None:
         held = sa.and_(_leases.c.slot == uid, _leases.c.state == "held")
         db.execute(sa.update(_leases).where(held).values(state="ending"))
-
-
-def _on_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are SQLAlchemy's, see _on_begin
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        "busy_timeout=5000",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    # Immediate: two writers wait for each other instead of failing when they turn from reading to writing.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _part(row: Any, prefix: str) -> dict[str, Any]:

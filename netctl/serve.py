@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from fleet import log
@@ -21,6 +20,7 @@ from netctl.keys import Store
 from netctl.reconcile import Reconciler
 from netctl.service import NetctlService
 
+WATCH_PAUSE_SECONDS = 1.0
 MARGIN_SECONDS = 5.0
 """A request is cut off this long behind its own deadline: by then something of ours hangs."""
 
@@ -88,7 +88,7 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    _remove(paths.netctl_socket)
+    paths.netctl_socket.unlink(missing_ok=True)
     logger.info("netctl.stopped")
 
 
@@ -106,16 +106,23 @@ def _report(task: asyncio.Task[None]) -> None:
 async def _watch(service: NetctlService) -> None:
     """Links of ours that come or go: wireguard-go ended, or was started again."""
     repairs: dict[int, asyncio.Task[None]] = {}
-    async for notice in watch.notices(addresses=False):
-        worker = notice.worker
-        if worker is None or worker.uid not in service.slots:
-            continue
-        if notice.kind == "RTM_NEWLINK" and notice.alias == worker.alias and notice.up:
-            continue  # our own change, or nothing that concerns us
-        before = repairs.get(worker.uid)
+
+    def repair(uid: int) -> None:
+        before = repairs.get(uid)
         if before is None or before.done():
-            repairs[worker.uid] = _background(service.repair(worker.uid))
+            repairs[uid] = _background(service.repair(uid))
 
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    while True:
+        try:
+            async for notice in watch.notices(addresses=False):
+                worker = notice.worker
+                if worker is None or worker.uid not in service.slots:
+                    continue
+                if notice.kind != "RTM_NEWLINK" or notice.alias != worker.alias or not notice.up:
+                    repair(worker.uid)
+        except OSError as error:
+            # ENOBUFS: more came than we read, so anything may have changed.
+            log.get("netctl").warning("watch.restarted", error=str(error))
+            for uid in service.slots:
+                repair(uid)
+            await asyncio.sleep(WATCH_PAUSE_SECONDS)

@@ -13,7 +13,7 @@ from fleet import log, wire
 from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree, NotAllowed, ProtocolError, TunnelError, TunnelLost
 from fleet.model import Fleet
 from fleet.rpc import Connection
-from netctl import keys, owners, state, wireguard
+from netctl import choice, owners, state, wireguard
 from netctl.keys import Lease, Store
 from netctl.reconcile import Reconciler
 from netctl.slots import Event, Slot, SlotState
@@ -114,6 +114,7 @@ class NetctlService:
         if slot.lease.key.exit_address is None:
             # Only the first proof counts: a worker cannot change what others have seen.
             self._store.learn_exit(slot.lease.key_id, request.address)
+            slot.lease = replace(slot.lease, key=replace(slot.lease.key, exit_address=request.address))
         return wire.Done()
 
     async def _status(self, connection: Connection) -> wire.NetctlStatus:
@@ -212,7 +213,9 @@ class NetctlService:
         last = self._store.last_server(uid)
         while True:
             pool = self._store.candidates()
-            chosen = keys.choose(pool, last_server=last, avoid=avoid, now=self._store.now(), cooldown_seconds=cooldown)
+            chosen = choice.choose(
+                pool, last_server=last, avoid=avoid, now=self._store.now(), cooldown_seconds=cooldown
+            )
             if chosen is not None:
                 return self._store.take(uid, chosen.key_id, owner)
             if not pool:

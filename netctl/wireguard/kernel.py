@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
 
@@ -52,6 +53,13 @@ class Kernel:
         await _in_time(device.interface, _write(device))
 
 
+@asynccontextmanager
+async def _opened() -> AsyncIterator[AsyncWireGuard]:
+    async with AsyncWireGuard() as wg:
+        await wg.setup_endpoint()  # looks the netlink family up, which entering alone does not
+        yield wg
+
+
 async def _in_time(interface: str, call: Awaitable[T]) -> T:
     try:
         return await asyncio.wait_for(call, CALL_SECONDS)
@@ -72,7 +80,7 @@ async def _messages(wg: AsyncWireGuard, interface: str) -> list[Any]:
 
 
 async def _read(interface: str) -> Reading | None:
-    async with AsyncWireGuard() as wg:
+    async with _opened() as wg:
         messages = await _messages(wg, interface)
     if not messages:
         return None
@@ -91,7 +99,7 @@ async def _read(interface: str) -> Reading | None:
 
 
 async def _write(device: Device) -> None:
-    async with AsyncWireGuard() as wg:
+    async with _opened() as wg:
         for old in _peers(await _messages(wg, device.interface)):
             await wg.set(device.interface, peer={"public_key": _text(old), "remove": True})
         await wg.set(device.interface, private_key=_base64(device.private))

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netctl import conf
+from netctl.choice import Candidate, choose
 from netctl.conf import Key, Secret
-from netctl.keys import Candidate, Store, choose
+from netctl.keys import Store
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
 PUBLIC = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI="
