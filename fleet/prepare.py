@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
-    accounts -> folders -> backend (netctl's probe) -> tunnels' needs -> workers' launch specs
-             -> supervisord.conf -> the host's own addresses
+    free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe) -> tunnels' needs
+             -> workers' launch specs -> supervisord.conf -> the host's own addresses
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -12,7 +12,7 @@ import json
 import os
 from typing import cast
 
-from fleet import accounts, folders, host_address, log
+from fleet import accounts, folders, host_address, log, preflight
 from fleet.errors import FleetError
 from fleet.folders import Folder
 from fleet.model import Fleet
@@ -29,9 +29,11 @@ _log = log.get("fleet")
 def everything(fleet: Fleet, installation: Installation) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
+    preflight.uids_are_free(fleet, installation)
     accounts.ensure(fleet)
     _make(folders.wanted(fleet, paths, "kernel"))
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
+    preflight.enough_keys(fleet, installation)
     backend = probe(fleet, installation)
     if backend == "userspace":
         folders.open_tun()

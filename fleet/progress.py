@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from fleet import console
-from fleet.result import Result
+from fleet.result import Failure, Result
 from fleet.run import Board, Report, Show
 
 COLUMNS = ("worker", "loop", "", "exit", "seen address", "seconds", "requests", "lost", "what went wrong")
@@ -42,8 +42,19 @@ def row(result: Result) -> tuple[str, ...]:
         f"{(result.finished - result.started).total_seconds():.1f}",
         str(result.requests),
         str(result.network_changed),
-        f"{last.stage}: {last.name}: {last.message}"[:120] if last is not None else "",
+        trouble(last) if last is not None else "",
     )
+
+
+def trouble(failure: Failure) -> str:
+    """What went wrong in one line, what to do included."""
+    return f"{failure.stage}: {failure.name}: {'; '.join(failure.message.splitlines())}"
+
+
+def reasons(report: Report, most: int = 3) -> list[str]:
+    """Why loops failed, each different reason once, at most so many."""
+    found = dict.fromkeys(trouble(item.failures[-1]) for item in report.runs if not item.ok and item.failures)
+    return list(found)[:most]
 
 
 def summary(report: Report) -> str:

@@ -40,5 +40,6 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         console.print_table(progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs])
     if not report.ok:
-        raise RunFailed(report.trouble or progress.summary(report), hint="see the workers' logs, fleet status --json")
+        words = [report.trouble or progress.summary(report), *progress.reasons(report)]
+        raise RunFailed("\n".join(words), hint="see the workers' logs, fleet status --json")
     return int(ExitCode.DONE)

@@ -1,0 +1,56 @@
+"""What would go wrong minutes later, said before anything starts: UIDs in use, too few keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import psutil
+
+from fleet.errors import AccountTaken, NoKeyFree
+from fleet.model import Fleet
+from fleet.programs import Installation, call
+
+_LIST_SECONDS = 30.0
+
+
+def uids_are_free(fleet: Fleet, installation: Installation) -> None:
+    """Raises AccountTaken, naming processes, when a worker's UID is at work for somebody else.
+
+    The launcher kills whatever a worker's UID still runs. What an earlier life of this very fleet left
+    behind is its to kill (its environment names our FLEET_ROOT); another fleet's workers are not.
+    """
+    strangers = list(_strangers(fleet, str(installation.paths.root)))
+    if strangers:
+        raise AccountTaken(
+            "\n".join(strangers), hint="stop that fleet (fleet down), or change workers.first_uid in fleet.toml"
+        )
+
+
+def _strangers(fleet: Fleet, root: str) -> Iterator[str]:
+    members = {worker.uid: worker for worker in fleet.members}
+    for process in psutil.process_iter(["uids", "name", "status"]):
+        uids = process.info["uids"]
+        worker = members.get(uids.real) if uids else None
+        if worker is None or process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        try:
+            place = process.environ().get("FLEET_ROOT")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        # A browser's helpers clear their environment; they end with the worker they belong to.
+        if place is not None and place != root:
+            name, pid = process.info["name"], process.pid
+            yield f"UID {worker.uid} of {worker.name} is in use by process {pid} ({name}) of the fleet in {place}"
+
+
+def enough_keys(fleet: Fleet, installation: Installation) -> None:
+    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever."""
+    text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
+    keys, workers = len(json.loads(text)), len(fleet.members)
+    if keys < workers:
+        raise NoKeyFree(
+            f"the key pool has {keys} keys for {workers} workers",
+            hint="import your provider's WireGuard files: netctl keys import PATH...",
+            data={"keys": keys, "workers": workers},
+        )

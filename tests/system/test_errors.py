@@ -1,0 +1,177 @@
+"""The mistakes a user will meet: each gives one clear message with what to do, ends with its code, loses nothing.
+
+Every case runs the operator's own command inside the lab's host and reads what it says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import ExitCode
+from fleet.result import Result, read_spool
+from lab import run
+from lab.net import Lab
+from lab.run import Changes
+
+FIRST_UID = 1241
+Attempt = Callable[..., subprocess.CompletedProcess[str]]
+Traces = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def own_lab(root: None) -> Iterator[Lab]:
+    """A lab of this test alone, with three keys."""
+    made = Lab(f"e{os.getpid() % 10_000}", keys=1)
+    made.up()
+    yield made
+    made.down()
+
+
+@pytest.fixture
+def attempt(own_lab: Lab) -> Attempt:
+    """Runs one worker for one loop in the lab with some settings changed; gives how `fleet run` ended."""
+
+    def go(changes: Changes) -> subprocess.CompletedProcess[str]:
+        run.prepare(own_lab, 1, first_uid=FIRST_UID, changes=changes)
+        return own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+
+    return go
+
+
+def write_settings(lab: Lab, workers: int, *, first_uid: int = FIRST_UID) -> None:
+    """The lab's fleet.toml alone: no accounts, no keys."""
+    config = run.paths(lab).config
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(run.toml(run.settings(lab, workers, first_uid=first_uid)))
+
+
+def results(lab: Lab) -> list[Result]:
+    """Every result in the lab's spools."""
+    return [one for folder in run.paths(lab).state.glob("workers/*/spool") for one in read_spool(folder)]
+
+
+def said(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str) -> None:
+    """It ended with CODE and its last lines hold all WORDS, without a traceback."""
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr[-4000:]
+
+
+def test_no_browser(attempt: Attempt) -> None:
+    """A browser that is not there: which setting names it, and what to install."""
+    done = attempt({"browser": {"binary": "/usr/bin/no-such-chrome"}})
+    said(done, ExitCode.MISSING_PROGRAM, "browser.binary: /usr/bin/no-such-chrome", "install")
+
+
+def test_a_driver_of_another_version(attempt: Attempt, tmp_path: Path) -> None:
+    """Browser and driver that do not fit: both versions, and which driver to install."""
+    old = tmp_path / "chromedriver"
+    old.write_text("#!/bin/sh\necho 'ChromeDriver 99.0.4844.51 (abc)'\n")
+    old.chmod(0o755)
+    done = attempt({"browser": {"driver_binary": str(old)}})
+    said(done, ExitCode.CONFIGURATION, "is for version 99.0.4844.51", "install the ChromeDriver of version")
+
+
+def test_a_uid_of_somebody_else(own_lab: Lab) -> None:
+    """A worker's UID that is a person's: who has it, and which setting to change; nothing of theirs is touched."""
+    uid = FIRST_UID + 9  # no test has made it a worker's account
+    subprocess.run(["useradd", "--no-create-home", "--uid", str(uid), "fleettestperson"], check=True)
+    theirs = subprocess.Popen(["setpriv", f"--reuid={uid}", "--clear-groups", "sleep", "300"])
+    try:
+        write_settings(own_lab, 1, first_uid=uid)
+        done = own_lab.run("host", run.program("fleet", "up"), timeout=60)
+        said(done, ExitCode.CONFIGURATION, str(uid), "fleettestperson", "workers.first_uid")
+        assert theirs.poll() is None
+    finally:
+        theirs.kill()
+        theirs.wait()
+        subprocess.run(["userdel", "fleettestperson"], check=True)
+
+
+def test_a_uid_that_another_fleet_uses(attempt: Attempt) -> None:
+    """A worker's UID under which another fleet's process runs: named, and not killed."""
+    theirs = subprocess.Popen(
+        ["setpriv", f"--reuid={FIRST_UID}", "--clear-groups", "sleep", "300"], env={"FLEET_ROOT": "/nowhere/else"}
+    )
+    try:
+        done = attempt({})
+        said(done, ExitCode.CONFIGURATION, str(theirs.pid), "/nowhere/else", "workers.first_uid")
+        assert theirs.poll() is None
+    finally:
+        theirs.kill()
+        theirs.wait()
+
+
+def test_no_key_at_all(own_lab: Lab) -> None:
+    """An empty key pool: said before anything waits for it, with the command that fills it."""
+    write_settings(own_lab, 1)
+    done = own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+    said(done, ExitCode.TRY_LATER, "key", "netctl keys import")
+    assert results(own_lab) == []
+
+
+def test_more_workers_than_keys(own_lab: Lab) -> None:
+    """Too few keys for all workers: said at once, with how many there are."""
+    run.prepare(own_lab, 4, first_uid=FIRST_UID)
+    done = own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+    said(done, ExitCode.TRY_LATER, "3 keys", "4 workers", "netctl keys import")
+
+
+def test_silent_servers(attempt: Attempt, own_lab: Lab) -> None:
+    """Servers that answer no handshake: the loop is handed in as failed, with the reason; the run ends with 1."""
+    for server in own_lab.topology.vpn:
+        own_lab.run(server.host, ["ip", "link", "set", "eth0", "down"], check=True)
+    done = attempt(
+        {
+            "loop": {"attempts": 1},
+            "wireguard": {"handshake_timeout_seconds": 1},
+            "netctl": {"request_deadline_seconds": 4},
+        }
+    )
+    said(done, ExitCode.FAILED, "HandshakeTimeout", "did not answer within")
+    (result,) = results(own_lab)
+    assert not result.ok
+    assert "HandshakeTimeout" in {failure.name for failure in result.failures}
+
+
+def test_a_port_that_is_taken(attempt: Attempt, own_lab: Lab) -> None:
+    """The browser's loopback port in somebody else's hands: the loop fails with the port and who to look for."""
+    port = 10_000 + 2 * (FIRST_UID - 1000)
+    taker = ["python3", "-c", f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); time.sleep(300)"]
+    with own_lab.popen("host", taker) as listener:
+        try:
+            done = attempt({"loop": {"attempts": 1}})
+            said(done, ExitCode.FAILED, f"port {port}", "ss -ltnp")
+        finally:
+            listener.kill()
+
+
+def test_not_root(root: None) -> None:
+    """Without root: what needs it, and the same command with sudo in front."""
+    for module in ("fleet", "demo"):
+        words = ["up"] if module == "fleet" else []
+        command = ["setpriv", "--reuid=65534", "--clear-groups", *run.program(module, *words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        said(done, ExitCode.NOT_ALLOWED, "needs root", "sudo")
+
+
+def test_a_namespace_in_use(root: None, traces: Traces) -> None:
+    """A namespace of the lab's name that somebody else made: named, untouched, and nothing half made stays."""
+    lab = Lab(f"f{os.getpid() % 10_000}")
+    name = lab.topology.namespace("host")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        done = subprocess.run(
+            run.program("lab", "up", "--lab", lab.name), capture_output=True, text=True, timeout=60, check=False
+        )
+        said(done, ExitCode.CONFIGURATION, name)
+        assert Path("/run/netns", name).exists()
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+    assert traces(lab.name) == []
