@@ -73,11 +73,10 @@ def make(folder: Folder) -> None:
 
 
 def gate_files(paths: Paths, count: int) -> None:
-    """COUNT lock files that any worker may lock, and nobody needs to create."""
+    """COUNT places and their queue: files that any worker may lock, and nobody needs to create."""
     group = grp.getgrnam(ACCOUNT_GROUP).gr_gid
-    for number in range(count):
-        path = paths.gate / f"{number}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    for name in ("queue", *(f"{number}.lock" for number in range(count))):
+        descriptor = os.open(paths.gate / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             _own(descriptor, 0, group, 0o660)
         finally:

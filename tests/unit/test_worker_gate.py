@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
+import tenacity
 
 from fleet.errors import Unavailable
 from worker.browser.gate import pass_through
@@ -43,3 +45,31 @@ def test_place_of_a_killed_holder(tmp_path: Path) -> None:
     holder.communicate()
     with pass_through(tmp_path, seconds=2):
         pass
+
+
+def test_first_come_first_served(tmp_path: Path) -> None:
+    """While one waits for a place, who comes later stands behind it in the queue."""
+    for name in ("0.lock", "queue"):
+        (tmp_path / name).touch()
+    order: list[int] = []
+
+    def wait(number: int) -> None:
+        with pass_through(tmp_path, seconds=20):
+            order.append(number)
+
+    def waiters_in_queue() -> int:
+        inode = str((tmp_path / "queue").stat().st_ino)
+        return sum(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(4)]
+    look = tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(0.01), reraise=True)
+    with pass_through(tmp_path, seconds=1):
+        for expected, thread in enumerate(threads, start=1):
+            thread.start()
+            for attempt in look.copy():
+                with attempt:
+                    assert waiters_in_queue() == expected
+    for thread in threads:
+        thread.join()
+    assert order[0] == 0
+    assert sorted(order) == [0, 1, 2, 3]

@@ -2,6 +2,9 @@
 
 Eight Chromes that start together on two cores take longer than eight in pairs, and each risks its
 time-out. A lock is a flock: it ends with its holder, however that ends. `fleet up` makes the files.
+
+Who waits stands in a queue first, a lock of its own, and only the queue's head looks for a free place:
+with everybody looking, the unlucky one waited for minutes while others passed again and again.
 """
 
 from __future__ import annotations
@@ -9,13 +12,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import tenacity
 
 from fleet.errors import Unavailable
+
+
+QUEUE = "queue"
+"""Beside the lock files."""
 
 
 @contextlib.contextmanager
@@ -28,9 +34,23 @@ def pass_through(folder: Path, *, seconds: float) -> Iterator[None]:
     if not places:
         yield
         return
-    random.shuffle(places)
-    descriptor = _take(places, seconds)
+    with _head_of(folder / QUEUE):
+        descriptor = _take(places, seconds)
     try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _head_of(queue: Path) -> Iterator[None]:
+    """Wait in QUEUE, and hold up the others until left. It moves on: each head gives up after its time."""
+    if not queue.exists():
+        yield
+        return
+    descriptor = os.open(queue, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -39,7 +59,7 @@ def pass_through(folder: Path, *, seconds: float) -> Iterator[None]:
 def _take(places: list[Path], seconds: float) -> int:
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_delay(seconds),
-        wait=tenacity.wait_random(0.02, 0.1),  # no call waits on several locks at once
+        wait=tenacity.wait_fixed(0.02),  # no call waits on several locks at once
         retry=tenacity.retry_if_result(lambda descriptor: descriptor is None),
     )
     try:
