@@ -19,7 +19,6 @@ import tenacity
 
 from fleet.errors import Unavailable
 
-
 QUEUE = "queue"
 """Beside the lock files."""
 
