@@ -21,6 +21,7 @@ import tenacity
 
 from fleet import log
 from fleet.errors import FleetError, Unavailable
+from fleet.interrupts import deferred
 from fleet.programs import Installation
 
 _ANSWER_SECONDS = 10.0
@@ -146,7 +147,8 @@ class Supervisor:
 
     def _ask(self, method: str, *arguments: str) -> object:
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            with deferred():
+                return getattr(self._proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as error:
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
