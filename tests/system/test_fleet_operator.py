@@ -174,7 +174,8 @@ def test_signal_ends_a_run_and_leaves_nothing(host: Host, stage: str, number: si
     reached = host.paths.run_order.exists if stage == "preparing" else host.started(stage)
     running = host.begin("run", "--loops", "3")
     try:
-        wait_until(lambda: reached() or running.poll() is not None, 60, lambda: f"{stage} not reached")
+        wait_until(reached, 90, lambda: f"{stage} not reached, code {running.poll()}")
+        assert running.poll() is None, running.communicate()
         running.send_signal(number)
         _, errors = running.communicate(timeout=120)
     finally:
