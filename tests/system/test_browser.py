@@ -157,12 +157,13 @@ def test_frozen_browser_is_ended(stage: Stage, driver: str) -> None:
     assert not stage.wait_for_none(2)
 
 
+@pytest.mark.parametrize("victim", ["chromium", "chromedriver"])
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_dead_browser_is_named(stage: Stage, driver: str) -> None:
-    """When Chrome is killed under the worker the next command says BrowserDied and not some library's error."""
+def test_dead_browser_is_named(stage: Stage, driver: str, victim: str) -> None:
+    """When Chrome or its driver is killed the next command says BrowserDied and not some library's error."""
     puppet = Puppet(stage, driver)
     for process in stage.processes():
-        if "chromium" in process.name():
+        if process.name() == victim:
             process.kill()
     assert puppet("open", SITE)["error"] == "BrowserDied"
     puppet.end()
