@@ -118,35 +118,6 @@ def test_every_mistake_of_the_file_at_once(host: Host) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_not_root_is_said(host: Host) -> None:
-    """Without root: code 77 and the command that would work."""
-    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *run.program("fleet", "up")]
-    done = host.lab.run("host", as_nobody, timeout=60)
-    assert (done.returncode, "sudo fleet up" in done.stderr) == (77, True), done.stderr
-
-
-def test_missing_browser_is_said(host: Host) -> None:
-    """Code 69, the setting's name and what to install; nothing of the start stays."""
-    host.configure({"browser": {"binary": "/nonexistent/chrome"}})
-    done = host.fleet("up")
-    assert done.returncode == 69, done.stderr
-    assert "/nonexistent/chrome" in done.stderr and "what to do" in done.stderr
-    assert host.left() == []
-
-
-def test_taken_uid_is_said(host: Host) -> None:
-    """Code 78 with the UID and its holder: nobody's account becomes a worker."""
-    host.configure({"workers": {"first_uid": 1001, "count": 300}})
-    name = f"x{os.getpid()}"
-    subprocess.run(["useradd", "--system", "--uid", "1017", "--gid", "nogroup", "--no-create-home", name], check=True)
-    try:
-        done = host.fleet("up")
-    finally:
-        subprocess.run(["userdel", name], check=True)
-    assert done.returncode == 78, done.stderr
-    assert "UID 1017" in done.stderr and name in done.stderr and "workers.first_uid" in done.stderr
-
-
 def test_worker_that_cannot_work_ends_the_run(host: Host) -> None:
     """A final error of a worker ends the run early with code 1 and that worker's own words."""
     host.configure({"task": {"run": "no.such:task"}})
@@ -167,8 +138,10 @@ def test_run_reports_every_loop(host: Host) -> None:
     assert host.left() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("stage", ["preparing", "netctl", "w1261"])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [("preparing", signal.SIGINT), ("netctl", signal.SIGTERM), ("w1261", signal.SIGHUP), ("w1261", signal.SIGINT)],
+)
 def test_signal_ends_a_run_and_leaves_nothing(host: Host, stage: str, number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM or a closed terminal at any stage: code 128 + n, no process and no kernel object stays."""
     reached = host.paths.run_order.exists if stage == "preparing" else host.started(stage)
