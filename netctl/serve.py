@@ -19,6 +19,7 @@ from netctl.kernel import Kernel
 from netctl.keys import Store
 from netctl.reconcile import Reconciler
 from netctl.service import NetctlService
+from netctl.tunnels import Tunnels
 
 WATCH_PAUSE_SECONDS = 1.0
 MARGIN_SECONDS = 5.0
@@ -33,7 +34,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
         async with Kernel(backend, fleet) as kernel:
             reconciler = Reconciler(fleet, kernel)
-            service = NetctlService(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
+            tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
+            service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
             try:
                 await _run(fleet, paths, service)
             finally:
@@ -74,11 +76,11 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    orphans = await service.adopt()
+    orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)
     server = Server(service=service, permission=access.permission(fleet), limits=limits, program="netctl")
-    background = [_background(_watch(service))] + [_background(service.expire(slot)) for slot in orphans]
+    background = [_background(_watch(service))] + [_background(service.tunnels.expire(slot)) for slot in orphans]
     await server.start(paths.netctl_socket)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()
@@ -110,7 +112,7 @@ async def _watch(service: NetctlService) -> None:
     def repair(uid: int) -> None:
         before = repairs.get(uid)
         if before is None or before.done():
-            repairs[uid] = _background(service.repair(uid))
+            repairs[uid] = _background(service.tunnels.repair(uid))
 
     while True:
         try:
