@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def answer(value: object) -> None:
 OWN: dict[str, Callable[..., object]] = {
     "processes": lambda _: len(reap.descendants()),
     "open_files": lambda _: len(list(Path("/proc/self/fd").iterdir())),
+    "threads": lambda _: threading.active_count(),
     "tmp": lambda _: sorted(path.name for path in Path("/tmp").iterdir()),
     "_browser_pid": lambda session: session._folder.browser_pid,
     "_script": lambda session, text: session._driver.execute_script(text),

@@ -45,6 +45,16 @@ def test_page_over_https_with_own_authority(puppet: Puppet) -> None:
     assert (after["network_changed"], after["other_losses"]) == (before["network_changed"], before["other_losses"])
 
 
+def test_counts_are_what_the_site_saw(puppet: Puppet, stage: Stage) -> None:
+    """With an empty cache the browser counts exactly the requests that the site's own log has."""
+    puppet("restart")
+    log = stage.lab.places.access_log
+    before = log.read_text().count("\n")
+    puppet("open", SITE)
+    counted = puppet("counts")["requests"]
+    assert counted == log.read_text().count("\n") - before > 30
+
+
 def test_page_speaks_http2(puppet: Puppet) -> None:
     """The site's pages come over HTTP/2, without which address events would do little harm."""
     puppet("open", SITE)
@@ -117,12 +127,12 @@ def test_policies_are_the_workers_own(puppet: Puppet) -> None:
 
 
 def test_restarts_leak_nothing(puppet: Puppet) -> None:
-    """After several browsers in one worker: no process more, no open file more, one folder in /tmp."""
+    """After several browsers in one worker: no process, open file or thread more, one folder in /tmp."""
     puppet("restart")
-    files, processes = puppet("open_files"), puppet("processes")
+    files, threads, processes = puppet("open_files"), puppet("threads"), puppet("processes")
     for _ in range(3):
         puppet("restart")
-    assert puppet("open_files") <= files
+    assert puppet("open_files") <= files and puppet("threads") <= threads
     assert abs(puppet("processes") - processes) <= 3  # Chrome's utility processes come and go
     assert len(puppet("tmp")) == 1
 
