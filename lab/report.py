@@ -152,7 +152,8 @@ def verdict(report: Report) -> str:
     if report.ok:
         return f"All {report.workers * report.loops} loops good, nothing lost"
     return (
-        f"Not good: {report.failures} failures, {report.network_changed} requests lost, {report.address_events} events"
+        f"Not good: {report.failures} failures, {report.network_changed} requests lost to ERR_NETWORK_CHANGED, "
+        f"{report.address_events} address events, {len(report.leaks)} leaks"
     )
 
 
