@@ -222,11 +222,13 @@ def _up(host: Host) -> bool:
     return bool(programs) and all(item["state"] == "RUNNING" for item in programs)
 
 
-def test_up_with_a_broken_file_can_still_go_down(host: Host) -> None:
-    """A running fleet can be stopped whatever somebody has typed into fleet.toml meanwhile."""
+def test_broken_file_does_not_keep_a_fleet_running(host: Host) -> None:
+    """Whatever somebody has typed into fleet.toml, `down` ends every program; what it cannot clean it says (78)."""
     assert host.fleet("up").returncode == 0
     Path(host.paths.config).write_text("[workers\n")
     done = host.fleet("down")
     host.configure()
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, "is not TOML" in done.stderr) == (78, True), done.stderr
     assert host.processes() == []
+    assert host.fleet("down").returncode == 0
+    assert host.left() == []
