@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from fleet.wire import Address, PoolStatus
 from netctl import schema
-from netctl.choice import Candidate, rested_at
+from netctl.choice import Candidate, choose, rested_at
 from netctl.conf import Key, Secret
 from netctl.schema import keys as _keys
 from netctl.schema import leases as _leases
@@ -72,44 +72,44 @@ class Store:
     def candidates(self) -> list[Candidate]:
         """Every key of the pool."""
         with self._engine.begin() as db:
-            leased = set(db.scalars(sa.select(_leases.c.key_id).where(_leases.c.state != "ended")))
-            columns = (_keys.c.id, _keys.c.endpoint_host, _keys.c.last_used_at)
-            return [
-                Candidate(key_id=key, server=server, leased=key in leased, last_used_at=used)
-                for key, server, used in db.execute(sa.select(*columns))
-            ]
+            return _candidates(db)
 
-    def last_server(self, uid: int) -> str | None:
-        """The server of the slot's latest lease."""
-        query = (
-            sa.select(_keys.c.endpoint_host)
-            .join(_leases, _leases.c.key_id == _keys.c.id)
-            .where(_leases.c.slot == uid)
-            .order_by(_leases.c.generation.desc())
-            .limit(1)
-        )
+    def take_next(self, uid: int, owner: str, *, avoid: frozenset[str], cooldown_seconds: float) -> Lease | None:
+        """Choose a key and lease it to slot UID, in one transaction; None when no key is free.
+
+        The lease that the slot held until now is `ending`.
+        """
         with self._engine.begin() as db:
-            return db.scalar(query)
+            chosen = choose(
+                _candidates(db),
+                last_server=_last_server(db, uid),
+                avoid=avoid,
+                now=self._clock(),
+                cooldown_seconds=cooldown_seconds,
+            )
+            return None if chosen is None else self._take(db, uid, chosen.key_id, owner)
 
     def take(self, uid: int, key_id: int, owner: str) -> Lease:
         """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
         with self._engine.begin() as db:
-            self._end(db, uid)
-            last = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
-            row = db.execute(sa.select(_keys).where(_keys.c.id == key_id)).one()
-            key = _key(row)
-            values = {
-                "id": secrets.token_hex(8),
-                "key_id": key_id,
-                "slot": uid,
-                "generation": last + 1,
-                "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
-                "owner": owner,
-                "state": "held",
-                "began_at": self._clock(),
-            }
-            db.execute(sa.insert(_leases).values(values))
-            return _lease(values, key)
+            return self._take(db, uid, key_id, owner)
+
+    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str) -> Lease:
+        self._end(db, uid)
+        last = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
+        key = _key_of(db.execute(sa.select(_keys).where(_keys.c.id == key_id)).one()._mapping)
+        values = {
+            "id": secrets.token_hex(8),
+            "key_id": key_id,
+            "slot": uid,
+            "generation": last + 1,
+            "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
+            "owner": owner,
+            "state": "held",
+            "began_at": self._clock(),
+        }
+        db.execute(sa.insert(_leases).values(values))
+        return _lease(values, key)
 
     def resolved(self, lease: str, endpoint: tuple[str, int]) -> None:
         """Remember the address a server's name stood for."""
@@ -234,6 +234,21 @@ class Store:
         db.execute(sa.update(_leases).where(held).values(state="ending"))
 
 
+def _candidates(db: sa.Connection) -> list[Candidate]:
+    leased = set(db.scalars(sa.select(_leases.c.key_id).where(_leases.c.state != "ended")))
+    columns = (_keys.c.id, _keys.c.endpoint_host, _keys.c.last_used_at)
+    return [
+        Candidate(key_id=key, server=server, leased=key in leased, last_used_at=used)
+        for key, server, used in db.execute(sa.select(*columns))
+    ]
+
+
+def _last_server(db: sa.Connection, uid: int) -> str | None:
+    """The server of the slot's latest lease."""
+    joined = sa.select(_keys.c.endpoint_host).join(_leases, _leases.c.key_id == _keys.c.id)
+    return db.scalar(joined.where(_leases.c.slot == uid).order_by(_leases.c.generation.desc()).limit(1))
+
+
 def _part(row: Any, prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
@@ -250,10 +265,6 @@ def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
         "exit_address": str(key.exit_address) if key.exit_address else None,
         "origin": origin,
     }
-
-
-def _key(row: Any) -> Key:
-    return _key_of(row._mapping)
 
 
 def _key_of(row: Any) -> Key:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree
 from fleet.model import Fleet
-from netctl import choice, owners, state, wireguard
+from netctl import owners, state, wireguard
 from netctl.keys import Lease, Store
 from netctl.reconcile import Reconciler
 from netctl.slots import Event, Slot, SlotState
@@ -92,14 +92,12 @@ class Tunnels:
         uid, cooldown = slot.worker.uid, self._fleet.netctl.key_cooldown_seconds
         assert slot.owner is not None
         owner = owners.owner_of(slot.owner.peer.pid)
-        last = self._store.last_server(uid)
         while True:
-            pool = self._store.candidates()
-            now = self._store.now()
-            chosen = choice.choose(pool, last_server=last, avoid=avoid, now=now, cooldown_seconds=cooldown)
-            if chosen is not None:
-                return self._store.take(uid, chosen.key_id, owner)
-            if not pool:
+            lease = self._store.take_next(uid, owner, avoid=avoid, cooldown_seconds=cooldown)
+            if lease is not None:
+                return lease
+            pool = self._store.pool(cooldown)
+            if not pool.keys:
                 raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH...")
             if slot.lease is not None:
                 await self._give_back(slot)  # our own old key may be the only one there is
@@ -107,9 +105,9 @@ class Tunnels:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NoKeyFree(
-                    f"none of {len(pool)} keys became free in time: each is leased or cooling down",
+                    f"none of {pool.keys} keys became free in time: each is leased or cooling down",
                     hint="import more keys, or run fewer workers",
-                    data=self._store.pool(cooldown).model_dump(mode="json"),
+                    data=pool.model_dump(mode="json"),
                 )
             await asyncio.sleep(min(POOL_SECONDS, left))
 

@@ -82,16 +82,19 @@ def test_connect_and_rotate_change_the_exit(rig: Rig) -> None:
 
 
 def test_rotate_is_quick(rig: Rig) -> None:
-    """Rotate, request to answer with the handshake, has a median of at most 25 ms on an idle machine."""
+    """Rotate, request to answer with the handshake, has a median of at most 25 ms.
+
+    The promise is for a machine that is not busy with something else: one quiet round of five shows it.
+    """
     client = rig.client()
     client.ask(do="connect")
-    times = [client.ask(do="rotate")["ok"]["round_trip_milliseconds"] for _ in range(30)]
-    median, best = statistics.median(times), min(times)
-    print(f"rotate: median {median:.1f} ms, best {best:.1f} ms of {len(times)}")
+    medians: list[float] = []
+    while len(medians) < 5 and (not medians or medians[-1] > 25):
+        times = [client.ask(do="rotate")["ok"]["round_trip_milliseconds"] for _ in range(30)]
+        medians.append(statistics.median(times))
+        print(f"rotate: median {medians[-1]:.1f} ms, best {min(times):.1f} ms of {len(times)}")
     client.kill()
-    # The promise is the demo's to measure; a machine busy with other tests is given some room.
-    assert best <= 25, times
-    assert median <= 60, times
+    assert medians[-1] <= 25, medians
 
 
 def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
@@ -104,7 +107,8 @@ def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
     until("sealed", lambda: is_sealed(rig), 10)
     assert rig.status()["pool"]["leased"] == 0
     # The tools above take their own time on a busy machine; the log says when it was.
-    sealed = [line for line in map(json.loads, rig.log.read_text().splitlines()) if line["event"] == "slot.sealed"]
+    lines = [json.loads(line) for line in rig.log.read_text().splitlines() if line.startswith("{")]
+    sealed = [line for line in lines if line["event"] == "slot.sealed"]
     seconds = (datetime.fromisoformat(sealed[-1]["timestamp"].replace("Z", "+00:00")) - killed).total_seconds()
     print(f"sealed {seconds * 1000:.0f} ms after the kill")
     assert 0 < seconds < 1

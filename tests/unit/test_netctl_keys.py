@@ -185,7 +185,17 @@ def test_leases_survive_the_program(store: Store, tmp_path: Path) -> None:
     (found,) = again.held()
     assert (found.uid, found.owner, found.endpoint) == (1101, "boot:1:2", ("203.0.113.11", 51820))
     assert found.key == key(3, "vpn1.example")
-    assert again.last_server(1101) == "vpn1.example"
+    after = again.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=5)
+    assert after is not None
+    assert after.key.server == "vpn0.example"
+
+
+def test_no_free_key_is_no_lease(store: Store) -> None:
+    """Four keys, four slots; the fifth gets none, and the leases of the others stay."""
+    for uid in range(1101, 1105):
+        assert store.take_next(uid, "o", avoid=frozenset(), cooldown_seconds=5) is not None
+    assert store.take_next(1105, "o", avoid=frozenset(), cooldown_seconds=5) is None
+    assert len(store.held()) == 4
 
 
 def test_history_is_bounded(store: Store) -> None:
