@@ -1,0 +1,70 @@
+"""Eight workers at once: no key twice, no slot in another's way, no address event."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from netctl_rig import Client, Rig, running, until
+
+from lab.net import Lab
+from lab.topology import WEB_ADDRESS
+
+COUNT, ROUNDS = 8, 5
+
+
+@pytest.fixture(scope="module")
+def rig(lab: Lab) -> Iterator[Rig]:
+    """Eight slots over thirty keys."""
+    with running(lab, count=COUNT, extra="[netctl]\nkey_cooldown_seconds = 0.5\n") as made:
+        yield made
+
+
+def test_eight_rotate_at_once(rig: Rig) -> None:
+    """All connect and rotate together: every answer good, all leases different, no address event in the host."""
+    judge = rig.lab.popen("host", ["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
+    rig.processes.append(judge)
+    clients = [rig.client(index) for index in range(COUNT)]
+    devices = [worker.interface for worker in rig.fleet.members]
+    until("devices are there", lambda: set(devices) <= set(rig.host(["wg", "show", "interfaces"]).stdout.split()), 20)
+
+    def turn(pair: tuple[Client, str]) -> str:
+        client, do = pair
+        tunnel = client.ask(do=do)["ok"]
+        site = client.ask(do="tcp", host=str(WEB_ADDRESS), timeout=5)
+        assert site["ok"]["from"] == tunnel["source"], site
+        return str(tunnel["lease"])
+
+    with ThreadPoolExecutor(COUNT) as pool:
+        for number in range(ROUNDS):
+            do = "rotate" if number else "connect"
+            leases = list(pool.map(turn, [(client, do) for client in clients]))
+            assert len(set(leases)) == COUNT
+            peers = rig.host(["wg", "show", "all", "peers"], check=True).stdout.splitlines()
+            assert len(peers) == COUNT
+    judge.terminate()
+    assert judge.communicate(timeout=10)[0] == ""
+    for client in clients:
+        client.kill()
+    until("all sealed", lambda: {slot["state"] for slot in rig.status()["slots"]} == {"sealed"}, 10)
+    assert rig.status()["pool"]["leased"] == 0
+
+
+def test_a_neighbours_interface_may_come_and_go(rig: Rig) -> None:
+    """wireguard-go of one worker dies and returns while another is connected: no address event, its tunnel stays."""
+    client = rig.client(0)
+    client.ask(do="connect")
+    judge = rig.lab.popen("host", ["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
+    rig.processes.append(judge)
+    wireguard = next(one for one in rig.processes if "wg105" in str(one.args) and one.poll() is None)
+    for _ in range(3):
+        wireguard.kill()
+        wireguard.wait()
+        wireguard = rig.start_wireguard(rig.worker(4))
+        until("it is set up again", lambda: "fleet:w1105" in rig.host(["ip", "link", "show", "wg105"]).stdout, 10)
+        assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), timeout=5)
+    judge.terminate()
+    assert judge.communicate(timeout=10)[0] == ""
+    client.kill()
