@@ -25,7 +25,7 @@ Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
-    """Runs Python lines in a mount namespace whose /etc is a copy, without accounts of ours."""
+    """Runs Python lines where /etc is a copy without accounts of ours, and no process is theirs."""
     etc = tmp_path / "etc"
     shutil.copytree("/etc", etc, symlinks=True, ignore=shutil.ignore_patterns("*.lock", "ssl", "alternatives"))
     for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"):
@@ -37,7 +37,7 @@ def script(tmp_path: Path) -> Script:
     def run(lines: str) -> subprocess.CompletedProcess[str]:
         code = PRELUDE.format(etc=str(etc)) + lines
         return subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", code],
+            ["unshare", "--mount", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
