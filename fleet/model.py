@@ -164,7 +164,6 @@ class BrowserSettings(Settings):
     """The browser; None: google-chrome, google-chrome-stable, chromium, the first there is."""
     driver_binary: Path | None = None
     """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
-    headless: bool = True
     sandbox: bool = True
     """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
     language: str = "ko-KR"

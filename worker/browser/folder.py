@@ -40,7 +40,7 @@ class Folder:
             installed=installed,
             ports=ports,
             folder=self.path,
-            browser=self._wrapper("chrome", installed.browser, switches.add(settings, installed), switches.DROP),
+            browser=self._wrapper("chrome", installed.browser, switches.add(settings), switches.DROP),
             driver=self._wrapper("driver", installed.driver, [], ()),
         )
 

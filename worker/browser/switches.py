@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from fleet.errors import ConfigurationError
 from fleet.model import BrowserSettings
-from worker.browser.interface import Installed
 
 DROP = (
     "--no-sandbox",  # undetected-chromedriver adds it, whatever it is told
@@ -42,7 +41,7 @@ _ALWAYS = [
 ]
 
 
-def add(settings: BrowserSettings, installed: Installed) -> list[str]:
+def add(settings: BrowserSettings) -> list[str]:
     """The switches the wrapper puts in front of the driver's own.
 
     They are added there because undetected-chromedriver interprets the words `headless` and `lang`
@@ -51,18 +50,11 @@ def add(settings: BrowserSettings, installed: Installed) -> list[str]:
     language = settings.language
     made = [
         *_ALWAYS,
+        "--headless=new",
         f"--lang={language}",
         f"--accept-lang={','.join(dict.fromkeys((language, language.partition('-')[0], 'en')))}",
         f"--window-size={settings.window_width},{settings.window_height}",
     ]
-    if settings.headless:
-        made.append("--headless=new")
-        if settings.driver == "undetected":
-            # Chrome's own reduced user agent, without the word Headless.
-            made.append(
-                "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-                f"Chrome/{installed.major}.0.0.0 Safari/537.36"
-            )
     if not settings.sandbox:
         made.append("--no-sandbox")
     return made
