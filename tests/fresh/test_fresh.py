@@ -78,7 +78,7 @@ def fresh_root() -> Iterator[Path]:
 def test_demo_from_nothing(fresh_root: Path) -> None:
     """On a Debian that holds only the checkout, the README's first command does all its own set-up and ends well."""
     started = time.monotonic()
-    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "sh", HERE / "enter.sh"]
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "sh", str(HERE / "enter.sh")]
     demo = f"/{INSIDE}/bin/demo"
     done = run(*enter, fresh_root, demo, "--report", "/root/report", seconds=3000)
     print(f"fresh: bin/demo from nothing took {time.monotonic() - started:.0f} s, its set-up included")

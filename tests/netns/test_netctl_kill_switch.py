@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from netctl_rig import Client, Rig, running, until
 
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6
+from tests.netns.netctl_rig import Client, Rig, running, until
 
 TCP, UDP = 4443, 4444
 PROBES = (

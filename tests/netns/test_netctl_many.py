@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from netctl_rig import Client, Rig, running, until
 
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS
+from tests.netns.netctl_rig import Client, Rig, running, until
 
 COUNT, ROUNDS = 8, 5
 

@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from itertools import pairwise
 
 import pytest
-from netctl_rig import Rig, running, until
 
 from lab.net import Lab
+from tests.netns.netctl_rig import Rig, running, until
 
 SITE = "203.0.113.80"
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from netctl_rig import Rig, until
 
 from lab.net import Lab
+from tests.netns.netctl_rig import Rig, until
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_every_state_can_be_ended() -> None:
         (1103, wire.Connect(), False),
         (1100, wire.Status(), False),
         (1000, wire.Status(), False),
-        (0, wire.Proved(address="203.0.113.1"), False),  # type: ignore[arg-type]
+        (0, wire.Proved(address="203.0.113.1"), False),
     ],
 )
 def test_authority_is_who_calls(uid: int, request_: wire.Request, allowed: bool) -> None:
