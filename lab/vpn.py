@@ -83,7 +83,9 @@ def bring_up(server: Server) -> None:
         kernel.addr("add", index=1, address=str(TUNNEL_RESOLVER), prefixlen=32)
         kernel.link("set", index=index, state="up")
     document = json.dumps({"nftables": _source_nat(server)})
-    subprocess.run(["nft", "-j", "-f", "-"], input=document, text=True, check=True, capture_output=True)
+    done = subprocess.run(["nft", "-j", "-f", "-"], input=document, text=True, check=False, capture_output=True)
+    if done.returncode != 0:
+        raise FleetError(f"nft refused the source NAT of {server.host}: {done.stderr.strip()}")
 
 
 def _source_nat(server: Server) -> list[dict[str, object]]:
