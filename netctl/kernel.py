@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -45,6 +44,10 @@ class Found:
     """Objects inside our marks that are not ours: what it is, and the command that shows it."""
 
 
+class KernelRefused(FleetError):
+    """the kernel refused a change"""
+
+
 def has_ipv6() -> bool:
     """False where the kernel was started with ipv6.disable=1: then there are no IPv6 rules to make."""
     return Path("/proc/sys/net/ipv6").is_dir()
@@ -72,12 +75,12 @@ class Kernel:
 
     # --- observe
 
-    async def observe(self) -> Found:
-        """Look at everything inside our marks; one look at a time."""
+    async def observe(self, *, devices: bool = True) -> Found:
+        """Look at everything inside our marks; one look at a time. Without DEVICES no device is asked."""
         async with self._dumping:
-            return await self._observe()
+            return await self._observe(devices)
 
-    async def _observe(self) -> Found:
+    async def _observe(self, devices: bool) -> Found:
         foreign: list[tuple[str, str]] = []
         names, links = await self._links(foreign)
         filters, gates = nftables.observe()
@@ -87,7 +90,7 @@ class Kernel:
             routes=frozenset(await self._routes(names, foreign)),
             rules=frozenset(await self._rules(foreign)),
             sysctls=frozenset(sysctls.observe({link.interface for link in links})),
-            devices=frozenset(await self._devices(links)),
+            devices=frozenset(await self._devices(links) if devices else ()),
             gates=gates,
             filters=filters,
         )
@@ -180,9 +183,9 @@ class Kernel:
                 await self._apply(operation)
             except NetlinkError as error:
                 name = errno.errorcode.get(error.code, str(error.code))
-                raise FleetError(f"the kernel refused `{operation}`: {name}") from None
+                raise KernelRefused(f"the kernel refused `{operation}`: {name}") from None
             except nftables.NftError as error:
-                raise FleetError(f"nftables refused `{operation}`: {error}") from None
+                raise KernelRefused(f"nftables refused `{operation}`: {error}") from None
 
     async def _apply(self, operation: Operation) -> None:
         thing, verb = operation.thing, operation.verb
@@ -307,10 +310,3 @@ class _fine:  # noqa: N801 - reads as the statement it is
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
         return isinstance(error, NetlinkError) and error.code in self._errnos
-
-
-@asynccontextmanager
-async def opened(backend: Backend, fleet: Fleet) -> AsyncIterator[Kernel]:
-    """A Kernel for one command."""
-    async with Kernel(backend, fleet) as kernel:
-        yield kernel

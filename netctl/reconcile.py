@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 
@@ -17,7 +18,7 @@ from fleet import log
 from fleet.errors import ForeignObject, TunnelError
 from fleet.model import Fleet, Worker
 from netctl import plan, sockets, state
-from netctl.kernel import Found, Kernel, has_ipv6
+from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
 from netctl.plan import Operation
 from netctl.state import Held, State
 
@@ -33,6 +34,7 @@ class Reconciler:
         self._fleet = fleet
         self._kernel = kernel
         self._ipv6 = has_ipv6()
+        self._own = {worker.interface for worker in fleet.members}
         self._known: dict[int, State] = {}
         # One thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
         self._threads = [
@@ -40,11 +42,11 @@ class Reconciler:
         ]
         self._log = log.get("netctl")
 
-    async def look(self) -> Found:
+    async def look(self, *, devices: bool = True) -> Found:
         """Observe the kernel; raises ForeignObject, naming everything, when that stays so for a moment."""
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
-            found = await self._kernel.observe()
+            found = await self._kernel.observe(devices=devices)
             if not found.foreign:
                 return found
             if time.monotonic() > deadline:
@@ -74,13 +76,48 @@ class Reconciler:
 
     async def settle(self, worker: Worker, held: Held | None) -> None:
         """Bring one worker's slice to HELD. On any error its gate is no further open than it was."""
-        wanted = state.slot(self._fleet, worker, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+        try:
+            await self._settle(worker, held)
+        except KernelRefused as error:
+            # Somebody changed what we rest on; reloading a firewall flushes every table there is.
+            self._log.warning("kernel.changed", worker=worker.name, error=str(error))
+            await self.mend()
+            await self._settle(worker, held)
+
+    async def _settle(self, worker: Worker, held: Held | None) -> None:
+        wanted = self._slot(worker, held)
         known = self._known.pop(worker.uid, None)
         if known is None:
             known = state.slice_of((await self.look()).state, worker)
         await self._apply(plan.diff(wanted, known))
         if known.links or any(link.kind == "wireguard" for link in wanted.links):
             self._known[worker.uid] = wanted
+
+    def _slot(self, worker: Worker, held: Held | None) -> State:
+        return state.slot(self._fleet, worker, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+
+    async def mend(self) -> State:
+        """Bring back what all workers share, with every gate closed if the table was gone; what was seen.
+
+        Each worker's gate opens again when its own slice is settled, under its own lock.
+        """
+        found = (await self.look(devices=False)).state
+        wanted = state.shared(self._fleet)
+        seen = State(
+            filters=found.filters, sysctls=frozenset(one for one in found.sysctls if one.path[3] not in self._own)
+        )
+        operations = plan.diff(wanted, seen)
+        if operations:
+            self._known.clear()
+            self._log.warning("kernel.mended", commands=[str(operation) for operation in operations])
+            await self._apply(operations)
+            found = (await self.look(devices=False)).state
+        return found
+
+    def differs(self, worker: Worker, held: Held | None, seen: State) -> bool:
+        """Whether WORKER's slice in SEEN (without devices) is not what HELD asks for."""
+        wanted = replace(self._slot(worker, held), devices=frozenset())
+        return bool(plan.diff(wanted, replace(state.slice_of(seen, worker), devices=frozenset())))
 
     async def _apply(self, operations: tuple[Operation, ...]) -> None:
         for operation in operations:

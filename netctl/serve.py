@@ -80,7 +80,8 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)
     server = Server(service=service, permission=access.permission(fleet), limits=limits, program="netctl")
-    background = [_background(_watch(service))] + [_background(service.tunnels.expire(slot)) for slot in orphans]
+    background = [_background(_watch(service)), _background(service.tunnels.guard())]
+    background += [_background(service.tunnels.expire(slot)) for slot in orphans]
     await server.start(paths.netctl_socket)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()

@@ -147,13 +147,14 @@ class Held:
 
 def desired(fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True) -> State:
     """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind."""
-    whole = _shared(fleet)
+    whole = shared(fleet)
     for worker in fleet.members:
         whole |= slot(fleet, worker, leases.get(worker.uid), kind=kind, ipv6=ipv6)
     return whole
 
 
-def _shared(fleet: Fleet) -> State:
+def shared(fleet: Fleet) -> State:
+    """What belongs to no one worker: the table that holds all back, and rp_filter of `all`."""
     resolvers = (address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
     return State(
         # An address-less interface needs 0 for itself and for `all`: the kernel takes the larger

@@ -18,6 +18,7 @@ PROBES = (
     f"tcp dst port {TCP} or udp dst port {UDP} or udp dst port 53 or tcp dst port 53 or net 10.255.0.0/16"
     " or icmp[icmptype] = icmp-echo or (icmp6 and ip6[40] = 128)"
 )
+OPEN = ("open", '{ 1101 . "wg101" }')
 FREE = Worker(uid=4321)
 """A UID that is no worker: the positive control."""
 
@@ -124,13 +125,26 @@ def test_nothing_leaks_while_rules_are_flushed(rig: Rig, capture: Capture) -> No
     try_everything(rig, client)
     assert capture.lines() == []
     client.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
-    # Starting again is repairing.
-    assert rig.netctl
-    rig.netctl.terminate()
-    rig.netctl.wait(10)
-    rig.start_netctl()
-    assert rig.host(["ip", "rule", "show"], check=True).stdout == saved
+    until("netctl brings them back", lambda: rig.host(["ip", "rule", "show"]).stdout == saved, 20)
+
+
+def test_a_flushed_firewall_is_brought_back(rig: Rig) -> None:
+    """`nft flush ruleset`, as a firewall's reload does: nothing goes past the tunnel, and the table comes back."""
+    client = rig.client()
+    client.ask(do="connect")
+    device = uplink(rig)
+    rig.host(["nft", "flush", "ruleset"], check=True)
+    until(
+        "the gate is open again",
+        lambda: rig.host(["nft", "get", "element", "inet", "fleet", *OPEN]).returncode == 0,
+        20,
+    )
+    assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
+    assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.3)
+    rig.host(["nft", "flush", "ruleset"], check=True)
+    assert "ok" in client.ask(do="rotate"), "a request that meets the flush repairs it itself"
+    assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
+    client.kill()
 
 
 def test_sockets_of_a_killed_worker_are_silent(rig: Rig, capture: Capture) -> None:
