@@ -1,0 +1,45 @@
+"""Folders made by root in places that workers own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fleet import folders
+from fleet.errors import ConfigurationError
+from fleet.folders import Folder
+
+UID = 4242
+
+
+def test_folder_gets_owner_and_mode(tmp_path: Path) -> None:
+    """A missing folder is made, one with another owner or mode is put right, a second time changes nothing."""
+    folder = Folder(path=tmp_path / "a/b", uid=UID, gid=UID, mode=0o700)
+    for _ in range(2):
+        folders.make(folder)
+        found = folder.path.stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (UID, UID, 0o700)
+        folder.path.chmod(0o777)
+    assert (tmp_path / "a").stat().st_uid == 0
+
+
+def test_link_in_a_folders_place_is_refused(tmp_path: Path) -> None:
+    """A worker that swaps its spool for a link gets an error, and not the link's target."""
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (tmp_path / "spool").symlink_to(victim)
+    with pytest.raises(ConfigurationError, match="something else"):
+        folders.make(Folder(path=tmp_path / "spool", uid=UID, mode=0o777))
+    found = victim.stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), 0o700)
+
+
+def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
+    """A file where a folder has to be is named with what to do."""
+    (tmp_path / "spool").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        folders.make(Folder(path=tmp_path / "spool"))
+    assert str(tmp_path / "spool") in caught.value.hint

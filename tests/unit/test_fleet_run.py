@@ -1,0 +1,97 @@
+"""What `fleet run` sees in the spools, and what it makes of it."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.model import Paths, Worker
+from fleet.result import Failure, Result, RunOrder, read_result, write_durably
+from fleet.run import Board, _report
+
+ORDER = RunOrder(run="run-1", loops=2)
+MEMBERS = (Worker(uid=1101), Worker(uid=1102))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    made = Paths(root=tmp_path)
+    for worker in MEMBERS:
+        made.spool(worker).mkdir(parents=True)
+    return made
+
+
+def hand_in(paths: Paths, worker: Worker, loop: int, *, ok: bool = True, run: str = "run-1", name: str = "") -> None:
+    """One result in the spool of WORKER."""
+    now = datetime.now(timezone.utc)
+    failures = () if ok else (Failure(name="WrongExit", message="no", stage="proof"),)
+    result = Result(
+        run=run,
+        worker=name or worker.name,
+        loop=loop,
+        ok=ok,
+        started=now,
+        finished=now,
+        attempts=1,
+        failures=failures,
+        stages_ms={"tunnel": 1.0},
+        requests=10,
+    )
+    write_durably(paths.spool(worker) / f"{result.file_stem}.json", result.model_dump_json().encode())
+
+
+def test_each_result_is_seen_once(paths: Paths) -> None:
+    """A look gives what is new; the board is complete with the last loop of the last worker."""
+    board = Board(ORDER, MEMBERS, paths)
+    hand_in(paths, MEMBERS[0], 1)
+    assert [(item.worker, item.loop) for item in board.look()] == [("w1101", 1)]
+    assert board.look() == []
+    for worker, loop in ((MEMBERS[0], 2), (MEMBERS[1], 1)):
+        hand_in(paths, worker, loop)
+    assert len(board.look()) == 2 and not board.complete
+    hand_in(paths, MEMBERS[1], 2)
+    board.look()
+    assert board.complete
+
+
+def test_other_runs_and_other_names_do_not_count(paths: Paths) -> None:
+    """A result of an earlier run, of another worker or of a loop nobody asked for is none of this run."""
+    hand_in(paths, MEMBERS[0], 1, run="run-0")
+    hand_in(paths, MEMBERS[0], 2, name="w1102")
+    hand_in(paths, MEMBERS[0], 3)
+    assert Board(ORDER, MEMBERS, paths).look() == []
+
+
+def test_report_is_good_only_when_all_is(paths: Paths) -> None:
+    """Failed and missing loops and an early end each make the run not good."""
+    board = Board(ORDER, MEMBERS, paths)
+    for worker in MEMBERS:
+        hand_in(paths, worker, 1)
+    hand_in(paths, MEMBERS[0], 2)
+    hand_in(paths, MEMBERS[1], 2, ok=False)
+    board.look()
+    report = _report(board, None, 1.0)
+    assert (report.good, report.bad, report.missing, report.requests, report.ok) == (3, 1, 0, 40, False)
+    board.results["w1102"].pop(2)
+    assert (_report(board, None, 1.0).missing, _report(board, None, 1.0).ok) == (1, False)
+    hand_in(paths, MEMBERS[1], 2)
+    complete = Board(ORDER, MEMBERS, paths)
+    complete.look()
+    assert _report(complete, None, 1.0).ok
+    assert not _report(complete, "w1101 ended", 1.0).ok
+
+
+def test_spool_cannot_lead_root_elsewhere(paths: Paths, tmp_path: Path) -> None:
+    """Links, pipes and nonsense in a worker's spool are refused without waiting and without following."""
+    spool = paths.spool(MEMBERS[0])
+    hand_in(paths, MEMBERS[1], 1)
+    (spool / "run-1-000001.json").symlink_to(next(paths.spool(MEMBERS[1]).glob("*.json")))
+    os.mkfifo(spool / "run-1-000002.json")
+    (spool / "run-1-000003.json").write_text("{}")
+    for number in (1, 2, 3):
+        with pytest.raises(FleetError, match=f"run-1-00000{number}.json"):
+            read_result(spool / f"run-1-00000{number}.json")
