@@ -9,6 +9,7 @@ namespace keep those).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -60,10 +61,29 @@ def _member(path: Path, inodes: dict[int, str], folder: Path) -> Member | None:
 
 
 def _mounts(path: Path, folder: Path) -> bool:
-    """mountinfo's fourth field is the mount's root inside its own file system: compare the end alone."""
-    tail = f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}/"
+    """Whether something below FOLDER is mounted for the process at PATH.
+
+    By device and place inside the file system: a container may have a lab at the same path, in a
+    folder of its own.
+    """
+    device, place = _inside_file_system(folder)
     with (path / "mountinfo").open() as lines:
-        return any(f"/{tail}" in line.split(" ", 4)[3] + "/" for line in lines)
+        fields = (line.split(" ", 4) for line in lines)
+        return any(found[2] == device and f"{found[3]}/".startswith(f"{place}/") for found in fields)
+
+
+@functools.lru_cache(maxsize=8)
+def _inside_file_system(folder: Path) -> tuple[str, str]:
+    """FOLDER's device and its path inside that file system, as mountinfo names them (proc(5), fields 3 to 5)."""
+    best = ("", "/", "/")
+    with (_PROC / "self/mountinfo").open() as lines:
+        for line in lines:
+            _, _, device, root, point, _ = line.split(" ", 5)
+            # The last of several mounts on one place is the one that is seen.
+            if folder.is_relative_to(point) and len(point) >= len(best[2]):
+                best = (device, root, point)
+    device, root, point = best
+    return device, str(Path(root) / folder.relative_to(point))
 
 
 def end_all(namespaces: Iterable[str], folder: Path, deadline_seconds: float = 10) -> None:
