@@ -79,7 +79,10 @@ class Installation:
 
 def _as_netctl() -> list[str]:
     # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
+    # nice: what carries every worker's packets, and answers every rotation, goes before the browsers.
     return [
+        "nice",
+        "--adjustment=-10",
         "setpriv",
         f"--reuid={NETCTL_ACCOUNT}",
         f"--regid={ACCOUNT_GROUP}",

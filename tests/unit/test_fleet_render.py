@@ -96,10 +96,10 @@ def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) 
 
 
 def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
-    """netctl runs as its own user with CAP_NET_ADMIN, can gain nothing, and ends with supervisord."""
+    """netctl runs before the browsers, as its own user with CAP_NET_ADMIN, can gain nothing, ends with supervisord."""
     command = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"].command
     words = shlex.split(command)
-    assert words[0] == "setpriv"
+    assert words[:3] == ["nice", "--adjustment=-10", "setpriv"]
     assert {
         "--reuid=netctl",
         "--regid=fleet",
