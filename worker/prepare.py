@@ -138,9 +138,20 @@ def etc_files(fleet: Fleet) -> dict[str, str]:
     return {
         "resolv.conf": f"{resolvers}options timeout:2 attempts:3\n",
         "nsswitch.conf": _NSSWITCH,
+        "hosts": hosts(Path("/etc/hosts")),
         AUTHORITIES.name: "".join(path.read_text(encoding="ascii", errors="ignore") for path in authorities),
         **{f"{folder}/fleet.json": policies for folder in POLICY_FOLDERS},
     }
+
+
+def hosts(path: Path) -> str:
+    """The host's own table as it is now, for the worker's whole life; `localhost` is always in it.
+
+    Chrome drops lookups under way when the file changes, and selenium finds its driver by that name.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    known = any("localhost" in line.partition("#")[0].split()[1:] for line in text.splitlines())
+    return text if known else f"127.0.0.1 localhost\n::1 localhost\n{text}"
 
 
 def launch_spec(

@@ -119,3 +119,13 @@ def test_real_programs_of_this_machine() -> None:
     assert shutil.which("chromedriver")
     found = prepare.find(BrowserSettings(driver="selenium"), Path("/nonexistent"))
     assert found.major > 100
+
+
+def test_localhost_is_always_known(tmp_path: Path) -> None:
+    """A minimal machine has no /etc/hosts: the worker's has localhost; a table that has it is taken as it is."""
+    table = tmp_path / "hosts"
+    assert "127.0.0.1 localhost" in prepare.hosts(table)
+    table.write_text("# localhost\n203.0.113.9 shop\n")
+    assert prepare.hosts(table).startswith("127.0.0.1 localhost\n") and "203.0.113.9 shop" in prepare.hosts(table)
+    table.write_text("127.0.0.1 me localhost\n")
+    assert prepare.hosts(table) == "127.0.0.1 me localhost\n"
