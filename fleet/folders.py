@@ -76,11 +76,15 @@ def gate_files(paths: Paths, count: int) -> None:
     """COUNT places and their queue: files that any worker may lock, and nobody needs to create."""
     group = grp.getgrnam(ACCOUNT_GROUP).gr_gid
     for name in ("queue", *(f"{number}.lock" for number in range(count))):
-        descriptor = os.open(paths.gate / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            _own(descriptor, 0, group, 0o660)
-        finally:
-            os.close(descriptor)
+        _file(paths.gate / name, 0, group, 0o660)
+
+
+def netctl_lock(paths: Paths) -> None:
+    """netctl's lock is netctl's, also where root's `netctl cleanup` or `fleet down` was the first to make it.
+
+    Nobody else may open it: who can open a file can hold its lock.
+    """
+    _file(paths.netctl_socket.parent / "netctl.lock", pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, 0, 0o600)
 
 
 def open_tun() -> None:
@@ -101,6 +105,14 @@ def open_tun() -> None:
             f"{TUN} cannot be used: {error.strerror}; without WireGuard in the kernel the tunnels need it",
             hint="modprobe tun, or give this container the device /dev/net/tun",
         ) from error
+
+
+def _file(path: Path, uid: int, gid: int, mode: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _own(descriptor, uid, gid, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _own(descriptor: int, uid: int, gid: int, mode: int) -> None:

@@ -33,6 +33,7 @@ def everything(fleet: Fleet, installation: Installation) -> str:
     accounts.ensure(fleet)
     _make(folders.wanted(fleet, paths, "kernel"))
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
+    folders.netctl_lock(paths)
     preflight.enough_keys(fleet, installation)
     backend = probe(fleet, installation)
     if backend == "userspace":

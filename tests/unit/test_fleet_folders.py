@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from fleet import folders
 from fleet.errors import ConfigurationError
 from fleet.folders import Folder
+from fleet.model import Paths
 
 UID = 4242
 
@@ -43,3 +45,16 @@ def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         folders.make(Folder(path=tmp_path / "spool"))
     assert str(tmp_path / "spool") in caught.value.hint
+
+
+def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`netctl cleanup` as root before the first `fleet up` leaves a lock that netctl can still open, and only netctl."""
+    entry = pwd.struct_passwd(("netctl", "x", UID, UID, "", "/", "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
+    paths = Paths(root=tmp_path)
+    lock = paths.netctl_socket.parent / "netctl.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch(0o640)
+    folders.netctl_lock(paths)
+    found = lock.stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (UID, 0o600)
