@@ -29,6 +29,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
 
 
+def positive(text: str) -> int:
+    """An option's TEXT as a number of at least 1."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -68,7 +75,7 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
         log.configure(debug=arguments.debug)
         run: Command | None = getattr(arguments, "run", None)
         if run is None:
-            raise UsageError(f"{made.prog}: say what to do", hint=f"{made.prog} --help")
+            raise UsageError("say what to do", hint=f"{made.prog} --help")
         code = int(run(arguments))
         sys.stdout.flush()
     except FleetError as error:
@@ -89,7 +96,9 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
         traceback.print_exception(error)
     first, *rest = describe(error)
     kind = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
-    print(f"{prog}: {kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+    # A message may begin with the program's name already, as in `fleet up needs root`.
+    name = "" if not kind and first.startswith((f"{prog} ", f"{prog}: ")) else f"{prog}: "
+    print(f"{name}{kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
     return int(code)
 
 
@@ -106,7 +115,9 @@ def print_json(value: JsonValue) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output; plain text when it is not a terminal."""
-    table = Table(*columns, title=title, title_justify="left")
+    if title:
+        print(title)  # above the table and not in it: it may be wider
+    table = Table(*columns)
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from fleet import accounts, folders, log, prepare, rpc, wire
+from fleet import accounts, console, folders, log, prepare, rpc, wire
 from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.folders import Folder
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
@@ -55,7 +55,9 @@ def refuse_if_running(installation: Installation) -> None:
 
 def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> subprocess.Popen[bytes]:
     """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too."""
+    console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation)
+    console.say("starting netctl and the workers")
     return Supervisor(installation).start(end_with_us=end_with_us)
 
 
@@ -79,7 +81,10 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
     """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran."""
     wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
     # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
-    ran = Supervisor(installation).shut_down(wait + 40)
+    supervisor = Supervisor(installation)
+    if supervisor.pid() is not None:
+        console.say(f"ending the fleet; a worker may take {wait:g} s")
+    ran = supervisor.shut_down(wait + 40)
     installation.paths.run_order.unlink(missing_ok=True)
     _sweep()
     if accounts.netctl_exists():  # else nothing was ever made

@@ -33,6 +33,15 @@ class _Stderr:
             pass
 
 
+_FIRST = ("timestamp", "level", "program", "worker", "loop", "stage", "event")
+"""What a reader of `tail -f` looks for, before what an event brings with it."""
+
+
+def _in_order(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    first = {name: event.pop(name) for name in _FIRST if name in event}
+    return {**first, **event}
+
+
 def configure(*, debug: bool = False) -> None:
     """Send every log line of this process to standard error. Call once, at program start."""
     terminal = sys.stderr.isatty()
@@ -47,6 +56,7 @@ def configure(*, debug: bool = False) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.dict_tracebacks if not terminal else structlog.dev.set_exc_info,
+            *([] if terminal else [_in_order]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),

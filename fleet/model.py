@@ -237,7 +237,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Fleet:
             f"{path} is not there", hint="copy docs/fleet.example.toml there and edit it, or set FLEET_ROOT"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(
+            f"{path} cannot be read: {reason}",
+            hint=f"netctl's user and the workers read it too; it holds no secret: chmod 644 {path}",
+        ) from None
     fleet = parse(text, str(path))
     count = environment.get(WORKERS_VARIABLE)
     return fleet if count is None else with_workers(fleet, count, WORKERS_VARIABLE)
@@ -259,7 +263,7 @@ def parse(text: str, origin: str) -> Fleet:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{origin} is not TOML: {error}") from error
+        raise ConfigurationError(f"{origin} is not TOML: {error}", hint="correct that line") from None
     try:
         fleet = Fleet.model_validate(document)
     except ValidationError as error:

@@ -23,7 +23,10 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    _lab(arguments).down()
+    lab = _lab(arguments)
+    stood = lab.status().state != "down"
+    lab.down()
+    console.say(f"lab {lab.name}: removed" if stood else f"lab {lab.name}: nothing of it was there")
     return ExitCode.DONE
 
 
@@ -58,7 +61,7 @@ def _become(arguments: argparse.Namespace, command: list[str]) -> None:
     lab = _lab(arguments)
     hosts = [name.removeprefix(f"{lab.name}-") for name in lab.places.namespaces()]
     if lab.status().state == "down":
-        raise TryLater(f"the lab {lab.name} is not up", hint="run: bin/lab up")
+        raise TryLater(f"the lab {lab.name} is not up", hint=f"bin/lab up --lab {lab.name}")
     if arguments.host not in hosts:
         raise UsageError(f"the lab {lab.name} has no host {arguments.host!r}", hint=f"hosts are {', '.join(hosts)}")
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fleet.errors import FleetError
+from fleet.errors import ConfigurationError, FleetError, UsageError
 from fleet.model import Paths
 from lab.net import Lab
 from lab.topology import SITE_NAME, TUNNEL_RESOLVER
@@ -82,7 +82,12 @@ def call(lab: Lab, module: str, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"{module} {' '.join(arguments[:2])} took longer than {_CALL_SECONDS} s") from error
     if done.returncode != 0:
-        raise FleetError(done.stderr.strip() or f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
+        # Its code and its own words; the lines that are no message are its log.
+        kind = next(
+            (kind for kind in (UsageError, ConfigurationError) if kind.exit_code == done.returncode), FleetError
+        )
+        words = [line for line in done.stderr.strip().splitlines() if not line.startswith("{")]
+        raise kind("\n".join(words) or f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
     return done.stdout
 
 

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    keys = verbs.add_parser("keys", help="the key pool")
+    keys = verbs.add_parser("keys", help="the key pool", epilog="example: sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
     bring = console.command(
         nouns,
@@ -209,7 +209,9 @@ def _remove(arguments: argparse.Namespace) -> int:
         for public in unknown:
             print(f"{public}: is not in the pool", file=sys.stderr)  # noqa: T201
         print(f"{len(gone)} keys removed")  # noqa: T201 - the answer
-    return ExitCode.TRY_LATER if leased else ExitCode.DONE
+    if leased:
+        return ExitCode.TRY_LATER
+    return ExitCode.FAILED if unknown else ExitCode.DONE
 
 
 if __name__ == "__main__":

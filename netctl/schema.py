@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.errors import ConfigurationError
+from fleet.errors import ConfigurationError, NotAllowed
 
 metadata = sa.MetaData()
 keys = sa.Table(
@@ -49,6 +49,8 @@ def engine(path: Path) -> sa.Engine:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made before SQLite opens it: its -wal and -shm take their mode from it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except PermissionError:
+        raise NotAllowed(f"{path} is for netctl and root alone", hint="repeat it with sudo") from None
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be opened: {error.strerror}", hint="fleet up makes the folder and its owner"

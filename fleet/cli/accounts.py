@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from fleet import accounts, console
+from fleet import accounts, console, lifecycle
 from fleet.cli import places
 from fleet.errors import ExitCode
+from fleet.model import Paths
+from fleet.programs import Installation
 
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     """Add the noun of this file."""
-    noun = nouns.add_parser("accounts", help="the users under which everything runs")
+    noun = nouns.add_parser(
+        "accounts", help="the users under which everything runs", epilog="example: fleet accounts make"
+    )
     verbs = noun.add_subparsers(metavar="VERB", required=True)
     make = console.command(verbs, "make", _make, "make what is missing", "fleet accounts make")
     places.add_workers(make)
@@ -30,6 +34,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _remove(_: argparse.Namespace) -> int:
     console.require_root("fleet accounts remove")
+    lifecycle.refuse_if_running(Installation(paths=Paths.from_environment()))
     removed = accounts.remove()
     console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
     return int(ExitCode.DONE)

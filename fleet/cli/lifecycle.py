@@ -6,16 +6,14 @@ import argparse
 import os
 import subprocess
 
-from fleet import console, lifecycle, log
+from fleet import console, lifecycle
 from fleet.cli import places
-from fleet.errors import ConfigurationError, ExitCode, FleetError, TryLater
+from fleet.errors import ConfigurationError, ExitCode, FleetError, TryLater, Unavailable
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths, load
 from fleet.programs import Installation
 from fleet.render import supervisord_conf
 from fleet.supervise import Process, Supervisor
-
-_log = log.get("fleet")
 
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
@@ -91,7 +89,7 @@ def _down(_: argparse.Namespace) -> int:
         fleet: Fleet | None = load(paths.config)
     except ConfigurationError as error:
         # A fleet must be stoppable whatever somebody has just typed into its file.
-        _log.warning("config.unusable", reason=str(error))
+        console.say(f"fleet: ending what runs, without the configuration: {error}")
         fleet = None
     ran = lifecycle.stop(fleet, Installation(paths=paths))
     console.say("down" if ran else "the fleet was not running; nothing of it is left")
@@ -101,5 +99,7 @@ def _down(_: argparse.Namespace) -> int:
 def _supervisorctl(arguments: argparse.Namespace) -> int:
     console.require_root("fleet supervisorctl")
     installation = Installation(paths=Paths.from_environment())
+    if Supervisor(installation).pid() is None:
+        raise Unavailable("the fleet is not running", hint="fleet up")
     command = installation.supervisorctl(*arguments.words)
     os.execve(command[0], command, {**os.environ, **installation.environment})  # noqa: S606 - no shell is meant

@@ -25,5 +25,5 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help=f"so many workers, whatever workers.count says ({WORKERS_VARIABLE} hands it on)",
+        help=f"so many workers instead of workers.count (the variable {WORKERS_VARIABLE} does the same)",
     )

@@ -19,15 +19,8 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         "fleet run --workers 8 --loops 2",
     )
     places.add_workers(made)
-    made.add_argument("--loops", type=_positive, default=1, metavar="L", help="loops of each worker (default 1)")
+    made.add_argument("--loops", type=console.positive, default=1, metavar="L", help="loops of each worker (default 1)")
     made.add_argument("--json", action="store_true", help="the report as JSON")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -41,5 +34,8 @@ def _run(arguments: argparse.Namespace) -> int:
         console.print_table(progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs])
     if not report.ok:
         words = [report.trouble or progress.summary(report), *progress.reasons(report)]
-        raise RunFailed("\n".join(words), hint="see the workers' logs, fleet status --json")
+        raise RunFailed(
+            "\n".join(words),
+            hint=f"screenshots: {installation.paths.state}/workers/*/spool; logs: {installation.paths.logs}",
+        )
     return int(ExitCode.DONE)

@@ -48,7 +48,7 @@ def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`netctl cleanup` as root before the first `fleet up` leaves a lock that netctl can still open, and only netctl."""
+    """`netctl cleanup` as root before the first `fleet up` leaves a lock that netctl alone can open."""
     entry = pwd.struct_passwd(("netctl", "x", UID, UID, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
     paths = Paths(root=tmp_path)
