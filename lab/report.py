@@ -180,6 +180,11 @@ def _html(report: Report, results: Sequence[Result]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    reasons = {
+        (one.worker, one.loop): f"{one.failures[-1].stage}: {one.failures[-1].name}: {one.failures[-1].message}"
+        for one in results
+        if one.failures and not one.ok
+    }
     return environment.get_template(_TEMPLATE).render(
-        report=report, summary=summary(report, results), verdict=verdict(report), stages=STAGES
+        report=report, summary=summary(report, results), verdict=verdict(report), stages=STAGES, reasons=reasons
     )
