@@ -65,9 +65,13 @@ def resolve(settings: TaskSettings) -> Ready:
     try:
         return Ready(name=settings.run, run=run, options=model.model_validate(settings.options))
     except ValidationError as error:
-        lines = [f"task.options.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        lines = [f"task.options.{'.'.join(map(str, item['loc']))}: {_mistake(item['msg'])}" for item in error.errors()]
         known = ", ".join(model.model_fields)
         raise ConfigurationError("\n".join(lines), hint=f"{settings.run} has the options {known}") from None
+
+
+def _mistake(message: str) -> str:
+    return "there is no such option" if message.startswith("Extra inputs") else message[:1].lower() + message[1:]
 
 
 def _find(name: str) -> Task:
@@ -83,7 +87,7 @@ def _find(name: str) -> Task:
         raise ConfigurationError(
             f"task.run: {name!r} cannot be loaded: {error}",
             hint=f"search, visit, an entry point of the group {GROUP}, or package.module:function",
-        ) from error
+        ) from None
     if not callable(task):
         raise ConfigurationError(f"task.run: {name!r} is no function")
     checked: Task = task
