@@ -49,7 +49,7 @@ def sole(paths: Paths) -> Iterator[None]:
     folder = paths.netctl_socket.parent
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "netctl.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        descriptor = os.open(folder / "netctl.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ConfigurationError(
             f"{folder} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
@@ -61,7 +61,7 @@ def sole(paths: Paths) -> Iterator[None]:
             holder = os.pread(descriptor, 20, 0).decode().strip()
             raise ConfigurationError(
                 f"netctl is running already: process {holder} holds {folder / 'netctl.lock'}",
-                hint="supervisorctl status netctl; stop that one first",
+                hint="fleet down, or: fleet supervisorctl stop netctl",
             ) from None
         refuse_if_served(paths.netctl_socket)
         os.ftruncate(descriptor, 0)
