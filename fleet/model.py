@@ -89,6 +89,11 @@ class Worker(Settings):
         """The worker's source address before translation, on `lo`: 10.255.x.y counted from n."""
         return PLACEHOLDERS[self.number]
 
+    @property
+    def browser_ports(self) -> tuple[int, int]:
+        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, alone to this UID."""
+        return 10_000 + 2 * self.number, 10_001 + 2 * self.number
+
     @classmethod
     def of_interface(cls, interface: str) -> Worker | None:
         """The worker an interface name stands for, None when the name is not one of ours."""

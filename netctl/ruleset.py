@@ -1,6 +1,7 @@
 """What stands in the table `inet fleet`: chains, rules and sets as data, in libnftables' JSON forms.
 
-    output       a worker's packets leave through its open gate or `lo`; port 53 to our resolvers alone
+    output       a worker's packets leave from its placeholder through its open gate, or over `lo` (but not to
+                 another worker's browser); port 53 to our resolvers alone
                  packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
                  nobody else sends through a worker's interface
     translate    the placeholder becomes the leased address
@@ -33,6 +34,7 @@ _SOURCE: Object = {"payload": {"protocol": "ip", "field": "saddr"}}
 _SOURCE_OUT: Object = {"concat": [_SOURCE, {"meta": {"key": "oifname"}}]}
 _DROP: list[Object] = [{"counter": {"packets": 0, "bytes": 0}}, {"drop": None}]
 _ACCEPT: list[Object] = [{"accept": None}]
+_UID_PORT: Object = {"concat": [{"meta": {"key": "skuid"}}, {"payload": {"protocol": "tcp", "field": "dport"}}]}
 
 
 def _is(left: Object, right: object, operator: str = "==") -> Object:
@@ -51,6 +53,9 @@ _IPV4 = _meta("nfproto", "ipv4")
 _TO_LO = _meta("oifname", "lo")
 _TO_OURS = _meta("oifname", "@interfaces")
 _FROM_OURS = _meta("iifname", "@interfaces")
+# Any other source would be translated as well, and what the kernel sends for its sockets once they are gone
+# (resets, port unreachable) would be held by no rule of a placeholder and take the uplink.
+_OPEN: list[Object] = [_is(_UID_OUT, "@open"), _is(_SOURCE_OUT, "@open_source"), *_ACCEPT]
 
 HOOKS: dict[str, Object] = {
     "output": {"type": "filter", "hook": "output", "prio": 0, "policy": "accept"},
@@ -71,12 +76,19 @@ RULES: dict[str, list[list[Object]]] = {
             _is({"payload": {"protocol": "th", "field": "dport"}}, 53),
             *_goto("dns"),
         ],
+        # Who reaches a driver's port runs programs under that driver's UID.
+        [
+            _TO_LO,
+            _is({"payload": {"protocol": "tcp", "field": "dport"}}, "@browser_ports"),
+            _is(_UID_PORT, "@own_ports", "!="),
+            *_DROP,
+        ],
         [_TO_LO, *_ACCEPT],
-        [_IPV4, _is(_UID_OUT, "@open"), *_ACCEPT],
+        [_IPV4, *_OPEN],
         _DROP,
     ],
     "dns": [
-        [_is({"payload": {"protocol": "ip", "field": "daddr"}}, "@resolvers"), _is(_UID_OUT, "@open"), *_ACCEPT],
+        [_is({"payload": {"protocol": "ip", "field": "daddr"}}, "@resolvers"), *_OPEN],
         _DROP,
     ],
     "placeholder": [
@@ -111,6 +123,8 @@ SETS: dict[str, str | list[str]] = {
     "interfaces": "ifname",
     "placeholders": "ipv4_addr",
     "resolvers": "ipv4_addr",
+    "browser_ports": "inet_service",
+    "own_ports": ["uid", "inet_service"],
     "open": ["uid", "ifname"],
     "open_source": ["ipv4_addr", "ifname"],
     "leased": ["ipv4_addr", "ifname"],
@@ -128,11 +142,13 @@ def document(wanted: Filter) -> list[Object]:
     """Table, sets, chains and rules for WANTED, without a gate open."""
     at: Object = {"family": "inet", "table": TABLE}
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
-    content: dict[str, list[int] | list[str]] = {
+    content: dict[str, list[int] | list[str] | list[Object]] = {
         "workers": [worker.uid for worker in workers],
         "interfaces": [worker.interface for worker in workers],
         "placeholders": [str(worker.placeholder) for worker in workers],
         "resolvers": [str(address) for address in sorted(wanted.resolvers)],
+        "browser_ports": [port for worker in workers for port in worker.browser_ports],
+        "own_ports": [{"concat": [worker.uid, port]} for worker in workers for port in worker.browser_ports],
     }
     parts: list[Object] = [{"table": {"family": "inet", "name": TABLE}}]
     for name, kind in SETS.items():

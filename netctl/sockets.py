@@ -27,6 +27,8 @@ CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 12, 18, 25
 CTA_TUPLE_IP, CTA_IP_V4_SRC, CTA_IP_V4_DST, CTA_FILTER_ORIG_FLAGS, ORIG_SOURCE = 1, 1, 2, 1, 1
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 ALL_STATES = 0xFFFFFFFF
+MAPPED = bytes(10) + b"\xff\xff"
+"""In front of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF
 _HEADER = struct.Struct("=IHHII")
@@ -63,11 +65,13 @@ def end_sockets(source: IPv4Address) -> int:
     A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
     """
     count = 0
-    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
-        head = struct.pack("=BBBBI", socket.AF_INET, protocol, 0, 0, ALL_STATES)
+    # An IPv6 socket may speak IPv4, under a mapped address; only a dump of its own family has it.
+    sources = {socket.AF_INET: source.packed, socket.AF_INET6: MAPPED + source.packed}
+    for (family, packed), protocol in itertools.product(sources.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
+        head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
         # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
         found = [body[4:52] for body in _dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
-        ours = [identity for identity in found if identity[4:8] == source.packed]
+        ours = [identity for identity in found if identity[4:].startswith(packed)]
         for identity in ours:
             if _request(NETLINK_SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
                 return count

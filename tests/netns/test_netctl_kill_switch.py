@@ -114,6 +114,19 @@ def test_a_connected_worker_leaves_through_its_tunnel_alone(rig: Rig, capture: C
     client.kill()
 
 
+def test_a_worker_sends_from_its_placeholder_alone(rig: Rig) -> None:
+    """The host's own address as source: nothing enters the tunnel, so no answer's reset can take the uplink."""
+    client = rig.client()
+    client.ask(do="connect")
+    query = "12340100000100000000000004" + b"shop".hex() + "07" + b"example".hex() + "0000010001"
+    site = {"do": "tcp", "host": str(WEB_ADDRESS), "port": 443, "timeout": 2}
+    name = {"do": "udp", "host": "198.18.0.53", "port": 53, "data": query, "timeout": 2}
+    for order in (site, name):
+        assert "ok" in client.ask(**order), "positive control: from the placeholder it passes"
+        assert "error" in client.ask(**{**order, "source": "198.51.100.10", "timeout": 0.5}), order
+    client.kill()
+
+
 def test_nothing_leaks_while_rules_are_flushed(rig: Rig, capture: Capture) -> None:
     """Somebody flushes the policy rules: the nftables chain alone still holds the worker."""
     client = rig.client()

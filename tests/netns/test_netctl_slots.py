@@ -96,6 +96,55 @@ def test_rotate_is_quick(rig: Rig) -> None:
     assert medians[-1] <= 25, medians
 
 
+LISTEN = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    print("listening", flush=True)
+    sys.stdin.read()
+"""
+HOLD = """
+import socket, sys
+with socket.socket(socket.AF_INET6) as mapped, socket.socket() as plain:
+    mapped.connect(("::ffff:" + sys.argv[1], 443))
+    plain.connect((sys.argv[1], 443))
+    print("connected", flush=True)
+    sys.stdin.read()
+"""
+
+
+def script(rig: Rig, index: int, text: str, argument: str) -> subprocess.Popen[str]:
+    """A small program of a worker's UID, once it has said that it is ready."""
+    argv = rig.as_worker(rig.worker(index), "/usr/bin/python3", "-I", "-c", text, argument)
+    process = rig.lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+    rig.processes.append(process)
+    assert process.stdout and process.stdout.readline()
+    return process
+
+
+def test_a_rotation_ends_the_sockets_of_the_old_exit(rig: Rig) -> None:
+    """Also IPv6 sockets that speak IPv4: sending on, they would show both exits to be one worker."""
+    client = rig.client()
+    client.ask(do="connect")
+    holder = script(rig, 0, HOLD, SITE)
+    established = ["ss", "-tnH", "state", "established", "dst", SITE]
+    assert len(rig.host(established).stdout.splitlines()) == 2
+    client.ask(do="rotate")
+    assert rig.host(established).stdout == ""
+    holder.kill()
+    client.kill()
+
+
+def test_a_worker_does_not_reach_its_neighbours_browser(rig: Rig) -> None:
+    """The driver's port runs any program as its owner for whoever asks: its owner alone may ask."""
+    port = rig.worker(1).browser_ports[1]
+    listener = script(rig, 1, LISTEN, str(port))
+    neighbour, owner = rig.client(0), rig.client(1)
+    assert "ok" in owner.ask(do="tcp", host="127.0.0.1", port=port)
+    assert "error" in neighbour.ask(do="tcp", host="127.0.0.1", port=port, timeout=0.5)
+    for process in (listener, neighbour, owner):
+        process.kill()
+
+
 def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
     """SIGKILL of the worker: no peer, no gate, no lease, and that within 1 s of the kill."""
     client = rig.client()

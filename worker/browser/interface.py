@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet.errors import ExitCode, FleetError
-from fleet.model import BrowserSettings
+from fleet.model import BrowserSettings, Worker
 
 
 class BrowserDied(FleetError):
@@ -115,9 +115,9 @@ class Ports:
 
     @classmethod
     def of(cls, uid: int) -> Ports:
-        """10000 + 2n and the next, n = uid - 1000: below the ephemeral range, alone to this UID."""
-        first = 10_000 + 2 * (uid - 1000)
-        return cls(devtools=first, driver=first + 1)
+        """The ports that netctl keeps other workers away from."""
+        devtools, driver = Worker(uid=uid).browser_ports
+        return cls(devtools=devtools, driver=driver)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
