@@ -17,7 +17,7 @@ from pathlib import Path
 from fleet import console, log
 from fleet.errors import ExitCode, FleetError, RunFailed, UsageError
 from fleet.interrupts import Interrupts, Stopped
-from fleet.model import Worker
+from fleet.model import Worker, parse
 from fleet.result import Result, read_spool
 from lab import leaks, places, report, run
 from lab.events import AddressListener
@@ -37,10 +37,13 @@ def _demo(arguments: argparse.Namespace) -> int:
     # Twice as many keys as workers, so that every loop finds a fresh one while others rest.
     keys = max(10, -(-2 * arguments.workers // _SERVERS))
     lab = Lab(arguments.lab, servers=_SERVERS, keys=keys)
+    # Numbers that cannot be are said before anything is made or removed.
+    settings = run.settings(lab, arguments.workers, first_uid=arguments.first_uid)
+    members = parse(run.toml(settings), "bin/demo").members
     with Interrupts() as interrupts:
         try:
             with places.lock(lab.name, "demo"):
-                made, results = _run_in(lab, arguments, interrupts)
+                made, results = _run_in(lab, members, arguments, interrupts)
         except Stopped as stopped:
             _say(f"ended by {stopped}; nothing is left running")
             return stopped.exit_code
@@ -55,17 +58,18 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _run_in(
-    lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts
+    lab: Lab, members: tuple[Worker, ...], arguments: argparse.Namespace, interrupts: Interrupts
 ) -> tuple[report.Report, tuple[Result, ...]]:
     started = time.monotonic()
     keep = False
     try:
+        if lab.places.root.exists():
+            _say(f"lab {lab.name}: what an earlier run left or kept is removed first")
+            lab.down()
         _say(f"lab {lab.name}: coming up")
-        lab.down()  # what a killed demo left, or --keep
         lab.up()
         changes: run.Changes = {"workers": {"deny_netlink": False}} if arguments.control else run.NO_CHANGES
         run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
-        members = [Worker(uid=arguments.first_uid + number) for number in range(arguments.workers)]
         with AddressListener(lab.topology.namespace("host")) as listener:
             with _control(lab, arguments.control, members):
                 _fleet_run(lab, arguments, interrupts)
@@ -94,7 +98,7 @@ def _run_in(
     return made, results
 
 
-def _control(lab: Lab, control: str | None, members: list[Worker]) -> contextlib.AbstractContextManager[object]:
+def _control(lab: Lab, control: str | None, members: tuple[Worker, ...]) -> contextlib.AbstractContextManager[object]:
     if control is None:
         return contextlib.nullcontext()
     return Habit(lab.topology.namespace("host"), members, run.paths(lab))
