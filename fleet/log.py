@@ -42,11 +42,15 @@ def _in_order(_: object, __: str, event: structlog.typing.EventDict) -> structlo
     return {**first, **event}
 
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def configure(*, debug: bool = False) -> None:
     """Send every log line of this process to standard error. Call once, at program start."""
     terminal = sys.stderr.isatty()
+    # Tracebacks without the frames' variables, here and below: those hold private keys.
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=True)
+        structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
         if terminal
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
@@ -55,7 +59,7 @@ def configure(*, debug: bool = False) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if not terminal else structlog.dev.set_exc_info,
+            structlog.dev.set_exc_info if terminal else _TRACEBACKS,
             *([] if terminal else [_in_order]),
             renderer,
         ],

@@ -64,7 +64,7 @@ class Userspace:
         try:
             writer.write(text.encode())
             answer = (await reader.readuntil(b"\n\n")).decode()
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionResetError, BrokenPipeError):
             raise TunnelError(f"wireguard-go of {interface} hung up") from None
         finally:
             writer.close()
