@@ -174,13 +174,17 @@ def sweep(uid: int) -> None:
 
 
 def is_alive_of(pid: int, uid: int) -> bool:
-    """Whether PID runs (a zombie does not) under UID, be it its real, effective, saved or file system one."""
+    """Whether PID runs under UID, be it its real, effective, saved or file system one.
+
+    A zombie does not, unless its first thread alone has ended: the others go on behind that state.
+    """
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return False
     fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
-    return str(uid) in fields["Uid"] and fields["State"][0] not in "ZX"
+    ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
+    return str(uid) in fields["Uid"] and not ended
 
 
 def end(pid: int, deadline: float) -> None:
