@@ -1,13 +1,10 @@
 """The fleet as values: fleet.toml read once, typed and frozen; everything else derives from it.
 
-`load(path)` gives a Fleet or raises ConfigurationError with every mistake at once. All numbers of a
-worker (interface, table, addresses) are properties of Worker and derive from its UID alone, so that
-an operator can work them out by hand.
+`load(path)` gives a Fleet or raises ConfigurationError with every mistake at once.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Mapping
@@ -18,28 +15,25 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, JsonValue, ValidationError, field_validator
 
 from fleet.errors import ConfigurationError
-from fleet.paths import Paths as Paths  # noqa: PLC0414 - part of the model for everybody else
+
+# Part of the model for everybody else.
+from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
+from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
+from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
+from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
+from fleet.numbers import Worker as Worker  # noqa: PLC0414
+from fleet.paths import Paths as Paths  # noqa: PLC0414
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-FIRST_UID = 1001
-"""UID u has number n = u - 1000; n is at least 1."""
-LAST_UID = 9999
 ACCOUNT_GROUP = "fleet"
 """Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
 NETCTL_ACCOUNT = "netctl"
-PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
-"""Where the workers' placeholder sources lie; translated before anything leaves."""
-PROTOCOL = 77
-"""Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
 WORKERS_VARIABLE = "FLEET_WORKERS"
 """Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
-PROHIBIT_OFFSET = 10000
-"""A worker's prohibit rules stand this far behind its lookup rules."""
-
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -47,61 +41,6 @@ class Settings(BaseModel):
     """A frozen table of fleet.toml; unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Worker(Settings):
-    """One worker, known by its UID; every number of it derives from that."""
-
-    uid: int = Field(ge=FIRST_UID, le=LAST_UID)
-
-    @property
-    def number(self) -> int:
-        """n = uid - 1000."""
-        return self.uid - 1000
-
-    @property
-    def name(self) -> str:
-        """`w1101`: the account, the supervisor's process name, the folder names."""
-        return f"w{self.uid}"
-
-    @property
-    def interface(self) -> str:
-        """`wg101`."""
-        return f"wg{self.number}"
-
-    @property
-    def alias(self) -> str:
-        """The mark of ownership on the link: `fleet:w1101`."""
-        return f"fleet:{self.name}"
-
-    @property
-    def table(self) -> int:
-        """Routing table, and the priority of the rules that look it up: 10000 + n."""
-        return 10_000 + self.number
-
-    @property
-    def prohibit_priority(self) -> int:
-        """The priority of the prohibit rules right behind the lookups: 20000 + n."""
-        return self.table + PROHIBIT_OFFSET
-
-    @property
-    def placeholder(self) -> ipaddress.IPv4Address:
-        """The worker's source address before translation, on `lo`: 10.255.x.y counted from n."""
-        return PLACEHOLDERS[self.number]
-
-    @property
-    def browser_ports(self) -> tuple[int, int]:
-        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, alone to this UID."""
-        return 10_000 + 2 * self.number, 10_001 + 2 * self.number
-
-    @classmethod
-    def of_interface(cls, interface: str) -> Worker | None:
-        """The worker an interface name stands for, None when the name is not one of ours."""
-        digits = interface.removeprefix("wg")
-        if digits == interface or not digits.isdecimal() or str(int(digits)) != digits:
-            return None
-        uid = int(digits) + 1000
-        return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
 
 
 class WorkersSettings(Settings):

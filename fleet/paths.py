@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-if TYPE_CHECKING:  # fleet.model imports this file
-    from fleet.model import Worker
+from fleet.numbers import Worker
 
 
 class Paths(BaseModel):

@@ -27,7 +27,8 @@ from worker.egress import Prover
 from worker.failures import Budget, Reaction, reaction
 from worker.prepare import AUTHORITIES
 from worker.spool import Spool
-from worker.tasks.registry import Context, Found, Ready
+from worker.tasks.contract import Context, Found
+from worker.tasks.registry import Ready
 from worker.tunnel import Tunnel
 
 FOREVER = "always"

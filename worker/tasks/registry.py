@@ -7,44 +7,18 @@ the function's attribute `Options`, if it has one; else it gets them as they sta
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fleet.errors import ConfigurationError
 from fleet.model import TaskSettings
-from worker.browser.interface import Browser
+from worker.tasks import search, visit
+from worker.tasks.contract import Task
 
 GROUP = "fleet.tasks"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What a task has to work with."""
-
-    browser: Browser
-    options: Any
-    """An instance of the task's Options, or the table of fleet.toml as it stands."""
-    stage: Callable[[str], AbstractContextManager[None]]
-    """`with context.stage("load"):` names and times a part of the task; load, search, screenshot."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a task brings home."""
-
-    screenshot: bytes | None = None
-    """PNG."""
-    seen_address: str | None = None
-    """The address the site saw, when the page shows it."""
-    answer: dict[str, JsonValue] = field(default_factory=dict)
-
-
-Task = Callable[[Context], Found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +49,6 @@ def _mistake(message: str) -> str:
 
 
 def _find(name: str) -> Task:
-    from worker.tasks import search, visit
-
     builtin: dict[str, Task] = {"search": search.search, "visit": visit.visit}
     if name in builtin:
         return builtin[name]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from worker.browser.interface import Browser
+from worker.tasks.contract import Context, Found
 from worker.tasks.options import Selector, TaskOptions, WebAddress
-from worker.tasks.registry import Context, Found
 
 _KEPT_ITEMS = 10
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
+from worker.tasks.contract import Context, Found
 from worker.tasks.options import Selector, TaskOptions, WebAddress
-from worker.tasks.registry import Context, Found
 from worker.tasks.search import first_text
 
 

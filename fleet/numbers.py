@@ -1,0 +1,76 @@
+"""The numbers of a worker: interface, table, addresses, all derived from its UID alone.
+
+So that anyone can work them out by hand, and netctl knows its own objects by their range.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FIRST_UID = 1001
+"""UID u has number n = u - 1000; n is at least 1."""
+LAST_UID = 9999
+PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
+"""Where the workers' placeholder sources lie; translated before anything leaves."""
+PROTOCOL = 77
+"""Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
+PROHIBIT_OFFSET = 10000
+"""A worker's prohibit rules stand this far behind its lookup rules."""
+
+
+class Worker(BaseModel):
+    """One worker, known by its UID; every number of it derives from that."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    uid: int = Field(ge=FIRST_UID, le=LAST_UID)
+
+    @property
+    def number(self) -> int:
+        """n = uid - 1000."""
+        return self.uid - 1000
+
+    @property
+    def name(self) -> str:
+        """`w1101`: the account, the supervisor's process name, the folder names."""
+        return f"w{self.uid}"
+
+    @property
+    def interface(self) -> str:
+        """`wg101`."""
+        return f"wg{self.number}"
+
+    @property
+    def alias(self) -> str:
+        """The mark of ownership on the link: `fleet:w1101`."""
+        return f"fleet:{self.name}"
+
+    @property
+    def table(self) -> int:
+        """Routing table, and the priority of the rules that look it up: 10000 + n."""
+        return 10_000 + self.number
+
+    @property
+    def prohibit_priority(self) -> int:
+        """The priority of the prohibit rules right behind the lookups: 20000 + n."""
+        return self.table + PROHIBIT_OFFSET
+
+    @property
+    def placeholder(self) -> ipaddress.IPv4Address:
+        """The worker's source address before translation, on `lo`: 10.255.x.y counted from n."""
+        return PLACEHOLDERS[self.number]
+
+    @property
+    def browser_ports(self) -> tuple[int, int]:
+        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, alone to this UID."""
+        return 10_000 + 2 * self.number, 10_001 + 2 * self.number
+
+    @classmethod
+    def of_interface(cls, interface: str) -> Worker | None:
+        """The worker an interface name stands for, None when the name is not one of ours."""
+        digits = interface.removeprefix("wg")
+        if digits == interface or not digits.isdecimal() or str(int(digits)) != digits:
+            return None
+        uid = int(digits) + 1000
+        return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
