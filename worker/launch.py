@@ -34,6 +34,16 @@ CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
 LOCK_SECONDS = 10
 KILL_SECONDS = 10
 AF_NETLINK = 16
+FAMILIES = (1, 2, 10)
+"""AF_UNIX, AF_INET, AF_INET6."""
+LAST_PROTOCOL = 255
+"""Above it are no protocols of IP but the kernel's own layers: SMC, MPTCP (linux/in.h)."""
+GROUP_OPTIONS = {0: (35, 39, 42, 46), 41: (20, 42, 46)}
+"""By level (IPPROTO_IP, IPPROTO_IPV6): the options that join a multicast group (linux/in.h, linux/in6.h)."""
+_INT = 0xFFFFFFFF
+"""What the kernel looks at of an int that comes in a wider register."""
+RESOLVERS = ("/run/nscd", "/run/systemd/resolve", "/run/dbus", "/run/avahi-daemon")
+"""Sockets behind which another UID resolves names, outside of the tunnel: whatever nsswitch.conf says, they answer."""
 POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
 """Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
 
@@ -85,8 +95,7 @@ def become(spec: Spec) -> NoReturn:
     sweep(spec.uid)
     own_mounts(spec, gid)
     limit(spec)
-    if spec.deny_netlink:
-        deny_netlink()
+    restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
     os.set_inheritable(descriptor, True)  # the lock lives as long as the worker does
     os.chdir(spec.home)
@@ -209,13 +218,13 @@ def own_mounts(spec: Spec, gid: int) -> None:
     frees with the namespace, that is with the last process of the worker, however that ended.
     """
     syscalls.private_mounts()
+    for way_out in map(Path, RESOLVERS):
+        if way_out.is_dir():
+            syscalls.mount("tmpfs", str(way_out), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16k,mode=0755")
     own_etc(spec.etc)
     options = f"size={spec.tmp_mebibytes}m,mode=0700,uid={spec.uid},gid={gid}"
     for place in ("/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-    if Path("/run/nscd").is_dir():
-        # glibc asks nscd's socket before it reads nsswitch.conf: names would be resolved under another UID.
-        syscalls.mount("tmpfs", "/run/nscd", "tmpfs", syscalls.MS_RDONLY, "size=4k,mode=0755")
 
 
 def own_etc(files: dict[str, str]) -> None:
@@ -261,16 +270,31 @@ def limit(spec: Spec) -> None:
     os.umask(0o077)
 
 
-def deny_netlink() -> None:
-    """socket(AF_NETLINK) fails with EAFNOSUPPORT from here on, in every child too.
+def restrict_sockets(*, netlink: bool) -> None:
+    """From here on, in every child too: sockets of Unix, IPv4 and IPv6 alone, NETLINK if allowed, no multicast groups.
+
+    netctl's rules see IP packets that have a UID. Other families (vsock, PPPoE) send none of the first kind, and
+    the kernel's own sockets (SMC) or its IGMP and MLD reports for a group none of the second.
 
     Loaded by root without no_new_privs: Chrome's sandbox may need its set-UID helper. 32-bit calls are
     no way around it: libseccomp ends a process that uses an architecture the filter does not know.
     """
     filter = pyseccomp.SyscallFilter(pyseccomp.ALLOW)  # noqa: A001 - the library's word
     filter.set_attr(pyseccomp.Attr.CTL_NNP, 0)
-    action = pyseccomp.ERRNO(errno.EAFNOSUPPORT)
-    filter.add_rule(action, "socket", pyseccomp.Arg(0, pyseccomp.EQ, AF_NETLINK))
+    refused = pyseccomp.ERRNO(errno.EAFNOSUPPORT)
+    for family in set(range(AF_NETLINK + 1)) - {*FAMILIES, *((AF_NETLINK,) if netlink else ())}:
+        filter.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
+    # Also numbers whose upper half, which the kernel does not look at, is not 0.
+    filter.add_rule(refused, "socket", pyseccomp.Arg(0, pyseccomp.GT, AF_NETLINK))
+    filter.add_rule(pyseccomp.ERRNO(errno.EPROTONOSUPPORT), "socket", pyseccomp.Arg(2, pyseccomp.GT, LAST_PROTOCOL))
+    for level, options in GROUP_OPTIONS.items():
+        for option in options:
+            numbers = [
+                pyseccomp.Arg(place, pyseccomp.MASKED_EQ, _INT, number) for place, number in ((1, level), (2, option))
+            ]
+            filter.add_rule(pyseccomp.ERRNO(errno.EPERM), "setsockopt", *numbers)
+    # Its rings open sockets and set options without a call that a filter sees.
+    filter.add_rule(pyseccomp.ERRNO(errno.EPERM), "io_uring_setup")
     filter.load()
 
 
