@@ -18,7 +18,7 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, TunnelError
 from fleet.model import PLACEHOLDERS, PROTOCOL, Fleet, Worker
 from netctl import nftables, sysctls
 from netctl.plan import Operation
@@ -78,7 +78,14 @@ class Kernel:
     async def observe(self, *, devices: bool = True) -> Found:
         """Look at everything inside our marks; one look at a time. Without DEVICES no device is asked."""
         async with self._dumping:
-            return await self._observe(devices)
+            try:
+                return await self._observe(devices)
+            except NetlinkError as error:
+                # Also a dump that a change has interrupted.
+                name = errno.errorcode.get(error.code, str(error.code))
+                raise KernelRefused(f"the kernel refused to be looked at: {name}") from None
+            except nftables.NftError as error:
+                raise KernelRefused(f"nftables refused to be looked at: {error}") from None
 
     async def _observe(self, devices: bool) -> Found:
         foreign: list[tuple[str, str]] = []
@@ -168,8 +175,15 @@ class Kernel:
         return ours
 
     async def _devices(self, links: Sequence[Link]) -> list[Device]:
-        readings = [await self.backend.read(link.interface) for link in links]
-        return [reading.device for reading in readings if reading is not None]
+        return [device for link in links if (device := await self._device(link.interface)) is not None]
+
+    async def _device(self, interface: str) -> Device | None:
+        """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
+        try:
+            reading = await self.backend.read(interface)
+        except TunnelError:
+            return None
+        return reading.device if reading is not None else None
 
     def _families(self) -> list[int]:
         return [socket.AF_INET, socket.AF_INET6] if has_ipv6() else [socket.AF_INET]

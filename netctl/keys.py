@@ -124,9 +124,14 @@ class Store:
         with self._engine.begin() as db:
             self._end(db, uid)
 
-    def ended(self, uid: int) -> None:
-        """The device has confirmed: keys of `ending` leases of the slot are free, and rest."""
+    def ended(self, uid: int, *, before: int | None = None) -> None:
+        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
+
+        With BEFORE only of leases of an earlier generation: the one device has not let go of stays.
+        """
         ending = sa.and_(_leases.c.slot == uid, _leases.c.state == "ending")
+        if before is not None:
+            ending = sa.and_(ending, _leases.c.generation < before)
         with self._engine.begin() as db:
             keys = list(db.scalars(sa.select(_leases.c.key_id).where(ending)))
             if not keys:

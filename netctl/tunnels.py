@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
 from fleet import log
@@ -15,6 +16,7 @@ from netctl import owners, state, wireguard
 from netctl.keys import Lease, Store
 from netctl.reconcile import Reconciler
 from netctl.slots import Event, Slot, SlotState
+from netctl.state import State
 from netctl.wireguard import Backend
 
 POOL_SECONDS = 0.25
@@ -57,7 +59,11 @@ class Tunnels:
             raise
         if old is not None:
             self._reconciler.sweep_later(slot.worker.placeholder, old.key.address)
-        asyncio.get_running_loop().call_later(BEHIND_SECONDS, self._store.ended, slot.worker.uid)
+        asyncio.get_running_loop().call_later(
+            # Those before this lease alone: by then a next request may be at work, with its key in the device.
+            BEHIND_SECONDS,
+            partial(self._store.ended, slot.worker.uid, before=lease.generation),
+        )
         return lease
 
     async def _shake_hands(self, slot: Slot, deadline: float) -> Lease:
@@ -181,15 +187,23 @@ class Tunnels:
             try:
                 seen = await self._reconciler.mend()
                 for slot in self.slots.values():
-                    # Whoever holds the lock is changing the slice; the next look will see what came of it.
-                    if not slot.lock.locked() and self._reconciler.differs(slot.worker, slot.held, seen):
-                        self._log.warning("slot.differs", worker=slot.worker.name)
-                        self._reconciler.forget(slot.worker)
-                        async with slot.lock:
-                            await self._reconciler.settle(slot.worker, slot.held)
+                    await self._bring_back(slot, seen)
             except (FleetError, OSError) as error:
                 self._log.error("guard.failed", error=str(error))
             pause = max(GUARD_SECONDS, 30 * (time.monotonic() - started))
+
+    async def _bring_back(self, slot: Slot, seen: State) -> None:
+        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'."""
+        # Whoever holds the lock is changing the slice; the next look will see what came of it.
+        if slot.lock.locked() or not self._reconciler.differs(slot.worker, slot.held, seen):
+            return
+        self._log.warning("slot.differs", worker=slot.worker.name)
+        self._reconciler.forget(slot.worker)
+        try:
+            async with slot.lock:
+                await self._reconciler.settle(slot.worker, slot.held)
+        except (FleetError, OSError) as error:
+            self._log.error("slot.not_brought_back", worker=slot.worker.name, error=str(error))
 
     async def adopt(self) -> list[Slot]:
         """Take over what an earlier netctl left; returns the slots whose workers are expected back.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import statistics
 import subprocess
 from collections.abc import Iterator
@@ -261,6 +262,22 @@ def test_a_restarted_wireguard_go_is_repaired(rig: Rig) -> None:
     until("repaired", lambda: rig.host(["wg", "show", "wg101", "peers"]).stdout.strip() != "", 5)
     until("open again", lambda: "wg101" in gates(rig), 5)
     assert seen_address(rig) == tunnel["exit_address"]
+    client.kill()
+
+
+def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
+    """wireguard-go of one worker does not answer: what another lost is brought back, and it rotates."""
+    client = rig.client(0)
+    client.ask(do="connect")
+    hung = next(process for process in rig.processes if "wg102" in str(process.args) and process.poll() is None)
+    hung.send_signal(signal.SIGSTOP)
+    try:
+        rig.host(["ip", "rule", "flush", "protocol", "77"], check=True)
+        until("brought back", lambda: "uidrange 1101-1101" in rig.host(["ip", "rule"]).stdout, 25)
+        assert "ok" in client.ask(do="rotate")
+    finally:
+        hung.send_signal(signal.SIGCONT)
+    until("all is well", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
     client.kill()
 
 

@@ -166,6 +166,17 @@ def test_a_slot_holds_one_lease(store: Store) -> None:
     assert [one.key_id for one in store.candidates() if one.leased] == [2]
 
 
+def test_a_late_confirmation_frees_no_later_key(store: Store) -> None:
+    """What is written down behind a reply may meet the next request, whose old key is still in the device."""
+    store.take(1101, 1, "o")
+    second = store.take(1101, 2, "o")
+    store.take(1101, 3, "o")
+    store.ended(1101, before=second.generation)
+    assert [one.key_id for one in store.candidates() if one.leased] == [2, 3]
+    store.ended(1101)
+    assert [one.key_id for one in store.candidates() if one.leased] == [3]
+
+
 def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
     """Its rest counts from the confirmed end of the lease."""
     store.take(1101, 1, "o")
