@@ -87,11 +87,23 @@ class Reconciler:
     async def _settle(self, worker: Worker, held: Held | None) -> None:
         wanted = self._slot(worker, held)
         known = self._known.pop(worker.uid, None)
-        if known is None:
+        if known is None and held is None:
+            found = await self._kernel.observe()
+            if found.foreign:
+                await self._shut(worker, state.slice_of(found.state, worker))
+                return
+            known = state.slice_of(found.state, worker)
+        elif known is None:
             known = state.slice_of((await self.look()).state, worker)
         await self._apply(plan.diff(wanted, known))
         if known.links or any(link.kind == "wireguard" for link in wanted.links):
             self._known[worker.uid] = wanted
+
+    async def _shut(self, worker: Worker, seen: State) -> None:
+        """Gate closed, key and peer gone, nothing else touched: a stranger's object keeps no slot open."""
+        self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
+        devices = frozenset(state.Device(interface=link.interface) for link in seen.links)
+        await self._apply(plan.diff(replace(seen, gates=frozenset(), devices=devices), seen))
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
         return state.slot(self._fleet, worker, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)

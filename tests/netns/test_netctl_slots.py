@@ -281,6 +281,27 @@ def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
     client.kill()
 
 
+def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
+    """A stranger's route in a worker's table: nothing is mended there, but a killed worker is sealed."""
+    client, link = rig.client(1), rig.worker(1).interface
+    client.ask(do="connect")
+    route = ["192.0.2.0/24", "dev", "lo", "table", str(rig.worker(1).table)]
+    rig.host(["ip", "route", "add", *route], check=True)
+    try:
+        for state in ("down", "up"):  # netctl has to look again
+            rig.host(["ip", "link", "set", link, state], check=True)
+        until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 10)
+        assert not is_sealed(rig, 1)
+        client.kill()
+        until("sealed", lambda: is_sealed(rig, 1), 3)
+        until("free", lambda: rig.status()["pool"]["leased"] == 0, 3)
+    finally:
+        rig.host(["ip", "route", "del", *route], check=True)
+    for state in ("down", "up"):
+        rig.host(["ip", "link", "set", link, state], check=True)
+    until("all is well", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 15)
+
+
 def test_the_layers_are_there(rig: Rig) -> None:
     """Rules, routes, placeholder, link: as `ip` shows them, each with its mark."""
     worker = rig.worker()
