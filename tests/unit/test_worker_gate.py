@@ -73,3 +73,21 @@ def test_first_come_first_served(tmp_path: Path) -> None:
         thread.join()
     assert order[0] == 0
     assert sorted(order) == [0, 1, 2, 3]
+
+
+def test_a_frozen_head_holds_nobody_up_for_ever(tmp_path: Path) -> None:
+    """Who stands frozen at the head of the queue costs the others their time, with a clear error, and no more."""
+    for name in ("0.lock", "queue"):
+        (tmp_path / name).touch()
+    frozen = subprocess.Popen(
+        ["flock", "-F", str(tmp_path / "queue"), "sh", "-c", "echo held; exec cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert frozen.stdout is not None and frozen.stdout.readline() == b"held\n"
+    with pytest.raises(Unavailable, match="did not move"), pass_through(tmp_path, seconds=0.2):
+        pass
+    frozen.kill()
+    frozen.communicate()
+    with pass_through(tmp_path, seconds=5), pytest.raises(Unavailable, match="all 1 places"):
+        pass_through(tmp_path, seconds=0.1).__enter__()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def pass_through(folder: Path, *, seconds: float) -> Iterator[None]:
     if not places:
         yield
         return
-    with _head_of(folder / QUEUE):
+    with _head_of(folder / QUEUE, seconds):
         descriptor = _take(places, seconds)
     try:
         yield
@@ -42,17 +43,42 @@ def pass_through(folder: Path, *, seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _head_of(queue: Path) -> Iterator[None]:
-    """Wait in QUEUE, and hold up the others until left. It moves on: each head gives up after its time."""
+def _head_of(queue: Path, seconds: float) -> Iterator[None]:
+    """Wait in QUEUE, at most SECONDS, and hold up the others until left.
+
+    flock(2) knows no deadline, so a thread of its own waits: a worker that was frozen at the head would
+    keep every neighbour's browser from starting, for ever.
+    """
     if not queue.exists():
         yield
         return
-    descriptor = os.open(queue, os.O_RDWR | os.O_CLOEXEC)
+    turn = _Turn(os.open(queue, os.O_RDWR | os.O_CLOEXEC))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not turn.came.wait(seconds):
+            raise Unavailable(f"the queue for browser starts did not move for {seconds:g} s")
         yield
     finally:
-        os.close(descriptor)
+        turn.leave()
+
+
+class _Turn:
+    """A place in the queue: its thread waits for the lock, and gives it up at once when we have left."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.came = threading.Event()
+        self._left = threading.Event()
+        self._descriptor = descriptor
+        threading.Thread(target=self._wait, name="gate", daemon=True).start()
+
+    def _wait(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self.came.set()
+        self._left.wait()
+        os.close(self._descriptor)
+
+    def leave(self) -> None:
+        """The queue moves on."""
+        self._left.set()
 
 
 def _take(places: list[Path], seconds: float) -> int:
