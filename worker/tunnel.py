@@ -13,6 +13,8 @@ import select
 import threading
 from pathlib import Path
 
+import tenacity
+
 from fleet import log, rpc, wire
 from fleet.errors import FleetError, HandshakeTimeout, TryLater, TunnelLost, Unavailable
 
@@ -68,8 +70,28 @@ class Tunnel:
 
     def _connect(self) -> wire.Tunnel:
         self._hang_up()
-        self._client.open(wait_seconds=AWAY_SECONDS)
-        return self._client.ask(wire.Connect(), wire.Tunnel)
+        return self._ask_whoever_comes(wire.Connect())
+
+    def _ask_whoever_comes(self, request: wire.Connect) -> wire.Tunnel:
+        """Connect and ask, again while nobody is there.
+
+        A netctl that is killed closes its connections before its listening socket: who comes back in
+        that moment is let in and thrown out at once.
+        """
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_delay(AWAY_SECONDS),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+            retry=tenacity.retry_if_exception(self._nobody_there),
+            reraise=True,
+        )(self._open_and_ask, request)
+
+    def _open_and_ask(self, request: wire.Connect) -> wire.Tunnel:
+        self._client.open()
+        return self._client.ask(request, wire.Tunnel)
+
+    def _nobody_there(self, error: BaseException) -> bool:
+        # Unavailable on a connection that stands is netctl's own answer.
+        return isinstance(error, Unavailable) and self._client.fileno() < 0
 
     def _hang_up(self) -> None:
         self._client.close()
@@ -113,8 +135,7 @@ class Tunnel:
                 return
             _log.warning("netctl.gone", lease=held.lease)
             try:
-                self._client.open(wait_seconds=AWAY_SECONDS)
-                self._current = self._client.ask(wire.Connect(resume=held.lease), wire.Tunnel)
+                self._current = self._ask_whoever_comes(wire.Connect(resume=held.lease))
                 _log.info("tunnel.resumed", lease=held.lease)
             except FleetError as error:
                 self._lost = error

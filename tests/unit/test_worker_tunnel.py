@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from ipaddress import IPv4Address
@@ -121,6 +122,24 @@ def test_resumes_while_in_use(daemon: Daemon) -> None:
         wait_until(lambda: tunnel.current is not None)
         tunnel.check()
         assert tunnel.fresh()[1], "the resumed connection rotates"
+
+
+def test_a_dying_netctl_is_not_taken_for_its_successor(daemon: Daemon, tmp_path: Path) -> None:
+    """Who is let in by a listener that is about to end, and thrown out at once, asks the next one."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        held, _ = tunnel.fresh()
+        with socket.socket(socket.AF_UNIX) as dying:
+            dying.settimeout(10)
+            dying.bind(str(tmp_path / "dying.sock"))
+            dying.listen()
+            (tmp_path / "dying.sock").rename(daemon.path)
+            daemon.stop()
+            for _ in range(2):
+                dying.accept()[0].close()
+        daemon.start()
+        wait_until(lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        wait_until(lambda: tunnel.current is not None)
+        tunnel.check()
 
 
 def test_refused_resume_is_told(daemon: Daemon) -> None:
