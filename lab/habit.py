@@ -27,7 +27,6 @@ class Habit:
     """While entered, keeps the habit for MEMBERS in NAMESPACE: once at first, then at each new loop."""
 
     def __init__(self, namespace: str, members: Sequence[Worker], paths: Paths) -> None:
-        self._namespace = namespace
         self._members = tuple(members)
         self._paths = paths
         self._ending = threading.Event()

@@ -225,10 +225,6 @@ class Store:
             servers=len({one.server for one in found}),
         )
 
-    def now(self) -> float:
-        """The store's clock, in seconds since 1970."""
-        return self._clock()
-
     def _update(self, lease: str, **values: str) -> None:
         with self._engine.begin() as db:
             db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))

@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import resource
-import select
 import signal
 import stat
 import sys
@@ -177,7 +176,7 @@ def sweep(uid: int) -> None:
         if not found:
             return
         for pid in found:
-            end(pid, deadline)
+            syscalls.kill(pid, deadline)
         if time.monotonic() > deadline:
             raise Refused(TRY_LATER, f"processes {found} of UID {uid} do not end, even after SIGKILL")
 
@@ -194,21 +193,6 @@ def is_alive_of(pid: int, uid: int) -> bool:
     fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
     ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
     return str(uid) in fields["Uid"] and not ended
-
-
-def end(pid: int, deadline: float) -> None:
-    """SIGKILL, then wait for the end through a pidfd: a number used again cannot be hit by mistake."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def own_mounts(spec: Spec, gid: int) -> None:

@@ -7,8 +7,6 @@ is complete and nothing escapes by forking twice. Used as root by nobody.
 from __future__ import annotations
 
 import os
-import select
-import signal
 import time
 from pathlib import Path
 
@@ -62,21 +60,7 @@ def end_descendants(*, seconds: float = 10) -> None:
 def kill_descendants(deadline: float) -> None:
     """SIGKILL for everything below this process now; waits for each end, until DEADLINE (monotonic), and reaps none."""
     for pid in descendants():
-        _kill(pid, deadline)
-
-
-def _kill(pid: int, deadline: float) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(descriptor)
+        syscalls.kill(pid, deadline)
 
 
 def _collect() -> None:
