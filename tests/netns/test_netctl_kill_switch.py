@@ -31,9 +31,21 @@ def rig(lab: Lab) -> Iterator[Rig]:
         yield made
 
 
+@pytest.fixture
+def client(rig: Rig) -> Iterator[Client]:
+    """A process of the worker, gone at the end of the test whatever came of it."""
+    made = rig.client()
+    yield made
+    made.kill()
+
+
 @dataclass
 class Capture:
-    """tcpdump at the ISP, where every packet of the host's uplink passes."""
+    """tcpdump at the ISP's end of the host's uplink, which every packet of the host passes.
+
+    What went through a tunnel passes it as WireGuard's UDP, and comes out at another port of the ISP: so netctl may
+    repair the tunnel while a probe runs, and whatever is seen here still went past it.
+    """
 
     process: subprocess.Popen[str]
 
@@ -47,7 +59,7 @@ class Capture:
 def capture(rig: Rig) -> Iterator[Capture]:
     """A running capture of every probe."""
     # -U and -l: nothing is held back in a buffer when the capture ends.
-    argv = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "any", PROBES]
+    argv = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "access", PROBES]
     process = rig.lab.popen("isp", argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr
     while "listening on" not in (line := process.stderr.readline()):
@@ -77,12 +89,10 @@ def try_everything(rig: Rig, client: Client) -> list[str]:
     return passed
 
 
-def test_a_sealed_worker_reaches_nothing(rig: Rig, capture: Capture) -> None:
+def test_a_sealed_worker_reaches_nothing(rig: Rig, client: Client, capture: Capture) -> None:
     """No tunnel: TCP, UDP, ICMP, DNS, v4, v6, plain, bound to the uplink or its address: nothing arrives at the ISP."""
-    client = rig.client()
     try_everything(rig, client)
     assert capture.lines() == []
-    client.kill()
 
 
 def test_the_same_probes_are_seen_of_another_uid(rig: Rig, capture: Capture) -> None:
@@ -96,9 +106,8 @@ def test_the_same_probes_are_seen_of_another_uid(rig: Rig, capture: Capture) -> 
     assert str(WEB_ADDRESS_V6) in seen
 
 
-def test_a_connected_worker_leaves_through_its_tunnel_alone(rig: Rig, capture: Capture) -> None:
+def test_a_connected_worker_leaves_through_its_tunnel_alone(rig: Rig, client: Client, capture: Capture) -> None:
     """With a tunnel: the site through it, but nothing past it, and no DNS but the tunnel's own resolver."""
-    client = rig.client()
     client.ask(do="connect")
     assert client.ask(do="tcp", host=str(WEB_ADDRESS), port=443) == {"ok": {"from": str(rig.worker().placeholder)}}
     query = "123401000001000000000000047368 6f70076578616d706c650000010001".replace(" ", "")
@@ -108,15 +117,11 @@ def test_a_connected_worker_leaves_through_its_tunnel_alone(rig: Rig, capture: C
     device = uplink(rig)
     assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.3)
     assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS_V6), port=443, timeout=0.3)
-    # What arrives in the tunnel leaves it at the VPN server, whose resolver and site are not the ISP's.
-    leaked = [line for line in capture.lines() if "198.51.100.10" in line or "10.255." in line]
-    assert leaked == []
-    client.kill()
+    assert capture.lines() == []
 
 
-def test_a_worker_sends_from_its_placeholder_alone(rig: Rig) -> None:
+def test_a_worker_sends_from_its_placeholder_alone(rig: Rig, client: Client) -> None:
     """The host's own address as source: nothing enters the tunnel, so no answer's reset can take the uplink."""
-    client = rig.client()
     client.ask(do="connect")
     query = "12340100000100000000000004" + b"shop".hex() + "07" + b"example".hex() + "0000010001"
     site = {"do": "tcp", "host": str(WEB_ADDRESS), "port": 443, "timeout": 2}
@@ -124,12 +129,10 @@ def test_a_worker_sends_from_its_placeholder_alone(rig: Rig) -> None:
     for order in (site, name):
         assert "ok" in client.ask(**order), "positive control: from the placeholder it passes"
         assert "error" in client.ask(**{**order, "source": "198.51.100.10", "timeout": 0.5}), order
-    client.kill()
 
 
-def test_nothing_leaks_while_rules_are_flushed(rig: Rig, capture: Capture) -> None:
+def test_nothing_leaks_while_rules_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
     """Somebody flushes the policy rules: the nftables chain alone still holds the worker."""
-    client = rig.client()
     client.ask(do="connect")
     saved = rig.host(["ip", "rule", "show"], check=True).stdout
     assert "uidrange 1101-1101" in saved
@@ -137,13 +140,11 @@ def test_nothing_leaks_while_rules_are_flushed(rig: Rig, capture: Capture) -> No
         rig.host(["ip", family, "rule", "flush", "protocol", "77"], check=True)
     try_everything(rig, client)
     assert capture.lines() == []
-    client.kill()
     until("netctl brings them back", lambda: rig.host(["ip", "rule", "show"]).stdout == saved, 20)
 
 
-def test_a_flushed_firewall_is_brought_back(rig: Rig) -> None:
+def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
     """`nft flush ruleset`, as a firewall's reload does: nothing goes past the tunnel, and the table comes back."""
-    client = rig.client()
     client.ask(do="connect")
     device = uplink(rig)
     rig.host(["nft", "flush", "ruleset"], check=True)
@@ -157,12 +158,10 @@ def test_a_flushed_firewall_is_brought_back(rig: Rig) -> None:
     rig.host(["nft", "flush", "ruleset"], check=True)
     assert "ok" in client.ask(do="rotate"), "a request that meets the flush repairs it itself"
     assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
-    client.kill()
 
 
-def test_sockets_of_a_killed_worker_are_silent(rig: Rig, capture: Capture) -> None:
+def test_sockets_of_a_killed_worker_are_silent(rig: Rig, client: Client, capture: Capture) -> None:
     """A worker killed with a connection open: no packet of its placeholder, whatever the kernel sends for it."""
-    client = rig.client()
     client.ask(do="connect")
     holder = rig.lab.popen(
         "host",
@@ -181,12 +180,10 @@ def test_sockets_of_a_killed_worker_are_silent(rig: Rig, capture: Capture) -> No
     assert "dport=443" not in table
 
 
-def test_nobody_else_sends_through_a_workers_interface(rig: Rig) -> None:
+def test_nobody_else_sends_through_a_workers_interface(rig: Rig, client: Client) -> None:
     """Another UID that binds itself to a worker's interface gets nothing through."""
-    client = rig.client()
     client.ask(do="connect")
     control = rig.client_of(FREE)
     device = rig.worker().interface
     assert "error" in control.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.5)
     control.kill()
-    client.kill()
