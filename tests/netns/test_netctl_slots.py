@@ -79,7 +79,7 @@ def test_connect_and_rotate_change_the_exit(rig: Rig) -> None:
     assert all(one != other for one, other in pairwise(exits))
     assert heard(judge) == ""
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 2)
+    until("sealed", lambda: is_sealed(rig), 20)
 
 
 def test_rotate_is_quick(rig: Rig) -> None:
@@ -158,8 +158,8 @@ def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
     assert not is_sealed(rig)
     killed = datetime.now(timezone.utc)
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 10)
-    assert rig.status()["pool"]["leased"] == 0
+    until("sealed", lambda: is_sealed(rig), 20)
+    until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 20)
     # The tools above take their own time on a busy machine; the log says when it was.
     lines = [json.loads(line) for line in rig.log.read_text().splitlines() if line.startswith("{")]
     sealed = [line for line in lines if line["event"] == "slot.sealed"]
@@ -210,7 +210,7 @@ def test_netctl_killed_tunnels_go_on_and_are_adopted(rig: Rig) -> None:
     assert heard(judge) == ""
     assert "ok" in client.ask(do="rotate")
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 2)
+    until("sealed", lambda: is_sealed(rig), 20)
 
 
 def test_netctl_stopped_keeps_tunnels_too(rig: Rig) -> None:
@@ -264,8 +264,8 @@ def test_a_restarted_wireguard_go_is_repaired(rig: Rig) -> None:
     wireguard.kill()
     wireguard.wait()
     rig.start_wireguard(rig.worker())
-    until("repaired", lambda: rig.host(["wg", "show", "wg101", "peers"]).stdout.strip() != "", 5)
-    until("open again", lambda: "wg101" in gates(rig), 5)
+    until("repaired", lambda: rig.host(["wg", "show", "wg101", "peers"]).stdout.strip() != "", 20)
+    until("open again", lambda: "wg101" in gates(rig), 20)
     assert seen_address(rig) == tunnel["exit_address"]
     client.kill()
 
@@ -295,11 +295,11 @@ def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
     try:
         for state in ("down", "up"):  # netctl has to look again
             rig.host(["ip", "link", "set", link, state], check=True)
-        until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 10)
+        until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 20)
         assert not is_sealed(rig, 1)
         client.kill()
-        until("sealed", lambda: is_sealed(rig, 1), 3)
-        until("free", lambda: rig.status()["pool"]["leased"] == 0, 3)
+        until("sealed", lambda: is_sealed(rig, 1), 20)
+        until("free", lambda: rig.status()["pool"]["leased"] == 0, 20)
     finally:
         rig.host(["ip", "route", "del", *route], check=True)
     for state in ("down", "up"):

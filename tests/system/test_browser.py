@@ -67,8 +67,8 @@ def test_search(puppet: Puppet) -> None:
     puppet("open", SITE)
     pages = puppet("counts")["pages"]
     assert puppet("fill", "#q", "커피", submit=True) is None
-    assert puppet("wait", ".item", seconds=10) > 0
-    assert puppet("wait_loaded", seconds=10) is None
+    assert puppet("wait", ".item", seconds=40) > 0
+    assert puppet("wait_loaded", seconds=40) is None
     assert puppet("counts")["pages"] == pages + 1
     assert any("커피" in text for text in puppet("texts", ".item"))
 
@@ -119,7 +119,7 @@ def test_language(puppet: Puppet) -> None:
 def test_policies_are_the_workers_own(puppet: Puppet) -> None:
     """Chrome obeys the policies of the worker's private /etc; the host has no such file."""
     puppet("open", "chrome://policy")
-    assert puppet("wait", "policy-app, policy-table", seconds=10)
+    assert puppet("wait", "policy-app, policy-table", seconds=40)
     below = "(n.shadowRoot ? text(n.shadowRoot) : '') + [...n.children].map(text).join()"
     text = f"const text = n => {below} + n.textContent"
     assert "WebRtcIPHandling" in puppet("_script", f"{text}; return text(document.body)")
