@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,11 @@ from typing import Any
 from fleet import accounts, folders, model
 from fleet.model import Fleet, Paths, Worker
 from lab.net import Lab
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPABILITIES = ("--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin")
 CLIENT = Path(__file__).with_name("netctl_worker.py")
-
-
-def until(what: str, condition: Callable[[], Any], timeout_seconds: float = 10) -> Any:
-    """The first true value of CONDITION; fails with its last value."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_seconds} s, last seen {found!r}"
-        time.sleep(0.01)
 
 
 @dataclass
@@ -50,6 +40,12 @@ class Client:
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return self.answer()
+
+    def timed(self, **order: Any) -> tuple[dict[str, Any], float]:
+        """The answer, and the milliseconds from the order to it."""
+        started = time.perf_counter()
+        answer = self.ask(**order)
+        return answer, (time.perf_counter() - started) * 1000
 
     def send(self, **order: Any) -> None:
         """Send one order and do not wait."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,7 @@ def ask(order: dict[str, Any]) -> Any:
         client.open(wait_seconds=20)
         return client.ask(wire.Connect(resume=order.get("resume")), wire.Tunnel).model_dump(mode="json")
     if order["do"] == "rotate":
-        started = time.perf_counter()
-        tunnel = client.ask(wire.Rotate(), wire.Tunnel).model_dump(mode="json")
-        return {**tunnel, "round_trip_milliseconds": (time.perf_counter() - started) * 1000}
+        return client.ask(wire.Rotate(), wire.Tunnel).model_dump(mode="json")
     if order["do"] == "proved":
         return client.ask(wire.Proved(address=order["address"]), wire.Done).model_dump(mode="json")
     if order["do"] == "status":

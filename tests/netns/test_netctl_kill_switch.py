@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +11,8 @@ import pytest
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6
-from tests.netns.netctl_rig import Client, Rig, running, until
+from tests.netns.netctl_rig import Client, Rig, running
+from tests.waiting import until
 
 TCP, UDP = 4443, 4444
 PROBES = (
@@ -171,34 +172,24 @@ def test_sockets_of_a_killed_worker_are_silent(rig: Rig, client: Client, capture
     )
     rig.processes.append(holder)
     source = str(rig.worker().placeholder)
-    until("it is connected", lambda: source in rig.host(["ss", "-tnH", "state", "established"]).stdout, 20)
+    until("it is connected", lambda: source in rig.host(["ss", "-tnH", "state", "established"]).stdout, 10)
     holder.kill()
     client.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 20)
+    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
     # Of the worker alone: root's own requests to the site may still be in TIME_WAIT.
-    empty("sockets", lambda: [line for line in rig.host(["ss", "-tnaH"]).stdout.splitlines() if source in line])
-    empty("conntrack entries", lambda: [line for line in tracked(rig) if "dport=443" in line])
+    until("gone", lambda: source not in sockets(rig), 10, lambda: sockets(rig))
+    until("no longer tracked", lambda: "dport=443" not in tracked(rig), 10, lambda: tracked(rig))
     assert capture.lines() == []
 
 
-def tracked(rig: Rig) -> list[str]:
+def sockets(rig: Rig) -> str:
+    """Every TCP socket of the host."""
+    return rig.host(["ss", "-tnaH"], check=True).stdout
+
+
+def tracked(rig: Rig) -> str:
     """The connections the kernel knows of the worker's placeholder."""
-    listing = rig.host(["conntrack", "-L", "--src", str(rig.worker().placeholder)], check=True)
-    return listing.stdout.splitlines()
-
-
-def empty(what: str, left: Callable[[], list[str]]) -> None:
-    """Wait until LEFT gives nothing; fails with what it gave last."""
-    seen: list[list[str]] = [[]]
-
-    def done() -> bool:
-        seen[0] = left()
-        return not seen[0]
-
-    try:
-        until(what, done, 20)
-    except AssertionError:
-        pytest.fail(f"{what} are left: {seen[0]}")
+    return rig.host(["conntrack", "-L", "--src", str(rig.worker().placeholder)], check=True).stdout
 
 
 def test_nobody_else_sends_through_a_workers_interface(rig: Rig, client: Client) -> None:

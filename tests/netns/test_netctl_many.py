@@ -10,7 +10,8 @@ import pytest
 
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS
-from tests.netns.netctl_rig import Client, Rig, running, until
+from tests.netns.netctl_rig import Client, Rig, running
+from tests.waiting import until
 
 COUNT, ROUNDS = 8, 5
 
@@ -48,8 +49,8 @@ def test_eight_rotate_at_once(rig: Rig) -> None:
     assert judge.communicate(timeout=10)[0] == ""
     for client in clients:
         client.kill()
-    until("all sealed", lambda: {slot["state"] for slot in rig.status()["slots"]} == {"sealed"}, 20)
-    until("all keys are free", lambda: rig.status()["pool"]["leased"] == 0, 20)
+    until("all sealed", lambda: {slot["state"] for slot in rig.status()["slots"]} == {"sealed"}, 10)
+    until("all keys are free", lambda: rig.status()["pool"]["leased"] == 0, 10)
 
 
 def test_a_neighbours_interface_may_come_and_go(rig: Rig) -> None:
@@ -63,7 +64,7 @@ def test_a_neighbours_interface_may_come_and_go(rig: Rig) -> None:
         wireguard.kill()
         wireguard.wait()
         wireguard = rig.start_wireguard(rig.worker(4))
-        until("it is set up again", lambda: "fleet:w1105" in rig.host(["ip", "link", "show", "wg105"]).stdout, 20)
+        until("it is set up again", lambda: "fleet:w1105" in rig.host(["ip", "link", "show", "wg105"]).stdout, 10)
         assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), timeout=5)
     judge.terminate()
     assert judge.communicate(timeout=10)[0] == ""

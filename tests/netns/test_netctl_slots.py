@@ -7,7 +7,6 @@ import re
 import signal
 import statistics
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -15,7 +14,8 @@ from itertools import pairwise
 import pytest
 
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig, running, until
+from tests.netns.netctl_rig import Rig, running
+from tests.waiting import until
 
 SITE = "203.0.113.80"
 
@@ -79,27 +79,28 @@ def test_connect_and_rotate_change_the_exit(rig: Rig) -> None:
     assert all(one != other for one, other in pairwise(exits))
     assert heard(judge) == ""
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 20)
+    until("sealed", lambda: is_sealed(rig), 2)
 
 
 def test_rotate_is_quick(rig: Rig) -> None:
-    """Rotate, request to answer with the handshake, takes at most as long as 25 starts of `wg`.
+    """Rotate, order to answer, takes at most four times as long as its handshake and one status together.
 
-    Doing it by hand takes a dozen programs and the handshake. Both are timed in turn, so a busy machine slows both; the
-    milliseconds are printed, and stand for a quiet machine in the README.
+    Those wake the same programs, in turn with it, so a busy machine slows all alike; on a quiet one four times is
+    25 ms. One round of five that no other work has hit shows it.
     """
     client = rig.client()
     client.ask(do="connect")
-    rotate, tool = [], []
-    for _ in range(30):
-        rotate.append(client.ask(do="rotate")["ok"]["round_trip_milliseconds"])
-        started = time.perf_counter()
-        subprocess.run(["wg", "--version"], stdout=subprocess.DEVNULL, check=True)
-        tool.append((time.perf_counter() - started) * 1000)
+    ratios: list[float] = []
+    while len(ratios) < 5 and (not ratios or ratios[-1] > 4):
+        rotate, rest = [], []
+        for _ in range(30):
+            answer, milliseconds = client.timed(do="rotate")
+            rotate.append(milliseconds)
+            rest.append(answer["ok"]["handshake_milliseconds"] + client.timed(do="status")[1])
+        ratios.append(statistics.median(rotate) / statistics.median(rest))
+        print(f"rotate: median {statistics.median(rotate):.1f} ms, {ratios[-1]:.1f} times handshake and status")
     client.kill()
-    ratio = statistics.median(rotate) / statistics.median(tool)
-    print(f"rotate: median {statistics.median(rotate):.1f} ms, {ratio:.1f} starts of `wg`")
-    assert ratio <= 25
+    assert ratios[-1] <= 4, ratios
 
 
 LISTEN = """
@@ -152,20 +153,20 @@ def test_a_worker_does_not_reach_its_neighbours_browser(rig: Rig) -> None:
 
 
 def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
-    """SIGKILL of the worker: no peer, no gate, no lease, and that at once (printed; 5 s on a busy machine)."""
+    """SIGKILL of the worker: no peer, no gate, no lease, and that within 1 s of the kill."""
     client = rig.client()
     client.ask(do="connect")
     assert not is_sealed(rig)
     killed = datetime.now(timezone.utc)
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 20)
-    until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 20)
+    until("sealed", lambda: is_sealed(rig), 10)
+    until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 10)
     # The tools above take their own time on a busy machine; the log says when it was.
     lines = [json.loads(line) for line in rig.log.read_text().splitlines() if line.startswith("{")]
     sealed = [line for line in lines if line["event"] == "slot.sealed"]
     seconds = (datetime.fromisoformat(sealed[-1]["timestamp"].replace("Z", "+00:00")) - killed).total_seconds()
     print(f"sealed {seconds * 1000:.0f} ms after the kill")
-    assert 0 < seconds < 5
+    assert 0 < seconds < 1
 
 
 def test_a_second_connection_of_a_worker_is_refused(rig: Rig) -> None:
@@ -210,7 +211,7 @@ def test_netctl_killed_tunnels_go_on_and_are_adopted(rig: Rig) -> None:
     assert heard(judge) == ""
     assert "ok" in client.ask(do="rotate")
     client.kill()
-    until("sealed", lambda: is_sealed(rig), 20)
+    until("sealed", lambda: is_sealed(rig), 2)
 
 
 def test_netctl_stopped_keeps_tunnels_too(rig: Rig) -> None:
@@ -264,8 +265,8 @@ def test_a_restarted_wireguard_go_is_repaired(rig: Rig) -> None:
     wireguard.kill()
     wireguard.wait()
     rig.start_wireguard(rig.worker())
-    until("repaired", lambda: rig.host(["wg", "show", "wg101", "peers"]).stdout.strip() != "", 20)
-    until("open again", lambda: "wg101" in gates(rig), 20)
+    until("repaired", lambda: rig.host(["wg", "show", "wg101", "peers"]).stdout.strip() != "", 5)
+    until("open again", lambda: "wg101" in gates(rig), 5)
     assert seen_address(rig) == tunnel["exit_address"]
     client.kill()
 
@@ -295,11 +296,11 @@ def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
     try:
         for state in ("down", "up"):  # netctl has to look again
             rig.host(["ip", "link", "set", link, state], check=True)
-        until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 20)
+        until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 10)
         assert not is_sealed(rig, 1)
         client.kill()
-        until("sealed", lambda: is_sealed(rig, 1), 20)
-        until("free", lambda: rig.status()["pool"]["leased"] == 0, 20)
+        until("sealed", lambda: is_sealed(rig, 1), 3)
+        until("free", lambda: rig.status()["pool"]["leased"] == 0, 3)
     finally:
         rig.host(["ip", "route", "del", *route], check=True)
     for state in ("down", "up"):

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -19,13 +19,13 @@ from typing import Any
 
 import psutil
 import pytest
-import tenacity
 
 from fleet.model import Worker
 from fleet.result import Result, read_spool
 from lab import run
 from lab.events import AddressListener
 from lab.net import Lab
+from tests.waiting import until
 
 FIRST_UID = 1231
 VICTIM, NEIGHBOURS = Worker(uid=FIRST_UID), (Worker(uid=FIRST_UID + 1), Worker(uid=FIRST_UID + 2))
@@ -68,22 +68,6 @@ class Running:
         return int(done.stdout.strip())
 
 
-def until(seconds: float, what: str, ready: Callable[[], object], show: Callable[[], object] | None = None) -> float:
-    """Wait for READY, at most SECONDS; gives the seconds it took."""
-    started = time.monotonic()
-    waiting = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda seen: not seen),
-        stop=tenacity.stop_after_delay(seconds),
-        wait=tenacity.wait_fixed(0.01),
-    )
-    try:
-        waiting(ready)
-    except tenacity.RetryError as error:
-        last = show() if show else error.last_attempt.result()
-        pytest.fail(f"{what}: not after {seconds:g} s; last seen: {last!r}")
-    return time.monotonic() - started
-
-
 def alive(worker: Worker) -> list[int]:
     """Processes of the worker's UID, zombies aside."""
     return [
@@ -111,7 +95,7 @@ def running(root: None) -> Iterator[Running]:
         run.prepare(lab, 3, first_uid=FIRST_UID)
         made.fleet("up")
         for worker in (VICTIM, *NEIGHBOURS):
-            until(120, f"{worker.name}'s first loop", partial(made.results, worker))
+            until(f"{worker.name}'s first loop", partial(made.results, worker), 120)
         yield made
         made.fleet("down")
     finally:
@@ -134,19 +118,19 @@ def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) 
     log, netctl_log = running.log(VICTIM.name), running.log("netctl")
     old = psutil.Process(running.pid(f"worker:{VICTIM.name}"))
     here, there = log.stat().st_size, netctl_log.stat().st_size
-    until(60, f"stage {stage}", lambda: logged(log, here, event="stage.begun", stage=stage))
+    until(f"stage {stage}", lambda: logged(log, here, event="stage.begun", stage=stage), 60)
     tree = [old, *old.children(recursive=True)]
     loops = len(running.results(VICTIM))
     killed = time.monotonic()
     old.kill()
     # The promise is 1 s; the figure is printed, and a busy machine gets five.
-    until(5, "the lease given back", lambda: logged(netctl_log, there, event="slot.sealed", worker=VICTIM.name))
+    until("the lease given back", lambda: logged(netctl_log, there, event="slot.sealed", worker=VICTIM.name), 5)
     sealed = time.monotonic() - killed
-    until(5, "every process of the old worker gone", lambda: not living(tree), lambda: living(tree))
+    until("every process of the old worker gone", lambda: not living(tree), 5, lambda: living(tree))
     print(f"killed in {stage}: sealed after {sealed * 1000:.0f} ms, tree gone {(time.monotonic() - killed):.2f} s")
-    until(90, "the next loop", lambda: len(running.results(VICTIM)) > loops)
+    until("the next loop", lambda: len(running.results(VICTIM)) > loops, 90)
     assert running.results(VICTIM)[-1].ok
-    until(60, "a loop of each neighbour", lambda: all(_since(running, one, began) for one in NEIGHBOURS))
+    until("a loop of each neighbour", lambda: all(_since(running, one, began) for one in NEIGHBOURS), 60)
     no_losses(running, began)
 
 
@@ -172,14 +156,14 @@ def test_a_killed_netctl_is_not_noticed_by_pages(running: Running) -> None:
         log, netctl_log = running.log(VICTIM.name), running.log("netctl")
         old = running.pid("netctl")
         here, there = log.stat().st_size, netctl_log.stat().st_size
-        until(60, "a page under way", lambda: logged(log, here, event="stage.begun", stage="search"))
+        until("a page under way", lambda: logged(log, here, event="stage.begun", stage="search"), 60)
         killed = time.monotonic()
         os.kill(old, signal.SIGKILL)
         lease = logged(log, 0, event="tunnel.ready")[-1]["lease"]
-        until(30, "the tunnel in use kept", lambda: logged(netctl_log, there, event="slot.resumed", lease=lease))
+        until("the tunnel in use kept", lambda: logged(netctl_log, there, event="slot.resumed", lease=lease), 30)
         print(f"netctl killed: the tunnel in use was its worker's again after {time.monotonic() - killed:.2f} s")
         for worker in workers:
-            until(120, f"a whole loop of {worker.name}", partial(_since, running, worker, began))
+            until(f"a whole loop of {worker.name}", partial(_since, running, worker, began), 120)
         events = listener.between(began, datetime.now(timezone.utc))
     assert events == []
     for worker in workers:
@@ -190,13 +174,15 @@ def test_a_killed_netctl_is_not_noticed_by_pages(running: Running) -> None:
 def test_supervisorctl_is_as_everybody_knows_it(running: Running) -> None:
     """stop, start, restart and tail of one worker work, and a stopped worker leaves no process and no lease."""
     name = f"worker:{VICTIM.name}"
-    took = until(25, "stop", lambda: "stopped" in running.fleet("supervisorctl", "stop", name))
+    began = time.monotonic()
+    until("stop", lambda: "stopped" in running.fleet("supervisorctl", "stop", name), 25)
+    took = time.monotonic() - began
     assert alive(VICTIM) == []
-    until(5, "sealed", lambda: running.slot(VICTIM)["state"] == "sealed")
+    until("sealed", lambda: running.slot(VICTIM)["state"] == "sealed", 5)
     print(f"supervisorctl stop took {took:.1f} s")
     loops = len(running.results(VICTIM))
     assert "started" in running.fleet("supervisorctl", "start", name)
-    until(60, "a loop", lambda: len(running.results(VICTIM)) > loops)
+    until("a loop", lambda: len(running.results(VICTIM)) > loops, 60)
     assert "started" in running.fleet("supervisorctl", "restart", name)
     tail = running.fleet("supervisorctl", "tail", name)
     lines = [json.loads(line) for line in tail.splitlines() if line.startswith("{") and line.endswith("}")]

@@ -13,7 +13,8 @@ from fleet.model import Worker, WorkersSettings
 from fleet.result import read_spool
 from lab import run
 from lab.net import Lab
-from tests.system.test_kills import STAGES, Running, alive, logged, until
+from tests.system.test_kills import STAGES, Running, alive, logged
+from tests.waiting import until
 
 WORKER = Worker(uid=1195)
 
@@ -27,7 +28,7 @@ def running(root: None) -> Iterator[Running]:
         run.prepare(lab, 1, first_uid=WORKER.uid)
         made = Running(lab)
         made.fleet("up")
-        until(120, "the first loop", partial(made.results, WORKER))
+        until("the first loop", partial(made.results, WORKER), 120)
         yield made
         made.fleet("down")
     finally:
@@ -39,7 +40,7 @@ def test_stop_at_any_stage(running: Running, stage: str) -> None:
     """`supervisorctl stop` ends the worker long before it would be killed; code 0, no process, no half result."""
     name, supervisor_log = f"worker:{WORKER.name}", running.log("supervisord")
     here, there = running.log(WORKER.name).stat().st_size, supervisor_log.stat().st_size
-    until(60, f"stage {stage}", partial(logged, running.log(WORKER.name), here, event="stage.begun", stage=stage))
+    until(f"stage {stage}", partial(logged, running.log(WORKER.name), here, event="stage.begun", stage=stage), 60)
     asked = time.monotonic()
     assert "stopped" in running.fleet("supervisorctl", "stop", name)
     print(f"stopped in {stage}: {time.monotonic() - asked:.1f} s, the control program's start included")
@@ -53,5 +54,5 @@ def test_stop_at_any_stage(running: Running, stage: str) -> None:
     assert handed_in == list(range(1, len(handed_in) + 1)), "loops go on where the life before ended"
     assert not list(spool.glob(".*"))
     running.fleet("supervisorctl", "start", name)
-    until(90, "the next loop", lambda: len(running.results(WORKER)) > len(handed_in))
+    until("the next loop", lambda: len(running.results(WORKER)) > len(handed_in), 90)
     assert running.results(WORKER)[-1].ok

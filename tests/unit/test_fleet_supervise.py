@@ -113,20 +113,19 @@ def test_program_with_a_final_error_is_trouble(installation: Installation) -> No
     (installation.release / "behaviour").write_text(
         "import select, sys; print('the file is wrong', flush=True); select.select([], [], [], 1.5); sys.exit(78)\n"
     )
-    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
-    supervisor.start(end_with_us=True)
-
-    def noticed() -> bool:
-        trouble.check(supervisor.states())
-        return False
-
     with pytest.raises(FleetError, match=r"ended with code 78.*\n.*the file is wrong"):
-        wait_until(noticed, 10, lambda: "no trouble")
+        watch_for_trouble(installation, 10)
 
 
 def test_program_that_never_stays_up_is_trouble(installation: Installation) -> None:
     """A program that ends before startsecs again and again is reported long before supervisor gives up."""
     (installation.release / "behaviour").write_text("raise SystemExit('no browser')\n")
+    with pytest.raises(FleetError, match=r"does not stay up.*\n.*no browser"):
+        watch_for_trouble(installation, 20)
+
+
+def watch_for_trouble(installation: Installation, seconds: float) -> None:
+    """Start the programs, and look for SECONDS at what becomes of them, as `fleet up` does."""
     supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
     supervisor.start(end_with_us=True)
 
@@ -134,8 +133,7 @@ def test_program_that_never_stays_up_is_trouble(installation: Installation) -> N
         trouble.check(supervisor.states())
         return False
 
-    with pytest.raises(FleetError, match=r"does not stay up.*\n.*no browser"):
-        wait_until(noticed, 20, lambda: "no trouble")
+    wait_until(noticed, seconds, lambda: "no trouble")
 
 
 def test_only_one_operator(installation: Installation) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tenacity
 
 from fleet import rpc, wire
 from fleet.errors import HandshakeTimeout, TunnelLost
+from tests.waiting import until
 from worker.tunnel import Tunnel
 
 
@@ -84,15 +84,6 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     made.stop()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    """Look until TRUE, at most 10 s."""
-    tenacity.Retrying(
-        stop=tenacity.stop_after_delay(10),
-        wait=tenacity.wait_fixed(0.02),
-        retry=tenacity.retry_if_result(lambda value: not value),
-    )(true)
-
-
 def test_first_connects_then_rotates(daemon: Daemon) -> None:
     """The first tunnel is a connect, each further one a rotation on the same connection."""
     with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
@@ -118,8 +109,8 @@ def test_resumes_while_in_use(daemon: Daemon) -> None:
         held, _ = tunnel.fresh()
         daemon.stop()
         daemon.start()
-        wait_until(lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
-        wait_until(lambda: tunnel.current is not None)
+        until("it asks for its lease", lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
         assert tunnel.fresh()[1], "the resumed connection rotates"
 
@@ -137,8 +128,8 @@ def test_a_dying_netctl_is_not_taken_for_its_successor(daemon: Daemon, tmp_path:
             for _ in range(2):
                 dying.accept()[0].close()
         daemon.start()
-        wait_until(lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
-        wait_until(lambda: tunnel.current is not None)
+        until("it asks for its lease", lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
 
 
@@ -149,7 +140,7 @@ def test_refused_resume_is_told(daemon: Daemon) -> None:
         daemon.leases.refuse = TunnelLost
         daemon.stop()
         daemon.start()
-        wait_until(lambda: tunnel.current is None)
+        until("its tunnel is gone", lambda: tunnel.current is None)
         with pytest.raises(TunnelLost):
             tunnel.check()
         daemon.leases.refuse = None
