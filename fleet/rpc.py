@@ -22,6 +22,7 @@ from typing import Protocol
 import tenacity
 
 from fleet import log, wire
+from fleet.deadline import within
 from fleet.errors import ConfigurationError, FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
 
 
@@ -149,12 +150,6 @@ class Server:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # A cancellation that meets a wait_for which has just ended is lost (before Python 3.12): both tasks
-            # also find the end by themselves, in the closed stream and in the empty frame.
-            writer.close()
-            while not frames.empty():
-                frames.get_nowait()
-            frames.put_nowait(b"")
             for task in tasks:
                 task.cancel()
             # The service's own clean-up of a cancelled request is waited for.
@@ -171,7 +166,7 @@ class Server:
     ) -> None:
         while line := await frames.get():
             writer.write(await self._answer(connection, line))
-            await asyncio.wait_for(writer.drain(), self._limits.idle_frame_seconds)
+            await within(self._limits.idle_frame_seconds, writer.drain())
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """The next line, empty at the end; a frame that is too long or too slow ends the connection."""
@@ -179,7 +174,7 @@ class Server:
         if not first or first == b"\n":
             return b""
         try:
-            rest = await asyncio.wait_for(reader.readuntil(b"\n"), self._limits.idle_frame_seconds)
+            rest = await within(self._limits.idle_frame_seconds, reader.readuntil(b"\n"))
         except asyncio.IncompleteReadError:
             return b""
         except asyncio.LimitOverrunError:
@@ -196,7 +191,7 @@ class Server:
             verdict = self._permission(connection.peer, request)
             if not verdict.allowed:
                 raise NotAllowed(verdict.reason)
-            reply = await asyncio.wait_for(self._service.handle(connection, request), self._limits.request_seconds)
+            reply = await within(self._limits.request_seconds, self._service.handle(connection, request))
             return wire.encode_result(reply)
         except FleetError as error:
             outcome = type(error).__name__

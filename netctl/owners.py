@@ -10,6 +10,8 @@ import asyncio
 import os
 from pathlib import Path
 
+from fleet.deadline import within
+
 
 def owner_of(pid: int) -> str:
     """The owner string of process PID; one that is gone already is nobody's."""
@@ -52,7 +54,7 @@ async def wait_for_end(owner: str, timeout_seconds: float) -> bool:
     try:
         if not alive(owner):  # the pid was another's before we opened it
             return True
-        await asyncio.wait_for(ended.wait(), timeout_seconds)
+        await within(timeout_seconds, ended.wait())
         return True
     except asyncio.TimeoutError:
         return False

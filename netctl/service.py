@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 from fleet import log, wire
+from fleet.deadline import within
 from fleet.errors import NotAllowed, ProtocolError, TunnelError, TunnelLost
 from fleet.model import Fleet
 from fleet.rpc import Connection
@@ -77,7 +78,7 @@ class NetctlService:
         if slot.owner is connection:
             raise NotAllowed("this connection has a tunnel already", hint="rotate it, or hang up first")
         try:
-            await asyncio.wait_for(slot.freed.wait(), FREED_SECONDS)
+            await within(FREED_SECONDS, slot.freed.wait())
         except asyncio.TimeoutError:
             raise _owned(slot) from None
 

@@ -10,6 +10,7 @@ from functools import partial
 from ipaddress import ip_address
 
 from fleet import log
+from fleet.deadline import within
 from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree
 from fleet.model import Fleet
 from netctl import owners, state, wireguard
@@ -131,7 +132,7 @@ class Tunnels:
             pass
         loop = asyncio.get_running_loop()
         try:
-            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM), RESOLVE_SECONDS)
+            found = await within(RESOLVE_SECONDS, loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
         except (OSError, asyncio.TimeoutError):
             raise HandshakeTimeout(f"the server's name {host} has no address", hint="does DNS work?") from None
         endpoint = (str(found[0][4][0]), port)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from pyroute2 import AsyncWireGuard
 from pyroute2.netlink.exceptions import NetlinkError
 
+from fleet.deadline import within
 from fleet.errors import TunnelError
 from netctl.conf import KEY_BYTES, Secret
 from netctl.state import Device, Peer
@@ -60,9 +61,9 @@ async def _opened() -> AsyncIterator[AsyncWireGuard]:
         yield wg
 
 
-async def _in_time(interface: str, call: Awaitable[T]) -> T:
+async def _in_time(interface: str, call: Coroutine[Any, Any, T]) -> T:
     try:
-        return await asyncio.wait_for(call, CALL_SECONDS)
+        return await within(CALL_SECONDS, call)
     except asyncio.TimeoutError:
         raise TunnelError(f"the kernel did not answer for {interface} within {CALL_SECONDS:g} s") from None
     except NetlinkError as error:

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from fleet.deadline import within
 from fleet.errors import TunnelError
 from netctl.conf import Secret
 from netctl.state import Device, Peer
@@ -55,7 +56,7 @@ class Userspace:
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
         try:
-            return await asyncio.wait_for(self._exchange(interface, text), CALL_SECONDS)
+            return await within(CALL_SECONDS, self._exchange(interface, text))
         except asyncio.TimeoutError:
             raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,24 @@ backend = "userspace"
 
     def _ready(self, started: subprocess.Popen[str]) -> bool:
         assert started.poll() is None, self.log.read_text()[-3000:]
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return any(line.get("event") == "netctl.ready" and line.get("pid") == started.pid for line in lines)
+        return any(line["pid"] == started.pid for line in self.logged("netctl.ready"))
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of netctl's log that tell of EVENT, oldest first."""
+        texts = self.log.read_text().splitlines()
+        lines = [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
+        return [line for line in lines if line["event"] == event]
+
+    def seal_after(self, moment: datetime) -> tuple[float, str]:
+        """Wait for the seal that comes behind MOMENT: how many seconds behind, by netctl's log, and why."""
+
+        def look() -> tuple[float, str] | None:
+            sealed = [line for line in self.logged("slot.sealed") if at(line) > moment]
+            return ((at(sealed[0]) - moment).total_seconds(), sealed[0]["reason"]) if sealed else None
+
+        found = until("sealed", look, 10)
+        assert found
+        return found
 
     def _start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         with self.log.open("a") as log:
@@ -220,6 +237,11 @@ backend = "userspace"
         """One slot of the status."""
         found: dict[str, Any] = self.status()["slots"][index]
         return found
+
+
+def at(line: dict[str, Any]) -> datetime:
+    """When a line was logged."""
+    return datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00"))
 
 
 @contextlib.contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pwd
 import subprocess
-import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -134,16 +133,17 @@ def test_a_worker_killed_while_it_connects_gives_its_key_back(rig: Rig) -> None:
     text = rig.paths.config.read_text()
     rig.paths.config.write_text(text.replace("request_deadline_seconds = 4", "request_deadline_seconds = 60"))
     rig.start()
-    client = rig.client()
-    client.send(do="connect")
-    until("its server is being waited for", lambda: rig.slot()["state"] == "connecting", 10)
-    client.kill()
-    killed = time.time()
-    until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 10)
-    lines = [json.loads(line) for line in rig.log.read_text().splitlines() if line.startswith("{")]
-    sealed = next(line for line in reversed(lines) if line["event"] == "slot.sealed")
-    assert "CancelledError" in sealed["reason"]
-    assert datetime.fromisoformat(sealed["timestamp"].replace("Z", "+00:00")).timestamp() - killed < 1
+    for _ in range(5):  # each at a moment of its own between two looks for the handshake
+        client = rig.client()
+        client.send(do="connect")
+        until("its server is being waited for", lambda: rig.slot()["state"] == "connecting", 10)
+        killed = datetime.now(timezone.utc)
+        client.kill()
+        # By the log: between two tries of its one key the pool has a moment with nothing leased.
+        seconds, reason = rig.seal_after(killed)
+        assert "CancelledError" in reason
+        assert seconds < 1
+        until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 10)
 
 
 def test_no_key_free_is_said_within_the_deadline(rig: Rig) -> None:

@@ -1,0 +1,39 @@
+"""A deadline around a coroutine through which no cancellation is lost.
+
+`asyncio.wait_for` before Python 3.12 swallows a cancellation that arrives when the work has just ended
+(CPython issue 86296): a worker that hung up while netctl asked for its handshake, every millisecond, was
+then served to the end of its request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of WORK; raises asyncio.TimeoutError when it takes longer than SECONDS.
+
+    Timed out or cancelled, WORK is cancelled, and its own clean-up is waited for.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
+    if not done:
+        await _end(task)
+        if task.cancelled():
+            raise asyncio.TimeoutError
+    return task.result()
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # seen: asyncio would log it as never retrieved

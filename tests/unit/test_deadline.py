@@ -1,0 +1,93 @@
+"""A deadline around a coroutine: its result, its time-out, and no cancellation lost at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from fleet.deadline import within
+
+Deadline = Callable[[float, Coroutine[Any, Any, int]], Awaitable[int]]
+MOMENTS = range(6)
+"""How many turns of the loop lie between the end of the work and the cancellation."""
+
+
+def lost(deadline: Deadline, turns: int) -> bool:
+    """Whether a caller that is cancelled TURNS behind the end of its work goes on as if nothing had been."""
+
+    async def run() -> bool:
+        ready = asyncio.Event()
+
+        async def work() -> int:
+            await ready.wait()
+            return 1
+
+        async def caller() -> None:
+            await deadline(10, work())
+            for _ in MOMENTS:
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(caller())
+        for _ in range(4):
+            await asyncio.sleep(0)
+        ready.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cancelled = task.cancel()
+        await asyncio.wait({task})
+        return cancelled and not task.cancelled()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", MOMENTS)
+def test_a_cancellation_is_never_lost(turns: int) -> None:
+    """Cancelled just before, while and just after its work ends, the caller ends."""
+    assert not lost(within, turns)
+
+
+def test_the_loss_would_be_seen() -> None:
+    """Positive control: asyncio.wait_for of this Python loses one exactly where it is known to."""
+
+    def wait_for(seconds: float, work: Coroutine[Any, Any, int]) -> Awaitable[int]:
+        return asyncio.wait_for(work, seconds)
+
+    assert any(lost(wait_for, turns) for turns in MOMENTS) == (sys.version_info < (3, 12))
+
+
+def test_result_and_error_of_the_work() -> None:
+    """What the work returns or raises is what the caller gets."""
+
+    async def fails() -> int:
+        raise KeyError("mine")
+
+    async def run() -> None:
+        assert await within(5, asyncio.sleep(0, 7)) == 7
+        with pytest.raises(KeyError, match="mine"):
+            await within(5, fails())
+
+    asyncio.run(run())
+
+
+def test_time_out_waits_for_the_clean_up() -> None:
+    """Too slow: TimeoutError, once the work's own clean-up is over."""
+
+    async def run() -> list[str]:
+        seen: list[str] = []
+
+        async def slow() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                seen.append("cleaned up")
+
+        with pytest.raises(asyncio.TimeoutError):
+            await within(0.01, slow())
+        return seen
+
+    assert asyncio.run(run()) == ["cleaned up"]
