@@ -6,22 +6,21 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fleet import log
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.rpc import Limits, Server, refuse_if_served
-from netctl import access, watch, wireguard
+from netctl import access, wireguard
+from netctl.guard import Guard, background
 from netctl.kernel import Kernel
 from netctl.keys import Store
 from netctl.reconcile import Reconciler
 from netctl.service import NetctlService
 from netctl.tunnels import Tunnels
 
-WATCH_PAUSE_SECONDS = 1.0
 MARGIN_SECONDS = 5.0
 """A request is cut off this long behind its own deadline: by then something of ours hangs."""
 
@@ -37,7 +36,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
             try:
-                await _run(fleet, paths, service)
+                await _run(fleet, paths, service, Guard(tunnels, reconciler))
             finally:
                 reconciler.close()
                 store.close()
@@ -71,7 +70,7 @@ def sole(paths: Paths) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
+async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard) -> None:
     logger = log.get("netctl")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,52 +79,16 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService) -> None:
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)
     server = Server(service=service, permission=access.permission(fleet), limits=limits, program="netctl")
-    background = [_background(_watch(service)), _background(service.tunnels.guard())]
-    background += [_background(service.tunnels.expire(slot)) for slot in orphans]
+    tasks = [background(guard.watch()), background(guard.look())]
+    tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
     await server.start(paths.netctl_socket)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()
     # Tunnels in use go on without us; the next netctl adopts them.
     service.stopping = True
     await server.close()
-    for task in background:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     paths.netctl_socket.unlink(missing_ok=True)
     logger.info("netctl.stopped")
-
-
-def _background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_report)
-    return task
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.get("netctl").error("background.failed", error=f"{type(error).__name__}: {error}")
-
-
-async def _watch(service: NetctlService) -> None:
-    """Links of ours that come or go: wireguard-go ended, or was started again."""
-    repairs: dict[int, asyncio.Task[None]] = {}
-
-    def repair(uid: int) -> None:
-        before = repairs.get(uid)
-        if before is None or before.done():
-            repairs[uid] = _background(service.tunnels.repair(uid))
-
-    while True:
-        try:
-            async for notice in watch.notices(addresses=False):
-                worker = notice.worker
-                if worker is None or worker.uid not in service.slots:
-                    continue
-                if notice.kind != "RTM_NEWLINK" or notice.alias != worker.alias or not notice.up:
-                    repair(worker.uid)
-        except OSError as error:
-            # ENOBUFS: more came than we read, so anything may have changed.
-            log.get("netctl").warning("watch.restarted", error=str(error))
-            for uid in service.slots:
-                repair(uid)
-            await asyncio.sleep(WATCH_PAUSE_SECONDS)

@@ -17,14 +17,12 @@ from netctl import owners, state, wireguard
 from netctl.keys import Lease, Store
 from netctl.reconcile import Reconciler
 from netctl.slots import Event, Slot, SlotState
-from netctl.state import State
 from netctl.wireguard import Backend
 
 POOL_SECONDS = 0.25
 """How often a request that waits for a key looks at the pool: another program may have added one."""
 RESOLVE_SECONDS = 5.0
 REPAIR_SECONDS = 10.0
-GUARD_SECONDS = 3.0
 BEHIND_SECONDS = 0.02
 """An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
 LAST_TRY_SECONDS = 0.5
@@ -174,37 +172,6 @@ class Tunnels:
                 self._store.ended(uid)
         except FleetError as error:
             self._log.error("slot.repair_failed", worker=slot.worker.name, error=str(error))
-
-    async def guard(self) -> None:
-        """Look every few seconds, for ever, and bring back what somebody else took away.
-
-        A firewall's reload flushes our table, systemd-networkd removes rules it did not make. It is logged
-        each time and not fought: at most once in GUARD_SECONDS, and rarer where a look takes long.
-        """
-        pause = GUARD_SECONDS
-        while True:
-            await asyncio.sleep(pause)
-            started = time.monotonic()
-            try:
-                seen = await self._reconciler.mend()
-                for slot in self.slots.values():
-                    await self._bring_back(slot, seen)
-            except (FleetError, OSError) as error:
-                self._log.error("guard.failed", error=str(error))
-            pause = max(GUARD_SECONDS, 30 * (time.monotonic() - started))
-
-    async def _bring_back(self, slot: Slot, seen: State) -> None:
-        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'."""
-        # Whoever holds the lock is changing the slice; the next look will see what came of it.
-        if slot.lock.locked() or not self._reconciler.differs(slot.worker, slot.held, seen):
-            return
-        self._log.warning("slot.differs", worker=slot.worker.name)
-        self._reconciler.forget(slot.worker)
-        try:
-            async with slot.lock:
-                await self._reconciler.settle(slot.worker, slot.held)
-        except (FleetError, OSError) as error:
-            self._log.error("slot.not_brought_back", worker=slot.worker.name, error=str(error))
 
     async def adopt(self) -> list[Slot]:
         """Take over what an earlier netctl left; returns the slots whose workers are expected back.
