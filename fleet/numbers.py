@@ -42,6 +42,16 @@ class Worker(BaseModel):
         return f"wg{self.number}"
 
     @property
+    def spare_interface(self) -> str:
+        """`wg101s`: used instead while a link of the usual name cannot be deleted."""
+        return f"{self.interface}s"
+
+    @property
+    def interfaces(self) -> tuple[str, str]:
+        """Both names its link may have."""
+        return self.interface, self.spare_interface
+
+    @property
     def alias(self) -> str:
         """The mark of ownership on the link: `fleet:w1101`."""
         return f"fleet:{self.name}"
@@ -68,9 +78,9 @@ class Worker(BaseModel):
 
     @classmethod
     def of_interface(cls, interface: str) -> Worker | None:
-        """The worker an interface name stands for, None when the name is not one of ours."""
-        digits = interface.removeprefix("wg")
-        if digits == interface or not digits.isdecimal() or str(int(digits)) != digits:
+        """The worker an interface name stands for, spare names too; None when the name is not one of ours."""
+        digits = interface.removeprefix("wg").removesuffix("s")
+        if not interface.startswith("wg") or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         uid = int(digits) + 1000
         return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None

@@ -58,7 +58,7 @@ class Kernel:
 
     def __init__(self, backend: Backend, fleet: Fleet) -> None:
         self.backend = backend
-        self._workers = {worker.interface: worker for worker in fleet.members}
+        self._workers = {name: worker for worker in fleet.members for name in worker.interfaces}
         self._priorities = {worker.table for worker in fleet.members}
         self._priorities |= {worker.prohibit_priority for worker in fleet.members}
         self._ip = AsyncIPRoute()

@@ -137,7 +137,7 @@ def _intact(found: Filter, listed: list[Object], chains: set[str], sets: dict[st
     return (
         actual == wanted
         and ruleset.mark() in chains
-        and set(sets.get("interfaces", [])) == {worker.interface for worker in workers}
+        and set(sets.get("interfaces", [])) == {name for worker in workers for name in worker.interfaces}
         and set(sets.get("placeholders", [])) == {str(worker.placeholder) for worker in workers}
         and opened == {element["concat"][1] for element in sets.get("open_source", [])}
         and opened == {interface for interface, _ in sets.get("translation", [])}
@@ -146,5 +146,8 @@ def _intact(found: Filter, listed: list[Object], chains: set[str], sets: dict[st
 
 def _gates(sets: dict[str, list[Any]]) -> frozenset[Gate]:
     """Every worker whose interface is translated."""
-    found = ((Worker.of_interface(interface), address) for interface, address in sets.get("translation", []))
-    return frozenset(Gate(uid=worker.uid, address=IPv4Address(address)) for worker, address in found if worker)
+    return frozenset(
+        Gate(uid=worker.uid, address=IPv4Address(address), interface=interface)
+        for interface, address in sets.get("translation", [])
+        if (worker := Worker.of_interface(interface))
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Literal
 
-from fleet.model import PROTOCOL, Worker
+from fleet.model import PROTOCOL
 from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, State, Sysctl, Thing, rp_filter
 
 Verb = Literal["add", "set", "up", "delete", "open", "seal"]
@@ -48,7 +48,7 @@ def _trim(desired: State, observed: State) -> State:
         rules=desired.rules,
         sysctls=frozenset(one for one in desired.sysctls if not missing & set(one.path)),
         devices=frozenset(device for device in desired.devices if device.interface not in missing),
-        gates=frozenset(gate for gate in desired.gates if gate.worker.interface not in missing),
+        gates=frozenset(gate for gate in desired.gates if gate.interface not in missing),
         filters=desired.filters,
     )
 
@@ -81,7 +81,7 @@ def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
     changed |= {route.interface for route in desired.routes ^ observed.routes if route.interface is not None}
     if desired.filters - observed.filters:
         return frozenset()  # the table is made anew; its gates open at the end
-    return frozenset(gate for gate in desired.gates & observed.gates if gate.worker.interface not in changed)
+    return frozenset(gate for gate in desired.gates & observed.gates if gate.interface not in changed)
 
 
 def _links(desired: State, observed: State) -> Iterator[Operation]:
@@ -187,10 +187,9 @@ def _(thing: Device, _verb: Verb) -> str:
 @_describe.register
 def _(thing: Gate, verb: Verb) -> str:
     action = "add" if verb == "open" else "delete"
-    interface = Worker(uid=thing.uid).interface
     return (
-        f'nft {action} element inet fleet open {{ {thing.uid} . "{interface}" }}'
-        f' # and translation {{ "{interface}" : {thing.address} }}'
+        f'nft {action} element inet fleet open {{ {thing.uid} . "{thing.interface}" }}'
+        f' # and translation {{ "{thing.interface}" : {thing.address} }}'
     )
 
 

@@ -144,7 +144,7 @@ def document(wanted: Filter) -> list[Object]:
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
     content: dict[str, list[int] | list[str] | list[Object]] = {
         "workers": [worker.uid for worker in workers],
-        "interfaces": [worker.interface for worker in workers],
+        "interfaces": [name for worker in workers for name in worker.interfaces],
         "placeholders": [str(worker.placeholder) for worker in workers],
         "resolvers": [str(address) for address in sorted(wanted.resolvers)],
         "browser_ports": [port for worker in workers for port in worker.browser_ports],
@@ -168,8 +168,8 @@ def elements(gate: Gate) -> list[Object]:
         return {"element": {"family": "inet", "table": TABLE, "name": name, "elem": [value]}}
 
     return [
-        element("open", {"concat": [worker.uid, worker.interface]}),
-        element("open_source", {"concat": [str(worker.placeholder), worker.interface]}),
-        element("leased", {"concat": [address, worker.interface]}),
-        element("translation", [worker.interface, address]),
+        element("open", {"concat": [worker.uid, gate.interface]}),
+        element("open_source", {"concat": [str(worker.placeholder), gate.interface]}),
+        element("leased", {"concat": [address, gate.interface]}),
+        element("translation", [gate.interface, address]),
     ]

@@ -7,7 +7,7 @@ compares two States, the kernel side observes one and applies operations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address
 from typing import Literal
 
@@ -98,6 +98,7 @@ class Gate:
 
     uid: int
     address: IPv4Address
+    interface: str
 
     @property
     def worker(self) -> Worker:
@@ -145,11 +146,17 @@ class Held:
     open: bool
 
 
-def desired(fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True) -> State:
-    """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind."""
+def desired(
+    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True, spare: frozenset[int] = frozenset()
+) -> State:
+    """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind.
+
+    The links of the workers in SPARE (UIDs) have their spare names.
+    """
     whole = shared(fleet)
     for worker in fleet.members:
-        whole |= slot(fleet, worker, leases.get(worker.uid), kind=kind, ipv6=ipv6)
+        held = leases.get(worker.uid)
+        whole |= slot(fleet, worker, held, kind=kind, ipv6=ipv6, spare=worker.uid in spare)
     return whole
 
 
@@ -166,37 +173,38 @@ def shared(fleet: Fleet) -> State:
     )
 
 
-def slot(fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True) -> State:
-    """One worker's slice: its layers always, its device and gate as HELD says."""
-    gates = (Gate(uid=worker.uid, address=held.key.address),) if held is not None and held.open else ()
+def slot(
+    fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True, spare: bool = False
+) -> State:
+    """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
+    name = worker.spare_interface if spare else worker.interface
+    gates = {Gate(uid=worker.uid, address=held.key.address, interface=name)} if held is not None and held.open else ()
     return State(
-        links=frozenset(
-            {Link(interface=worker.interface, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu)}
-        ),
+        links=frozenset({Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu)}),
         addresses=frozenset({Address(address=worker.placeholder)}),
-        routes=frozenset(_routes(worker, ipv6)),
+        routes=frozenset(_routes(worker, name, ipv6)),
         rules=frozenset(_rules(worker, ipv6)),
-        sysctls=frozenset(_sysctls(worker, ipv6)),
-        devices=frozenset({device(fleet, worker, held)}),
+        sysctls=frozenset(_sysctls(name, ipv6)),
+        devices=frozenset({device(fleet, name, held)}),
         gates=frozenset(gates),
     )
 
 
-def device(fleet: Fleet, worker: Worker, held: Held | None) -> Device:
-    """WORKER's device as HELD says."""
+def device(fleet: Fleet, interface: str, held: Held | None) -> Device:
+    """The device INTERFACE as HELD says."""
     if held is None:
-        return Device(interface=worker.interface)
+        return Device(interface=interface)
     peer = Peer(
         public_key=held.key.server_public,
         preshared=held.key.preshared,
         keepalive_seconds=fleet.wireguard.keepalive_seconds,
         endpoint=held.endpoint,
     )
-    return Device(interface=worker.interface, private=held.key.private, peer=peer)
+    return Device(interface=interface, private=held.key.private, peer=peer)
 
 
-def _routes(worker: Worker, ipv6: bool) -> Iterable[Route]:
-    yield Route(family=4, table=worker.table, interface=worker.interface, source=worker.placeholder)
+def _routes(worker: Worker, interface: str, ipv6: bool) -> Iterable[Route]:
+    yield Route(family=4, table=worker.table, interface=interface, source=worker.placeholder)
     yield Route(family=4, table=worker.table, metric=LAST_METRIC)
     if ipv6:
         yield Route(family=6, table=worker.table, metric=LAST_METRIC)
@@ -216,10 +224,10 @@ def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
         yield Rule(family=6, priority=worker.prohibit_priority, uid=worker.uid)
 
 
-def _sysctls(worker: Worker, ipv6: bool) -> Iterable[Sysctl]:
-    yield rp_filter(worker.interface, 0)
+def _sysctls(interface: str, ipv6: bool) -> Iterable[Sysctl]:
+    yield rp_filter(interface, 0)
     if ipv6:
-        yield disable_ipv6(worker.interface)
+        yield disable_ipv6(interface)
 
 
 def rp_filter(interface: str, value: int) -> Sysctl:
@@ -234,13 +242,24 @@ def disable_ipv6(interface: str) -> Sysctl:
 
 def slice_of(state: State, worker: Worker) -> State:
     """The part of STATE that is WORKER's; what all share is left out."""
-    name, priorities = worker.interface, (worker.table, worker.prohibit_priority)
+    names, priorities = worker.interfaces, (worker.table, worker.prohibit_priority)
     return State(
-        links=frozenset(one for one in state.links if one.interface == name),
+        links=frozenset(one for one in state.links if one.interface in names),
         addresses=frozenset(one for one in state.addresses if one.address == worker.placeholder),
         routes=frozenset(one for one in state.routes if one.table == worker.table),
         rules=frozenset(one for one in state.rules if one.priority in priorities),
-        sysctls=frozenset(one for one in state.sysctls if name in one.path),
-        devices=frozenset(one for one in state.devices if one.interface == name),
+        sysctls=frozenset(one for one in state.sysctls if one.path[3] in names),
+        devices=frozenset(one for one in state.devices if one.interface in names),
         gates=frozenset(one for one in state.gates if one.uid == worker.uid),
+    )
+
+
+def without(state: State, interfaces: frozenset[str]) -> State:
+    """STATE as if the links INTERFACES were not there: quarantined ones are nobody's to look at."""
+    return replace(
+        state,
+        links=frozenset(one for one in state.links if one.interface not in interfaces),
+        routes=frozenset(one for one in state.routes if one.interface not in interfaces),
+        sysctls=frozenset(one for one in state.sysctls if one.path[3] not in interfaces),
+        devices=frozenset(one for one in state.devices if one.interface not in interfaces),
     )

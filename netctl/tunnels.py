@@ -90,7 +90,7 @@ class Tunnels:
         patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
         ending = asyncio.ensure_future(self._reconciler.end_sockets(worker.placeholder))
         try:
-            device = state.device(self._fleet, worker, held)
+            device = state.device(self._fleet, worker.interface, held)
             seconds = await wireguard.wait_for_handshake(self._backend, device, patience)
         finally:
             await ending

@@ -52,10 +52,14 @@ def test_no_two_workers_share_a_number(one: int, other: int) -> None:
 def test_interface_leads_back_to_its_worker(uid: int) -> None:
     """An interface name of ours names its worker."""
     worker = Worker(uid=uid)
-    assert Worker.of_interface(worker.interface) == worker
+    for name in worker.interfaces:
+        assert Worker.of_interface(name) == worker
+        assert len(name) <= 15
 
 
-@pytest.mark.parametrize("name", ["wg", "wg0", "wg007", "wg-101", "wg101x", "eth0", "wg99999", "wg+1", "wg١٠١"])
+@pytest.mark.parametrize(
+    "name", ["wg", "wg0", "wg007", "wg-101", "wg101x", "wg101ss", "wgs", "s", "eth0", "wg99999", "wg+1", "wg١٠١"]
+)
 def test_foreign_interfaces_are_nobodys(name: str) -> None:
     """Names that only look like ours are not ours."""
     assert Worker.of_interface(name) is None
