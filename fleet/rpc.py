@@ -41,6 +41,8 @@ class Connection:
 
     peer: Peer
     number: int = field(default_factory=itertools.count(1).__next__)
+    hang_up: Callable[[], object] = field(default=lambda: None, repr=False)
+    """Ends the connection from our side; whoever is at the other end finds it closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        connection = Connection(peer=peer_of(writer.get_extra_info("socket")))
+        connection = Connection(peer=peer_of(writer.get_extra_info("socket")), hang_up=task.cancel)
         uid = connection.peer.uid
         self._connections[uid] += 1
         try:
