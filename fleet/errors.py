@@ -6,6 +6,7 @@
     ├── MissingProgram              69  a needed program is not there
     ├── TryLater                    75
     │   ├── NoKeyFree                   every key is leased or cooling down
+    │   ├── KeyStoreFailed              the key store cannot be read or written now
     │   ├── Unavailable                 a program of ours does not answer
     │   └── RateLimited                 too many requests of one caller
     ├── NotAllowed                  77
@@ -92,6 +93,10 @@ class TryLater(FleetError):
 
 class NoKeyFree(TryLater):
     """no WireGuard key is free: every key of the pool is leased or cooling down"""
+
+
+class KeyStoreFailed(TryLater):
+    """the key store cannot be read or written"""
 
 
 class Unavailable(TryLater):

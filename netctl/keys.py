@@ -10,8 +10,7 @@ A lease is `held`, then `ending` (superseded or given back, its device not yet c
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -59,39 +58,48 @@ class KeyLine:
 class Store:
     """The file. Every method is one transaction; an instance belongs to one thread."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
         self._clock = clock
-        self._engine = schema.engine(path)
+        self._file = schema.File(path)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._engine.dispose()
+        self._file.close()
 
     # --- leases
 
     def candidates(self) -> list[Candidate]:
         """Every key of the pool."""
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             return _candidates(db)
 
-    def take_next(self, uid: int, owner: str, *, avoid: frozenset[str], cooldown_seconds: float) -> Lease | None:
+    def take_next(
+        self,
+        uid: int,
+        owner: str,
+        *,
+        avoid: frozenset[str],
+        cooldown_seconds: float,
+        aside: Mapping[Hashable, float] | None = None,
+    ) -> Lease | None:
         """Choose a key and lease it to slot UID, in one transaction; None when no key is free.
 
-        The lease that the slot held until now is `ending`.
+        AVOID and ASIDE as in choice.choose. The lease that the slot held until now is `ending`.
         """
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             chosen = choose(
                 _candidates(db),
                 last_server=_last_server(db, uid),
                 avoid=avoid,
                 now=self._clock(),
                 cooldown_seconds=cooldown_seconds,
+                aside=aside,
             )
             return None if chosen is None else self._take(db, uid, chosen.key_id, owner)
 
     def take(self, uid: int, key_id: int, owner: str) -> Lease:
         """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             return self._take(db, uid, key_id, owner)
 
     def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str) -> Lease:
@@ -121,7 +129,7 @@ class Store:
 
     def end(self, uid: int) -> None:
         """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             self._end(db, uid)
 
     def ended(self, uid: int, *, before: int | None = None) -> None:
@@ -132,7 +140,7 @@ class Store:
         ending = sa.and_(_leases.c.slot == uid, _leases.c.state == "ending")
         if before is not None:
             ending = sa.and_(ending, _leases.c.generation < before)
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             keys = list(db.scalars(sa.select(_leases.c.key_id).where(ending)))
             if not keys:
                 return
@@ -145,19 +153,19 @@ class Store:
     def held(self) -> list[Lease]:
         """Every lease that is held."""
         query = sa.select(_leases, _keys).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             # Both tables have a column `id`; the join's first is the lease's.
             rows = db.execute(query.set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)).mappings().all()
         return [_lease(_part(row, "leases_"), _key_of(_part(row, "keys_"))) for row in rows]
 
     def unfinished(self) -> list[int]:
         """Slots with leases that are `ending`."""
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             return list(db.scalars(sa.select(_leases.c.slot).where(_leases.c.state == "ending").distinct()))
 
     def learn_exit(self, key_id: int, address: Address) -> None:
         """The first proof of a key says where it comes out."""
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             db.execute(sa.update(_keys).where(_keys.c.id == key_id).values(exit_address=str(address)))
 
     # --- the pool
@@ -165,7 +173,7 @@ class Store:
     def add(self, keys: Sequence[tuple[str, Key]]) -> tuple[int, list[str]]:
         """Add KEYS, each with its origin: how many are new, and the origins of those that were there."""
         added, there = 0, []
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             known = set(db.scalars(sa.select(_keys.c.public)))
             for origin, key in keys:
                 public = key.private.public()
@@ -180,7 +188,7 @@ class Store:
     def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
         """Delete keys by public key: those deleted, and those that are leased and stay."""
         gone, leased = [], []
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             for public in publics:
                 key_id = db.scalar(sa.select(_keys.c.id).where(_keys.c.public == public))
                 if key_id is None:
@@ -198,7 +206,7 @@ class Store:
         """Every key for people, by server."""
         holder = sa.select(_leases.c.key_id, _leases.c.slot).where(_leases.c.state != "ended").subquery()
         query = sa.select(_keys, holder.c.slot).outerjoin(holder, holder.c.key_id == _keys.c.id)
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             rows = db.execute(query.order_by(_keys.c.endpoint_host, _keys.c.id)).all()
         return [
             KeyLine(
@@ -226,7 +234,7 @@ class Store:
         )
 
     def _update(self, lease: str, **values: str) -> None:
-        with self._engine.begin() as db:
+        with self._file.begin() as db:
             db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))
 
     @staticmethod

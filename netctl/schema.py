@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.errors import ConfigurationError, NotAllowed
+from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
 
+LONGEST_REST_SECONDS = 86_400
+"""No key rests longer (see netctl.key_cooldown_seconds): what is older than this is rested."""
 metadata = sa.MetaData()
+boots = sa.Table("boots", metadata, sa.Column("id", sa.Text, primary_key=True))
+"""One row: the boot (random/boot_id) since which the times of the other tables count."""
 keys = sa.Table(
     "keys",
     metadata,
@@ -43,23 +50,105 @@ leases = sa.Table(
 )
 
 
-def engine(path: Path) -> sa.Engine:
-    """The file at PATH, made when it is not there, for its owner alone; raises ConfigurationError."""
+class File:
+    """The file at PATH, made when it is not there, for its owner alone.
+
+    Raises NotAllowed, or ConfigurationError when it cannot be opened, is damaged, or is no such file: a store
+    that may have lost leases would hand keys out twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = _make(path)
+        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
+        sa.event.listen(self._engine, "connect", _on_connect)
+        sa.event.listen(self._engine, "begin", _on_begin)
+        try:
+            metadata.create_all(self._engine)
+            with self._engine.begin() as db:
+                self._check(db)
+                _note_boot(db)
+        except sa.exc.DatabaseError as error:
+            self.close()
+            if _is_damage(error):
+                raise self._damaged(str(error.orig)) from None
+            raise ConfigurationError(
+                f"{path} cannot be used: {error.orig}", hint="is the disk full, or the file system read-only?"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction; raises KeyStoreFailed when the disk is full, or the file damaged or no longer there."""
+        try:
+            found: int | None = self._path.stat().st_ino
+        except OSError:
+            found = None
+        if found != self._inode:
+            raise KeyStoreFailed(
+                f"{self._path} was removed or replaced while netctl had it open", hint="restart netctl"
+            )
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError):
+                raise
+            hint = "restart netctl: it looks at the whole file" if _is_damage(error) else "is the disk full?"
+            raise KeyStoreFailed(f"{self._path}: {error.orig}", hint=hint) from None
+
+    def _check(self, db: sa.Connection) -> None:
+        found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise self._damaged(str(found))
+
+    def _damaged(self, what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"the key store {self._path} is damaged ({' '.join(what.split())}): no key is handed out",
+            hint=f"fleet down; mv {self._path} {self._path}.damaged; netctl keys import PATH...",
+        )
+
+
+def _make(path: Path) -> int:
+    """The inode of the file at PATH, which is there and its owner's alone."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made before SQLite opens it: its -wal and -shm take their mode from it.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError:
         raise NotAllowed(f"{path} is for netctl and root alone", hint="repeat it with sudo") from None
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be opened: {error.strerror}", hint="fleet up makes the folder and its owner"
         ) from error
-    made = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
-    sa.event.listen(made, "connect", _on_connect)
-    sa.event.listen(made, "begin", _on_begin)
-    metadata.create_all(made)
-    return made
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _is_damage(error: sa.exc.DatabaseError) -> bool:
+    # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
+    return not isinstance(error, sa.exc.OperationalError)
+
+
+def _note_boot(db: sa.Connection) -> None:
+    """Times are seconds since boot: those of an earlier boot move below zero, in their order."""
+    now = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if db.scalar(sa.select(boots.c.id)) == now:
+        return
+    newest = sa.select(sa.func.max(keys.c.last_used_at)).scalar_subquery()
+    db.execute(sa.update(keys).values(last_used_at=keys.c.last_used_at - newest - LONGEST_REST_SECONDS))
+    db.execute(sa.delete(boots))
+    db.execute(sa.insert(boots).values(id=now))
+
+
+def clock() -> float:
+    """Seconds since boot, suspended or not: no step of the wall clock makes a key rest for hours or not at all."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _on_connect(connection: Any, _record: object) -> None:
