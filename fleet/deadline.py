@@ -32,6 +32,24 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of WORK, which no cancellation stops; one that came meanwhile is raised behind it.
+
+    asyncio.shield leaves its caller at once: locks are let go while the work still needs them.
+    """
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        if not task.cancelled():
+            task.exception()  # seen: the cancellation is what the caller hears of
+        raise asyncio.CancelledError
+    return task.result()
+
+
 async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.deadline import within
+from fleet.deadline import to_the_end, within
 
 Deadline = Callable[[float, Coroutine[Any, Any, int]], Awaitable[int]]
 MOMENTS = range(6)
@@ -91,3 +91,36 @@ def test_time_out_waits_for_the_clean_up() -> None:
         return seen
 
     assert asyncio.run(run()) == ["cleaned up"]
+
+
+def test_work_that_must_end_ends_before_its_cancelled_caller() -> None:
+    """Cancelled twice, the caller still waits for the work; with asyncio.shield it would have left before."""
+
+    async def both(keep: Callable[[Coroutine[Any, Any, None]], Awaitable[None]]) -> list[str]:
+        said: list[str] = []
+        gate = asyncio.Event()
+
+        async def work() -> None:
+            await gate.wait()
+            said.append("work")
+
+        async def caller() -> None:
+            try:
+                await keep(work())
+            finally:
+                said.append("caller")
+
+        task = asyncio.ensure_future(caller())
+        for _ in range(2):
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return said
+
+    assert asyncio.run(both(to_the_end)) == ["work", "caller"]
+    assert asyncio.run(both(asyncio.shield)) == ["caller", "work"], "positive control"
