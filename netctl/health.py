@@ -1,0 +1,112 @@
+"""Whether a tunnel is alive, and what to do when it is not: pure functions of what was counted.
+
+Passive first: a tunnel that sends and hears back is left alone, and one that sends nothing is not asked. Only
+one that sends and hears nothing is probed; an old handshake alone is no failure.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+LOOK_SECONDS = 5.0
+"""How often the counters of tunnels in use are read, and how long one may send without hearing anything."""
+PROBE_SECONDS = 3.0
+"""A quiet tunnel is set up anew, with the same key and server, this often."""
+DEAD_SECONDS = 15.0
+"""A tunnel that has sent and heard nothing for so long is given up."""
+KEEPALIVE_BYTES = 32
+"""A keepalive has no answer: an empty data message (the WireGuard paper, 5.4.6)."""
+FIRST_SECONDS, LONGEST_SECONDS, JITTER = 10.0, 600.0, 0.2
+
+
+class Verdict(enum.Enum):
+    """What a look at a tunnel in use says."""
+
+    FINE = "fine"
+    QUIET = "quiet"
+    DEAD = "dead"
+
+
+@dataclass(slots=True, kw_only=True)
+class Pulse:
+    """One tunnel's counters over time. Times are monotonic, in seconds."""
+
+    keepalive_seconds: int
+    quiet_since: float | None = None
+    """When it was first seen to have sent something that nobody has answered since."""
+    _last: tuple[float, int, int] | None = None
+
+    def look(self, now: float, sent_bytes: int, received_bytes: int) -> Verdict:
+        """The verdict over one more reading of the counters."""
+        before, self._last = self._last, (now, sent_bytes, received_bytes)
+        if before is None or received_bytes != before[2] or sent_bytes < before[1]:
+            self.quiet_since = None
+        elif self.quiet_since is None and sent_bytes - before[1] > self._unanswered(now - before[0]):
+            self.quiet_since = now
+        return self.verdict(now)
+
+    def verdict(self, now: float) -> Verdict:
+        """What the readings so far say at NOW."""
+        if self.quiet_since is None:
+            return Verdict.FINE
+        return Verdict.DEAD if now - self.quiet_since >= DEAD_SECONDS - LOOK_SECONDS else Verdict.QUIET
+
+    def revived(self) -> None:
+        """A handshake has been answered; the counters begin anew with it."""
+        self.quiet_since, self._last = None, None
+
+    def _unanswered(self, seconds: float) -> int:
+        """Bytes that may be sent within SECONDS without an answer: keepalives."""
+        return KEEPALIVE_BYTES * (1 + int(seconds / self.keepalive_seconds))
+
+
+class Step(enum.Enum):
+    """What is tried next when a handshake has failed. Setting the same key up anew has been tried by then."""
+
+    OTHER_KEY = "another key"
+    OTHER_SERVER = "another server"
+    NEW_DEVICE = "a new device"
+
+
+def next_step(failed: Sequence[str], working: frozenset[str]) -> Step:
+    """FAILED: the servers that did not answer this device in a row; WORKING: those that answer other slots.
+
+    A server that answers others has refused this key. Two such servers have not refused two keys: it is the device
+    that is deaf. With nobody to compare with, three servers in a row say the same.
+    """
+    distinct = set(failed)
+    if len(distinct & working) >= 2 or (len(distinct) >= 3 and not working):
+        return Step.NEW_DEVICE
+    return Step.OTHER_KEY if failed and failed[-1] in working else Step.OTHER_SERVER
+
+
+@dataclass(slots=True, kw_only=True)
+class Aside:
+    """Servers or keys that have failed lately, each put aside for a time that grows, and that ends by itself."""
+
+    random: Callable[[], float] = random.random
+    _failures: dict[Hashable, tuple[int, float]] = field(default_factory=dict)
+
+    def failed(self, name: Hashable, now: float) -> float:
+        """Put NAME aside once more; for how many seconds."""
+        count = self._failures.get(name, (0, 0.0))[0] + 1
+        seconds = min(FIRST_SECONDS * 2.0 ** min(count - 1, 10), LONGEST_SECONDS)
+        seconds *= 1 + JITTER * (2 * self.random() - 1)
+        self._failures[name] = (count, now + seconds)
+        return seconds
+
+    def worked(self, name: Hashable) -> None:
+        """NAME is as good as new."""
+        self._failures.pop(name, None)
+
+    def until(self, now: float) -> dict[Hashable, float]:
+        """What is put aside at NOW, and until when."""
+        return {name: until for name, (_, until) in self._failures.items() if until > now}
+
+    def keep(self, names: Iterable[Hashable]) -> None:
+        """Forget all but NAMES: the pool has changed."""
+        kept = set(names)
+        self._failures = {name: value for name, value in self._failures.items() if name in kept}

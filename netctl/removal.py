@@ -1,0 +1,52 @@
+"""Deletes a link in a process of its own, with a deadline.
+
+Deleting a kernel WireGuard link closes sockets, frees peers, destroys three workqueues and waits for RCU in
+the caller (wg_destruct in drivers/net/wireguard/device.c): slow or stuck for good whenever the kernel's
+network lock or RCU is, and a caller that is stuck there cannot even be killed. So it is never netctl itself.
+
+Run as a script (`python -I -S removal.py INDEX`) it is that process: the standard library alone, 20 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+import sys
+
+DEADLINE_SECONDS = 5.0
+RTM_DELLINK, NLM_F_REQUEST, NLM_F_ACK = 17, 0x1, 0x4
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+"""struct ifinfomsg (linux/rtnetlink.h): family, type, index, flags, change."""
+
+
+async def delete(index: int, deadline_seconds: float = DEADLINE_SECONDS) -> bool:
+    """Delete the link of that INDEX; True when it is gone, False when that takes longer or is refused.
+
+    The process that waits for a kernel which is stuck stays behind and ends with it.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", __file__, str(index), stdin=asyncio.subprocess.DEVNULL
+    )
+    ended = asyncio.ensure_future(child.wait())
+    done, _ = await asyncio.wait({ended}, timeout=deadline_seconds)
+    if not done:
+        child.kill()  # without effect while the kernel holds it
+        return False
+    return ended.result() == 0
+
+
+def delete_now(index: int) -> int:
+    """Delete the link of that INDEX and wait for the kernel's answer: 0, or the errno. Gone already is 0."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+        body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+        netlink.send(_HEADER.pack(_HEADER.size + len(body), RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)
+        answer = netlink.recv(4096)
+    (code,) = struct.unpack_from("=i", answer, _HEADER.size)
+    return 0 if -code == errno.ENODEV else -int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(delete_now(int(sys.argv[1])))
