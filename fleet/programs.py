@@ -80,7 +80,11 @@ class Installation:
 def _as_netctl() -> list[str]:
     # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
     # nice: what carries every worker's packets, and answers every rotation, goes before the browsers.
+    # core: both hold private keys. 1 byte and not 0: where cores are piped to a program (systemd-coredump,
+    # apport) the kernel heeds no limit but this one (coredump_pipe in fs/coredump.c).
     return [
+        "prlimit",
+        "--core=1",
         "nice",
         "--adjustment=-10",
         "setpriv",
@@ -90,6 +94,7 @@ def _as_netctl() -> list[str]:
         f"--inh-caps={_CAPABILITY}",
         f"--ambient-caps={_CAPABILITY}",
         f"--bounding-set={_CAPABILITY}",
+        "--securebits=+noroot,+noroot_locked",
         "--no-new-privs",
         "--pdeathsig=TERM",
     ]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fleet import console, model, rpc, wire
 from fleet.errors import ExitCode
 from fleet.model import Fleet, Paths, Worker
-from netctl import cleanup, pool, watch, wireguard
+from netctl import cleanup, pool, privileges, watch, wireguard
 from netctl import serve as server
 
 STATUS_SECONDS = 10.0
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 def main() -> None:
     """Parse and run."""
+    privileges.keep_memory()
     top = console.parser(
         "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
     )
@@ -89,6 +90,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _serve(_: argparse.Namespace) -> int:
+    privileges.cut()
     _run(server.serve(*_load()))
     return ExitCode.DONE
 

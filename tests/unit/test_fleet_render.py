@@ -97,14 +97,16 @@ def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) 
 
 def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
     """netctl runs before the browsers, as its own user with CAP_NET_ADMIN, can gain nothing, ends with supervisord."""
-    command = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"].command
-    words = shlex.split(command)
-    assert words[:3] == ["nice", "--adjustment=-10", "setpriv"]
+    netctl = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"]
+    words = shlex.split(netctl.command)
+    assert netctl.umask == 0o077
+    assert words[:5] == ["prlimit", "--core=1", "nice", "--adjustment=-10", "setpriv"]
     assert {
         "--reuid=netctl",
         "--regid=fleet",
         "--clear-groups",
         "--bounding-set=-all,+net_admin",
+        "--securebits=+noroot,+noroot_locked",
         "--no-new-privs",
         "--pdeathsig=TERM",
     } <= set(words)
