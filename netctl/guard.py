@@ -9,7 +9,9 @@ from typing import Any
 
 from fleet import log
 from fleet.errors import FleetError
-from netctl import watch
+from fleet.model import Fleet
+from netctl import state, watch
+from netctl.hold import Hold
 from netctl.reconcile import Reconciler
 from netctl.slots import Slot
 from netctl.state import State
@@ -22,11 +24,21 @@ WATCH_PAUSE_SECONDS = 1.0
 class Guard:
     """Watches over the slots of TUNNELS, for ever."""
 
-    def __init__(self, tunnels: Tunnels, reconciler: Reconciler) -> None:
+    def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler) -> None:
+        (self._filter,) = state.shared(fleet).filters
+        self._hold = Hold()
         self._tunnels = tunnels
         self._reconciler = reconciler
         self._repairs: dict[int, asyncio.Task[None]] = {}
         self._log = log.get("netctl")
+
+    async def start(self) -> None:
+        """Hold every worker back, before anything opens."""
+        await self._hold.make(self._filter)
+
+    def close(self) -> None:
+        """Let go."""
+        self._hold.close()
 
     async def look(self) -> None:
         """Look every few seconds, for ever, and bring back what somebody else took away.
@@ -39,6 +51,8 @@ class Guard:
             await asyncio.sleep(pause)
             started = time.monotonic()
             try:
+                if self._hold.lost():
+                    await self._hold.make(self._filter)
                 seen = await self._reconciler.mend()
                 for slot in self._tunnels.slots.values():
                     await self._bring_back(slot, seen)

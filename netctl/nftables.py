@@ -6,7 +6,6 @@ gates, elements of four sets (opened and sealed in one transaction each by `chan
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,63 +13,31 @@ from functools import cache
 from ipaddress import IPv4Address
 from typing import Any
 
-from fleet.errors import ForeignObject, MissingProgram
+from fleet.errors import ForeignObject
 from fleet.model import Worker
 from netctl import ruleset
+from netctl.libnftables import Context
+from netctl.libnftables import NftError as NftError  # noqa: PLC0414 - what its callers catch
 from netctl.ruleset import Object
 from netctl.state import Filter, Gate
 
 TABLE = ruleset.TABLE
-_JSON = 1 << 4
-"""NFT_CTX_OUTPUT_JSON (nftables/libnftables.h)."""
-
-
-class NftError(Exception):
-    """libnftables refused a document; its own words."""
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL("libnftables.so.1")
-    except OSError as error:
-        raise MissingProgram(f"libnftables is not there: {error}", hint="apt-get install libnftables1") from error
-    library.nft_ctx_new.restype = ctypes.c_void_p
-    library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
-        getattr(library, name).argtypes = [ctypes.c_void_p]
-    library.nft_ctx_get_output_buffer.argtypes = [ctypes.c_void_p]
-    library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
-    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    return library
-
-
-@cache
-def _context() -> ctypes.c_void_p:
+def _context() -> Context:
     """One context for the program's life.
 
     The kernel waits for a whole RCU grace period (5-18 ms) when a netlink socket of nftables is closed
     behind a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
-    library = _library()
-    context = ctypes.c_void_p(library.nft_ctx_new(0))
-    library.nft_ctx_buffer_output(context)
-    library.nft_ctx_buffer_error(context)
-    library.nft_ctx_output_set_flags(context, _JSON)
-    return context
+    return Context()
 
 
 def _run(commands: Sequence[Object]) -> str:
     """One transaction: all COMMANDS or none. Returns the library's output."""
-    library, context = _library(), _context()
-    failed = library.nft_run_cmd_from_buffer(context, json.dumps({"nftables": list(commands)}).encode())
-    output, error = library.nft_ctx_get_output_buffer(context), library.nft_ctx_get_error_buffer(context)
-    if failed:
-        raise NftError(error.decode(errors="replace").strip()[:500])
-    return str(output.decode())
+    return _context().run(json.dumps({"nftables": list(commands)}))
 
 
 def install(wanted: Filter, gates: Iterable[Gate]) -> None:

@@ -1,4 +1,4 @@
-"""What stands in the table `inet fleet`: chains, rules and sets as data, in libnftables' JSON forms.
+"""What stands in the tables `inet fleet` and `inet fleet_hold`: chains, rules, sets, in libnftables' JSON forms.
 
     output       a worker's packets leave from its placeholder through its open gate, or over `lo` (but not to
                  another worker's browser); port 53 to our resolvers alone
@@ -11,6 +11,9 @@
 
 The output chain asks `meta skuid` and not the route: SO_BINDTODEVICE needs no privilege, so rules
 and routes alone would not hold.
+
+`inet fleet_hold` is the same without gates: every worker's own interface is open to it for ever, so it
+needs no change, and what nothing translates is dropped. It is the one that a flush does not reach.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from fleet.model import Worker
 from netctl.state import Filter, Gate
 
 TABLE = "fleet"
+HOLD = "fleet_hold"
 MARK = "owner_netctl_"
 """An empty chain whose name says whose table this is, and in which version."""
 Object = dict[str, Any]
@@ -131,6 +135,18 @@ SETS: dict[str, str | list[str]] = {
 }
 
 
+HOLD_RULES = {
+    **{name: RULES[name] for name in ("output", "worker", "dns", "placeholder", "forward", "input")},
+    "last": [
+        [_TO_LO, *_ACCEPT],
+        # With the other table gone nothing is translated: then nothing leaves.
+        [_is(_SOURCE, "@placeholders"), *_DROP],
+        [_TO_OURS, _meta("nfproto", "ipv6"), *_DROP],
+    ],
+}
+HOLD_SETS = {name: kind for name, kind in SETS.items() if name != "leased"}
+
+
 @cache
 def mark() -> str:
     """The name of the marking chain: changes whenever the rules of this file do."""
@@ -141,8 +157,27 @@ def mark() -> str:
 def document(wanted: Filter) -> list[Object]:
     """Table, sets, chains and rules for WANTED, without a gate open."""
     at: Object = {"family": "inet", "table": TABLE}
+    parts: list[Object] = [{"table": {"family": "inet", "name": TABLE}}, *_sets(TABLE, SETS, _content(wanted))]
+    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
+    parts.append({"chain": {**at, "name": mark()}})
+    return parts + _chains(TABLE, RULES)
+
+
+def hold_document(wanted: Filter) -> list[Object]:
+    """Sets, chains and rules of the held table for WANTED; the table itself is made in words, for its flag."""
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
-    content: dict[str, list[int] | list[str] | list[Object]] = {
+    content = _content(wanted)
+    content["open"] = [{"concat": [worker.uid, name]} for worker in workers for name in worker.interfaces]
+    content["open_source"] = [
+        {"concat": [str(worker.placeholder), name]} for worker in workers for name in worker.interfaces
+    ]
+    return _sets(HOLD, HOLD_SETS, content) + _chains(HOLD, HOLD_RULES)
+
+
+def _content(wanted: Filter) -> dict[str, list[int] | list[str] | list[Object]]:
+    """The elements of every set that no gate changes."""
+    workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
+    return {
         "workers": [worker.uid for worker in workers],
         "interfaces": [name for worker in workers for name in worker.interfaces],
         "placeholders": [str(worker.placeholder) for worker in workers],
@@ -150,14 +185,22 @@ def document(wanted: Filter) -> list[Object]:
         "browser_ports": [port for worker in workers for port in worker.browser_ports],
         "own_ports": [{"concat": [worker.uid, port]} for worker in workers for port in worker.browser_ports],
     }
-    parts: list[Object] = [{"table": {"family": "inet", "name": TABLE}}]
-    for name, kind in SETS.items():
+
+
+def _sets(
+    table: str, sets: dict[str, str | list[str]], content: dict[str, list[int] | list[str] | list[Object]]
+) -> list[Object]:
+    parts: list[Object] = []
+    for name, kind in sets.items():
         elements = {"elem": content[name]} if content.get(name) else {}
-        parts.append({"set": {**at, "name": name, "type": kind, **elements}})
-    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
-    parts.append({"chain": {**at, "name": mark()}})
-    parts += [{"chain": {**at, "name": name, **HOOKS.get(name, {})}} for name in RULES]
-    return parts + [{"rule": {**at, "chain": name, "expr": rule}} for name, rules in RULES.items() for rule in rules]
+        parts.append({"set": {"family": "inet", "table": table, "name": name, "type": kind, **elements}})
+    return parts
+
+
+def _chains(table: str, rules: dict[str, list[list[Object]]]) -> list[Object]:
+    at: Object = {"family": "inet", "table": table}
+    parts: list[Object] = [{"chain": {**at, "name": name, **HOOKS.get(name, {})}} for name in rules]
+    return parts + [{"rule": {**at, "chain": name, "expr": rule}} for name, listed in rules.items() for rule in listed]
 
 
 def elements(gate: Gate) -> list[Object]:

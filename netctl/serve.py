@@ -35,9 +35,11 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             reconciler = Reconciler(fleet, kernel)
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
+            guard = Guard(fleet, tunnels, reconciler)
             try:
-                await _run(fleet, paths, service, Guard(tunnels, reconciler))
+                await _run(fleet, paths, service, guard)
             finally:
+                guard.close()
                 reconciler.close()
                 store.close()
 
@@ -75,6 +77,7 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await guard.start()
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import socket
 import struct
-from collections.abc import Iterator
 from functools import cache
 from ipaddress import IPv4Address
 
-NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 4, 12
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+from netctl.messages import NESTED, NETFILTER, SOCK_DIAG, Socket, attribute, attributes
+
 CT_GET, CT_DELETE = 0x101, 0x102
 """NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)."""
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 12, 18, 25
@@ -29,11 +26,6 @@ SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 ALL_STATES = 0xFFFFFFFF
 MAPPED = bytes(10) + b"\xff\xff"
 """In front of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
-NESTED = 0x8000
-TYPE_MASK = 0x3FFF
-_HEADER = struct.Struct("=IHHII")
-_sequence = itertools.count(1)
-
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -44,18 +36,18 @@ def forget_connections(source: IPv4Address, translated_to: IPv4Address | None = 
     already. The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets.
     """
     entries = []
-    for body in _dump(NETLINK_NETFILTER, CT_GET, _family_header() + _source_filter(source)):
-        attributes = dict(_attributes(body[4:]))
+    for body in _dump(NETFILTER, CT_GET, _family_header() + _source_filter(source)):
+        parts = dict(attributes(body[4:]))
         # Kernels before 5.8 know no filter.
-        if _address_of(attributes.get(CTA_TUPLE_ORIG, b""), CTA_IP_V4_SRC) != source.packed:
+        if _address_of(parts.get(CTA_TUPLE_ORIG, b""), CTA_IP_V4_SRC) != source.packed:
             continue
-        seen_as = _address_of(attributes.get(CTA_TUPLE_REPLY, b""), CTA_IP_V4_DST)
+        seen_as = _address_of(parts.get(CTA_TUPLE_REPLY, b""), CTA_IP_V4_DST)
         if translated_to is None or seen_as == translated_to.packed:
-            entries.append(attributes)
+            entries.append(parts)
     for found in entries:
-        repeated = _attribute(CTA_TUPLE_ORIG | NESTED, found[CTA_TUPLE_ORIG])
-        repeated += b"".join(_attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
-        _request(NETLINK_NETFILTER, CT_DELETE, _family_header() + repeated)
+        repeated = attribute(CTA_TUPLE_ORIG | NESTED, found[CTA_TUPLE_ORIG])
+        repeated += b"".join(attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
+        _request(NETFILTER, CT_DELETE, _family_header() + repeated)
     return len(entries)
 
 
@@ -70,88 +62,44 @@ def end_sockets(source: IPv4Address) -> int:
     for (family, packed), protocol in itertools.product(sources.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
         # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
-        found = [body[4:52] for body in _dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
+        found = [body[4:52] for body in _dump(SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
         ours = [identity for identity in found if identity[4:].startswith(packed)]
         for identity in ours:
-            if _request(NETLINK_SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
+            if _request(SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
                 return count
         count += len(ours)
     return count
 
 
 @cache
-def _socket(protocol: int) -> socket.socket:
+def _socket(protocol: int) -> Socket:
     """One socket a protocol for the program's life.
 
     Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
     (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
     """
-    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-    netlink.settimeout(2)
-    netlink.bind((0, 0))
-    return netlink
-
-
-def _send(protocol: int, kind: int, flags: int, body: bytes) -> int:
-    number = next(_sequence)
-    _socket(protocol).send(_HEADER.pack(_HEADER.size + len(body), kind, REQUEST | flags, number, 0) + body)
-    return number
-
-
-def _answers(protocol: int, number: int) -> Iterator[tuple[int, bytes]]:
-    """Messages that answer request NUMBER; those of a request given up earlier are skipped."""
-    while True:
-        for sequence, kind, content in _messages(_socket(protocol).recv(1 << 17)):
-            if sequence == number:
-                yield kind, content
+    return Socket(protocol)
 
 
 def _dump(protocol: int, kind: int, body: bytes) -> list[bytes]:
-    found: list[bytes] = []
-    for answer, content in _answers(protocol, _send(protocol, kind, DUMP, body)):
-        if answer == NLMSG_DONE:
-            break
-        if answer == NLMSG_ERROR:
-            (code,) = struct.unpack_from("=i", content)
-            if -code in (errno.ENOENT, *UNSUPPORTED):
-                break  # this kernel has no such table, or no diag for this protocol
-            raise OSError(-code, os.strerror(-code))
-        found.append(content)
-    return found
+    try:
+        return _socket(protocol).dump(kind, body)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *UNSUPPORTED):
+            return []  # this kernel has no such table, or no diag for this protocol
+        raise
 
 
 def _request(protocol: int, kind: int, body: bytes) -> int:
-    """Send and wait for the acknowledgement: 0, or the errno of a kernel that cannot. Gone already is 0."""
-    _, content = next(_answers(protocol, _send(protocol, kind, ACK, body)))
-    (code,) = struct.unpack_from("=i", content)
-    if -code in UNSUPPORTED:
-        return -int(code)
-    if -code not in (0, errno.ENOENT):
-        raise OSError(-code, os.strerror(-code))
+    """0, or the errno of a kernel that cannot. Gone already is 0."""
+    try:
+        _socket(protocol).request(kind, body)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return error.errno
+        if error.errno != errno.ENOENT:
+            raise
     return 0
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(sequence, type, body) of each message in one datagram."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield sequence, kind, data[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return
-        yield kind & TYPE_MASK, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _family_header() -> bytes:
@@ -159,12 +107,12 @@ def _family_header() -> bytes:
 
 
 def _source_filter(source: IPv4Address) -> bytes:
-    address = _attribute(CTA_IP_V4_SRC, source.packed)
-    tuple_ = _attribute(CTA_TUPLE_ORIG | NESTED, _attribute(CTA_TUPLE_IP | NESTED, address))
-    flags = _attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", ORIG_SOURCE))
-    return tuple_ + _attribute(CTA_FILTER | NESTED, flags)
+    address = attribute(CTA_IP_V4_SRC, source.packed)
+    tuple_ = attribute(CTA_TUPLE_ORIG | NESTED, attribute(CTA_TUPLE_IP | NESTED, address))
+    flags = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", ORIG_SOURCE))
+    return tuple_ + attribute(CTA_FILTER | NESTED, flags)
 
 
 def _address_of(tuple_: bytes, kind: int) -> bytes:
-    addresses = dict(_attributes(tuple_)).get(CTA_TUPLE_IP, b"")
-    return dict(_attributes(addresses)).get(kind, b"")
+    addresses = dict(attributes(tuple_)).get(CTA_TUPLE_IP, b"")
+    return dict(attributes(addresses)).get(kind, b"")

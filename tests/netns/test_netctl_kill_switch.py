@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -49,11 +50,19 @@ class Capture:
     """
 
     process: subprocess.Popen[str]
+    read: list[str] = field(default_factory=list)
+
+    def seen(self, mark: str) -> bool:
+        """Read one more line: whether it has MARK."""
+        assert self.process.stdout
+        self.read.append(self.process.stdout.readline())
+        return mark in self.read[-1]
 
     def lines(self) -> list[str]:
         """Stop, and give what was seen."""
         self.process.terminate()
-        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line.strip()]
+        self.read += self.process.communicate(timeout=10)[0].splitlines()
+        return [line for line in self.read if line.strip()]
 
 
 @pytest.fixture
@@ -142,6 +151,86 @@ def test_nothing_leaks_while_rules_are_flushed(rig: Rig, client: Client, capture
     try_everything(rig, client)
     assert capture.lines() == []
     until("netctl brings them back", lambda: rig.host(["ip", "rule", "show"]).stdout == saved, 20)
+
+
+FLOOD = """
+import socket, sys
+targets = [(socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2])]
+ports = (int(sys.argv[3]), 53)
+sys.stdout.write("sending\\n")
+sys.stdout.flush()
+while True:
+    for family, host in targets:
+        for port in ports:
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                try:
+                    sender.sendto(b"probe", (host, port))
+                except OSError:
+                    pass
+"""
+
+
+@contextlib.contextmanager
+def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
+    """A process of WORKER's that sends in a tight loop."""
+    argv = ["/usr/bin/python3", "-I", "-c", FLOOD, str(WEB_ADDRESS), str(WEB_ADDRESS_V6), str(UDP)]
+    process = rig.lab.popen("host", rig.as_worker(worker, *argv), stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+FLUSH = "ip rule flush; ip rule add lookup main priority 32766; ip -6 rule flush; ip -6 rule add lookup main"
+"""As careless as it gets: every rule, with only the main table's put back."""
+
+
+def flush_both(rig: Rig) -> None:
+    """Rules and ruleset at the same moment, as close as two programs come to it."""
+    rig.host(["sh", "-c", f"nft flush ruleset & ({FLUSH}); wait"], check=True)
+
+
+def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
+    """Rules and nftables flushed at the same moment, ten times, while the worker sends in a tight loop: nothing.
+
+    The table that netctl owns stands through it; everything else is back each time.
+    """
+    client.ask(do="connect")
+    with flooding(rig, rig.worker()):
+        for _ in range(10):
+            flush_both(rig)
+            until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+    assert capture.lines() == []
+    assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
+
+
+def test_the_same_flood_is_seen_when_nothing_holds_it(rig: Rig, capture: Capture) -> None:
+    """Positive control and known limit: netctl killed, then both flushed, and it leaks until netctl is back."""
+    assert rig.netctl
+    rig.netctl.kill()
+    rig.netctl.wait()
+    with flooding(rig, rig.worker()):
+        flush_both(rig)
+        until("the flood is seen", lambda: capture.seen(f".{UDP}: UDP"), 10)
+        rig.start_netctl()
+        until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+    lines = capture.lines()
+    assert any(str(WEB_ADDRESS_V6) in line for line in lines)
+
+
+def test_the_held_table_is_nobody_elses_to_change(rig: Rig, client: Client) -> None:
+    """Root's nft cannot delete the held table or add to it, and a flush passes it over."""
+    held = ["nft", "-s", "list", "table", "inet", "fleet_hold"]
+    before = rig.host(held, check=True).stdout
+    assert "flags owner" in before
+    for command in ("delete table inet fleet_hold", "insert rule inet fleet_hold worker accept"):
+        refused = rig.host(["nft", command])
+        assert refused.returncode != 0 and "not permitted" in refused.stderr, command
+    rig.host(["nft", "flush", "ruleset"], check=True)
+    assert rig.host(held, check=True).stdout == before
+    until("the other is back", lambda: rig.host(["nft", "list", "table", "inet", "fleet"]).returncode == 0, 20)
 
 
 def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
