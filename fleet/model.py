@@ -35,6 +35,8 @@ NETCTL_ACCOUNT = "netctl"
 WORKERS_VARIABLE = "FLEET_WORKERS"
 """Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
+Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Settings(BaseModel):
@@ -75,6 +77,21 @@ class NetctlSettings(Settings):
     """A key rests this long between two leases (WireGuard's replay guard needs at least 0.02)."""
     owner_grace_seconds: Seconds = 10
     """How long netctl, after its own restart, keeps a tunnel whose worker has not come back."""
+    operator_group: str = Field(default="fleet-operators", min_length=1, max_length=32)
+    """Members may ask for the status, as root may; no such group: root alone."""
+    frame_seconds: Seconds = 10
+    """How long a caller may take to send the rest of a request, and to take its answer."""
+    connections_per_uid: int = Field(default=8, ge=1, le=100_000)
+    """Connections of one user at one time."""
+    connections_per_second: PerSecond = 20
+    """New connections of one user; more are closed at once."""
+    connections_burst: Burst = 40
+    requests_per_second: PerSecond = 20
+    """Requests of one user, over all its connections; more wait for their turn."""
+    requests_burst: Burst = 60
+    key_requests_per_second: PerSecond = 1
+    """Requests of one worker that take a key (connect, rotate): keeps one from draining the pool."""
+    key_requests_burst: Burst = 10
 
 
 class DnsSettings(Settings):

@@ -1,19 +1,19 @@
 """The one Unix-socket server skeleton, and its client.
 
 The server knows who calls from `SO_PEERCRED`, asks one permission table, keeps order within a
-connection, bounds frames, connections and time, and tells the service when a connection ends. It runs
-in one asyncio loop; the client is plain blocking code, because workers are.
+connection, bounds frames, connections, rates and time (fleet.callers), and tells the service when a
+connection ends. It runs in one asyncio loop; the client is plain blocking code, because workers are.
+
+A connection too many costs one accept() and one close(): no task or stream is made for it (fleet.listen).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-import os
 import socket
-import struct
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +22,13 @@ from typing import Protocol
 import tenacity
 
 from fleet import log, wire
+from fleet.callers import PATIENCE_SECONDS, Account, Bucket, Refusals, peer_of
+from fleet.callers import Limits as Limits  # noqa: PLC0414 - part of the server for everybody else
+from fleet.callers import Peer as Peer  # noqa: PLC0414
 from fleet.deadline import within
-from fleet.errors import ConfigurationError, FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Who is at the other end of a connection, as the kernel says."""
-
-    uid: int
-    gid: int
-    pid: int
+from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
+from fleet.listen import Listener
+from fleet.listen import refuse_if_served as refuse_if_served  # noqa: PLC0414
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -65,89 +61,113 @@ class Service(Protocol):
         ...
 
 
-FRAMES_AHEAD = 16
+FRAMES_AHEAD = 4
 """Requests that a client may send ahead of their answers; then it is not read from any more."""
+STRANGERS = -1
+"""Who may ask for nothing shares one account: it cannot grow with the number of UIDs."""
+REFUSALS = (NotAllowed, ProtocolError, RateLimited)
+"""Answers that are counted instead of logged: the caller could write the log full with them."""
 
 Permission = Callable[[Peer, wire.Request], Verdict]
+Admission = Callable[[Peer], Verdict]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one caller may use; settings with units."""
-
-    connections_per_uid: int = 8
-    idle_frame_seconds: float = 30
-    """How long the rest of a started frame may take."""
-    request_seconds: float = 30
-
-
-def peer_of(connection: socket.socket) -> Peer:
-    """The peer's credentials (unix(7), SO_PEERCRED: fixed when the connection was made)."""
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Peer(uid=uid, gid=gid, pid=pid)
+def _everybody(_: Peer) -> Verdict:
+    return Verdict(allowed=True, reason="everybody may connect")
 
 
 class Server:
-    """Serves one socket until it is closed."""
+    """Serves its sockets until it is closed."""
 
-    def __init__(self, *, service: Service, permission: Permission, limits: Limits, program: str) -> None:
+    def __init__(
+        self,
+        *,
+        service: Service,
+        permission: Permission,
+        limits: Limits,
+        program: str,
+        admission: Admission = _everybody,
+    ) -> None:
         self._service = service
         self._permission = permission
+        self._admission = admission
         self._limits = limits
         self._log = log.get(program)
-        self._connections: Counter[int] = Counter()
+        self._refusals = Refusals(self._log)
+        self._accounts: dict[int, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.AbstractServer | None = None
+        self._listeners: list[Listener] = []
 
     async def start(self, path: Path, mode: int = 0o660) -> None:
-        """Listen at PATH. A socket file somebody answers on is left alone (ConfigurationError)."""
-        refuse_if_served(path)
-        path.unlink(missing_ok=True)
-        umask = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._accept, path=path, limit=wire.FRAME_BYTES)
-        finally:
-            os.umask(umask)
-        path.chmod(mode)
+        """Listen at PATH, beside others. A socket file somebody answers on is left alone (ConfigurationError)."""
+        self._listeners.append(Listener(path, mode, self._let_in, self._log))
 
     async def close(self) -> None:
         """Stop listening and end every connection; their leases are the service's to keep or end."""
-        if self._server is not None:
-            self._server.close()
+        for listener in self._listeners:
+            listener.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _let_in(self, connection: socket.socket) -> bool:
+        """Serve CONNECTION in a task of its own, or refuse it here and now."""
+        peer = peer_of(connection)
+        verdict = self._admission(peer)
+        number = peer.uid if verdict.allowed else STRANGERS
+        account = self._accounts.setdefault(number, Account(self._limits))
+        if refusal := self._refusal(account, verdict):
+            first = self._refusals.add("connection", peer, refusal.message)
+            if first or isinstance(refusal, NotAllowed):
+                with contextlib.suppress(OSError):
+                    connection.send(wire.encode_error(refusal), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            connection.close()
+            return False
+        connection.setblocking(False)
+        account.open += 1
+        task = asyncio.ensure_future(self._serve(Connection(peer=peer), account, connection))
         self._tasks.add(task)
-        connection = Connection(peer=peer_of(writer.get_extra_info("socket")), hang_up=task.cancel)
-        uid = connection.peer.uid
-        self._connections[uid] += 1
+        task.add_done_callback(self._ended)
+        return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("connection.crashed", exc_info=error)
+
+    def _refusal(self, account: Account, verdict: Verdict) -> FleetError | None:
+        if account.connections.take() is None:
+            return RateLimited(f"more than {self._limits.connections_per_second:g} connections a second")
+        if not verdict.allowed:
+            return NotAllowed(verdict.reason)
+        if account.open >= self._limits.connections_per_uid:
+            return RateLimited(f"more than {self._limits.connections_per_uid} connections at one time")
+        return None
+
+    # --- one connection
+
+    async def _serve(self, connection: Connection, account: Account, accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=wire.FRAME_BYTES)
         try:
-            if self._connections[uid] > self._limits.connections_per_uid:
-                writer.write(wire.encode_error(RateLimited(f"uid {uid} has too many connections")))
-            else:
-                await self._converse(connection, reader, writer)
+            await self._converse(connection, account, reader, writer)
         except (ConnectionError, asyncio.TimeoutError, asyncio.CancelledError):
             pass  # the peer is gone, too slow, or we are closing: all end the connection
         finally:
-            self._tasks.discard(task)
-            self._connections[uid] -= 1
-            if not self._connections[uid]:
-                del self._connections[uid]
+            account.open -= 1
+            if writer.transport.get_write_buffer_size():
+                # Who does not read would keep the descriptor until it does: close() waits for the buffer.
+                writer.transport.abort()
             writer.close()
             await self._service.closed(connection)
 
     async def _converse(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, connection: Connection, account: Account, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Read and answer side by side: a hang-up is seen, and ends the request, while it is handled."""
         frames: asyncio.Queue[bytes] = asyncio.Queue(FRAMES_AHEAD)
         tasks = (
             asyncio.ensure_future(self._read_frames(reader, writer, frames)),
-            asyncio.ensure_future(self._answer_frames(connection, frames, writer)),
+            asyncio.ensure_future(self._answer_frames(connection, account, frames, writer)),
         )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -164,11 +184,11 @@ class Server:
             await frames.put(line)
 
     async def _answer_frames(
-        self, connection: Connection, frames: asyncio.Queue[bytes], writer: asyncio.StreamWriter
+        self, connection: Connection, account: Account, frames: asyncio.Queue[bytes], writer: asyncio.StreamWriter
     ) -> None:
         while line := await frames.get():
-            writer.write(await self._answer(connection, line))
-            await within(self._limits.idle_frame_seconds, writer.drain())
+            writer.write(await self._answer(connection, account, line))
+            await within(self._limits.frame_seconds, writer.drain())
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """The next line, empty at the end; a frame that is too long or too slow ends the connection."""
@@ -176,7 +196,7 @@ class Server:
         if not first or first == b"\n":
             return b""
         try:
-            rest = await within(self._limits.idle_frame_seconds, reader.readuntil(b"\n"))
+            rest = await within(self._limits.frame_seconds, reader.readuntil(b"\n"))
         except asyncio.IncompleteReadError:
             return b""
         except asyncio.LimitOverrunError:
@@ -184,48 +204,58 @@ class Server:
             return b""
         return first + rest
 
-    async def _answer(self, connection: Connection, line: bytes) -> bytes:
-        started = time.monotonic()
-        method, outcome = "?", "ok"
+    # --- one request
+
+    async def _answer(self, connection: Connection, account: Account, line: bytes) -> bytes:
+        started, request = time.monotonic(), None
         try:
+            await _turn(account.requests, "requests")
             request = wire.decode_request(line)
-            method = request.method
             verdict = self._permission(connection.peer, request)
             if not verdict.allowed:
                 raise NotAllowed(verdict.reason)
-            reply = await within(self._limits.request_seconds, self._service.handle(connection, request))
-            return wire.encode_result(reply)
-        except FleetError as error:
-            outcome = type(error).__name__
+            if request.takes_key:
+                await _turn(account.key_requests, "requests that take a key")
+            reply = wire.encode_result(await self._handled(connection, request))
+            self._tell(connection, request, "ok", started)
+            return reply
+        except REFUSALS as error:
+            self._refusals.add("request", connection.peer, error.message)
             return wire.encode_error(error)
-        except asyncio.TimeoutError:
-            outcome = "Unavailable"
-            return wire.encode_error(Unavailable(f"{method} took longer than {self._limits.request_seconds:g} s"))
+        except FleetError as error:
+            self._tell(connection, request, type(error).__name__, started)
+            return wire.encode_error(error)
         except Exception:  # noqa: BLE001 - a fault of ours must not take the other callers down
-            outcome = "FleetError"
+            method = request.method if request else "?"
             self._log.exception("request.crashed", method=method, uid=connection.peer.uid)
             return wire.encode_error(FleetError(f"{method} failed inside; see the log"))
-        finally:
-            self._log.info(
-                "request.answered",
-                method=method,
-                uid=connection.peer.uid,
-                pid=connection.peer.pid,
-                outcome=outcome,
-                milliseconds=round((time.monotonic() - started) * 1000, 1),
-            )
 
-
-def refuse_if_served(path: Path) -> None:
-    """Raise ConfigurationError when somebody answers at PATH; only a silent socket file is stale."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2)
+    async def _handled(self, connection: Connection, request: wire.Request) -> wire.Message:
+        seconds = self._limits.request_seconds
         try:
-            probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return
-        holder = peer_of(probe).pid
-    raise ConfigurationError(f"{path} is already served by process {holder}", hint=f"stop it first: kill {holder}")
+            return await within(seconds, self._service.handle(connection, request))
+        except asyncio.TimeoutError:
+            raise Unavailable(f"{request.method} took longer than {seconds:g} s") from None
+
+    def _tell(self, connection: Connection, request: wire.Request | None, outcome: str, started: float) -> None:
+        routine = request is not None and request.routine and outcome == "ok"
+        (self._log.debug if routine else self._log.info)(
+            "request.answered",
+            method=request.method if request else "?",
+            uid=connection.peer.uid,
+            pid=connection.peer.pid,
+            outcome=outcome,
+            milliseconds=round((time.monotonic() - started) * 1000, 1),
+        )
+
+
+async def _turn(bucket: Bucket, what: str) -> None:
+    """Wait for a token of BUCKET; raises RateLimited, also then not at once, where it takes too long."""
+    wait = bucket.take(patience_seconds=PATIENCE_SECONDS)
+    if wait != 0:
+        await asyncio.sleep(PATIENCE_SECONDS if wait is None else wait)
+    if wait is None:
+        raise RateLimited(f"more than {bucket.rate:g} {what} a second", hint="wait a moment")
 
 
 class Client:
@@ -269,7 +299,8 @@ class Client:
         if self._socket is None:
             raise Unavailable(f"not connected to {self.path}")
         try:
-            self._socket.sendall(wire.encode_request(request))
+            with contextlib.suppress(BrokenPipeError):  # who hung up may have said why
+                self._socket.sendall(wire.encode_request(request))
             return wire.decode_reply(self._line(self._socket), kind)
         except OSError as error:
             self.close()
@@ -278,7 +309,7 @@ class Client:
     def _line(self, connection: socket.socket) -> bytes:
         while b"\n" not in self._buffer:
             chunk = connection.recv(wire.FRAME_BYTES)
-            if not chunk:
+            if not chunk or len(self._buffer) > wire.REPLY_BYTES:
                 raise ConnectionResetError("closed by the other side")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")

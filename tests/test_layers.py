@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
     *("model", "numbers", "paths", "wire", "rpc", "result", "errors"),
-    *("log", "console", "deadline", "interrupts", "syscalls"),
+    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
 

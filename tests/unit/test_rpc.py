@@ -57,7 +57,7 @@ def serving(
 ) -> Iterator[Recorder]:
     """A server on a thread of its own; its service is given."""
     recorder, loop = Recorder(), asyncio.new_event_loop()
-    limits = limits or Limits(connections_per_uid=3, idle_frame_seconds=0.3, request_seconds=0.3)
+    limits = limits or Limits(connections_per_uid=3, frame_seconds=0.3, request_seconds=0.3)
     server = Server(service=recorder, permission=permission, limits=limits, program="test")
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -1,0 +1,137 @@
+"""Who calls, and how much of a server one caller may use: token buckets per UID, and refusals told once a period.
+
+A bucket that is empty makes its caller wait (its socket is not read meanwhile), so that a request too
+many costs the server nothing; only connections, which have no patience, are refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+import structlog
+
+SO_PEERGROUPS = 59
+"""include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
+MOST_GROUPS_BYTES = 1024
+"""The longest answer Python's getsockopt takes: 256 groups."""
+PATIENCE_SECONDS = 1.0
+"""How long a request over its caller's rate waits for its turn before it is refused."""
+PERIOD_SECONDS = 10.0
+"""Refusals of one caller are logged at the first of them, and then by their number once in this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Who is at the other end of a connection, as the kernel says."""
+
+    uid: int
+    gid: int
+    pid: int
+    groups: frozenset[int] = frozenset()
+    """Supplementary groups of the process when it connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one caller (one UID) may use; settings with units. A burst is what it may use at once after a rest."""
+
+    connections_per_uid: int = 8
+    connections_per_second: float = 20
+    connections_burst: int = 40
+    requests_per_second: float = 20
+    requests_burst: int = 60
+    key_requests_per_second: float = 1
+    """Requests that take a key of the pool (fleet.wire.Request.takes_key)."""
+    key_requests_burst: int = 10
+    frame_seconds: float = 10
+    """How long the rest of a started frame may take, and the taking of an answer."""
+    request_seconds: float = 30
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The peer's credentials (unix(7), SO_PEERCRED: fixed when the connection was made)."""
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(uid=uid, gid=gid, pid=pid, groups=_groups(connection))
+
+
+def _groups(connection: socket.socket) -> frozenset[int]:
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS_BYTES)
+    except OSError:
+        return frozenset()  # more than fit (ERANGE), or a kernel before 4.13: no member of anything then
+    return frozenset(struct.unpack(f"{len(found) // 4}I", found))
+
+
+def group_number(name: str) -> int | None:
+    """The group called NAME; None when there is none."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+class Bucket:
+    """RATE tokens a second, of which at most BURST are saved up."""
+
+    __slots__ = ("_at", "_burst", "_tokens", "rate")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate = rate
+        self._burst = self._tokens = float(burst)
+        self._at = time.monotonic()
+
+    def take(self, *, patience_seconds: float = 0.0) -> float | None:
+        """Seconds until the token that is now taken is there (0: it is); None, and none taken, beyond PATIENCE_SECONDS.
+
+        Tokens may be taken ahead: who comes later waits longer, so waiting callers keep their order.
+        """
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        wait = max(0.0, (1.0 - self._tokens) / self.rate)
+        if wait > patience_seconds:
+            return None
+        self._tokens -= 1.0
+        return wait
+
+
+class Account:
+    """What one caller uses at the moment."""
+
+    __slots__ = ("connections", "key_requests", "open", "requests")
+
+    def __init__(self, limits: Limits) -> None:
+        self.open = 0
+        self.connections = Bucket(limits.connections_per_second, limits.connections_burst)
+        self.requests = Bucket(limits.requests_per_second, limits.requests_burst)
+        self.key_requests = Bucket(limits.key_requests_per_second, limits.key_requests_burst)
+
+
+class Refusals:
+    """Tells of refusals without letting the refused write the log: two lines a caller and period at most."""
+
+    def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
+        self._log = logger
+        self._more: dict[tuple[str, int], int] = {}
+
+    def add(self, what: str, peer: Peer, reason: str) -> bool:
+        """Count a refusal of WHAT (`connection`, `request`); True for the first of a period, which is logged."""
+        key = what, peer.uid
+        if key in self._more:
+            self._more[key] += 1
+            return False
+        self._more[key] = 0
+        asyncio.get_running_loop().call_later(PERIOD_SECONDS, self._end, key)
+        self._log.warning(f"{what}.refused", uid=peer.uid, pid=peer.pid, reason=reason)
+        return True
+
+    def _end(self, key: tuple[str, int]) -> None:
+        what, uid = key
+        more = self._more.pop(key)
+        if more:
+            self._log.warning(f"{what}.refused_more", uid=uid, count=more, seconds=PERIOD_SECONDS)

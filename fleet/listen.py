@@ -1,0 +1,94 @@
+"""A listening Unix socket whose connections are taken as they come, at a bounded cost.
+
+Not asyncio's server: there every connection costs a task, a transport and two streams before anybody
+can say no, and a caller who connects and hangs up in a loop has the whole loop to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from fleet.callers import peer_of
+from fleet.errors import ConfigurationError
+
+BACKLOG = 128
+AT_ONCE = 16
+PAUSE_SECONDS = 0.001
+"""Behind a full round with refusals among them: a flood costs a part of a processor and no more."""
+SHORTAGE_SECONDS = 0.1
+"""Without a free descriptor accept() fails again at once; a connection may have ended by then."""
+
+
+class Listener:
+    """One socket file, listened on from the beginning."""
+
+    def __init__(
+        self,
+        path: Path,
+        mode: int,
+        let_in: Callable[[socket.socket], bool],
+        logger: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        """LET_IN takes a connection over, or closes it and gives False. Raises ConfigurationError."""
+        refuse_if_served(path)
+        path.unlink(missing_ok=True)
+        self._let_in = let_in
+        self._log = logger
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)
+        umask = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(umask)
+        path.chmod(mode)
+        self._socket.listen(BACKLOG)
+        self._watch()
+
+    def close(self) -> None:
+        """Stop listening; the file stays."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _watch(self) -> None:
+        if self._socket.fileno() >= 0:  # else closed during a pause
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _pause(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        loop.call_later(seconds, self._watch)
+
+    def _accept(self) -> None:
+        """Take up to AT_ONCE connections; those already served have their turn in between."""
+        refused = 0
+        for _ in range(AT_ONCE):
+            try:
+                connection, _address = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._log.error("accept.failed", error=str(error))
+                self._pause(SHORTAGE_SECONDS)
+                return
+            refused += not self._let_in(connection)
+        if refused:
+            self._pause(PAUSE_SECONDS)
+
+
+def refuse_if_served(path: Path) -> None:
+    """Raise ConfigurationError when somebody answers at PATH; only a silent socket file is stale."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        holder = peer_of(probe).pid
+    raise ConfigurationError(f"{path} is already served by process {holder}", hint=f"stop it first: kill {holder}")
