@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.callers import group_number
 from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, Paths
 
@@ -51,6 +52,9 @@ def wanted(fleet: Fleet, paths: Paths, backend: str) -> tuple[Folder, ...]:
     for worker in fleet.members:
         made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=group, mode=0o700))
         made.append(Folder(path=paths.spool(worker), uid=worker.uid, gid=group, mode=0o700))
+    if (operators := group_number(fleet.netctl.operator_group)) is not None:
+        # Set-group-ID: netctl, no member itself, makes a socket of that group in it.
+        made.append(Folder(path=paths.netctl_operator_socket.parent, uid=netctl, gid=operators, mode=0o2750))
     if backend == "userspace":
         made.append(Folder(path=WIREGUARD_SOCKETS, uid=netctl, gid=group, mode=0o700))
     return tuple(made)

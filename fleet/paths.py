@@ -44,6 +44,11 @@ class Paths(BaseModel):
         return self.run / "netctl/netctl.sock"
 
     @property
+    def netctl_operator_socket(self) -> Path:
+        """The operators' door, in a folder of their group; absent where there is no such group."""
+        return self.run / "operator/netctl.sock"
+
+    @property
     def key_store(self) -> Path:
         """SQLite file with private keys and leases; only netctl can read it."""
         return self.state / "netctl/keys.db"
