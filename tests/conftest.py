@@ -11,11 +11,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.net import Lab
-from lab.places import LABS
+if TYPE_CHECKING:
+    from lab.net import Lab
 
 _skipped = pytest.StashKey[list[str]]()
 _seconds = pytest.StashKey["Counter[str]"]()
@@ -23,8 +24,10 @@ _config: list[pytest.Config] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --no-skips."""
+    """Add --no-skips and --ground."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure (bin/test and CI)")
+    grounds = {"action": "append", "choices": ["fake", "userspace", "kernel"], "default": []}
+    parser.addoption("--ground", **grounds, help="what the contract tier runs on; kernel: in the vm tier alone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +72,8 @@ def root() -> None:
 @pytest.fixture(scope="session")
 def lab(root: None) -> Iterator[Lab]:
     """One lab for the whole session, with 3 VPN servers of 10 keys; no other pytest has its name."""
+    from lab.net import Lab  # heavy, and of no use in the vm tier, where every import takes long
+
     made = Lab(f"t{os.getpid() % 10_000}")
     made.up()
     yield made
@@ -78,6 +83,7 @@ def lab(root: None) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def traces() -> Callable[[str], list[str]]:
     """Everything of the lab of that name that other tools can see: namespaces, mounts, processes, files."""
+    from lab.places import LABS
 
     def look(name: str) -> list[str]:
         listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,25 @@
+"""Chooses the ground: `--ground NAME`, as often as wanted; fake and userspace where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.ground import Ground
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that asks for a ground runs on each one chosen; the others do not exist."""
+    if "ground" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--ground") or ["userspace"]
+        metafunc.parametrize("ground", chosen, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def ground(request: pytest.FixtureRequest, root: None) -> Iterator[Ground]:
+    """The ground of that name, for the whole session."""
+    from tests.contract.wired import Wired
+
+    with Wired(request.param) as made:
+        yield made

@@ -1,0 +1,1 @@
+"""The vm tier: what only a kernel with WireGuard of its own can show, in a virtual machine."""

@@ -1,0 +1,145 @@
+"""A virtual machine in software: Debian's kernel, the host's file system (read only, 9p), one program, its end.
+
+qemu without hardware virtualisation, so that it runs wherever the other tiers do. Up in 5 s; Python is some
+20 times slower than outside.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.kernel_package import Kernel
+
+HERE = Path(__file__).resolve().parent
+BUSYBOX = Path("/bin/busybox")
+MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng")
+"""What the machine needs to see its root; everything else the kernel loads by itself."""
+UP_SECONDS = 90
+"""From qemu's start to the first line of inside.sh; 6 s on an idle machine."""
+UP, EXIT = "fleet-vm: up", "fleet-vm: exit "
+COMMAND_LINE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+
+
+class MachineFailed(Exception):
+    """The machine did not come up, or did not come to its end; the message holds its last words."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the program inside did."""
+
+    code: int
+    output: str
+
+
+def run(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str, str], seconds: float) -> Outcome:
+    """Boot, run ARGV as root in FOLDER with the environment SETTINGS, power off.
+
+    Raises MachineFailed when it is not up within UP_SECONDS or has not ended SECONDS later.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleet-vm-", dir="/var/tmp") as made:
+        job = Path(made)
+        _write_job(job, kernel, [*(f"{name}={value}" for name, value in settings.items()), *argv], folder)
+        with _started(job, kernel) as process:
+            conversation = _Conversation(process, job / "console")
+            conversation.until(lambda text: UP in text, UP_SECONDS, "did not come up")
+            conversation.until(lambda text: EXIT in text, seconds, "has not ended")
+        _, _, rest = conversation.text.partition(UP + "\n")
+        output, _, code = rest.rpartition(EXIT)
+        return Outcome(code=int(code.split()[0]), output=output)
+
+
+def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) -> None:
+    shutil.copy(HERE / "inside.sh", job)
+    (job / "argv").write_bytes(b"\0".join(word.encode() for word in words))
+    (job / "folder").write_text(str(folder))
+    (job / "modules").symlink_to(kernel.modules)
+    (job / "initramfs").write_bytes(initramfs(kernel))
+
+
+@contextmanager
+def _started(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]
+    argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs")]
+    argv += ["-append", f"{COMMAND_LINE} fleet.job={job}"]
+    argv += ["-serial", f"file:{job / 'console'}", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    argv += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+class _Conversation:
+    """What the machine writes on its second serial line, followed to a deadline."""
+
+    def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
+        assert process.stdout
+        self._process, self._console = process, console
+        self._pipe = process.stdout.fileno()
+        self.text = ""
+
+    def until(self, condition: Callable[[str], bool], seconds: float, complaint: str) -> None:
+        """Read on until CONDITION of all the text so far; raises MachineFailed."""
+        deadline = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            while not condition(self.text):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise MachineFailed(f"the machine {complaint} within {seconds:g} s\n{self._last_words()}")
+                if selector.select(left):
+                    data = os.read(self._pipe, 65_536)
+                    if not data:
+                        raise MachineFailed(f"qemu ended before the machine did\n{self._last_words()}")
+                    self.text += data.decode(errors="replace").replace("\r", "")
+
+    def _last_words(self) -> str:
+        console = self._console.read_text(errors="replace") if self._console.exists() else ""
+        parts = (("output", self.text), ("console", console.replace("\r", "")))
+        return "\n".join(f"--- {name}\n" + "\n".join(text.splitlines()[-40:]) for name, text in parts)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One file of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+
+    name: str
+    mode: int
+    data: bytes = b""
+
+    def encoded(self, number: int) -> bytes:
+        name = self.name.encode() + b"\0"
+        fields = (number, self.mode, 0, 0, 1, 0, len(self.data), 0, 0, 0, 0, len(name), 0)
+        head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        return _padded(head) + _padded(self.data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def initramfs(kernel: Kernel) -> bytes:
+    """busybox, the modules that lead to the root, and `init`."""
+    program, plain, directory = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
+    modules = kernel.with_dependencies(MODULES)
+    entries = [_Entry(name, directory) for name in ("bin", "dev", "proc", "modules")]
+    entries.append(_Entry("bin/busybox", program, BUSYBOX.read_bytes()))
+    entries.append(_Entry("init", program, (HERE / "init").read_bytes()))
+    entries.append(_Entry("modules/order", plain, "\n".join(name for name, _ in modules).encode()))
+    entries += [_Entry(f"modules/{name}", plain, data) for name, data in modules]
+    entries.append(_Entry("TRAILER!!!", 0))
+    return b"".join(entry.encoded(number) for number, entry in enumerate(entries, start=1))
