@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fleet import console, model, rpc, wire
 from fleet.errors import ExitCode
 from fleet.model import Fleet, Paths, Worker
-from netctl import cleanup, pool, privileges, watch, wireguard
+from netctl import cleanup, doors, pool, privileges, watch, wireguard
 from netctl import serve as server
 
 STATUS_SECONDS = 10.0
@@ -107,7 +107,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     _, paths = _load()
-    with rpc.Client(paths.netctl_socket, timeout_seconds=STATUS_SECONDS) as client:
+    with rpc.Client(doors.mine(paths), timeout_seconds=STATUS_SECONDS) as client:
         status = client.ask(wire.Status(), wire.NetctlStatus)
     if arguments.json:
         console.print_json(status.model_dump(mode="json"))

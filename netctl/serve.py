@@ -12,17 +12,14 @@ from contextlib import contextmanager
 from fleet import log
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
-from fleet.rpc import Limits, Server, refuse_if_served
-from netctl import access, wireguard
+from fleet.rpc import refuse_if_served
+from netctl import doors, wireguard
 from netctl.guard import Guard, background
 from netctl.kernel import Kernel
 from netctl.keys import Store
 from netctl.reconcile import Reconciler
 from netctl.service import NetctlService
 from netctl.tunnels import Tunnels
-
-MARGIN_SECONDS = 5.0
-"""A request is cut off this long behind its own deadline: by then something of ours hangs."""
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
@@ -80,11 +77,10 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard)
     await guard.start()
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
-    limits = Limits(request_seconds=fleet.netctl.request_deadline_seconds + MARGIN_SECONDS)
-    server = Server(service=service, permission=access.permission(fleet), limits=limits, program="netctl")
+    server = doors.server(fleet, service)
     tasks = [background(guard.watch()), background(guard.look())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
-    await server.start(paths.netctl_socket)
+    await doors.listen(server, paths)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()
     # Tunnels in use go on without us; the next netctl adopts them.
@@ -93,5 +89,5 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    paths.netctl_socket.unlink(missing_ok=True)
+    doors.close(paths)
     logger.info("netctl.stopped")

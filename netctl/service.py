@@ -111,13 +111,12 @@ class NetctlService:
         return wire.Done()
 
     async def _status(self, connection: Connection) -> wire.NetctlStatus:
-        uid = connection.peer.uid
-        slots = self.slots.values() if uid == 0 else [self.slots[uid]]
+        own = self.slots.get(connection.peer.uid)
         return wire.NetctlStatus(
             backend=self._backend.name,
             pid=os.getpid(),
-            slots=tuple([await self._slot_status(slot) for slot in slots]),
-            pool=self._store.pool(self._fleet.netctl.key_cooldown_seconds) if uid == 0 else None,
+            slots=tuple([await self._slot_status(slot) for slot in ([own] if own else self.slots.values())]),
+            pool=None if own else self._store.pool(self._fleet.netctl.key_cooldown_seconds),
         )
 
     async def _slot_status(self, slot: Slot) -> wire.SlotStatus:
