@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,7 +20,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from fleet.errors import FleetError, TunnelError
 from fleet.model import PLACEHOLDERS, PROTOCOL, Fleet, Worker
-from netctl import nftables, sysctls
+from netctl import nftables, removal, sysctls
+from netctl.libnftables import NftError
 from netctl.plan import Operation
 from netctl.state import Address, Device, Family, Filter, Gate, Link, Route, Rule, State, Sysctl
 from netctl.wireguard import Backend
@@ -75,8 +76,8 @@ class Kernel:
 
     # --- observe
 
-    async def observe(self, *, devices: bool = True) -> Found:
-        """Look at everything inside our marks; one look at a time. Without DEVICES no device is asked."""
+    async def observe(self, *, devices: Container[str] | None = None) -> Found:
+        """Look at everything inside our marks; one look at a time. Of the devices those in DEVICES (None: all)."""
         async with self._dumping:
             try:
                 return await self._observe(devices)
@@ -84,10 +85,10 @@ class Kernel:
                 # Also a dump that a change has interrupted.
                 name = errno.errorcode.get(error.code, str(error.code))
                 raise KernelRefused(f"the kernel refused to be looked at: {name}") from None
-            except nftables.NftError as error:
+            except NftError as error:
                 raise KernelRefused(f"nftables refused to be looked at: {error}") from None
 
-    async def _observe(self, devices: bool) -> Found:
+    async def _observe(self, devices: Container[str] | None) -> Found:
         foreign: list[tuple[str, str]] = []
         names, links = await self._links(foreign)
         filters, gates = nftables.observe()
@@ -97,7 +98,7 @@ class Kernel:
             routes=frozenset(await self._routes(names, foreign)),
             rules=frozenset(await self._rules(foreign)),
             sysctls=frozenset(sysctls.observe({link.interface for link in links})),
-            devices=frozenset(await self._devices(links) if devices else ()),
+            devices=frozenset(await self._devices(links, devices)),
             gates=gates,
             filters=filters,
         )
@@ -174,8 +175,11 @@ class Kernel:
                     foreign.append((text, f"ip -{_FAMILIES[family]} rule show"))
         return ours
 
-    async def _devices(self, links: Sequence[Link]) -> list[Device]:
-        return [device for link in links if (device := await self._device(link.interface)) is not None]
+    async def _devices(self, links: Sequence[Link], asked: Container[str] | None) -> list[Device]:
+        names = [link.interface for link in links if asked is None or link.interface in asked]
+        # All at once: one that hangs takes its deadline, and no other waits for it.
+        found = await asyncio.gather(*(self._device(name) for name in names))
+        return [device for device in found if device is not None]
 
     async def _device(self, interface: str) -> Device | None:
         """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
@@ -198,7 +202,7 @@ class Kernel:
             except NetlinkError as error:
                 name = errno.errorcode.get(error.code, str(error.code))
                 raise KernelRefused(f"the kernel refused `{operation}`: {name}") from None
-            except nftables.NftError as error:
+            except NftError as error:
                 raise KernelRefused(f"nftables refused `{operation}`: {error}") from None
 
     async def _apply(self, operation: Operation) -> None:
@@ -235,12 +239,17 @@ class Kernel:
         if index is None:
             return  # gone: the notification of that brings us back
         if verb == "delete":
-            with _fine(_GONE):
-                await self._ip.link("del", index=index)
+            if not await removal.delete(index):
+                raise TunnelError(f"{link.interface} could not be deleted", hint=f"ip link delete {link.interface}")
         elif verb == "up":
             await self._ip.link("set", index=index, state="up")
         else:
             await self._ip.link("set", index=index, ifalias=link.alias, mtu=link.mtu_bytes)
+
+    async def delete_link(self, interface: str) -> bool:
+        """Delete a link; False when the kernel does not do it in time, True when it is gone."""
+        index = await self._index(interface)
+        return index is None or await removal.delete(index)
 
     async def _change_address(self, address: Address, verb: str) -> None:
         with _fine(_THERE | _GONE):

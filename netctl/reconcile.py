@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 
 from fleet import log
-from fleet.errors import ForeignObject, TunnelError
+from fleet.errors import FleetError, ForeignObject, TunnelError
 from fleet.model import Fleet, Worker
 from netctl import plan, sockets, state
 from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
@@ -25,6 +25,7 @@ from netctl.state import Held, State
 FOREIGN_SECONDS = 2.0
 """wireguard-go makes its tun a moment before it answers for it; only what stays foreign is."""
 LOOK_SECONDS = 0.02
+DELETE_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 600.0
 
 
 class Reconciler:
@@ -34,19 +35,24 @@ class Reconciler:
         self._fleet = fleet
         self._kernel = kernel
         self._ipv6 = has_ipv6()
-        self._own = {worker.interface for worker in fleet.members}
         self._known: dict[int, State] = {}
+        self._spare: set[int] = set()
+        self._quarantined: set[str] = set()
+        self._deletions: set[asyncio.Task[None]] = set()
         # One thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
         self._threads = [
             ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("sockets", "conntrack")
         ]
         self._log = log.get("netctl")
 
-    async def look(self, *, devices: bool = True) -> Found:
-        """Observe the kernel; raises ForeignObject, naming everything, when that stays so for a moment."""
+    async def look(self, *, devices: Container[str] | None = None) -> Found:
+        """Observe the kernel, of the devices those in DEVICES (None: all).
+
+        Raises ForeignObject, naming everything, when that stays so for a moment.
+        """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
-            found = await self._kernel.observe(devices=devices)
+            found = await self._observe(devices)
             if not found.foreign:
                 return found
             if time.monotonic() > deadline:
@@ -56,23 +62,41 @@ class Reconciler:
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def _observe(self, devices: Container[str] | None) -> Found:
+        found = await self._kernel.observe(devices=devices)
+        return replace(found, state=state.without(found.state, frozenset(self._quarantined)))
+
+    def interface(self, worker: Worker) -> str:
+        """The name of WORKER's link: the usual one, or the spare."""
+        return worker.spare_interface if worker.uid in self._spare else worker.interface
+
     def desired(self, held: Mapping[int, Held]) -> State:
         """What the whole kernel should hold."""
-        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+        spare = frozenset(self._spare)
+        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6, spare=spare)
 
     async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
         """What settle_all would do."""
         return plan.diff(self.desired(held), (await self.look()).state)
 
-    async def settle_all(self, held: Mapping[int, Held]) -> None:
-        """Bring everything to HELD, by UID."""
+    async def settle_all(self, held: Mapping[int, Held]) -> list[Worker]:
+        """Bring everything to HELD, by UID: what all share, what is nobody's any more, then each worker on its own.
+
+        Gives the workers whose device hangs or whose slice the kernel refuses; they are no trouble of the others.
+        """
         self._known.clear()
-        wanted, found = self.desired(held), (await self.look()).state
-        await self._apply(plan.diff(wanted, found))
-        there = {link.interface for link in found.links if link.kind == self._kernel.backend.link_kind}
+        found = (await self.look()).state
+        self._spare = {worker.uid for worker in self._fleet.members if state.uses_spare(found, worker)}
+        found = await self._settle_shared(found)
+        await self._apply(plan.diff(State(), state.of_nobody(found, self._fleet)))
+        failed = []
         for worker in self._fleet.members:
-            if worker.interface in there or self._kernel.backend.link_kind == "wireguard":
-                self._known[worker.uid] = state.slice_of(wanted, worker)
+            try:
+                await self._bring(self._slot(worker, held.get(worker.uid)), state.slice_of(found, worker), worker)
+            except FleetError as error:
+                self._log.error("slot.not_settled", worker=worker.name, error=str(error))
+                failed.append(worker)
+        return failed
 
     async def settle(self, worker: Worker, held: Held | None) -> None:
         """Bring one worker's slice to HELD. On any error its gate is no further open than it was."""
@@ -86,17 +110,20 @@ class Reconciler:
 
     async def _settle(self, worker: Worker, held: Held | None) -> None:
         wanted = self._slot(worker, held)
-        known = self._known.pop(worker.uid, None)
+        known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
-            found = await self._kernel.observe()
+            found = await self._observe(own)
             if found.foreign:
                 await self._shut(worker, state.slice_of(found.state, worker))
                 return
             known = state.slice_of(found.state, worker)
         elif known is None:
-            known = state.slice_of((await self.look()).state, worker)
-        await self._apply(plan.diff(wanted, known))
-        if known.links or any(link.kind == "wireguard" for link in wanted.links):
+            known = state.slice_of((await self.look(devices=own)).state, worker)
+        await self._bring(wanted, known, worker)
+
+    async def _bring(self, wanted: State, seen: State, worker: Worker) -> None:
+        await self._apply(plan.diff(wanted, seen))
+        if seen.links or any(link.kind == "wireguard" for link in wanted.links):
             self._known[worker.uid] = wanted
 
     async def _shut(self, worker: Worker, seen: State) -> None:
@@ -106,25 +133,28 @@ class Reconciler:
         await self._apply(plan.diff(replace(seen, gates=frozenset(), devices=devices), seen))
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
-        return state.slot(self._fleet, worker, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6)
+        kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
+        return state.slot(self._fleet, worker, held, kind=kind, ipv6=self._ipv6, spare=spare)
 
     async def mend(self) -> State:
         """Bring back what all workers share, with every gate closed if the table was gone; what was seen.
 
         Each worker's gate opens again when its own slice is settled, under its own lock.
         """
-        found = (await self.look(devices=False)).state
+        return await self._settle_shared((await self.look(devices=())).state)
+
+    async def _settle_shared(self, found: State) -> State:
+        """What all workers share is as it should be; FOUND as it is then."""
         wanted = state.shared(self._fleet)
-        seen = State(
-            filters=found.filters, sysctls=frozenset(one for one in found.sysctls if one.path[3] not in self._own)
-        )
-        operations = plan.diff(wanted, seen)
-        if operations:
-            self._known.clear()
-            self._log.warning("kernel.mended", commands=[str(operation) for operation in operations])
-            await self._apply(operations)
-            found = (await self.look(devices=False)).state
-        return found
+        others = frozenset(one for one in found.sysctls if Worker.of_interface(one.path[3]) is None)
+        operations = plan.diff(wanted, State(filters=found.filters, sysctls=others))
+        if not operations:
+            return found
+        self._known.clear()
+        self._log.warning("kernel.mended", commands=[str(operation) for operation in operations])
+        await self._apply(operations)
+        gates = found.gates if wanted.filters <= found.filters else frozenset()
+        return replace(found, gates=gates, filters=wanted.filters)
 
     def differs(self, worker: Worker, held: Held | None, seen: State) -> bool:
         """Whether WORKER's slice in SEEN (without devices) is not what HELD asks for."""
@@ -136,6 +166,37 @@ class Reconciler:
             self._log.debug("kernel.change", command=str(operation))
         await self._kernel.apply(operations)
 
+    async def shut_gate(self, worker: Worker, held: Held) -> None:
+        """Close WORKER's gate and touch nothing else; shut already is no error."""
+        self.forget(worker)
+        gates = self._slot(worker, replace(held, open=True)).gates
+        await self._apply(tuple(Operation(verb="seal", thing=gate) for gate in gates))
+
+    def change_link(self, worker: Worker) -> None:
+        """WORKER goes on under its link's other name; the old link is quarantined and deleted beside.
+
+        Raises TunnelError while the link of the other name is quarantined too.
+        """
+        old, other = self.interface(worker), next(name for name in worker.interfaces if name != self.interface(worker))
+        if other in self._quarantined:
+            raise TunnelError(f"the links {old} and {other} are both stuck in the kernel", hint=f"ip link show {old}")
+        self._quarantined.add(old)
+        self._spare ^= {worker.uid}
+        self.forget(worker)
+        task = asyncio.ensure_future(self._delete(old))
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+
+    async def _delete(self, interface: str) -> None:
+        """Delete a quarantined link however long that takes."""
+        pause = DELETE_AGAIN_SECONDS
+        while not await self._kernel.delete_link(interface):
+            self._log.error("link.stuck", interface=interface, again_seconds=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        self._quarantined.discard(interface)
+        self._log.info("link.deleted", interface=interface)
+
     def forget(self, worker: Worker) -> None:
         """Something outside of us changed in WORKER's range: look again before the next change."""
         self._known.pop(worker.uid, None)
@@ -145,7 +206,7 @@ class Reconciler:
         if worker.uid in self._known:
             return
         backend = self._kernel.backend
-        while backend.link_kind == "tun" and await backend.read(worker.interface) is None:
+        while backend.link_kind == "tun" and await backend.read(self.interface(worker)) is None:
             if time.monotonic() > deadline:
                 raise TunnelError(
                     f"{worker.interface} did not appear: wireguard-go is not running or does not answer",
@@ -183,6 +244,8 @@ class Reconciler:
             self._log.error("conntrack.not_ended", error=str(error))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end; a link that is still being deleted is the next netctl's to find."""
+        for task in self._deletions:
+            task.cancel()
         for thread in self._threads:
             thread.shutdown()

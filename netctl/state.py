@@ -135,6 +135,9 @@ class State:
     def __or__(self, other: State) -> State:
         return State(**{part.name: getattr(self, part.name) | getattr(other, part.name) for part in fields(State)})
 
+    def __sub__(self, other: State) -> State:
+        return State(**{part.name: getattr(self, part.name) - getattr(other, part.name) for part in fields(State)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
@@ -252,6 +255,21 @@ def slice_of(state: State, worker: Worker) -> State:
         devices=frozenset(one for one in state.devices if one.interface in names),
         gates=frozenset(one for one in state.gates if one.uid == worker.uid),
     )
+
+
+def of_nobody(state: State, fleet: Fleet) -> State:
+    """The part of STATE inside our marks that is no worker's of FLEET: it had more workers, or others."""
+    whole = replace(state, filters=frozenset(), sysctls=frozenset())
+    for worker in fleet.members:
+        whole = whole - slice_of(state, worker)
+    return whole
+
+
+def uses_spare(state: State, worker: Worker) -> bool:
+    """Whether WORKER's table leads to the link of the spare name: an earlier netctl had to give the usual one up."""
+    spare = worker.spare_interface
+    used = any(one.interface == spare for one in state.routes)
+    return used and any(one.interface == spare for one in state.links)
 
 
 def without(state: State, interfaces: frozenset[str]) -> State:
