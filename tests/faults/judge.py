@@ -1,0 +1,106 @@
+"""One line of the fault table, and how it is judged."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from tests.faults import causes, outcome
+from tests.faults.scene import Scene
+from tests.waiting import until
+
+BACK_SECONDS = 10.0
+GONE_SECONDS = 15.0
+"""A server or device that says nothing for so long is given up (docs/architecture.md, health)."""
+UNHURT_SECONDS = 3.0
+"""Who is not concerned is never silent for longer: on a busy machine exchanges wait for a processor."""
+TRIES_A_SECOND = 200
+LATE_SECONDS = 10.0
+"""So much longer is waited, to tell late from never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One line of the table."""
+
+    name: str
+    cause: causes.Cause
+    hits: Literal["nobody", "one", "all"]
+    """Whose stream may stop: nobody's, that of the worker concerned, or everybody's."""
+    lasts_seconds: float = 0
+    """How long the cause is there."""
+    stays: bool = False
+    """The cause stays until the slot works again in spite of it."""
+    within_seconds: float = BACK_SECONDS
+    """Counted from the end of the cause; from its begin where it stays."""
+
+
+def check(scene: Scene, fault: Fault) -> None:
+    """Zero packets past the tunnels, no foreign exit, the neighbour works on, and the slot is back in time."""
+    begin = time.monotonic()
+    with fault.cause(scene):
+        there = time.monotonic()
+        passed(fault.lasts_seconds)
+        back = back_after(scene, fault, there) if fault.stays else None
+    ended = time.monotonic()
+    if not fault.stays:
+        back = back_after(scene, fault, ended)
+    whole = stands_again(scene)
+    end = time.monotonic()
+    seen = judged(scene, fault.name, begin, end, back)
+    assert back is not None and back <= fault.within_seconds, f"back after {back} s\n{scene.picture()}"
+    assert whole, f"the layers are not what they were:\n{scene.difference()}"
+    if fault.hits != "all":
+        assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
+    if fault.hits == "nobody":
+        assert seen.gap < UNHURT_SECONDS, "the worker stopped"
+
+
+def judged(scene: Scene, name: str, begin: float, end: float, back: float | None) -> outcome.Outcome:
+    """The line of the table; fails when anything went past the tunnels, or came out at an exit of nobody's."""
+    leaks = scene.capture.lines()
+    made = outcome.Outcome(
+        fault=name,
+        back=back,
+        gap=scene.streams[0].gap(begin, end),
+        neighbour=scene.streams[1].gap(begin, end),
+        leaks=len(leaks),
+        tries=sum(stream.tries(begin, end) for stream in scene.streams),
+    )
+    outcome.add(made)
+    assert leaks == []
+    for stream in scene.streams:
+        assert stream.wrong_exits(begin) == []
+        assert stream.tries(begin, end) > TRIES_A_SECOND * (end - begin), "too few tries to mean something"
+    return made
+
+
+def back_after(scene: Scene, fault: Fault, since: float) -> float | None:
+    """Seconds from SINCE until the streams that FAULT hits go again, None when they do not."""
+    indices = (0, 1) if fault.hits == "all" else (0,)
+
+    def look() -> list[float]:
+        moments = [scene.works(index, since) for index in indices]
+        return [moment for moment in moments if moment is not None] if None not in moments else []
+
+    try:
+        return max(until(f"{fault.name}: back", look, fault.within_seconds + LATE_SECONDS)) - since
+    except pytest.fail.Exception:
+        return None
+
+
+def stands_again(scene: Scene) -> bool:
+    """Whether every layer is again as it was, in time."""
+    try:
+        return until("the layers stand", lambda: not scene.difference(), BACK_SECONDS)
+    except pytest.fail.Exception:
+        return False
+
+
+def passed(seconds: float) -> None:
+    """The time goes by; what happens meanwhile is the test."""
+    end = time.monotonic() + seconds
+    until("the time goes by", lambda: time.monotonic() >= end, seconds + 1)

@@ -1,0 +1,353 @@
+"""Two workers at work all the time, under the real supervisord, while something happens to one of them.
+
+The lab's host runs netctl and a wireguard-go for each worker as `fleet up` would: the same supervisord.conf but for
+the browsers. In their place stand streams (stream.py) that never stop. Times are seconds of CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fleet import render, rpc, wire
+from fleet.errors import FleetError
+from fleet.model import Worker
+from fleet.programs import Installation
+from fleet.supervise import ProgramState, Supervisor
+from lab.net import Lab
+from tests.faults.capture import FREE, Capture
+from tests.netns.netctl_rig import Rig
+from tests.waiting import until
+
+HERE = Path(__file__).parent
+ECHO, SINK, UPLINK = 4480, 4444, "uplink"
+STREAK = 10
+"""So many exchanges in a row, and the stream goes again."""
+STATE_MEBIBYTES = 8
+"""netctl's state folder is a small tmpfs of its own, so that its disk can be full."""
+_MOUNT = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+EXTRA = "[netctl]\nkey_cooldown_seconds = 1\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One exchange of a stream: when, and the address the world saw; None: it failed."""
+
+    began: float
+    ended: float
+    seen: str | None
+    error: str
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A lease of a stream: from when it was asked for."""
+
+    lease: str
+    exit: str
+    asked: float
+    answered: float
+
+
+@dataclass
+class Stream:
+    """A running stream.py and everything it said."""
+
+    process: subprocess.Popen[str]
+    exchanges: list[Exchange] = field(default_factory=list)
+    leases: list[Held] = field(default_factory=list)
+    refusals: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for text in self.process.stdout:
+            line = json.loads(text)
+            if "exchange" in line:
+                line["seen"] = line.pop("exchange")
+                self.exchanges.append(Exchange(**line))
+            elif "exit" in line:
+                self.leases.append(Held(**line))
+            elif "refused" in line:
+                self.refusals.append(line)
+            elif "lost" in line:
+                self.lost.append(line)
+
+    def rotate(self) -> None:
+        """Ask for another exit."""
+        assert self.process.stdin
+        self.process.stdin.write("rotate\n")
+        self.process.stdin.flush()
+
+    def flows_since(self, moment: float) -> float | None:
+        """When the last run of STREAK successes began that lies behind MOMENT and lasts until now."""
+        recent = [one for one in self.exchanges if one.began >= moment]
+        began, length = None, 0
+        for one in reversed(recent):
+            if one.seen is None:
+                break
+            began, length = one.ended, length + 1
+        return began if length >= STREAK else None
+
+    def gap(self, begin: float, end: float) -> float:
+        """The longest time in seconds without a success between BEGIN and END."""
+        times = [begin, *(one.ended for one in self.exchanges if one.seen and begin <= one.ended <= end), end]
+        return max(after - before for before, after in pairwise(times))
+
+    def tries(self, begin: float, end: float) -> int:
+        """How often every way past the tunnel was tried between BEGIN and END."""
+        counts = [one.tries for one in self.exchanges if begin <= one.ended <= end]
+        return counts[-1] - counts[0] if counts else 0
+
+    def wrong_exits(self, begin: float) -> list[str]:
+        """Exchanges since BEGIN that came out at an address of no lease held meanwhile."""
+        found = []
+        for one in self.exchanges:
+            if one.began < begin or one.seen is None:
+                continue
+            # A lease counts from the request that brought it to the answer of the request that ended it.
+            ends = [*(held.answered for held in self.leases[1:]), float("inf")]
+            exits = {
+                held.exit
+                for held, until_ in zip(self.leases, ends, strict=False)
+                if held.asked <= one.ended and one.began <= until_
+            }
+            if one.seen not in exits:
+                found.append(f"{one.seen} seen at {one.ended:.3f}, leased were {sorted(exits)}")
+        return found
+
+
+class Scene:
+    """The lab's host with everything running; see started()."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.rig = Rig(lab, count=2, extra=EXTRA, keys=("vpn1-01.conf",))
+        self.rig.log = self.rig.paths.log("netctl")
+        self.installation = Installation(paths=self.rig.paths, python=Path(sys.executable), release=self.rig.release)
+        self.supervisor = Supervisor(self.installation)
+        self._client: rpc.Client | None = None
+        self._start_supervisord()
+        files = sorted(str(path) for path in lab.places.keys.glob("*.conf"))
+        self.host(self.rig.argv("keys", "import", *files))
+        self._start_echo()
+        self.capture = Capture(self.rig)
+        self.streams = [self.stream(worker) for worker in self.rig.fleet.members]
+        self.calm()
+        self.normal = self.layers()
+
+    # --- starting and ending
+
+    def _start_supervisord(self) -> None:
+        text = render.supervisord_conf(self.rig.fleet, self.installation, "userspace")
+        # The workers' programs are the streams here.
+        text, group, _ = text.partition("\n[group:worker]")
+        assert group, "supervisord.conf has no group of workers"
+        self.rig.paths.supervisor_config.write_text(text)
+        owner = self.rig.paths.key_store.parent.stat().st_uid
+        options = f"size={STATE_MEBIBYTES}m,mode=0700,uid={owner}"
+        daemon = self.installation.supervisord("--nodaemon", "-c", str(self.rig.paths.supervisor_config))
+        argv = ["sh", "-c", _MOUNT, "sh", options, str(self.rig.paths.key_store.parent), *daemon]
+        environment = {**os.environ, **self.installation.environment}
+        self.daemon = self.lab.popen("host", argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        until("netctl serves", lambda: self.asked() is not None, 30, self._last_words)
+
+    def _last_words(self) -> str:
+        paths = [self.rig.paths.log(name) for name in ("supervisord", "netctl")]
+        return "\n".join(path.read_text()[-1500:] for path in paths if path.exists())
+
+    def _start_echo(self) -> None:
+        argv = [sys.executable, "-I", "-c", (HERE / "echo.py").read_text(), str(ECHO), str(SINK)]
+        echo = self.lab.popen("web", argv, stdout=subprocess.PIPE)
+        self.rig.processes.append(echo)
+        assert echo.stdout and echo.stdout.readline().strip() == "ready"
+
+    def stream(self, worker: Worker, *, tunnel: bool = True) -> Stream:
+        """Start a stream under WORKER's UID."""
+        where = str(self.rig.paths.netctl_socket) if tunnel else "-"
+        argv = [sys.executable, "-I", "-c", (HERE / "stream.py").read_text(), str(self.rig.release), where, UPLINK]
+        with self.rig.paths.log(f"stream-{worker.name}").open("a") as log:
+            process = self.lab.popen(
+                "host",
+                self.rig.as_worker(worker, *argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd="/",
+            )
+        self.rig.processes.append(process)
+        return Stream(process)
+
+    def free_stream(self) -> Stream:
+        """The same tries under a UID that is no worker's."""
+        return self.stream(FREE, tunnel=False)
+
+    def stop(self) -> None:
+        """End everything."""
+        for stream in self.streams:
+            stream.process.kill()
+        with contextlib.suppress(FleetError):
+            self.supervisor.shut_down(20)
+        self.daemon.kill()
+        self.daemon.wait(10)
+        self.rig.stop()
+
+    # --- the host, as root
+
+    def host(self, argv: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ARGV in the host, where supervisord's programs see the same files."""
+        inside = ["nsenter", f"--mount=/proc/{self.daemon.pid}/ns/mnt", "--", *argv]
+        done = self.rig.host(inside)
+        assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
+        return done
+
+    def net(self, *argv: str, host: str = "host", check: bool = True, text: str | None = None) -> str:
+        """Run a tool in the network of HOST alone, with TEXT as its input: 5 ms instead of 200."""
+        inside = ["nsenter", f"--net=/run/netns/{self.lab.name}-{host}", "--", *argv]
+        done = subprocess.run(inside, input=text, capture_output=True, text=True, check=False, timeout=30)
+        assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
+        return done.stdout
+
+    def batch(self, *lines: str, family: str = "-4") -> None:
+        """Several changes in one `ip`."""
+        self.net("ip", family, "-batch", "-", text="\n".join(lines) + "\n")
+
+    @property
+    def state(self) -> Path:
+        """netctl's state folder, seen from outside."""
+        return Path(f"/proc/{self.daemon.pid}/root{self.rig.paths.key_store.parent}")
+
+    def layers(self) -> str:
+        """Rules, tables and chains that hold the workers, whatever their leases: as `ip` and `nft` show them."""
+        # Rules of one priority may stand in any order.
+        seen = ["\n".join(sorted(self.net("ip", family, "rule").splitlines())) for family in ("-4", "-6")]
+        for worker in self.rig.fleet.members:
+            for family in ("-4", "-6"):
+                seen.append(self.net("ip", family, "route", "show", "table", str(worker.table), check=False))
+            link = self.net("ip", "-oneline", "link", "show", worker.interface, check=False)
+            seen.append(str(re.findall(r"<([\w,-]+)>.* mtu (\d+).* alias (\S+)", link)))
+        for table in ("fleet", "fleet_hold"):
+            text = self.net("nft", "-s", "list", "table", "inet", table, check=False)
+            text = re.sub(
+                r"((?:set|map) (?:open|open_source|leased|translation) \{).*?\n\t\}", r"\1", text, flags=re.DOTALL
+            )
+            seen.append(re.sub(r"# progname .*", "", text))
+        return "\n".join(seen)
+
+    def difference(self) -> str:
+        """What of layers() is not as it was in the beginning."""
+        return "\n".join(
+            line
+            for line in difflib.unified_diff(self.normal.splitlines(), self.layers().splitlines(), "was", "is", n=0)
+        )
+
+    # --- programs
+
+    def program(self, name: str) -> ProgramState:
+        """A program as supervisord sees it: `netctl`, `wg:wg101`."""
+        return next(one for one in self.supervisor.states() if one.name == name)
+
+    def pid(self, name: str) -> int:
+        """The process of a program that runs."""
+        return until(f"{name} runs", lambda: self.program(name).pid, 10)
+
+    def netctl_pid(self) -> int:
+        return self.pid("netctl")
+
+    def wireguard_pid(self, index: int = 0) -> int:
+        return self.pid(f"wg:{self.rig.worker(index).interface}")
+
+    def supervisorctl(self, verb: str, name: str = "netctl") -> str:
+        """What supervisorctl says."""
+        return self.rig.host(self.installation.supervisorctl(verb, name)).stdout
+
+    @contextlib.contextmanager
+    def frozen(self, pid: int) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT at the end if it still is there."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    # --- what there is to see
+
+    def asked(self) -> wire.NetctlStatus | None:
+        """netctl's own status; None while it does not answer."""
+        try:
+            if self._client is None:
+                self._client = rpc.Client(self.rig.paths.netctl_socket, timeout_seconds=2)
+                self._client.open()
+            return self._client.ask(wire.Status(), wire.NetctlStatus)
+        except FleetError:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+            return None
+
+    def works(self, index: int, since: float) -> float | None:
+        """Since when the slot at INDEX carries its stream again, for netctl too; looked for behind SINCE."""
+        began = self.streams[index].flows_since(since)
+        if began is None:
+            return None
+        status = self.asked()
+        return began if status is not None and status.slots[index].state == "connected" else None
+
+    def server_of(self, index: int = 0) -> str:
+        """The lab's host that the slot's tunnel leads to."""
+        status = self.asked()
+        assert status and status.slots[index].exit_address
+        address = status.slots[index].exit_address
+        return next(server.host for server in self.lab.topology.vpn if server.address == address)
+
+    def server_pid(self, host: str) -> int:
+        """The wireguard-go of a VPN server."""
+        namespace = self.lab.topology.namespace(host)
+        found = self.lab.status().processes
+        return next(one.pid for one in found if one.namespace == namespace and "wireguard-go" in one.command)
+
+    def calm(self) -> None:
+        """Both streams go, both slots are connected, every layer stands."""
+
+        def look() -> bool:
+            now = time.monotonic()
+            if not all(self.works(index, now - 1) for index in range(2)):
+                return False
+            return not hasattr(self, "normal") or self.layers() == self.normal
+
+        until("both streams go and all layers stand", look, 40, self.picture)
+
+    def picture(self) -> str:
+        """Everything that tells what is wrong, for a test that fails."""
+        lines = [str(self.asked())]
+        for stream in self.streams:
+            lines += [str(one) for one in stream.exchanges[-3:]] + [str(one) for one in stream.refusals[-3:]]
+        return "\n".join([*lines, self.layers(), self._last_words()])
+
+
+@contextlib.contextmanager
+def started(lab: Lab) -> Iterator[Scene]:
+    """A Scene that is calm, stopped at the end."""
+    made = Scene(lab)
+    try:
+        yield made
+    finally:
+        made.stop()

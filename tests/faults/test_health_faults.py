@@ -1,0 +1,23 @@
+"""The fault table, what fails in a tunnel: it is noticed, given up in time, and replaced; nobody else waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import causes, judge
+from tests.faults.judge import Fault
+from tests.faults.scene import Scene
+
+FAULTS = (
+    Fault(name="server silent for 6 s and back", cause=causes.server_silent, hits="one", lasts_seconds=6),
+    Fault(name="server gone and back", cause=causes.server_restarted, hits="one", lasts_seconds=1),
+    Fault(
+        name="all servers unreachable for 20 s and back", cause=causes.servers_unreachable, hits="all", lasts_seconds=20
+    ),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "_"))
+def test_a_broken_tunnel_is_replaced(scene: Scene, fault: Fault) -> None:
+    """Zero packets past the tunnels, no foreign exit, the neighbour works on, and the slot is back in time."""
+    judge.check(scene, fault)
