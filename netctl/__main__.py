@@ -96,8 +96,10 @@ def _serve(_: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
-    fleet, _ = _load()
-    backend = _run(wireguard.probe(fleet.wireguard.backend))
+    config = Paths.from_environment().config
+    # `fleet doctor` looks before there are settings.
+    setting = model.load(config).wireguard.backend if config.exists() else "auto"
+    backend = _run(wireguard.probe(setting))
     if arguments.json:
         console.print_json({"backend": backend.name})
     else:

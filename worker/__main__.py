@@ -6,10 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from fleet import console, log
 from fleet.errors import ExitCode, NotAllowed
-from fleet.model import Paths, load
+from fleet.model import BrowserSettings, Paths, load
 from worker import signals
+from worker.browser.interface import Installed
 
 DEFAULT_HOME = "/opt/fleet"
 
@@ -25,10 +28,25 @@ def _prepare(arguments: argparse.Namespace) -> int:
         registry.resolve(fleet.task)
     installed = prepare.prepare(fleet, paths, Path(os.environ.get("FLEET_HOME", DEFAULT_HOME)))
     if arguments.json:
-        console.print_json(
-            {"browser": str(installed.browser), "driver": str(installed.driver), "version": installed.version}
-        )
+        console.print_json(_as_json(installed))
     return ExitCode.DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from worker import prepare
+
+    config = Paths.from_environment().config
+    # `fleet doctor` looks before there are settings.
+    installed = prepare.fitting(load(config).browser if config.exists() else BrowserSettings())
+    if arguments.json:
+        console.print_json(_as_json(installed))
+    else:
+        print(f"{installed.browser} {installed.version}, {installed.driver}")  # noqa: T201 - the answer
+    return ExitCode.DONE
+
+
+def _as_json(installed: Installed) -> dict[str, JsonValue]:
+    return {"browser": str(installed.browser), "driver": str(installed.driver), "version": installed.version}
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -71,6 +89,10 @@ def main() -> None:
         nouns, "prepare", _prepare, "check browser and driver, write launch specs", "sudo worker prepare --json"
     )
     prepare.add_argument("--json", action="store_true", help="say what was found")
+    check = console.command(
+        nouns, "check", _check, "say which browser and driver there are, fail unless they fit", "worker check --json"
+    )
+    check.add_argument("--json", action="store_true", help="the same as JSON")
     run = console.command(nouns, "run", _run, "be one worker (its launcher calls this)", "worker run --worker w1101")
     run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     console.main(parser)

@@ -62,6 +62,14 @@ def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
 
 
 def find(settings: BrowserSettings, home: Path) -> Installed:
+    """Browser and driver as the workers will use them; raises like fitting()."""
+    installed = fitting(settings)
+    if settings.driver != "undetected":
+        return installed
+    return Installed(browser=installed.browser, driver=patched_copy(installed.driver, home), version=installed.version)
+
+
+def fitting(settings: BrowserSettings) -> Installed:
     """Browser and driver that fit; raises MissingProgram or ConfigurationError with what to do."""
     browser = _program("browser.binary", settings.binary, BROWSERS, "install Google Chrome or chromium")
     driver = _program(
@@ -73,8 +81,6 @@ def find(settings: BrowserSettings, home: Path) -> Installed:
             f"{browser} is version {version}, but {driver} is for version {driver_version}",
             hint=f"install the ChromeDriver of version {version.partition('.')[0]}",
         )
-    if settings.driver == "undetected":
-        driver = patched_copy(driver, home)
     return Installed(browser=browser, driver=driver, version=version)
 
 
