@@ -39,6 +39,11 @@ class Pulse:
     """When it was first seen to have sent something that nobody has answered since."""
     _last: tuple[float, int, int] | None = None
 
+    @property
+    def received_bytes(self) -> int | None:
+        """What the latest reading said; None before the first."""
+        return self._last[2] if self._last else None
+
     def look(self, now: float, sent_bytes: int, received_bytes: int) -> Verdict:
         """The verdict over one more reading of the counters."""
         before, self._last = self._last, (now, sent_bytes, received_bytes)
@@ -74,11 +79,11 @@ class Step(enum.Enum):
 def next_step(failed: Sequence[str], working: frozenset[str]) -> Step:
     """FAILED: the servers that did not answer this device in a row; WORKING: those that answer other slots.
 
-    A server that answers others has refused this key. Two such servers have not refused two keys: it is the device
-    that is deaf. With nobody to compare with, three servers in a row say the same.
+    A server that answers others has refused this key, and another one may do. Where two servers are silent and one
+    of them answers others, or three are, it is the device that is deaf.
     """
     distinct = set(failed)
-    if len(distinct & working) >= 2 or (len(distinct) >= 3 and not working):
+    if len(distinct) >= 3 or (len(distinct) == 2 and distinct & working):
         return Step.NEW_DEVICE
     return Step.OTHER_KEY if failed and failed[-1] in working else Step.OTHER_SERVER
 

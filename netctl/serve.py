@@ -14,6 +14,7 @@ from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.rpc import refuse_if_served
 from netctl import doors, wireguard
+from netctl.faults import Faults
 from netctl.guard import Guard, background
 from netctl.kernel import Kernel
 from netctl.keys import Store
@@ -33,8 +34,9 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
             guard = Guard(fleet, tunnels, reconciler)
+            faults = Faults(fleet=fleet, tunnels=tunnels, reconciler=reconciler, backend=backend)
             try:
-                await _run(fleet, paths, service, guard)
+                await _run(fleet, paths, service, guard, faults)
             finally:
                 guard.close()
                 reconciler.close()
@@ -69,7 +71,7 @@ def sole(paths: Paths) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard) -> None:
+async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard, faults: Faults) -> None:
     logger = log.get("netctl")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,7 +80,7 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard)
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     server = doors.server(fleet, service)
-    tasks = [background(guard.watch()), background(guard.look())]
+    tasks = [background(guard.watch()), background(guard.look()), background(faults.tend())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
     await doors.listen(server, paths)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())

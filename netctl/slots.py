@@ -76,6 +76,10 @@ class Slot:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nobody owns the slot."""
+    repairing: bool = False
+    """Its device is being replaced, or could not be: the gate is closed in every state."""
+    unconfirmed: bool = False
+    """Sealed, but its device or the key store has not confirmed that yet: its key is nobody's."""
 
     def __post_init__(self) -> None:
         self.freed.set()
@@ -105,4 +109,4 @@ class Slot:
         """What the kernel should hold for this slot."""
         if self.lease is None or self.state is SlotState.SEALED:
             return None
-        return Held(key=self.lease.key, endpoint=self.lease.endpoint, open=self.state in OPEN)
+        return Held(key=self.lease.key, endpoint=self.lease.endpoint, open=self.state in OPEN and not self.repairing)

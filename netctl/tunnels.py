@@ -10,12 +10,15 @@ from functools import partial
 from ipaddress import ip_address
 
 from fleet import log
-from fleet.deadline import within
-from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree
+from fleet.deadline import to_the_end, within
+from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree
 from fleet.model import Fleet
 from netctl import owners, state, wireguard
+from netctl.devices import Devices
+from netctl.health import Step
 from netctl.keys import Lease, Store
 from netctl.reconcile import Reconciler
+from netctl.servers import Servers
 from netctl.slots import Event, Slot, SlotState
 from netctl.wireguard import Backend
 
@@ -38,6 +41,8 @@ class Tunnels:
         self._reconciler = reconciler
         self._backend = backend
         self._log = log.get("netctl")
+        self.servers = Servers()
+        self.devices = Devices(reconciler, backend)
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
 
     async def renew(self, slot: Slot, deadline: float) -> Lease:
@@ -47,50 +52,61 @@ class Tunnels:
         HandshakeTimeout, TunnelError.
         """
         try:
-            await self._reconciler.device_ready(slot.worker, deadline)
             old = slot.lease
             lease = await self._shake_hands(slot, deadline)
             slot.step(Event.READY)
             await self._reconciler.settle(slot.worker, slot.held)
         except BaseException as error:
-            # A hang-up cancels us; sealing has to be finished all the same.
-            await asyncio.shield(self.seal(slot, f"no tunnel: {type(error).__name__}"))
+            # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
+            await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
             raise
         if old is not None:
             self._reconciler.sweep_later(slot.worker.placeholder, old.key.address)
         asyncio.get_running_loop().call_later(
             # Those before this lease alone: by then a next request may be at work, with its key in the device.
             BEHIND_SECONDS,
-            partial(self._store.ended, slot.worker.uid, before=lease.generation),
+            partial(self._free_behind, slot.worker.uid, lease.generation),
         )
+        slot.unconfirmed = False
         return lease
+
+    def _free_behind(self, uid: int, generation: int) -> None:
+        try:
+            self._store.ended(uid, before=generation)
+        except KeyStoreFailed as error:
+            self._log.error("key.not_freed", worker=self.slots[uid].worker.name, error=str(error))
 
     async def _shake_hands(self, slot: Slot, deadline: float) -> Lease:
         """Try keys until a server answers; the gate is closed all the while."""
-        avoid: frozenset[str] = frozenset()
+        failed: list[str] = []
         while True:
-            lease = await self._take_key(slot, avoid, deadline)
+            lease = await self._take_key(slot, frozenset(failed), deadline)
             slot.hold(lease)
             try:
                 slot.hold(lease := await self._resolved(lease))
                 await self._switch(slot, deadline)
+                self.servers.answered(slot, lease)
                 return lease
             except HandshakeTimeout as error:
-                self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message)
-                avoid |= {lease.key.server}
+                failed.append(lease.key.server)
+                step = self.servers.silent(slot, lease, failed)
+                self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
                 if deadline - time.monotonic() < LAST_TRY_SECONDS:
                     raise
+                if step is Step.NEW_DEVICE:
+                    await self.devices.replace(slot, error.message)
+                    failed.clear()
 
     async def _switch(self, slot: Slot, deadline: float) -> None:
         """Gate closed, key and peer swapped, the old sources ended, the new server's answer seen."""
         worker, held = slot.worker, slot.held
         assert held is not None
-        await self._reconciler.settle(worker, held)
+        await self.devices.settle(slot, deadline)
         # The device has let go of the old key; the store hears of it behind the reply, see renew().
         patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
         ending = asyncio.ensure_future(self._reconciler.end_sockets(worker.placeholder))
         try:
-            device = state.device(self._fleet, worker.interface, held)
+            device = state.device(self._fleet, self._reconciler.interface(worker), held)
             seconds = await wireguard.wait_for_handshake(self._backend, device, patience)
         finally:
             await ending
@@ -102,7 +118,8 @@ class Tunnels:
         assert slot.owner is not None
         owner = owners.owner_of(slot.owner.peer.pid)
         while True:
-            lease = self._store.take_next(uid, owner, avoid=avoid, cooldown_seconds=cooldown)
+            aside = self.servers.aside()
+            lease = self._store.take_next(uid, owner, avoid=avoid, cooldown_seconds=cooldown, aside=aside)
             if lease is not None:
                 return lease
             pool = self._store.pool(cooldown)
@@ -140,10 +157,20 @@ class Tunnels:
     async def _give_back(self, slot: Slot) -> None:
         """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free."""
         slot.lease = None
-        self._store.end(slot.worker.uid)
+        trouble = self._said_ending(slot)
         await self._reconciler.settle(slot.worker, None)
         await self._reconciler.sweep(slot.worker.placeholder)
+        if trouble is not None:
+            raise trouble
         self._store.ended(slot.worker.uid)
+
+    def _said_ending(self, slot: Slot) -> KeyStoreFailed | None:
+        """Write down that the lease is ending; a store that fails keeps no gate open, and its keys to itself."""
+        try:
+            self._store.end(slot.worker.uid)
+        except KeyStoreFailed as error:
+            return error
+        return None
 
     async def seal(self, slot: Slot, reason: str) -> None:
         """Nothing leaves, nobody owns it, its key goes back. Call with the slot's lock held."""
@@ -152,12 +179,19 @@ class Tunnels:
         try:
             await self._give_back(slot)
         except (FleetError, OSError) as error:
-            # The gate is closed (that comes first). The lease stays `ending` until a later change of the
-            # slot succeeds: a key that may still be in a device is nobody else's.
+            # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
+            slot.unconfirmed = True
             self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=str(error))
         finally:
             slot.own(None)
         self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.lease if lease else None)
+
+    async def confirm(self, slot: Slot) -> None:
+        """Finish a seal that device or store did not confirm. Call with the slot's lock held."""
+        await self.devices.settle(slot, time.monotonic())
+        if slot.state is SlotState.SEALED:
+            await self._give_back(slot)
+        slot.unconfirmed = False
 
     # --- start and repair
 
@@ -168,6 +202,7 @@ class Tunnels:
         try:
             await self._reconciler.device_ready(slot.worker, time.monotonic() + REPAIR_SECONDS)
             async with slot.lock:
+                slot.repairing = False
                 await self._reconciler.settle(slot.worker, slot.held)
                 self._store.ended(uid)
         except FleetError as error:
@@ -188,12 +223,15 @@ class Tunnels:
             else:
                 gone.append(lease.uid)
                 self._store.end(lease.uid)
-        await self._reconciler.settle_all({uid: slot.held for uid, slot in self.slots.items() if slot.held})
+        held = {uid: slot.held for uid, slot in self.slots.items() if slot.held}
+        for worker in await self._reconciler.settle_all(held):
+            self.slots[worker.uid].repairing = self.slots[worker.uid].unconfirmed = True
         for uid in gone:
             if uid in self.slots:
                 await self._reconciler.sweep(self.slots[uid].worker.placeholder)
         for uid in self._store.unfinished():
-            self._store.ended(uid)
+            if uid not in self.slots or not self.slots[uid].unconfirmed:
+                self._store.ended(uid)
         return [slot for slot in self.slots.values() if slot.state is SlotState.ORPHANED]
 
     async def expire(self, slot: Slot) -> None:

@@ -53,6 +53,10 @@ class Backend(Protocol):
         """Set key and peer, and remove every other peer. With a peer the handshake starts by itself."""
         ...
 
+    async def end(self, interface: str) -> None:
+        """Kill the process behind a `tun`, however it hangs; the supervisor starts another. Gone already is fine."""
+        ...
+
 
 async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: float) -> float:
     """Seconds until DEVICE, just written, has shaken hands; raises HandshakeTimeout."""

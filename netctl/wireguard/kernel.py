@@ -53,6 +53,9 @@ class Kernel:
         """See Backend.write."""
         await _in_time(device.interface, _write(device))
 
+    async def end(self, interface: str) -> None:
+        """See Backend.end: there is no process behind a kernel's device."""
+
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[AsyncWireGuard]:

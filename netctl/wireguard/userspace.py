@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
+import socket
+import struct
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Literal
 
 from fleet.deadline import within
 from fleet.errors import TunnelError
+from netctl import owners
 from netctl.conf import Secret
 from netctl.state import Device, Peer
 from netctl.wireguard import ALLOWED, CALL_SECONDS, Reading
@@ -53,6 +57,25 @@ class Userspace:
             raise TunnelError(
                 f"wireguard-go of {device.interface} is not running", hint=f"supervisorctl status wg:{device.interface}"
             ) from error
+
+    async def end(self, interface: str) -> None:
+        """See Backend.end. A process that is stopped still listens: the kernel knows whose the socket is."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.setblocking(False)
+            try:
+                asking.connect(str(self._sockets / f"{interface}.sock"))
+                pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                process = owners.owner_of(pid)
+                os.kill(pid, signal.SIGKILL)
+            except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
+                return
+            except (BlockingIOError, PermissionError) as error:
+                raise TunnelError(
+                    f"wireguard-go of {interface} hangs and cannot be ended: {error.strerror}",
+                    hint=f"supervisorctl restart wg:{interface}",
+                ) from None
+        # Until it has ended, its socket still takes questions that nobody answers.
+        await owners.wait_for_end(process, CALL_SECONDS)
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
         try:

@@ -1,0 +1,57 @@
+"""Every slot's WireGuard device: that it answers, and another in its place when it does not.
+
+wireguard-go is killed and comes back under its name, the supervisor's business. A kernel link cannot be killed: the
+slot goes on under its other name while the old link is deleted beside (netctl.reconcile).
+"""
+
+from __future__ import annotations
+
+import time
+
+from fleet import log
+from fleet.errors import HandshakeTimeout, TunnelError
+from netctl.reconcile import Reconciler
+from netctl.slots import Slot
+from netctl.wireguard import Backend
+
+REPLACE_SECONDS = 10.0
+"""How long another device may take: the supervisor starts wireguard-go again at once, and rests when it fails."""
+
+
+class Devices:
+    """The devices of all slots. Call with the slot's lock held."""
+
+    def __init__(self, reconciler: Reconciler, backend: Backend) -> None:
+        self._reconciler = reconciler
+        self._backend = backend
+        self._log = log.get("netctl")
+
+    async def settle(self, slot: Slot, deadline: float) -> None:
+        """Bring SLOT to what it holds; a device that hangs or is gone is replaced once. Raises TunnelError."""
+        try:
+            await self._reconciler.device_ready(slot.worker, deadline)
+            slot.repairing = False
+            await self._reconciler.settle(slot.worker, slot.held)
+        except HandshakeTimeout:
+            raise
+        except TunnelError as error:
+            await self.replace(slot, str(error))
+
+    async def replace(self, slot: Slot, reason: str) -> None:
+        """Another device for SLOT, with what it holds: gate closed, the old one got rid of, the new one set up.
+
+        Raises TunnelError when no other one comes; the gate is closed then.
+        """
+        worker, old = slot.worker, self._reconciler.interface(slot.worker)
+        self._log.warning("device.replaced", worker=worker.name, interface=old, reason=reason)
+        slot.repairing = True
+        if slot.held is not None:
+            await self._reconciler.shut_gate(worker, slot.held)
+        if self._backend.link_kind == "tun":
+            await self._backend.end(old)
+        else:
+            self._reconciler.change_link(worker)
+        self._reconciler.forget(worker)
+        await self._reconciler.device_ready(worker, time.monotonic() + REPLACE_SECONDS)
+        slot.repairing = False
+        await self._reconciler.settle(worker, slot.held)
