@@ -6,19 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test that asks for a ground runs on each one chosen; the others do not exist."""
     if "ground" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--ground") or ["userspace"]
+        chosen = metafunc.config.getoption("--ground") or ["fake", "userspace"]
         metafunc.parametrize("ground", chosen, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def ground(request: pytest.FixtureRequest, root: None) -> Iterator[Ground]:
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """The ground of that name, for the whole session."""
+    if request.param == "fake":
+        yield FakeGround()
+        return
+    request.getfixturevalue("root")
     from tests.contract.wired import Wired
 
     with Wired(request.param) as made:

@@ -7,13 +7,14 @@ qemu without hardware virtualisation, so that it runs wherever the other tiers d
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shutil
 import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng")
 """What the machine needs to see its root; everything else the kernel loads by itself."""
 UP_SECONDS = 90
 """From qemu's start to the first line of inside.sh; 6 s on an idle machine."""
-UP, EXIT = "fleet-vm: up", "fleet-vm: exit "
+UP, EXIT = re.compile(r"fleet-vm: up\n"), re.compile(r"fleet-vm: exit (\d+)\n")
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
 
 
@@ -52,11 +53,9 @@ def run(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str
         _write_job(job, kernel, [*(f"{name}={value}" for name, value in settings.items()), *argv], folder)
         with _started(job, kernel) as process:
             conversation = _Conversation(process, job / "console")
-            conversation.until(lambda text: UP in text, UP_SECONDS, "did not come up")
-            conversation.until(lambda text: EXIT in text, seconds, "has not ended")
-        _, _, rest = conversation.text.partition(UP + "\n")
-        output, _, code = rest.rpartition(EXIT)
-        return Outcome(code=int(code.split()[0]), output=output)
+            up = conversation.until(UP, UP_SECONDS, "did not come up")
+            end = conversation.until(EXIT, seconds, "has not ended")
+        return Outcome(code=int(end[1]), output=conversation.text[up.end() : end.start()])
 
 
 def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) -> None:
@@ -92,12 +91,12 @@ class _Conversation:
         self._pipe = process.stdout.fileno()
         self.text = ""
 
-    def until(self, condition: Callable[[str], bool], seconds: float, complaint: str) -> None:
-        """Read on until CONDITION of all the text so far; raises MachineFailed."""
+    def until(self, pattern: re.Pattern[str], seconds: float, complaint: str) -> re.Match[str]:
+        """Read on until PATTERN is found in all the text so far; raises MachineFailed."""
         deadline = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._pipe, selectors.EVENT_READ)
-            while not condition(self.text):
+            while not (found := pattern.search(self.text)):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise MachineFailed(f"the machine {complaint} within {seconds:g} s\n{self._last_words()}")
@@ -106,6 +105,7 @@ class _Conversation:
                     if not data:
                         raise MachineFailed(f"qemu ended before the machine did\n{self._last_words()}")
                     self.text += data.decode(errors="replace").replace("\r", "")
+        return found
 
     def _last_words(self) -> str:
         console = self._console.read_text(errors="replace") if self._console.exists() else ""

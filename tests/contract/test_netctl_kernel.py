@@ -1,0 +1,185 @@
+"""One contract for what observes and applies a State, on every ground; `ip`, `nft` and the far end are the judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from fleet.model import Fleet, Worker
+from netctl import plan, wireguard
+from netctl.plan import Operation
+from netctl.state import Held, State, desired, rp_filter
+from tests.contract.ground import AnyKernel, Ground, fleet_of, held
+
+T = TypeVar("T")
+
+
+@dataclass
+class Host:
+    """A fleet of two workers on a ground; nothing of theirs is there yet but what programs make."""
+
+    ground: Ground
+    fleet: Fleet
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        return self.fleet.members
+
+    def wanted(self, leases: dict[int, Held] | None = None) -> State:
+        """What LEASES ask for."""
+        return desired(self.fleet, leases or {}, kind=self.ground.backend.link_kind)
+
+    def observe(self) -> State:
+        """Ours, as it is now; nobody else's objects are inside our marks."""
+
+        async def look(kernel: AnyKernel) -> State:
+            found = await kernel.observe()
+            assert found.foreign == ()
+            return found.state
+
+        return self._with_kernel(look)
+
+    def settle(self, wanted: State) -> tuple[Operation, ...]:
+        """Bring the kernel to WANTED; what was done."""
+
+        async def bring(kernel: AnyKernel) -> tuple[Operation, ...]:
+            operations = plan.diff(wanted, (await kernel.observe()).state)
+            await kernel.apply(operations)
+            return operations
+
+        return self._with_kernel(bring)
+
+    def foreign(self) -> tuple[tuple[str, str], ...]:
+        """Objects inside our marks that are not ours."""
+
+        async def look(kernel: AnyKernel) -> tuple[tuple[str, str], ...]:
+            return (await kernel.observe()).foreign
+
+        return self._with_kernel(look)
+
+    def lease(self, worker: Worker, server: int, client: int) -> State:
+        """Settle one worker on a key of SERVER, and wait for its handshake; what was wanted."""
+        wanted = self.wanted({worker.uid: held(self.ground.key(server, client))})
+        self.settle(wanted)
+        (device,) = (one for one in wanted.devices if one.interface == worker.interface)
+        self.ground.call(lambda: wireguard.wait_for_handshake(self.ground.backend, device, 10))
+        return wanted
+
+    def _with_kernel(self, work: Callable[[AnyKernel], Coroutine[Any, Any, T]]) -> T:
+        async def entered() -> T:
+            async with self.ground.kernel(self.fleet) as kernel:
+                return await work(kernel)
+
+        return self.ground.call(entered)
+
+
+@pytest.fixture
+def host(ground: Ground) -> Iterator[Host]:
+    """Cleaned up behind each test, which is itself a promise: then nothing of ours is there."""
+    made = Host(ground, fleet_of(2))
+    with ExitStack() as programs:
+        if ground.backend.link_kind == "tun":
+            for worker in made.workers:
+                programs.enter_context(ground.device(worker.interface))
+        yield made
+        made.settle(State())
+        left = made.observe()
+        assert left == State(sysctls=left.sysctls)
+
+
+def test_the_goal_is_reached_and_then_there_is_nothing_to_do(host: Host) -> None:
+    """From an empty host to a fleet with one tunnel; the second plan is empty."""
+    wanted = host.wanted({host.workers[0].uid: held(host.ground.key(1, 1))})
+    assert host.settle(wanted)
+    found = host.observe()
+    assert (found.links, found.addresses, found.routes) == (wanted.links, wanted.addresses, wanted.routes)
+    assert (found.rules, found.gates, found.filters) == (wanted.rules, wanted.gates, wanted.filters)
+    assert found.devices == wanted.devices
+    assert wanted.sysctls <= found.sysctls
+    assert host.settle(wanted) == ()
+
+
+@pytest.mark.parametrize("what", ["rules", "tables"])
+def test_what_somebody_flushed_comes_back_and_nothing_else_changes(host: Host, what: str) -> None:
+    """All rules or all of nftables gone: the plan holds what is missing, and then there is nothing to do."""
+    worker = host.workers[0]
+    wanted = host.lease(worker, 1, 2)
+    assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
+    host.ground.flush(what)
+    words = [str(one).split()[0] for one in host.settle(wanted)]
+    assert set(words) == ({"ip"} if what == "rules" else {"nft"})
+    assert host.settle(wanted) == ()
+    assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
+
+
+def test_a_worker_is_seen_from_its_leased_address_through_every_rotation(host: Host) -> None:
+    """An address-less interface, a placeholder and translation carry packets; four rotations, no address event."""
+    worker = host.workers[0]
+    host.settle(host.wanted())
+    with host.ground.address_events() as events:
+        for server in (1, 2, 3, 1):
+            host.lease(worker, server, 3)
+            assert host.ground.seen_as(worker) == host.ground.key(server, 3).address
+    assert events == []
+
+
+def test_a_sealed_worker_reaches_nothing(host: Host) -> None:
+    """Without a lease, and behind one: no answer. Whoever is no worker is seen from the host's own address."""
+    worker, neighbour = host.workers
+    host.lease(worker, 2, 4)
+    assert host.ground.seen_as(neighbour) is None
+    host.settle(host.wanted())
+    assert host.ground.seen_as(worker) is None
+    assert str(host.ground.seen_as(Worker(uid=4000))) == "198.51.100.10"
+
+
+def test_a_neighbours_device_comes_and_goes_in_silence(host: Host) -> None:
+    """A lost device is made again: no address event, and the other worker's tunnel works on."""
+    worker, neighbour = host.workers
+    host.lease(worker, 1, 5)
+    leases = {worker.uid: held(host.ground.key(1, 5)), neighbour.uid: held(host.ground.key(2, 5))}
+    host.settle(host.wanted(leases))
+    with host.ground.address_events() as events:
+        host.ground.lose(neighbour.interface)
+        assert host.ground.seen_as(neighbour) is None
+        host.settle(host.wanted(leases))
+        assert host.settle(host.wanted(leases)) == ()
+        assert host.ground.seen_as(worker) == host.ground.key(1, 5).address
+    assert events == []
+    assert host.ground.seen_as(neighbour) == host.ground.key(2, 5).address
+
+
+def test_foreign_objects_survive_everything(host: Host) -> None:
+    """Links, addresses, routes, rules and tables of others are as they were: set up, rotated, cleaned up."""
+    with host.ground.address_events() as events, host.ground.plant_foreign() as seen:
+        before = seen()
+        host.lease(host.workers[0], 1, 6)
+        host.lease(host.workers[0], 2, 6)
+        assert seen() == before
+        host.settle(State())
+        assert seen() == before
+    # Also the control of every test that expects no address event: this many would have been seen.
+    assert any("192.0.2.9" in event for event in events)
+
+
+def test_a_foreign_object_inside_our_marks_is_named(host: Host) -> None:
+    """A rule of our priority without our protocol number is reported, with the command that shows it."""
+    with host.ground.plant_rule(host.workers[0].table):
+        ((what, command),) = host.foreign()
+    assert f"rule of priority {host.workers[0].table}" in what
+    assert command == "ip -4 rule show"
+
+
+def test_all_is_lowered_behind_every_other_interface(host: Host) -> None:
+    """rp_filter of others is at least what it effectively was before `all` went down."""
+    before = {one.path[3]: one.value for one in host.observe().sysctls if one.path[-1] == "rp_filter"}
+    host.settle(host.wanted())
+    found = {one.path[3]: one.value for one in host.observe().sysctls if one.path[-1] == "rp_filter"}
+    ours = {worker.interface for worker in host.workers}
+    assert rp_filter("all", 0) in host.observe().sysctls
+    for name in before.keys() - ours - {"all"}:
+        assert found[name] >= max(before[name], before["all"])

@@ -1,0 +1,231 @@
+"""A kernel in memory: the objects netctl owns beside those of others, WireGuard devices, and servers that answer.
+
+`after` is the pure part, one operation on one State, refused where the kernel would refuse. The contract
+suite (tests/contract, ground `fake`) holds it to what the real kernels do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from fleet.errors import TunnelError
+from netctl.conf import Secret
+from netctl.kernel import Found, KernelRefused
+from netctl.plan import Operation
+from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, State, Sysctl, Thing, disable_ipv6, rp_filter
+from netctl.wireguard import Reading
+from tests.paths import ForeignRule
+
+_Change = Callable[[State, Any, str], State]
+MADE_MTU_BYTES = 1420
+"""What a fresh WireGuard link has."""
+
+
+def after(state: State, operation: Operation) -> State:
+    """STATE behind OPERATION; raises KernelRefused or TunnelError as netctl.kernel would."""
+    thing, verb = operation.thing, operation.verb
+    for kind, change in _CHANGES.items():
+        if isinstance(thing, kind):
+            return change(state, thing, verb)
+    raise TypeError(f"{operation!r}")
+
+
+def _member(part: str) -> _Change:
+    """A thing that is there or not, and no more."""
+
+    def change(state: State, thing: Thing, verb: str) -> State:
+        things: frozenset[Any] = getattr(state, part)
+        changed: dict[str, Any] = {part: things - {thing} if verb == "delete" else things | {thing}}
+        return replace(state, **changed)
+
+    return change
+
+
+def _filter(state: State, wanted: Filter, verb: str) -> State:
+    # Made anew in one transaction, without a gate open; gone, its gates are gone with it.
+    return replace(state, gates=frozenset(), filters=frozenset() if verb == "delete" else frozenset({wanted}))
+
+
+def _sysctl(state: State, sysctl: Sysctl, _verb: str) -> State:
+    others = frozenset(one for one in state.sysctls if one.path != sysctl.path)
+    return state if others == state.sysctls else replace(state, sysctls=others | {sysctl})
+
+
+def _link(state: State, link: Link, verb: str) -> State:
+    name = link.interface
+    there = {one.interface: one for one in state.links}
+    if verb == "delete":
+        return without_link(state, name)
+    if verb == "add":
+        return state if name in there else with_fresh_link(state, name, link.kind)
+    if name not in there:
+        return state  # gone meanwhile: the notification of that brings netctl back
+    old = there[name]
+    new = replace(old, up=True) if verb == "up" else replace(old, alias=link.alias, mtu_bytes=link.mtu_bytes)
+    return replace(state, links=state.links - {old} | {new})
+
+
+def with_fresh_link(state: State, name: str, kind: str) -> State:
+    """Somebody makes a WireGuard link: down, nobody's by its alias, sealed, with the defaults of the host."""
+    values = {one.path: one.value for one in state.sysctls}
+    fresh = [
+        rp_filter(name, values.get(rp_filter("default", 0).path, 0)),
+        replace(disable_ipv6(name), value=0),
+    ]
+    return replace(
+        state,
+        links=state.links | {Link(interface=name, kind=kind, alias="", mtu_bytes=MADE_MTU_BYTES, up=False)},
+        devices=state.devices | {Device(interface=name)},
+        sysctls=state.sysctls | set(fresh),
+    )
+
+
+def without_link(state: State, name: str) -> State:
+    """A link goes, and with it all that hangs on it."""
+    return replace(
+        state,
+        links=frozenset(one for one in state.links if one.interface != name),
+        devices=frozenset(one for one in state.devices if one.interface != name),
+        sysctls=frozenset(one for one in state.sysctls if one.path[3] != name),
+        routes=frozenset(one for one in state.routes if one.interface != name),
+    )
+
+
+def _device(state: State, device: Device, _verb: str) -> State:
+    if device.interface not in {link.interface for link in state.links}:
+        raise TunnelError(f"there is no {device.interface}")
+    others = frozenset(one for one in state.devices if one.interface != device.interface)
+    return replace(state, devices=others | {device})
+
+
+def _route(state: State, route: Route, verb: str) -> State:
+    if verb == "delete":
+        return replace(state, routes=state.routes - {route})
+    if route.interface is not None:
+        link = next((one for one in state.links if one.interface == route.interface), None)
+        if link is None:
+            return state
+        if not link.up:
+            raise KernelRefused(f"a route through {route.interface}: ENETDOWN")
+    if route.source is not None and route.source not in {one.address for one in state.addresses}:
+        raise KernelRefused(f"a route from {route.source}: EINVAL")
+    return replace(state, routes=state.routes | {route})
+
+
+def _gate(state: State, gate: Gate, verb: str) -> State:
+    if not state.filters:
+        raise KernelRefused("nftables refused: No such file or directory")
+    if verb == "seal":
+        return replace(state, gates=state.gates - {gate})
+    if any(one.interface == gate.interface and one != gate for one in state.gates):
+        raise KernelRefused("nftables refused: File exists")  # a map's key has one value
+    return replace(state, gates=state.gates | {gate})
+
+
+_CHANGES: dict[type, _Change] = {
+    Link: _link,
+    Device: _device,
+    Route: _route,
+    Filter: _filter,
+    Gate: _gate,
+    Sysctl: _sysctl,
+    Address: _member("addresses"),
+    Rule: _member("rules"),
+}
+
+
+@dataclass
+class FakeKernel:
+    """Observes and applies like netctl.kernel.Kernel, reads and writes devices like a backend."""
+
+    kind: Literal["wireguard", "tun"] = "wireguard"
+    state: State = field(
+        default_factory=lambda: State(
+            sysctls=frozenset(rp_filter(name, 0) for name in ("all", "default", "lo", "eth0"))
+        )
+    )
+    servers: dict[tuple[str, int], tuple[str, frozenset[str]]] = field(default_factory=dict)
+    """By endpoint: its public key and those of the clients it knows; who is not here does not answer."""
+    foreign_rules: tuple[ForeignRule, ...] = ()
+    claimed: tuple[tuple[str, str], ...] = ()
+    """Objects inside our marks that are not ours."""
+    events: list[str] = field(default_factory=list)
+    """Address events so far."""
+    readings: dict[str, Reading] = field(default_factory=dict)
+    strangers: dict[str, list[str]] = field(default_factory=dict)
+    """Peers that somebody else added, by interface."""
+    hung: set[str] = field(default_factory=set)
+
+    name: Literal["kernel", "userspace"] = "kernel"
+
+    @property
+    def link_kind(self) -> Literal["wireguard", "tun"]:
+        return self.kind
+
+    # --- like netctl.kernel.Kernel
+
+    async def __aenter__(self) -> FakeKernel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def observe(self) -> Found:
+        """Links without our alias are not ours, unless wireguard-go made them."""
+        owned = {one.interface for one in self.state.links if one.alias or self.kind == "tun"}
+        devices = frozenset(one for one in self.state.devices if one.interface in owned - self.hung)
+        links = frozenset(one for one in self.state.links if one.interface in owned)
+        sysctls = frozenset(one for one in self.state.sysctls if one.path[-1] == "rp_filter" or one.path[3] in owned)
+        return Found(state=replace(self.state, links=links, devices=devices, sysctls=sysctls), foreign=self.claimed)
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            if isinstance(operation.thing, Device):
+                await self.write(operation.thing)
+                continue
+            before = self.state
+            self.state = after(before, operation)
+            self.events += [str(one.address) for one in before.addresses ^ self.state.addresses]
+
+    # --- like a netctl.wireguard.Backend
+
+    async def read(self, interface: str) -> Reading | None:
+        if interface in self.hung:
+            raise TunnelError(f"{interface} did not answer")
+        device = next((one for one in self.state.devices if one.interface == interface), None)
+        if device is None:
+            return None
+        if self.strangers.get(interface) and device.peer is not None:
+            device = replace(device, peer=replace(device.peer, preshared=Secret(b"\xff" * 32)))
+        nothing = Reading(device=device, last_handshake=None, received_bytes=0, sent_bytes=0)
+        return replace(self.readings.get(interface, nothing), device=device)
+
+    async def write(self, device: Device) -> None:
+        if device.interface in self.hung:
+            raise TunnelError(f"{device.interface} did not answer")
+        self.state = after(self.state, Operation(verb="set", thing=device))
+        self.strangers.pop(device.interface, None)
+        up = any(one.interface == device.interface and one.up for one in self.state.links)
+        shaken = up and self.answers(device)
+        self.readings[device.interface] = Reading(
+            device=device,
+            last_handshake=datetime.now(timezone.utc) if shaken else None,
+            received_bytes=92 if shaken else 0,
+            sent_bytes=148 if up and device.peer is not None else 0,
+        )
+
+    async def end(self, interface: str) -> None:
+        """Where a program makes the links, its supervisor starts another."""
+        self.hung.discard(interface)
+        if self.kind == "tun":
+            self.state = with_fresh_link(without_link(self.state, interface), interface, self.kind)
+
+    def answers(self, device: Device) -> bool:
+        """Whether DEVICE's server is there, is the one it means, and knows it."""
+        if device.peer is None or device.private is None:
+            return False
+        public, clients = self.servers.get(device.peer.endpoint, ("", frozenset()))
+        return device.peer.public_key == public and device.private.public() in clients
