@@ -147,6 +147,9 @@ class Server:
     # --- one connection
 
     async def _serve(self, connection: Connection, account: Account, accepted: socket.socket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connection.hang_up = task.cancel
         reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=wire.FRAME_BYTES)
         try:
             await self._converse(connection, account, reader, writer)

@@ -16,9 +16,11 @@ class Slow:
     def __init__(self) -> None:
         self.started, self.ended = asyncio.Event(), asyncio.Event()
         self.story: list[str] = []
+        self.caller: Connection | None = None
 
     async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
         """Take a minute."""
+        self.caller = connection
         self.started.set()
         try:
             await asyncio.sleep(60)
@@ -34,18 +36,44 @@ class Slow:
         self.ended.set()
 
 
+async def serving(service: Slow, path: Path) -> Server:
+    """A server of SERVICE at PATH that lets everybody do everything."""
+    server = Server(
+        service=service,
+        permission=lambda _peer, _request: Verdict(allowed=True, reason="a test"),
+        limits=Limits(),
+        program="test",
+    )
+    await server.start(path)
+    return server
+
+
+def test_a_service_hangs_up(tmp_path: Path) -> None:
+    """The service ends a connection from its side: the caller, waiting for an answer, finds it closed."""
+
+    async def scene() -> tuple[bytes, list[str]]:
+        service = Slow()
+        server = await serving(service, tmp_path / "socket")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(wire.encode_request(wire.Status()))
+        await asyncio.wait_for(service.started.wait(), 5)
+        assert service.caller
+        service.caller.hang_up()
+        received = await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(service.ended.wait(), 5)
+        writer.close()
+        await server.close()
+        return received, service.story
+
+    assert asyncio.run(scene()) == (b"", ["cancelled", "closed"])
+
+
 def test_a_hang_up_ends_the_request(tmp_path: Path) -> None:
     """The caller closes in the middle: the request is cancelled, cleaned up, and then the connection is closed."""
 
     async def scene() -> list[str]:
         service = Slow()
-        server = Server(
-            service=service,
-            permission=lambda _peer, _request: Verdict(allowed=True, reason="a test"),
-            limits=Limits(),
-            program="test",
-        )
-        await server.start(tmp_path / "socket")
+        server = await serving(service, tmp_path / "socket")
         with socket.socket(socket.AF_UNIX) as caller:
             caller.connect(str(tmp_path / "socket"))
             caller.sendall(wire.encode_request(wire.Status()))
