@@ -98,7 +98,8 @@ class SlotStatus(Message):
     worker: str
     interface: str
     state: str
-    """`sealed`, `connecting`, `connected` or `orphaned` (netctl restarted, its worker not back yet)."""
+    """`sealed`, `connecting`, `connected`, `orphaned` (netctl restarted, its worker not back yet) or `repairing`
+    (its device is being replaced: nothing passes)."""
     exit_server: str | None
     exit_address: Address | None
     lease: str | None
@@ -117,6 +118,8 @@ class PoolStatus(Message):
     cooling: int
     free: int
     servers: int
+    servers_aside: tuple[str, ...] = ()
+    """Servers that have not answered lately: chosen last, until their time is over."""
 
 
 class NetctlStatus(Message):

@@ -135,6 +135,8 @@ def _status(arguments: argparse.Namespace) -> int:
             f"keys: {pool_.keys} on {pool_.servers} servers, "
             f"{pool_.leased} leased, {pool_.cooling} cooling, {pool_.free} free"
         )
+        if pool_.servers_aside:
+            print(f"not answering lately, chosen last: {' '.join(pool_.servers_aside)}")  # noqa: T201
     return ExitCode.DONE
 
 

@@ -116,19 +116,23 @@ class NetctlService:
             backend=self._backend.name,
             pid=os.getpid(),
             slots=tuple([await self._slot_status(slot) for slot in ([own] if own else self.slots.values())]),
-            pool=None if own else self._store.pool(self._fleet.netctl.key_cooldown_seconds),
+            pool=None if own else self._pool(),
         )
+
+    def _pool(self) -> wire.PoolStatus:
+        found = self._store.pool(self._fleet.netctl.key_cooldown_seconds)
+        return found.model_copy(update={"servers_aside": self.tunnels.servers.aside_names()})
 
     async def _slot_status(self, slot: Slot) -> wire.SlotStatus:
         try:
-            reading = await self._backend.read(slot.worker.interface)
+            reading = await self._backend.read(self.tunnels.interface(slot))
         except TunnelError:
             reading = None  # a status that hangs on one device would hide the others
         lease = slot.lease
         return wire.SlotStatus(
             worker=slot.worker.name,
-            interface=slot.worker.interface,
-            state=slot.state.value,
+            interface=self.tunnels.interface(slot),
+            state="repairing" if slot.repairing else slot.state.value,
             exit_server=lease.key.server if lease else None,
             exit_address=lease.key.exit_address if lease else None,
             lease=lease.lease if lease else None,
@@ -156,7 +160,7 @@ class NetctlService:
 
     def _tunnel(self, slot: Slot, lease: Lease, started: float) -> wire.Tunnel:
         return wire.Tunnel(
-            interface=slot.worker.interface,
+            interface=self.tunnels.interface(slot),
             exit_server=lease.key.server,
             exit_address=lease.key.exit_address,
             source=slot.worker.placeholder,

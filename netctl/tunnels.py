@@ -45,6 +45,10 @@ class Tunnels:
         self.devices = Devices(reconciler, backend)
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
 
+    def interface(self, slot: Slot) -> str:
+        """The name of SLOT's link now."""
+        return self._reconciler.interface(slot.worker)
+
     async def renew(self, slot: Slot, deadline: float) -> Lease:
         """Another key for SLOT, up to the open gate (monotonic DEADLINE). Call with the slot's lock held.
 
