@@ -1,0 +1,192 @@
+"""The machine that is looked at: its files under a prefix, its processes, and a runner of commands.
+
+The prefix is `/`; a test lays out another one. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet import syscalls
+from fleet.model import Fleet, Paths
+from fleet.programs import SEARCH_PATH, Installation
+
+_COMMAND_SECONDS = 60.0
+NOT_THERE = 127
+"""What a shell says for a program that is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A command's end."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+
+    @property
+    def words(self) -> str:
+        """Its message to people on one line, without log lines."""
+        lines = [line.strip() for line in self.err.splitlines() if line.strip() and not line.startswith("{")]
+        return "; ".join(line for line in lines if not line.startswith("what to do: ")) or f"code {self.code}"
+
+    @property
+    def advice(self) -> str:
+        """What a program of ours says to do, empty when it does not."""
+        lines = (line.strip() for line in self.err.splitlines())
+        return next((line.partition("what to do: ")[2] for line in lines if line.startswith("what to do: ")), "")
+
+
+Runner = Callable[[Sequence[str], str], Answer]
+"""Runs a command with a standard input; the code is 127 when there is no such program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process in our network namespace."""
+
+    pid: int
+    name: str
+    """At most 15 characters, as the kernel keeps it."""
+    uid: int
+    started: float
+    """Seconds since 1970."""
+    fleet_root: str | None
+    """FLEET_ROOT in its environment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Files below ROOT, commands through RUN, the kernel's clock through SYNCHRONISED."""
+
+    root: Path = Path("/")
+    run: Runner = field(default_factory=lambda: _run)
+    synchronised: Callable[[], bool] = syscalls.clock_is_synchronised
+
+    def at(self, path: str | Path) -> Path:
+        """PATH (absolute) below the prefix."""
+        return self.root / str(path).lstrip("/")
+
+    def text(self, path: str | Path) -> str:
+        """The file's text, stripped; empty when it cannot be read."""
+        try:
+            return self.at(path).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+
+    def number(self, path: str | Path) -> int | None:
+        """The whole number the file holds, None when it holds none."""
+        text = self.text(path)
+        return int(text) if text.lstrip("-").isdigit() else None
+
+    def glob(self, pattern: str) -> list[Path]:
+        """Paths below the prefix that match, sorted."""
+        return sorted(self.root.glob(pattern.lstrip("/")))
+
+    def exists(self, path: str | Path) -> bool:
+        return self.at(path).exists()
+
+    def is_device(self, path: str | Path) -> bool:
+        """Whether it is a character device."""
+        try:
+            return stat.S_ISCHR(self.at(path).stat().st_mode)
+        except OSError:
+            return False
+
+    def program(self, *names: str) -> str | None:
+        """The first of NAMES that is a program on the fleet's search path, as a path of the machine."""
+        for name in names:
+            for folder in SEARCH_PATH.split(":"):
+                if os.access(self.at(folder) / name, os.X_OK):
+                    return f"{folder}/{name}"
+        return None
+
+    def memory_mebibytes(self, name: str) -> int:
+        """MemTotal, MemAvailable, ... of /proc/meminfo; 0 when it is not said."""
+        for line in self.text("/proc/meminfo").splitlines():
+            key, _, value = line.partition(":")
+            if key == name:
+                return int(value.split()[0]) // 1024
+        return 0
+
+    def processes(self) -> Iterator[Process]:
+        """Every process of our network namespace: a container's own is none of ours."""
+        network = _link(self.at("/proc/self/ns/net"))
+        boot = next((float(line[6:]) for line in self.text("/proc/stat").splitlines() if line[:6] == "btime "), 0.0)
+        for folder in self.root.glob("proc/[0-9]*"):
+            if _link(folder / "ns/net") == network and (found := _process(folder, boot)) is not None:
+                yield found
+
+
+def _process(folder: Path, boot: float) -> Process | None:
+    try:
+        fields = dict(line.partition(":")[::2] for line in (folder / "status").read_text().splitlines())
+        # Behind the name, which may hold anything, field 22 counts from 3 (proc_pid_stat(5)).
+        ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+        environment = (folder / "environ").read_bytes().split(b"\0")
+    except (OSError, IndexError):
+        return None  # it has just ended, or is the kernel's
+    root = next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
+    return Process(
+        pid=int(folder.name),
+        name=fields["Name"].strip(),
+        uid=int(fields["Uid"].split()[0]),
+        started=boot + ticks / os.sysconf("SC_CLK_TCK"),
+        fleet_root=root,
+    )
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - a magic link, not a path
+    except OSError:
+        return ""
+
+
+def _run(command: Sequence[str], given: str) -> Answer:
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            cwd="/",
+            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "FLEET_ROOT": os.environ.get("FLEET_ROOT", "/")},
+        )
+    except FileNotFoundError as error:
+        return Answer(code=NOT_THERE, err=f"{error.filename} is not there")
+    except subprocess.TimeoutExpired:
+        return Answer(code=124, err=f"{command[0]} did not end within {_COMMAND_SECONDS:g} s")
+    return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a check looks at: the machine, the settings, the programs of this release."""
+
+    machine: Machine
+    fleet: Fleet
+    installation: Installation
+    configuration: str = ""
+    """What is wrong with fleet.toml, empty when FLEET is what it says; else FLEET is the defaults."""
+    running: bool = False
+    """Whether the fleet's supervisord answers."""
+
+    @property
+    def paths(self) -> Paths:
+        return self.installation.paths
+
+    def ours(self, module: str, *arguments: str) -> Answer:
+        """Run one of this release's programs."""
+        return self.machine.run(self.installation.module(module, *arguments), "")
+
+    def ask(self, *command: str, given: str = "") -> Answer:
+        """Run a command of the system's."""
+        return self.machine.run(command, given)

@@ -1,0 +1,115 @@
+"""A machine laid out in a folder for the doctor to look at: files, processes, and answers of commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet import model
+from fleet.doctor import examine
+from fleet.doctor.finding import Finding
+from fleet.doctor.machine import NOT_THERE, Answer, Case, Machine
+from fleet.model import Paths
+from fleet.programs import Installation
+
+BOOT, STARTED = 1_700_000_000, 1_700_000_100
+SETTINGS = """
+[workers]
+count = 2
+[dns]
+resolvers = ["198.18.0.53"]
+[egress]
+urls = ["https://shop.example/ip"]
+"""
+GOOD: dict[str, Answer] = {
+    "getent passwd": Answer(code=2),
+    "getent group": Answer(code=2),
+    "netctl probe": Answer(code=0, out='{"backend": "kernel"}'),
+    "netctl plan": Answer(code=2, out='["ip rule add ..."]'),
+    "netctl cleanup": Answer(code=0, out="[]"),
+    "unshare --net": Answer(code=0),
+    "nft --version": Answer(code=0, out="nftables v1.0.6 (Lester Gooch #5)\n"),
+    "worker check": Answer(code=0, out=json.dumps({"browser": "/b", "driver": "/d", "version": "156.0"})),
+    "fc-list :lang=ko": Answer(code=0, out="Noto Sans CJK KR,Noto Sans CJK KR Bold\n"),
+    "setpriv --reuid=65534": Answer(code=0),
+}
+
+
+@dataclass
+class Laid:
+    """The folder, and what commands answer; every check is good on it as it stands."""
+
+    root: Path
+    settings: str = SETTINGS
+    answers: dict[str, Answer] = field(default_factory=lambda: dict(GOOD))
+    synchronised: bool = True
+    running: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.write("etc/fleet/fleet.toml", self.settings).chmod(0o644)
+        self.write("etc/resolv.conf", "nameserver 192.0.2.53\n")
+        self.write("proc/stat", f"cpu 1 2\nbtime {BOOT}\n")
+        self.write("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n")
+        self.write("proc/filesystems", "nodev\ttmpfs\n")
+        self.write("proc/sys/fs/nr_open", "1048576")
+        self.write("proc/sys/fs/file-max", "9223372036854775807")
+        self.write("proc/self/limits", "Max open files            1024                 1048576              files\n")
+        self.write("proc/self/status", "CapEff:\t000001ffffffffff\n")
+        self.write("proc/sys/kernel/osrelease", "6.1.0-test")
+        self.filter("all", 0)
+        self.filter("eth0", 2)
+        self.write("usr/lib/x86_64-linux-gnu/libnftables.so.1")
+        (self.root / "dev/shm").mkdir(parents=True)
+        self._network(self.root / "proc/self/ns/net")
+
+    def write(self, path: str, text: str = "") -> Path:
+        made = self.root / path
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(text)
+        return made
+
+    def filter(self, interface: str, value: int) -> None:
+        """rp_filter of INTERFACE."""
+        self.write(f"proc/sys/net/ipv4/conf/{interface}/rp_filter", f"{value}\n")
+
+    def program(self, name: str) -> None:
+        self.write(f"usr/bin/{name}").chmod(0o755)
+
+    def process(self, pid: int, name: str, *, uid: int = 0, network: str = "net:[1]", fleet_root: str = "") -> None:
+        """A process that started 100 s after the boot."""
+        self.write(f"proc/{pid}/status", f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+        ticks = 100 * os.sysconf("SC_CLK_TCK")
+        self.write(f"proc/{pid}/stat", f"{pid} ({name}) S {' '.join(['0'] * 18)} {ticks} 0")
+        self.write(f"proc/{pid}/environ", f"A=b\0FLEET_ROOT={fleet_root}\0" if fleet_root else "A=b\0")
+        self._network(self.root / f"proc/{pid}/ns/net", network)
+
+    def _network(self, path: Path, name: str = "net:[1]") -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(name)
+
+    def run(self, command: Sequence[str], given: str) -> Answer:
+        """The runner: known by the first two words, of ours by program and verb."""
+        words = list(command)
+        if "-I" in words:
+            words = words[words.index("-I") + 2 :]
+        self.asked.append(" ".join(words))
+        return self.answers.get(" ".join(words[:2]), Answer(code=NOT_THERE, err=f"{words[0]} is not there"))
+
+    @property
+    def case(self) -> Case:
+        paths = Paths(root=self.root)
+        return Case(
+            machine=Machine(root=self.root, run=self.run, synchronised=lambda: self.synchronised),
+            fleet=model.load(paths.config, {}),
+            installation=Installation(paths=paths),
+            running=self.running,
+        )
+
+    def finding(self, name: str) -> Finding:
+        """What the check NAME says."""
+        check = next(one for one in examine.CHECKS if one.name == name)
+        return check.on(self.case)

@@ -1,0 +1,328 @@
+"""The doctor's checks, each on a good machine and on bad ones."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fleet.doctor import examine
+from fleet.doctor.finding import Verdict
+from fleet.doctor.machine import Answer
+from tests.unit.doctored import SETTINGS, Laid
+
+Change = Callable[[Laid], object]
+
+
+@pytest.fixture
+def laid(tmp_path: Path) -> Laid:
+    return Laid(tmp_path)
+
+
+def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
+    """Every check says ok, why it matters, and has nothing to do."""
+    for finding in examine.examine(laid.case):
+        assert (finding.name, finding.verdict) == (finding.name, Verdict.OK), finding
+        assert finding.why and finding.seen and not finding.command
+
+
+def _settings(text: str) -> Change:
+    return lambda laid: laid.write("etc/fleet/fleet.toml", text)
+
+
+def _answer(command: str, code: int = 1, out: str = "", err: str = "") -> Change:
+    return lambda laid: laid.answers.update({command: Answer(code=code, out=out, err=err)})
+
+
+def _all(*changes: Change) -> Change:
+    return lambda laid: [change(laid) for change in changes]
+
+
+def _tun(laid: Laid) -> None:
+    path = laid.root / "dev/net/tun"
+    path.parent.mkdir(parents=True)
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+
+
+USERSPACE = _answer("netctl probe", 0, '{"backend": "userspace"}')
+GO = _all(USERSPACE, lambda laid: laid.program("wireguard-go"))
+NO_TUN = "wireguard-go is there, /dev/net/tun is not"
+HELPER = "usr/lib/chromium/chrome-sandbox"
+PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\n"
+
+BAD: dict[str, tuple[str, Change, str, str]] = {
+    "settings not there": (
+        "settings",
+        lambda laid: (laid.root / "etc/fleet/fleet.toml").unlink(),
+        "warning",
+        "install -D",
+    ),
+    "settings secret": (
+        "settings",
+        lambda laid: (laid.root / "etc/fleet/fleet.toml").chmod(0o600),
+        "error",
+        "chmod 644",
+    ),
+    "UID taken": (
+        "accounts",
+        _answer("getent passwd", 2, "kim:x:1102:1000::/home/kim:/bin/sh\n"),
+        "error",
+        "workers.first_uid",
+    ),
+    "name in another group": (
+        "accounts",
+        _all(_answer("getent passwd", 2, PASSWD), _answer("getent group", 0, "fleet:x:991:\n")),
+        "error",
+        "workers.first_uid",
+    ),
+    "UID at work for nobody we know": (
+        "accounts",
+        lambda laid: laid.process(7, "redis", uid=1102),
+        "error",
+        "workers.first_uid",
+    ),
+    "UID at work for another fleet": (
+        "accounts",
+        _all(
+            _answer("getent passwd", 2, PASSWD),
+            _answer("getent group", 0, "fleet:x:990:\n"),
+            lambda laid: laid.process(7, "python", uid=1101, fleet_root="/elsewhere"),
+        ),
+        "error",
+        "workers.first_uid",
+    ),
+    "worker with other UIDs": (
+        "accounts",
+        lambda laid: laid.write("etc/subuid", "w1102:100000:65536\n"),
+        "error",
+        "subuid",
+    ),
+    "no WireGuard": ("wireguard", USERSPACE, "error", "apt install wireguard-go"),
+    "no tun": ("wireguard", GO, "error", "modprobe tun"),
+    "module not loaded": (
+        "wireguard",
+        _all(GO, _tun, lambda laid: laid.write("lib/modules/6.1.0-test/kernel/net/wireguard.ko.xz")),
+        "warning",
+        "modprobe wireguard",
+    ),
+    "kernel wanted": (
+        "wireguard",
+        _answer("netctl probe", 69, err="netctl: this kernel has no WireGuard\n  what to do: modprobe wireguard\n"),
+        "error",
+        "modprobe wireguard",
+    ),
+    "no libnftables": (
+        "nftables",
+        lambda laid: (laid.root / "usr/lib/x86_64-linux-gnu/libnftables.so.1").unlink(),
+        "error",
+        "apt install",
+    ),
+    "no nft": (
+        "nftables",
+        _answer("unshare --net", 127, err="unshare: failed to execute nft: No such"),
+        "error",
+        "apt",
+    ),
+    "no nf_tables": ("nftables", _answer("unshare --net", err="Error: Operation not supported"), "error", "modprobe"),
+    "strict for all": (
+        "rp-filter",
+        lambda laid: laid.filter("all", 1),
+        "warning",
+        "net.ipv4.conf.all.rp_filter=0",
+    ),
+    "strict for a tunnel": (
+        "rp-filter",
+        lambda laid: laid.filter("wg101", 1),
+        "error",
+        "sysctl -w",
+    ),
+    "Docker heard": (
+        "docker",
+        _all(
+            _settings(SETTINGS.replace("count = 2", "count = 2\ndeny_netlink = false")),
+            lambda laid: laid.process(9, "dockerd"),
+        ),
+        "warning",
+        "deny_netlink = true",
+    ),
+    "sandbox off": ("sandbox", _settings(f"{SETTINGS}[browser]\nsandbox = false\n"), "warning", "browser.sandbox"),
+    "Debian forbids": (
+        "sandbox",
+        lambda laid: laid.write("proc/sys/kernel/unprivileged_userns_clone", "0"),
+        "error",
+        "unprivileged_userns_clone=1",
+    ),
+    "none at all": (
+        "sandbox",
+        lambda laid: laid.write("proc/sys/user/max_user_namespaces", "0"),
+        "error",
+        "max_user_namespaces",
+    ),
+    "AppArmor forbids": (
+        "sandbox",
+        lambda laid: laid.write("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+        "error",
+        "apparmor_restrict",
+    ),
+    "container forbids": (
+        "sandbox",
+        _answer("setpriv --reuid=65534", err="Operation not permitted"),
+        "error",
+        "sandbox",
+    ),
+    "helper without its bit": (
+        "sandbox",
+        _all(lambda laid: laid.write(HELPER), _answer("setpriv --reuid=65534", err="Operation not permitted")),
+        "error",
+        "chmod 4755",
+    ),
+    "versions apart": (
+        "browser",
+        _answer("worker check", 78, err="worker: 155 but 156\n  what to do: install the ChromeDriver of version 156\n"),
+        "error",
+        "ChromeDriver of version 156",
+    ),
+    "no Korean font": ("fonts", _answer("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
+    "no fc-list": ("fonts", _answer("fc-list :lang=ko", 127), "warning", "fonts-noto-cjk"),
+    "no /dev/shm": ("shared-memory", lambda laid: (laid.root / "dev/shm").rmdir(), "error", "mkdir"),
+    "tmp above memory": (
+        "shared-memory",
+        _settings(SETTINGS.replace("count = 2", "count = 2\ntmp_mebibytes = 4096")),
+        "warning",
+        "tmp_mebibytes",
+    ),
+    "too many browsers": (
+        "memory",
+        _settings(SETTINGS.replace("count = 2", "count = 90")),
+        "warning",
+        "workers.count = 15",
+    ),
+    "nr_open too low": ("open-files", lambda laid: laid.write("proc/sys/fs/nr_open", "4096"), "error", "fs.nr_open="),
+    "container's limit": (
+        "open-files",
+        _all(
+            lambda laid: laid.write("proc/self/limits", "Max open files            1024      4096     files\n"),
+            lambda laid: laid.write("proc/self/status", "CapEff:\t00000000a80425fb\n"),
+        ),
+        "error",
+        "--ulimit nofile",
+    ),
+    "file-max too low": (
+        "open-files",
+        lambda laid: laid.write("proc/sys/fs/file-max", "10000"),
+        "warning",
+        "fs.file-max=",
+    ),
+    "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
+    "foreign object": (
+        "foreign-objects",
+        _answer("netctl plan", 78, err="netctl: wg101 is not ours\n  what to do: ip link show wg101\n"),
+        "error",
+        "ip link show wg101",
+    ),
+    "left over": (
+        "left-over",
+        _answer("netctl cleanup", 0, '["ip rule delete priority 10101"]'),
+        "warning",
+        "netctl cleanup",
+    ),
+    "no look at left-overs": (
+        "left-over",
+        _answer("netctl cleanup", 70, err="netctl: refused"),
+        "error",
+        "netctl cleanup",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_machine_is_told_with_what_mends_it(laid: Laid, what: str) -> None:
+    """The verdict, and the command that mends it; nobody else's finding changes."""
+    name, change, verdict, command = BAD[what]
+    before = {finding.name: finding.verdict for finding in examine.examine(laid.case)}
+    case = laid.case  # settings as they were read, for those that break the file
+    change(laid)
+    if (laid.root / "etc/fleet/fleet.toml").exists():
+        case = laid.case
+    check = next(one for one in examine.CHECKS if one.name == name)
+    found = check.on(case)
+    assert before[name] is Verdict.OK
+    assert (found.verdict.value, command in found.command) == (verdict, True), found
+
+
+GOOD: dict[str, tuple[str, Change, str]] = {
+    "accounts made": (
+        "accounts",
+        _all(_answer("getent passwd", 2, PASSWD), _answer("getent group", 0, "fleet:x:990:\n")),
+        "fleet up makes 1 accounts",
+    ),
+    "own worker at work": (
+        "accounts",
+        _all(
+            _answer("getent passwd", 2, PASSWD),
+            _answer("getent group", 0, "fleet:x:990:\n"),
+            lambda laid: laid.process(7, "python", uid=1101, fleet_root=str(laid.root)),
+            lambda laid: laid.process(8, "chromium", uid=1101),
+        ),
+        "ours",
+    ),
+    "UID at work in a container": (
+        "accounts",
+        lambda laid: laid.process(7, "redis", uid=1102, network="net:[2]"),
+        "fleet up makes",
+    ),
+    "wireguard-go": ("wireguard", _all(GO, _tun), "one process a worker"),
+    "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "of their own"),
+    "Docker unheard": ("docker", lambda laid: (laid.root / "sys/class/net/docker0").mkdir(parents=True), "docker0"),
+    "set-UID helper": (
+        "sandbox",
+        _all(
+            lambda laid: laid.write(HELPER).chmod(0o4755),
+            lambda laid: laid.write("proc/sys/kernel/unprivileged_userns_clone", "0"),
+        ),
+        "chrome-sandbox",
+    ),
+    "AppArmor profile": (
+        "sandbox",
+        _all(
+            lambda laid: laid.write("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+            lambda laid: laid.write("etc/apparmor.d/chrome"),
+        ),
+        "AppArmor",
+    ),
+    "the fleet runs": (
+        "left-over",
+        _all(lambda laid: setattr(laid, "running", True), _answer("netctl cleanup", 78)),
+        "in use",
+    ),
+    "the fleet fills memory": ("memory", lambda laid: setattr(laid, "running", True), "in all"),
+}
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_what_only_looks_bad_is_ok(laid: Laid, what: str) -> None:
+    """Somebody else's container, our own processes, a sandbox by another way: ok, with the reason."""
+    name, change, text = GOOD[what]
+    change(laid)
+    found = laid.finding(name)
+    assert (found.verdict, text in found.seen) == (Verdict.OK, True), found
+
+
+def test_filters_are_told_as_they_work(laid: Laid) -> None:
+    """The effective value of each interface is the larger of `all` and its own; ours are not others'."""
+    for interface, value in (("all", 1), ("default", 0), ("lo", 0), ("eth0", 2)):
+        laid.filter(interface, value)
+    found = laid.finding("rp-filter")
+    assert "eth0 2, lo 1" in found.seen and "default, lo" in found.seen
+    assert found.command.endswith(
+        "net.ipv4.conf.default.rp_filter=1 net.ipv4.conf.lo.rp_filter=1 net.ipv4.conf.all.rp_filter=0"
+    )
+
+
+def test_kill_switch_is_tried_where_nobody_is(laid: Laid) -> None:
+    """The transaction goes to nft in a network namespace of its own."""
+    laid.finding("nftables")
+    assert laid.asked[0] == "unshare --net nft -f -"
