@@ -55,6 +55,8 @@ FORBIDDEN_WORDS = {
     r"\btime\.sleep\(": "wait on the thing itself, with a deadline",
     r"\basyncio\.wait_for\(": "before Python 3.12 it loses cancellations; fleet.deadline.within does not",
 }
+STARTS_PROCESSES = {"netctl/removal.py"}
+"""Where netctl starts a process: its own Python and its own file, to delete a link that may hang."""
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "base", "manager", "misc"}
 MOST_LINES = 350
 
@@ -167,6 +169,13 @@ def test_programs_never_do_what_began_all_this(module: Module) -> None:
     for pattern, reason in FORBIDDEN_WORDS.items():
         found = re.search(pattern, words)
         assert found is None, f"{module.path}: {found.group() if found else ''!r}: {reason}"
+
+
+@each_module
+def test_netctl_starts_no_program(module: Module) -> None:
+    """The privileged program runs nothing, but for itself in one place."""
+    if module.package == "netctl" and module.path not in STARTS_PROCESSES:
+        assert not re.search(r"create_subprocess|\bos\.(exec|spawn|posix_spawn|fork)\w*\(", module.code_words())
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
