@@ -37,15 +37,15 @@ def main() -> None:
             "sudo netctl plan",
         )
     )
-    _with_json(
-        console.command(
-            verbs,
-            "cleanup",
-            _cleanup,
-            "remove everything of ours from the kernel, give all keys back",
-            "sudo netctl cleanup",
-        )
+    clean = console.command(
+        verbs,
+        "cleanup",
+        _cleanup,
+        "remove everything of ours from the kernel, give all keys back",
+        "sudo netctl cleanup",
     )
+    clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
+    _with_json(clean)
     monitor = console.command(
         verbs,
         "monitor",
@@ -149,9 +149,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _cleanup(arguments: argparse.Namespace) -> int:
     console.require_root("netctl cleanup")
-    lines = [str(operation) for operation in _run(cleanup.cleanup(*_load()))]
+    lines = [str(operation) for operation in _run(cleanup.cleanup(*_load(), dry_run=arguments.dry_run))]
     _show(lines, arguments.json, "nothing of ours was there")
-    return ExitCode.DONE
+    return ExitCode.WOULD_CHANGE if arguments.dry_run and lines else ExitCode.DONE
 
 
 def _show(lines: list[str], as_json: bool, nothing: str) -> None:

@@ -28,8 +28,8 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
             reconciler.close()
 
 
-async def cleanup(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
-    """Remove everything of ours, give every key back; what was done.
+async def cleanup(fleet: Fleet, paths: Paths, *, dry_run: bool = False) -> tuple[Operation, ...]:
+    """Remove everything of ours, give every key back; what was done, or with DRY_RUN what would be.
 
     Raises ConfigurationError while netctl runs. Foreign objects are left as they are. The values of
     rp_filter that were raised when `all` was lowered stay: they filter as before.
@@ -39,6 +39,8 @@ async def cleanup(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
         async with Kernel(backend, fleet) as kernel:
             found = (await kernel.observe()).state
             operations = planning.diff(State(), found)
+            if dry_run:
+                return operations
             await kernel.apply(operations)
         if paths.key_store.exists():
             with pool.opened(paths) as store:
