@@ -197,7 +197,7 @@ class Server:
         """The next line, empty at the end; a frame that is too long or too slow ends the connection."""
         first = await reader.read(1)
         if not first or first == b"\n":
-            return b""
+            return first
         try:
             rest = await within(self._limits.frame_seconds, reader.readuntil(b"\n"))
         except asyncio.IncompleteReadError:
