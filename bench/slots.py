@@ -1,0 +1,172 @@
+"""How netctl does with many slots: `sudo bin/bench slots`.
+
+A lab of its own, `netctl serve` as the supervisor starts it, one wireguard-go a worker. Measured: connect and rotate
+with many at once, alone, the status, what netctl costs when nothing happens, and its memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.net import Lab
+from tests.netns.netctl_rig import ROOT, Rig
+from tests.waiting import until
+
+SETTINGS = """[netctl]
+key_cooldown_seconds = 0.5
+key_requests_per_second = 1000
+key_requests_burst = 1000
+requests_per_second = 1000
+requests_burst = 1000
+connections_per_second = 1000
+connections_burst = 1000
+"""
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(prog="bench slots", description=__doc__)
+    parser.add_argument("--slots", type=int, default=200)
+    parser.add_argument("--at-once", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3, help="how often every slot rotates")
+    parser.add_argument("--idle-seconds", type=float, default=30)
+    parser.add_argument("--lab", default="bench", help="the lab's name")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with laboratory(arguments.lab, arguments.slots) as lab:
+        report = measure(lab, arguments)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in report.items()))
+
+
+@contextmanager
+def laboratory(name: str, slots: int) -> Iterator[Lab]:
+    """A lab with more keys than SLOTS, over nine servers."""
+    lab = Lab(name, servers=9, keys=-(-slots * 3 // 2 // 9))
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def measure(lab: Lab, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything, in order."""
+    rig = Rig(lab, count=arguments.slots, extra=SETTINGS)
+    try:
+        for worker in rig.fleet.members:
+            rig.start_wireguard(worker)
+        sockets = lab.places.at("host") / "wireguard"
+        until("wireguard-go is there", lambda: len(list(sockets.glob("wg*.sock"))) == arguments.slots, 120)
+        started = time.perf_counter()
+        pid = rig.start_netctl().pid
+        report: dict[str, Any] = {"machine": machine(), "slots": arguments.slots, "at once": arguments.at_once}
+        report["start, s"] = round(time.perf_counter() - started, 1)
+        report["memory at start, MB"] = memory(pid)
+        report |= crowded(rig, arguments)
+        return report
+    finally:
+        rig.stop()
+
+
+def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the crowd measures, and what netctl costs while it holds its tunnels."""
+    assert rig.netctl
+    numbers = (rig.worker().uid, arguments.slots, arguments.at_once, arguments.rounds)
+    argv = [str(rig.python), "-m", "bench.crowd", str(rig.paths.netctl_socket), *map(str, numbers)]
+    crowd = rig.lab.popen(
+        "host",
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    rig.processes.append(crowd)
+    assert crowd.stdout and crowd.stdin
+    crowd.stdout.readline()
+    busy = processor(rig.netctl.pid)
+    line = crowd.stdout.readline()
+    busy = processor(rig.netctl.pid) - busy
+    found = json.loads(line)
+    assert found["slots"] == ["connected"] * arguments.slots, found["slots"]
+    alone = statistics.median(handshake for _, handshake in found["alone"])
+    requests = len(found["connect"]) + len(found["rotate"]) + len(found["alone"])
+    report = {
+        "handshake of one alone, ms": spread([handshake for _, handshake in found["alone"]]),
+        "rotate of one alone, ms": spread([took for took, _ in found["alone"]]),
+        "connect beyond that handshake, ms": spread([took - alone for took, _ in found["connect"]]),
+        "rotate beyond that handshake, ms": spread([took - alone for took, _ in found["rotate"]]),
+        "connect beyond its own handshake, ms": spread([took - shake for took, shake in found["connect"]]),
+        "rotate beyond its own handshake, ms": spread([took - shake for took, shake in found["rotate"]]),
+        "processor time of netctl for a tunnel, ms": round(busy * 1000 / requests, 1),
+        "status of all, ms": spread(found["status"]),
+        "status of all, bytes": found["status_bytes"],
+        "status of one, ms": spread(found["status_of_one"]),
+        "netctl status --json as a command, ms": spread([command(rig) for _ in range(5)]),
+        "memory in use, MB": memory(rig.netctl.pid),
+    }
+    report |= idle(rig.netctl.pid, arguments.idle_seconds)
+    crowd.stdin.close()
+    crowd.wait(30)
+    return report
+
+
+def command(rig: Rig) -> float:
+    """Milliseconds of the whole command."""
+    started = time.perf_counter()
+    rig.command("status", "--json", check=True)
+    return (time.perf_counter() - started) * 1000
+
+
+def idle(pid: int, seconds: float) -> dict[str, Any]:
+    """What PID uses while nobody asks for anything."""
+    before = processor(pid)
+    time.sleep(seconds)  # the time is what is measured over
+    return {"processor when idle, %": round((processor(pid) - before) / seconds * 100, 2)}
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that PID has used (proc(5), stat: utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+
+def memory(pid: int) -> float:
+    """Resident memory of PID in MB."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return round(int(text.split("VmRSS:")[1].split()[0]) * 1024 / 1e6, 1)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, 99th percentile (of those measured) and worst."""
+    ordered = sorted(values)
+    last = ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
+    return f"p50 {statistics.median(ordered):.1f}, p99 {last:.1f}, worst {ordered[-1]:.1f} (of {len(ordered)})"
+
+
+def machine() -> str:
+    """What the numbers were made on."""
+    model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    software = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model.split(':')[1].strip()}, {software}, load {os.getloadavg()[0]:.1f}"
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("bench slots: needs root, run: sudo bin/bench slots")
+    main()
