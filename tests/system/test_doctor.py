@@ -1,0 +1,125 @@
+"""`fleet doctor` in a lab's host: real trouble is found, and --fix mends what it says it mends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.doctor import dropins, examine
+from fleet.model import Worker
+from lab import run
+from lab.net import Lab
+from tests.waiting import until
+
+WORKER = Worker(uid=1291)
+Findings = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def bare(root: None) -> Iterator[Lab]:
+    """A lab on whose host there is no fleet.toml yet."""
+    lab = Lab(f"x{os.getpid() % 10_000}", servers=1, keys=2)
+    lab.up()
+    yield lab
+    lab.down()
+
+
+@pytest.fixture
+def host(bare: Lab) -> Lab:
+    """The same with settings of one worker."""
+    run.prepare(bare, 1, first_uid=WORKER.uid)
+    return bare
+
+
+def doctor(lab: Lab, *words: str) -> tuple[int, Findings, str]:
+    """Exit code, findings by name, standard error."""
+    done = lab.run("host", run.program("fleet", "doctor", "--json", *words), timeout=120)
+    assert done.stdout, done.stderr
+    return done.returncode, {one["name"]: one for one in json.loads(done.stdout)}, done.stderr
+
+
+@contextmanager
+def running(lab: Lab, folder: Path, name: str) -> Iterator[None]:
+    """A process of that NAME in the host's network: what tells the doctor that a service runs."""
+    program = folder / name
+    if not program.exists():
+        shutil.copy("/usr/bin/sleep", program)
+    process = lab.popen("host", [str(program), "600"], stdin=subprocess.DEVNULL)
+    try:
+        until("it runs", lambda: Path(f"/proc/{process.pid}/comm").read_text().strip() == name[:15])
+        yield
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_before_there_are_settings(bare: Lab) -> None:
+    """Without fleet.toml the doctor looks all the same, says that it goes by the defaults, and leaves nothing."""
+    code, found, said = doctor(bare)
+    assert list(found) == [check.name for check in examine.CHECKS]
+    assert "defaults" in said
+    assert (found["settings"]["verdict"], "fleet.toml" in found["settings"]["seen"]) == ("warning", True)
+    assert found["nftables"]["verdict"] == found["browser"]["verdict"] == "ok"
+    assert not run.paths(bare).config.exists()
+    assert code == int(any(one["verdict"] == "error" for one in found.values()))
+
+
+def test_a_machine_that_carries_fleets(host: Lab) -> None:
+    """With settings: no error, code 0, every finding says why it matters, what is not ok has a command."""
+    code, found, _ = doctor(host)
+    assert (code, [one for one in found.values() if one["verdict"] == "error"]) == (0, [])
+    assert list(found) == [check.name for check in examine.CHECKS]
+    for one in found.values():
+        assert one["seen"] and one["why"] and (one["verdict"] == "ok" or one["command"]), one
+    table = host.run("host", run.program("fleet", "doctor"), timeout=120)
+    assert table.returncode == 0 and "foreign-objects" in table.stdout and "0 errors" in table.stdout
+
+
+def test_somebody_elses_object_is_an_error(host: Lab) -> None:
+    """A link inside our marks that is not ours: code 1, its name and the command that shows it; --fix leaves it."""
+    host.run("host", ["ip", "link", "add", WORKER.interface, "type", "bridge"], check=True)
+    try:
+        code, found, _ = doctor(host, "--fix")
+        assert (code, found["foreign-objects"]["verdict"]) == (1, "error")
+        assert WORKER.interface in found["foreign-objects"]["seen"]
+        assert WORKER.interface in found["foreign-objects"]["command"]
+    finally:
+        host.run("host", ["ip", "link", "delete", WORKER.interface], check=True)
+
+
+def test_left_overs_are_taken_away_on_request_only(host: Lab) -> None:
+    """A rule of an earlier life is shown as the command that removes it; it goes with --fix, and not without."""
+    rule = ["uidrange", f"{WORKER.uid}-{WORKER.uid}", "lookup", str(WORKER.table), "priority", str(WORKER.table)]
+    host.run("host", ["ip", "rule", "add", *rule, "protocol", "77"], check=True)
+    code, found, _ = doctor(host)
+    assert (code, found["left-over"]["verdict"], found["left-over"]["fixable"]) == (0, "warning", True)
+    assert str(WORKER.table) in found["left-over"]["seen"]
+    assert str(WORKER.table) in host.run("host", ["ip", "rule"], check=True).stdout
+    _, found, said = doctor(host, "--fix")
+    assert "fixed left-over" in said and found["left-over"]["verdict"] == "ok"
+    assert str(WORKER.table) not in host.run("host", ["ip", "rule"], check=True).stdout
+
+
+def test_drop_ins_are_installed_below_the_prefix(host: Lab, tmp_path: Path) -> None:
+    """networkd and NetworkManager run: --fix writes their drop-ins below FLEET_ROOT; after a restart all is ok."""
+    prefix = run.paths(host).root
+    with running(host, tmp_path, "NetworkManager"), running(host, tmp_path, "systemd-networkd"):
+        _, before, _ = doctor(host)
+        assert before["networkd"]["verdict"] == before["networkmanager"]["verdict"] == "warning"
+        _, after, said = doctor(host, "--fix")
+        assert after["networkmanager"]["verdict"] == "ok"
+        assert "systemctl restart systemd-networkd" in after["networkd"]["command"]
+    for path in (dropins.NETWORKD, dropins.NETWORK_MANAGER):
+        assert str(prefix / path) in said and (prefix / path).stat().st_mode & 0o777 == 0o644
+        assert not (Path("/") / path).exists()
+    with running(host, tmp_path, "systemd-networkd"):
+        _, again, said = doctor(host, "--fix")
+        assert (again["networkd"]["verdict"], "fixed" in said) == ("ok", False)
