@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,11 @@ class Fault:
     within_seconds: float = BACK_SECONDS
     """Counted from the end of the cause; from its begin where it stays."""
 
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The streams that have to come back."""
+        return (0, 1) if self.hits == "all" else (0,)
+
 
 def check(scene: Scene, fault: Fault) -> None:
     """Zero packets past the tunnels, no foreign exit, the neighbour works on, and the slot is back in time."""
@@ -44,10 +50,10 @@ def check(scene: Scene, fault: Fault) -> None:
     with fault.cause(scene):
         there = time.monotonic()
         passed(fault.lasts_seconds)
-        back = back_after(scene, fault, there) if fault.stays else None
+        back = back_after(scene, fault.indices, there, fault.within_seconds) if fault.stays else None
     ended = time.monotonic()
     if not fault.stays:
-        back = back_after(scene, fault, ended)
+        back = back_after(scene, fault.indices, ended, fault.within_seconds)
     whole = stands_again(scene)
     end = time.monotonic()
     seen = judged(scene, fault.name, begin, end, back)
@@ -78,16 +84,17 @@ def judged(scene: Scene, name: str, begin: float, end: float, back: float | None
     return made
 
 
-def back_after(scene: Scene, fault: Fault, since: float) -> float | None:
-    """Seconds from SINCE until the streams that FAULT hits go again, None when they do not."""
-    indices = (0, 1) if fault.hits == "all" else (0,)
+def back_after(
+    scene: Scene, indices: Sequence[int], since: float, within_seconds: float = BACK_SECONDS
+) -> float | None:
+    """Seconds from SINCE until the streams at INDICES go again, None when they do not."""
 
     def look() -> list[float]:
         moments = [scene.works(index, since) for index in indices]
         return [moment for moment in moments if moment is not None] if None not in moments else []
 
     try:
-        return max(until(f"{fault.name}: back", look, fault.within_seconds + LATE_SECONDS)) - since
+        return max(until("back", look, within_seconds + LATE_SECONDS)) - since
     except pytest.fail.Exception:
         return None
 

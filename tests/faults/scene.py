@@ -39,7 +39,7 @@ STREAK = 10
 STATE_MEBIBYTES = 8
 """netctl's state folder is a small tmpfs of its own, so that its disk can be full."""
 _MOUNT = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
-EXTRA = "[netctl]\nkey_cooldown_seconds = 1\n"
+COOLDOWN_SECONDS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +139,23 @@ class Scene:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.rig = Rig(lab, count=2, extra=EXTRA, keys=("vpn1-01.conf",))
+        self.rig = Rig(
+            lab, count=2, extra=f"[netctl]\nkey_cooldown_seconds = {COOLDOWN_SECONDS}\n", keys=("vpn1-01.conf",)
+        )
         self.rig.log = self.rig.paths.log("netctl")
         self.installation = Installation(paths=self.rig.paths, python=Path(sys.executable), release=self.rig.release)
         self.supervisor = Supervisor(self.installation)
+        self.clock = self.rig.paths.root / "clock"
+        self.clock.write_text("0")
         self._client: rpc.Client | None = None
+        self.daemon: subprocess.Popen[str] | None = None
+        self.streams: list[Stream] = []
+        self.normal = ""
+
+    def start(self) -> None:
+        """Everything, up to the calm."""
         self._start_supervisord()
-        files = sorted(str(path) for path in lab.places.keys.glob("*.conf"))
-        self.host(self.rig.argv("keys", "import", *files))
+        self.bring_keys()
         self._start_echo()
         self.capture = Capture(self.rig)
         self.streams = [self.stream(worker) for worker in self.rig.fleet.members]
@@ -160,6 +169,11 @@ class Scene:
         # The workers' programs are the streams here.
         text, group, _ = text.partition("\n[group:worker]")
         assert group, "supervisord.conf has no group of workers"
+        launch = f"{self.rig.release}/launch.py netctl serve"
+        assert launch in text
+        stepped = self.rig.paths.root / "stepped.py"
+        stepped.write_text((HERE / "clock.py").read_text())
+        text = text.replace(launch, f"{stepped} {self.clock} {launch}")
         self.rig.paths.supervisor_config.write_text(text)
         owner = self.rig.paths.key_store.parent.stat().st_uid
         options = f"size={STATE_MEBIBYTES}m,mode=0700,uid={owner}"
@@ -205,15 +219,16 @@ class Scene:
             stream.process.kill()
         with contextlib.suppress(FleetError):
             self.supervisor.shut_down(20)
-        self.daemon.kill()
-        self.daemon.wait(10)
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait(10)
         self.rig.stop()
 
     # --- the host, as root
 
     def host(self, argv: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ARGV in the host, where supervisord's programs see the same files."""
-        inside = ["nsenter", f"--mount=/proc/{self.daemon.pid}/ns/mnt", "--", *argv]
+        inside = ["nsenter", f"--mount=/proc/{self.root_pid}/ns/mnt", "--", *argv]
         done = self.rig.host(inside)
         assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
         return done
@@ -229,10 +244,26 @@ class Scene:
         """Several changes in one `ip`."""
         self.net("ip", family, "-batch", "-", text="\n".join(lines) + "\n")
 
+    def keys(self) -> list[dict[str, Any]]:
+        """`netctl keys list --json`."""
+        found: list[dict[str, Any]] = json.loads(self.host(self.rig.argv("keys", "list", "--json")).stdout)
+        return found
+
+    def bring_keys(self) -> None:
+        """Every key of the lab is in netctl's pool."""
+        files = sorted(str(path) for path in self.lab.places.keys.glob("*.conf"))
+        self.host(self.rig.argv("keys", "import", *files))
+
+    @property
+    def root_pid(self) -> int:
+        """supervisord, whose mounts all its programs share."""
+        assert self.daemon is not None
+        return self.daemon.pid
+
     @property
     def state(self) -> Path:
         """netctl's state folder, seen from outside."""
-        return Path(f"/proc/{self.daemon.pid}/root{self.rig.paths.key_store.parent}")
+        return Path(f"/proc/{self.root_pid}/root{self.rig.paths.key_store.parent}")
 
     def layers(self) -> str:
         """Rules, tables and chains that hold the workers, whatever their leases: as `ip` and `nft` show them."""
@@ -331,7 +362,7 @@ class Scene:
             now = time.monotonic()
             if not all(self.works(index, now - 1) for index in range(2)):
                 return False
-            return not hasattr(self, "normal") or self.layers() == self.normal
+            return not self.normal or self.layers() == self.normal
 
         until("both streams go and all layers stand", look, 40, self.picture)
 
@@ -348,6 +379,7 @@ def started(lab: Lab) -> Iterator[Scene]:
     """A Scene that is calm, stopped at the end."""
     made = Scene(lab)
     try:
+        made.start()
         yield made
     finally:
         made.stop()

@@ -1,0 +1,179 @@
+"""The fault table, netctl's own footing: its disk, its leases, its clock, its lock. In doubt no key is handed out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from fleet.errors import ExitCode
+from tests.faults import judge
+from tests.faults.judge import BACK_SECONDS, UNHURT_SECONDS
+from tests.faults.scene import COOLDOWN_SECONDS, Scene
+from tests.netns.netctl_rig import at
+from tests.waiting import until
+
+HOUR_SECONDS = 3600
+
+
+def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
+    """Not a byte is free: who asks for a key is refused by name, the neighbour works on; space, and all is well."""
+    begin, pid = time.monotonic(), scene.netctl_pid()
+    with full_disk(scene):
+        refused = refused_key(scene)
+        judge.passed(2)
+    ended = time.monotonic()
+    assert refused["refused"] == "KeyStoreFailed" and "full" in refused["message"], refused
+    back = judge.back_after(scene, [0], ended)
+    seen = judge.judged(scene, "netctl's disk full", begin, time.monotonic(), back)
+    assert back is not None and back <= BACK_SECONDS, scene.picture()
+    assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
+    assert scene.netctl_pid() == pid, "netctl did not survive it"
+    one_key_each(scene)
+
+
+def test_a_damaged_store_starts_no_netctl(scene: Scene) -> None:
+    """Found damaged at start: exit 78 with the file's name; tunnels in use go on; mended, they are taken over."""
+    began, begin = datetime.now(timezone.utc), time.monotonic()
+    scene.supervisorctl("stop")
+    with damaged(scene):
+        scene.supervisorctl("start")
+        ended = until("netctl gives up", lambda: scene.program("netctl").state in ("EXITED", "FATAL"), 20)
+        assert ended and scene.program("netctl").exit_code == ExitCode.CONFIGURATION
+        assert str(scene.rig.paths.key_store) in scene.rig.paths.log("netctl").read_text()[-3000:]
+        assert not [line for line in scene.rig.logged("slot.connected") if at(line) > began], "a key was handed out"
+        judge.passed(1)
+    mended = time.monotonic()
+    scene.supervisorctl("start")
+    back = judge.back_after(scene, [0, 1], mended)
+    seen = judge.judged(scene, "lease file damaged, found at start", begin, time.monotonic(), back)
+    assert back is not None and back <= BACK_SECONDS, scene.picture()
+    assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS, "a tunnel in use stopped"
+    one_key_each(scene)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_the_wall_clock_stepped_by_an_hour_moves_no_rest(scene: Scene, hours: int) -> None:
+    """With one key more than workers, each rotation waits for a key that rests: no longer and no shorter than ever."""
+    begin = time.monotonic()
+    with few_keys(scene):
+        until("the pool is small", lambda: (status := scene.asked()) and status.pool and status.pool.keys == 3, 10)
+        try:
+            scene.clock.write_text(str(hours * HOUR_SECONDS))
+            backs = []
+            for _ in range(3):
+                backs.append(rotated(scene))
+            back = judge.back_after(scene, [0], time.monotonic())
+        finally:
+            scene.clock.write_text("0")
+        seen = judge.judged(scene, f"wall clock {hours:+} h", begin, time.monotonic(), back)
+    assert max(backs) <= BACK_SECONDS, backs
+    # Two keys for the three rotations: one of them at least has to wait until the other has rested.
+    assert max(backs) > 0.5 * COOLDOWN_SECONDS, backs
+    assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
+
+
+def test_the_second_netctl_disturbs_nobody(scene: Scene) -> None:
+    """Two at once: the second says which process holds the lock and ends with 78; no stream notices."""
+    begin, pid = time.monotonic(), scene.netctl_pid()
+    done = scene.host(scene.installation.netctl("serve"), check=False)
+    assert done.returncode == ExitCode.CONFIGURATION
+    assert f"process {pid} holds" in done.stderr
+    back = judge.back_after(scene, [0, 1], time.monotonic())
+    seen = judge.judged(scene, "two netctl at once", begin, time.monotonic(), back)
+    assert scene.netctl_pid() == pid
+    assert back is not None
+    assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS
+
+
+# --- causes and looks
+
+
+@contextlib.contextmanager
+def full_disk(scene: Scene) -> Iterator[None]:
+    """Not a byte of netctl's own small file system is free."""
+    filler = scene.state / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextlib.contextmanager
+def damaged(scene: Scene) -> Iterator[None]:
+    """The key store is overwritten behind its header; an operator puts a copy back, with netctl stopped."""
+    store = scene.state / scene.rig.paths.key_store.name
+    copy = store.with_name("copy")
+    # Inside: SQLite resolves links, also that of another mount namespace.
+    words = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
+    store_inside = scene.rig.paths.key_store
+    scene.host([sys.executable, "-I", "-c", words, str(store_inside), str(store_inside.with_name("copy"))])
+    with store.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xa5" * (store.stat().st_size - 100))
+    try:
+        yield
+    finally:
+        until("netctl is stopped", lambda: not scene.program("netctl").pid, 20)
+        owner = store.stat()
+        for suffix in ("-wal", "-shm"):
+            store.with_name(store.name + suffix).unlink(missing_ok=True)
+        copy.replace(store)
+        shutil.chown(store, owner.st_uid, owner.st_gid)
+        store.chmod(0o600)
+
+
+@contextlib.contextmanager
+def few_keys(scene: Scene) -> Iterator[None]:
+    """One key more than there are workers."""
+    listed = scene.keys()
+    free = [key["public_key"] for key in listed if not key["leased_to"]]
+    scene.host(scene.rig.argv("keys", "remove", *free[1:]))
+    try:
+        yield
+    finally:
+        scene.bring_keys()
+
+
+def refused_key(scene: Scene) -> dict[str, str]:
+    """What the worker concerned hears when it asks for another exit."""
+    asked, stream = time.monotonic(), scene.streams[0]
+    stream.rotate()
+
+    def heard() -> dict[str, str] | None:
+        return next((one for one in stream.refusals if one["asked"] >= asked), None) or (
+            {"refused": "nothing: it got a key"} if answered_after(scene, asked) else None
+        )
+
+    found = until("an answer", heard, 30)
+    assert found
+    return found
+
+
+def rotated(scene: Scene) -> float:
+    """Seconds until the worker concerned has another exit."""
+    asked = time.monotonic()
+    scene.streams[0].rotate()
+    answered = until("another lease", lambda: answered_after(scene, asked), 30)
+    assert answered
+    return answered - asked
+
+
+def answered_after(scene: Scene, moment: float) -> float | None:
+    """When the worker concerned got a lease that it asked for behind MOMENT."""
+    return next((held.answered for held in scene.streams[0].leases if held.asked >= moment), None)
+
+
+def one_key_each(scene: Scene) -> None:
+    """No two devices have one key."""
+    names = [worker.interface for worker in scene.rig.fleet.members]
+    seen = [scene.host(["wg", "show", name, "public-key"]).stdout for name in names]
+    assert len(set(seen)) == len(seen)
