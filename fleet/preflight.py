@@ -1,4 +1,4 @@
-"""What would go wrong minutes later, said before anything starts: UIDs in use, too few keys."""
+"""What would go wrong minutes later, said before anything starts: UIDs in use, too few keys, an unfit machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import psutil
 
+from fleet import console
+from fleet.doctor import examine
+from fleet.doctor.machine import Case, Machine
 from fleet.errors import AccountTaken, NoKeyFree
 from fleet.model import Fleet
 from fleet.programs import Installation, call
@@ -54,3 +57,10 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
             hint="import your provider's WireGuard files: netctl keys import PATH...",
             data={"keys": keys, "workers": workers},
         )
+
+
+def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None = None) -> None:
+    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not."""
+    case = Case(machine=machine or Machine(), fleet=fleet, installation=installation, processes=())
+    for finding in examine.at_start(case):
+        console.say(f"fleet doctor: {finding.name}: {finding.seen}; what to do: {finding.command}")

@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
-    free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe) -> tunnels' needs
-             -> workers' launch specs -> supervisord.conf -> the host's own addresses
+    the doctor's word -> free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe)
+             -> tunnels' needs -> workers' launch specs -> supervisord.conf -> the host's own addresses
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -29,6 +29,7 @@ _log = log.get("fleet")
 def everything(fleet: Fleet, installation: Installation) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
+    preflight.forewarn(fleet, installation)
     preflight.uids_are_free(fleet, installation)
     accounts.ensure(fleet)
     _make(folders.wanted(fleet, paths, "kernel"))

@@ -65,10 +65,12 @@ def _case(arguments: argparse.Namespace) -> Case:
         if arguments.workers is not None:
             fleet = model.with_workers(fleet, arguments.workers, "--workers")
         console.say("fleet doctor: without usable settings this is about the defaults")
+    machine = Machine()
     return Case(
-        machine=Machine(),
+        machine=machine,
         fleet=fleet,
         installation=installation,
+        processes=tuple(machine.processes()),
         configuration=wrong,
         running=Supervisor(installation).pid() is not None,
     )

@@ -133,7 +133,7 @@ def _read_since(case: Case, path: str, started: float, command: str) -> Seen:
 
 
 def _started(case: Case, name: str) -> float | None:
-    return max((process.started for process in case.machine.processes() if process.name == name), default=None)
+    return max((process.started for process in case.processes if process.name == name), default=None)
 
 
 def _roots(case: Case) -> Iterator[Path]:

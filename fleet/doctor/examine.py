@@ -103,11 +103,21 @@ CHECKS = (
 )
 
 
+AT_START = ("nftables", "sandbox", "shared-memory", "open-files")
+"""Quick looks at what would end a start minutes later, in a worker's log."""
+
+
 def examine(case: Case, watch: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
     """Every finding, one by one; WATCH is told the name of each check before it begins."""
     for check in CHECKS:
         watch(check.name)
         yield check.on(case)
+
+
+def at_start(case: Case) -> Iterator[Finding]:
+    """The errors of the quick checks."""
+    findings = (check.on(case) for check in CHECKS if check.name in AT_START)
+    return (finding for finding in findings if finding.verdict is Verdict.ERROR)
 
 
 def fix(case: Case, findings: list[Finding]) -> Iterator[str]:

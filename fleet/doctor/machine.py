@@ -174,6 +174,8 @@ class Case:
     machine: Machine
     fleet: Fleet
     installation: Installation
+    processes: tuple[Process, ...]
+    """Those of the machine, listed once: hundreds of browsers have thousands."""
     configuration: str = ""
     """What is wrong with fleet.toml, empty when FLEET is what it says; else FLEET is the defaults."""
     running: bool = False

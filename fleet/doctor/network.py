@@ -103,7 +103,7 @@ def filters(case: Case) -> tuple[int, dict[str, int]]:
 def resolved(case: Case) -> Seen:
     """systemd-resolved leaks nothing of a worker's: its launcher and the kill switch see to that."""
     servers = re.findall(r"^nameserver\s+(\S+)", case.machine.text("/etc/resolv.conf"), re.MULTILINE)
-    runs = any(process.name == "systemd-resolve" for process in case.machine.processes())
+    runs = any(process.name == "systemd-resolve" for process in case.processes)
     if runs or "127.0.0.53" in servers:
         return ok(
             "systemd-resolved answers the host; workers have a resolv.conf and an nsswitch.conf of their own, "
@@ -118,7 +118,7 @@ def docker(case: Case) -> Seen:
     bridges = [
         path.name for path in machine.glob("/sys/class/net/*") if re.fullmatch(r"docker\d+|br-[0-9a-f]{12}", path.name)
     ]
-    runs = any(process.name == "dockerd" for process in machine.processes())
+    runs = any(process.name == "dockerd" for process in case.processes)
     if not bridges and not runs and not machine.exists("/run/docker.sock"):
         return ok("not here")
     where = f"Docker is here ({', '.join(bridges[:_MOST_NAMED]) or 'no bridge yet'})"

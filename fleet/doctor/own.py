@@ -65,7 +65,7 @@ def _at_work(case: Case, members: dict[int, Worker], ours: set[int]) -> list[str
     """Processes under a worker's UID that are none of this fleet: another fleet's, or a stranger's."""
     root = str(case.paths.root)
     found = []
-    for process in case.machine.processes():
+    for process in case.processes:
         # A browser's helpers clear their environment; they end with the worker they belong to.
         strange = process.fleet_root not in (None, root) or process.uid not in ours
         if process.uid in members and strange:

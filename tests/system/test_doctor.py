@@ -123,3 +123,15 @@ def test_drop_ins_are_installed_below_the_prefix(host: Lab, tmp_path: Path) -> N
     with running(host, tmp_path, "systemd-networkd"):
         _, again, said = doctor(host, "--fix")
         assert (again["networkd"]["verdict"], "fixed" in said) == ("ok", False)
+
+
+def test_a_running_fleet_is_no_finding(host: Lab) -> None:
+    """While the fleet works, its own rules, processes and memory are nothing left over and nobody else's."""
+    host.run("host", run.program("fleet", "up"), check=True, timeout=240)
+    try:
+        code, found, _ = doctor(host)
+        assert (code, [one for one in found.values() if one["verdict"] == "error"]) == (0, [])
+        assert "running" in found["left-over"]["seen"]
+        assert WORKER.interface not in found["rp-filter"]["seen"]
+    finally:
+        host.run("host", run.program("fleet", "down"), check=True, timeout=240)

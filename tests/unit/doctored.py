@@ -102,10 +102,12 @@ class Laid:
     @property
     def case(self) -> Case:
         paths = Paths(root=self.root)
+        machine = Machine(root=self.root, run=self.run, synchronised=lambda: self.synchronised)
         return Case(
-            machine=Machine(root=self.root, run=self.run, synchronised=lambda: self.synchronised),
+            machine=machine,
             fleet=model.load(paths.config, {}),
             installation=Installation(paths=paths),
+            processes=tuple(machine.processes()),
             running=self.running,
         )
 

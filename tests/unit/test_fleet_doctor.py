@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet import preflight
 from fleet.doctor import examine
 from fleet.doctor.finding import Verdict
 from fleet.doctor.machine import Answer
@@ -326,3 +327,15 @@ def test_kill_switch_is_tried_where_nobody_is(laid: Laid) -> None:
     """The transaction goes to nft in a network namespace of its own."""
     laid.finding("nftables")
     assert laid.asked[0] == "unshare --net nft -f -"
+
+
+def test_a_start_says_what_will_fail(laid: Laid, capsys: pytest.CaptureFixture[str]) -> None:
+    """`fleet up` on a machine without a sandbox for Chrome says so with what mends it; on a good one nothing."""
+    case = laid.case
+    preflight.forewarn(case.fleet, case.installation, case.machine)
+    assert capsys.readouterr().err == ""
+    laid.write("proc/sys/user/max_user_namespaces", "0")
+    preflight.forewarn(case.fleet, case.installation, case.machine)
+    said = capsys.readouterr().err
+    assert "sandbox" in said and "sysctl -w user.max_user_namespaces" in said
+    assert set(examine.AT_START) <= {check.name for check in examine.CHECKS}
