@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 ROUTE, SOCK_DIAG, NETFILTER = 0, 4, 12
@@ -23,6 +24,7 @@ ANSWER_SECONDS = 2.0
 """The kernel answers while it is asked; only a lock that somebody holds makes it wait."""
 DUMP_TRIES = 5
 _TYPE_MASK = 0x3FFF
+_SO_PROTOCOL = 38
 _HEADER = struct.Struct("=IHHII")
 _LONGEST_BYTES = 1 << 17
 _sequence = itertools.count(1)
@@ -84,11 +86,6 @@ class Socket:
         self._socket.settimeout(ANSWER_SECONDS)
         self._socket.bind((0, 0))
 
-    @property
-    def port(self) -> int:
-        """What notifications name as the sender of our changes."""
-        return int(self._socket.getsockname()[0])
-
     def close(self) -> None:
         """Let go of it."""
         self._socket.close()
@@ -138,6 +135,24 @@ class Socket:
             for message in messages(self._socket.recv(_LONGEST_BYTES)):
                 if message.sequence == sequence:
                     yield message
+
+
+def own_ports(protocol: int) -> frozenset[int]:
+    """The ports of this process's netlink sockets of PROTOCOL: what notifications name as the sender of its changes.
+
+    Also those of libraries, which tell nobody their socket.
+    """
+    return frozenset(port for file in Path("/proc/self/fd").iterdir() if (port := _port(int(file.name), protocol)))
+
+
+def _port(descriptor: int, protocol: int) -> int:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            if found.family == socket.AF_NETLINK and found.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) == protocol:
+                return int(found.getsockname()[0])
+    except OSError:
+        pass  # no socket, or closed in the meantime
+    return 0
 
 
 def _raise(answer: Message) -> None:

@@ -7,114 +7,169 @@ gates, elements of four sets (opened and sealed in one transaction each by `chan
 from __future__ import annotations
 
 import json
-from collections import Counter
+import os
 from collections.abc import Iterable, Sequence
-from functools import cache
 from ipaddress import IPv4Address
 from typing import Any
 
 from fleet.errors import ForeignObject
-from fleet.model import Worker
+from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl import ruleset
-from netctl.libnftables import Context
-from netctl.libnftables import NftError as NftError  # noqa: PLC0414 - what its callers catch
+from netctl.libnftables import Context, NftError
 from netctl.ruleset import Object
 from netctl.state import Filter, Gate
 
 TABLE = ruleset.TABLE
+_UIDS = range(FIRST_UID, LAST_UID + 1)
+Listing = dict[str, list[str]]
+"""The rules of each chain in the library's own words, without what it counted and numbered."""
 
 
-@cache
-def _context() -> Context:
-    """One context for the program's life.
+class Tables:
+    """The table, through one context for the object's life; for one thread at a time.
 
     The kernel waits for a whole RCU grace period (5-18 ms) when a netlink socket of nftables is closed
     behind a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
-    return Context()
 
+    def __init__(self) -> None:
+        self._context: Context | None = None
+        self._shape: Listing | None = None
 
-def _run(commands: Sequence[Object]) -> str:
-    """One transaction: all COMMANDS or none. Returns the library's output."""
-    return _context().run(json.dumps({"nftables": list(commands)}))
+    def close(self) -> None:
+        """Close the context."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
 
+    def _run(self, commands: Sequence[Object]) -> str:
+        """One transaction: all COMMANDS or none. Returns the library's output."""
+        self._context = self._context or Context()
+        return self._context.run(json.dumps({"nftables": list(commands)}))
 
-def install(wanted: Filter, gates: Iterable[Gate]) -> None:
-    """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
-    table: Object = {"table": {"family": "inet", "name": TABLE}}
-    commands: list[Object] = [{"add": table}, {"delete": table}]
-    commands += [{"add": part} for part in ruleset.document(wanted)]
-    _run(commands + [{"add": element} for gate in gates for element in ruleset.elements(gate)])
+    def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
+        """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
+        table: Object = {"table": {"family": "inet", "name": TABLE}}
+        commands: list[Object] = [{"add": table}, {"delete": table}]
+        commands += [{"add": part} for part in ruleset.document(wanted)]
+        self._run(commands + [{"add": element} for gate in gates for element in ruleset.elements(gate)])
 
+    def change(self, *, seal: Iterable[Gate] = (), open_: Iterable[Gate] = ()) -> None:
+        """Close and open gates in one transaction; sealing what is sealed already is no error."""
+        commands: list[Object] = []
+        for gate in seal:
+            # Deleting a missing element is an error, and so is adding a map entry of another value:
+            # add the very one, then delete it.
+            for element in ruleset.elements(gate):
+                commands += [{"add": element}, {"delete": element}]
+        commands += [{"add": element} for gate in open_ for element in ruleset.elements(gate)]
+        if commands:
+            self._run(commands)
 
-def change(*, seal: Iterable[Gate] = (), open_: Iterable[Gate] = ()) -> None:
-    """Close and open gates in one transaction; sealing what is sealed already is no error."""
-    commands: list[Object] = []
-    for gate in seal:
-        # Deleting a missing element is an error, and so is adding a map entry of another value:
-        # add the very one, then delete it.
-        for element in ruleset.elements(gate):
-            commands += [{"add": element}, {"delete": element}]
-    commands += [{"add": element} for gate in open_ for element in ruleset.elements(gate)]
-    if commands:
-        _run(commands)
+    def remove(self) -> None:
+        """Delete the table; gone already is no error."""
+        table: Object = {"table": {"family": "inet", "name": TABLE}}
+        self._run([{"add": table}, {"delete": table}])
 
+    def observe(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
+        """The table and its gates as the kernel has them; empty without a table.
 
-def remove() -> None:
-    """Delete the table; gone already is no error."""
-    table: Object = {"table": {"family": "inet", "name": TABLE}}
-    _run([{"add": table}, {"delete": table}])
-
-
-def observe() -> tuple[frozenset[Filter], frozenset[Gate]]:
-    """The table and its gates as the kernel has them; empty without a table.
-
-    Raises ForeignObject when somebody else's table has our name.
-    """
-    try:
-        listed = json.loads(_run([{"list": {"table": {"family": "inet", "name": TABLE}}}]))["nftables"]
-    except NftError as error:
-        if "No such file or directory" in str(error):
-            return frozenset(), frozenset()
-        raise
-    chains = {entry["chain"]["name"] for entry in listed if "chain" in entry}
-    if not any(name.startswith(ruleset.MARK) for name in chains):
-        raise ForeignObject(
-            f"the nftables table inet {TABLE} is not netctl's", hint=f"see: nft list table inet {TABLE}"
+        Raises ForeignObject when somebody else's table has our name.
+        """
+        try:
+            listed = json.loads(self._run([{"list": {"table": {"family": "inet", "name": TABLE}}}]))["nftables"]
+        except NftError as error:
+            if "No such file or directory" in str(error):
+                return frozenset(), frozenset()
+            raise
+        chains = {entry["chain"]["name"]: entry["chain"] for entry in listed if "chain" in entry}
+        if not any(name.startswith(ruleset.MARK) for name in chains):
+            raise ForeignObject(
+                f"the nftables table inet {TABLE} is not netctl's", hint=f"see: nft list table inet {TABLE}"
+            )
+        sets = _sets(listed)
+        filter_ = Filter(
+            uids=frozenset(uid for uid in sets.get("workers", []) if isinstance(uid, int) and uid in _UIDS),
+            resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
         )
-    sets: dict[str, list[Any]] = {
-        entry[kind]["name"]: entry[kind].get("elem", []) for entry in listed for kind in ("set", "map") if kind in entry
-    }
-    found = Filter(
-        uids=frozenset(sets.get("workers", [])),
-        resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
-    )
-    if not _intact(found, listed, chains, sets):
-        found = Filter(uids=found.uids, resolvers=found.resolvers, intact=False)
-    return frozenset({found}), _gates(sets)
+        gates = _gates(sets)
+        if not (_whole(filter_, chains, sets, gates) and self._as_made(listed)):
+            filter_ = Filter(uids=filter_.uids, resolvers=filter_.resolvers, intact=False)
+        return frozenset({filter_}), gates
+
+    def _as_made(self, listed: list[Object]) -> bool:
+        """Whether the rules are the very ones that this program writes.
+
+        How the library lists a rule differs from how it is told one, and from version to version: so once in
+        the program's life it lists them as it has just been told them.
+        """
+        if self._shape is None:
+            self._shape = _shape()
+        return self._shape == _rules(listed)
 
 
-def _intact(found: Filter, listed: list[Object], chains: set[str], sets: dict[str, list[Any]]) -> bool:
-    """Whether chains, rule counts and fixed sets are this program's, by version and by number."""
-    wanted = Counter(part["rule"]["chain"] for part in ruleset.document(found) if "rule" in part)
-    actual = Counter(entry["rule"]["chain"] for entry in listed if "rule" in entry)
-    workers = [Worker(uid=uid) for uid in found.uids]
-    opened = {element["concat"][1] for element in sets.get("open", [])}
-    return (
-        actual == wanted
-        and ruleset.mark() in chains
-        and set(sets.get("interfaces", [])) == {name for worker in workers for name in worker.interfaces}
-        and set(sets.get("placeholders", [])) == {str(worker.placeholder) for worker in workers}
-        and opened == {element["concat"][1] for element in sets.get("open_source", [])}
-        and opened == {interface for interface, _ in sets.get("translation", [])}
-    )
+def _shape() -> Listing:
+    """The rules as the library lists them, from a table of another name with no hook, which ends here."""
+    name = f"fleet_shape_{os.getpid()}"
+    context = Context()
+    try:
+        try:
+            context.run(f"table inet {name} {{ flags owner; }}")  # whatever happens to us, it goes with the context
+        except NftError:
+            context.run(f"add table inet {name}")
+        context.run(json.dumps({"nftables": [{"add": part} for part in ruleset.shape_document(name)]}))
+        listed: list[Object] = json.loads(context.run(f"list table inet {name}"))["nftables"]
+        context.run(f"delete table inet {name}")
+        return _rules(listed)
+    finally:
+        context.close()
+
+
+def _rules(listed: list[Object]) -> Listing:
+    found: Listing = {}
+    for entry in listed:
+        if "rule" in entry:
+            found.setdefault(entry["rule"]["chain"], []).append(json.dumps(_uncounted(entry["rule"]), sort_keys=True))
+    return found
+
+
+def _uncounted(rule: Object) -> list[Object]:
+    return [{"counter": None} if "counter" in word else word for word in rule["expr"]]
+
+
+def _sets(listed: list[Object]) -> dict[str, list[Any]]:
+    """The elements of every set and map; a concatenation as a tuple, a map's entry as a pair."""
+    found = (entry[kind] for entry in listed for kind in ("set", "map") if kind in entry)
+    return {entry["name"]: [_element(one) for one in entry.get("elem", [])] for entry in found}
+
+
+def _element(listed: Any) -> Any:
+    if isinstance(listed, dict) and "concat" in listed:
+        return tuple(listed["concat"])
+    if isinstance(listed, list):
+        return tuple(listed)
+    # With a comment or a counter of somebody's: none of ours, so it equals nothing.
+    return json.dumps(listed) if isinstance(listed, dict) else listed
+
+
+def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]], gates: frozenset[Gate]) -> bool:
+    """Whether chains, hooks and sets are this program's, of this version, and no gate is half open."""
+    if chains.keys() != {*ruleset.RULES, ruleset.mark()}:
+        return False
+    hooks = all(chains[name].items() >= hook.items() for name, hook in ruleset.HOOKS.items())
+    wanted = _sets([part for part in ruleset.document(found) if "set" in part or "map" in part])
+    for gate in gates:
+        for part in ruleset.elements(gate):
+            wanted[part["element"]["name"]] += [_element(one) for one in part["element"]["elem"]]
+    return hooks and all(set(sets.get(name, [])) == set(elements) for name, elements in wanted.items())
 
 
 def _gates(sets: dict[str, list[Any]]) -> frozenset[Gate]:
     """Every worker whose interface is translated."""
+    entries = (entry for entry in sets.get("translation", []) if isinstance(entry, tuple))
     return frozenset(
         Gate(uid=worker.uid, address=IPv4Address(address), interface=interface)
-        for interface, address in sets.get("translation", [])
-        if (worker := Worker.of_interface(interface))
+        for interface, address in entries
+        if isinstance(interface, str) and (worker := Worker.of_interface(interface))
     )

@@ -149,7 +149,7 @@ def _(thing: Link, verb: Verb) -> str:
 
 @_describe.register
 def _(thing: Address, verb: Verb) -> str:
-    return f"ip address {verb} {thing.address}/32 dev {thing.interface}"
+    return f"ip address {verb} {thing.address}/{thing.prefix} dev {thing.interface}"
 
 
 @_describe.register
@@ -157,14 +157,19 @@ def _(thing: Route, verb: Verb) -> str:
     kind = "unreachable default" if thing.interface is None else f"default dev {thing.interface}"
     source = f" src {thing.source}" if thing.source else ""
     metric = f" metric {thing.metric}" if thing.metric else ""
-    return f"ip -{thing.family} route {verb} {kind} table {thing.table}{source}{metric} proto {thing.protocol}"
+    route = f"ip -{thing.family} route {verb} {kind} table {thing.table}"
+    return f"{route}{source}{metric} proto {thing.protocol}{_more(thing)}"
 
 
 @_describe.register
 def _(thing: Rule, verb: Verb) -> str:
     who = f"from {thing.source}" if thing.source else f"uidrange {thing.uid}-{thing.uid}"
     what = "prohibit" if thing.table is None else f"lookup {thing.table}"
-    return f"ip -{thing.family} rule {verb} {who} {what} priority {thing.priority} protocol {PROTOCOL}"
+    return f"ip -{thing.family} rule {verb} {who} {what} priority {thing.priority} protocol {PROTOCOL}{_more(thing)}"
+
+
+def _more(thing: Route | Rule) -> str:
+    return " # the one that has more to it" if thing.listed else ""
 
 
 @_describe.register

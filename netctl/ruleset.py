@@ -163,6 +163,14 @@ def document(wanted: Filter) -> list[Object]:
     return parts + _chains(TABLE, RULES)
 
 
+def shape_document(table: str) -> list[Object]:
+    """Every rule of `document` in a table of another name whose chains have no hook: nothing ever meets it."""
+    at: Object = {"family": "inet", "table": table}
+    parts = _sets(table, SETS, {})
+    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
+    return parts + _chains(table, RULES, {})
+
+
 def hold_document(wanted: Filter) -> list[Object]:
     """Sets, chains and rules of the held table for WANTED; the table itself is made in words, for its flag."""
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
@@ -197,9 +205,10 @@ def _sets(
     return parts
 
 
-def _chains(table: str, rules: dict[str, list[list[Object]]]) -> list[Object]:
+def _chains(table: str, rules: dict[str, list[list[Object]]], hooks: dict[str, Object] | None = None) -> list[Object]:
     at: Object = {"family": "inet", "table": table}
-    parts: list[Object] = [{"chain": {**at, "name": name, **HOOKS.get(name, {})}} for name in rules]
+    of_chain = HOOKS if hooks is None else hooks
+    parts: list[Object] = [{"chain": {**at, "name": name, **of_chain.get(name, {})}} for name in rules]
     return parts + [{"rule": {**at, "chain": name, "expr": rule}} for name, listed in rules.items() for rule in listed]
 
 

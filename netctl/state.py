@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from fleet.model import PROTOCOL, Fleet, Worker
@@ -32,10 +32,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A placeholder on `lo`, always /32."""
+    """A placeholder on `lo`; also whatever somebody else has put on a worker's interface, which has none."""
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     interface: str = "lo"
+    prefix: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class Route:
     source: IPv4Address | None = None
     metric: int = 0
     protocol: int = PROTOCOL
+    listed: bytes = field(default=b"", repr=False)
+    """The kernel's own words for one that has more to it: none of ours, and deleted by them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,8 @@ class Rule:
     table: int | None = None
     """None: prohibit."""
     protocol: int = PROTOCOL
+    listed: bytes = field(default=b"", repr=False)
+    """The kernel's own words for one that has more to it: none of ours, and deleted by them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -247,8 +252,10 @@ def slice_of(state: State, worker: Worker) -> State:
     """The part of STATE that is WORKER's; what all share is left out."""
     names, priorities = worker.interfaces, (worker.table, worker.prohibit_priority)
     return State(
-        links=frozenset(one for one in state.links if one.interface in names),
-        addresses=frozenset(one for one in state.addresses if one.address == worker.placeholder),
+        links=frozenset(one for one in state.links if one.interface in names or one.alias == worker.alias),
+        addresses=frozenset(
+            one for one in state.addresses if one.address == worker.placeholder or one.interface in names
+        ),
         routes=frozenset(one for one in state.routes if one.table == worker.table),
         rules=frozenset(one for one in state.rules if one.priority in priorities),
         sysctls=frozenset(one for one in state.sysctls if one.path[3] in names),
@@ -277,6 +284,7 @@ def without(state: State, interfaces: frozenset[str]) -> State:
     return replace(
         state,
         links=frozenset(one for one in state.links if one.interface not in interfaces),
+        addresses=frozenset(one for one in state.addresses if one.interface not in interfaces),
         routes=frozenset(one for one in state.routes if one.interface not in interfaces),
         sysctls=frozenset(one for one in state.sysctls if one.path[3] not in interfaces),
         devices=frozenset(one for one in state.devices if one.interface not in interfaces),

@@ -6,11 +6,12 @@ import asyncio
 import errno
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from fleet.model import DnsSettings, EgressSettings, Fleet
-from netctl.kernel import Found, Kernel, KernelRefused
-from netctl.nftables import NftError
+from netctl.kernel import Kernel, KernelRefused
+from netctl.libnftables import NftError
+from netctl.messages import Socket
+from netctl.observe import Observer, Sight
 from netctl.wireguard.userspace import Userspace
 
 FLEET = Fleet(
@@ -18,16 +19,14 @@ FLEET = Fleet(
 )
 
 
-@pytest.mark.parametrize(
-    "refusal", [NetlinkError(errno.EBUSY, "busy"), NetlinkDumpInterrupted(), NftError("interrupted")]
-)
+@pytest.mark.parametrize("refusal", [OSError(errno.EBUSY, "busy"), NftError("interrupted")])
 def test_a_refused_look_has_a_name(refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the libraries raise: the guard and the seal of a slot outlive it."""
+    """Whatever the kernel and the library say: the guard and the seal of a slot outlive it."""
 
-    async def refuse(self: Kernel, devices: bool) -> Found:
+    def refuse(self: Observer, netlink: Socket) -> Sight:
         raise refusal
 
-    monkeypatch.setattr(Kernel, "_observe", refuse)
+    monkeypatch.setattr(Observer, "look", refuse)
 
     async def look() -> None:
         async with Kernel(Userspace(), FLEET) as kernel:
