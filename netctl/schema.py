@@ -60,6 +60,8 @@ class File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._inode = _make(path)
+        self._looked_at: tuple[int, int] | None = None
+        """Size and time of change of the file that was last found whole."""
         self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
@@ -83,14 +85,7 @@ class File:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction; raises KeyStoreFailed when the disk is full, or the file damaged or no longer there."""
-        try:
-            found: int | None = self._path.stat().st_ino
-        except OSError:
-            found = None
-        if found != self._inode:
-            raise KeyStoreFailed(
-                f"{self._path} was removed or replaced while netctl had it open", hint="restart netctl"
-            )
+        self._look()
         try:
             with self._engine.begin() as db:
                 yield db
@@ -99,6 +94,28 @@ class File:
                 raise
             hint = "restart netctl: it looks at the whole file" if _is_damage(error) else "is the disk full?"
             raise KeyStoreFailed(f"{self._path}: {error.orig}", hint=hint) from None
+
+    def _look(self) -> None:
+        """Still the same file; and whole, if it was written since the last look: SQLite itself works from its cache."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        if found is None or found.st_ino != self._inode:
+            raise KeyStoreFailed(
+                f"{self._path} was removed or replaced while netctl had it open", hint="restart netctl"
+            )
+        seen = found.st_size, found.st_mtime_ns
+        if seen == self._looked_at:
+            return
+        # Written by a checkpoint, some 60 leases apart, or by somebody else. A connection of its own has no cache.
+        try:
+            with sa.create_engine(f"sqlite:///{self._path}", poolclass=sa.NullPool).connect() as db:
+                self._check(db)
+        except (sa.exc.DatabaseError, ConfigurationError) as error:
+            what = error.message if isinstance(error, ConfigurationError) else f"{self._path}: {error.orig}"
+            raise KeyStoreFailed(what, hint="restart netctl: it looks at the whole file") from None
+        self._looked_at = seen
 
     def _check(self, db: sa.Connection) -> None:
         found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()

@@ -51,6 +51,19 @@ def test_a_whole_file_is_not_refused(path: Path) -> None:
     assert len(Store(path).candidates()) == 4
 
 
+def test_a_file_damaged_while_it_is_open_is_refused(path: Path) -> None:
+    """Overwritten under a running netctl, whose cache still is right: no key is handed out; put back, it goes on."""
+    store = Store(path)
+    assert len(store.candidates()) == 4
+    whole = path.read_bytes()
+    damage(path, 100, len(whole) - 100)
+    for _ in range(2):
+        with pytest.raises(KeyStoreFailed, match=r"keys\.db"):
+            store.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=0)
+    path.write_bytes(whole)
+    assert store.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=0)
+
+
 def test_another_file_in_its_place_is_not_used(path: Path) -> None:
     """Removed or replaced under a running netctl: no key is handed out from either file."""
     store = Store(path)
