@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet.doctor import dropins, host, network, own
 from fleet.doctor.dropins import DropIn
-from fleet.doctor.finding import Finding, Seen, Verdict
+from fleet.doctor.finding import Finding, Seen, Verdict, error
 from fleet.doctor.machine import Case
 from fleet.errors import FleetError
 
@@ -22,7 +22,13 @@ class Check:
 
     def on(self, case: Case) -> Finding:
         """The finding on CASE."""
-        seen = self.look(case)
+        try:
+            seen = self.look(case)
+        except (OSError, ValueError, LookupError) as reason:
+            # One look that fails, at a file or an answer of another shape, must not keep the others back.
+            seen = error(
+                f"the look itself failed: {type(reason).__name__}: {reason}", "report this, with --json's output"
+            )
         return Finding(
             name=self.name,
             verdict=seen.verdict,

@@ -64,6 +64,11 @@ def browser(case: Case) -> Seen:
     if answer.code:
         return error(answer.words, answer.advice or "install Google Chrome or chromium, and its ChromeDriver")
     found = json.loads(answer.out)
+    if "/snap/" in str(case.machine.at(found["browser"]).resolve()):
+        return error(
+            f"{found['browser']} is a snap, which cannot run under a worker's UID",
+            "install Google Chrome's own package and set browser.binary in fleet.toml",
+        )
     return ok(f"{found['browser']} {found['version']}, {found['driver']} fits")
 
 

@@ -33,6 +33,8 @@ table inet fleet_doctor {
 """
 """What the kill switch is made of: sets of UIDs, translation by a map, connection tracking."""
 
+OWNED = "table inet fleet_doctor { flags owner; }"
+
 
 def wireguard(case: Case) -> Seen:
     """The kernel's WireGuard, or wireguard-go and what it needs; netctl itself is asked."""
@@ -61,13 +63,25 @@ def nftables(case: Case) -> Seen:
         return error("libnftables.so.1 is not there", _INSTALL_NFT)
     answer = case.ask("unshare", "--net", "nft", "-f", "-", given=TRANSACTION)
     if answer.code == 0:
-        return ok(case.ask("nft", "--version").out.strip() or "works")
+        return _with_owner(case)
     if answer.code == NOT_THERE or "failed to execute nft" in answer.err:
         return error("nft is not there", _INSTALL_NFT)
     return error(
         f"the kernel refuses a table like ours: {answer.words}",
         "modprobe nf_tables nft_chain_nat nft_ct, or a newer kernel",
     )
+
+
+def _with_owner(case: Case) -> Seen:
+    """A table with an owner is what a flush of nftables passes over (NFT_TABLE_F_OWNER, Linux 5.12)."""
+    version = case.ask("nft", "--version").out.strip() or "nftables"
+    if case.ask("unshare", "--net", "nft", "-f", "-", given=OWNED).code:
+        return warning(
+            f"{version} works, but without tables that have an owner: a flush of nftables opens the kill switch's "
+            "last layer until netctl has put it back",
+            "a kernel of 5.12 and an nft of 1.0 or later",
+        )
+    return ok(version)
 
 
 def reverse_path_filters(case: Case) -> Seen:

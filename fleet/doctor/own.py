@@ -7,7 +7,7 @@ import json
 from fleet.doctor.finding import Seen, error, ok, warning
 from fleet.doctor.machine import Case
 from fleet.errors import ExitCode
-from fleet.model import ACCOUNT_GROUP, Worker
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Worker
 
 _MOST_NAMED = 4
 
@@ -30,12 +30,17 @@ def settings(case: Case) -> Seen:
 def accounts(case: Case) -> Seen:
     """Every worker's UID and name are free or already ours, and nobody works under them."""
     members = {worker.uid: worker for worker in case.fleet.members}
-    names = [word for worker in members.values() for word in (str(worker.uid), worker.name)]
+    names = [NETCTL_ACCOUNT, *(word for worker in members.values() for word in (str(worker.uid), worker.name))]
     entries = {line for line in case.ask("getent", "passwd", *names).out.splitlines() if line.count(":") == 6}
     group = case.ask("getent", "group", ACCOUNT_GROUP).out.split(":")
     gid = group[2] if len(group) > 2 else ""
+    if any(entry.startswith(f"{NETCTL_ACCOUNT}:") and entry.split(":")[3] != gid for entry in entries):
+        return error(
+            f"the account {NETCTL_ACCOUNT} is in another group than {ACCOUNT_GROUP}",
+            f"if nobody needs it: userdel {NETCTL_ACCOUNT}; else: usermod --gid {ACCOUNT_GROUP} {NETCTL_ACCOUNT}",
+        )
     held = [text for entry in sorted(entries) if (text := _taken(entry, members, gid))]
-    ours = {int(entry.split(":")[2]) for entry in entries}
+    ours = {int(entry.split(":")[2]) for entry in entries} & set(members)
     held += _at_work(case, members, ours)
     if held:
         more = f" and {len(held) - _MOST_NAMED} more" if len(held) > _MOST_NAMED else ""
@@ -56,7 +61,7 @@ def accounts(case: Case) -> Seen:
 def _taken(entry: str, members: dict[int, Worker], gid: str) -> str:
     name, _, uid, primary = entry.split(":")[:4]
     worker = members.get(int(uid))
-    if worker is not None and (name, primary) == (worker.name, gid):
+    if primary == gid and name in (NETCTL_ACCOUNT, worker.name if worker is not None else ""):
         return ""
     return f"UID {uid} is {name}'s"
 

@@ -48,6 +48,8 @@ class Laid:
     synchronised: bool = True
     running: bool = False
     asked: list[str] = field(default_factory=list)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    """Programs that fail when they are given this on standard input."""
 
     def __post_init__(self) -> None:
         self.write("etc/fleet/fleet.toml", self.settings).chmod(0o644)
@@ -97,6 +99,8 @@ class Laid:
         if "-I" in words:
             words = words[words.index("-I") + 2 :]
         self.asked.append(" ".join(words))
+        if given and (words[0], given) in self.refused:
+            return Answer(code=1, err="Error: Could not process rule: Operation not supported")
         return self.answers.get(" ".join(words[:2]), Answer(code=NOT_THERE, err=f"{words[0]} is not there"))
 
     @property

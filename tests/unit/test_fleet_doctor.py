@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet import preflight
-from fleet.doctor import examine
+from fleet.doctor import examine, network
 from fleet.doctor.finding import Verdict
 from fleet.doctor.machine import Answer
 from tests.unit.doctored import SETTINGS, Laid
@@ -48,11 +48,16 @@ def _tun(laid: Laid) -> None:
     os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
 
 
+def _snap(laid: Laid) -> None:
+    laid.write("snap/bin/chromium")
+    (laid.root / "b").symlink_to("snap/bin/chromium")
+
+
 USERSPACE = _answer("netctl probe", 0, '{"backend": "userspace"}')
 GO = _all(USERSPACE, lambda laid: laid.program("wireguard-go"))
 NO_TUN = "wireguard-go is there, /dev/net/tun is not"
 HELPER = "usr/lib/chromium/chrome-sandbox"
-PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\n"
+PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\nnetctl:x:995:990::/nonexistent:/usr/sbin/nologin\n"
 
 BAD: dict[str, tuple[str, Change, str, str]] = {
     "settings not there": (
@@ -78,6 +83,15 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         _all(_answer("getent passwd", 2, PASSWD), _answer("getent group", 0, "fleet:x:991:\n")),
         "error",
         "workers.first_uid",
+    ),
+    "netctl in another group": (
+        "accounts",
+        _all(
+            _answer("getent passwd", 2, "netctl:x:995:100::/nonexistent:/usr/sbin/nologin\n"),
+            _answer("getent group", 0, "fleet:x:990:\n"),
+        ),
+        "error",
+        "usermod --gid fleet netctl",
     ),
     "UID at work for nobody we know": (
         "accounts",
@@ -128,6 +142,12 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "apt",
     ),
     "no nf_tables": ("nftables", _answer("unshare --net", err="Error: Operation not supported"), "error", "modprobe"),
+    "no table with an owner": (
+        "nftables",
+        lambda laid: laid.refused.add(("unshare", network.OWNED)),
+        "warning",
+        "5.12",
+    ),
     "strict for all": (
         "rp-filter",
         lambda laid: laid.filter("all", 1),
@@ -186,6 +206,8 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "error",
         "ChromeDriver of version 156",
     ),
+    "a snap": ("browser", _snap, "error", "Google Chrome's own package"),
+    "an answer of another shape": ("browser", _answer("worker check", 0, "Segmentation fault"), "error", "report this"),
     "no Korean font": ("fonts", _answer("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
     "no fc-list": ("fonts", _answer("fc-list :lang=ko", 127), "warning", "fonts-noto-cjk"),
     "no /dev/shm": ("shared-memory", lambda laid: (laid.root / "dev/shm").rmdir(), "error", "mkdir"),
