@@ -80,7 +80,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "name in another group": (
         "accounts",
-        _all(_answer("getent passwd", 2, PASSWD), _answer("getent group", 0, "fleet:x:991:\n")),
+        _all(_answer("getent passwd", 2, PASSWD.splitlines()[0]), _answer("getent group", 0, "fleet:x:991:\n")),
         "error",
         "workers.first_uid",
     ),
