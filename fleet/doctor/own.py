@@ -86,11 +86,15 @@ def _subordinate(case: Case) -> list[str]:
 def foreign(case: Case) -> Seen:
     """Somebody else's objects inside our marks: netctl refuses to start over them, and names them."""
     if case.configuration or not case.paths.config.exists():
-        return warning("cannot be told without settings", "write fleet.toml, then fleet doctor again")
+        return _without_settings()
     answer = case.ours("netctl", "plan", "--json")
     if answer.code in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
         return ok("nobody else has anything inside our marks")
     return error(answer.words, answer.advice or "netctl plan")
+
+
+def _without_settings() -> Seen:
+    return warning("cannot be told without settings", "write fleet.toml, then fleet doctor again")
 
 
 def left_over(case: Case) -> Seen:
@@ -98,6 +102,8 @@ def left_over(case: Case) -> Seen:
     if case.running:
         return ok("the fleet is running: what is in the kernel is in use")
     answer = case.ours("netctl", "cleanup", "--dry-run", "--json")
+    if answer.code == ExitCode.CONFIGURATION and (case.configuration or not case.paths.config.exists()):
+        return _without_settings()
     if answer.code not in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
         return error(f"netctl cannot look: {answer.words}", answer.advice or "netctl cleanup --dry-run")
     lines = json.loads(answer.out)
