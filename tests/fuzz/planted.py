@@ -1,16 +1,25 @@
-"""A server with one planted fault: `python -m tests.fuzz.planted SOCKET FAULT`. What a watcher must notice."""
+"""A server with one planted fault, or with none: `python -m tests.fuzz.planted SOCKET FAULT [LIMITS]`.
+
+LIMITS is JSON, fields of fleet.callers.Limits; without it every rate is as good as off.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fleet import log, wire
 from fleet.rpc import Connection, Limits, Server, Verdict
 
-WIDE = 1_000_000
+MANY = 1_000_000
+WIDE = {
+    **{"connections_per_second": MANY, "connections_burst": MANY, "requests_per_second": MANY},
+    **{"requests_burst": MANY, "key_requests_per_second": MANY, "key_requests_burst": MANY},
+}
 
 
 class Planted:
@@ -39,25 +48,23 @@ class Planted:
             raise ZeroDivisionError
 
 
-async def _serve(path: Path, fault: str) -> None:
-    limits = Limits(
-        connections_per_second=WIDE,
-        connections_burst=WIDE,
-        requests_per_second=WIDE,
-        requests_burst=WIDE,
-        key_requests_per_second=WIDE,
-        key_requests_burst=WIDE,
-    )
+async def _serve(path: Path, fault: str, limits: Limits) -> None:
     server = Server(
         service=Planted(fault),
         permission=lambda _peer, _request: Verdict(allowed=True, reason="a test"),
         limits=limits,
         program="test",
     )
-    await server.start(path)
+    await server.start(path, 0o666)
     await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until killed."""
     log.configure()
-    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2]))
+    limits = Limits(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else replace(Limits(), **WIDE)
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], limits))
+
+
+if __name__ == "__main__":
+    main()

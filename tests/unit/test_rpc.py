@@ -25,7 +25,8 @@ from fleet.supervise import wait_until
 class Recorder:
     """A service that answers by request kind and remembers what happened to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: wire.Message) -> None:
+        self.status = status
         self.peers: list[Peer] = []
         self.closed_connections: list[int] = []
 
@@ -37,7 +38,7 @@ class Recorder:
             await asyncio.Event().wait()
         if isinstance(request, wire.Proved):
             raise ZeroDivisionError
-        return wire.Done()
+        return self.status
 
     async def closed(self, connection: Connection) -> None:
         self.closed_connections.append(connection.number)
@@ -53,12 +54,18 @@ def nobody(peer: Peer, request: wire.Request) -> Verdict:
 
 @contextmanager
 def serving(
-    path: Path, permission: rpc.Permission = everybody, limits: Limits | None = None, mode: int = 0o660
+    path: Path,
+    permission: rpc.Permission = everybody,
+    *,
+    limits: Limits | None = None,
+    mode: int = 0o660,
+    status: wire.Message | None = None,
+    admission: rpc.Admission = lambda _: Verdict(allowed=True, reason="everybody may"),
 ) -> Iterator[Recorder]:
     """A server on a thread of its own; its service is given."""
-    recorder, loop = Recorder(), asyncio.new_event_loop()
+    recorder, loop = Recorder(status or wire.Done()), asyncio.new_event_loop()
     limits = limits or Limits(connections_per_uid=3, frame_seconds=0.3, request_seconds=0.3)
-    server = Server(service=recorder, permission=permission, limits=limits, program="test")
+    server = Server(service=recorder, permission=permission, admission=admission, limits=limits, program="test")
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
