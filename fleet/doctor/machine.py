@@ -128,9 +128,12 @@ def _process(folder: Path, boot: float) -> Process | None:
         fields = dict(line.partition(":")[::2] for line in (folder / "status").read_text().splitlines())
         # Behind the name, which may hold anything, field 22 counts from 3 (proc_pid_stat(5)).
         ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, LookupError, ValueError):
+        return None  # it has just ended
+    try:
         environment = (folder / "environ").read_bytes().split(b"\0")
-    except (OSError, IndexError):
-        return None  # it has just ended, or is the kernel's
+    except OSError:
+        environment = []  # not ours to read
     root = next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
     return Process(
         pid=int(folder.name),
