@@ -40,12 +40,12 @@ class Faults:
         """Look at every tunnel in use, and at every seal that was not confirmed, again and again."""
         try:
             while True:
-                await asyncio.sleep(health.LOOK_SECONDS)
                 for slot in self._tunnels.slots.values():
                     if slot.unconfirmed:
                         self._begin(slot, self._confirm)
                     elif slot.state in OPEN:
                         self._begin(slot, self._look)
+                await asyncio.sleep(health.LOOK_SECONDS)
         finally:
             for task in self._at_work.values():
                 task.cancel()

@@ -192,7 +192,10 @@ class Tunnels:
 
     async def confirm(self, slot: Slot) -> None:
         """Finish a seal that device or store did not confirm. Call with the slot's lock held."""
-        await self.devices.settle(slot, time.monotonic())
+        if slot.repairing:
+            await self.devices.replace(slot, "it did not answer when netctl started")
+        else:
+            await self.devices.settle(slot, time.monotonic())
         if slot.state is SlotState.SEALED:
             await self._give_back(slot)
         slot.unconfirmed = False

@@ -53,6 +53,13 @@ def rules_flushed(scene: Scene) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def netctl_killed_and_rules_flushed(scene: Scene) -> Iterator[None]:
+    """The rules go while nobody is there who could bring them back: the table that outlives netctl holds alone."""
+    with netctl_killed(scene), rules_flushed(scene):
+        yield
+
+
+@contextlib.contextmanager
 def tables_flushed(scene: Scene) -> Iterator[None]:
     """The workers' routing tables, emptied."""
     for family in FAMILIES:
@@ -121,6 +128,13 @@ def wireguard_killed(scene: Scene) -> Iterator[None]:
 def wireguard_frozen(scene: Scene) -> Iterator[None]:
     """SIGSTOP, never continued by anybody but netctl, which has to replace it."""
     with scene.frozen(scene.wireguard_pid()):
+        yield
+
+
+@contextlib.contextmanager
+def wireguard_frozen_and_netctl_killed(scene: Scene) -> Iterator[None]:
+    """The next netctl finds a device that does not answer, and has to start all the same."""
+    with wireguard_frozen(scene), netctl_killed(scene):
         yield
 
 

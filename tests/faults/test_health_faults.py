@@ -17,6 +17,13 @@ FAULTS = (
         within_seconds=GONE_SECONDS + BACK_SECONDS,
     ),
     Fault(
+        name="netctl killed beside a frozen wireguard-go",
+        cause=causes.wireguard_frozen_and_netctl_killed,
+        hits="one",
+        stays=True,
+        within_seconds=GONE_SECONDS + BACK_SECONDS,
+    ),
+    Fault(
         name="server silent",
         cause=causes.server_silent,
         hits="one",
