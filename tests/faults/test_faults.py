@@ -19,6 +19,7 @@ FAULTS = (
     Fault(
         name="both flushed while netctl is frozen", cause=causes.netctl_frozen_and_flushed, hits="all", lasts_seconds=3
     ),
+    Fault(name="netctl killed and rules flushed", cause=causes.netctl_killed_and_rules_flushed, hits="all"),
     Fault(name="networkd-like sweep of rules and routes", cause=causes.swept, hits="all"),
     Fault(name="device deleted", cause=causes.device_deleted, hits="one"),
     Fault(name="device down", cause=causes.device_down, hits="one"),

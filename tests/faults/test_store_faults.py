@@ -19,6 +19,13 @@ from tests.netns.netctl_rig import at
 from tests.waiting import until
 
 HOUR_SECONDS = 3600
+FULL = "netctl's disk full"
+DAMAGED_AT_START = "lease file damaged, found at start"
+DAMAGED_UNDER_US = "lease file damaged under netctl"
+STEPPED = {1: "wall clock an hour forward", -1: "wall clock an hour back"}
+TWO = "two netctl at once"
+NAMES = (FULL, DAMAGED_AT_START, DAMAGED_UNDER_US, *STEPPED.values(), TWO)
+"""The lines of the table; docs/security.md has the same."""
 
 
 def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
@@ -30,7 +37,7 @@ def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
     ended = time.monotonic()
     assert refused["refused"] == "KeyStoreFailed" and "full" in refused["message"], refused
     back = judge.back_after(scene, [0], ended)
-    seen = judge.judged(scene, "netctl's disk full", begin, time.monotonic(), back)
+    seen = judge.judged(scene, FULL, begin, time.monotonic(), back)
     assert back is not None and back <= BACK_SECONDS, scene.picture()
     assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
     assert scene.netctl_pid() == pid, "netctl did not survive it"
@@ -55,7 +62,7 @@ def test_a_damaged_store_starts_no_netctl(scene: Scene) -> None:
     mended = time.monotonic()
     scene.supervisorctl("start")
     back = judge.back_after(scene, [0, 1], mended)
-    seen = judge.judged(scene, "lease file damaged, found at start", begin, time.monotonic(), back)
+    seen = judge.judged(scene, DAMAGED_AT_START, begin, time.monotonic(), back)
     assert back is not None and back <= BACK_SECONDS, scene.picture()
     assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS, "a tunnel in use stopped"
     one_key_each(scene)
@@ -70,7 +77,7 @@ def test_a_store_damaged_under_netctl_hands_out_no_key(scene: Scene) -> None:
     mended = time.monotonic()
     scene.supervisorctl("start")
     back = judge.back_after(scene, [0, 1], mended)
-    seen = judge.judged(scene, "lease file damaged under netctl", begin, time.monotonic(), back)
+    seen = judge.judged(scene, DAMAGED_UNDER_US, begin, time.monotonic(), back)
     assert refused["refused"] == "KeyStoreFailed", refused
     assert str(scene.rig.paths.key_store) in refused["message"]
     assert back is not None and back <= BACK_SECONDS, scene.picture()
@@ -78,7 +85,7 @@ def test_a_store_damaged_under_netctl_hands_out_no_key(scene: Scene) -> None:
     one_key_each(scene)
 
 
-@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("hours", STEPPED, ids=str)
 def test_the_wall_clock_stepped_by_an_hour_moves_no_rest(scene: Scene, hours: int) -> None:
     """With one key more than workers, each rotation waits for a key that rests: no longer and no shorter than ever."""
     begin = time.monotonic()
@@ -92,7 +99,7 @@ def test_the_wall_clock_stepped_by_an_hour_moves_no_rest(scene: Scene, hours: in
             back = judge.back_after(scene, [0], time.monotonic())
         finally:
             scene.clock.write_text("0")
-        seen = judge.judged(scene, f"wall clock {hours:+} h", begin, time.monotonic(), back)
+        seen = judge.judged(scene, STEPPED[hours], begin, time.monotonic(), back)
     assert max(backs) <= BACK_SECONDS, backs
     # Two keys for the three rotations: one of them at least has to wait until the other has rested.
     assert max(backs) > 0.5 * COOLDOWN_SECONDS, backs
@@ -106,7 +113,7 @@ def test_the_second_netctl_disturbs_nobody(scene: Scene) -> None:
     assert done.returncode == ExitCode.CONFIGURATION
     assert f"process {pid} holds" in done.stderr
     back = judge.back_after(scene, [0, 1], time.monotonic())
-    seen = judge.judged(scene, "two netctl at once", begin, time.monotonic(), back)
+    seen = judge.judged(scene, TWO, begin, time.monotonic(), back)
     assert scene.netctl_pid() == pid
     assert back is not None
     assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS
