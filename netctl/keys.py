@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.wire import Address, PoolStatus
-from netctl import schema
+from netctl import leases, schema
 from netctl.choice import Candidate, choose, rested_at
 from netctl.conf import Key, Secret
 from netctl.schema import keys as _keys
@@ -61,6 +61,7 @@ class Store:
     def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
         self._clock = clock
         self._file = schema.File(path)
+        self._seen = leases.Seen()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -71,7 +72,7 @@ class Store:
     def candidates(self) -> list[Candidate]:
         """Every key of the pool."""
         with self._file.begin() as db:
-            return _candidates(db)
+            return self._seen.look(db)
 
     def take_next(
         self,
@@ -87,25 +88,25 @@ class Store:
         AVOID and ASIDE as in choice.choose. The lease that the slot held until now is `ending`.
         """
         with self._file.begin() as db:
+            last, server = leases.latest(db, uid)
             chosen = choose(
-                _candidates(db),
-                last_server=_last_server(db, uid),
+                self._seen.look(db),
+                last_server=server,
                 avoid=avoid,
                 now=self._clock(),
                 cooldown_seconds=cooldown_seconds,
                 aside=aside,
             )
-            return None if chosen is None else self._take(db, uid, chosen.key_id, owner)
+            return None if chosen is None else self._take(db, uid, chosen.key_id, owner, last)
 
     def take(self, uid: int, key_id: int, owner: str) -> Lease:
         """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
         with self._file.begin() as db:
-            return self._take(db, uid, key_id, owner)
+            return self._take(db, uid, key_id, owner, leases.latest(db, uid)[0])
 
-    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str) -> Lease:
-        self._end(db, uid)
-        last = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
-        key = _key_of(db.execute(sa.select(_keys).where(_keys.c.id == key_id)).one()._mapping)
+    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, last: int) -> Lease:
+        leases.end(db, uid)
+        key = _key_of(leases.key(db, key_id))
         values = {
             "id": secrets.token_hex(8),
             "key_id": key_id,
@@ -116,7 +117,7 @@ class Store:
             "state": "held",
             "began_at": self._clock(),
         }
-        db.execute(sa.insert(_leases).values(values))
+        leases.begin(db, values)
         return _lease(values, key)
 
     def resolved(self, lease: str, endpoint: tuple[str, int]) -> None:
@@ -130,25 +131,15 @@ class Store:
     def end(self, uid: int) -> None:
         """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
         with self._file.begin() as db:
-            self._end(db, uid)
+            leases.end(db, uid)
 
     def ended(self, uid: int, *, before: int | None = None) -> None:
         """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
 
         With BEFORE only of leases of an earlier generation: the one device has not let go of stays.
         """
-        ending = sa.and_(_leases.c.slot == uid, _leases.c.state == "ending")
-        if before is not None:
-            ending = sa.and_(ending, _leases.c.generation < before)
         with self._file.begin() as db:
-            keys = list(db.scalars(sa.select(_leases.c.key_id).where(ending)))
-            if not keys:
-                return
-            db.execute(sa.update(_keys).where(_keys.c.id.in_(keys)).values(last_used_at=self._clock()))
-            db.execute(sa.update(_leases).where(ending).values(state="ended"))
-            newest = db.scalar(sa.select(sa.func.max(_leases.c.generation)).where(_leases.c.slot == uid)) or 0
-            old = sa.and_(_leases.c.slot == uid, _leases.c.generation <= newest - KEPT_LEASES)
-            db.execute(sa.delete(_leases).where(old, _leases.c.state == "ended"))
+            leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
 
     def held(self) -> list[Lease]:
         """Every lease that is held."""
@@ -236,26 +227,6 @@ class Store:
     def _update(self, lease: str, **values: str) -> None:
         with self._file.begin() as db:
             db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))
-
-    @staticmethod
-    def _end(db: sa.Connection, uid: int) -> None:
-        held = sa.and_(_leases.c.slot == uid, _leases.c.state == "held")
-        db.execute(sa.update(_leases).where(held).values(state="ending"))
-
-
-def _candidates(db: sa.Connection) -> list[Candidate]:
-    leased = set(db.scalars(sa.select(_leases.c.key_id).where(_leases.c.state != "ended")))
-    columns = (_keys.c.id, _keys.c.endpoint_host, _keys.c.last_used_at)
-    return [
-        Candidate(key_id=key, server=server, leased=key in leased, last_used_at=used)
-        for key, server, used in db.execute(sa.select(*columns))
-    ]
-
-
-def _last_server(db: sa.Connection, uid: int) -> str | None:
-    """The server of the slot's latest lease."""
-    joined = sa.select(_keys.c.endpoint_host).join(_leases, _leases.c.key_id == _keys.c.id)
-    return db.scalar(joined.where(_leases.c.slot == uid).order_by(_leases.c.generation.desc()).limit(1))
 
 
 def _part(row: Any, prefix: str) -> dict[str, Any]:
