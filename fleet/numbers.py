@@ -16,6 +16,8 @@ PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
 """Where the workers' placeholder sources lie; translated before anything leaves."""
 PROTOCOL = 77
 """Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
+OUTER_MARK = 0x666C7431
+"""Packet mark of what kernel WireGuard sends for us ("flt1"); setting one needs CAP_NET_ADMIN or CAP_NET_RAW."""
 PROHIBIT_OFFSET = 10000
 """A worker's prohibit rules stand this far behind its lookup rules."""
 

@@ -4,6 +4,7 @@
                  another worker's browser); port 53 to our resolvers alone
                  packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
                  nobody else sends through a worker's interface
+                 what kernel WireGuard sends for a worker goes out by its mark
     translate    the placeholder becomes the leased address
     last         after translation: whatever is still a placeholder, or not the leased address, is dropped
     forward      nothing from or to our interfaces
@@ -24,6 +25,7 @@ from functools import cache
 from typing import Any
 
 from fleet.model import Worker
+from fleet.numbers import OUTER_MARK
 from netctl.state import Filter, Gate
 
 TABLE = "fleet"
@@ -47,6 +49,10 @@ def _is(left: Object, right: object, operator: str = "==") -> Object:
 
 def _meta(key: str, right: object) -> Object:
     return _is({"meta": {"key": key}}, right)
+
+
+def _meta_not(key: str, right: object) -> Object:
+    return _is({"meta": {"key": key}}, right, "!=")
 
 
 def _goto(chain: str) -> list[Object]:
@@ -75,6 +81,9 @@ RULES: dict[str, list[list[Object]]] = {
         [_TO_OURS, *_DROP],
     ],
     "worker": [
+        # Kernel WireGuard encrypts in place: the outer packet still names the worker's socket, so its UID
+        # (skb_scrub_packet keeps it since Linux 4.19). No worker can set a mark, and this may be port 53.
+        [_meta("l4proto", "udp"), _meta("mark", OUTER_MARK), _meta_not("oifname", "@interfaces"), *_ACCEPT],
         [
             _meta("l4proto", {"set": ["tcp", "udp"]}),
             _is({"payload": {"protocol": "th", "field": "dport"}}, 53),

@@ -1,7 +1,8 @@
-"""The kernel's WireGuard over generic netlink (include/uapi/linux/wireguard.h), through pyroute2.
+"""The kernel's WireGuard over generic netlink (include/uapi/linux/wireguard.h, linux/genetlink.h).
 
-pyroute2's `set` takes one peer a call and never sets REPLACE_PEERS, so the old peers are removed here,
-each by its key, before the new key and peer are set.
+One request sets key and peer and removes every other peer, so there is no moment between. One socket and
+one thread for the program's life: a look costs 0.1 ms, and it is the thread that waits where the kernel
+holds its network lock.
 """
 
 from __future__ import annotations
@@ -9,34 +10,51 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import socket
+import struct
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, Literal, TypeVar
+from ipaddress import ip_address
+from typing import Literal, NamedTuple, TypeVar
 
-from pyroute2 import AsyncWireGuard
-from pyroute2.netlink.exceptions import NetlinkError
-
-from fleet.deadline import within
 from fleet.errors import TunnelError
+from fleet.numbers import OUTER_MARK
 from netctl.conf import KEY_BYTES, Secret
+from netctl.lanes import Lane
+from netctl.messages import NESTED, Socket, attribute, attributes, number
 from netctl.state import Device, Peer
-from netctl.wireguard import ALLOWED, CALL_SECONDS, Reading
+from netctl.wireguard import CALL_SECONDS, Reading
 
+GENERIC = 16
+"""NETLINK_GENERIC."""
+_CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
+"""GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID and _NAME."""
+_GET, _SET = 0, 1
+_IFNAME, _PRIVATE, _FLAGS, _MARK, _PEERS = 2, 3, 5, 7, 8
+_REPLACE_PEERS, _REPLACE_ALLOWED = 1, 2
+_P_PUBLIC, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT, _P_ALLOWED = range(1, 10)
+_A_FAMILY, _A_ADDRESS, _A_MASK = 1, 2, 3
+_NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP)
 _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
 
 
 async def available() -> bool:
-    """Whether this kernel has WireGuard; asking for the netlink family loads the module."""
-    asking = AsyncWireGuard()
-    asking.module_err_level = "debug"  # "not found" is an answer here, not an error
+    """Whether this kernel has WireGuard; asking for its family loads the module."""
+    return await asyncio.to_thread(_available)
+
+
+def _available() -> bool:
     try:
-        async with asking:
-            await asking.setup_endpoint()  # entering alone does not look the family up
-            return True
-    except (NetlinkError, OSError):
+        asking = Socket(GENERIC)
+    except OSError:
         return False
+    try:
+        return bool(_family(asking))
+    except OSError:
+        return False
+    finally:
+        asking.close()
 
 
 class Kernel:
@@ -45,117 +63,151 @@ class Kernel:
     name: Literal["kernel"] = "kernel"
     link_kind: Literal["wireguard"] = "wireguard"
 
+    def __init__(self) -> None:
+        self._lane = Lane("wireguard")
+        self._wireguard: _Wireguard | None = None
+
     async def read(self, interface: str) -> Reading | None:
         """See Backend.read."""
-        return await _in_time(interface, _read(interface))
+        return await self._in_time(interface, lambda: _read(self._opened(), interface))
 
     async def write(self, device: Device) -> None:
         """See Backend.write."""
-        await _in_time(device.interface, _write(device))
+        await self._in_time(device.interface, lambda: self._opened().set(_written(device)))
 
     async def end(self, interface: str) -> None:
         """See Backend.end: there is no process behind a kernel's device."""
 
+    def _opened(self) -> _Wireguard:
+        # By the thread that uses it, at its first use.
+        self._wireguard = self._wireguard or _Wireguard()
+        return self._wireguard
 
-@asynccontextmanager
-async def _opened() -> AsyncIterator[AsyncWireGuard]:
-    async with AsyncWireGuard() as wg:
-        await wg.setup_endpoint()  # looks the netlink family up, which entering alone does not
-        yield wg
-
-
-async def _in_time(interface: str, call: Coroutine[Any, Any, T]) -> T:
-    try:
-        return await within(CALL_SECONDS, call)
-    except asyncio.TimeoutError:
-        raise TunnelError(f"the kernel did not answer for {interface} within {CALL_SECONDS:g} s") from None
-    except NetlinkError as error:
-        raise TunnelError(f"the kernel refused a change of {interface}: errno {error.code}") from None
+    async def _in_time(self, interface: str, work: Callable[[], T]) -> T:
+        try:
+            return await self._lane.run(work, CALL_SECONDS)
+        except (asyncio.TimeoutError, TimeoutError):
+            raise TunnelError(f"the kernel did not answer for {interface} within {CALL_SECONDS:g} s") from None
+        except OSError as error:
+            raise TunnelError(f"the kernel refused a change of {interface}: {error.strerror}") from None
 
 
-async def _messages(wg: AsyncWireGuard, interface: str) -> list[Any]:
-    """The dump of one device, [] when there is none; a device of many peers comes in several messages."""
-    try:
-        return [message async for message in await wg.info(interface)]
-    except NetlinkError as error:
-        if error.code in (errno.ENODEV, errno.EOPNOTSUPP):
-            return []
-        raise
+class _Wireguard:
+    """The socket, and the number of WireGuard's family there."""
+
+    def __init__(self) -> None:
+        self._socket = Socket(GENERIC)
+        self._family = _family(self._socket)
+
+    def get(self, interface: str) -> list[bytes]:
+        """The attributes of a device: several messages where it has many peers, none where there is no device."""
+        try:
+            found = self._socket.dump(self._family, _head(_GET) + attribute(_IFNAME, interface.encode() + b"\0"))
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return []
+            raise
+        return [body[4:] for body in found]
+
+    def set(self, content: bytes) -> None:
+        """Change a device."""
+        self._socket.request(self._family, _head(_SET) + content)
 
 
-async def _read(interface: str) -> Reading | None:
-    async with _opened() as wg:
-        messages = await _messages(wg, interface)
+def _family(asking: Socket) -> int:
+    answer = asking.get(_CONTROL, _head(_GET_FAMILY) + attribute(_FAMILY_NAME, b"wireguard\0"))
+    return int.from_bytes(dict(attributes(answer[4:]))[_FAMILY_ID], "little")
+
+
+def _head(command: int) -> bytes:
+    return struct.pack("=BBH", command, 1, 0)
+
+
+def _read(wireguard: _Wireguard, interface: str) -> Reading | None:
+    messages = [dict(attributes(body)) for body in wireguard.get(interface)]
     if not messages:
         return None
-    peers = _peers(messages)
-    private = _bytes(messages[0].get_attr("WGDEVICE_A_PRIVATE_KEY"))
-    peer = _peer(peers[0], sole=len(peers) == 1) if peers else None
+    peers = [_Line.of(value) for message in messages for _, value in attributes(message.get(_PEERS, b""))]
     first = peers[0] if peers else None
-    shaken = first.get_attr("WGPEER_A_LAST_HANDSHAKE_TIME") if first is not None else None
-    seconds = shaken["tv_sec"] + shaken["tv_nsec"] / 1e9 if shaken is not None else 0
     return Reading(
-        device=Device(interface=interface, private=_secret(private), peer=peer),
-        last_handshake=datetime.fromtimestamp(seconds, timezone.utc) if seconds else None,
-        received_bytes=int(first.get_attr("WGPEER_A_RX_BYTES") or 0) if first is not None else 0,
-        sent_bytes=int(first.get_attr("WGPEER_A_TX_BYTES") or 0) if first is not None else 0,
+        device=Device(
+            interface=interface,
+            private=_secret(messages[0].get(_PRIVATE)),
+            peer=first.peer(ours=len(peers) == 1 and number(messages[0].get(_MARK)) == OUTER_MARK) if first else None,
+        ),
+        last_handshake=first.last_handshake() if first else None,
+        received_bytes=first.received_bytes if first else 0,
+        sent_bytes=first.sent_bytes if first else 0,
     )
 
 
-async def _write(device: Device) -> None:
-    async with _opened() as wg:
-        for old in _peers(await _messages(wg, device.interface)):
-            await wg.set(device.interface, peer={"public_key": _text(old), "remove": True})
-        await wg.set(device.interface, private_key=_base64(device.private))
-        if device.peer is not None:
-            await wg.set(device.interface, peer=_attributes(device.peer))
+class _Line(NamedTuple):
+    """A peer as the kernel lists it."""
+
+    found: dict[int, bytes]
+    received_bytes: int
+    sent_bytes: int
+
+    @classmethod
+    def of(cls, value: bytes) -> _Line:
+        found = dict(attributes(value))
+        received, sent = (struct.unpack("=Q", found.get(kind, bytes(8)))[0] for kind in (_P_RECEIVED, _P_SENT))
+        return cls(found, received, sent)
+
+    def last_handshake(self) -> datetime | None:
+        seconds, nanoseconds = struct.unpack("=qq", self.found.get(_P_SHAKEN, bytes(16)))
+        return datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
+
+    def peer(self, *, ours: bool) -> Peer:
+        return Peer(
+            public_key=base64.b64encode(self.found[_P_PUBLIC]).decode(),
+            # More peers than we ever set, or no mark: no Device of ours equals this one, so the plan will set it.
+            preshared=_secret(self.found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
+            keepalive_seconds=struct.unpack("=H", self.found.get(_P_KEEPALIVE, bytes(2)))[0],
+            endpoint=_endpoint(self.found.get(_P_ENDPOINT, b"")),
+        )
 
 
-def _attributes(peer: Peer) -> dict[str, Any]:
-    host, port = peer.endpoint
-    attributes: dict[str, Any] = {
-        "public_key": peer.public_key,
-        "endpoint_addr": host,
-        "endpoint_port": port,
-        # Above zero the kernel sends one at once when it is set, which starts the handshake
-        # (drivers/net/wireguard/netlink.c, set_peer).
-        "persistent_keepalive": peer.keepalive_seconds,
-        "replace_allowed_ips": True,
-        "allowed_ips": [ALLOWED],
-    }
-    if peer.preshared is not None:
-        attributes["preshared_key"] = _base64(peer.preshared)
-    return attributes
+def _endpoint(packed: bytes) -> tuple[str, int]:
+    """From a struct sockaddr_in or sockaddr_in6."""
+    if len(packed) < 8:
+        return "", 0
+    family, port = struct.unpack_from("=H", packed)[0], struct.unpack_from(">H", packed, 2)[0]
+    address = packed[4:8] if family == socket.AF_INET else packed[8:24]
+    return str(ip_address(address)), port
 
 
-def _peers(messages: list[Any]) -> list[Any]:
-    return [peer for message in messages for peer in message.get_attr("WGDEVICE_A_PEERS") or ()]
+def _packed_endpoint(host: str, port: int) -> bytes:
+    address = ip_address(host)
+    if address.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack(">H", port) + address.packed + bytes(8)
+    return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, 0) + address.packed + bytes(4)
 
 
-def _peer(found: Any, *, sole: bool) -> Peer:
-    endpoint = found.get_attr("WGPEER_A_ENDPOINT")
-    preshared = _secret(_bytes(found.get_attr("WGPEER_A_PRESHARED_KEY")))
-    return Peer(
-        public_key=_text(found),
-        # More peers than we ever set: no Device of ours equals this one, so the plan will replace them.
-        preshared=preshared if sole else Secret(b"\xff" * KEY_BYTES),
-        keepalive_seconds=int(found.get_attr("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL") or 0),
-        endpoint=(endpoint["addr"], endpoint["port"]) if endpoint is not None else ("", 0),
-    )
+def _written(device: Device) -> bytes:
+    """Everything in one request: peers first removed, then the key, then the peer (wg_set_device)."""
+    content = attribute(_IFNAME, device.interface.encode() + b"\0")
+    content += attribute(_FLAGS, struct.pack("=I", _REPLACE_PEERS))
+    # The table lets a worker's encrypted packets pass by it (netctl/ruleset.py).
+    content += attribute(_MARK, struct.pack("=I", OUTER_MARK))
+    content += attribute(_PRIVATE, device.private.reveal() if device.private else _NO_KEY)
+    if device.peer is not None:
+        content += attribute(_PEERS | NESTED, attribute(0 | NESTED, _written_peer(device.peer)))
+    return content
 
 
-def _text(peer: Any) -> str:
-    value: bytes = peer.get_attr("WGPEER_A_PUBLIC_KEY")
-    return value.decode()
+def _written_peer(peer: Peer) -> bytes:
+    everything = attribute(_A_FAMILY, struct.pack("=H", socket.AF_INET)) + attribute(_A_ADDRESS, bytes(4))
+    everything += attribute(_A_MASK, b"\0")
+    content = attribute(_P_PUBLIC, base64.b64decode(peer.public_key))
+    content += attribute(_P_PRESHARED, peer.preshared.reveal()) if peer.preshared else b""
+    content += attribute(_P_FLAGS, struct.pack("=I", _REPLACE_ALLOWED))
+    content += attribute(_P_ENDPOINT, _packed_endpoint(*peer.endpoint))
+    # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
+    # drivers/net/wireguard/netlink.c).
+    content += attribute(_P_KEEPALIVE, struct.pack("=H", peer.keepalive_seconds))
+    return content + attribute(_P_ALLOWED | NESTED, attribute(0 | NESTED, everything))
 
 
-def _bytes(value: bytes | None) -> bytes:
-    return base64.b64decode(value) if value else _NO_KEY
-
-
-def _secret(value: bytes) -> Secret | None:
-    return None if value == _NO_KEY else Secret(value)
-
-
-def _base64(secret: Secret | None) -> str:
-    return base64.b64encode(secret.reveal() if secret else _NO_KEY).decode()
+def _secret(value: bytes | None) -> Secret | None:
+    return None if value is None or value == _NO_KEY else Secret(value)
