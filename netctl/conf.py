@@ -44,6 +44,15 @@ class Secret:
         """From the base64 of a .conf file; raises ValueError without repeating the text."""
         return cls(_decode(text))
 
+    @classmethod
+    def parse_private(cls, text: str) -> Secret:
+        """A private key, with the bits set as every device sets them (RFC 7748, 5): else it never reads back equal."""
+        value = bytearray(_decode(text))
+        if len(value) == KEY_BYTES:
+            value[0] &= 248
+            value[31] = value[31] & 127 | 64
+        return cls(bytes(value))
+
     def reveal(self) -> bytes:
         """The 32 bytes; for the kernel, wireguard-go and the key store alone."""
         return self._value
@@ -93,7 +102,7 @@ def parse(text: str, origin: str) -> tuple[Key | None, list[str]]:
     """The key in TEXT and no mistakes, or None and every mistake with ORIGIN and the entry's name."""
     entries, exit_text, mistakes = _entries(text)
     reader = _Reader(entries, mistakes)
-    private = reader.take("interface", "privatekey", "PrivateKey", Secret.parse)
+    private = reader.take("interface", "privatekey", "PrivateKey", Secret.parse_private)
     address = reader.take("interface", "address", "Address", _tunnel_address)
     server_public = reader.take("peer", "publickey", "PublicKey", _public_key)
     endpoint = reader.take("peer", "endpoint", "Endpoint", _endpoint)
