@@ -22,7 +22,7 @@ _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg (linux/rtnetlink.h): family, type, index, flags, change."""
 
 
-async def delete(index: int, deadline_seconds: float = DEADLINE_SECONDS) -> bool:
+async def delete(index: int, deadline_seconds: float | None = None) -> bool:
     """Delete the link of that INDEX; True when it is gone, False when that takes longer or is refused.
 
     The process that waits for a kernel which is stuck stays behind and ends with it.
@@ -31,7 +31,7 @@ async def delete(index: int, deadline_seconds: float = DEADLINE_SECONDS) -> bool
         sys.executable, "-I", "-S", __file__, str(index), stdin=asyncio.subprocess.DEVNULL
     )
     ended = asyncio.ensure_future(child.wait())
-    done, _ = await asyncio.wait({ended}, timeout=deadline_seconds)
+    done, _ = await asyncio.wait({ended}, timeout=DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds)
     if not done:
         child.kill()  # without effect while the kernel holds it
         return False
