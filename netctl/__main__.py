@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fleet import console, model, rpc, wire
 from fleet.errors import ExitCode
 from fleet.model import Fleet, Paths, Worker
-from netctl import cleanup, doors, pool, privileges, watch, wireguard
+from netctl import cleanup, doors, monitor, pool, privileges, wireguard
 from netctl import serve as server
 
 STATUS_SECONDS = 10.0
@@ -46,14 +46,14 @@ def main() -> None:
     )
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
     _with_json(clean)
-    monitor = console.command(
+    following = console.command(
         verbs,
         "monitor",
         _monitor,
         "print address and link events as they come, with their workers",
         "netctl monitor --json",
     )
-    _with_json(monitor)
+    _with_json(following)
     _keys(verbs)
     console.main(top)
 
@@ -163,7 +163,7 @@ def _show(lines: list[str], as_json: bool, nothing: str) -> None:
 
 def _monitor(arguments: argparse.Namespace) -> int:
     async def follow() -> None:
-        async for notice in watch.notices():
+        async for notice in monitor.notices():
             sys.stdout.write(_line(notice, arguments.json))
             sys.stdout.flush()
 
@@ -171,7 +171,7 @@ def _monitor(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _line(notice: watch.Notice, as_json: bool) -> str:
+def _line(notice: monitor.Notice, as_json: bool) -> str:
     if as_json:
         import json
 

@@ -1,4 +1,8 @@
-"""Brings back what somebody else took away: told by the kernel's notifications, and by a look now and then."""
+"""Brings back what somebody else took away or changed, as soon as the kernel tells of it.
+
+A firewall's reload flushes our table, systemd-networkd removes rules it did not make, somebody sets a link
+down. All of it is put right and logged, and nobody is fought for ever: see netctl.pace.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,24 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fleet import log
+from fleet.deadline import within
 from fleet.errors import FleetError
 from fleet.model import Fleet
-from netctl import state, watch
+from netctl import state
 from netctl.hold import Hold
+from netctl.pace import Kind, Pace
+from netctl.plan import Operation
 from netctl.reconcile import Reconciler
 from netctl.slots import Slot
-from netctl.state import State
 from netctl.tunnels import Tunnels
+from netctl.watch import Judge, Sign, Watch
 
-GUARD_SECONDS = 3.0
-WATCH_PAUSE_SECONDS = 1.0
+FULL_LOOK_SECONDS = 60.0
+"""A net below the notifications: there are changes that the kernel tells nobody."""
+BUSY_SECONDS = 1.0
+"""A slot that was being changed is looked at again this much later."""
+SHOWN = 20
+"""Commands in one line of the log."""
 
 
 class Guard:
@@ -27,73 +38,122 @@ class Guard:
     def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler) -> None:
         (self._filter,) = state.shared(fleet).filters
         self._hold = Hold()
+        self._watch = Watch(Judge(fleet.members, fleet.wireguard.mtu), self._hear)
         self._tunnels = tunnels
         self._reconciler = reconciler
+        self._pace = Pace()
+        self._woken = asyncio.Event()
+        self._changed: set[int] = set()
+        """UIDs whose links came, went or changed."""
         self._repairs: dict[int, asyncio.Task[None]] = {}
         self._log = log.get("netctl")
 
     async def start(self) -> None:
-        """Hold every worker back, before anything opens."""
+        """Hold every worker back and listen, before anything opens. Raises ForeignObject."""
+        self._watch.open()
         await self._hold.make(self._filter)
 
     def close(self) -> None:
         """Let go."""
+        self._watch.close()
         self._hold.close()
 
-    async def look(self) -> None:
-        """Look every few seconds, for ever, and bring back what somebody else took away.
-
-        A firewall's reload flushes our table, systemd-networkd removes rules it did not make. It is logged
-        each time and not fought: at most once in GUARD_SECONDS, and rarer where a look takes long.
-        """
-        pause = GUARD_SECONDS
-        while True:
-            await asyncio.sleep(pause)
-            started = time.monotonic()
-            try:
-                if self._hold.lost():
-                    await self._hold.make(self._filter)
-                seen = await self._reconciler.mend()
-                for slot in self._tunnels.slots.values():
-                    await self._bring_back(slot, seen)
-            except (FleetError, OSError) as error:
-                self._log.error("guard.failed", error=str(error))
-            pause = max(GUARD_SECONDS, 30 * (time.monotonic() - started))
-
-    async def _bring_back(self, slot: Slot, seen: State) -> None:
-        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'."""
-        # Whoever holds the lock is changing the slice; the next look will see what came of it.
-        if slot.lock.locked() or not self._reconciler.differs(slot.worker, slot.held, seen):
+    def _hear(self, sign: Sign) -> None:
+        if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
             return
-        self._log.warning("slot.differs", worker=slot.worker.name)
-        self._reconciler.forget(slot.worker)
+        if sign.born and sign.worker is not None:
+            self._repair(sign.worker.uid)  # wireguard-go has just made it: nobody's doing, and not to be waited for
+            return
+        if sign.worker is not None:
+            self._changed.add(sign.worker.uid)
+        self._pace.hear(sign.kind, time.monotonic())
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look when something was heard, and every FULL_LOOK_SECONDS, for ever."""
+        full = time.monotonic() + FULL_LOOK_SECONDS
+        while True:
+            await self._wait(full)
+            kinds, now = self._pace.take(time.monotonic()), time.monotonic()
+            if kinds or now >= full:
+                await self._guarded(kinds)
+                # Where a look takes long it is rarer.
+                full = time.monotonic() + max(FULL_LOOK_SECONDS, 100 * (time.monotonic() - now))
+
+    async def _wait(self, full: float) -> None:
+        """Until a repair or, at FULL, a look is due."""
+        while True:
+            self._woken.clear()
+            now = time.monotonic()
+            due = self._pace.due(now)
+            seconds = min(full - now, full if due is None else due)
+            if seconds <= 0:
+                return
+            try:
+                await within(seconds, self._woken.wait())
+            except asyncio.TimeoutError:
+                return
+
+    async def _guarded(self, kinds: frozenset[Kind]) -> None:
+        try:
+            await self._look(kinds)
+        except (FleetError, OSError) as error:
+            self._log.error("guard.failed", error=str(error))
+
+    async def _look(self, kinds: frozenset[Kind]) -> None:
+        """See what is not as it should be, put it right, and say so in one line."""
+        changed, self._changed = self._changed, set()
+        for uid in changed:
+            self._repair(uid)
+        if self._hold.lost():
+            await self._hold.make(self._filter)
+        found, seen = await self._reconciler.mend()
+        slots = []
+        for slot in self._tunnels.slots.values():
+            if wrong := self._wrong(slot, seen):
+                found += wrong
+                slots += [slot] if slot.worker.uid not in changed else []
+        if found:
+            commands = [str(operation) for operation in found]
+            self._log.warning(
+                "guard.repaired",
+                heard=sorted(kind.value for kind in kinds),
+                commands=commands[:SHOWN],
+                more=max(0, len(commands) - SHOWN),
+            )
+        await asyncio.gather(*(self._bring_back(slot) for slot in slots))
+
+    def _wrong(self, slot: Slot, seen: state.State) -> tuple[Operation, ...]:
+        wrong = self._reconciler.difference(slot.worker, slot.held, seen)
+        if wrong and slot.lock.locked():
+            # Whoever holds the lock is changing the slice, and was told nothing of this: look then, and again later.
+            self._reconciler.forget(slot.worker)
+            asyncio.get_running_loop().call_later(BUSY_SECONDS, self._hear, Sign(Kind.LINKS))
+            return ()
+        return wrong
+
+    async def _bring_back(self, slot: Slot) -> None:
+        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'."""
         try:
             async with slot.lock:
+                self._reconciler.forget(slot.worker)
                 await self._reconciler.settle(slot.worker, slot.held)
         except (FleetError, OSError) as error:
             self._log.error("slot.not_brought_back", worker=slot.worker.name, error=str(error))
 
-    async def watch(self) -> None:
-        """Links of ours that come or go: wireguard-go ended, or was started again."""
-        while True:
-            try:
-                async for notice in watch.notices(addresses=False):
-                    worker = notice.worker
-                    if worker is None or worker.uid not in self._tunnels.slots:
-                        continue
-                    if notice.kind != "RTM_NEWLINK" or notice.alias != worker.alias or not notice.up:
-                        self._repair(worker.uid)
-            except OSError as error:
-                # ENOBUFS: more came than we read, so anything may have changed.
-                self._log.warning("watch.restarted", error=str(error))
-                for uid in self._tunnels.slots:
-                    self._repair(uid)
-                await asyncio.sleep(WATCH_PAUSE_SECONDS)
-
     def _repair(self, uid: int) -> None:
+        """One at a time for each slot; what changes meanwhile is repaired behind it."""
         before = self._repairs.get(uid)
-        if before is None or before.done():
-            self._repairs[uid] = background(self._tunnels.repair(uid))
+        if before is not None and not before.done():
+            self._changed.add(uid)
+            return
+        self._repairs[uid] = task = background(self._tunnels.repair(uid))
+        task.add_done_callback(lambda _: self._repaired(uid))
+
+    def _repaired(self, uid: int) -> None:
+        if uid in self._changed:
+            self._pace.hear(Kind.LINKS, time.monotonic())
+            self._woken.set()
 
 
 def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

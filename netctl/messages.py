@@ -6,12 +6,14 @@ an object of every attribute. And whoever deletes has to repeat the kernel's own
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
 import socket
+import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +26,10 @@ ANSWER_SECONDS = 2.0
 """The kernel answers while it is asked; only a lock that somebody holds makes it wait."""
 DUMP_TRIES = 5
 _TYPE_MASK = 0x3FFF
-_SO_PROTOCOL = 38
+_SO_PROTOCOL, _SO_RCVBUFFORCE, _SOL_NETLINK, _ADD_MEMBERSHIP = 38, 33, 270, 1
+_HEARING_BYTES = 4 << 20
 _HEADER = struct.Struct("=IHHII")
-_LONGEST_BYTES = 1 << 17
+LONGEST_BYTES = 1 << 17
 _sequence = itertools.count(1)
 
 
@@ -132,9 +135,25 @@ class Socket:
     def _answers(self, sequence: int) -> Iterator[Message]:
         """Messages that answer request SEQUENCE; those of a request given up earlier are skipped."""
         while True:
-            for message in messages(self._socket.recv(_LONGEST_BYTES)):
+            for message in messages(self._socket.recv(LONGEST_BYTES)):
                 if message.sequence == sequence:
                     yield message
+
+
+def listen(protocol: int, groups: Iterable[int]) -> socket.socket:
+    """A socket that hears the notifications of GROUPS and does not block; needs no privilege."""
+    listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    try:
+        # Above the administrator's limit where we may; else as far as it goes.
+        with contextlib.suppress(PermissionError):
+            listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _HEARING_BYTES)
+        listening.bind((0, 0))
+        for group in groups:
+            listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def own_ports(protocol: int) -> frozenset[int]:
@@ -147,11 +166,13 @@ def own_ports(protocol: int) -> frozenset[int]:
 
 def _port(descriptor: int, protocol: int) -> int:
     try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return 0
         with socket.socket(fileno=os.dup(descriptor)) as found:
             if found.family == socket.AF_NETLINK and found.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) == protocol:
                 return int(found.getsockname()[0])
     except OSError:
-        pass  # no socket, or closed in the meantime
+        pass  # closed in the meantime
     return 0
 
 

@@ -36,6 +36,7 @@ class Tables:
     def __init__(self) -> None:
         self._context: Context | None = None
         self._shape: Listing | None = None
+        self._ours = False
 
     def close(self) -> None:
         """Close the context."""
@@ -84,11 +85,14 @@ class Tables:
                 return frozenset(), frozenset()
             raise
         chains = {entry["chain"]["name"]: entry["chain"] for entry in listed if "chain" in entry}
-        if not any(name.startswith(ruleset.MARK) for name in chains):
+        sets = _sets(listed)
+        marked = any(name.startswith(ruleset.MARK) for name in chains)
+        # The mark itself may be taken away from a table that was ours a moment ago.
+        self._ours = marked or (self._ours and {*ruleset.SETS} <= sets.keys())
+        if not self._ours:
             raise ForeignObject(
                 f"the nftables table inet {TABLE} is not netctl's", hint=f"see: nft list table inet {TABLE}"
             )
-        sets = _sets(listed)
         filter_ = Filter(
             uids=frozenset(uid for uid in sets.get("workers", []) if isinstance(uid, int) and uid in _UIDS),
             resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),

@@ -38,6 +38,7 @@ class Reconciler:
         self._known: dict[int, State] = {}
         self._spare: set[int] = set()
         self._quarantined: set[str] = set()
+        self._foreign: tuple[tuple[str, str], ...] = ()
         self._deletions: set[asyncio.Task[None]] = set()
         # One thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
         self._threads = [
@@ -45,15 +46,16 @@ class Reconciler:
         ]
         self._log = log.get("netctl")
 
-    async def look(self, *, devices: Container[str] | None = None) -> Found:
+    async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
         """Observe the kernel, of the devices those in DEVICES (None: all).
 
-        Raises ForeignObject, naming everything, when that stays so for a moment.
+        Raises ForeignObject, naming everything, when somebody else's object stays in the way of WORKER (None: of
+        anybody) for a moment.
         """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
             found = await self._observe(devices)
-            if not found.foreign:
+            if not found.foreign or (worker is not None and worker.uid not in found.blocked):
                 return found
             if time.monotonic() > deadline:
                 raise ForeignObject(
@@ -87,7 +89,7 @@ class Reconciler:
         self._known.clear()
         found = (await self.look()).state
         self._spare = {worker.uid for worker in self._fleet.members if state.uses_spare(found, worker)}
-        found = await self._settle_shared(found)
+        _, found = await self._settle_shared(found)
         await self._apply(plan.diff(State(), state.of_nobody(found, self._fleet)))
         failed = []
         for worker in self._fleet.members:
@@ -104,8 +106,9 @@ class Reconciler:
             await self._settle(worker, held)
         except KernelRefused as error:
             # Somebody changed what we rest on; reloading a firewall flushes every table there is.
-            self._log.warning("kernel.changed", worker=worker.name, error=str(error))
-            await self.mend()
+            mended, _ = await self.mend()
+            commands = [str(operation) for operation in mended]
+            self._log.warning("kernel.changed", worker=worker.name, error=str(error), commands=commands)
             await self._settle(worker, held)
 
     async def _settle(self, worker: Worker, held: Held | None) -> None:
@@ -113,12 +116,12 @@ class Reconciler:
         known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
             found = await self._observe(own)
-            if found.foreign:
+            if worker.uid in found.blocked:
                 await self._shut(worker, state.slice_of(found.state, worker))
                 return
             known = state.slice_of(found.state, worker)
         elif known is None:
-            known = state.slice_of((await self.look(devices=own)).state, worker)
+            known = state.slice_of((await self.look(devices=own, worker=worker)).state, worker)
         await self._bring(wanted, known, worker)
 
     async def _bring(self, wanted: State, seen: State, worker: Worker) -> None:
@@ -136,30 +139,34 @@ class Reconciler:
         kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
         return state.slot(self._fleet, worker, held, kind=kind, ipv6=self._ipv6, spare=spare)
 
-    async def mend(self) -> State:
-        """Bring back what all workers share, with every gate closed if the table was gone; what was seen.
+    async def mend(self) -> tuple[tuple[Operation, ...], State]:
+        """Bring back what all workers share, with every gate closed if the table was gone.
 
-        Each worker's gate opens again when its own slice is settled, under its own lock.
+        Gives what was done, and what is there now, without devices. Each worker's gate opens again when its own
+        slice is settled, under its own lock. Somebody else's object is no reason to leave the rest.
         """
-        return await self._settle_shared((await self.look(devices=())).state)
+        found = await self._observe(())
+        if found.foreign != self._foreign:
+            self._foreign = found.foreign
+            self._log.warning("kernel.foreign", objects=[what for what, _ in found.foreign])
+        return await self._settle_shared(found.state)
 
-    async def _settle_shared(self, found: State) -> State:
-        """What all workers share is as it should be; FOUND as it is then."""
+    async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
+        """What all workers share is as it should be; what was done, and FOUND as it is then."""
         wanted = state.shared(self._fleet)
         others = frozenset(one for one in found.sysctls if Worker.of_interface(one.path[3]) is None)
         operations = plan.diff(wanted, State(filters=found.filters, sysctls=others))
         if not operations:
-            return found
+            return (), found
         self._known.clear()
-        self._log.warning("kernel.mended", commands=[str(operation) for operation in operations])
         await self._apply(operations)
         gates = found.gates if wanted.filters <= found.filters else frozenset()
-        return replace(found, gates=gates, filters=wanted.filters)
+        return operations, replace(found, gates=gates, filters=wanted.filters)
 
-    def differs(self, worker: Worker, held: Held | None, seen: State) -> bool:
-        """Whether WORKER's slice in SEEN (without devices) is not what HELD asks for."""
+    def difference(self, worker: Worker, held: Held | None, seen: State) -> tuple[Operation, ...]:
+        """What would bring WORKER's slice in SEEN (without devices) to what HELD asks for."""
         wanted = replace(self._slot(worker, held), devices=frozenset())
-        return bool(plan.diff(wanted, replace(state.slice_of(seen, worker), devices=frozenset())))
+        return plan.diff(wanted, replace(state.slice_of(seen, worker), devices=frozenset()))
 
     async def _apply(self, operations: tuple[Operation, ...]) -> None:
         for operation in operations:

@@ -80,7 +80,7 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard,
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     server = doors.server(fleet, service)
-    tasks = [background(guard.watch()), background(guard.look()), background(faults.tend())]
+    tasks = [background(guard.run()), background(faults.tend())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
     await doors.listen(server, paths)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())

@@ -1,98 +1,169 @@
-"""Address and link notifications of the kernel, each with the worker it belongs to."""
+"""The kernel's notifications, judged: whether one tells that something of ours is not as it should be.
+
+Cheap first: a busy host (Docker, a routing daemon) notifies thousands of times a second of what is no
+business of ours. What our own sockets caused is told apart by the sender's port; a link's changes have no
+sender, and are judged by what the link is then.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from ipaddress import IPv4Address
-from typing import Any
 
-from pydantic import JsonValue
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
+from fleet.model import PLACEHOLDERS, PROTOCOL, Worker
+from netctl import messages, rtnetlink, ruleset
+from netctl.messages import NETFILTER, ROUTE, Message
+from netctl.observe import of_alias, of_priority
+from netctl.pace import Kind
 
-from fleet.model import PLACEHOLDERS, Worker
-
-KINDS = ("RTM_NEWADDR", "RTM_DELADDR", "RTM_NEWLINK", "RTM_DELLINK")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """One notification."""
-
-    time: datetime
-    kind: str
-    """`RTM_NEWADDR`, `RTM_DELADDR`, `RTM_NEWLINK` or `RTM_DELLINK`; the first two can end Chrome's requests."""
-    interface: str
-    address: str | None
-    alias: str | None
-    up: bool | None
-    worker: Worker | None
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """For `netctl monitor --json`."""
-        return {
-            "time": self.time.isoformat(),
-            "kind": self.kind,
-            "interface": self.interface,
-            "address": self.address,
-            "up": self.up,
-            "worker": self.worker.name if self.worker else None,
-        }
+LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4 = 1, 5, 7, 8, 9, 11, 19, 24
+"""RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF."""
+NFTABLES = 7
+"""NFNLGRP_NFTABLES."""
+_SUBSYSTEM = 10
+"""NFNL_SUBSYS_NFTABLES, the upper byte of a message's type."""
+_TABLE_NAME = 1
+"""The first attribute of every message of nftables is its table's name."""
+_OUR_TABLES = (ruleset.TABLE.encode() + b"\0", ruleset.HOLD.encode() + b"\0")
+READS_AT_ONCE = 64
+"""Then the program's other work has its turn."""
+_ALL_INTERFACES = -1
 
 
-async def notices(*, addresses: bool = True) -> AsyncIterator[Notice]:
-    """Notifications as they come, for ever; without ADDRESSES links alone. Needs no privilege."""
-    groups = RTMGRP_LINK | ((RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR) if addresses else 0)
-    async with AsyncIPRoute() as netlink:
-        await netlink.bind(groups=groups)
-        while True:
-            async for message in netlink.get():
-                kind = message["event"]
-                if kind in KINDS:
-                    yield _address(message) if kind.endswith("ADDR") else _link(message)
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Something may be wrong: of what kind, and whose link came, went or changed."""
+
+    kind: Kind
+    worker: Worker | None = None
+    born: bool = False
+    """It is a link that bears nobody's mark yet: somebody has just made it."""
 
 
-def _address(message: Any) -> Notice:
-    text = _get(message, "IFA_LOCAL") or _get(message, "IFA_ADDRESS") or ""
-    interface = _name(message["index"])
-    worker = Worker.of_interface(interface)
-    if worker is None and ":" not in text and text and IPv4Address(text) in PLACEHOLDERS:
-        number = int(IPv4Address(text)) - int(PLACEHOLDERS.network_address)
-        worker = Worker.of_interface(f"wg{number}")
-    return Notice(
-        time=datetime.now(timezone.utc),
-        kind=str(message["event"]),
-        interface=interface,
-        address=f"{text}/{message['prefixlen']}",
-        alias=None,
-        up=None,
-        worker=worker,
-    )
+class Judge:
+    """What a message means to the fleet of MEMBERS, whose links have MTU_BYTES."""
 
+    def __init__(self, members: Iterable[Worker], mtu_bytes: int) -> None:
+        self._workers = {name: worker for worker in members for name in worker.interfaces}
+        self._mtu_bytes = mtu_bytes
+        self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
-def _link(message: Any) -> Notice:
-    interface = _get(message, "IFLA_IFNAME") or "?"
-    return Notice(
-        time=datetime.now(timezone.utc),
-        kind=str(message["event"]),
-        interface=interface,
-        address=None,
-        alias=_get(message, "IFLA_IFALIAS"),
-        up=bool(message["flags"] & 1),
-        worker=Worker.of_interface(interface),
-    )
+    def of_tables(self, message: Message) -> Sign | None:
+        """A message of nfnetlink: one of our tables was changed by somebody else."""
+        if message.kind >> 8 != _SUBSYSTEM:
+            return None
+        for kind, value in messages.attributes(message.body[4:40]):
+            if kind == _TABLE_NAME:
+                return Sign(Kind.TABLES) if value in _OUR_TABLES and self._foreign(NETFILTER, message) else None
+        return None
 
+    def of_routing(self, message: Message) -> Sign | None:
+        """A message of rtnetlink."""
+        kind, body = message.kind, message.body
+        if kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
+            return self._of_link(message)
+        if kind == rtnetlink.NEW_NETCONF:
+            return self._of_filtering(body)
+        found: Kind | None = None
+        if kind in (rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE):
+            found = Kind.ROUTES if self._our_route(body) else None
+        elif kind in (rtnetlink.NEW_RULE, rtnetlink.DEL_RULE):
+            found = Kind.RULES if self._our_rule(body) else None
+        elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS):
+            found = Kind.ADDRESSES if self._our_address(body) else None
+        return Sign(found) if found and self._foreign(ROUTE, message) else None
 
-def _get(message: Any, name: str) -> str | None:
-    value: str | None = message.get_attr(name)
-    return value
+    def _foreign(self, protocol: int, message: Message) -> bool:
+        """Whether somebody else caused it. Our ports are looked up again for one not seen before."""
+        if message.sender in self._own[protocol]:
+            return False
+        self._own[protocol] = messages.own_ports(protocol)
+        return message.sender not in self._own[protocol]
+
+    def _of_link(self, message: Message) -> Sign | None:
+        line = rtnetlink.read_link(message.body)
+        worker = self._workers.get(line.name) or of_alias(line.alias)
+        if worker is None or (message.sender and not self._foreign(ROUTE, message)):
+            return None
+        as_it_should = line.alias == worker.alias and line.up and line.mtu_bytes == self._mtu_bytes
+        made = message.kind == rtnetlink.NEW_LINK
+        if made and as_it_should and line.name in self._workers:
+            return None
+        return Sign(Kind.LINKS, worker, born=made and not line.alias)
+
+    def _of_filtering(self, body: bytes) -> Sign | None:
+        found = rtnetlink.read_rp_filter(body)
+        if found is None or found[1] == 0:
+            return None
+        ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and _name(found[0]) in self._workers)
+        return Sign(Kind.SYSCTLS) if ours else None
+
+    def _our_route(self, body: bytes) -> bool:
+        # Tables above 255 have no room in the header.
+        return rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE and (
+            of_priority(rtnetlink.read_route(body).table) is not None
+        )
+
+    def _our_rule(self, body: bytes) -> bool:
+        line = rtnetlink.read_rule(body)
+        return line.protocol == PROTOCOL or of_priority(line.priority) is not None
+
+    def _our_address(self, body: bytes) -> bool:
+        line = rtnetlink.read_address(body)
+        if len(line.packed) == 4 and IPv4Address(line.packed) in PLACEHOLDERS:
+            return True
+        return _name(line.interface) in self._workers
 
 
 def _name(index: int) -> str:
     try:
         return socket.if_indextoname(index)
     except OSError:
-        return f"#{index}"  # gone again
+        return ""  # gone again
+
+
+class Watch:
+    """Two sockets that hear everything; HEARD is called with what matters."""
+
+    def __init__(self, judge: Judge, heard: Callable[[Sign], None]) -> None:
+        self._judge = judge
+        self._heard = heard
+        self._sockets: list[socket.socket] = []
+
+    def open(self) -> None:
+        """Listen from now on, in the running loop; raises OSError."""
+        groups = (LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4)
+        for protocol, wanted, judge in (
+            (ROUTE, groups, self._judge.of_routing),
+            (NETFILTER, (NFTABLES,), self._judge.of_tables),
+        ):
+            listening = messages.listen(protocol, wanted)
+            self._sockets.append(listening)
+            asyncio.get_running_loop().add_reader(listening, self._read, listening, judge)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+        self._sockets.clear()
+
+    def _read(self, listening: socket.socket, judge: Callable[[Message], Sign | None]) -> None:
+        for _ in range(READS_AT_ONCE):
+            try:
+                data = listening.recv(messages.LONGEST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # More came than we read, so anything may have changed.
+                self._heard(Sign(Kind.LOST))
+                return
+            for message in messages.messages(data):
+                if sign := judge(message):
+                    self._heard(sign)

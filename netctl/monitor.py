@@ -1,0 +1,93 @@
+"""`netctl monitor`: address and link notifications of the kernel, each with the worker it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from ipaddress import IPv4Address, ip_address
+
+from pydantic import JsonValue
+
+from fleet.model import PLACEHOLDERS, Worker
+from netctl import messages, rtnetlink
+from netctl.messages import Message
+from netctl.watch import ADDRESS4, ADDRESS6, LINK
+
+KINDS = {
+    rtnetlink.NEW_ADDRESS: "RTM_NEWADDR",
+    rtnetlink.DEL_ADDRESS: "RTM_DELADDR",
+    rtnetlink.NEW_LINK: "RTM_NEWLINK",
+    rtnetlink.DEL_LINK: "RTM_DELLINK",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One notification."""
+
+    time: datetime
+    kind: str
+    """`RTM_NEWADDR`, `RTM_DELADDR`, `RTM_NEWLINK` or `RTM_DELLINK`; the first two can end Chrome's requests."""
+    interface: str
+    address: str | None
+    up: bool | None
+    worker: Worker | None
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For `netctl monitor --json`."""
+        return {
+            "time": self.time.isoformat(),
+            "kind": self.kind,
+            "interface": self.interface,
+            "address": self.address,
+            "up": self.up,
+            "worker": self.worker.name if self.worker else None,
+        }
+
+
+async def notices() -> AsyncIterator[Notice]:
+    """Notifications as they come, for ever. Needs no privilege."""
+    with messages.listen(messages.ROUTE, (LINK, ADDRESS4, ADDRESS6)) as listening:
+        while True:
+            data = await asyncio.get_running_loop().sock_recv(listening, messages.LONGEST_BYTES)
+            for message in messages.messages(data):
+                if message.kind in KINDS:
+                    yield _address(message) if KINDS[message.kind].endswith("ADDR") else _link(message)
+
+
+def _address(message: Message) -> Notice:
+    line = rtnetlink.read_address(message.body)
+    address, interface = ip_address(line.packed), _name(line.interface)
+    worker = Worker.of_interface(interface)
+    if worker is None and isinstance(address, IPv4Address) and address in PLACEHOLDERS:
+        worker = Worker.of_interface(f"wg{int(address) - int(PLACEHOLDERS.network_address)}")
+    return Notice(
+        time=datetime.now(timezone.utc),
+        kind=KINDS[message.kind],
+        interface=interface,
+        address=f"{address}/{line.prefix}",
+        up=None,
+        worker=worker,
+    )
+
+
+def _link(message: Message) -> Notice:
+    line = rtnetlink.read_link(message.body)
+    return Notice(
+        time=datetime.now(timezone.utc),
+        kind=KINDS[message.kind],
+        interface=line.name,
+        address=None,
+        up=line.up,
+        worker=Worker.of_interface(line.name),
+    )
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"#{index}"  # gone again
