@@ -18,7 +18,7 @@ from netctl.state import Device
 CALL_SECONDS = 2.0
 """How long one call of a backend may take; wireguard-go answers in 1 ms."""
 POLL_SECONDS = 0.001
-"""A handshake takes 2-5 ms: it is looked for this often."""
+"""A handshake takes 2-5 ms: it is looked for this often, and less often the longer it takes."""
 KICK_SECONDS = 1.0
 """A lost first packet is sent again by WireGuard after 5 s (REKEY_TIMEOUT); we start over sooner."""
 ALLOWED = "0.0.0.0/0"
@@ -78,7 +78,8 @@ async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: 
             kick = now + KICK_SECONDS
             await backend.write(Device(interface=device.interface))
             await backend.write(device)
-        await asyncio.sleep(POLL_SECONDS)
+        # With many workers at once the looks themselves are what makes them wait.
+        await asyncio.sleep(max(POLL_SECONDS, min((now - started) / 4, 0.02)))
 
 
 async def probe(setting: Literal["auto", "kernel", "userspace"]) -> Backend:

@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from fleet.deadline import within
 from fleet.errors import TunnelError
 from netctl import owners
 from netctl.conf import Secret
@@ -78,26 +78,58 @@ class Userspace:
         await owners.wait_for_end(process, CALL_SECONDS)
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
-        try:
-            return await within(CALL_SECONDS, self._exchange(interface, text))
-        except asyncio.TimeoutError:
-            raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
-
-    async def _exchange(self, interface: str, text: str) -> list[tuple[str, str]]:
-        reader, writer = await asyncio.open_unix_connection(str(self._sockets / f"{interface}.sock"))
-        try:
-            writer.write(text.encode())
-            answer = (await reader.readuntil(b"\n\n")).decode()
-        except (asyncio.IncompleteReadError, ConnectionResetError, BrokenPipeError):
-            raise TunnelError(f"wireguard-go of {interface} hung up") from None
-        finally:
-            writer.close()
-        pairs = [(name, value) for name, _, value in (line.partition("=") for line in answer.split("\n") if line)]
+        pairs = _pairs(await self._exchange(interface, text))
         code = int(dict(pairs).get("errno", "0"))
         if code:
             # Its errno is negative; our own request is not repeated: it holds the key.
             raise TunnelError(f"wireguard-go of {interface} refused: {os.strerror(abs(code))}")
         return pairs
+
+    async def _exchange(self, interface: str, text: str) -> bytes:
+        """The answer. By hand and not through streams: a handshake is looked for a few times, and with many workers
+        at once the streams' 0.5 ms of processor time a look are what all of them wait for."""
+        deadline = time.monotonic() + CALL_SECONDS
+        answer = b""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            try:
+                connection.connect(str(self._sockets / f"{interface}.sock"))
+                connection.send(text.encode())  # less than a socket's buffer always has room for
+                while not answer.endswith(b"\n\n"):
+                    await _readable(connection, deadline)
+                    chunk = connection.recv(1 << 16)
+                    if not chunk:
+                        raise ConnectionResetError
+                    answer += chunk
+            except (asyncio.TimeoutError, BlockingIOError):
+                # BlockingIOError: so many questions wait there already that no other is taken.
+                raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
+            except (ConnectionResetError, BrokenPipeError):
+                raise TunnelError(f"wireguard-go of {interface} hung up") from None
+        return answer
+
+
+async def _readable(connection: socket.socket, deadline: float) -> None:
+    """Wait until CONNECTION has something to read; raises asyncio.TimeoutError at DEADLINE (monotonic)."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[bool] = loop.create_future()
+    loop.add_reader(connection, _tell, ready, True)
+    late = loop.call_later(deadline - time.monotonic(), _tell, ready, False)
+    try:
+        if not await ready:
+            raise asyncio.TimeoutError
+    finally:
+        late.cancel()
+        loop.remove_reader(connection)  # before it is closed: its number may be another's then
+
+
+def _tell(ready: asyncio.Future[bool], what: bool) -> None:
+    if not ready.done():
+        ready.set_result(what)
+
+
+def _pairs(answer: bytes) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (line.partition("=") for line in answer.decode().split("\n") if line)]
 
 
 def _peer_lines(peer: Peer) -> Iterable[str]:
