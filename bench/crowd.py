@@ -84,31 +84,34 @@ def groups(connections: Sequence[socket.socket], size: int) -> Iterator[Sequence
         yield connections[start : start + size]
 
 
+def stage(name: str, numbers: Any = None) -> None:
+    """Tell what was measured, so that the other side can look at netctl's processor time in between."""
+    print(json.dumps({"stage": name, "numbers": numbers}), flush=True)
+    sys.stdin.readline()
+
+
 def main() -> None:
     """Connect in groups, rotate alone and in groups, ask for the status."""
     path, first, count, size, rounds = sys.argv[1], *map(int, sys.argv[2:6])
     os.setgroups([grp.getgrnam("fleet").gr_gid])  # theirs is the socket's folder
-    print(json.dumps({"ready": True}), flush=True)
     crowd = [connected(path, first + number) for number in range(count)]
     root = connected(path, 0)
-    found: dict[str, Any] = {"connect": [], "rotate": []}
-    for group in groups(crowd, size):
-        found["connect"] += at_once(group, "connect")
+    stage("begin")
+    connects = [pair for group in groups(crowd, size) for pair in at_once(group, "connect")]
+    stage("connect", connects)
     for one in crowd[count - count % size :]:
         ask(one, "connect")
-    found["alone"] = [
-        (took, answer["handshake_milliseconds"]) for answer, took in (ask(one, "rotate") for one in crowd[:30])
-    ]
-    for _ in range(rounds):
-        for group in groups(crowd, size):
-            found["rotate"] += at_once(group, "rotate")
-    found["status_of_one"] = [ask(crowd[0], "status")[1] for _ in range(10)]
+    stage("rest")
+    answers = [ask(one, "rotate") for one in crowd[:30]]
+    stage("rotate alone", [(took, answer["handshake_milliseconds"]) for answer, took in answers])
+    rotates = [pair for _ in range(rounds) for group in groups(crowd, size) for pair in at_once(group, "rotate")]
+    stage("rotate", rotates)
+    stage("status of one", [ask(crowd[0], "status")[1] for _ in range(10)])
     answers = [ask(root, "status") for _ in range(30)]
-    found["status"] = [took for _, took in answers]
-    found["slots"] = [slot["state"] for slot in answers[-1][0]["slots"]]
-    found["status_bytes"] = len(json.dumps(answers[-1][0], separators=(",", ":")))
-    print(json.dumps(found), flush=True)
-    sys.stdin.read()  # the connections are the leases: they stay until it is closed
+    stage("status", [took for _, took in answers])
+    stage("states", [slot["state"] for slot in answers[-1][0]["slots"]])
+    stage("status bytes", len(json.dumps(answers[-1][0], separators=(",", ":"))))
+    stage("end")
 
 
 if __name__ == "__main__":

@@ -97,33 +97,45 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     rig.processes.append(crowd)
-    assert crowd.stdout and crowd.stdin
-    crowd.stdout.readline()
-    busy = processor(rig.netctl.pid)
-    line = crowd.stdout.readline()
-    busy = processor(rig.netctl.pid) - busy
-    found = json.loads(line)
-    assert found["slots"] == ["connected"] * arguments.slots, found["slots"]
-    alone = statistics.median(handshake for _, handshake in found["alone"])
-    requests = len(found["connect"]) + len(found["rotate"]) + len(found["alone"])
-    report = {
-        "handshake of one alone, ms": spread([handshake for _, handshake in found["alone"]]),
-        "rotate of one alone, ms": spread([took for took, _ in found["alone"]]),
-        "connect beyond that handshake, ms": spread([took - alone for took, _ in found["connect"]]),
-        "rotate beyond that handshake, ms": spread([took - alone for took, _ in found["rotate"]]),
-        "connect beyond its own handshake, ms": spread([took - shake for took, shake in found["connect"]]),
-        "rotate beyond its own handshake, ms": spread([took - shake for took, shake in found["rotate"]]),
-        "processor time of netctl for a tunnel, ms": round(busy * 1000 / requests, 1),
+    found, busy = stages(crowd, rig.netctl.pid)
+    assert found["states"] == ["connected"] * arguments.slots, found["states"]
+    alone = statistics.median(handshake for _, handshake in found["rotate alone"])
+    report: dict[str, Any] = {
+        "handshake of one alone, ms": spread([handshake for _, handshake in found["rotate alone"]]),
+        "rotate of one alone, ms": spread([took for took, _ in found["rotate alone"]]),
+    }
+    for what in ("connect", "rotate"):
+        report[f"{what} beyond that handshake, ms"] = spread([took - alone for took, _ in found[what]])
+        report[f"{what} beyond its own handshake, ms"] = spread([took - shake for took, shake in found[what]])
+        report[f"{what}, processor time of netctl, ms"] = round(busy[what] * 1000 / len(found[what]), 1)
+    report |= {
         "status of all, ms": spread(found["status"]),
-        "status of all, bytes": found["status_bytes"],
-        "status of one, ms": spread(found["status_of_one"]),
+        "status of all, processor time of netctl, ms": round(busy["status"] * 1000 / len(found["status"]), 1),
+        "status of all, bytes": found["status bytes"],
+        "status of one, ms": spread(found["status of one"]),
         "netctl status --json as a command, ms": spread([command(rig) for _ in range(5)]),
         "memory in use, MB": memory(rig.netctl.pid),
     }
     report |= idle(rig.netctl.pid, arguments.idle_seconds)
-    crowd.stdin.close()
-    crowd.wait(30)
+    crowd.communicate("\n", timeout=30)
     return report
+
+
+def stages(crowd: subprocess.Popen[str], pid: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """What the crowd measured, and PID's processor time in each stage, in seconds; the crowd waits at the last."""
+    assert crowd.stdout and crowd.stdin
+    found: dict[str, Any] = {}
+    busy: dict[str, float] = {}
+    before = processor(pid)
+    for line in crowd.stdout:
+        told = json.loads(line)
+        now = processor(pid)
+        found[told["stage"]], busy[told["stage"]], before = told["numbers"], now - before, now
+        if told["stage"] == "end":
+            return found, busy
+        crowd.stdin.write("on\n")
+        crowd.stdin.flush()
+    raise SystemExit("the crowd has ended before its time")
 
 
 def command(rig: Rig) -> float:
