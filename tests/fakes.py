@@ -44,6 +44,14 @@ def _member(part: str) -> _Change:
     return change
 
 
+def _address(state: State, address: Address, verb: str) -> State:
+    if verb != "delete":
+        return replace(state, addresses=state.addresses | {address})
+    # A route goes with its preferred source (fib_sync_down_addr in net/ipv4/fib_semantics.c).
+    routes = frozenset(one for one in state.routes if one.source != address.address)
+    return replace(state, addresses=state.addresses - {address}, routes=routes)
+
+
 def _filter(state: State, wanted: Filter, verb: str) -> State:
     # Made anew in one transaction, without a gate open; gone, its gates are gone with it.
     return replace(state, gates=frozenset(), filters=frozenset() if verb == "delete" else frozenset({wanted}))
@@ -132,7 +140,7 @@ _CHANGES: dict[type, _Change] = {
     Filter: _filter,
     Gate: _gate,
     Sysctl: _sysctl,
-    Address: _member("addresses"),
+    Address: _address,
     Rule: _member("rules"),
 }
 

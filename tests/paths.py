@@ -73,7 +73,8 @@ def routed(
     for rule in state.rules:
         of_uid = rule.uid is not None and rule.uid == uid
         of_source = rule.source is not None and rule.source == source
-        if rule.family == family and (of_uid or of_source):
+        of_all = rule.uid is None and rule.source is None
+        if rule.family == family and (of_uid or of_source or of_all):
             steps.append((rule.priority, rule.table))
     for _, table in sorted(steps, key=lambda step: step[0]):
         if table is None:

@@ -26,5 +26,17 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     request.getfixturevalue("root")
     from tests.contract.wired import Wired
 
-    with Wired(request.param) as made:
+    with Wired(request.param) as made, pytest.MonkeyPatch.context() as patch:
+        if request.param == "kernel":
+            give_time(patch)
         yield made
+
+
+def give_time(patch: pytest.MonkeyPatch) -> None:
+    """The vm tier runs in software, up to a hundred times slower beside others: no deadline of ours is its subject."""
+    from netctl import kernel, removal
+    from netctl.wireguard import kernel as wireguard
+
+    patch.setattr(kernel, "CALL_SECONDS", 60.0)
+    patch.setattr(removal, "DEADLINE_SECONDS", 60.0)
+    patch.setattr(wireguard, "CALL_SECONDS", 60.0)

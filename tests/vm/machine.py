@@ -23,8 +23,22 @@ from tests.vm.kernel_package import Kernel
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
-MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng")
-"""What the machine needs to see its root; everything else the kernel loads by itself."""
+MODULES = (
+    *("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng"),  # what it needs to see its root
+    # What the kernel would load by itself at the first use, which takes seconds here.
+    *(
+        "wireguard",
+        "veth",
+        "tun",
+        "crc32c_generic",
+        "nf_conntrack",
+        "nf_conntrack_netlink",
+        "nf_nat",
+        "nft_chain_nat",
+        "nft_ct",
+    ),
+    *("nft_counter", "nft_nat", "inet_diag", "tcp_diag", "udp_diag"),
+)
 UP_SECONDS = 90
 """From qemu's start to the first line of inside.sh; 6 s on an idle machine."""
 UP, EXIT = re.compile(r"fleet-vm: up\n"), re.compile(r"fleet-vm: exit (\d+)\n")
