@@ -33,7 +33,8 @@ class Faults:
         self._backend = backend
         self._pulses: dict[int, tuple[Lease, Pulse]] = {}
         self._at_work: dict[int, asyncio.Task[None]] = {}
-        self._rest = Aside()
+        # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
+        self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
