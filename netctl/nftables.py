@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Literal
 
 from fleet.errors import ForeignObject
 from fleet.model import FIRST_UID, LAST_UID, Worker
@@ -56,15 +56,14 @@ class Tables:
         commands += [{"add": part} for part in ruleset.document(wanted)]
         self._run(commands + [{"add": element} for gate in gates for element in ruleset.elements(gate)])
 
-    def change(self, *, seal: Iterable[Gate] = (), open_: Iterable[Gate] = ()) -> None:
-        """Close and open gates in one transaction; sealing what is sealed already is no error."""
+    def change(self, changes: Iterable[tuple[Literal["seal", "open"], Sequence[Gate]]]) -> None:
+        """Close and open gates in one transaction, in this order; sealing what is sealed already is no error."""
         commands: list[Object] = []
-        for gate in seal:
-            # Deleting a missing element is an error, and so is adding a map entry of another value:
-            # add the very one, then delete it.
-            for element in ruleset.elements(gate):
-                commands += [{"add": element}, {"delete": element}]
-        commands += [{"add": element} for gate in open_ for element in ruleset.elements(gate)]
+        for verb, gates in changes:
+            for element in (element for gate in gates for element in ruleset.elements(gate)):
+                # Deleting a missing element is an error, and so is adding a map entry of another value:
+                # add the very one, then delete it.
+                commands += [{"add": element}] if verb == "open" else [{"add": element}, {"delete": element}]
         if commands:
             self._run(commands)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -19,12 +19,14 @@ from fleet.errors import FleetError, ForeignObject, TunnelError
 from fleet.model import Fleet, Worker
 from netctl import plan, sockets, state
 from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
+from netctl.lanes import Lane
 from netctl.plan import Operation
 from netctl.state import Held, State
 
 FOREIGN_SECONDS = 2.0
 """wireguard-go makes its tun a moment before it answers for it; only what stays foreign is."""
 LOOK_SECONDS = 0.02
+SOCKETS_SECONDS = 5.0
 DELETE_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 600.0
 
 
@@ -40,10 +42,9 @@ class Reconciler:
         self._quarantined: set[str] = set()
         self._foreign: tuple[tuple[str, str], ...] = ()
         self._deletions: set[asyncio.Task[None]] = set()
-        # One thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
-        self._threads = [
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("sockets", "conntrack")
-        ]
+        # A thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
+        self._sockets = Lane("sockets")
+        self._conntrack = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conntrack")
         self._log = log.get("netctl")
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
@@ -223,19 +224,21 @@ class Reconciler:
 
     async def end_sockets(self, source: IPv4Address) -> None:
         """Abort every socket of SOURCE, beside whatever else is waited for."""
-        await self._in_thread(0, "sockets.ended", partial(sockets.end_sockets, source))
+        # Listing them costs the same for one worker and for many: those who come together share it.
+        await self._told("sockets.ended", self._sockets.run_together(sockets.end_sockets, source, SOCKETS_SECONDS))
 
     async def sweep(self, source: IPv4Address) -> None:
         """Abort every socket and conntrack entry of SOURCE."""
         await self.end_sockets(source)
-        await self._in_thread(1, "conntrack.ended", partial(sockets.forget_connections, source))
+        work = partial(sockets.forget_connections, source)
+        await self._told("conntrack.ended", asyncio.get_running_loop().run_in_executor(self._conntrack, work))
 
-    async def _in_thread(self, thread: int, action: str, work: Callable[[], int]) -> None:
+    async def _told(self, action: str, work: Awaitable[int]) -> None:
         try:
-            count = await asyncio.get_running_loop().run_in_executor(self._threads[thread], work)
-        except OSError as error:
+            count = await work
+        except (OSError, asyncio.TimeoutError) as error:
             # A kernel that refuses leaves them to their time-outs; the gate and the last chain hold anyway.
-            self._log.warning(f"{action}.failed", error=str(error))
+            self._log.warning(f"{action}.failed", error=str(error) or "the kernel did not answer in time")
         else:
             self._log.debug(action, count=count)
 
@@ -244,7 +247,7 @@ class Reconciler:
 
         Until they are gone the table's last chain drops what they translate.
         """
-        self._threads[1].submit(sockets.forget_connections, source, translated_to).add_done_callback(self._swept)
+        self._conntrack.submit(sockets.forget_connections, source, translated_to).add_done_callback(self._swept)
 
     def _swept(self, future: Future[int]) -> None:
         if error := future.exception():
@@ -254,5 +257,5 @@ class Reconciler:
         """Let the threads end; a link that is still being deleted is the next netctl's to find."""
         for task in self._deletions:
             task.cancel()
-        for thread in self._threads:
-            thread.shutdown()
+        self._sockets.close()
+        self._conntrack.shutdown()

@@ -13,6 +13,7 @@ import errno
 import itertools
 import socket
 import struct
+from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Address
 
@@ -51,19 +52,20 @@ def forget_connections(source: IPv4Address, translated_to: IPv4Address | None = 
     return len(entries)
 
 
-def end_sockets(source: IPv4Address) -> int:
-    """Abort TCP and UDP sockets bound to SOURCE (SOCK_DESTROY); their number.
+def end_sockets(sources: Iterable[IPv4Address]) -> int:
+    """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number.
 
     A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
     """
     count = 0
+    packed = tuple(source.packed for source in sources)
     # An IPv6 socket may speak IPv4, under a mapped address; only a dump of its own family has it.
-    sources = {socket.AF_INET: source.packed, socket.AF_INET6: MAPPED + source.packed}
-    for (family, packed), protocol in itertools.product(sources.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
+    bound = {socket.AF_INET: packed, socket.AF_INET6: tuple(MAPPED + address for address in packed)}
+    for (family, addresses), protocol in itertools.product(bound.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
         # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
         found = [body[4:52] for body in _dump(SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
-        ours = [identity for identity in found if identity[4:].startswith(packed)]
+        ours = [identity for identity in found if identity[4:].startswith(addresses)]
         for identity in ours:
             if _request(SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
                 return count
