@@ -1,4 +1,4 @@
-"""Operations on links, addresses, routes and rules as rtnetlink's requests; blocking, for a thread of its own.
+"""Operations on links, addresses, routes and rules, through pyroute2; blocking, for a thread of its own.
 
 Idempotent by errno at the bottom: adding what is there and deleting what is gone are successes.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from fleet.errors import FleetError
 from netctl import rtnetlink, sysctls
-from netctl.messages import CREATE, EXCL, Socket
+from netctl.messages import ROUTE, Socket
 from netctl.plan import Operation, Verb
 from netctl.state import Address, Link, Route, Rule, Sysctl
 
@@ -24,33 +28,9 @@ class KernelRefused(FleetError):
     """the kernel refused a change"""
 
 
-def refused(operation: Operation, error: OSError) -> KernelRefused:
+def refused(operation: Operation, code: int) -> KernelRefused:
     """The kernel's refusal of OPERATION, by the name of its errno."""
-    name = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return KernelRefused(f"the kernel refused `{operation}`: {name}")
-
-
-def apply(netlink: Socket, operations: Sequence[Operation]) -> None:
-    """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel does not take."""
-    for operation in operations:
-        try:
-            _apply(netlink, operation)
-        except OSError as error:
-            raise refused(operation, error) from None
-
-
-def _apply(netlink: Socket, operation: Operation) -> None:
-    thing, verb = operation.thing, operation.verb
-    if isinstance(thing, Link):
-        _change_link(netlink, thing, verb)
-    elif isinstance(thing, Address):
-        _change_address(netlink, thing, verb)
-    elif isinstance(thing, Route):
-        _change_route(netlink, thing, verb)
-    elif isinstance(thing, Rule):
-        _change_rule(netlink, thing, verb)
-    elif isinstance(thing, Sysctl):
-        sysctls.write(thing)
+    return KernelRefused(f"the kernel refused `{operation}`: {errno.errorcode.get(code, code)}")
 
 
 def index_of(interface: str) -> int | None:
@@ -61,55 +41,88 @@ def index_of(interface: str) -> int | None:
         return None
 
 
-def _change_link(netlink: Socket, link: Link, verb: Verb) -> None:
-    if verb == "add":
-        _request(netlink, rtnetlink.NEW_LINK, rtnetlink.link(0, name=link.interface, kind=link.kind), CREATE | EXCL)
-        return
-    index = index_of(link.interface)
-    if index is None:
-        return  # gone: the notification of that brings us back
-    if verb == "up":
-        netlink.request(rtnetlink.NEW_LINK, rtnetlink.link(index, up=True))
-    else:
-        netlink.request(rtnetlink.NEW_LINK, rtnetlink.link(index, alias=link.alias, mtu_bytes=link.mtu_bytes))
+class Changes:
+    """pyroute2's socket, and a raw one for what has to be deleted in the kernel's own words. For one thread."""
 
+    def __init__(self) -> None:
+        self._ip = IPRoute()
+        self._raw = Socket(ROUTE)
 
-def _change_address(netlink: Socket, address: Address, verb: Verb) -> None:
-    index = index_of(address.interface)
-    if index is not None:
-        body = rtnetlink.address(index, address.address.packed, address.prefix)
-        _request(netlink, *_pair(verb, rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS, body))
+    def close(self) -> None:
+        """Let go of both."""
+        self._ip.close()
+        self._raw.close()
 
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel does not take."""
+        for operation in operations:
+            try:
+                self._apply(operation)
+            except NetlinkError as error:
+                if error.code not in (_THERE | _GONE):
+                    raise refused(operation, error.code) from None
+            except OSError as error:
+                if error.errno not in (_THERE | _GONE):
+                    raise refused(operation, error.errno or 0) from None
 
-def _change_route(netlink: Socket, route: Route, verb: Verb) -> None:
-    index = 0
-    if route.interface is not None and not route.listed:
-        found = index_of(route.interface)
-        if found is None:
+    def _apply(self, operation: Operation) -> None:
+        thing, verb = operation.thing, operation.verb
+        if isinstance(thing, Link):
+            self._change_link(thing, verb)
+        elif isinstance(thing, Address):
+            self._change_address(thing, verb)
+        elif isinstance(thing, Route):
+            self._change_route(thing, verb)
+        elif isinstance(thing, Rule):
+            self._change_rule(thing, verb)
+        elif isinstance(thing, Sysctl):
+            sysctls.write(thing)
+
+    def _change_link(self, link: Link, verb: Verb) -> None:
+        if verb == "add":
+            self._ip.link("add", ifname=link.interface, kind=link.kind)
             return
-        index = found
-    body = route.listed or rtnetlink.route(
-        _NUMBERS[route.family], route.table, route.protocol, index=index, source=route.source, metric=route.metric
-    )
-    _request(netlink, *_pair(verb, rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE, body))
+        index = index_of(link.interface)
+        if index is None:
+            return  # gone: the notification of that brings us back
+        if verb == "up":
+            self._ip.link("set", index=index, state="up")
+        else:
+            self._ip.link("set", index=index, ifalias=link.alias, mtu=link.mtu_bytes)
 
+    def _change_address(self, address: Address, verb: Verb) -> None:
+        index = index_of(address.interface)
+        if index is not None:
+            word = "del" if verb == "delete" else "add"
+            self._ip.addr(word, index=index, address=str(address.address), prefixlen=address.prefix, scope=0)
 
-def _change_rule(netlink: Socket, rule: Rule, verb: Verb) -> None:
-    uids = (rule.uid, rule.uid) if rule.uid is not None else None
-    body = rule.listed or rtnetlink.rule(
-        _NUMBERS[rule.family], rule.priority, rule.protocol, table=rule.table, uids=uids, source=rule.source
-    )
-    _request(netlink, *_pair(verb, rtnetlink.NEW_RULE, rtnetlink.DEL_RULE, body))
+    def _change_route(self, route: Route, verb: Verb) -> None:
+        if route.listed:
+            self._raw.request(rtnetlink.DEL_ROUTE, route.listed)
+            return
+        spec: dict[str, Any] = {"family": _NUMBERS[route.family], "table": route.table, "dst": "default"}
+        spec["proto"] = route.protocol
+        if route.interface is None:
+            spec["type"] = "unreachable"
+        elif (index := index_of(route.interface)) is None:
+            return
+        else:
+            spec |= {"oif": index, "scope": rtnetlink.LINK_SCOPE}
+        if route.source is not None:
+            spec["prefsrc"] = str(route.source)
+        if route.metric:
+            spec["priority"] = route.metric
+        self._ip.route("del" if verb == "delete" else "add", **spec)
 
-
-def _pair(verb: Verb, new: int, delete: int, body: bytes) -> tuple[int, bytes, int]:
-    return (delete, body, 0) if verb == "delete" else (new, body, CREATE | EXCL)
-
-
-def _request(netlink: Socket, kind: int, body: bytes, flags: int) -> None:
-    """What is so already is a success."""
-    try:
-        netlink.request(kind, body, flags)
-    except OSError as error:
-        if error.errno not in (_THERE | _GONE):
-            raise
+    def _change_rule(self, rule: Rule, verb: Verb) -> None:
+        """A deletion takes the first rule that has all of what is named: so all we set is repeated there."""
+        if rule.listed:
+            self._raw.request(rtnetlink.DEL_RULE, rule.listed)
+            return
+        spec: dict[str, Any] = {"family": _NUMBERS[rule.family], "priority": rule.priority, "protocol": rule.protocol}
+        if rule.uid is not None:
+            spec["uid_range"] = f"{rule.uid}:{rule.uid}"
+        if rule.source is not None:
+            spec |= {"src": str(rule.source), "src_len": 32}
+        spec |= {"table": rule.table} if rule.table is not None else {"action": "prohibit"}
+        self._ip.rule("del" if verb == "delete" else "add", **spec)

@@ -14,7 +14,8 @@ from typing import Literal, TypeVar
 
 from fleet.errors import TunnelError
 from fleet.model import Fleet
-from netctl import changes, removal
+from netctl import removal
+from netctl.changes import Changes, index_of
 from netctl.changes import KernelRefused as KernelRefused  # noqa: PLC0414 - what callers catch
 from netctl.lanes import Lane
 from netctl.libnftables import NftError
@@ -35,13 +36,17 @@ T = TypeVar("T")
 
 
 class Kernel:
-    """One rtnetlink socket, one nftables context, one WireGuard backend. Use as an async context manager."""
+    """rtnetlink, raw to look and pyroute2 to change; one nftables context; one WireGuard backend.
+
+    Use as an async context manager.
+    """
 
     def __init__(self, backend: Backend, fleet: Fleet | None) -> None:
         """Without a FLEET whatever has our marks is found, and nothing is foreign."""
         self.backend = backend
         self._observer = Observer(fleet.members if fleet else (), backend.link_kind)
         self._netlink: Socket | None = None
+        self._changes: Changes | None = None
         self._tables = Tables()
         self._routing, self._filtering = Lane("rtnetlink"), Lane("nftables")
         self._looking: asyncio.Task[Found] | None = None
@@ -63,10 +68,15 @@ class Kernel:
         self._netlink = self._netlink or Socket(ROUTE)
         return self._netlink
 
+    def _change(self, operations: Sequence[Operation]) -> None:
+        self._changes = self._changes or Changes()
+        self._changes.apply(operations)
+
     def _close_netlink(self) -> None:
-        if self._netlink is not None:
-            self._netlink.close()
-            self._netlink = None
+        for opened in (self._netlink, self._changes):
+            if opened is not None:
+                opened.close()
+        self._netlink = self._changes = None
 
     # --- observe
 
@@ -136,9 +146,7 @@ class Kernel:
 
     async def _apply(self, kind: str, operations: list[Operation]) -> None:
         if kind == "routing":
-            await self._in_time(
-                self._routing, lambda: changes.apply(self._socket(), operations), CHANGE_SECONDS * len(operations)
-            )
+            await self._in_time(self._routing, partial(self._change, operations), CHANGE_SECONDS * len(operations))
         elif kind == "device":
             for operation in operations:
                 assert isinstance(operation.thing, Device)
@@ -168,7 +176,7 @@ class Kernel:
 
     async def delete_link(self, interface: str) -> bool:
         """Delete a link; False when the kernel does not do it in time, True when it is gone."""
-        index = changes.index_of(interface)
+        index = index_of(interface)
         return index is None or await removal.delete(index)
 
     async def _in_time(self, lane: Lane, work: Callable[[], T], more_seconds: float = 0) -> T:

@@ -1,16 +1,16 @@
-"""rtnetlink's messages as values, and back: links, addresses, routes, rules (linux/rtnetlink.h, linux/fib_rules.h).
+"""rtnetlink's messages as values: links, addresses, routes, rules (linux/rtnetlink.h, linux/fib_rules.h).
 
-What is listed and what is notified have one form, so one reading serves both.
+What is listed and what is notified have one form, so one reading serves both. Changes go through pyroute2
+(netctl/changes.py); a look at 200 workers is some 2,000 messages, 20 us each here and 1 ms each there.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from netctl.messages import NESTED, attribute, attributes, number, text
+from netctl.messages import attribute, attributes, number, text
 
 NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
@@ -174,61 +174,12 @@ def read_rp_filter(body: bytes) -> tuple[int, int] | None:
 
 def all_links() -> bytes:
     """The request for every link, without its counters."""
-    return link(0) + attribute(_IFLA_EXT_MASK, _u32(_SKIP_STATISTICS))
+    return _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, _u32(_SKIP_STATISTICS))
 
 
 def all_of(family: int) -> bytes:
     """The request for every address, route or rule of FAMILY."""
     return _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-def link(index: int, *, up: bool = False, name: str = "", kind: str = "", alias: str = "", mtu_bytes: int = 0) -> bytes:
-    """A link to be made (INDEX 0), changed or deleted."""
-    flag = IFF_UP if up else 0
-    body = _LINK.pack(socket.AF_UNSPEC, 0, index, flag, flag)
-    body += attribute(_IFLA_IFNAME, name.encode() + b"\0") if name else b""
-    body += attribute(_IFLA_LINKINFO | NESTED, attribute(_INFO_KIND, kind.encode())) if kind else b""
-    body += attribute(_IFLA_IFALIAS, alias.encode() + b"\0") if alias else b""
-    return body + (attribute(_IFLA_MTU, _u32(mtu_bytes)) if mtu_bytes else b"")
-
-
-def address(index: int, packed: bytes, prefix: int) -> bytes:
-    """An address of the interface INDEX."""
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    body = _ADDRESS.pack(family, prefix, 0, 0, index)
-    return body + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-
-
-def route(
-    family: int, table: int, protocol: int, *, index: int = 0, source: IPv4Address | None = None, metric: int = 0
-) -> bytes:
-    """A default route through the interface INDEX, or an unreachable one (INDEX 0)."""
-    kind, scope = (UNICAST, LINK_SCOPE) if index else (UNREACHABLE, 0)
-    body = _ROUTE.pack(family, 0, 0, 0, COMPAT_TABLE, protocol, scope, kind, 0) + attribute(_RTA_TABLE, _u32(table))
-    body += attribute(_RTA_OIF, _u32(index)) if index else b""
-    body += attribute(_RTA_PREFSRC, source.packed) if source else b""
-    return body + (attribute(_RTA_PRIORITY, _u32(metric)) if metric else b"")
-
-
-def rule(
-    family: int,
-    priority: int,
-    protocol: int,
-    *,
-    table: int | None,
-    uids: tuple[int, int] | None = None,
-    source: IPv4Address | None = None,
-) -> bytes:
-    """A rule that looks TABLE up, or prohibits (None), for UIDS or for SOURCE.
-
-    A deletion takes the first rule that has all of these: so all we set are repeated there.
-    """
-    action, head = (PROHIBIT, 0) if table is None else (TO_TABLE, COMPAT_TABLE)
-    body = _ROUTE.pack(family, 0, 32 if source else 0, 0, head, 0, 0, action, 0)
-    body += attribute(_FRA_PRIORITY, _u32(priority)) + attribute(_FRA_PROTOCOL, bytes([protocol]))
-    body += attribute(_FRA_TABLE, _u32(table)) if table is not None else b""
-    body += attribute(_FRA_UID_RANGE, struct.pack("=II", *uids)) if uids else b""
-    return body + (attribute(_FRA_SRC, source.packed) if source else b"")
 
 
 def _u32(value: int) -> bytes:

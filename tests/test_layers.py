@@ -27,7 +27,7 @@ MAY_IMPORT = {
 
 LIBRARIES = {
     "pyroute2": (
-        r"netctl/(kernel|watch|sysctls|sockets|monitor|probe|links|routes|rules|nftables)\w*\.py|netctl/(kernel|wireguard)/\w+\.py|lab/.*",
+        r"netctl/changes\.py|netctl/wireguard/kernel\.py|lab/.*",
         "its dicts stay behind our own types",
     ),
     "selenium": (r"worker/browser/\w+\.py", "drivers change; one small interface does not"),

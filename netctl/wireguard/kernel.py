@@ -1,8 +1,8 @@
 """The kernel's WireGuard over generic netlink (include/uapi/linux/wireguard.h, linux/genetlink.h).
 
-One request sets key and peer and removes every other peer, so there is no moment between. One socket and
-one thread for the program's life: a look costs 0.1 ms, and it is the thread that waits where the kernel
-holds its network lock.
+pyroute2 writes: one request sets key and peer and removes every other peer (its own `set` never does), so there
+is no moment between. Reading is raw: it is done every millisecond while a handshake is waited for, and costs
+0.1 ms. One thread for the program's life: it is the one that waits where the kernel holds its network lock.
 """
 
 from __future__ import annotations
@@ -10,18 +10,30 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import os
 import socket
 import struct
 from collections.abc import Callable
 from datetime import datetime, timezone
 from ipaddress import ip_address
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from pyroute2 import WireGuard
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.generic.wireguard import (
+    WG_CMD_SET_DEVICE,
+    WG_GENL_VERSION,
+    WGDEVICE_F_REPLACE_PEERS,
+    WGPEER_F_REPLACE_ALLOWEDIPS,
+    wgmsg,
+)
 
 from fleet.errors import TunnelError
 from fleet.numbers import OUTER_MARK
 from netctl.conf import KEY_BYTES, Secret
 from netctl.lanes import Lane
-from netctl.messages import NESTED, Socket, attribute, attributes, number
+from netctl.messages import Socket, attribute, attributes, number
 from netctl.state import Device, Peer
 from netctl.wireguard import CALL_SECONDS, Reading
 
@@ -29,11 +41,9 @@ GENERIC = 16
 """NETLINK_GENERIC."""
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
 """GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID and _NAME."""
-_GET, _SET = 0, 1
-_IFNAME, _PRIVATE, _FLAGS, _MARK, _PEERS = 2, 3, 5, 7, 8
-_REPLACE_PEERS, _REPLACE_ALLOWED = 1, 2
-_P_PUBLIC, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT, _P_ALLOWED = range(1, 10)
-_A_FAMILY, _A_ADDRESS, _A_MASK = 1, 2, 3
+_GET = 0
+_IFNAME, _PRIVATE, _MARK, _PEERS = 2, 3, 7, 8
+_P_PUBLIC, _P_PRESHARED, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT = 1, 2, 4, 5, 6, 7, 8
 _NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP)
 _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
@@ -73,7 +83,7 @@ class Kernel:
 
     async def write(self, device: Device) -> None:
         """See Backend.write."""
-        await self._in_time(device.interface, lambda: self._opened().set(_written(device)))
+        await self._in_time(device.interface, lambda: self._opened().set(device))
 
     async def end(self, interface: str) -> None:
         """See Backend.end: there is no process behind a kernel's device."""
@@ -93,11 +103,12 @@ class Kernel:
 
 
 class _Wireguard:
-    """The socket, and the number of WireGuard's family there."""
+    """pyroute2's socket and a raw one, and the number of WireGuard's family there."""
 
     def __init__(self) -> None:
         self._socket = Socket(GENERIC)
         self._family = _family(self._socket)
+        self._writing = WireGuard()
 
     def get(self, interface: str) -> list[bytes]:
         """The attributes of a device: several messages where it has many peers, none where there is no device."""
@@ -109,9 +120,13 @@ class _Wireguard:
             raise
         return [body[4:] for body in found]
 
-    def set(self, content: bytes) -> None:
-        """Change a device."""
-        self._socket.request(self._family, _head(_SET) + content)
+    def set(self, device: Device) -> None:
+        """Change a device; raises OSError."""
+        try:
+            self._writing.nlm_request(_written(device), msg_type=self._family, msg_flags=NLM_F_REQUEST | NLM_F_ACK)
+        except NetlinkError as error:
+            # Its own words may repeat the request, which holds the key.
+            raise OSError(error.code, os.strerror(error.code)) from None
 
 
 def _family(asking: Socket) -> int:
@@ -177,36 +192,41 @@ def _endpoint(packed: bytes) -> tuple[str, int]:
     return str(ip_address(address)), port
 
 
-def _packed_endpoint(host: str, port: int) -> bytes:
-    address = ip_address(host)
-    if address.version == 4:
-        return struct.pack("=H", socket.AF_INET) + struct.pack(">H", port) + address.packed + bytes(8)
-    return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, 0) + address.packed + bytes(4)
-
-
-def _written(device: Device) -> bytes:
+def _written(device: Device) -> wgmsg:
     """Everything in one request: peers first removed, then the key, then the peer (wg_set_device)."""
-    content = attribute(_IFNAME, device.interface.encode() + b"\0")
-    content += attribute(_FLAGS, struct.pack("=I", _REPLACE_PEERS))
-    # The table lets a worker's encrypted packets pass by it (netctl/ruleset.py).
-    content += attribute(_MARK, struct.pack("=I", OUTER_MARK))
-    content += attribute(_PRIVATE, device.private.reveal() if device.private else _NO_KEY)
+    message = wgmsg()
+    message["cmd"], message["version"] = WG_CMD_SET_DEVICE, WG_GENL_VERSION
+    message["attrs"] = [
+        ["WGDEVICE_A_IFNAME", device.interface],
+        ["WGDEVICE_A_FLAGS", WGDEVICE_F_REPLACE_PEERS],
+        # The table lets a worker's encrypted packets pass by it (netctl/ruleset.py).
+        ["WGDEVICE_A_FWMARK", OUTER_MARK],
+        ["WGDEVICE_A_PRIVATE_KEY", _base64(device.private)],
+    ]
     if device.peer is not None:
-        content += attribute(_PEERS | NESTED, attribute(0 | NESTED, _written_peer(device.peer)))
-    return content
+        message["attrs"].append(["WGDEVICE_A_PEERS", [{"attrs": _written_peer(device.peer)}]])
+    return message
 
 
-def _written_peer(peer: Peer) -> bytes:
-    everything = attribute(_A_FAMILY, struct.pack("=H", socket.AF_INET)) + attribute(_A_ADDRESS, bytes(4))
-    everything += attribute(_A_MASK, b"\0")
-    content = attribute(_P_PUBLIC, base64.b64decode(peer.public_key))
-    content += attribute(_P_PRESHARED, peer.preshared.reveal()) if peer.preshared else b""
-    content += attribute(_P_FLAGS, struct.pack("=I", _REPLACE_ALLOWED))
-    content += attribute(_P_ENDPOINT, _packed_endpoint(*peer.endpoint))
-    # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
-    # drivers/net/wireguard/netlink.c).
-    content += attribute(_P_KEEPALIVE, struct.pack("=H", peer.keepalive_seconds))
-    return content + attribute(_P_ALLOWED | NESTED, attribute(0 | NESTED, everything))
+def _written_peer(peer: Peer) -> list[list[Any]]:
+    host, port = peer.endpoint
+    everything = [["WGALLOWEDIP_A_FAMILY", socket.AF_INET], ["WGALLOWEDIP_A_IPADDR", bytes(4)]]
+    attributes_ = [
+        ["WGPEER_A_PUBLIC_KEY", peer.public_key],
+        ["WGPEER_A_FLAGS", WGPEER_F_REPLACE_ALLOWEDIPS],
+        ["WGPEER_A_ENDPOINT", {"addr": host, "port": port}],
+        # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
+        # drivers/net/wireguard/netlink.c).
+        ["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL", peer.keepalive_seconds],
+        ["WGPEER_A_ALLOWEDIPS", [{"attrs": [*everything, ["WGALLOWEDIP_A_CIDR_MASK", 0]]}]],
+    ]
+    if peer.preshared is not None:
+        attributes_.append(["WGPEER_A_PRESHARED_KEY", _base64(peer.preshared)])
+    return attributes_
+
+
+def _base64(secret: Secret | None) -> str:
+    return base64.b64encode(secret.reveal() if secret else _NO_KEY).decode()
 
 
 def _secret(value: bytes | None) -> Secret | None:
