@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 ROUTE, SOCK_DIAG, NETFILTER = 0, 4, 12
 """NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER."""
-ERROR, DONE, OVERRUN = 2, 3, 4
-REQUEST, ACK, DUMP_INTERRUPTED, DUMP, EXCL, CREATE = 0x1, 0x4, 0x10, 0x300, 0x200, 0x400
+ERROR, DONE = 2, 3
+REQUEST, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x4, 0x10, 0x300
 NESTED = 0x8000
 ANSWER_SECONDS = 2.0
 """The kernel answers while it is asked; only a lock that somebody holds makes it wait."""
@@ -116,9 +116,9 @@ class Socket:
             found.append(answer.body)
         return found, whole
 
-    def request(self, kind: int, body: bytes, flags: int = 0) -> None:
+    def request(self, kind: int, body: bytes) -> None:
         """Send, and wait for the acknowledgement; raises OSError with the kernel's errno."""
-        _raise(next(self._answers(self._send(kind, ACK | flags, body))))
+        _raise(next(self._answers(self._send(kind, ACK, body))))
 
     def get(self, kind: int, body: bytes) -> bytes:
         """Ask for one object; raises OSError with the kernel's errno."""
