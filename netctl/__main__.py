@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fleet import console, model, rpc, wire
-from fleet.errors import ExitCode
+from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet, Paths, Worker
 from netctl import cleanup, doors, monitor, pool, privileges, wireguard
 from netctl import serve as server
@@ -44,6 +44,7 @@ def main() -> None:
         "remove everything of ours from the kernel, give all keys back",
         "sudo netctl cleanup",
     )
+    clean.add_argument("--worker", metavar="WORKER", help="of this one alone, like w1103; it stays held back")
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
     _with_json(clean)
     following = console.command(
@@ -149,9 +150,24 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _cleanup(arguments: argparse.Namespace) -> int:
     console.require_root("netctl cleanup")
-    lines = [str(operation) for operation in _run(cleanup.cleanup(*_load(), dry_run=arguments.dry_run))]
+    done = _run(cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run))
+    lines = [str(operation) for operation in done.operations]
     _show(lines, arguments.json, "nothing of ours was there")
+    if done.trouble is not None:
+        raise done.trouble
     return ExitCode.WOULD_CHANGE if arguments.dry_run and lines else ExitCode.DONE
+
+
+def _worker(name: str | None) -> Worker | None:
+    """The worker of that NAME; raises UsageError."""
+    if name is None:
+        return None
+    uid = name.removeprefix("w")
+    if not (uid.isascii() and uid.isdecimal() and model.FIRST_UID <= int(uid) <= model.LAST_UID):
+        raise UsageError(
+            f"{name!r} is no worker", hint=f"w{model.FIRST_UID} to w{model.LAST_UID}, as fleet status shows"
+        )
+    return Worker(uid=int(uid))
 
 
 def _show(lines: list[str], as_json: bool, nothing: str) -> None:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from fleet.model import Fleet, Paths
-from netctl import keys, owners, pool, wireguard
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fleet.errors import FleetError
+from fleet.model import Fleet, Paths, Worker
+from netctl import keys, owners, pool, state, wireguard
 from netctl import plan as planning
 from netctl.kernel import Kernel
 from netctl.plan import Operation
 from netctl.reconcile import Reconciler
-from netctl.serve import sole
+from netctl.remembered import Remembered
+from netctl.serve import locked
 from netctl.state import Held, State
+from netctl.wireguard.userspace import Userspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned:
+    """What a cleanup did."""
+
+    operations: tuple[Operation, ...]
+    trouble: FleetError | None = None
+    """Why the leases could not be ended; the kernel is clean all the same."""
 
 
 async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
@@ -28,27 +45,52 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
             reconciler.close()
 
 
-async def cleanup(fleet: Fleet, paths: Paths, *, dry_run: bool = False) -> tuple[Operation, ...]:
-    """Remove everything of ours, give every key back; what was done, or with DRY_RUN what would be.
+async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool = False) -> Cleaned:
+    """Remove everything of ours, give every key back; of WORKER alone if there is one; with DRY_RUN only tell.
 
-    Raises ConfigurationError while netctl runs. Foreign objects are left as they are. The values of
-    rp_filter that were raised when `all` was lowered stay: they filter as before.
+    Ours is what bears our marks: it needs no configuration and no daemon. Raises ConfigurationError while netctl
+    runs. Foreign objects are left as they are.
     """
-    with sole(paths):
-        backend = await wireguard.probe(fleet.wireguard.backend)
-        async with Kernel(backend, fleet) as kernel:
-            found = (await kernel.observe()).state
-            operations = planning.diff(State(), found)
+    with alone(paths):
+        # Nothing is asked of WireGuard: a device goes with its link.
+        async with Kernel(Userspace(), None) as kernel:
+            found = (await kernel.observe(devices=())).state
+            remembered = Remembered(paths)
+            operations = planning.diff(State(), found if worker is None else state.slice_of(found, worker))
+            operations += tuple(remembered.restored(found)) if worker is None else ()
             if dry_run:
-                return operations
+                return Cleaned(operations=operations)
             await kernel.apply(operations)
-        if paths.key_store.exists():
-            with pool.opened(paths) as store:
-                for lease in store.held():
-                    store.end(lease.uid)
-                for uid in store.unfinished():
+            if worker is None:
+                remembered.forget()
+        return Cleaned(operations=operations, trouble=_end_leases(paths, worker))
+
+
+@contextmanager
+def alone(paths: Paths) -> Iterator[None]:
+    """Hold netctl's lock where there is one; root makes neither it nor its folder, they would be root's."""
+    try:
+        descriptor = os.open(paths.netctl_socket.parent / "netctl.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield
+        return
+    with locked(descriptor, paths):
+        yield
+
+
+def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
+    """Every key back into the pool; a store that cannot be used is told of, and stops nothing."""
+    if not paths.key_store.exists():
+        return None
+    try:
+        with pool.opened(paths) as store:
+            for uid in {*(lease.uid for lease in store.held()), *store.unfinished()}:
+                if worker is None or worker.uid == uid:
+                    store.end(uid)
                     store.ended(uid)
-    return operations
+    except FleetError as error:
+        return error
+    return None
 
 
 def _as_held(lease: keys.Lease) -> Held:

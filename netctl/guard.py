@@ -102,6 +102,7 @@ class Guard:
 
     async def _look(self, kinds: frozenset[Kind]) -> None:
         """See what is not as it should be, put it right, and say so in one line."""
+        self._log.debug("guard.looks", heard=sorted(kind.value for kind in kinds))
         changed, self._changed = self._changed, set()
         for uid in changed:
             self._repair(uid)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from fleet.errors import TunnelError
+from fleet.errors import ForeignObject, TunnelError
 from fleet.model import Fleet
 from netctl import removal
 from netctl.changes import Changes, index_of
@@ -44,6 +44,7 @@ class Kernel:
     def __init__(self, backend: Backend, fleet: Fleet | None) -> None:
         """Without a FLEET whatever has our marks is found, and nothing is foreign."""
         self.backend = backend
+        self._with_fleet = fleet is not None
         self._observer = Observer(fleet.members if fleet else (), backend.link_kind)
         self._netlink: Socket | None = None
         self._changes: Changes | None = None
@@ -102,7 +103,7 @@ class Kernel:
     async def _look(self) -> Found:
         try:
             sight = await self._in_time(self._routing, lambda: self._observer.look(self._socket()))
-            filters, gates = await self._in_time(self._filtering, self._tables.observe)
+            filters, gates = await self._in_time(self._filtering, self._tables_seen)
         except OSError as error:
             raise KernelRefused(f"the kernel refused to be looked at: {error.strerror or error}") from None
         except NftError as error:
@@ -110,6 +111,14 @@ class Kernel:
         await self._claim_unmarked(sight)
         state = replace(sight.state(), filters=filters, gates=gates)
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
+
+    def _tables_seen(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
+        try:
+            return self._tables.observe()
+        except ForeignObject:
+            if self._with_fleet:
+                raise
+            return frozenset(), frozenset()  # somebody else's table of our name is none of ours
 
     async def _claim_unmarked(self, sight: Sight) -> None:
         """wireguard-go makes its tun without our alias; the answering socket says whose it is."""

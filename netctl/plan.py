@@ -8,7 +8,7 @@ Operations print themselves as the command an administrator would type; keys are
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Literal
 
@@ -32,7 +32,24 @@ class Operation:
 def diff(desired: State, observed: State) -> tuple[Operation, ...]:
     """The operations that turn OBSERVED into DESIRED; empty when they are equal."""
     present = _trim(desired, observed)
-    return tuple(_order(present, observed))
+    strange = frozenset(one for one in observed.addresses - present.addresses if one.interface != "lo")
+    return tuple(_order(present, _behind(strange, present, observed), strange))
+
+
+def _behind(strange: frozenset[Address], desired: State, observed: State) -> State:
+    """OBSERVED behind the deletion of the addresses that somebody has put on our links.
+
+    With a link's last IPv4 address the kernel takes its routes as well, and tells nobody (fib_disable_ip in
+    net/ipv4/fib_frontend.c).
+    """
+    emptied = {one.interface for one in strange}
+    return replace(
+        observed,
+        addresses=observed.addresses - strange,
+        routes=frozenset(
+            route for route in observed.routes if route.interface not in emptied or route not in desired.routes
+        ),
+    )
 
 
 def _trim(desired: State, observed: State) -> State:
@@ -53,16 +70,20 @@ def _trim(desired: State, observed: State) -> State:
     )
 
 
-def _order(desired: State, observed: State) -> Iterator[Operation]:
+def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iterator[Operation]:
     kept = _kept_gates(desired, observed)
     fresh_filter = desired.filters - observed.filters
     # A table made anew has no gate open; the old one may lack the very sets a seal would change.
     yield from _each("seal", () if fresh_filter else observed.gates - kept)
     yield from _each("add", fresh_filter)
+    yield from _each("delete", strange)
     new_rules = desired.rules - observed.rules
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
     yield from _each("add", (route for route in new_routes if route.interface is None))
+    # Before any lookup, and before the route that takes its place: a table has one of each metric. What is
+    # behind it, just added, is `unreachable`.
+    yield from _each("delete", (route for route in observed.routes - desired.routes if route.interface is not None))
     yield from _each("add", desired.addresses - observed.addresses)
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
     yield from _links(desired, observed)
@@ -118,7 +139,6 @@ def _deletes(desired: State, observed: State) -> Iterator[Operation]:
     old_rules = observed.rules - desired.rules
     wanted = {link.interface for link in desired.links}
     # A device that goes with its link needs no seal of its own.
-    yield from _each("delete", (route for route in old_routes if route.interface is not None))
     yield from _each("delete", (link for link in observed.links if link.interface not in wanted))
     yield from _each("delete", (rule for rule in old_rules if rule.table is not None))
     yield from _each("delete", (rule for rule in old_rules if rule.table is None))

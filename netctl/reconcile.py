@@ -21,6 +21,7 @@ from netctl import plan, sockets, state
 from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
 from netctl.lanes import Lane
 from netctl.plan import Operation
+from netctl.remembered import Remembered
 from netctl.state import Held, State
 
 FOREIGN_SECONDS = 2.0
@@ -33,9 +34,10 @@ DELETE_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 600.0
 class Reconciler:
     """Owner of all changes; used from one asyncio loop."""
 
-    def __init__(self, fleet: Fleet, kernel: Kernel) -> None:
+    def __init__(self, fleet: Fleet, kernel: Kernel, remembered: Remembered | None = None) -> None:
         self._fleet = fleet
         self._kernel = kernel
+        self._remembered = remembered
         self._ipv6 = has_ipv6()
         self._known: dict[int, State] = {}
         self._spare: set[int] = set()
@@ -160,6 +162,11 @@ class Reconciler:
         if not operations:
             return (), found
         self._known.clear()
+        if self._remembered is not None:
+            try:
+                self._remembered.note(operations, found)
+            except OSError as error:
+                self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will leave them as they are
         await self._apply(operations)
         gates = found.gates if wanted.filters <= found.filters else frozenset()
         return operations, replace(found, gates=gates, filters=wanted.filters)

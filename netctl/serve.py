@@ -19,6 +19,7 @@ from netctl.guard import Guard, background
 from netctl.kernel import Kernel
 from netctl.keys import Store
 from netctl.reconcile import Reconciler
+from netctl.remembered import Remembered
 from netctl.service import NetctlService
 from netctl.tunnels import Tunnels
 
@@ -30,7 +31,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
         backend = await wireguard.probe(fleet.wireguard.backend)
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
         async with Kernel(backend, fleet) as kernel:
-            reconciler = Reconciler(fleet, kernel)
+            reconciler = Reconciler(fleet, kernel, Remembered(paths))
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
             guard = Guard(fleet, tunnels, reconciler)
@@ -54,13 +55,20 @@ def sole(paths: Paths) -> Iterator[None]:
         raise ConfigurationError(
             f"{folder} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
         ) from error
+    with locked(descriptor, paths):
+        yield
+
+
+@contextmanager
+def locked(descriptor: int, paths: Paths) -> Iterator[None]:
+    """Hold the lock on the open file DESCRIPTOR, and close it; raises ConfigurationError naming who has it."""
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode().strip()
             raise ConfigurationError(
-                f"netctl is running already: process {holder} holds {folder / 'netctl.lock'}",
+                f"netctl is running already: process {holder} holds {paths.netctl_socket.parent / 'netctl.lock'}",
                 hint="fleet down, or: fleet supervisorctl stop netctl",
             ) from None
         refuse_if_served(paths.netctl_socket)
