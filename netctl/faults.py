@@ -71,6 +71,8 @@ class Faults:
         async with slot.lock:
             if slot.unconfirmed:
                 await self._tunnels.confirm(slot)
+        if slot.state in OPEN:
+            await self._look(slot)
 
     async def _look(self, slot: Slot) -> None:
         """One look at a tunnel in use; what is quiet is probed until it speaks or is dead."""
