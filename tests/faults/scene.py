@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +28,23 @@ from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor
 from lab.net import Lab
 from tests.faults.capture import FREE, Capture
+from tests.faults.record import Record
 from tests.netns.netctl_rig import Rig
 from tests.waiting import until
 
 HERE = Path(__file__).parent
-ECHO, SINK, UPLINK = 4480, 4444, "uplink"
-STREAK = 10
-"""So many exchanges in a row, and the stream goes again."""
+ECHO, SINK, BULK, UPLINK = 4480, 4444, 4481, "uplink"
 STATE_MEBIBYTES = 8
 """netctl's state folder is a small tmpfs of its own, so that its disk can be full."""
 _MOUNT = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
 COOLDOWN_SECONDS = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """One exchange of a stream: when, and the address the world saw; None: it failed."""
-
-    began: float
-    ended: float
-    seen: str | None
-    error: str
-    tries: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """A lease of a stream: from when it was asked for."""
-
-    lease: str
-    exit: str
-    asked: float
-    answered: float
-
-
 @dataclass
-class Stream:
+class Stream(Record):
     """A running stream.py and everything it said."""
 
-    process: subprocess.Popen[str]
-    exchanges: list[Exchange] = field(default_factory=list)
-    leases: list[Held] = field(default_factory=list)
-    refusals: list[dict[str, Any]] = field(default_factory=list)
-    lost: list[dict[str, Any]] = field(default_factory=list)
+    process: subprocess.Popen[str] = field(kw_only=True)
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
@@ -79,59 +52,13 @@ class Stream:
     def _read(self) -> None:
         assert self.process.stdout
         for text in self.process.stdout:
-            line = json.loads(text)
-            if "exchange" in line:
-                line["seen"] = line.pop("exchange")
-                self.exchanges.append(Exchange(**line))
-            elif "exit" in line:
-                self.leases.append(Held(**line))
-            elif "refused" in line:
-                self.refusals.append(line)
-            elif "lost" in line:
-                self.lost.append(line)
+            self.add(json.loads(text))
 
     def rotate(self) -> None:
         """Ask for another exit."""
         assert self.process.stdin
         self.process.stdin.write("rotate\n")
         self.process.stdin.flush()
-
-    def flows_since(self, moment: float) -> float | None:
-        """When the last run of STREAK successes began that lies behind MOMENT and lasts until now."""
-        recent = [one for one in self.exchanges if one.began >= moment]
-        began, length = None, 0
-        for one in reversed(recent):
-            if one.seen is None:
-                break
-            began, length = one.ended, length + 1
-        return began if length >= STREAK else None
-
-    def gap(self, begin: float, end: float) -> float:
-        """The longest time in seconds without a success between BEGIN and END."""
-        times = [begin, *(one.ended for one in self.exchanges if one.seen and begin <= one.ended <= end), end]
-        return max(after - before for before, after in pairwise(times))
-
-    def tries(self, begin: float, end: float) -> int:
-        """How often every way past the tunnel was tried between BEGIN and END."""
-        counts = [one.tries for one in self.exchanges if begin <= one.ended <= end]
-        return counts[-1] - counts[0] if counts else 0
-
-    def wrong_exits(self, begin: float) -> list[str]:
-        """Exchanges since BEGIN that came out at an address of no lease held meanwhile."""
-        found = []
-        for one in self.exchanges:
-            if one.began < begin or one.seen is None:
-                continue
-            # A lease counts from the request that brought it to the answer of the request that ended it.
-            ends = [*(held.answered for held in self.leases[1:]), float("inf")]
-            exits = {
-                held.exit
-                for held, until_ in zip(self.leases, ends, strict=False)
-                if held.asked <= one.ended and one.began <= until_
-            }
-            if one.seen not in exits:
-                found.append(f"{one.seen} seen at {one.ended:.3f}, leased were {sorted(exits)}")
-        return found
 
 
 class Scene:
@@ -188,7 +115,7 @@ class Scene:
         return "\n".join(path.read_text()[-1500:] for path in paths if path.exists())
 
     def _start_echo(self) -> None:
-        argv = [sys.executable, "-I", "-c", (HERE / "echo.py").read_text(), str(ECHO), str(SINK)]
+        argv = [sys.executable, "-I", "-c", (HERE / "echo.py").read_text(), str(ECHO), str(SINK), str(BULK)]
         echo = self.lab.popen("web", argv, stdout=subprocess.PIPE)
         self.rig.processes.append(echo)
         assert echo.stdout and echo.stdout.readline().strip() == "ready"
@@ -207,7 +134,7 @@ class Scene:
                 cwd="/",
             )
         self.rig.processes.append(process)
-        return Stream(process)
+        return Stream(process=process)
 
     def free_stream(self) -> Stream:
         """The same tries under a UID that is no worker's."""

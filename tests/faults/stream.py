@@ -1,4 +1,4 @@
-"""A worker that never stops: small exchanges through its tunnel, and every way past it, in a tight loop.
+"""A worker that never stops: exchanges and a download through its tunnel, and every way past it, in a tight loop.
 
 Runs under the worker's UID as `python -I -c TEXT RELEASE SOCKET DEVICE`; with SOCKET `-` it has no tunnel and
 only tries. Every line of its output is one JSON object with times of CLOCK_MONOTONIC, which all processes share:
@@ -27,7 +27,7 @@ from worker.tunnel import Tunnel
 
 SOCKET, DEVICE = sys.argv[2], sys.argv[3].encode()
 WEB, WEB_V6, RESOLVER, HOST = "203.0.113.80", "2001:db8:2::80", "198.51.100.53", "198.51.100.10"
-ECHO, TCP, SINK = 4480, 4443, 4444
+ECHO, BULK, TCP, SINK = 4480, 4481, 4443, 4444
 EXCHANGE_SECONDS = 0.5
 PAUSE_SECONDS = 0.01
 PROBE_SECONDS = 0.003
@@ -76,6 +76,15 @@ def exchange() -> None:
         except OSError as failed:
             error = str(failed)
         say(exchange=seen, began=began, ended=time.monotonic(), error=error, tries=tries)
+        _never.wait(PAUSE_SECONDS)
+
+
+def download() -> None:
+    """A page that loads without an end: what is in flight when something happens is the kernel's to deal with."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((WEB, BULK), timeout=EXCHANGE_SECONDS) as made:
+            while made.recv(65_536):
+                pass
         _never.wait(PAUSE_SECONDS)
 
 
@@ -161,7 +170,7 @@ def probe() -> None:
 
 
 log.configure()
-jobs = [probe] if SOCKET == "-" else [hold, exchange, probe]
+jobs = [probe] if SOCKET == "-" else [hold, exchange, download, probe]
 for job in jobs:
     threading.Thread(target=job, daemon=True).start()
 say(started=time.monotonic())
