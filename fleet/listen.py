@@ -17,7 +17,8 @@ import structlog
 from fleet.callers import peer_of
 from fleet.errors import ConfigurationError
 
-BACKLOG = 128
+BACKLOG = 512
+"""As many workers as there may be come at once when netctl has been restarted."""
 AT_ONCE = 16
 PAUSE_SECONDS = 0.001
 """Behind a full round with refusals among them: a flood costs a part of a processor and no more."""

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -261,6 +262,11 @@ async def _turn(bucket: Bucket, what: str) -> None:
         raise RateLimited(f"more than {bucket.rate:g} {what} a second", hint="wait a moment")
 
 
+def _parts(seconds: float) -> tuple[int, int]:
+    """A struct timeval; nothing in it would be for ever."""
+    return int(seconds), max(1, int(seconds % 1 * 1e6))
+
+
 class Client:
     """A blocking client of one connection; a context manager."""
 
@@ -284,9 +290,11 @@ class Client:
     def _connect(self) -> None:
         self.close()
         fresh = socket.socket(socket.AF_UNIX)
-        fresh.settimeout(self.timeout_seconds)
         try:
+            # While the queue is full a socket with Python's time-out fails at once; the kernel's waits for a place.
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *_parts(self.timeout_seconds)))
             fresh.connect(str(self.path))
+            fresh.settimeout(self.timeout_seconds)
         except PermissionError as error:
             fresh.close()
             raise NotAllowed(f"{self.path}: this user may not open it", hint="run as root") from error

@@ -55,6 +55,24 @@ def replies(connection: socket.socket, count: int) -> list[bytes]:
     return text.splitlines()
 
 
+def long_status() -> wire.NetctlStatus:
+    """The status of 512 slots."""
+    slot = wire.SlotStatus(
+        worker="w1101",
+        interface="wg101",
+        state="connected",
+        exit_server="a-server-with-a-name.example.net",
+        exit_address=IPv4Address("203.0.113.11"),
+        lease="0123456789abcdef",
+        generation=1_000_000,
+        since=datetime.now(timezone.utc),
+        received_bytes=10**12,
+        sent_bytes=10**12,
+        last_handshake=datetime.now(timezone.utc),
+    )
+    return wire.NetctlStatus(backend="userspace", pid=1, slots=(slot,) * 512, pool=None)
+
+
 @pytest.mark.parametrize("frame", BROKEN.values(), ids=BROKEN)
 def test_a_broken_frame_has_a_named_error(path: Path, frame: bytes) -> None:
     """It is answered with ProtocolError, quickly, and the connection goes on."""
@@ -161,12 +179,12 @@ def test_groups_are_the_kernels_word(path: Path) -> None:
 def test_who_does_not_read_is_hung_up_on(path: Path) -> None:
     """A caller that never takes its answers loses its connection; the server keeps nothing of it."""
     limits = Limits(frame_seconds=0.3, requests_per_second=1_000_000, requests_burst=1_000_000)
-    with serving(path, limits=limits) as recorder, raw(path) as deaf:
+    with serving(path, limits=limits, status=long_status()) as recorder, raw(path) as deaf:
         deaf.setblocking(False)
 
         def ended() -> bool:
             try:
-                deaf.send(wire.encode_request(wire.Status()) * 100)
+                deaf.send(wire.encode_request(wire.Status()))
             except BlockingIOError:
                 return False
             except (BrokenPipeError, ConnectionResetError):
@@ -215,20 +233,7 @@ def test_a_bucket_saves_up_to_its_burst_and_lends_to_the_patient() -> None:
 
 def test_a_reply_may_be_longer_than_a_request(path: Path) -> None:
     """The status of 512 slots does not fit into a caller's frame, and reaches it all the same."""
-    slot = wire.SlotStatus(
-        worker="w1101",
-        interface="wg101",
-        state="connected",
-        exit_server="a-server-with-a-name.example.net",
-        exit_address=IPv4Address("203.0.113.11"),
-        lease="0123456789abcdef",
-        generation=1_000_000,
-        since=datetime.now(timezone.utc),
-        received_bytes=10**12,
-        sent_bytes=10**12,
-        last_handshake=datetime.now(timezone.utc),
-    )
-    status = wire.NetctlStatus(backend="userspace", pid=1, slots=(slot,) * 512, pool=None)
+    status = long_status()
     with serving(path, status=status), client(path) as asking:
         assert asking.ask(wire.Status(), wire.NetctlStatus) == status
     assert len(wire.encode_result(status)) > wire.FRAME_BYTES
