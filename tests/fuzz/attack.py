@@ -61,7 +61,6 @@ def converse(path: str, text: bytes, *, hang_up: bool) -> Iterator[bytes]:
     With HANG_UP nobody waits for the last answers.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE_SECONDS)
         connection.connect(path)
         connection.setblocking(False)
         expected, unsent, buffer = text.count(b"\n"), memoryview(text), b""
