@@ -23,12 +23,12 @@ PATIENCE_SECONDS = 60.0
 def connected(path: str, uid: int) -> socket.socket:
     """A connection that belongs to UID."""
     made = socket.socket(socket.AF_UNIX)
-    made.settimeout(PATIENCE_SECONDS)
     os.seteuid(uid)
     try:
         made.connect(path)
     finally:
         os.seteuid(0)
+    made.settimeout(PATIENCE_SECONDS)
     return made
 
 
