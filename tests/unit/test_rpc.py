@@ -87,7 +87,11 @@ def client(path: Path) -> Client:
     return Client(path, timeout_seconds=5)
 
 
-def raw(path: Path) -> socket.socket:
+def raw(path: Path, bind: socket.socket | None = None) -> socket.socket:
+    """A connection; with BIND to that socket, which gets a queue of one."""
+    if bind is not None:
+        bind.bind(str(path))
+        bind.listen(0)
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(5)
     made.connect(str(path))
@@ -251,6 +255,22 @@ def test_client_waits_for_a_server_to_come(path: Path) -> None:
         opened.join(10)
         assert asking.ask(wire.Status(), wire.Done) == wire.Done()
         asking.close()
+
+
+def test_a_full_queue_is_waited_for(path: Path) -> None:
+    """Where more come at once than the queue holds, each waits for its place, up to its own deadline."""
+    with socket.socket(socket.AF_UNIX) as listener, raw(path, bind=listener) as first:
+        waiting = Client(path, timeout_seconds=0.2)
+        with pytest.raises(Unavailable):
+            waiting.open()
+        patient = Client(path, timeout_seconds=10)
+        opened = threading.Thread(target=patient.open)
+        opened.start()
+        listener.accept()[0].close()
+        opened.join(10)
+        assert patient.fileno() >= 0
+        patient.close()
+        first.close()
 
 
 def test_server_that_goes_away_is_unavailable(path: Path) -> None:
