@@ -81,8 +81,9 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
     yield from _each("add", (route for route in new_routes if route.interface is None))
-    # Before any lookup, and before the route that takes its place: a table has one of each metric. What is
-    # behind it, just added, is `unreachable`.
+    # What leads astray goes before anything leads on: behind it stand the prohibits and the unreachables just
+    # added. A table has one route of each metric, so the old one also has to make room.
+    yield from _each("delete", (rule for rule in observed.rules - desired.rules if rule.table is not None))
     yield from _each("delete", (route for route in observed.routes - desired.routes if route.interface is not None))
     yield from _each("add", desired.addresses - observed.addresses)
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
@@ -136,12 +137,11 @@ def _preserved(desired: State, observed: State) -> Iterator[Sysctl]:
 
 def _deletes(desired: State, observed: State) -> Iterator[Operation]:
     old_routes = observed.routes - desired.routes
-    old_rules = observed.rules - desired.rules
+    old_prohibits = (rule for rule in observed.rules - desired.rules if rule.table is None)
     wanted = {link.interface for link in desired.links}
     # A device that goes with its link needs no seal of its own.
     yield from _each("delete", (link for link in observed.links if link.interface not in wanted))
-    yield from _each("delete", (rule for rule in old_rules if rule.table is not None))
-    yield from _each("delete", (rule for rule in old_rules if rule.table is None))
+    yield from _each("delete", old_prohibits)
     yield from _each("delete", (route for route in old_routes if route.interface is None))
     yield from _each("delete", observed.addresses - desired.addresses)
 
