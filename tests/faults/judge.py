@@ -78,6 +78,7 @@ def judged(scene: Scene, name: str, begin: float, end: float, back: float | None
     )
     outcome.add(made)
     assert leaks == []
+    assert scene.mishaps() == []
     for stream in scene.streams:
         assert stream.wrong_exits(begin) == []
         assert stream.tries(begin, end) > TRIES_A_SECOND * (end - begin), "too few tries to mean something"

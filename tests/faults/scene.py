@@ -61,6 +61,9 @@ class Stream(Record):
         self.process.stdin.flush()
 
 
+MISHAPS = ("request.crashed", "background.failed", "Traceback", "never retrieved")
+
+
 class Scene:
     """The lab's host with everything running; see started()."""
 
@@ -78,6 +81,7 @@ class Scene:
         self.daemon: subprocess.Popen[str] | None = None
         self.streams: list[Stream] = []
         self.normal = ""
+        self._read_to = 0
 
     def start(self) -> None:
         """Everything, up to the calm."""
@@ -281,6 +285,12 @@ class Scene:
         namespace = self.lab.topology.namespace(host)
         found = self.lab.status().processes
         return next(one.pid for one in found if one.namespace == namespace and "wireguard-go" in one.command)
+
+    def mishaps(self) -> list[str]:
+        """What netctl's log, since the last call, tells of faults of its own: none is expected, whatever happens."""
+        text = self.rig.log.read_text()
+        told, self._read_to = text[self._read_to :], len(text)
+        return [line for line in told.splitlines() if any(mark in line for mark in MISHAPS)]
 
     def calm(self) -> None:
         """Both streams go, both slots are connected, every layer stands."""
