@@ -1,0 +1,119 @@
+"""`netctl cleanup`: by the marks alone, with no daemon, no settings and no key store that can be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from lab.net import Lab
+from tests.netns.netctl_rig import Rig, running
+
+
+@pytest.fixture
+def rig(lab: Lab) -> Iterator[Rig]:
+    """Two workers with tunnels, and netctl killed."""
+    lab.run("host", ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.uplink.rp_filter=0"], check=True)
+    with running(lab, count=2) as made:
+        for index in range(2):
+            assert "ok" in made.client(index).ask(do="connect")
+        assert made.netctl
+        made.netctl.kill()
+        made.netctl.wait()
+        yield made
+
+
+def ours(rig: Rig) -> str:
+    """Everything of the fleet's, as the tools show it."""
+    looks = (
+        "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip -o address show; "
+        "ip -details link show; nft list ruleset"
+    )
+    lines = rig.host(["sh", "-c", looks], check=True).stdout.splitlines()
+    marks = ("proto 77", "10.255.", "fleet", "wg10")
+    return "\n".join(line for line in lines if any(mark in line for mark in marks))
+
+
+def leased(rig: Rig) -> set[str]:
+    """Who holds keys."""
+    listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
+    return {key["leased_to"] for key in listed if key["leased_to"]}
+
+
+def rp_filter(rig: Rig, interface: str) -> str:
+    """The value of one interface."""
+    return rig.host(["sysctl", "-n", f"net.ipv4.conf.{interface}.rp_filter"], check=True).stdout.strip()
+
+
+def test_cleanup_needs_no_settings(rig: Rig) -> None:
+    """fleet.toml is broken, or not there: everything goes, keys come back, and rp_filter is what it was before."""
+    rig.paths.config.write_text("this is no TOML [")
+    assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == ("0", "1")
+    done = rig.command("cleanup", check=True)
+    assert "ip link delete wg101" in done.stdout
+    assert ours(rig) == ""
+    assert leased(rig) == set()
+    assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == ("1", "0")
+    rig.paths.config.unlink()
+    assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
+
+
+def test_cleanup_of_one_worker_leaves_the_others(rig: Rig) -> None:
+    """--worker: its objects and its key alone; its UID stays held back, its neighbour's tunnel goes on."""
+    neighbour, gone = rig.worker(0), rig.worker(1)
+    done = rig.command("cleanup", "--worker", gone.name, check=True)
+    assert gone.interface in done.stdout
+    assert neighbour.interface not in done.stdout
+    left = ours(rig)
+    for mark in (f"lookup {gone.table}", f"table {gone.table}", str(gone.placeholder) + "/32", f"{gone.interface}:"):
+        assert mark not in left, mark
+    assert f"{neighbour.uid}-{neighbour.uid} lookup {neighbour.table}" in left
+    assert leased(rig) == {neighbour.name}
+    held = rig.json("nft", "-j", "list", "set", "inet", "fleet", "workers")["nftables"]
+    assert [entry["set"]["elem"] for entry in held if "set" in entry] == [[neighbour.uid, gone.uid]]
+    open_ = rig.host(["nft", "list", "map", "inet", "fleet", "translation"], check=True).stdout
+    assert neighbour.interface in open_
+    assert gone.interface not in open_
+    assert rig.command("cleanup", "--worker", gone.name, "--json", check=True).stdout.strip() == "[]"
+    assert rig.command("cleanup", "--worker", "eth0").returncode == 64
+
+
+def test_a_dry_run_changes_nothing(rig: Rig) -> None:
+    """--dry-run prints the same commands, exits 2, and touches nothing."""
+    before = ours(rig)
+    planned = rig.command("cleanup", "--dry-run")
+    assert planned.returncode == 2
+    assert ours(rig) == before
+    assert leased(rig) == {worker.name for worker in rig.fleet.members}
+    assert rig.command("cleanup", check=True).stdout == planned.stdout
+
+
+def test_a_damaged_key_store_keeps_nothing_in_the_kernel(rig: Rig) -> None:
+    """The kernel is clean all the same; that the keys could not be given back is said, and the exit code is not 0."""
+    for suffix in ("", "-wal", "-shm"):
+        part = rig.paths.key_store.with_name(rig.paths.key_store.name + suffix)
+        if part.exists():
+            part.write_bytes(b"this is no database" * 500)
+    done = rig.command("cleanup")
+    assert done.returncode not in (0, 70)
+    assert str(rig.paths.key_store) in done.stderr
+    assert "ip link delete wg101" in done.stdout
+    assert ours(rig) == ""
+
+
+def test_cleanup_makes_no_files(rig: Rig) -> None:
+    """Where netctl has never run, root's cleanup leaves neither a folder nor a lock that would be root's."""
+    empty = rig.paths.root / "elsewhere"
+    rig.command("cleanup", "--dry-run", env={"FLEET_ROOT": str(empty), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert not empty.exists()
+
+
+def test_a_worker_there_is_no_more_is_taken_away_at_the_start(rig: Rig) -> None:
+    """The fleet had two workers and now has one: what was the second's goes when netctl starts, under a link's mark."""
+    rig.paths.config.write_text(rig.paths.config.read_text().replace("count = 2", "count = 1"))
+    rig.start_netctl()
+    left = ours(rig)
+    assert "10102" not in left
+    assert "wg102" not in left.replace("wg102s", "")
+    assert "1101-1101 lookup 10101" in left
