@@ -118,6 +118,8 @@ def _route(state: State, route: Route, verb: str) -> State:
             return state
         if not link.up:
             raise KernelRefused(f"a route through {route.interface}: ENETDOWN")
+    if any((one.family, one.table, one.metric) == (route.family, route.table, route.metric) for one in state.routes):
+        return state  # EEXIST, which is fine where it is the same one
     if route.source is not None and route.source not in {one.address for one in state.addresses}:
         raise KernelRefused(f"a route from {route.source}: EINVAL")
     return replace(state, routes=state.routes | {route})

@@ -1,22 +1,25 @@
 """Where a worker's packets can leave, worked out from a State alone: rules, routes, then the table.
 
 A model on the open side: where the kernel's answer depends on more than a State says, the packet passes.
+What kernel WireGuard sends for a worker, already encrypted, is not looked at: it goes out by its mark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Address
 
 from fleet.model import Worker
-from netctl.state import Family, Filter, State
+from netctl.state import Family, Route, State
 
 HOST = IPv4Address("198.51.100.10")
 """The host's own address on its uplink."""
 MAIN, MAIN_PRIORITY = 254, 32766
 UPLINKS = {MAIN: "eth0", 999: "eth1"}
 """Tables that are not ours, and where their default route leads, in both families."""
+_FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 @dataclass(frozen=True)
@@ -36,93 +39,22 @@ class World:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A socket of UID (None: the kernel itself sends), bound to a source address or to a device, or to nothing."""
+
+    uid: int | None
+    source: IPv4Address | None = None
+    bound: str | None = None
+    family: Family = 4
+
+
+@dataclass(frozen=True)
 class Packet:
-    """A packet on its way out, behind translation."""
+    """A packet on its way out."""
 
     interface: str
     source: IPv4Address
     family: Family = 4
-
-
-def leaving(
-    state: State,
-    world: World,
-    *,
-    uid: int | None,
-    source: IPv4Address | None = None,
-    bound: str | None = None,
-    family: Family = 4,
-) -> Packet | None:
-    """The packet of a socket of UID (None: the kernel's own), bound to SOURCE or to a device; None: held back."""
-    found = routed(state, world, uid=uid, source=source, bound=bound, family=family)
-    if found is None:
-        return None
-    return filtered(state, found, uid=uid)
-
-
-def routed(
-    state: State, world: World, *, uid: int | None, source: IPv4Address | None, bound: str | None, family: Family
-) -> Packet | None:
-    """What rules and routes make of it."""
-    if bound is not None:
-        # A socket bound to a device leaves there whatever the rules say: where no route is found the
-        # kernel takes the destination to be on the link (ip_route_output_key_hash_rcu in net/ipv4/route.c).
-        return Packet(bound, source or HOST, family)
-    steps: list[tuple[int, int | None]] = [(MAIN_PRIORITY, MAIN)]
-    steps += [(one.priority, one.table) for one in world.rules if one.uids is None or uid in one.uids]
-    for rule in state.rules:
-        of_uid = rule.uid is not None and rule.uid == uid
-        of_source = rule.source is not None and rule.source == source
-        of_all = rule.uid is None and rule.source is None
-        if rule.family == family and (of_uid or of_source or of_all):
-            steps.append((rule.priority, rule.table))
-    for _, table in sorted(steps, key=lambda step: step[0]):
-        if table is None:
-            return None  # prohibit
-        if table in UPLINKS:
-            return Packet(UPLINKS[table], source or HOST, family)
-        routes = [one for one in state.routes if one.table == table and one.family == family]
-        if routes:
-            best = min(routes, key=lambda one: one.metric)
-            return None if best.interface is None else Packet(best.interface, source or best.source or HOST, family)
-    return None
-
-
-def filtered(state: State, packet: Packet, *, uid: int | None) -> Packet | None:
-    """What the chains output, translate and last of `inet fleet` make of it (netctl/ruleset.py)."""
-    table = next(iter(state.filters), None)
-    if table is None or not table.intact:
-        return packet
-    if not _let_out(state, table, packet, uid):
-        return None
-    if packet.interface not in _interfaces(table):
-        return packet if packet.source not in _placeholders(table) else None
-    leased = {gate.interface: gate.address for gate in state.gates}.get(packet.interface)
-    # Translated to the leased address; without one it stays what it was, and is dropped for that.
-    return None if packet.family == 6 or leased is None else Packet(packet.interface, leased)
-
-
-def _placeholders(table: Filter) -> set[IPv4Address]:
-    return {Worker(uid=uid).placeholder for uid in table.uids}
-
-
-def _interfaces(table: Filter) -> set[str]:
-    return {name for uid in table.uids for name in Worker(uid=uid).interfaces}
-
-
-def _let_out(state: State, table: Filter, packet: Packet, uid: int | None) -> bool:
-    """The chain output."""
-    through = (packet.source, packet.interface)
-    if uid in table.uids:
-        opened = (uid, packet.interface) in {(gate.uid, gate.interface) for gate in state.gates}
-        return packet.family == 4 and opened and through in _open_sources(state)
-    if packet.source in _placeholders(table):
-        return uid is None and through in _open_sources(state)
-    return packet.interface not in _interfaces(table)
-
-
-def _open_sources(state: State) -> set[tuple[IPv4Address, str]]:
-    return {(gate.worker.placeholder, gate.interface) for gate in state.gates}
 
 
 @dataclass(frozen=True)
@@ -130,43 +62,154 @@ class Leak:
     """A way out that is not the worker's own tunnel."""
 
     uid: int
-    how: str
+    attempt: Attempt
     interface: str
 
 
-def attempts(state: State, uid: int) -> Iterator[dict[str, object]]:
-    """Everything a worker can do without privilege, and what the kernel sends on its behalf."""
-    sources = [None, HOST, *sorted(one.address for one in state.addresses)]
-    devices = [None, *sorted(UPLINKS.values()), *sorted(one.interface for one in state.links if one.up)]
-    families: tuple[Family, ...] = (4, 6)
-    for family in families:
-        for source in sources:
-            for bound in devices:
-                yield {"uid": uid, "source": source, "bound": bound, "family": family}
-    yield {"uid": None, "source": Worker(uid=uid).placeholder, "bound": None, "family": 4}
+@cache
+def _worker(uid: int) -> tuple[IPv4Address, frozenset[str]]:
+    """A worker's placeholder and interfaces."""
+    worker = Worker(uid=uid)
+    return worker.placeholder, frozenset(worker.interfaces)
 
 
-def leaks(state: State, world: World, uid: int) -> frozenset[Leak]:
-    """Every way past routes and table together."""
-    return _found(uid, ((one, leaving(state, world, **one)) for one in attempts(state, uid)))  # type: ignore[arg-type]
+class Paths:
+    """The ways out of one State in one World."""
+
+    def __init__(self, state: State, world: World = World()) -> None:
+        self.state = state
+        self._steps = {family: _steps(state, world, family) for family in _FAMILIES}
+        self._routes: dict[tuple[int, int], Route] = {}
+        for route in sorted(state.routes, key=lambda one: one.metric):
+            self._routes.setdefault((route.family, route.table), route)
+        table = next(iter(state.filters), None)
+        self._stands = table is not None and table.intact
+        self._uids = table.uids if table is not None else frozenset[int]()
+        workers = [_worker(uid) for uid in self._uids]
+        self._placeholders = {placeholder for placeholder, _ in workers}
+        self._interfaces = {name for _, names in workers for name in names}
+        self._open = {(gate.uid, gate.interface) for gate in state.gates}
+        self._open_source = {(_worker(gate.uid)[0], gate.interface) for gate in state.gates}
+        self._leased = {gate.interface: gate.address for gate in state.gates}
+
+    def leaving(self, attempt: Attempt) -> Packet | None:
+        """The packet behind translation, None when it is held back."""
+        packet = self.routed(attempt)
+        return packet and self.filtered(packet, attempt.uid)
+
+    def routed(self, attempt: Attempt) -> Packet | None:
+        """What rules and routes make of it."""
+        source, family = attempt.source, attempt.family
+        if attempt.bound is not None:
+            # A socket bound to a device leaves there whatever the rules say: where no route is found the
+            # kernel takes the destination to be on the link (ip_route_output_key_hash_rcu in net/ipv4/route.c).
+            return Packet(attempt.bound, source or HOST, family)
+        for _, selects, table in self._steps[family]:
+            if not selects(attempt):
+                continue
+            if table is None:
+                return None  # prohibit
+            if table in UPLINKS:
+                return Packet(UPLINKS[table], source or HOST, family)
+            if route := self._routes.get((family, table)):
+                return Packet(route.interface, source or route.source or HOST, family) if route.interface else None
+        return None
+
+    def filtered(self, packet: Packet, uid: int | None) -> Packet | None:
+        """What the chains output, translate and last of `inet fleet` make of it (netctl/ruleset.py)."""
+        if not self._stands:
+            return packet
+        if not self._let_out(packet, uid):
+            return None
+        if packet.interface not in self._interfaces:
+            return packet if packet.source not in self._placeholders else None
+        leased = self._leased.get(packet.interface)
+        # Translated to the leased address; without one it stays what it was, and is dropped for that.
+        return None if packet.family == 6 or leased is None else Packet(packet.interface, leased)
+
+    def _let_out(self, packet: Packet, uid: int | None) -> bool:
+        """The chain output."""
+        through = (packet.source, packet.interface)
+        if uid in self._uids:
+            opened = (uid, packet.interface) in self._open
+            return packet.family == 4 and opened and through in self._open_source
+        if packet.source in self._placeholders:
+            return uid is None and through in self._open_source
+        return packet.interface not in self._interfaces
+
+    # --- leaks
+
+    def leaks(self, uid: int) -> frozenset[Leak]:
+        """Every way past routes and table together."""
+        return self._found(uid, self.leaving, self._attempts(uid))
+
+    def routing_leaks(self, uid: int) -> frozenset[Leak]:
+        """Every way that rules and routes alone leave open.
+
+        They do not hold a socket that is bound to a device, and one bound to a neighbour's placeholder they
+        send into the neighbour's tunnel: both are the table's to hold.
+        """
+        own = (None, HOST, _worker(uid)[0])
+        tried = [one for one in self._attempts(uid) if one.bound is None and one.source in own]
+        return self._found(uid, self.routed, tried)
+
+    def table_leaks(self, uid: int) -> frozenset[Leak]:
+        """Every way that the table alone leaves open, wherever routes lead."""
+        devices = self._devices()
+
+        def by_table(attempt: Attempt) -> Packet | None:
+            packet = Packet(attempt.bound or UPLINKS[MAIN], attempt.source or HOST, attempt.family)
+            return self.filtered(packet, attempt.uid)
+
+        kernels = (Attempt(None, _worker(uid)[0], name) for name in devices)
+        return self._found(uid, by_table, [*self._attempts(uid), *kernels])
+
+    def _devices(self) -> list[str]:
+        return [*UPLINKS.values(), *sorted(one.interface for one in self.state.links if one.up)]
+
+    def _attempts(self, uid: int) -> Iterator[Attempt]:
+        """Everything a worker can do without privilege, and what the kernel sends on its behalf."""
+        # Whether a placeholder is there to be bound to or not: a way counts the same before and after it comes.
+        placeholders = {_worker(uid)[0], _worker(uid + 1)[0], _worker(uid - 1)[0]}
+        for family in _FAMILIES:
+            for source in (None, HOST, *sorted(placeholders)):
+                for bound in (None, *self._devices()):
+                    yield Attempt(uid, source, bound, family)
+        yield Attempt(None, _worker(uid)[0])
+
+    def _found(
+        self, uid: int, way: Callable[[Attempt], Packet | None], attempts: Iterator[Attempt] | list[Attempt]
+    ) -> frozenset[Leak]:
+        own = _worker(uid)[1]
+        sent = ((attempt, way(attempt)) for attempt in attempts)
+        return frozenset(
+            Leak(uid, one, packet.interface) for one, packet in sent if packet and packet.interface not in own
+        )
 
 
-def routing_leaks(state: State, world: World, uid: int) -> frozenset[Leak]:
-    """Every way that rules and routes alone leave open; they do not hold a socket that is bound to a device."""
-    tried = (one for one in attempts(state, uid) if one["bound"] is None)
-    return _found(uid, ((one, routed(state, world, **one)) for one in tried))  # type: ignore[arg-type]
+_Step = tuple[int, Callable[[Attempt], bool], "int | None"]
 
 
-def table_leaks(state: State, uid: int) -> frozenset[Leak]:
-    """Every way that the table alone leaves open."""
-    nowhere = World(rules=(ForeignRule(priority=0, uids=None, table=MAIN),))
-    return leaks(state, nowhere, uid)
+def _steps(state: State, world: World, family: Family) -> list[_Step]:
+    """The rules of a family in the kernel's order: priority, whom it selects, the table (None: prohibit)."""
+    steps: list[_Step] = [(MAIN_PRIORITY, lambda _: True, MAIN)]
+    for foreign in world.rules:
+        steps.append((foreign.priority, _of_range(foreign.uids), foreign.table))
+    for rule in state.rules:
+        if rule.family == family:
+            steps.append((rule.priority, _of_rule(rule.uid, rule.source), rule.table))
+    return sorted(steps, key=lambda step: step[0])
 
 
-def _found(uid: int, results: Iterator[tuple[dict[str, object], Packet | None]]) -> frozenset[Leak]:
-    own = {*Worker(uid=uid).interfaces, "lo"}
-    return frozenset(
-        Leak(uid, f"IPv{one['family']} from {one['source']} over {one['bound']} as {one['uid']}", sent.interface)
-        for one, sent in results
-        if sent is not None and sent.interface not in own
-    )
+def _of_range(uids: range | None) -> Callable[[Attempt], bool]:
+    return lambda attempt: uids is None or attempt.uid in uids
+
+
+def _of_rule(uid: int | None, source: IPv4Address | None) -> Callable[[Attempt], bool]:
+    """Without either it selects everything."""
+    return lambda attempt: (uid is None or attempt.uid == uid) and (source is None or attempt.source == source)
+
+
+def relevant(state: State) -> State:
+    """STATE without what no path depends on."""
+    return replace(state, sysctls=frozenset(), devices=frozenset())

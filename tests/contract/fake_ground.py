@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from fleet.model import Fleet, Worker
 from netctl.conf import Key, Secret
 from netctl.plan import Operation
+from netctl.state import Route
 from netctl.wireguard import ALLOWED
 from tests.contract.ground import CLIENTS, SERVERS
 from tests.fakes import FakeKernel, after, with_fresh_link, without_link
-from tests.paths import HOST, ForeignRule, World, leaving
+from tests.paths import HOST, Attempt, ForeignRule, Paths, World
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ class FakeGround:
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
         kernel = self._kernel
-        sent = leaving(kernel.state, World(rules=kernel.foreign_rules), uid=worker.uid)
+        sent = Paths(kernel.state, World(rules=kernel.foreign_rules)).leaving(Attempt(worker.uid))
         if sent is None:
             return None
         if sent.source == HOST:
@@ -115,6 +116,11 @@ class FakeGround:
             yield
         finally:
             self._kernel.claimed = ()
+
+    def lead_astray(self, worker: Worker) -> None:
+        kernel = self._kernel
+        kept = frozenset(one for one in kernel.state.routes if one.table != worker.table or one.interface is None)
+        kernel.state = replace(kernel.state, routes=kept | {Route(family=4, table=worker.table, interface="eth0")})
 
     def flush(self, what: str) -> None:
         kernel = self._kernel

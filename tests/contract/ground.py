@@ -91,6 +91,10 @@ class Ground(Protocol):
         """A rule of that priority without our protocol number."""
         ...
 
+    def lead_astray(self, worker: Worker) -> None:
+        """WORKER's table leads out of the uplink, under our protocol number."""
+        ...
+
     def flush(self, what: str) -> None:
         """Somebody flushes `rules` or `tables` (nftables), all of them."""
         ...

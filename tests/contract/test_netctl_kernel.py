@@ -116,6 +116,17 @@ def test_what_somebody_flushed_comes_back_and_nothing_else_changes(host: Host, w
     assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
 
 
+def test_a_route_that_leads_astray_is_replaced_at_once(host: Host) -> None:
+    """A worker's table that leads out of the uplink: nothing comes back, and one plan puts it right."""
+    worker = host.workers[0]
+    wanted = host.lease(worker, 3, 2)
+    host.ground.lead_astray(worker)
+    assert host.ground.seen_as(worker) is None
+    host.settle(wanted)
+    assert host.settle(wanted) == ()
+    assert host.ground.seen_as(worker) == host.ground.key(3, 2).address
+
+
 def test_a_worker_is_seen_from_its_leased_address_through_every_rotation(host: Host) -> None:
     """An address-less interface, a placeholder and translation carry packets; four rotations, no address event."""
     worker = host.workers[0]

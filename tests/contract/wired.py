@@ -240,6 +240,10 @@ class Wired:
         finally:
             run("ip", "-n", self._host, "rule", "delete", *rule)
 
+    def lead_astray(self, worker: Worker) -> None:
+        table = str(worker.table)
+        run("ip", "-n", self._host, "route", "replace", "default", "dev", "up0", "table", table, "proto", "77")
+
     def flush(self, what: str) -> None:
         if what == "tables":
             run("ip", "netns", "exec", self._host, "nft", "flush", "ruleset")

@@ -1,0 +1,185 @@
+"""Random fleets, and what a kernel may hold when netctl first looks: any part lost, stale or tampered with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import TypeVar
+
+from hypothesis import strategies as st
+
+from fleet import model
+from fleet.model import Fleet, Worker
+from netctl.conf import Key, Secret
+from netctl.state import (
+    Device,
+    Filter,
+    Gate,
+    Held,
+    Link,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+    desired,
+    disable_ipv6,
+    rp_filter,
+)
+from tests.paths import MAIN, ForeignRule, World
+
+T = TypeVar("T")
+COUNT = 3
+UIDS = [1101 + index for index in range(COUNT)]
+OTHER_INTERFACES = ("default", "lo", "eth0")
+_RP_VALUES = st.integers(0, 2)
+
+
+def fleet_of(count: int) -> Fleet:
+    """A fleet of COUNT workers."""
+    return model.parse(
+        f'[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
+        "test",
+    )
+
+
+def held_of(number: int, *, open_: bool) -> Held:
+    """The tunnel number NUMBER of a small pool."""
+    key = Key(
+        private=Secret(bytes([number]) * 32),
+        address=IPv4Address("198.18.1.0") + number,
+        server_public="c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI=",
+        endpoint_host="203.0.113.11",
+        endpoint_port=51820,
+    )
+    return Held(key=key, endpoint=("203.0.113.11", 51820), open=open_)
+
+
+fleets = st.builds(fleet_of, st.integers(1, COUNT))
+helds = st.dictionaries(st.sampled_from(UIDS), st.builds(held_of, st.integers(1, 5), open_=st.booleans()))
+spares = st.frozensets(st.sampled_from(UIDS))
+kinds = st.sampled_from(["tun", "wireguard"])
+worlds = st.builds(
+    World,
+    rules=st.lists(
+        st.builds(
+            ForeignRule,
+            # Before ours, between lookup and prohibit, behind both.
+            priority=st.sampled_from([1, 5000, 15000, 30000]),
+            uids=st.sampled_from([None, range(1101, 1103), range(4000, 4002)]),
+            table=st.sampled_from([MAIN, 999]),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan's beginning: what is wanted, what is there, and what others have there."""
+
+    wanted: State
+    observed: State
+    world: World
+    uids: frozenset[int]
+    """Whom WANTED holds back."""
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Any fleet wanted where any other may have been, with parts of it lost, stale or tampered with."""
+    kind = draw(kinds)
+    spare = draw(spares) if kind == "wireguard" else frozenset[int]()
+    fleet = draw(fleets)
+    return Case(
+        wanted=desired(fleet, draw(helds), kind=kind, spare=spare),
+        observed=draw(observed(kind)),
+        world=draw(worlds),
+        uids=frozenset(worker.uid for worker in fleet.members),
+    )
+
+
+@st.composite
+def observed(draw: st.DrawFn, kind: str) -> State:
+    """What a kernel may hold: only such States as it can be in."""
+    spare = draw(spares) if kind == "wireguard" else frozenset[int]()
+    whole = desired(draw(fleets), draw(helds), kind=kind, spare=spare)
+    links = frozenset(draw(_worn(link, kind)) for link in draw(_some(whole.links)))
+    names = {link.interface for link in links}
+    up = {link.interface for link in links if link.up}
+    addresses = draw(_some(whole.addresses))
+    sources = {None, *(one.address for one in addresses)}
+    by_place = {(one.family, one.table, one.metric): one for one in draw(_some(whole.routes))}
+    by_place |= {(one.family, one.table, one.metric): one for one in draw(_strays(names))}
+    routes = by_place.values()
+    filters = draw(_some(whole.filters)) if draw(st.booleans()) else whole.filters
+    filters = frozenset(replace(one, intact=draw(st.integers(0, 3)) > 0) for one in filters)
+    return State(
+        links=links,
+        addresses=addresses,
+        # A route ends with its link, with that going down, and with its source.
+        routes=frozenset(one for one in routes if one.interface in {None, *up} and one.source in sources),
+        rules=draw(_some(whole.rules)) | draw(_stray_rules()),
+        sysctls=frozenset(draw(_values(names))),
+        devices=frozenset(device for name in sorted(names) for device in draw(_devices(name, whole))),
+        gates=draw(_gates(filters, whole)),
+        filters=filters,
+    )
+
+
+def _some(things: frozenset[T]) -> st.SearchStrategy[frozenset[T]]:
+    """Any part of a set; often all of it."""
+    listed = sorted(things, key=repr)
+    if not listed:
+        return st.just(frozenset[T]())
+    return st.one_of(st.just(frozenset(listed)), st.frozensets(st.sampled_from(listed)))
+
+
+@st.composite
+def _worn(draw: st.DrawFn, link: Link, kind: str) -> Link:
+    """Down, of another size, or without our alias where a program has just made it."""
+    alias = draw(st.sampled_from([link.alias, ""])) if kind == "tun" else link.alias
+    return replace(link, alias=alias, up=draw(st.integers(0, 3)) > 0, mtu_bytes=draw(st.sampled_from([1420, 1280])))
+
+
+@st.composite
+def _devices(draw: st.DrawFn, name: str, whole: State) -> list[Device]:
+    """As it was, sealed, with another key, or unknown because it does not answer."""
+    was = [one for one in whole.devices if one.interface == name]
+    other = held_of(draw(st.integers(6, 8)), open_=True)
+    changed = replace(was[0], private=other.key.private) if was else Device(interface=name)
+    return draw(st.sampled_from([was, was, [Device(interface=name)], [changed], []]))
+
+
+@st.composite
+def _values(draw: st.DrawFn, names: set[str]) -> list[Sysctl]:
+    """Every interface has them, whatever they are."""
+    values = [rp_filter(name, draw(_RP_VALUES)) for name in ("all", *OTHER_INTERFACES, *sorted(names))]
+    return values + [replace(disable_ipv6(name), value=draw(st.integers(0, 1))) for name in sorted(names)]
+
+
+@st.composite
+def _strays(draw: st.DrawFn, names: set[str]) -> frozenset[Route]:
+    """A worker's table that leads into another's tunnel."""
+    if not names or draw(st.booleans()):
+        return frozenset()
+    worker, name = Worker(uid=draw(st.sampled_from(UIDS))), draw(st.sampled_from(sorted(names)))
+    return frozenset({Route(family=4, table=worker.table, interface=name, metric=draw(st.sampled_from([0, 7])))})
+
+
+@st.composite
+def _stray_rules(draw: st.DrawFn) -> frozenset[Rule]:
+    """A rule under our protocol number that looks another table up, before ours or behind."""
+    if draw(st.integers(0, 2)):
+        return frozenset()
+    uid, other = draw(st.sampled_from(UIDS)), Worker(uid=draw(st.sampled_from(UIDS)))
+    table = draw(st.sampled_from([other.table, MAIN, 999]))
+    return frozenset({Rule(family=4, priority=draw(st.sampled_from([10000, 25000])), uid=uid, table=table)})
+
+
+@st.composite
+def _gates(draw: st.DrawFn, filters: frozenset[Filter], whole: State) -> frozenset[Gate]:
+    """Gates of whom the table holds back, with the leased address or an earlier one."""
+    held_back = {uid for one in filters for uid in one.uids}
+    kept = [gate for gate in draw(_some(whole.gates)) if gate.uid in held_back]
+    stale = IPv4Address("198.18.1.9")
+    return frozenset(replace(gate, address=draw(st.sampled_from([gate.address, stale]))) for gate in kept)
