@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import cache
 from pathlib import Path
 
 from fleet.deadline import within
@@ -29,6 +30,7 @@ def pid_of(owner: str) -> int:
     return int(owner.split(":")[1])
 
 
+@cache
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
