@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from fleet.errors import ForeignObject, TunnelError
-from fleet.model import Fleet
+from fleet.model import Fleet, Worker
 from netctl import removal
 from netctl.changes import Changes, index_of
 from netctl.changes import KernelRefused as KernelRefused  # noqa: PLC0414 - what callers catch
@@ -104,6 +104,11 @@ class Kernel:
         try:
             sight = await self._in_time(self._routing, lambda: self._observer.look(self._socket()))
             filters, gates = await self._in_time(self._filtering, self._tables_seen)
+        except ForeignObject as error:
+            # Every one of them is named at once.
+            others = [f"not ours, inside the fleet's marks: {what}" for what, _ in sight.foreign]
+            hint = "; ".join(dict.fromkeys([error.hint, *(f"see: {command}" for _, command in sight.foreign)]))
+            raise ForeignObject("\n".join([error.message, *others]), hint=hint) from None
         except OSError as error:
             raise KernelRefused(f"the kernel refused to be looked at: {error.strerror or error}") from None
         except NftError as error:
@@ -182,6 +187,13 @@ class Kernel:
                 await self._answered(self._filtering.run_together(self._tables.change, change, CALL_SECONDS))
         except NftError as error:
             raise KernelRefused(f"nftables refused `{operations[0]}`: {error}") from None
+
+    async def shut(self, worker: Worker) -> None:
+        """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""
+        try:
+            await self._in_time(self._filtering, partial(self._tables.shut, worker))
+        except NftError as error:
+            raise KernelRefused(f"nftables refused to close the gate of {worker.name}: {error}") from None
 
     async def delete_link(self, interface: str) -> bool:
         """Delete a link; False when the kernel does not do it in time, True when it is gone."""

@@ -67,6 +67,14 @@ class Tables:
         if commands:
             self._run(commands)
 
+    def shut(self, worker: Worker) -> None:
+        """Close WORKER's gate under either name of its link, without a look at what is open."""
+        commands: list[Object] = []
+        for name in worker.interfaces:
+            for part in ruleset.passage(worker, name):
+                commands += [{"add": part}, {"delete": part}]
+        self._run(commands)
+
     def remove(self) -> None:
         """Delete the table; gone already is no error."""
         table: Object = {"table": {"family": "inet", "name": TABLE}}

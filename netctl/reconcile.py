@@ -118,7 +118,12 @@ class Reconciler:
         wanted = self._slot(worker, held)
         known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
-            found = await self._observe(own)
+            try:
+                found = await self._observe(own)
+            except FleetError:
+                # What cannot be seen cannot be compared; but the worker is gone, and its gate is closed whatever hangs.
+                await self._kernel.shut(worker)
+                raise
             if worker.uid in found.blocked:
                 await self._shut(worker, state.slice_of(found.state, worker))
                 return

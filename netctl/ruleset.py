@@ -223,14 +223,21 @@ def _chains(table: str, rules: dict[str, list[list[Object]]], hooks: dict[str, O
 
 def elements(gate: Gate) -> list[Object]:
     """The set elements that open GATE, all together."""
-    worker, address = gate.worker, str(gate.address)
-
-    def element(name: str, value: object) -> Object:
-        return {"element": {"family": "inet", "table": TABLE, "name": name, "elem": [value]}}
-
+    address = str(gate.address)
     return [
-        element("open", {"concat": [worker.uid, gate.interface]}),
-        element("open_source", {"concat": [str(worker.placeholder), gate.interface]}),
-        element("leased", {"concat": [address, gate.interface]}),
-        element("translation", [gate.interface, address]),
+        *passage(gate.worker, gate.interface),
+        _element("leased", {"concat": [address, gate.interface]}),
+        _element("translation", [gate.interface, address]),
     ]
+
+
+def passage(worker: Worker, interface: str) -> list[Object]:
+    """The elements without which nothing of WORKER's leaves through INTERFACE."""
+    return [
+        _element("open", {"concat": [worker.uid, interface]}),
+        _element("open_source", {"concat": [str(worker.placeholder), interface]}),
+    ]
+
+
+def _element(name: str, value: object) -> Object:
+    return {"element": {"family": "inet", "table": TABLE, "name": name, "elem": [value]}}

@@ -1,0 +1,53 @@
+"""A gate is closed whatever else of the kernel hangs or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import IPv4Address
+
+import pytest
+
+from lab.net import Lab
+from netctl import state
+from netctl.kernel import Kernel, KernelRefused
+from netctl.messages import Socket
+from netctl.observe import Observer, Sight
+from netctl.plan import Operation
+from netctl.reconcile import Reconciler
+from netctl.state import Gate
+from netctl.wireguard.userspace import Userspace
+from tests.contract.ground import fleet_of
+from tests.contract.wired import inside
+
+
+def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rtnetlink does not answer and the worker is gone: nftables alone closes its gate, and the error is told."""
+    fleet = fleet_of(1)
+    (worker,) = fleet.members
+    gate = Gate(uid=worker.uid, address=IPv4Address("198.18.1.11"), interface=worker.interface)
+    (whole,) = state.shared(fleet).filters
+
+    def passages() -> str:
+        listed = lab.run("host", ["sh", "-c", "nft list set inet fleet open; nft list set inet fleet open_source"])
+        return listed.stdout
+
+    def refuse(self: Observer, netlink: Socket) -> Sight:
+        raise OSError(110, "it hangs")
+
+    async def scenario() -> None:
+        async with Kernel(Userspace(), fleet) as kernel:
+            await kernel.apply([Operation(verb="add", thing=whole), Operation(verb="open", thing=gate)])
+            assert passages().count(worker.interface) == 2
+            monkeypatch.setattr(Observer, "look", refuse)
+            reconciler = Reconciler(fleet, kernel)
+            try:
+                with pytest.raises(KernelRefused):
+                    await reconciler.settle(worker, None)
+            finally:
+                reconciler.close()
+
+    try:
+        inside(f"{lab.name}-host", lambda: asyncio.run(scenario()))
+        assert worker.interface not in passages()
+    finally:
+        lab.run("host", ["nft", "delete table inet fleet"])
