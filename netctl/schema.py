@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
 
+BUSY_MILLISECONDS = 5000
 LONGEST_REST_SECONDS = 86_400
 """No key rests longer (see netctl.key_cooldown_seconds): what is older than this is rested."""
 metadata = sa.MetaData()
@@ -54,7 +55,7 @@ class File:
     """The file at PATH, made when it is not there, for its owner alone.
 
     Raises NotAllowed, or ConfigurationError when it cannot be opened, is damaged, or is no such file: a store
-    that may have lost leases would hand keys out twice.
+    that may have lost leases would hand keys out twice. KeyStoreFailed when it cannot be written now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +75,8 @@ class File:
             self.close()
             if _is_damage(error):
                 raise self._damaged(str(error.orig)) from None
-            raise ConfigurationError(
+            # Not final: whoever supervises us tries again, and there may be space by then.
+            raise KeyStoreFailed(
                 f"{path} cannot be used: {error.orig}", hint="is the disk full, or the file system read-only?"
             ) from None
 
@@ -175,7 +177,7 @@ def _on_connect(connection: Any, _record: object) -> None:
         "synchronous=NORMAL",
         "foreign_keys=ON",
         "secure_delete=ON",
-        "busy_timeout=5000",
+        f"busy_timeout={BUSY_MILLISECONDS}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

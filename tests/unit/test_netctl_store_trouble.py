@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import ConfigurationError, KeyStoreFailed
+from fleet.errors import ConfigurationError, ExitCode, KeyStoreFailed
 from netctl import schema
 from netctl.keys import Store
 from tests.unit.test_netctl_keys import key
@@ -82,6 +82,16 @@ def test_a_write_that_fails_is_named(path: Path) -> None:
     with pytest.raises(KeyStoreFailed, match=r"keys\.db.*full"):
         store.add([(f"{n}.conf", key(n, "vpn9.example")) for n in range(10, 200)])
     assert len(store.candidates()) == 4
+
+
+def test_a_store_that_another_holds_may_be_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written at the start, for a lock or a full disk, is no final error: it is code 75, and not 78."""
+    monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 10)
+    with sqlite3.connect(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(KeyStoreFailed, match=r"keys\.db cannot be used") as caught:
+            Store(path)
+    assert caught.value.exit_code == ExitCode.TRY_LATER
 
 
 def test_a_reboot_ends_every_rest_and_keeps_the_order(path: Path) -> None:
