@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,11 +22,12 @@ from tests.waiting import until
 
 HOUR_SECONDS = 3600
 FULL = "netctl's disk full"
+FULL_AT_START = "netctl killed while its disk is full"
 DAMAGED_AT_START = "lease file damaged, found at start"
 DAMAGED_UNDER_US = "lease file damaged under netctl"
 STEPPED = {1: "wall clock an hour forward", -1: "wall clock an hour back"}
 TWO = "two netctl at once"
-NAMES = (FULL, DAMAGED_AT_START, DAMAGED_UNDER_US, *STEPPED.values(), TWO)
+NAMES = (FULL, FULL_AT_START, DAMAGED_AT_START, DAMAGED_UNDER_US, *STEPPED.values(), TWO)
 """The lines of the table; docs/security.md has the same."""
 
 
@@ -41,6 +44,19 @@ def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
     assert back is not None and back <= BACK_SECONDS, scene.picture()
     assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
     assert scene.netctl_pid() == pid, "netctl did not survive it"
+    one_key_each(scene)
+
+
+def test_a_full_disk_keeps_no_tunnel_from_being_adopted(scene: Scene) -> None:
+    """netctl is killed and its disk full: tunnels in use go on, and are its successor's as soon as there is space."""
+    begin = time.monotonic()
+    with full_disk(scene):
+        os.kill(scene.netctl_pid(), signal.SIGKILL)
+        judge.passed(4)
+    back = judge.back_after(scene, [0, 1], time.monotonic())
+    seen = judge.judged(scene, FULL_AT_START, begin, time.monotonic(), back)
+    assert back is not None and back <= BACK_SECONDS, scene.picture()
+    assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS, "a tunnel in use stopped"
     one_key_each(scene)
 
 
