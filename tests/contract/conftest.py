@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A test that steps the clock exists in the virtual machine alone.
+
+    The machine is known by its command line, which nobody can give to a kernel that runs (tests/vm/machine.py).
+    """
+    if collection_path.name == "test_wall_clock.py" and " fleet.job=" not in Path("/proc/cmdline").read_text():
+        return True
+    return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

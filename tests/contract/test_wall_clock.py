@@ -1,4 +1,4 @@
-"""What WireGuard does when the wall clock is stepped: inside the virtual machine, whose clock is its own."""
+"""What WireGuard does when the wall clock is stepped: in the virtual machine alone, whose clock is its own."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from fleet.errors import HandshakeTimeout
-from netctl import wireguard
+from netctl import plan, wireguard
 from netctl.conf import Key
-from netctl.state import Device, desired
-from tests.contract.conftest import give_time
+from netctl.state import Device, State, desired
 from tests.contract.ground import Ground, device_of, fleet_of, held
-from tests.contract.wired import Wired
 
 HOUR_SECONDS = 3600
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    """The kernel's WireGuard at both ends; in the machine alone, where nobody else lives by the clock."""
-    with Wired("kernel") as made, pytest.MonkeyPatch.context() as patch:
-        give_time(patch)
-        yield made
 
 
 @pytest.fixture
@@ -59,16 +49,16 @@ def worker(ground: Ground) -> Iterator[str]:
     wanted = desired(fleet, {1101: held(ground.key(1, 1))}, kind="wireguard")
 
     async def bring() -> None:
-        from netctl import plan
-        from netctl.kernel import Kernel
-
-        async with Kernel(ground.backend, fleet) as kernel:
+        async with ground.kernel(fleet) as kernel:
             await kernel.apply(plan.diff(wanted, (await kernel.observe()).state))
 
+    async def clean() -> None:
+        async with ground.kernel(fleet) as kernel:
+            await kernel.apply(plan.diff(State(), (await kernel.observe()).state))
+
     ground.call(bring)
-    name = fleet.members[0].interface
-    yield name
-    ground.lose(name)
+    yield fleet.members[0].interface
+    ground.call(clean)
 
 
 def test_an_hour_forward_is_nothing(ground: Ground, worker: str, clock: None) -> None:
