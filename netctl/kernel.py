@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -187,6 +187,13 @@ class Kernel:
                 await self._answered(self._filtering.run_together(self._tables.change, change, CALL_SECONDS))
         except NftError as error:
             raise KernelRefused(f"nftables refused `{operations[0]}`: {error}") from None
+
+    async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
+        """Make the table anew with GATES open, in one transaction. Raises KernelRefused."""
+        try:
+            await self._in_time(self._filtering, partial(self._tables.install, wanted, list(gates)))
+        except NftError as error:
+            raise KernelRefused(f"nftables refused the table: {error}") from None
 
     async def shut(self, worker: Worker) -> None:
         """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""

@@ -22,7 +22,7 @@ from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
 from netctl.lanes import Lane
 from netctl.plan import Operation
 from netctl.remembered import Remembered
-from netctl.state import Held, State
+from netctl.state import Filter, Held, State
 
 FOREIGN_SECONDS = 2.0
 """wireguard-go makes its tun a moment before it answers for it; only what stays foreign is."""
@@ -148,10 +148,11 @@ class Reconciler:
         return state.slot(self._fleet, worker, held, kind=kind, ipv6=self._ipv6, spare=spare)
 
     async def mend(self) -> tuple[tuple[Operation, ...], State]:
-        """Bring back what all workers share, with every gate closed if the table was gone.
+        """Bring back what all workers share.
 
-        Gives what was done, and what is there now, without devices. Each worker's gate opens again when its own
-        slice is settled, under its own lock. Somebody else's object is no reason to leave the rest.
+        Gives what was done, and what is there now, without devices. Where a worker's slice is not known to be whole
+        its gate is closed until that is settled, under its own lock. Somebody else's object is no reason to leave
+        the rest.
         """
         found = await self._observe(())
         if found.foreign != self._foreign:
@@ -166,14 +167,18 @@ class Reconciler:
         operations = plan.diff(wanted, State(filters=found.filters, sysctls=others))
         if not operations:
             return (), found
-        self._known.clear()
         if self._remembered is not None:
             try:
                 self._remembered.note(operations, found)
             except OSError as error:
                 self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will leave them as they are
-        await self._apply(operations)
-        gates = found.gates if wanted.filters <= found.filters else frozenset()
+        gates = found.gates
+        for missing in wanted.filters - found.filters:
+            # With the gates that nobody is changing: a worker whose tunnel is whole hears nothing of a table made anew.
+            # Whoever is changing one has taken it out of what is known, and goes on behind us.
+            gates = frozenset(gate for known in self._known.values() for gate in known.gates)
+            await self._kernel.install(missing, gates)
+        await self._apply(tuple(one for one in operations if not isinstance(one.thing, Filter)))
         return operations, replace(found, gates=gates, filters=wanted.filters)
 
     def difference(self, worker: Worker, held: Held | None, seen: State) -> tuple[Operation, ...]:
