@@ -114,20 +114,21 @@ class Faults:
         async with slot.lock:
             if not _holds(slot, lease):
                 return True
-            answered = await self._shake_hands_again(slot, lease)
+            left = max(0.0, pulse.left_seconds(time.monotonic()))
+            answered = await self._shake_hands_again(slot, lease, min(health.PROBE_SECONDS, left))
         if answered:
             pulse.revived()
         self._log.warning("tunnel.quiet", worker=slot.worker.name, server=lease.key.server, answered=answered)
         return answered
 
-    async def _shake_hands_again(self, slot: Slot, lease: Lease) -> bool:
+    async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
         """Reconfigure: the first step. The gate may stay open, the exit is the same."""
         device = state.device(self._fleet, self._reconciler.interface(slot.worker), slot.held)
         try:
             # A key and peer that are the same would be no change; without them first it is a new session.
             await self._backend.write(state.Device(interface=device.interface))
             await self._backend.write(device)
-            await wireguard.wait_for_handshake(self._backend, device, health.PROBE_SECONDS)
+            await wireguard.wait_for_handshake(self._backend, device, seconds)
         except HandshakeTimeout:
             return False
         self._tunnels.servers.answered(slot, lease)
@@ -147,7 +148,7 @@ class Faults:
                 if not _holds(slot, lease):
                     return
                 await self._tunnels.devices.replace(slot, reason)
-                if await self._shake_hands_again(slot, lease):
+                if await self._shake_hands_again(slot, lease, health.PROBE_SECONDS):
                     return
         except TunnelError as error:
             self._log.error("device.not_replaced", worker=slot.worker.name, error=str(error))

@@ -57,7 +57,11 @@ class Pulse:
         """What the readings so far say at NOW."""
         if self.quiet_since is None:
             return Verdict.FINE
-        return Verdict.DEAD if now - self.quiet_since >= DEAD_SECONDS - LOOK_SECONDS else Verdict.QUIET
+        return Verdict.QUIET if self.left_seconds(now) > 0 else Verdict.DEAD
+
+    def left_seconds(self, now: float) -> float:
+        """How long a quiet tunnel has left before it is dead. It was quiet for a look already when that was seen."""
+        return (self.quiet_since or now) + DEAD_SECONDS - LOOK_SECONDS - now
 
     def revived(self) -> None:
         """A handshake has been answered; the counters begin anew with it."""
