@@ -32,6 +32,8 @@ requests_burst = 1000
 connections_per_second = 1000
 connections_burst = 1000
 """
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+"""wireguard-go watches its socket through one of these; more of them cannot run as one user."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -41,6 +43,13 @@ class Plain(Rig):
     def argv(self, *arguments: str) -> list[str]:
         """See Rig.argv."""
         return super().argv(*(word for word in arguments if word != "--debug"))
+
+    def start_wireguards(self) -> None:
+        """A wireguard-go for each worker."""
+        for worker in self.fleet.members:
+            self.start_wireguard(worker)
+        sockets = self.lab.places.at("host") / "wireguard"
+        until("wireguard-go is there", lambda: len(list(sockets.glob("wg*.sock"))) == self.count, 120)
 
 
 def main() -> None:
@@ -53,6 +62,8 @@ def main() -> None:
     parser.add_argument("--lab", default="bench", help="the lab's name")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.slots > (most := int(INSTANCES.read_text()) - 2):
+        sys.exit(f"this machine runs {most} wireguard-go of one user: sysctl -w fs.inotify.max_user_instances=1024")
     with laboratory(arguments.lab, arguments.slots) as lab:
         report = measure(lab, arguments)
     if arguments.json:
@@ -76,10 +87,7 @@ def measure(lab: Lab, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, in order."""
     rig = Plain(lab, count=arguments.slots, extra=SETTINGS)
     try:
-        for worker in rig.fleet.members:
-            rig.start_wireguard(worker)
-        sockets = lab.places.at("host") / "wireguard"
-        until("wireguard-go is there", lambda: len(list(sockets.glob("wg*.sock"))) == arguments.slots, 120)
+        rig.start_wireguards()
         started = time.perf_counter()
         pid = rig.start_netctl(wait=False).pid
         until("netctl serves", lambda: rig.logged("netctl.ready"), 120)
