@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from fleet.errors import HandshakeTimeout
+from fleet.model import Worker
 from netctl import plan, wireguard
 from netctl.conf import Key
 from netctl.state import Device, State, desired
@@ -42,45 +44,44 @@ def shake(ground: Ground, interface: str, key: Key, seconds: float = 20) -> floa
     return ground.call(both)
 
 
-@pytest.fixture
-def worker(ground: Ground) -> Iterator[str]:
-    """A fleet of one with a tunnel in use; the interface's name."""
-    fleet = fleet_of(1)
-    wanted = desired(fleet, {1101: held(ground.key(1, 1))}, kind="wireguard")
+@contextlib.contextmanager
+def tunnel(ground: Ground, key: Key) -> Iterator[Worker]:
+    """A fleet of one with a tunnel over KEY in use.
 
-    async def bring() -> None:
+    Each test has keys of its own: what one test used an hour ahead is refused in the next.
+    """
+    fleet = fleet_of(1)
+    (worker,) = fleet.members
+
+    async def settle(wanted: State) -> None:
         async with ground.kernel(fleet) as kernel:
             await kernel.apply(plan.diff(wanted, (await kernel.observe()).state))
 
-    async def clean() -> None:
-        async with ground.kernel(fleet) as kernel:
-            await kernel.apply(plan.diff(State(), (await kernel.observe()).state))
+    ground.call(lambda: settle(desired(fleet, {worker.uid: held(key)}, kind="wireguard")))
+    try:
+        assert ground.seen_as(worker) == key.address
+        yield worker
+    finally:
+        ground.call(lambda: settle(State()))
 
-    ground.call(bring)
-    yield fleet.members[0].interface
-    ground.call(clean)
 
-
-def test_an_hour_forward_is_nothing(ground: Ground, worker: str, clock: None) -> None:
+def test_an_hour_forward_is_nothing(ground: Ground, clock: None) -> None:
     """The tunnel carries on, and the next key, and the same key again, shake hands at once."""
-    member = fleet_of(1).members[0]
-    assert ground.seen_as(member) == ground.key(1, 1).address
-    step(HOUR_SECONDS)
-    assert ground.seen_as(member) == ground.key(1, 1).address
-    assert shake(ground, worker, ground.key(2, 1)) < 5
-    assert shake(ground, worker, ground.key(1, 1)) < 5
+    with tunnel(ground, ground.key(1, 1)) as worker:
+        step(HOUR_SECONDS)
+        assert ground.seen_as(worker) == ground.key(1, 1).address
+        assert shake(ground, worker.interface, ground.key(2, 1)) < 5
+        assert shake(ground, worker.interface, ground.key(1, 1)) < 5
 
 
-def test_an_hour_back_keeps_the_tunnel_and_refuses_keys_used_before(ground: Ground, worker: str, clock: None) -> None:
+def test_an_hour_back_keeps_the_tunnel_and_refuses_keys_used_before(ground: Ground, clock: None) -> None:
     """The tunnel in use carries on, a key never used shakes hands; one used "later" is refused by its server."""
-    member = fleet_of(1).members[0]
-    assert ground.seen_as(member) == ground.key(1, 1).address
-    shake(ground, worker, ground.key(3, 2))
-    shake(ground, worker, ground.key(1, 1))
-    step(-HOUR_SECONDS)
-    assert ground.seen_as(member) == ground.key(1, 1).address
-    assert shake(ground, worker, ground.key(3, 3)) < 5
-    with pytest.raises(HandshakeTimeout):
-        shake(ground, worker, ground.key(3, 2), 3)
-    step(HOUR_SECONDS + 5)
-    assert shake(ground, worker, ground.key(3, 2)) < 5
+    used, fresh = ground.key(3, 2), ground.key(3, 6)
+    with tunnel(ground, used) as worker:
+        step(-HOUR_SECONDS)
+        assert ground.seen_as(worker) == used.address
+        assert shake(ground, worker.interface, fresh) < 5
+        with pytest.raises(HandshakeTimeout):
+            shake(ground, worker.interface, used, 3)
+        step(HOUR_SECONDS + 5)
+        assert shake(ground, worker.interface, used) < 5
