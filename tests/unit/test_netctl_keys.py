@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_a_mistake_is_named_without_key_material(old: str, new: str, wrong: str)
 def test_every_mistake_is_told_at_once() -> None:
     """An empty file lacks four things, and hears of all four."""
     assert len(conf.parse("", "empty.conf")[1]) == 4
+
+
+def test_a_private_key_is_what_a_device_reads_back() -> None:
+    """The bits that X25519 fixes are set: any other key would differ from its device for ever."""
+    found, _ = conf.parse(GOOD.replace(PRIVATE, base64.b64encode(b"\xff" * 32).decode()), "odd.conf")
+    assert found
+    assert found.private.reveal() == b"\xf8" + b"\xff" * 30 + b"\x7f"
 
 
 def test_a_secret_shows_itself_nowhere() -> None:
