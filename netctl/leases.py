@@ -6,7 +6,6 @@ workers at once each of them waits for all before it.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,17 +34,6 @@ AND generation <= (SELECT max(generation) FROM leases WHERE slot = :slot) - :kep
 _EVERY_GENERATION = 2**62
 
 
-def _run(db: sa.Connection, sql: str, values: Any = ()) -> sqlite3.Cursor:
-    """SQL on the driver's own connection, inside DB's transaction: SQLAlchemy's way there takes longer than SQLite."""
-    driver: Any = db.connection.driver_connection
-    try:
-        cursor: sqlite3.Cursor = driver.execute(sql, values)
-        return cursor
-    except sqlite3.DatabaseError as error:
-        # As SQLAlchemy names it: the store tells a full disk from a damaged file by that.
-        raise getattr(sa.exc, type(error).__name__)(sql, None, error) from None
-
-
 class Seen:
     """The candidates of the last look: a value that has not changed is not made again."""
 
@@ -55,7 +43,7 @@ class Seen:
     def look(self, db: sa.Connection) -> list[Candidate]:
         """Every key of the pool."""
         before, self._seen = self._seen, {}
-        for key, server, used, leased in _run(db, _CANDIDATES):
+        for key, server, used, leased in db.exec_driver_sql(_CANDIDATES).fetchall():
             old = before.get(key)
             if old is None or old.leased != leased or old.last_used_at != used or old.server != server:
                 old = Candidate(key_id=key, server=server, leased=bool(leased), last_used_at=used)
@@ -65,29 +53,28 @@ class Seen:
 
 def latest(db: sa.Connection, uid: int) -> tuple[int, str | None]:
     """Generation and server of the slot's latest lease; 0 and None without one."""
-    found = _run(db, _LATEST, (uid,)).fetchone()
+    found = db.exec_driver_sql(_LATEST, (uid,)).fetchone()
     return (found[0], found[1]) if found else (0, None)
 
 
 def key(db: sa.Connection, key_id: int) -> dict[str, Any]:
     """The columns of a key."""
-    cursor = _run(db, "SELECT * FROM keys WHERE id = ?", (key_id,))
-    return dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
+    return dict(db.exec_driver_sql("SELECT * FROM keys WHERE id = ?", (key_id,)).one()._mapping)
 
 
 def begin(db: sa.Connection, values: dict[str, Any]) -> None:
     """A new lease; the schema refuses a second one of its key or its slot."""
-    _run(db, _BEGIN, values)
+    db.exec_driver_sql(_BEGIN, values)
 
 
 def end(db: sa.Connection, uid: int) -> None:
     """The slot's lease is `ending`."""
-    _run(db, "UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
+    db.exec_driver_sql("UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
 
 
 def ended(db: sa.Connection, uid: int, before: int | None, now: float, kept: int) -> None:
     """The slot's `ending` leases (of a generation BEFORE that one) have ended; of its ended ones KEPT are kept."""
     values = {"slot": uid, "before": _EVERY_GENERATION if before is None else before, "now": now, "kept": kept}
-    _run(db, _REST, values)
-    if _run(db, _ENDED, values).rowcount:
-        _run(db, _FORGET, values)
+    db.exec_driver_sql(_REST, values)
+    if db.exec_driver_sql(_ENDED, values).rowcount:
+        db.exec_driver_sql(_FORGET, values)
