@@ -33,6 +33,7 @@ table inet fleet_doctor {
 """
 """What the kill switch is made of: sets of UIDs, translation by a map, connection tracking."""
 
+_SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
 
 
@@ -51,6 +52,13 @@ def wireguard(case: Case) -> Seen:
         )
     if not machine.is_device("/dev/net/tun"):
         return error("wireguard-go is there, /dev/net/tun is not", "modprobe tun, or give this container the device")
+    instances, count = machine.number("/proc/sys/fs/inotify/max_user_instances"), case.fleet.workers.count
+    if instances and instances < count + _SPARE_INSTANCES:
+        # wireguard-go watches its socket through one, and all of them run under netctl's account.
+        return error(
+            f"{count} wireguard-go of one user need as many inotify instances, and this kernel allows {instances}",
+            f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * count)}",
+        )
     release = machine.text("/proc/sys/kernel/osrelease")
     if case.fleet.wireguard.backend == "auto" and machine.glob(f"/lib/modules/{release}/**/wireguard.ko*"):
         return warning("wireguard-go, though this kernel has a module for it", "modprobe wireguard")

@@ -57,6 +57,7 @@ class Laid:
         self.write("proc/stat", f"cpu 1 2\nbtime {BOOT}\n")
         self.write("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n")
         self.write("proc/filesystems", "nodev\ttmpfs\n")
+        self.write("proc/sys/fs/inotify/max_user_instances", "128")
         self.write("proc/sys/fs/nr_open", "1048576")
         self.write("proc/sys/fs/file-max", "9223372036854775807")
         self.write("proc/self/limits", "Max open files            1024                 1048576              files\n")

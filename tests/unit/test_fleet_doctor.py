@@ -123,6 +123,12 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "warning",
         "modprobe wireguard",
     ),
+    "too many wireguard-go": (
+        "wireguard",
+        _all(GO, _tun, _settings(SETTINGS.replace("count = 2", "count = 126"))),
+        "error",
+        "sysctl -w fs.inotify.max_user_instances=1024",
+    ),
     "kernel wanted": (
         "wireguard",
         _answer("netctl probe", 69, err="netctl: this kernel has no WireGuard\n  what to do: modprobe wireguard\n"),
