@@ -45,6 +45,11 @@ def wireguard(case: Case) -> Seen:
         return error(f"netctl finds none: {answer.words}", answer.advice or "modprobe wireguard")
     if backend == "kernel":
         return ok("the kernel's")
+    return _wireguard_go(case)
+
+
+def _wireguard_go(case: Case) -> Seen:
+    """What one process a worker, all of one user, needs."""
     machine = case.machine
     if machine.program("wireguard-go") is None:
         return error(
