@@ -69,11 +69,16 @@ class Pace:
         return min((self._wait(kind, now) for kind in self._heard), default=None)
 
     def take(self, now: float) -> frozenset[Kind]:
-        """The kinds that are due at NOW, each paid for. One look sees all that was heard until then."""
-        found = frozenset(kind for kind in self._heard if self._wait(kind, now) <= 0)
+        """What was heard, each kind paid for, once one of them is due at NOW; else nothing.
+
+        One look sees, and mends, all that was heard until then.
+        """
+        if all(self._wait(kind, now) > 0 for kind in self._heard):
+            return frozenset()
+        found = frozenset(self._heard)
+        self._heard.clear()
         for kind in found:
             self._buckets[kind].take()
-            del self._heard[kind]
         return found
 
     def _wait(self, kind: Kind, now: float) -> float:

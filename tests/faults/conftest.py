@@ -37,7 +37,7 @@ class Stage:
         self._open.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage(lab: Lab) -> Iterator[Stage]:
     """The tier's stage."""
     made = Stage(lab)

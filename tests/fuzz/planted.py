@@ -39,7 +39,7 @@ class Planted:
             if self._fault == "end":
                 os._exit(3)
         if self._fault == "leak":
-            self._kept.append(os.urandom(20_000))
+            self._kept.append(os.urandom(1_000_000))
         return wire.Done()
 
     async def closed(self, connection: Connection) -> None:

@@ -183,8 +183,12 @@ def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
         process.wait(10)
 
 
-FLUSH = "ip rule flush; ip rule add lookup main priority 32766; ip -6 rule flush; ip -6 rule add lookup main"
-"""As careless as it gets: every rule, with only the main table's put back."""
+FLUSH = (
+    "ip rule flush; ip rule add lookup main priority 32766 protocol kernel;"
+    "ip rule add lookup default priority 32767 protocol kernel;"
+    "ip -6 rule flush; ip -6 rule add lookup main priority 32766 protocol kernel"
+)
+"""As careless as it gets: every rule, with only the kernel's own put back."""
 
 
 def flush_both(rig: Rig) -> None:
