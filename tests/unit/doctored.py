@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,3 +121,35 @@ class Laid:
         """What the check NAME says."""
         check = next(one for one in examine.CHECKS if one.name == name)
         return check.on(self.case)
+
+
+Change = Callable[[Laid], object]
+"""What makes a good machine another one."""
+
+
+def settings(text: str) -> Change:
+    """fleet.toml is TEXT."""
+    return lambda laid: laid.write("etc/fleet/fleet.toml", text)
+
+
+def answers(command: str, code: int = 1, out: str = "", err: str = "") -> Change:
+    """The program COMMAND answers so."""
+    return lambda laid: laid.answers.update({command: Answer(code=code, out=out, err=err)})
+
+
+def both(*changes: Change) -> Change:
+    """Every one of CHANGES."""
+    return lambda laid: [change(laid) for change in changes]
+
+
+def tun(laid: Laid) -> None:
+    """There is a /dev/net/tun."""
+    path = laid.root / "dev/net/tun"
+    path.parent.mkdir(parents=True)
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+
+
+def snap(laid: Laid) -> None:
+    """The browser is a snap."""
+    laid.write("snap/bin/chromium")
+    (laid.root / "b").symlink_to("snap/bin/chromium")

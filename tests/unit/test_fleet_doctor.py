@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +9,7 @@ import pytest
 from fleet import preflight
 from fleet.doctor import examine, network
 from fleet.doctor.finding import Verdict
-from fleet.doctor.machine import Answer
-from tests.unit.doctored import SETTINGS, Laid
-
-Change = Callable[[Laid], object]
+from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings, snap, tun
 
 
 @pytest.fixture
@@ -30,31 +24,8 @@ def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
         assert finding.why and finding.seen and not finding.command
 
 
-def _settings(text: str) -> Change:
-    return lambda laid: laid.write("etc/fleet/fleet.toml", text)
-
-
-def _answer(command: str, code: int = 1, out: str = "", err: str = "") -> Change:
-    return lambda laid: laid.answers.update({command: Answer(code=code, out=out, err=err)})
-
-
-def _all(*changes: Change) -> Change:
-    return lambda laid: [change(laid) for change in changes]
-
-
-def _tun(laid: Laid) -> None:
-    path = laid.root / "dev/net/tun"
-    path.parent.mkdir(parents=True)
-    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
-
-
-def _snap(laid: Laid) -> None:
-    laid.write("snap/bin/chromium")
-    (laid.root / "b").symlink_to("snap/bin/chromium")
-
-
-USERSPACE = _answer("netctl probe", 0, '{"backend": "userspace"}')
-GO = _all(USERSPACE, lambda laid: laid.program("wireguard-go"))
+USERSPACE = answers("netctl probe", 0, '{"backend": "userspace"}')
+GO = both(USERSPACE, lambda laid: laid.program("wireguard-go"))
 NO_TUN = "wireguard-go is there, /dev/net/tun is not"
 HELPER = "usr/lib/chromium/chrome-sandbox"
 PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\nnetctl:x:995:990::/nonexistent:/usr/sbin/nologin\n"
@@ -74,21 +45,21 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "UID taken": (
         "accounts",
-        _answer("getent passwd", 2, "kim:x:1102:1000::/home/kim:/bin/sh\n"),
+        answers("getent passwd", 2, "kim:x:1102:1000::/home/kim:/bin/sh\n"),
         "error",
         "workers.first_uid",
     ),
     "name in another group": (
         "accounts",
-        _all(_answer("getent passwd", 2, PASSWD.splitlines()[0]), _answer("getent group", 0, "fleet:x:991:\n")),
+        both(answers("getent passwd", 2, PASSWD.splitlines()[0]), answers("getent group", 0, "fleet:x:991:\n")),
         "error",
         "workers.first_uid",
     ),
     "netctl in another group": (
         "accounts",
-        _all(
-            _answer("getent passwd", 2, "netctl:x:995:100::/nonexistent:/usr/sbin/nologin\n"),
-            _answer("getent group", 0, "fleet:x:990:\n"),
+        both(
+            answers("getent passwd", 2, "netctl:x:995:100::/nonexistent:/usr/sbin/nologin\n"),
+            answers("getent group", 0, "fleet:x:990:\n"),
         ),
         "error",
         "usermod --gid fleet netctl",
@@ -101,9 +72,9 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "UID at work for another fleet": (
         "accounts",
-        _all(
-            _answer("getent passwd", 2, PASSWD),
-            _answer("getent group", 0, "fleet:x:990:\n"),
+        both(
+            answers("getent passwd", 2, PASSWD),
+            answers("getent group", 0, "fleet:x:990:\n"),
             lambda laid: laid.process(7, "python", uid=1101, fleet_root="/elsewhere"),
         ),
         "error",
@@ -119,19 +90,19 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "no tun": ("wireguard", GO, "error", "modprobe tun"),
     "module not loaded": (
         "wireguard",
-        _all(GO, _tun, lambda laid: laid.write("lib/modules/6.1.0-test/kernel/net/wireguard.ko.xz")),
+        both(GO, tun, lambda laid: laid.write("lib/modules/6.1.0-test/kernel/net/wireguard.ko.xz")),
         "warning",
         "modprobe wireguard",
     ),
     "too many wireguard-go": (
         "wireguard",
-        _all(GO, _tun, _settings(SETTINGS.replace("count = 2", "count = 126"))),
+        both(GO, tun, settings(SETTINGS.replace("count = 2", "count = 126"))),
         "error",
         "sysctl -w fs.inotify.max_user_instances=1024",
     ),
     "kernel wanted": (
         "wireguard",
-        _answer("netctl probe", 69, err="netctl: this kernel has no WireGuard\n  what to do: modprobe wireguard\n"),
+        answers("netctl probe", 69, err="netctl: this kernel has no WireGuard\n  what to do: modprobe wireguard\n"),
         "error",
         "modprobe wireguard",
     ),
@@ -143,11 +114,11 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "no nft": (
         "nftables",
-        _answer("unshare --net", 127, err="unshare: failed to execute nft: No such"),
+        answers("unshare --net", 127, err="unshare: failed to execute nft: No such"),
         "error",
         "apt",
     ),
-    "no nf_tables": ("nftables", _answer("unshare --net", err="Error: Operation not supported"), "error", "modprobe"),
+    "no nf_tables": ("nftables", answers("unshare --net", err="Error: Operation not supported"), "error", "modprobe"),
     "no table with an owner": (
         "nftables",
         lambda laid: laid.refused.add(("unshare", network.OWNED)),
@@ -168,14 +139,14 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "Docker heard": (
         "docker",
-        _all(
-            _settings(SETTINGS.replace("count = 2", "count = 2\ndeny_netlink = false")),
+        both(
+            settings(SETTINGS.replace("count = 2", "count = 2\ndeny_netlink = false")),
             lambda laid: laid.process(9, "dockerd"),
         ),
         "warning",
         "deny_netlink = true",
     ),
-    "sandbox off": ("sandbox", _settings(f"{SETTINGS}[browser]\nsandbox = false\n"), "warning", "browser.sandbox"),
+    "sandbox off": ("sandbox", settings(f"{SETTINGS}[browser]\nsandbox = false\n"), "warning", "browser.sandbox"),
     "Debian forbids": (
         "sandbox",
         lambda laid: laid.write("proc/sys/kernel/unprivileged_userns_clone", "0"),
@@ -196,43 +167,43 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "container forbids": (
         "sandbox",
-        _answer("setpriv --reuid=65534", err="Operation not permitted"),
+        answers("setpriv --reuid=65534", err="Operation not permitted"),
         "error",
         "sandbox",
     ),
     "helper without its bit": (
         "sandbox",
-        _all(lambda laid: laid.write(HELPER), _answer("setpriv --reuid=65534", err="Operation not permitted")),
+        both(lambda laid: laid.write(HELPER), answers("setpriv --reuid=65534", err="Operation not permitted")),
         "error",
         "chmod 4755",
     ),
     "versions apart": (
         "browser",
-        _answer("worker check", 78, err="worker: 155 but 156\n  what to do: install the ChromeDriver of version 156\n"),
+        answers("worker check", 78, err="worker: 155 but 156\n  what to do: install the ChromeDriver of version 156\n"),
         "error",
         "ChromeDriver of version 156",
     ),
-    "a snap": ("browser", _snap, "error", "Google Chrome's own package"),
-    "an answer of another shape": ("browser", _answer("worker check", 0, "Segmentation fault"), "error", "report this"),
-    "no Korean font": ("fonts", _answer("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
-    "no fc-list": ("fonts", _answer("fc-list :lang=ko", 127), "warning", "fonts-noto-cjk"),
+    "a snap": ("browser", snap, "error", "Google Chrome's own package"),
+    "an answer of another shape": ("browser", answers("worker check", 0, "Segmentation fault"), "error", "report this"),
+    "no Korean font": ("fonts", answers("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
+    "no fc-list": ("fonts", answers("fc-list :lang=ko", 127), "warning", "fonts-noto-cjk"),
     "no /dev/shm": ("shared-memory", lambda laid: (laid.root / "dev/shm").rmdir(), "error", "mkdir"),
     "tmp above memory": (
         "shared-memory",
-        _settings(SETTINGS.replace("count = 2", "count = 2\ntmp_mebibytes = 4096")),
+        settings(SETTINGS.replace("count = 2", "count = 2\ntmp_mebibytes = 4096")),
         "warning",
         "tmp_mebibytes",
     ),
     "too many browsers": (
         "memory",
-        _settings(SETTINGS.replace("count = 2", "count = 90")),
+        settings(SETTINGS.replace("count = 2", "count = 90")),
         "warning",
         "workers.count = 15",
     ),
     "nr_open too low": ("open-files", lambda laid: laid.write("proc/sys/fs/nr_open", "4096"), "error", "fs.nr_open="),
     "container's limit": (
         "open-files",
-        _all(
+        both(
             lambda laid: laid.write("proc/self/limits", "Max open files            1024      4096     files\n"),
             lambda laid: laid.write("proc/self/status", "CapEff:\t00000000a80425fb\n"),
         ),
@@ -248,19 +219,19 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
     "foreign object": (
         "foreign-objects",
-        _answer("netctl plan", 78, err="netctl: wg101 is not ours\n  what to do: ip link show wg101\n"),
+        answers("netctl plan", 78, err="netctl: wg101 is not ours\n  what to do: ip link show wg101\n"),
         "error",
         "ip link show wg101",
     ),
     "left over": (
         "left-over",
-        _answer("netctl cleanup", 0, '["ip rule delete priority 10101"]'),
+        answers("netctl cleanup", 0, '["ip rule delete priority 10101"]'),
         "warning",
         "netctl cleanup",
     ),
     "no look at left-overs": (
         "left-over",
-        _answer("netctl cleanup", 70, err="netctl: refused"),
+        answers("netctl cleanup", 70, err="netctl: refused"),
         "error",
         "netctl cleanup",
     ),
@@ -285,14 +256,14 @@ def test_a_bad_machine_is_told_with_what_mends_it(laid: Laid, what: str) -> None
 GOOD: dict[str, tuple[str, Change, str]] = {
     "accounts made": (
         "accounts",
-        _all(_answer("getent passwd", 2, PASSWD), _answer("getent group", 0, "fleet:x:990:\n")),
+        both(answers("getent passwd", 2, PASSWD), answers("getent group", 0, "fleet:x:990:\n")),
         "fleet up makes 1 accounts",
     ),
     "own worker at work": (
         "accounts",
-        _all(
-            _answer("getent passwd", 2, PASSWD),
-            _answer("getent group", 0, "fleet:x:990:\n"),
+        both(
+            answers("getent passwd", 2, PASSWD),
+            answers("getent group", 0, "fleet:x:990:\n"),
             lambda laid: laid.process(7, "python", uid=1101, fleet_root=str(laid.root)),
             lambda laid: laid.process(8, "chromium", uid=1101),
         ),
@@ -303,12 +274,12 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         lambda laid: laid.process(7, "redis", uid=1102, network="net:[2]"),
         "fleet up makes",
     ),
-    "wireguard-go": ("wireguard", _all(GO, _tun), "one process a worker"),
+    "wireguard-go": ("wireguard", both(GO, tun), "one process a worker"),
     "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "of their own"),
     "Docker unheard": ("docker", lambda laid: (laid.root / "sys/class/net/docker0").mkdir(parents=True), "docker0"),
     "set-UID helper": (
         "sandbox",
-        _all(
+        both(
             lambda laid: laid.write(HELPER).chmod(0o4755),
             lambda laid: laid.write("proc/sys/kernel/unprivileged_userns_clone", "0"),
         ),
@@ -316,7 +287,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     ),
     "AppArmor profile": (
         "sandbox",
-        _all(
+        both(
             lambda laid: laid.write("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
             lambda laid: laid.write("etc/apparmor.d/chrome"),
         ),
@@ -324,7 +295,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     ),
     "the fleet runs": (
         "left-over",
-        _all(lambda laid: setattr(laid, "running", True), _answer("netctl cleanup", 78)),
+        both(lambda laid: setattr(laid, "running", True), answers("netctl cleanup", 78)),
         "in use",
     ),
     "the fleet fills memory": ("memory", lambda laid: setattr(laid, "running", True), "in all"),
