@@ -30,6 +30,8 @@ BEHIND_SECONDS = 0.02
 """An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
 LAST_TRY_SECONDS = 0.5
 """With less than this left before the deadline no other key is tried."""
+NEW_DEVICE_SECONDS = 3.0
+"""And with less than this no other device: the supervisor needs one to start it, and a handshake follows."""
 
 
 class Tunnels:
@@ -95,7 +97,8 @@ class Tunnels:
                 failed.append(lease.key.server)
                 step = self.servers.silent(slot, lease, failed)
                 self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
-                if deadline - time.monotonic() < LAST_TRY_SECONDS:
+                left = deadline - time.monotonic()
+                if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
                     raise
                 if step is Step.NEW_DEVICE:
                     await self.devices.replace(slot, error.message)
