@@ -6,6 +6,7 @@ slot goes on under its other name while the old link is deleted beside (netctl.r
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from fleet import log
@@ -16,6 +17,8 @@ from netctl.wireguard import Backend
 
 REPLACE_SECONDS = 10.0
 """How long another device may take: the supervisor starts wireguard-go again at once, and rests when it fails."""
+
+AGAIN_SECONDS = 0.05
 
 
 class Devices:
@@ -52,6 +55,17 @@ class Devices:
         else:
             self._reconciler.change_link(worker)
         self._reconciler.forget(worker)
-        await self._reconciler.device_ready(worker, time.monotonic() + REPLACE_SECONDS)
+        await self._other_one(slot)
         slot.repairing = False
         await self._reconciler.settle(worker, slot.held)
+
+    async def _other_one(self, slot: Slot) -> None:
+        """Wait for the new device; what hangs up on us may be the old one at its end."""
+        deadline = time.monotonic() + REPLACE_SECONDS
+        while True:
+            try:
+                return await self._reconciler.device_ready(slot.worker, deadline)
+            except TunnelError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
