@@ -223,12 +223,11 @@ def _up(host: Host) -> bool:
 
 
 def test_broken_file_does_not_keep_a_fleet_running(host: Host) -> None:
-    """Whatever somebody has typed into fleet.toml, `down` ends every program; what it cannot clean it says (78)."""
+    """Whatever somebody has typed into fleet.toml, `down` says so, ends every program and cleans the kernel."""
     assert host.fleet("up").returncode == 0
     Path(host.paths.config).write_text("[workers\n")
     done = host.fleet("down")
     host.configure()
-    assert (done.returncode, "is not TOML" in done.stderr) == (78, True), done.stderr
+    assert (done.returncode, "is not TOML" in done.stderr) == (0, True), done.stderr
     assert host.processes() == []
-    assert host.fleet("down").returncode == 0
     assert host.left() == []
