@@ -17,7 +17,6 @@ from netctl.wireguard import Backend
 
 REPLACE_SECONDS = 10.0
 """How long another device may take: the supervisor starts wireguard-go again at once, and rests when it fails."""
-
 AGAIN_SECONDS = 0.05
 
 
