@@ -18,7 +18,8 @@ CLONE_NEWNET = 0x4000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 3, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+M_ARENA_MAX = -8
 STA_UNSYNC = 0x40
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,6 +29,11 @@ def _check(result: int, call: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def one_heap() -> None:
+    """All threads share one heap (mallopt(3), M_ARENA_MAX): glibc would keep some megabytes for each."""
+    _libc.mallopt(M_ARENA_MAX, 1)
 
 
 def unshare(flags: int) -> None:

@@ -17,6 +17,7 @@ from fleet.model import Fleet
 from netctl import health, state, wireguard
 from netctl.health import Aside, Pulse, Verdict
 from netctl.keys import Lease
+from netctl.movement import Movement
 from netctl.reconcile import Reconciler
 from netctl.slots import OPEN, Slot
 from netctl.tunnels import Tunnels
@@ -35,21 +36,30 @@ class Faults:
         self._at_work: dict[int, asyncio.Task[None]] = {}
         # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
+        self._movement = Movement()
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
         """Look at every tunnel in use, and at every seal that was not confirmed, again and again."""
+        slots = self._tunnels.slots.values()
         try:
             while True:
-                for slot in self._tunnels.slots.values():
+                moving = self._movement.look() if any(slot.state in OPEN for slot in slots) else frozenset()
+                for slot in slots:
                     if slot.unconfirmed:
                         self._begin(slot, self._confirm)
-                    elif slot.state in OPEN:
+                    elif slot.state in OPEN and self._concerns(slot, moving):
                         self._begin(slot, self._look)
                 await asyncio.sleep(health.LOOK_SECONDS)
         finally:
             for task in self._at_work.values():
                 task.cancel()
+
+    def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
+        """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
+        name, known = self._reconciler.interface(slot.worker), self._pulses.get(slot.worker.uid)
+        fresh = known is None or slot.lease is None or known[0].lease != slot.lease.lease
+        return fresh or name in moving or not self._movement.there(name)
 
     def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
         """One thing at a time for a slot; nobody waits for the trouble of another."""

@@ -33,6 +33,7 @@ def keep_memory() -> None:
 def cut() -> None:
     """For `serve`: what it makes is its own alone, it can gain nothing. Raises NotAllowed without CAP_NET_ADMIN."""
     os.umask(0o077)
+    syscalls.one_heap()  # its threads wait for the kernel, not for each other
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     held = effective()
     if CAP_NET_ADMIN not in held:
