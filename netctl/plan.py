@@ -15,6 +15,8 @@ from typing import Literal
 from fleet.model import PROTOCOL
 from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, State, Sysctl, Thing, rp_filter
 
+LAST_PRIORITY = 2**32
+"""Behind every rule: a table that no rule looks up."""
 Verb = Literal["add", "set", "up", "delete", "open", "seal"]
 
 
@@ -83,8 +85,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", (route for route in new_routes if route.interface is None))
     # What leads astray goes before anything leads on: behind it stand the prohibits and the unreachables just
     # added. A table has one route of each metric, so the old one also has to make room.
-    yield from _each("delete", (rule for rule in observed.rules - desired.rules if rule.table is not None))
-    yield from _each("delete", (route for route in observed.routes - desired.routes if route.interface is not None))
+    yield from _astray(desired, observed)
     yield from _each("add", desired.addresses - observed.addresses)
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
     yield from _links(desired, observed)
@@ -94,6 +95,27 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("open", desired.gates - kept)
     if not desired.filters:
         yield from _each("delete", observed.filters)
+
+
+def _astray(desired: State, observed: State) -> Iterator[Operation]:
+    """Lookups and routes that lead somewhere else go, the last that a packet would meet first.
+
+    Whatever goes uncovers what stands behind it, and that has gone by then.
+    """
+    first: dict[int, int] = {}
+    for rule in observed.rules:
+        if rule.table is not None:
+            first[rule.table] = min(rule.priority, first.get(rule.table, rule.priority))
+    found: list[tuple[int, int, Thing]] = [
+        (rule.priority, 0, rule) for rule in observed.rules - desired.rules if rule.table is not None
+    ]
+    found += [
+        (first.get(route.table, LAST_PRIORITY), route.metric, route)
+        for route in observed.routes - desired.routes
+        if route.interface is not None
+    ]
+    operations = [(place, metric, Operation(verb="delete", thing=thing)) for place, metric, thing in found]
+    yield from (last for *_, last in sorted(operations, key=lambda one: (-one[0], -one[1], str(one[2]))))
 
 
 def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from netctl import plan
 from netctl.conf import Secret
-from netctl.state import Device, Rule, State, desired, rp_filter
+from netctl.state import Device, Route, Rule, State, desired, rp_filter
 from tests.fakes import after
 from tests.states import Case, cases, fleet_of, held_of
 
@@ -85,3 +85,13 @@ def test_a_link_goes_up_behind_its_ipv6_switch() -> None:
     whole = desired(fleet_of(1), {}, kind="wireguard")
     texts = [str(one) for one in plan.diff(whole, State())]
     assert texts.index("sysctl -w net/ipv6/conf/wg101/disable_ipv6=1") < texts.index("ip link set wg101 up")
+
+
+def test_what_stands_behind_goes_first() -> None:
+    """A stray lookup in front of a stray route: the route goes first, or the rule's end would uncover it."""
+    wanted = desired(fleet_of(1), {}, kind="wireguard")
+    rule = Rule(family=4, priority=10_000, uid=1101, table=254)
+    route = Route(family=4, table=10_101, interface="wg102")
+    observed = replace(wanted, rules=wanted.rules | {rule}, routes=wanted.routes | {route})
+    deleted = [one.thing for one in plan.diff(wanted, observed) if one.verb == "delete"]
+    assert deleted == [route, rule]
