@@ -13,10 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from lab.net import Lab
+
+# The same examples each time: what a change breaks is told by that change. `--hypothesis-seed=N` looks further.
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 _skipped = pytest.StashKey[list[str]]()
 _seconds = pytest.StashKey["Counter[str]"]()
