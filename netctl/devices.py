@@ -47,13 +47,11 @@ class Devices:
         worker, old = slot.worker, self._reconciler.interface(slot.worker)
         self._log.warning("device.replaced", worker=worker.name, interface=old, reason=reason)
         slot.repairing = True
-        if slot.held is not None:
-            await self._reconciler.shut_gate(worker, slot.held)
+        await self._reconciler.shut_gate(worker)
         if self._backend.link_kind == "tun":
             await self._backend.end(old)
         else:
             self._reconciler.change_link(worker)
-        self._reconciler.forget(worker)
         await self._other_one(slot)
         slot.repairing = False
         await self._reconciler.settle(worker, slot.held)

@@ -16,13 +16,13 @@ from fleet.deadline import within
 
 def owner_of(pid: int) -> str:
     """The owner string of process PID; one that is gone already is nobody's."""
-    return f"{_boot()}:{pid}:{_start(pid) or 'gone'}"
+    return f"{boot_id()}:{pid}:{_start(pid) or 'gone'}"
 
 
 def alive(owner: str) -> bool:
     """Whether the very process that OWNER names still runs."""
     boot, pid, start = owner.split(":")
-    return boot == _boot() and start != "gone" and _start(int(pid)) == start
+    return boot == boot_id() and start != "gone" and _start(int(pid)) == start
 
 
 def pid_of(owner: str) -> int:
@@ -31,7 +31,8 @@ def pid_of(owner: str) -> int:
 
 
 @cache
-def _boot() -> str:
+def boot_id() -> str:
+    """Names this boot of the machine (proc_sys_kernel(5), random/boot_id)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

@@ -191,11 +191,10 @@ class Reconciler:
             self._log.debug("kernel.change", command=str(operation))
         await self._kernel.apply(operations)
 
-    async def shut_gate(self, worker: Worker, held: Held) -> None:
+    async def shut_gate(self, worker: Worker) -> None:
         """Close WORKER's gate and touch nothing else; shut already is no error."""
         self.forget(worker)
-        gates = self._slot(worker, replace(held, open=True)).gates
-        await self._apply(tuple(Operation(verb="seal", thing=gate) for gate in gates))
+        await self._kernel.shut(worker)
 
     def change_link(self, worker: Worker) -> None:
         """WORKER goes on under its link's other name; the old link is quarantined and deleted beside.

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from fleet.model import Paths, Worker
+from netctl.owners import boot_id
 from netctl.plan import Operation
 from netctl.state import State, Sysctl
 
@@ -64,5 +64,4 @@ class Remembered:
 
 
 def _where() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116 - a link that leads to no path
+    return f"{boot_id()} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116 - a link that leads to no path

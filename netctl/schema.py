@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
+from netctl.owners import boot_id
 
 BUSY_MILLISECONDS = 5000
 LONGEST_REST_SECONDS = 86_400
@@ -156,7 +157,7 @@ def _is_damage(error: sa.exc.DatabaseError) -> bool:
 
 def _note_boot(db: sa.Connection) -> None:
     """Times are seconds since boot: those of an earlier boot move below zero, in their order."""
-    now = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    now = boot_id()
     if db.scalar(sa.select(boots.c.id)) == now:
         return
     newest = sa.select(sa.func.max(keys.c.last_used_at)).scalar_subquery()
