@@ -1,7 +1,7 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
 The invariants are in the schema (netctl/schema.py): a key has at most one lease that has not ended, a
-slot at most one that is held. Choosing a key is a pure function (netctl/choice.py).
+slot at most one that is held. Choosing a key is one query (netctl/choice.py).
 
 A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then
 `ended`; its key is free again only then.
@@ -19,8 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.wire import Address, PoolStatus
-from netctl import leases, schema
-from netctl.choice import Candidate, choose, rested_at
+from netctl import choice, leases, schema
 from netctl.conf import Key, Secret
 from netctl.schema import keys as _keys
 from netctl.schema import leases as _leases
@@ -61,18 +60,12 @@ class Store:
     def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
         self._clock = clock
         self._file = schema.File(path)
-        self._seen = leases.Seen()
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
     # --- leases
-
-    def candidates(self) -> list[Candidate]:
-        """Every key of the pool."""
-        with self._file.begin() as db:
-            return self._seen.look(db)
 
     def take_next(
         self,
@@ -89,15 +82,15 @@ class Store:
         """
         with self._file.begin() as db:
             last, server = leases.latest(db, uid)
-            chosen = choose(
-                self._seen.look(db),
+            chosen = choice.choose(
+                db,
                 last_server=server,
                 avoid=avoid,
                 now=self._clock(),
                 cooldown_seconds=cooldown_seconds,
                 aside=aside,
             )
-            return None if chosen is None else self._take(db, uid, chosen.key_id, owner, last)
+            return None if chosen is None else self._take(db, uid, chosen, owner, last)
 
     def take(self, uid: int, key_id: int, owner: str) -> Lease:
         """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
@@ -213,16 +206,9 @@ class Store:
 
     def pool(self, cooldown_seconds: float) -> PoolStatus:
         """The pool in numbers."""
-        found, now = self.candidates(), self._clock()
-        leased = sum(one.leased for one in found)
-        cooling = sum(not one.leased and rested_at(one, cooldown_seconds) > now for one in found)
-        return PoolStatus(
-            keys=len(found),
-            leased=leased,
-            cooling=cooling,
-            free=len(found) - leased - cooling,
-            servers=len({one.server for one in found}),
-        )
+        with self._file.begin() as db:
+            keys, leased, servers, cooling = choice.numbers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
+        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=keys - leased - cooling, servers=servers)
 
     def _update(self, lease: str, **values: str) -> None:
         with self._file.begin() as db:

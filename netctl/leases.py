@@ -1,7 +1,6 @@
 """What every new tunnel asks of the key store, as SQL that is written down and not built each time.
 
-With a pool of 300 keys a lease takes 1 ms of processor time this way and 5 ms with built statements; with many
-workers at once each of them waits for all before it.
+Built statements took four times as long, and with many workers at once each of them waits for all before it.
 """
 
 from __future__ import annotations
@@ -10,12 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from netctl.choice import Candidate
-
-_CANDIDATES = """
-SELECT keys.id, endpoint_host, last_used_at, leases.id IS NOT NULL
-FROM keys LEFT JOIN leases ON leases.key_id = keys.id AND leases.state <> 'ended'
-"""
 _LATEST = """
 SELECT generation, endpoint_host FROM leases JOIN keys ON keys.id = leases.key_id
 WHERE slot = ? ORDER BY generation DESC LIMIT 1
@@ -32,23 +25,6 @@ DELETE FROM leases WHERE slot = :slot AND state = 'ended'
 AND generation <= (SELECT max(generation) FROM leases WHERE slot = :slot) - :kept
 """
 _EVERY_GENERATION = 2**62
-
-
-class Seen:
-    """The candidates of the last look: a value that has not changed is not made again."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, Candidate] = {}
-
-    def look(self, db: sa.Connection) -> list[Candidate]:
-        """Every key of the pool."""
-        before, self._seen = self._seen, {}
-        for key, server, used, leased in db.exec_driver_sql(_CANDIDATES).fetchall():
-            old = before.get(key)
-            if old is None or old.leased != leased or old.last_used_at != used or old.server != server:
-                old = Candidate(key_id=key, server=server, leased=bool(leased), last_used_at=used)
-            self._seen[key] = old
-        return list(self._seen.values())
 
 
 def latest(db: sa.Connection, uid: int) -> tuple[int, str | None]:

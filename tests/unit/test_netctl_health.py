@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netctl import choice, health
-from netctl.choice import Candidate
+from netctl import health
 from netctl.health import Aside, Pulse, Step, Verdict, next_step
 
 
@@ -74,21 +73,6 @@ def test_a_server_is_put_aside_for_longer_each_time_and_comes_back() -> None:
 def test_no_two_come_back_at_once(number: float) -> None:
     """The time is spread by a fifth either way."""
     assert 8 <= Aside(random=lambda: number).failed("vpn1", 0.0) <= 12
-
-
-def test_what_is_aside_is_chosen_last_but_is_chosen() -> None:
-    """While another is free it is not taken; when all are aside, the one that comes back first."""
-    pool = [Candidate(key_id=n, server=f"vpn{n}", leased=False, last_used_at=None) for n in (1, 2, 3)]
-
-    def chosen(aside: dict[object, float]) -> int:
-        found = choice.choose(pool, last_server=None, avoid=frozenset(), now=0, cooldown_seconds=0, aside={**aside})
-        assert found is not None
-        return found.key_id
-
-    assert chosen({}) == 1
-    assert chosen({"vpn1": 30.0}) == 2
-    assert chosen({"vpn1": 30.0, 2: 20.0}) == 3
-    assert chosen({"vpn1": 30.0, 2: 20.0, "vpn3": 10.0}) == 3
 
 
 def test_a_probe_fits_between_two_looks() -> None:

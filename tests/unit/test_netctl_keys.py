@@ -1,4 +1,4 @@
-"""Key files, the choice of a key, and the store's invariants on a real SQLite file."""
+"""Key files, and the store's invariants on a real SQLite file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
-from hypothesis import strategies as st
 
 from netctl import conf
-from netctl.choice import Candidate, choose
 from netctl.conf import Key, Secret
 from netctl.keys import Store
 
@@ -51,6 +48,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def leased(store: Store) -> list[int]:
+    """The numbers of the key files whose keys are leased."""
+    return sorted(int(line.origin.partition(".")[0]) for line in store.lines() if line.leased_to)
 
 
 @pytest.fixture
@@ -121,37 +123,6 @@ def test_a_secret_shows_itself_nowhere() -> None:
         assert "hidden" in text
 
 
-candidates = st.lists(
-    st.builds(
-        Candidate,
-        key_id=st.integers(1, 50),
-        server=st.sampled_from(["a", "b", "c"]),
-        leased=st.booleans(),
-        last_used_at=st.none() | st.floats(0, 1000),
-    ),
-    unique_by=lambda one: one.key_id,
-)
-
-
-@given(candidates, st.sampled_from([None, "a", "b"]), st.floats(0, 100))
-def test_a_chosen_key_is_free_rested_and_elsewhere(pool: list[Candidate], last: str | None, cooldown: float) -> None:
-    """Never leased, never within its rest; the last server only when no other has a free key."""
-    chosen = choose(pool, last_server=last, avoid=frozenset(), now=1000, cooldown_seconds=cooldown)
-    free = [one for one in pool if not one.leased and (one.last_used_at is None or one.last_used_at + cooldown <= 1000)]
-    assert (chosen is None) == (not free)
-    if chosen is not None:
-        assert chosen in free
-        assert chosen.server != last or all(one.server == last for one in free)
-
-
-@given(candidates)
-def test_a_server_that_did_not_answer_comes_last(pool: list[Candidate]) -> None:
-    """A server to avoid is taken only when there is no other."""
-    chosen = choose(pool, last_server=None, avoid=frozenset("a"), now=2000, cooldown_seconds=0)
-    if chosen is not None and chosen.server == "a":
-        assert all(one.server == "a" for one in pool if not one.leased)
-
-
 def test_a_key_is_never_leased_twice(store: Store) -> None:
     """The schema refuses a second lease of a key, also while the first is still ending."""
     store.take(1101, 1, "o")
@@ -169,9 +140,9 @@ def test_a_slot_holds_one_lease(store: Store) -> None:
     first, second = store.take(1101, 1, "o"), store.take(1101, 2, "o")
     assert (first.generation, second.generation) == (1, 2)
     assert [lease.lease for lease in store.held()] == [second.lease]
-    assert sum(one.leased for one in store.candidates()) == 2
+    assert leased(store) == [1, 2]
     store.ended(1101)
-    assert [one.key_id for one in store.candidates() if one.leased] == [2]
+    assert leased(store) == [2]
 
 
 def test_a_late_confirmation_frees_no_later_key(store: Store) -> None:
@@ -180,9 +151,9 @@ def test_a_late_confirmation_frees_no_later_key(store: Store) -> None:
     second = store.take(1101, 2, "o")
     store.take(1101, 3, "o")
     store.ended(1101, before=second.generation)
-    assert [one.key_id for one in store.candidates() if one.leased] == [2, 3]
+    assert leased(store) == [2, 3]
     store.ended(1101)
-    assert [one.key_id for one in store.candidates() if one.leased] == [3]
+    assert leased(store) == [3]
 
 
 def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
@@ -191,8 +162,10 @@ def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
     store.end(1101)
     clock.now = 1005.0
     store.ended(1101)
-    assert {one.key_id: one.last_used_at for one in store.candidates()}[1] == 1005.0
+    clock.now = 1014.9
     assert store.pool(10).cooling == 1
+    clock.now = 1015.0
+    assert store.pool(10).cooling == 0
 
 
 def test_leases_survive_the_program(store: Store, tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ def test_a_damaged_file_is_refused_by_name(path: Path, offset: int, length: int)
 
 def test_a_whole_file_is_not_refused(path: Path) -> None:
     """Positive control: the same file untouched is opened."""
-    assert len(Store(path).candidates()) == 4
+    assert Store(path).pool(0).keys == 4
 
 
 def test_a_file_damaged_while_it_is_open_is_refused(path: Path) -> None:
     """Overwritten under a running netctl, whose cache still is right: no key is handed out; put back, it goes on."""
     store = Store(path)
-    assert len(store.candidates()) == 4
+    assert store.pool(0).keys == 4
     whole = path.read_bytes()
     damage(path, 100, len(whole) - 100)
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_a_write_that_fails_is_named(path: Path) -> None:
         db.exec_driver_sql(f"PRAGMA max_page_count = {db.exec_driver_sql('PRAGMA page_count').scalar()}")
     with pytest.raises(KeyStoreFailed, match=r"keys\.db.*full"):
         store.add([(f"{n}.conf", key(n, "vpn9.example")) for n in range(10, 200)])
-    assert len(store.candidates()) == 4
+    assert store.pool(0).keys == 4
 
 
 def test_a_store_that_another_holds_may_be_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,8 @@ def test_a_reboot_ends_every_rest_and_keeps_the_order(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("UPDATE boots SET id = 'earlier'")
     store = Store(path)
-    used = {one.key_id: one.last_used_at for one in store.candidates()}
+    with sqlite3.connect(path) as db:
+        used: dict[int, float | None] = dict(db.execute("SELECT id, last_used_at FROM keys"))
     assert used[2] is None
     assert used[3] is not None
     assert used[1] is not None
