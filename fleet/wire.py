@@ -108,6 +108,8 @@ class SlotStatus(Message):
     received_bytes: int
     sent_bytes: int
     last_handshake: AwareDatetime | None
+    counted_at: AwareDatetime | None
+    """When the three above were read; every 5 s while something passes, every 30 s at rest."""
 
 
 class PoolStatus(Message):

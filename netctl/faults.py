@@ -93,6 +93,8 @@ class Faults:
         if reading is None:
             await self._mend(slot, lease, "its device does not answer")
             return
+        if slot.lease is lease:
+            slot.count(reading)
         pulse = self._pulse(slot, lease)
         before = pulse.received_bytes
         verdict = pulse.look(time.monotonic(), reading.sent_bytes, reading.received_bytes)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fleet import log, wire
 from fleet.deadline import within
-from fleet.errors import NotAllowed, ProtocolError, TunnelError, TunnelLost
+from fleet.errors import NotAllowed, ProtocolError, TunnelLost
 from fleet.model import Fleet
 from fleet.rpc import Connection
 from netctl import owners
@@ -44,7 +44,7 @@ class NetctlService:
         if isinstance(request, wire.Proved):
             return self._proved(connection, request)
         if isinstance(request, wire.Status):
-            return await self._status(connection)
+            return self._status(connection)
         raise ProtocolError(f"netctl has no method {request.method}")
 
     async def closed(self, connection: Connection) -> None:
@@ -110,13 +110,13 @@ class NetctlService:
             slot.lease = replace(slot.lease, key=replace(slot.lease.key, exit_address=request.address))
         return wire.Done()
 
-    async def _status(self, connection: Connection) -> wire.NetctlStatus:
+    def _status(self, connection: Connection) -> wire.NetctlStatus:
+        """What is known: no device is asked, so that one that hangs delays nobody."""
         own = self.slots.get(connection.peer.uid)
         return wire.NetctlStatus(
             backend=self._backend.name,
             pid=os.getpid(),
-            # All devices at once: one that hangs takes its two seconds, and not behind another's.
-            slots=tuple(await asyncio.gather(*map(self._slot_status, [own] if own else self.slots.values()))),
+            slots=tuple(map(self._slot_status, [own] if own else self.slots.values())),
             pool=None if own else self._pool(),
         )
 
@@ -124,11 +124,8 @@ class NetctlService:
         found = self._store.pool(self._fleet.netctl.key_cooldown_seconds)
         return found.model_copy(update={"servers_aside": self.tunnels.servers.aside_names()})
 
-    async def _slot_status(self, slot: Slot) -> wire.SlotStatus:
-        try:
-            reading = await self._backend.read(self.tunnels.interface(slot))
-        except TunnelError:
-            reading = None  # a status that hangs on one device would hide the others
+    def _slot_status(self, slot: Slot) -> wire.SlotStatus:
+        reading = slot.reading if slot.lease else None
         lease = slot.lease
         return wire.SlotStatus(
             worker=slot.worker.name,
@@ -142,6 +139,7 @@ class NetctlService:
             received_bytes=reading.received_bytes if reading else 0,
             sent_bytes=reading.sent_bytes if reading else 0,
             last_handshake=reading.last_handshake if reading else None,
+            counted_at=slot.counted_at if reading else None,
         )
 
     # --- replies

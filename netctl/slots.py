@@ -22,6 +22,7 @@ from fleet.model import Worker
 from fleet.rpc import Connection
 from netctl.keys import Lease
 from netctl.state import Held
+from netctl.wireguard import Reading
 
 
 class SlotState(enum.Enum):
@@ -72,6 +73,9 @@ class Slot:
     lease: Lease | None = None
     generation: int = 0
     handshake_milliseconds: float = 0.0
+    reading: Reading | None = None
+    """The lease's device when it was last read, at `counted_at`."""
+    counted_at: datetime | None = None
     since: datetime = field(default_factory=_now)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,6 +107,11 @@ class Slot:
     def hold(self, lease: Lease) -> None:
         """The slot's tunnel is now LEASE's."""
         self.lease, self.generation = lease, lease.generation
+        self.reading = self.counted_at = None
+
+    def count(self, reading: Reading) -> None:
+        """The slot's device was read just now."""
+        self.reading, self.counted_at = reading, _now()
 
     @property
     def held(self) -> Held | None:

@@ -114,10 +114,11 @@ class Tunnels:
         ending = asyncio.ensure_future(self._reconciler.end_sockets(worker.placeholder))
         try:
             device = state.device(self._fleet, self._reconciler.interface(worker), held)
-            seconds = await wireguard.wait_for_handshake(self._backend, device, patience)
+            seconds, reading = await wireguard.wait_for_handshake(self._backend, device, patience)
         finally:
             await ending
         slot.handshake_milliseconds = round(seconds * 1000, 1)
+        slot.count(reading)
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""

@@ -58,15 +58,15 @@ class Backend(Protocol):
         ...
 
 
-async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: float) -> float:
-    """Seconds until DEVICE, just written, has shaken hands; raises HandshakeTimeout."""
+async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: float) -> tuple[float, Reading]:
+    """Seconds until DEVICE, just written, has shaken hands, and what was read then; raises HandshakeTimeout."""
     started = time.monotonic()
     kick = started + KICK_SECONDS
     while True:
         reading = await backend.read(device.interface)
         now = time.monotonic()
         if reading is not None and reading.last_handshake is not None:
-            return now - started
+            return now - started, reading
         if now - started > timeout_seconds:
             host, port = device.peer.endpoint if device.peer else ("?", 0)
             sent = reading.sent_bytes if reading else 0

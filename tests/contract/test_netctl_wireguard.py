@@ -47,7 +47,7 @@ class Bench:
 
         async def both() -> float:
             await self.backend.write(device)
-            return await wireguard.wait_for_handshake(self.backend, device, seconds)
+            return (await wireguard.wait_for_handshake(self.backend, device, seconds))[0]
 
         return self.ground.call(both)
 

@@ -39,7 +39,7 @@ def shake(ground: Ground, interface: str, key: Key, seconds: float = 20) -> floa
     async def both() -> float:
         await ground.backend.write(Device(interface=interface))
         await ground.backend.write(device)
-        return await wireguard.wait_for_handshake(ground.backend, device, seconds)
+        return (await wireguard.wait_for_handshake(ground.backend, device, seconds))[0]
 
     return ground.call(both)
 

@@ -69,6 +69,7 @@ def long_status() -> wire.NetctlStatus:
         received_bytes=10**12,
         sent_bytes=10**12,
         last_handshake=datetime.now(timezone.utc),
+        counted_at=None,
     )
     return wire.NetctlStatus(backend="userspace", pid=1, slots=(slot,) * 512, pool=None)
 

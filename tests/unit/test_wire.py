@@ -67,6 +67,7 @@ def test_status_comes_back() -> None:
         received_bytes=1,
         sent_bytes=2,
         last_handshake=None,
+        counted_at=None,
     )
     status = wire.NetctlStatus(backend="kernel", pid=1, slots=(slot,), pool=None)
     back = wire.decode_reply(wire.encode_result(status), wire.NetctlStatus)
