@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_interface
 from typing import TypeVar, final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from fleet.wire import Address
 
 T = TypeVar("T")
@@ -59,6 +56,10 @@ class Secret:
 
     def public(self) -> str:
         """The public key that belongs to it, base64."""
+        # Asked for when keys are imported; the server would carry 7 MB for nothing.
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         key = X25519PrivateKey.from_private_bytes(self._value).public_key()
         return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
 

@@ -44,6 +44,8 @@ def _behind(strange: frozenset[Address], desired: State, observed: State) -> Sta
     With a link's last IPv4 address the kernel takes its routes as well, and tells nobody (fib_disable_ip in
     net/ipv4/fib_frontend.c).
     """
+    if not strange:
+        return observed
     emptied = {one.interface for one in strange}
     return replace(
         observed,

@@ -7,6 +7,7 @@ throws doubt on that (an error, a cancelled task, a notification) forgets it, an
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -187,8 +188,9 @@ class Reconciler:
         return plan.diff(wanted, replace(state.slice_of(seen, worker), devices=frozenset()))
 
     async def _apply(self, operations: tuple[Operation, ...]) -> None:
-        for operation in operations:
-            self._log.debug("kernel.change", command=str(operation))
+        if self._log.is_enabled_for(logging.DEBUG):
+            for operation in operations:
+                self._log.debug("kernel.change", command=str(operation))
         await self._kernel.apply(operations)
 
     async def shut_gate(self, worker: Worker) -> None:

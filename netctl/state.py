@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
@@ -187,14 +188,22 @@ def slot(
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
     name = worker.spare_interface if spare else worker.interface
     gates = {Gate(uid=worker.uid, address=held.key.address, interface=name)} if held is not None and held.open else ()
+    return replace(
+        _layers(worker, name, kind, fleet.wireguard.mtu, ipv6),
+        devices=frozenset({device(fleet, name, held)}),
+        gates=frozenset(gates),
+    )
+
+
+@cache
+def _layers(worker: Worker, name: str, kind: str, mtu_bytes: int, ipv6: bool) -> State:
+    """What a worker's tunnel stands on; made once, for it is the same with every key."""
     return State(
-        links=frozenset({Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu)}),
+        links=frozenset({Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=mtu_bytes)}),
         addresses=frozenset({Address(address=worker.placeholder)}),
         routes=frozenset(_routes(worker, name, ipv6)),
         rules=frozenset(_rules(worker, ipv6)),
         sysctls=frozenset(_sysctls(name, ipv6)),
-        devices=frozenset({device(fleet, name, held)}),
-        gates=frozenset(gates),
     )
 
 
