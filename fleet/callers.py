@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from fleet.bucket import Bucket
+
 SO_PEERGROUPS = 59
 """include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
 MOST_GROUPS_BYTES = 1024
@@ -75,29 +77,13 @@ def group_number(name: str) -> int | None:
         return None
 
 
-class Bucket:
-    """RATE tokens a second, of which at most BURST are saved up."""
-
-    __slots__ = ("_at", "_burst", "_tokens", "rate")
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self.rate = rate
-        self._burst = self._tokens = float(burst)
-        self._at = time.monotonic()
-
-    def take(self, *, patience_seconds: float = 0.0) -> float | None:
-        """Seconds until the token that is now taken is there (0: it is); None, and none taken, beyond PATIENCE_SECONDS.
-
-        Tokens may be taken ahead: who comes later waits longer, so waiting callers keep their order.
-        """
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
-        self._at = now
-        wait = max(0.0, (1.0 - self._tokens) / self.rate)
-        if wait > patience_seconds:
-            return None
-        self._tokens -= 1.0
-        return wait
+def turn(bucket: Bucket, patience_seconds: float = 0.0) -> float | None:
+    """Seconds until the token of BUCKET that is now taken is there; None, and none taken, beyond PATIENCE_SECONDS."""
+    wait = bucket.wait(time.monotonic())
+    if wait > patience_seconds:
+        return None
+    bucket.take()
+    return wait
 
 
 class Account:

@@ -23,7 +23,8 @@ from typing import Protocol
 import tenacity
 
 from fleet import log, wire
-from fleet.callers import PATIENCE_SECONDS, Account, Bucket, Refusals, peer_of
+from fleet.bucket import Bucket
+from fleet.callers import PATIENCE_SECONDS, Account, Refusals, peer_of, turn
 from fleet.callers import Limits as Limits  # noqa: PLC0414 - part of the server for everybody else
 from fleet.callers import Peer as Peer  # noqa: PLC0414
 from fleet.deadline import within
@@ -137,7 +138,7 @@ class Server:
             self._log.error("connection.crashed", exc_info=error)
 
     def _refusal(self, account: Account, verdict: Verdict) -> FleetError | None:
-        if account.connections.take() is None:
+        if turn(account.connections) is None:
             return RateLimited(f"more than {self._limits.connections_per_second:g} connections a second")
         if not verdict.allowed:
             return NotAllowed(verdict.reason)
@@ -255,7 +256,7 @@ class Server:
 
 async def _turn(bucket: Bucket, what: str) -> None:
     """Wait for a token of BUCKET; raises RateLimited, also then not at once, where it takes too long."""
-    wait = bucket.take(patience_seconds=PATIENCE_SECONDS)
+    wait = turn(bucket, PATIENCE_SECONDS)
     if wait != 0:
         await asyncio.sleep(PATIENCE_SECONDS if wait is None else wait)
     if wait is None:

@@ -6,11 +6,13 @@ Pure; the clock (seconds of any steady one) is handed in.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+
+from fleet.bucket import Bucket
 
 BATCH_SECONDS = 0.25
 """A firewall's reload or networkd's restart is many notifications; they are answered together."""
 BURST, EVERY_SECONDS = 10, 5.0
+"""So many repairs of a kind at once, and another one each so many seconds."""
 
 
 class Kind(enum.Enum):
@@ -29,35 +31,11 @@ URGENT = frozenset({Kind.RULES, Kind.TABLES, Kind.LOST})
 """What the kill switch is made of."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Bucket:
-    """BURST repairs at once, and another one each EVERY_SECONDS."""
-
-    burst: int = BURST
-    every_seconds: float = EVERY_SECONDS
-    _tokens: float = field(default=BURST, init=False)
-    _at: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        self._tokens = self.burst
-
-    def wait(self, now: float) -> float:
-        """Seconds from NOW until a repair may go on; 0 when it may at once."""
-        self._tokens = min(float(self.burst), self._tokens + max(0.0, now - self._at) / self.every_seconds)
-        self._at = max(now, self._at)
-        # Seconds are no exact numbers: what is nearly a token is one.
-        return 0.0 if self._tokens > 1 - 1e-6 else (1 - self._tokens) * self.every_seconds
-
-    def take(self) -> None:
-        """A repair goes on."""
-        self._tokens -= 1
-
-
 class Pace:
     """What has been heard, and when it is time to look."""
 
     def __init__(self) -> None:
-        self._buckets = {kind: Bucket() for kind in Kind}
+        self._buckets = {kind: Bucket(1 / EVERY_SECONDS, BURST) for kind in Kind}
         self._heard: dict[Kind, float] = {}
 
     def hear(self, kind: Kind, now: float) -> None:

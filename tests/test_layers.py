@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
     *("model", "numbers", "paths", "wire", "rpc", "result", "errors"),
-    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen"),
+    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
 
@@ -33,8 +33,8 @@ LIBRARIES = {
     "selenium": (r"worker/browser/\w+\.py", "drivers change; one small interface does not"),
     "undetected_chromedriver": (r"worker/browser/\w+\.py", "its last release is of 2024; it has to be replaceable"),
     "jinja2": (r"fleet/render\.py|lab/report\.py", "text formats are made in one place each"),
-    "sqlalchemy": (r"netctl/(keys|store|leases|schema)\w*\.py|netctl/keys/\w+\.py", "rows never leave the stores"),
-    "sqlite3": (r"netctl/(keys|store|leases|schema)\w*\.py|netctl/keys/\w+\.py", "rows never leave the stores"),
+    "sqlalchemy": (r"netctl/(keys|leases|choice|schema)\.py", "rows never leave the stores"),
+    "sqlite3": (r"netctl/(keys|leases|choice|schema)\.py", "rows never leave the stores"),
     "subprocess": (
         r"fleet/.*|worker/.*|lab/.*|netctl/nftables\.py",
         "the privileged program runs nothing, but for one fixed call of nft if the library is not there",

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netctl.pace import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, Bucket, Kind, Pace
+from fleet.bucket import Bucket
+from netctl.pace import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, Kind, Pace
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -51,7 +52,7 @@ def test_a_kind_that_is_fought_over_does_not_hold_the_others_up() -> None:
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
 def test_no_more_than_the_burst_and_one_each_five_seconds(pauses: list[float]) -> None:
     """Whatever the times of the notifications, repairs up to any moment are at most ten and one each five seconds."""
-    bucket, now, taken = Bucket(), 1000.0, 0
+    bucket, now, taken = Bucket(1 / EVERY_SECONDS, BURST), 1000.0, 0
     for pause in pauses:
         now += pause
         if bucket.wait(now) <= 0:
@@ -62,7 +63,7 @@ def test_no_more_than_the_burst_and_one_each_five_seconds(pauses: list[float]) -
 
 def test_waiting_as_long_as_it_says_is_enough() -> None:
     """What wait() answers is the time to the next repair, no less and no more."""
-    bucket = Bucket(burst=1)
+    bucket = Bucket(1 / EVERY_SECONDS, 1)
     assert bucket.wait(5.0) == 0
     bucket.take()
     seconds = bucket.wait(6.0)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from fleet import callers, wire
-from fleet.callers import Bucket, Limits
+from fleet.bucket import Bucket
+from fleet.callers import Limits, turn
 from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited
 from fleet.rpc import Peer, Verdict
 from tests.unit.test_rpc import client, everything, raw, serving
@@ -225,9 +226,9 @@ def test_without_a_free_descriptor_the_server_goes_on(path: Path) -> None:
 def test_a_bucket_saves_up_to_its_burst_and_lends_to_the_patient() -> None:
     """Three at once, a fourth and a fifth for those who wait, each behind the one before; nothing beyond patience."""
     bucket = Bucket(10, 3)
-    assert [bucket.take() for _ in range(3)] == [0, 0, 0]
-    assert bucket.take() is None
-    waits: Sequence[float | None] = [bucket.take(patience_seconds=0.25) for _ in range(3)]
+    assert [turn(bucket) for _ in range(3)] == [0, 0, 0]
+    assert turn(bucket) is None
+    waits: Sequence[float | None] = [turn(bucket, 0.25) for _ in range(3)]
     assert waits[0] == pytest.approx(0.1, abs=0.05) and waits[1] == pytest.approx(0.2, abs=0.05)
     assert waits[2] is None
 
