@@ -19,7 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from lab.net import Lab
 
-# The same examples each time: what a change breaks is told by that change. No deadline: machines are busy. `--hypothesis-seed=N` looks further.
+# The same examples each time: what a change breaks is told by that change. `--hypothesis-seed=N` looks
+# further. No deadlines: machines are busy.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
 
