@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, JsonValue, ValidationError, field_validator
 
 from fleet.errors import ConfigurationError
+from fleet.isolation import ISOLATIONS, Isolation
 
 # Part of the model for everybody else.
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
@@ -159,7 +160,8 @@ class TaskSettings(Settings):
 class Fleet(Settings):
     """Everything fleet.toml says."""
 
-    isolation: Literal["uid"] = "uid"
+    isolation: Literal["uid", "netns"] = "uid"
+    """`uid`: all tunnels in the host's network namespace. `netns`: a network namespace for each worker."""
     workers: WorkersSettings = WorkersSettings()
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()
@@ -168,6 +170,11 @@ class Fleet(Settings):
     browser: BrowserSettings = BrowserSettings()
     loop: LoopSettings = LoopSettings()
     task: TaskSettings = TaskSettings()
+
+    @property
+    def walls(self) -> Isolation:
+        """What `isolation` means."""
+        return ISOLATIONS[self.isolation]
 
     @cached_property
     def members(self) -> tuple[Worker, ...]:

@@ -13,7 +13,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
-    *("model", "numbers", "paths", "wire", "rpc", "result", "errors"),
+    *("model", "numbers", "paths", "isolation", "spaces", "wire", "rpc", "result", "errors"),
     *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
@@ -43,7 +43,10 @@ LIBRARIES = {
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
 }
 
-LAUNCHER = {"worker/launch.py": {"fleet.syscalls", "pyseccomp"}}
+LAUNCHER = {
+    "worker/launch.py": {"fleet.syscalls", "fleet.spaces", "pyseccomp"},
+    "fleet/spaces.py": {"fleet.syscalls"},
+}
 """What root runs in front of every worker: the standard library and this."""
 
 FORBIDDEN_WORDS = {
