@@ -1,9 +1,10 @@
 """Root's last act for one worker: `worker.launch SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
-    account checked -> lock of the UID -> left-overs killed -> own mounts -> limits -> seccomp -> UID dropped -> exec
+    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns) -> own mounts
+        -> limits -> seccomp -> UID dropped -> exec
 
-It runs as root in front of every worker, so it imports the standard library, one seccomp library and
-fleet.syscalls alone; everything it needs to know stands in SPEC, which only root can have written.
+It runs as root in front of every worker, so it imports the standard library, one seccomp library,
+fleet.spaces and fleet.syscalls alone; everything it needs to know stands in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import NoReturn
 
 import pyseccomp
 
-from fleet import syscalls
+from fleet import spaces, syscalls
 
 CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
 """As in fleet.errors.ExitCode, which this file does not import (it would bring pydantic to root)."""
@@ -71,6 +72,8 @@ class Spec:
     deny_netlink: bool
     open_files: int
     tmp_mebibytes: int
+    space: str = ""
+    """The name (a path) of the network namespace to enter; "": stay."""
     death_signal: int
     """Sent to the worker when its parent, the supervisor, is gone."""
 
@@ -92,6 +95,7 @@ def become(spec: Spec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
+    own_network(spec)
     own_mounts(spec, gid)
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
@@ -195,6 +199,16 @@ def is_alive_of(pid: int, uid: int) -> bool:
     return str(uid) in fields["Uid"] and not ended
 
 
+def own_network(spec: Spec) -> None:
+    """Into the worker's own network namespace. One that has lost its name is made anew, for netctl to furnish.
+
+    Before the mounts are private: a name made here has to show to everybody.
+    """
+    if spec.space:
+        spaces.make(Path(spec.space))
+        spaces.enter(Path(spec.space))
+
+
 def own_mounts(spec: Spec, gid: int) -> None:
     """A mount namespace of the worker's own: /etc with the worker's files, empty /tmp and /dev/shm.
 
@@ -202,6 +216,8 @@ def own_mounts(spec: Spec, gid: int) -> None:
     frees with the namespace, that is with the last process of the worker, however that ended.
     """
     syscalls.private_mounts()
+    if spec.space:
+        spaces.own_sysfs()
     for way_out in map(Path, RESOLVERS):
         if way_out.is_dir():
             syscalls.mount("tmpfs", str(way_out), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16k,mode=0755")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fleet import log
 from fleet.errors import ConfigurationError, MissingProgram
+from fleet.isolation import HOST
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
@@ -188,6 +189,7 @@ def launch_spec(
         "home": home,
         "lock": str(paths.worker_lock(worker)),
         "etc": etc,
+        "space": "" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
