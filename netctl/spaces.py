@@ -55,7 +55,7 @@ class Spaces:
         if kept is not None and os.fstat(kept).st_ino == path.stat().st_ino:
             return False
         if self._host is None:
-            self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._host = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._kept[space] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if kept is not None:
             self._forget(space, kept)
@@ -77,6 +77,8 @@ class Spaces:
             spaces.remove(self._folder / space)
         except OSError as error:
             raise SpaceGone(f"{self._folder / space} cannot be removed: {error.strerror}", hint="fleet down") from None
+        if (kept := self._kept.pop(space, None)) is not None:
+            self._forget(space, kept)
 
     def identity(self, space: str) -> int:
         """The same number as long as the name stands for the same namespace."""

@@ -35,6 +35,8 @@ from netctl.wireguard import Reading
 from tests.paths import ForeignRule
 
 _Change = Callable[[State, Any, str], State]
+HEARD_IN = (HOST, "fleet-w1101")
+"""Where somebody listens to address events."""
 MADE_MTU_BYTES = 1420
 """What a fresh WireGuard link has."""
 
@@ -265,7 +267,8 @@ class FakeKernel:
                 continue
             before = self.state
             self.state = after(before, operation)
-            self.events += [str(one.address) for one in before.addresses ^ self.state.addresses]
+            changed = before.addresses ^ self.state.addresses
+            self.events += [str(one.address) for one in changed if one.space in HEARD_IN]
 
     # --- like a netctl.wireguard.Backend
 
