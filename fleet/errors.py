@@ -27,9 +27,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from pydantic import JsonValue  # heavy, and programs that raise one error need no more than that
 
 
 class ExitCode(enum.IntEnum):

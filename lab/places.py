@@ -17,7 +17,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +115,7 @@ class Places:
     def write_record(self, servers: int, keys: int, namespaces: tuple[str, ...]) -> None:
         """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
         fresh = self.record.with_suffix(".new")
-        record = _Record(secrets.token_hex(8), servers, keys, namespaces)
+        record = _Record(os.urandom(8).hex(), servers, keys, namespaces)
         fresh.write_text(json.dumps(dataclasses.asdict(record)))
         fresh.replace(self.record)
 

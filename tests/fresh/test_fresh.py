@@ -1,18 +1,15 @@
 """`bin/demo` from nothing: a Debian 12 root that holds only the checkout.
 
-The root is made by debootstrap from the mirror this machine itself uses, entered in namespaces of its
-own, and given this machine's way to the package registries (apt sources, authorities, resolver) and
-nothing else.
+The root (bare.py) is entered in namespaces of its own, and given this machine's way to the package
+registries (apt sources, authorities, resolver) and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,16 +23,6 @@ def run(*argv: str | Path, seconds: float, cwd: Path | None = None) -> subproces
     """Run ARGV to its end, its output kept."""
     words = [str(word) for word in argv]
     return subprocess.run(words, cwd=cwd, text=True, capture_output=True, timeout=seconds, check=False)
-
-
-def mirror() -> str:
-    """The Debian mirror this machine's apt uses for bookworm."""
-    listed = run("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", seconds=60).stdout
-    for line in listed.splitlines():
-        codename, _, uri = line.partition(" ")
-        if codename == "bookworm":
-            return uri
-    pytest.fail(f"apt on this machine has no bookworm mirror; it lists:\n{listed}")
 
 
 def give_registries(root: Path) -> None:
@@ -62,17 +49,11 @@ def give_checkout(root: Path) -> None:
 
 
 @pytest.fixture
-def fresh_root() -> Iterator[Path]:
+def fresh_root(bare_root: Path) -> Path:
     """A bare Debian 12 root with the checkout in an operator's home."""
-    if os.geteuid() != 0:
-        pytest.fail("the fresh tier needs root: sudo bin/test --tier fresh")
-    root = Path("/var/tmp") / f"fleet-fresh-{os.getpid()}"
-    made = run("debootstrap", "--variant=minbase", "bookworm", root, mirror(), seconds=900)
-    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
-    give_registries(root)
-    give_checkout(root)
-    yield root
-    shutil.rmtree(root)
+    give_registries(bare_root)
+    give_checkout(bare_root)
+    return bare_root
 
 
 def test_demo_from_nothing(fresh_root: Path) -> None:

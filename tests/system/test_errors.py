@@ -6,6 +6,7 @@ Every case runs the operator's own command inside the lab's host and reads what 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,13 +24,21 @@ Attempt = Callable[..., subprocess.CompletedProcess[str]]
 Traces = Callable[[str], list[str]]
 
 
-@pytest.fixture
-def own_lab(root: None) -> Iterator[Lab]:
-    """A lab of this test alone, with three keys."""
+@pytest.fixture(scope="module")
+def standing(root: None) -> Iterator[Lab]:
+    """A lab of these tests alone, with three keys."""
     made = Lab(f"e{os.getpid() % 10_000}", keys=1)
     made.up()
     yield made
     made.down()
+
+
+@pytest.fixture
+def own_lab(standing: Lab) -> Iterator[Lab]:
+    """The same, on whose host no fleet has ever been."""
+    yield standing
+    for path in standing.places.fleet_root.iterdir():
+        shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -125,15 +134,18 @@ def test_more_workers_than_keys(own_lab: Lab) -> None:
 
 def test_silent_servers(attempt: Attempt, own_lab: Lab) -> None:
     """Servers that answer no handshake: the loop is handed in as failed, with the reason; the run ends with 1."""
-    for server in own_lab.topology.vpn:
-        own_lab.run(server.host, ["ip", "link", "set", "eth0", "down"], check=True)
-    done = attempt(
-        {
-            "loop": {"attempts": 1},
-            "wireguard": {"handshake_timeout_seconds": 1},
-            "netctl": {"request_deadline_seconds": 4},
-        }
-    )
+    drop = "table inet silent { chain drops { type filter hook forward priority 0; udp sport 51820 drop; }; }"
+    own_lab.run("isp", ["nft", drop], check=True)
+    try:
+        done = attempt(
+            {
+                "loop": {"attempts": 1},
+                "wireguard": {"handshake_timeout_seconds": 1},
+                "netctl": {"request_deadline_seconds": 4},
+            }
+        )
+    finally:
+        own_lab.run("isp", ["nft", "delete table inet silent"], check=True)
     said(done, ExitCode.FAILED, "HandshakeTimeout", "did not answer within")
     (result,) = results(own_lab)
     assert not result.ok

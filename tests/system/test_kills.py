@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from fleet.model import Worker
-from fleet.result import Result, read_spool
+from fleet.result import Result, read_result, read_spool
 from lab import run
 from lab.events import AddressListener
 from lab.net import Lab
@@ -59,6 +59,10 @@ class Running:
     def results(self, worker: Worker) -> list[Result]:
         return list(read_spool(run.paths(self.lab).spool(worker)))
 
+    def loops(self, worker: Worker) -> int:
+        """How many loops are handed in; to wait by this takes no processor from the browsers."""
+        return sum(1 for _ in run.paths(self.lab).spool(worker).glob("*-*.json"))
+
     def log(self, program: str) -> Path:
         return run.paths(self.lab).log(program)
 
@@ -95,7 +99,7 @@ def running(root: None) -> Iterator[Running]:
         run.prepare(lab, 3, first_uid=FIRST_UID)
         made.fleet("up")
         for worker in (VICTIM, *NEIGHBOURS):
-            until(f"{worker.name}'s first loop", partial(made.results, worker), 120)
+            until(f"{worker.name}'s first loop", partial(made.loops, worker), 120)
         yield made
         made.fleet("down")
     finally:
@@ -120,7 +124,7 @@ def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) 
     here, there = log.stat().st_size, netctl_log.stat().st_size
     until(f"stage {stage}", lambda: logged(log, here, event="stage.begun", stage=stage), 60)
     tree = [old, *old.children(recursive=True)]
-    loops = len(running.results(VICTIM))
+    loops = running.loops(VICTIM)
     killed = time.monotonic()
     old.kill()
     # The promise is 1 s; the figure is printed, and a busy machine gets five.
@@ -128,7 +132,7 @@ def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) 
     sealed = time.monotonic() - killed
     until("every process of the old worker gone", lambda: not living(tree), 5, lambda: living(tree))
     print(f"killed in {stage}: sealed after {sealed * 1000:.0f} ms, tree gone {(time.monotonic() - killed):.2f} s")
-    until("the next loop", lambda: len(running.results(VICTIM)) > loops, 90)
+    until("the next loop", lambda: running.loops(VICTIM) > loops, 90)
     assert running.results(VICTIM)[-1].ok
     until("a loop of each neighbour", lambda: all(_since(running, one, began) for one in NEIGHBOURS), 60)
     no_losses(running, began)
@@ -145,7 +149,9 @@ def living(tree: list[psutil.Process]) -> list[str]:
 
 
 def _since(running: Running, worker: Worker, moment: datetime) -> list[Result]:
-    return [result for result in running.results(worker) if result.started > moment]
+    files = run.paths(running.lab).spool(worker).glob("*-*.json")
+    recent = (read_result(path) for path in files if path.stat().st_mtime > moment.timestamp())
+    return [result for result in recent if result.started > moment]
 
 
 def test_a_killed_netctl_is_not_noticed_by_pages(running: Running) -> None:
@@ -180,9 +186,9 @@ def test_supervisorctl_is_as_everybody_knows_it(running: Running) -> None:
     assert alive(VICTIM) == []
     until("sealed", lambda: running.slot(VICTIM)["state"] == "sealed", 5)
     print(f"supervisorctl stop took {took:.1f} s")
-    loops = len(running.results(VICTIM))
+    loops = running.loops(VICTIM)
     assert "started" in running.fleet("supervisorctl", "start", name)
-    until("a loop", lambda: len(running.results(VICTIM)) > loops, 60)
+    until("a loop", lambda: running.loops(VICTIM) > loops, 60)
     assert "started" in running.fleet("supervisorctl", "restart", name)
     tail = running.fleet("supervisorctl", "tail", name)
     lines = [json.loads(line) for line in tail.splitlines() if line.startswith("{") and line.endswith("}")]

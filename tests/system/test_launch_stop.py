@@ -28,7 +28,7 @@ def running(root: None) -> Iterator[Running]:
         run.prepare(lab, 1, first_uid=WORKER.uid)
         made = Running(lab)
         made.fleet("up")
-        until("the first loop", partial(made.results, WORKER), 120)
+        until("the first loop", partial(made.loops, WORKER), 120)
         yield made
         made.fleet("down")
     finally:
@@ -54,5 +54,5 @@ def test_stop_at_any_stage(running: Running, stage: str) -> None:
     assert handed_in == list(range(1, len(handed_in) + 1)), "loops go on where the life before ended"
     assert not list(spool.glob(".*"))
     running.fleet("supervisorctl", "start", name)
-    until("the next loop", lambda: len(running.results(WORKER)) > len(handed_in), 90)
+    until("the next loop", lambda: running.loops(WORKER) > len(handed_in), 90)
     assert running.results(WORKER)[-1].ok

@@ -57,19 +57,30 @@ class Outcome:
     output: str
 
 
-def run(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str, str], seconds: float) -> Outcome:
-    """Boot, run ARGV as root in FOLDER with the environment SETTINGS, power off.
+class Running:
+    """A machine that is under way; what it has to tell waits in the pipe until it is asked for."""
 
-    Raises MachineFailed when it is not up within UP_SECONDS or has not ended SECONDS later.
-    """
+    def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
+        self._conversation = _Conversation(process, console)
+
+    def outcome(self, seconds: float) -> Outcome:
+        """Wait for the end of its program.
+
+        Raises MachineFailed when it is not up UP_SECONDS from now, or has not ended SECONDS after that.
+        """
+        up = self._conversation.until(UP, UP_SECONDS, "did not come up")
+        end = self._conversation.until(EXIT, seconds, "has not ended")
+        return Outcome(code=int(end[1]), output=self._conversation.text[up.end() : end.start()])
+
+
+@contextmanager
+def started(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str, str]) -> Iterator[Running]:
+    """Boot, run ARGV as root in FOLDER with the environment SETTINGS, power off; left, the machine is gone."""
     with tempfile.TemporaryDirectory(prefix="fleet-vm-", dir="/var/tmp") as made:
         job = Path(made)
         _write_job(job, kernel, [*(f"{name}={value}" for name, value in settings.items()), *argv], folder)
-        with _started(job, kernel) as process:
-            conversation = _Conversation(process, job / "console")
-            up = conversation.until(UP, UP_SECONDS, "did not come up")
-            end = conversation.until(EXIT, seconds, "has not ended")
-        return Outcome(code=int(end[1]), output=conversation.text[up.end() : end.start()])
+        with _qemu(job, kernel) as process:
+            yield Running(process, job / "console")
 
 
 def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) -> None:
@@ -81,7 +92,7 @@ def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) ->
 
 
 @contextmanager
-def _started(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
+def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]
     argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs")]
