@@ -124,7 +124,7 @@ def private_mounts_but(folder: Path) -> None:
         # The fifth field is the mount point, with octal escapes (proc(5)).
         place = Path(line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode())
         if not place.is_relative_to(folder):
-            with contextlib.suppress(FileNotFoundError):  # hidden by another mount
+            with contextlib.suppress(OSError):  # hidden by another mount, so nothing is mounted below it
                 syscalls.mount("none", str(place), "none", syscalls.MS_SLAVE)
 
 

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet import model, prepare, spaces
+from fleet.model import Worker
 from lab.net import Lab
 from tests.netns.netctl_rig import Rig, running
 
 
 @pytest.fixture
-def rig(lab: Lab) -> Iterator[Rig]:
+def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """Two workers with tunnels, and netctl killed."""
     lab.run("host", ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.uplink.rp_filter=0"], check=True)
-    with running(lab, count=2) as made:
+    with running(lab, count=2, isolation=isolation) as made:
         for index in range(2):
             assert "ok" in made.client(index).ask(do="connect")
         assert made.netctl
@@ -25,14 +27,22 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 
 def ours(rig: Rig) -> str:
-    """Everything of the fleet's, as the tools show it."""
+    """Everything of the fleet's, as the tools show it, in the host and where the workers are."""
     looks = (
         "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip -o address show; "
         "ip -details link show; nft list ruleset"
     )
-    lines = rig.host(["sh", "-c", looks], check=True).stdout.splitlines()
+    places = {("sh", "-c", looks), *(tuple(rig.inside(one, ["sh", "-c", looks])) for one in there(rig))}
+    texts = [rig.host(place, check=True).stdout for place in sorted(places)]
+    lines = [*"".join(texts).splitlines(), *(f"fleet {name}" for name in spaces.names(rig.paths.spaces))]
     marks = ("proto 77", "10.255.", "fleet", "wg10")
     return "\n".join(line for line in lines if any(mark in line for mark in marks))
+
+
+def there(rig: Rig) -> list[Worker]:
+    """The workers who have a place to look at."""
+    alone = rig.fleet.isolation == "netns"
+    return [one for one in rig.fleet.members if not alone or rig.paths.space(one).exists()]
 
 
 def leased(rig: Rig) -> set[str]:
@@ -49,9 +59,11 @@ def rp_filter(rig: Rig, interface: str) -> str:
 def test_cleanup_needs_no_settings(rig: Rig) -> None:
     """fleet.toml is broken, or not there: everything goes, keys come back, and rp_filter is what it was before."""
     rig.paths.config.write_text("this is no TOML [")
-    assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == ("0", "1")
+    # With namespaces the host's are not touched at all.
+    lowered = ("1", "0") if rig.fleet.isolation == "netns" else ("0", "1")
+    assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == lowered
     done = rig.command("cleanup", check=True)
-    assert "ip link delete wg101" in done.stdout
+    assert "link delete wg101" in done.stdout
     assert ours(rig) == ""
     assert leased(rig) == set()
     assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == ("1", "0")
@@ -72,7 +84,7 @@ def test_cleanup_of_one_worker_leaves_the_others(rig: Rig) -> None:
     assert leased(rig) == {neighbour.name}
     held = rig.json("nft", "-j", "list", "set", "inet", "fleet", "workers")["nftables"]
     assert [entry["set"]["elem"] for entry in held if "set" in entry] == [[neighbour.uid, gone.uid]]
-    open_ = rig.host(["nft", "list", "map", "inet", "fleet", "translation"], check=True).stdout
+    open_ = rig.there(["nft", "list", "map", "inet", "fleet", "translation"], check=True).stdout
     assert neighbour.interface in open_
     assert gone.interface not in open_
     assert rig.command("cleanup", "--worker", gone.name, "--json", check=True).stdout.strip() == "[]"
@@ -98,7 +110,7 @@ def test_a_damaged_key_store_keeps_nothing_in_the_kernel(rig: Rig) -> None:
     done = rig.command("cleanup")
     assert done.returncode not in (0, 70)
     assert str(rig.paths.key_store) in done.stderr
-    assert "ip link delete wg101" in done.stdout
+    assert "link delete wg101" in done.stdout
     assert ours(rig) == ""
 
 
@@ -110,8 +122,12 @@ def test_cleanup_makes_no_files(rig: Rig) -> None:
 
 
 def test_a_worker_there_is_no_more_is_taken_away_at_the_start(rig: Rig) -> None:
-    """The fleet had two workers and now has one: what was the second's goes when netctl starts, under a link's mark."""
+    """The fleet had two workers and now has one: what was the second's goes when netctl starts, under a link's mark.
+
+    Its namespace goes before, which is root's to do: `fleet up` does.
+    """
     rig.paths.config.write_text(rig.paths.config.read_text().replace("count = 2", "count = 1"))
+    prepare.namespaces(model.load(rig.paths.config), rig.paths)
     rig.start_netctl()
     left = ours(rig)
     assert "10102" not in left

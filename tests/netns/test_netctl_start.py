@@ -11,15 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from fleet import spaces
 from lab.net import Lab
 from tests.netns.netctl_rig import Rig
 from tests.waiting import until
+
+EXTRA = "[netctl]\nrequest_deadline_seconds = 4\nkey_cooldown_seconds = 0.1\n"
 
 
 @pytest.fixture
 def rig(lab: Lab) -> Iterator[Rig]:
     """One worker's fleet, nothing started."""
-    made = Rig(lab, count=1, extra="[netctl]\nrequest_deadline_seconds = 4\nkey_cooldown_seconds = 0.1\n")
+    made = Rig(lab, count=1, extra=EXTRA)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def either(lab: Lab, isolation: str) -> Iterator[Rig]:
+    """The same, in either isolation."""
+    made = Rig(lab, count=1, extra=EXTRA, isolation=isolation)
     yield made
     made.stop()
 
@@ -50,8 +61,9 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_object_is_named_and_left_alone(rig: Rig, kind: str) -> None:
+def test_a_foreign_object_is_named_and_left_alone(either: Rig, kind: str) -> None:
     """Somebody else's object inside our marks: exit 78, its name, the command that shows it, nothing changed."""
+    rig = either
     make, remove, name = FOREIGN[kind]
     rig.host(make, check=True)
     if kind == "address":
@@ -79,8 +91,9 @@ def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
         assert str(first.pid) in done.stderr
 
 
-def test_cleanup_removes_ours_and_nothing_else(rig: Rig) -> None:
+def test_cleanup_removes_ours_and_nothing_else(either: Rig) -> None:
     """After cleanup rules, routes, placeholders, links and table are gone; a neighbour's objects are as they were."""
+    rig = either
     rig.host(["ip", "rule", "add", "from", "192.0.2.77", "lookup", "main", "priority", "15000"], check=True)
     rig.host(["nft", "add table inet neighbour; add chain inet neighbour c"], check=True)
     try:
@@ -97,18 +110,21 @@ def test_cleanup_removes_ours_and_nothing_else(rig: Rig) -> None:
         listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
         assert [key["leased_to"] for key in listed if key["leased_to"]] == []
         assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
+        assert spaces.names(rig.paths.spaces) == frozenset()
     finally:
         rig.host(["ip", "rule", "delete", "priority", "15000"], check=True)
         rig.host(["nft", "delete table inet neighbour"], check=True)
 
 
-def test_other_interfaces_are_filtered_no_less(rig: Rig) -> None:
+def test_other_interfaces_are_filtered_no_less(either: Rig) -> None:
     """Lowering rp_filter of `all` leaves the effective value of every other interface as it was."""
+    rig = either
     rig.host(["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1"], check=True)
     before = _effective(rig)
     rig.start()
     after = _effective(rig)
-    assert after.pop("wg101") == 0
+    if rig.fleet.isolation == "uid":
+        assert after.pop("wg101") == 0
     assert {name: after[name] for name in before} == before
 
 
@@ -192,14 +208,16 @@ def test_keys_come_from_standard_input_and_twice_is_once(rig: Rig) -> None:
     assert found.st_mode & 0o777 == 0o600
 
 
-def test_monitor_names_the_worker(rig: Rig) -> None:
+def test_monitor_names_the_worker(either: Rig) -> None:
     """`netctl monitor --json` prints an address event of a placeholder with its worker."""
+    rig = either
     with (rig.paths.root / "monitor.out").open("w+") as out:
-        rig.processes.append(rig.lab.popen("host", rig.argv("monitor", "--json"), stdout=out))
+        inside = ["--worker", "w1101"] if rig.fleet.isolation == "netns" else []
+        rig.processes.append(rig.lab.popen("host", rig.argv("monitor", "--json", *inside), stdout=out))
 
         def look() -> str:
             for verb in ("add", "delete"):
-                rig.host(["ip", "address", verb, "10.255.0.101/32", "dev", "lo"])
+                rig.there(["ip", "address", verb, "10.255.0.101/32", "dev", "lo"])
             out.seek(0)
             return out.readline()
 
@@ -208,13 +226,15 @@ def test_monitor_names_the_worker(rig: Rig) -> None:
     assert notice["kind"] in ("RTM_NEWADDR", "RTM_DELADDR")
 
 
-def test_probe_and_plan_answer_before_anything_runs(rig: Rig) -> None:
+def test_probe_and_plan_answer_before_anything_runs(either: Rig) -> None:
     """`probe --json` names the backend; `plan` lists commands and exits 2, and changes nothing."""
+    rig = either
     assert json.loads(rig.command("probe", "--json", check=True).stdout) == {"backend": "userspace"}
     before = _everything(rig)
     planned = rig.command("plan")
     assert planned.returncode == 2
-    assert "ip -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in planned.stdout
+    where = "ip -n fleet-w1101" if rig.fleet.isolation == "netns" else "ip"
+    assert f"{where} -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in planned.stdout
     assert _everything(rig) == before
 
 
