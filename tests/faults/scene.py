@@ -208,7 +208,7 @@ class Scene:
         for table in ("fleet", "fleet_hold"):
             text = self.net("nft", "-s", "list", "table", "inet", table, check=False)
             text = re.sub(
-                r"((?:set|map) (?:open|open_source|leased|translation) \{).*?\n\t\}", r"\1", text, flags=re.DOTALL
+                r"((?:set|map) (?:open|open_source6?|leased6?|translation6?) \{).*?\n\t\}", r"\1", text, flags=re.DOTALL
             )
             seen.append(re.sub(r"# progname .*", "", text))
         return "\n".join(seen)
