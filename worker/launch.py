@@ -2,8 +2,8 @@
 
     account checked -> lock of the UID -> left-overs killed -> own mounts -> limits -> seccomp -> UID dropped -> exec
 
-It runs as root in front of every worker, so it imports the standard library, one seccomp library and
-fleet.syscalls alone; everything it needs to know stands in SPEC, which only root can have written.
+It runs as root in front of every worker, so it imports the standard library, one seccomp library,
+fleet.syscalls and worker.mounts alone; everything it needs to know stands in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import NoReturn
 import pyseccomp
 
 from fleet import syscalls
+from worker import mounts
 
 CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
 """As in fleet.errors.ExitCode, which this file does not import (it would bring pydantic to root)."""
@@ -41,10 +42,6 @@ GROUP_OPTIONS = {0: (35, 39, 42, 46), 41: (20, 42, 46)}
 """By level (IPPROTO_IP, IPPROTO_IPV6): the options that join a multicast group (linux/in.h, linux/in6.h)."""
 _INT = 0xFFFFFFFF
 """What the kernel looks at of an int that comes in a wider register."""
-RESOLVERS = ("/run/nscd", "/run/systemd/resolve", "/run/dbus", "/run/avahi-daemon")
-"""Sockets behind which another UID resolves names, outside of the tunnel: whatever nsswitch.conf says, they answer."""
-POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
-"""Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
 
 
 class Refused(Exception):
@@ -68,6 +65,8 @@ class Spec:
     lock: str
     etc: dict[str, str]
     """Files below /etc that the worker sees instead of, or beside, the host's: path -> content."""
+    keep: list[str]
+    """Folders of the fleet's that stay visible where /run and its like are hidden."""
     deny_netlink: bool
     open_files: int
     tmp_mebibytes: int
@@ -92,7 +91,7 @@ def become(spec: Spec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
-    own_mounts(spec, gid)
+    mounts.make(uid=spec.uid, gid=gid, etc=spec.etc, keep=spec.keep, tmp_mebibytes=spec.tmp_mebibytes)
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
@@ -193,58 +192,6 @@ def is_alive_of(pid: int, uid: int) -> bool:
     fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
     ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
     return str(uid) in fields["Uid"] and not ended
-
-
-def own_mounts(spec: Spec, gid: int) -> None:
-    """A mount namespace of the worker's own: /etc with the worker's files, empty /tmp and /dev/shm.
-
-    What is written to /tmp and /dev/shm, the browser's profile included, is memory that the kernel
-    frees with the namespace, that is with the last process of the worker, however that ended.
-    """
-    syscalls.private_mounts()
-    for way_out in map(Path, RESOLVERS):
-        if way_out.is_dir():
-            syscalls.mount("tmpfs", str(way_out), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16k,mode=0755")
-    own_etc(spec.etc)
-    options = f"size={spec.tmp_mebibytes}m,mode=0700,uid={spec.uid},gid={gid}"
-    for place in ("/tmp", "/dev/shm"):
-        syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-
-
-def own_etc(files: dict[str, str]) -> None:
-    """FILES in front of the host's /etc.
-
-    An overlay rather than binds over single files: when the host replaces a file by renaming a new
-    one over it, the kernel drops every mount on the old one, in all namespaces (vfs detach_mounts since
-    Linux 3.18), and the worker would suddenly see the host's resolvers.
-    """
-    os.umask(0o022)  # everybody in the namespace reads /etc, the worker included
-    syscalls.mount("tmpfs", "/tmp", "tmpfs", 0, "size=4m,mode=0755")
-    layer = Path("/tmp")
-    for name, content in files.items():
-        path = layer / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    try:
-        flags = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount("overlay", "/etc", "overlay", flags, f"lowerdir={layer}:/etc")
-    except OSError:
-        # No overlay in this kernel, or too many stacked below: bind, over what links point to.
-        bind_etc(layer, files)
-        return
-    for folder in POLICY_FOLDERS:
-        if (layer / folder).is_dir():
-            syscalls.bind(layer / folder, Path("/etc") / folder)  # the host's own policies are not the fleet's
-
-
-def bind_etc(layer: Path, files: dict[str, str]) -> None:
-    """The same by binds, where an overlay cannot be had; the policy folders are made when missing."""
-    for name in files:
-        target = Path(os.path.realpath(Path("/etc") / name))
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-        syscalls.bind(layer / name, target)
 
 
 def limit(spec: Spec) -> None:

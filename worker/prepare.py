@@ -23,7 +23,7 @@ from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
 from worker.browser.interface import Installed
-from worker.launch import POLICY_FOLDERS
+from worker.mounts import POLICY_FOLDERS
 
 BROWSERS = ("google-chrome", "google-chrome-stable", "chromium")
 DRIVERS = ("chromedriver",)
@@ -188,6 +188,7 @@ def launch_spec(
         "home": home,
         "lock": str(paths.worker_lock(worker)),
         "etc": etc,
+        "keep": [str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
