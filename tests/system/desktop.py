@@ -41,6 +41,7 @@ def mounts(folder: Path) -> None:
     syscalls.mount("tmpfs", str(folder), "tmpfs", 0, "mode=0755")
     subprocess.run(["cp", "-a", "/etc/.", str(folder)], check=True)
     syscalls.mount("tmpfs", "/run", "tmpfs", 0, "mode=0755")
+    syscalls.mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777")
     stub = Path("/run/systemd/resolve/stub-resolv.conf")
     stub.parent.mkdir(parents=True)
     stub.write_text(f"nameserver {STUB[0]}\n")
