@@ -12,7 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, JsonValue, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from fleet.errors import ConfigurationError
 
@@ -57,6 +66,10 @@ class WorkersSettings(Settings):
     open_files: int = Field(default=8192, ge=1024)
     tmp_mebibytes: int = Field(default=512, ge=64)
     """Size of the private /tmp (profile included), a tmpfs that dies with the worker."""
+    processes: int = Field(default=2048, ge=256, le=4_194_304)
+    """Processes and threads of a worker and its browser."""
+    file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
+    """The largest file that a worker may write."""
 
 
 class WireguardSettings(Settings):
@@ -127,6 +140,8 @@ class BrowserSettings(Settings):
     """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
     sandbox: bool = True
     """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
+    i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
+    """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
     language: str = "ko-KR"
     window_width: int = Field(default=1280, ge=320)
     window_height: int = Field(default=900, ge=240)
@@ -136,6 +151,16 @@ class BrowserSettings(Settings):
     """Browser starts at one time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()
     """PEM files of further authorities that Chrome and the exit proof trust."""
+
+    @field_validator("i_know_what_no_sandbox_means")
+    @classmethod
+    def _means_it(cls, means_it: bool, rest: ValidationInfo) -> bool:
+        if rest.data.get("sandbox") is False and not means_it:
+            raise ValueError(
+                "has to be true as well where browser.sandbox is false: without its sandbox a page that breaks out of "
+                "Chrome has all that the worker has, its tunnel and its files"
+            )
+        return means_it
 
 
 class LoopSettings(Settings):

@@ -60,7 +60,15 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
 
 
 def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None = None) -> None:
-    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not."""
+    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not.
+
+    And say, each time, that Chrome's sandbox is off where it is.
+    """
+    if not fleet.browser.sandbox:
+        console.say(
+            "fleet: WARNING: browser.sandbox is false: a page that breaks out of Chrome has all that its worker has; "
+            "what to do: take browser.sandbox out of fleet.toml"
+        )
     case = Case(machine=machine or Machine(), fleet=fleet, installation=installation, processes=())
     for finding in examine.at_start(case):
         console.say(f"fleet doctor: {finding.name}: {finding.seen}; what to do: {finding.command}")

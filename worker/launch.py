@@ -67,8 +67,14 @@ class Spec:
     """Files below /etc that the worker sees instead of, or beside, the host's: path -> content."""
     keep: list[str]
     """Folders of the fleet's that stay visible where /run and its like are hidden."""
+    write: list[str]
+    """Folders that the worker may write to, beside its own /tmp and /dev/shm."""
     deny_netlink: bool
     open_files: int
+    processes: int
+    """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
+    file_mebibytes: int
+    """The largest file, those in memory included."""
     tmp_mebibytes: int
     death_signal: int
     """Sent to the worker when its parent, the supervisor, is gone."""
@@ -91,7 +97,7 @@ def become(spec: Spec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
-    mounts.make(uid=spec.uid, gid=gid, etc=spec.etc, keep=spec.keep, tmp_mebibytes=spec.tmp_mebibytes)
+    mounts.make(uid=spec.uid, gid=gid, etc=spec.etc, keep=spec.keep, write=spec.write, tmp_mebibytes=spec.tmp_mebibytes)
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
@@ -196,8 +202,13 @@ def is_alive_of(pid: int, uid: int) -> bool:
 
 def limit(spec: Spec) -> None:
     """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, spec.open_files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in (
+        (resource.RLIMIT_NOFILE, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes),
+        (resource.RLIMIT_FSIZE, spec.file_mebibytes << 20),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
     os.umask(0o077)
 
 

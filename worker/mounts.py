@@ -5,7 +5,9 @@ Part of the launcher: runs as root, standard library and fleet.syscalls alone.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,9 +23,12 @@ POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
 _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
-def make(*, uid: int, gid: int, etc: Mapping[str, str], keep: Iterable[str], tmp_mebibytes: int) -> None:
-    """A mount namespace of the worker's own; KEEP are folders that stay visible inside of what is HIDDEN.
+def make(
+    *, uid: int, gid: int, etc: Mapping[str, str], keep: Iterable[str], write: Iterable[str], tmp_mebibytes: int
+) -> None:
+    """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders WRITE alone.
 
+    KEEP are folders that stay visible inside of what is HIDDEN.
     What is written to /tmp and /dev/shm, the browser's profile included, is memory that the kernel
     frees with the namespace, that is with the last process of the worker, however that ended.
     """
@@ -31,6 +36,7 @@ def make(*, uid: int, gid: int, etc: Mapping[str, str], keep: Iterable[str], tmp
     syscalls.private_mounts()
     hide(HIDDEN, keep)
     own_etc(etc)
+    protect(write)
     options = f"size={tmp_mebibytes}m,mode=0700,uid={uid},gid={gid}"
     for place in ("/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", place, "tmpfs", _PLAIN, options)
@@ -55,6 +61,26 @@ def _hide(folder: Path, keep: Iterable[Path]) -> None:
         # Its name leads to the new file system now; the descriptor still leads to the old one.
         syscalls.bind(Path(f"/proc/self/fd/{descriptor}"), path)
         os.close(descriptor)
+
+
+def protect(but: Iterable[str]) -> None:
+    """Everything is read-only but these folders: whatever has a mode that is too wide, /var/tmp to begin with.
+
+    /proc stays as it is: Chrome's sandbox writes the maps of its user namespace there.
+    """
+    own = [Path(path) for path in but]
+    for path in own:
+        syscalls.bind(path, path)  # a mount, which can differ from what is around it
+    try:
+        syscalls.read_only(Path("/"), below=True)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        # Before Linux 5.12 modes alone protect, as they do everywhere else on such a host.
+        print("worker.launch: this kernel cannot make the file system read-only (Linux 5.12)", file=sys.stderr)  # noqa: T201
+        return
+    for path in (Path("/proc"), *own):
+        syscalls.writable(path)
 
 
 def own_etc(files: Mapping[str, str]) -> None:

@@ -189,8 +189,11 @@ def launch_spec(
         "lock": str(paths.worker_lock(worker)),
         "etc": etc,
         "keep": [str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
+        "write": [str(path) for path in (paths.gate, paths.home(worker))],
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
+        "processes": fleet.workers.processes,
+        "file_mebibytes": fleet.workers.file_mebibytes,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
         "death_signal": int(signal.SIGTERM),
     }

@@ -37,6 +37,15 @@ def test_chrome_sandbox_is_on(puppet: Puppet) -> None:
     assert puppet("texts", "#evaluation") == ["You are adequately sandboxed."]
 
 
+def test_chrome_says_when_its_sandbox_is_off(stage: Stage) -> None:
+    """The control: started without it, on purpose, the same page of Chrome's says so."""
+    off = {"sandbox": False, "i_know_what_no_sandbox_means": True}
+    puppet = Puppet(stage, "selenium", settings=off)
+    puppet("open", "chrome://sandbox")
+    assert puppet("texts", "#evaluation") == ["You are NOT adequately sandboxed."]
+    puppet.end()
+
+
 def test_page_over_https_with_own_authority(puppet: Puppet) -> None:
     """A page of the lab's authority loads, counts as one, and every request of it is counted."""
     before = puppet("counts")

@@ -96,7 +96,7 @@ def test_the_word_headless_never_reaches_the_driver() -> None:
     made = switches.add(BrowserSettings())
     assert "--headless=new" in made and "--lang=ko-KR" in made and "--no-sandbox" not in made
     assert not any("user-agent" in word for word in made), "no forged identity"
-    assert "--no-sandbox" in switches.add(BrowserSettings(sandbox=False))
+    assert "--no-sandbox" in switches.add(BrowserSettings(sandbox=False, i_know_what_no_sandbox_means=True))
     assert "--no-sandbox" in switches.DROP
 
 
