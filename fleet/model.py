@@ -43,6 +43,7 @@ ACCOUNT_GROUP = "fleet"
 NETCTL_ACCOUNT = "netctl"
 WORKERS_VARIABLE = "FLEET_WORKERS"
 """Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
+LEAST_MEMORY_MEBIBYTES = 256
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -68,8 +69,17 @@ class WorkersSettings(Settings):
     """Size of the private /tmp (profile included), a tmpfs that dies with the worker."""
     processes: int = Field(default=2048, ge=256, le=4_194_304)
     """Processes and threads of a worker and its browser."""
+    memory_mebibytes: int = Field(default=0, ge=0, le=1_048_576)
+    """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
     file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
     """The largest file that a worker may write."""
+
+    @field_validator("memory_mebibytes")
+    @classmethod
+    def _enough_for_a_browser(cls, mebibytes: int) -> int:
+        if 0 < mebibytes < LEAST_MEMORY_MEBIBYTES:
+            raise ValueError(f"a browser does not start in less than {LEAST_MEMORY_MEBIBYTES}; 0 is no limit")
+        return mebibytes
 
 
 class WireguardSettings(Settings):

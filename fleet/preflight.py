@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from fleet import console
+from fleet import cgroups, console
 from fleet.doctor import examine
 from fleet.doctor.machine import Case, Machine
 from fleet.errors import AccountTaken, NoKeyFree
@@ -56,6 +56,20 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
             f"the key pool has {keys} keys for {workers} workers",
             hint="import your provider's WireGuard files: netctl keys import PATH...",
             data={"keys": keys, "workers": workers},
+        )
+
+
+def divide_memory(fleet: Fleet) -> None:
+    """Each worker gets a control group where that can be had; where a limit of memory needs one, its lack is said."""
+    try:
+        group = cgroups.own()
+        divided, reason = group is not None and cgroups.divide(group), "this fleet has no control group to divide"
+    except OSError as error:
+        divided, reason = False, str(error)
+    if fleet.workers.memory_mebibytes and not divided:
+        console.say(
+            f"fleet: WARNING: workers.memory_mebibytes has no effect: {reason}; "
+            "what to do: start it as a systemd service (deploy/fleet.service), on a host with cgroup v2"
         )
 
 

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
     *("model", "numbers", "paths", "wire", "rpc", "result", "errors"),
-    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
+    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket", "cgroups"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
 
@@ -44,7 +44,8 @@ LIBRARIES = {
 }
 
 LAUNCHER = {
-    "worker/launch.py": {"fleet.syscalls", "worker.mounts"},
+    "worker/launch.py": {"fleet.cgroups", "fleet.syscalls", "worker.mounts"},
+    "fleet/cgroups.py": set[str](),
     "worker/mounts.py": {"fleet.syscalls"},
 }
 """What root runs in front of every worker: the standard library, one seccomp library, and these of ours."""

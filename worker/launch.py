@@ -1,8 +1,9 @@
 """Root's last act for one worker: `worker.launch SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
-    account checked -> lock of the UID -> left-overs killed -> own mounts -> limits -> seccomp -> UID dropped -> exec
+    account checked -> lock of the UID -> left-overs killed -> own control group and mounts -> limits
+        -> seccomp -> UID dropped -> exec
 
-It runs as root in front of every worker, so it imports the standard library, one seccomp library,
+It runs as root in front of every worker, so it imports the standard library, one seccomp library, fleet.cgroups,
 fleet.syscalls and worker.mounts alone; everything it needs to know stands in SPEC, which only root can have written.
 """
 
@@ -73,6 +74,10 @@ class Spec:
     open_files: int
     processes: int
     """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
+    memory_mebibytes: int
+    """Of the control group; 0: no limit."""
+    cgroup: str
+    """The folder of the worker's control group; "": there is none."""
     file_mebibytes: int
     """The largest file, those in memory included."""
     tmp_mebibytes: int

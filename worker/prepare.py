@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet import log
+from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
@@ -193,6 +193,8 @@ def launch_spec(
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
         "processes": fleet.workers.processes,
+        "memory_mebibytes": fleet.workers.memory_mebibytes,
+        "cgroup": str(cgroups.of_worker(worker.name, cgroups.own()) or ""),
         "file_mebibytes": fleet.workers.file_mebibytes,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
         "death_signal": int(signal.SIGTERM),
