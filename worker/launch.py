@@ -27,7 +27,7 @@ from typing import NoReturn
 
 import pyseccomp
 
-from fleet import syscalls
+from fleet import cgroups, syscalls
 from worker import mounts
 
 CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
@@ -102,6 +102,8 @@ def become(spec: Spec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
+    if spec.cgroup:  # before the mounts: there it can be looked at alone
+        cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
     mounts.make(uid=spec.uid, gid=gid, etc=spec.etc, keep=spec.keep, write=spec.write, tmp_mebibytes=spec.tmp_mebibytes)
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)

@@ -187,6 +187,19 @@ def test_etc_without_an_overlay(stage: Stage) -> None:
     assert found["policies"] == ["fleet.json"] * 2 and "hosts: files dns\n" in found["nsswitch"]
 
 
+def test_worker_joins_its_control_group(stage: Stage, tmp_path: Path) -> None:
+    """The launcher puts itself into the group of the spec, with its limits; one that cannot be had is no launch.
+
+    The folder stands for a group: here is none to be divided (tests/contract/test_cgroups.py has the kernel's).
+    """
+    group = tmp_path / "w1191"
+    assert stage.run(["/bin/true"], cgroup=str(group), memory_mebibytes=300, processes=500).returncode == 0
+    found = {path.name: path.read_text() for path in group.iterdir()}
+    assert found == {"memory.max": str(300 << 20), "pids.max": "500", "cgroup.procs": "0"}
+    done = stage.run(["/bin/true"], cgroup=str(tmp_path / "gone/w1191"))
+    assert done.returncode == 75 and "gone/w1191" in done.stderr
+
+
 def test_left_over_processes_are_killed(stage: Stage) -> None:
     """Processes of the UID from an earlier life, deaf to SIGTERM, are gone when the next worker runs."""
     deaf = (
