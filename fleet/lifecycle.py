@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from fleet import accounts, console, folders, log, prepare, rpc, wire
+from fleet import accounts, console, folders, log, prepare, rpc, spaces, wire
 from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.folders import Folder
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
@@ -86,7 +86,7 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
         console.say(f"ending the fleet; a worker may take {wait:g} s")
     ran = supervisor.shut_down(wait + 40)
     installation.paths.run_order.unlink(missing_ok=True)
-    _sweep()
+    _sweep(installation.paths)
     if accounts.netctl_exists():  # else nothing was ever made
         prepare.nothing_left(installation)
     return ran
@@ -153,17 +153,18 @@ def _finished(state: ProgramState) -> bool:
     return state.state == "EXITED" and state.exit_code == 0
 
 
-def _sweep() -> None:
-    """Kill what worker UIDs still run in this network namespace.
+def _sweep(paths: Paths) -> None:
+    """Kill what worker UIDs still run in this network namespace and in the workers' own.
 
     Workers end their browsers themselves, and the kernel does when they are killed; this is for what
     neither reached. Another namespace may hold another fleet with the same UIDs.
     """
-    network = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a magic link, not a path
+    networks = {os.stat("/proc/self/ns/net").st_ino}  # noqa: PTH116 - a magic link, not a path
+    networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
     for process in psutil.process_iter():
         try:
             ours = FIRST_UID <= process.uids().real <= LAST_UID and process.username() == f"w{process.uids().real}"
-            if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino == network:  # noqa: PTH116
+            if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
                 _log.warning("process.left_over", pid=process.pid, command=process.name())
                 process.kill()
         except (psutil.NoSuchProcess, FileNotFoundError):

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from fleet.errors import ConfigurationError
+from fleet.isolation import ISOLATIONS, Isolation
 
 # Part of the model for everybody else.
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
@@ -194,7 +195,8 @@ class TaskSettings(Settings):
 class Fleet(Settings):
     """Everything fleet.toml says."""
 
-    isolation: Literal["uid"] = "uid"
+    isolation: Literal["uid", "netns"] = "uid"
+    """`uid`: all tunnels in the host's network namespace. `netns`: a network namespace for each worker."""
     workers: WorkersSettings = WorkersSettings()
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()
@@ -203,6 +205,11 @@ class Fleet(Settings):
     browser: BrowserSettings = BrowserSettings()
     loop: LoopSettings = LoopSettings()
     task: TaskSettings = TaskSettings()
+
+    @property
+    def walls(self) -> Isolation:
+        """What `isolation` means."""
+        return ISOLATIONS[self.isolation]
 
     @cached_property
     def members(self) -> tuple[Worker, ...]:

@@ -39,6 +39,11 @@ class Worker(BaseModel):
         return f"w{self.uid}"
 
     @property
+    def space(self) -> str:
+        """`fleet-w1101`: its own network namespace, where the fleet's isolation gives it one."""
+        return f"fleet-{self.name}"
+
+    @property
     def interface(self) -> str:
         """`wg101`."""
         return f"wg{self.number}"
@@ -70,7 +75,7 @@ class Worker(BaseModel):
 
     @property
     def placeholder(self) -> ipaddress.IPv4Address:
-        """The worker's source address before translation, on `lo`: 10.255.x.y counted from n."""
+        """The worker's source address before translation: 10.255.x.y counted from n."""
         return PLACEHOLDERS[self.number]
 
     @property

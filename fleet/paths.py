@@ -49,6 +49,15 @@ class Paths(BaseModel):
         return self.run / "operator/netctl.sock"
 
     @property
+    def spaces(self) -> Path:
+        """The names of the workers' network namespaces; without FLEET_ROOT the folder of `ip netns`."""
+        return self.root / "run/netns"
+
+    def space(self, worker: Worker) -> Path:
+        """The name of WORKER's network namespace: a file that the namespace is bound to."""
+        return self.spaces / worker.space
+
+    @property
     def key_store(self) -> Path:
         """SQLite file with private keys and leases; only netctl can read it."""
         return self.state / "netctl/keys.db"

@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
     the doctor's word -> free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe)
-             -> tunnels' needs -> workers' launch specs -> supervisord.conf -> the host's own addresses
+             -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf -> the host's own addresses
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -12,10 +12,11 @@ import json
 import os
 from typing import cast
 
-from fleet import accounts, folders, host_address, log, preflight
+from fleet import accounts, folders, host_address, log, preflight, spaces
 from fleet.errors import FleetError
 from fleet.folders import Folder
-from fleet.model import Fleet
+from fleet.isolation import HOST
+from fleet.model import Fleet, Paths
 from fleet.programs import Installation, call
 from fleet.render import Backend, supervisord_conf
 from fleet.result import write_durably
@@ -41,12 +42,28 @@ def everything(fleet: Fleet, installation: Installation) -> str:
     if backend == "userspace":
         folders.open_tun()
     _make(folders.wanted(fleet, paths, backend))
+    namespaces(fleet, paths)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
     text = supervisord_conf(fleet, installation, backend)
     write_durably(paths.supervisor_config, text.encode())
     paths.supervisor_config.chmod(0o600)
     host_address.learn(fleet, paths)
     return text
+
+
+def namespaces(fleet: Fleet, paths: Paths) -> None:
+    """One for each worker where the isolation gives it one; those of workers that are no more go. Raises FleetError."""
+    wanted = {fleet.walls.space(worker) for worker in fleet.members} - {HOST}
+    try:
+        for name in spaces.names(paths.spaces) - wanted:
+            spaces.remove(paths.spaces / name)
+        for name in sorted(wanted):
+            spaces.make(paths.spaces / name)
+    except OSError as error:
+        raise FleetError(
+            f"no network namespaces can be made in {paths.spaces}: {error}",
+            hint='isolation = "uid" in fleet.toml does without; in a container they need CAP_SYS_ADMIN',
+        ) from None
 
 
 def probe(fleet: Fleet, installation: Installation) -> Backend:

@@ -22,10 +22,12 @@ from fleet.errors import (
     TryLater,
     UsageError,
 )
+from fleet.isolation import UID, Isolation
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, WORKERS_VARIABLE, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CAPABILITY = "-all,+net_admin"
+_OPEN_FILES = 16_384
+"""netctl has some ten sockets in each worker's namespace, where workers have one."""
 _ERRORS: dict[int, type[FleetError]] = {
     ExitCode.USAGE: UsageError,
     ExitCode.MISSING_PROGRAM: MissingProgram,
@@ -64,20 +66,21 @@ class Installation:
         config = str(self.paths.supervisor_config)
         return [str(self.python), "-I", "-m", "supervisor.supervisorctl", "-c", config, *arguments]
 
-    def netctl(self, *arguments: str) -> list[str]:
-        """netctl under its own account, with CAP_NET_ADMIN and nothing else."""
-        return [*_as_netctl(), *self.module("netctl", *arguments)]
+    def netctl(self, *arguments: str, walls: Isolation = UID) -> list[str]:
+        """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""
+        return [*_as_netctl(walls), *self.module("netctl", *arguments)]
 
     def tunnel(self, worker: Worker) -> list[str]:
         """The userspace WireGuard device of WORKER, where the kernel has none."""
-        return [*_as_netctl(), "wireguard-go", "-f", worker.interface]
+        return [*_as_netctl(UID), "wireguard-go", "-f", worker.interface]
 
     def worker(self, worker: Worker) -> list[str]:
         """Root's last act for WORKER: become it, and go on as its loop."""
         return self.module("worker.launch", str(self.paths.launch_spec(worker)))
 
 
-def _as_netctl() -> list[str]:
+def _as_netctl(walls: Isolation) -> list[str]:
+    capabilities = ",".join(["-all", *(f"+{name}" for name in walls.capabilities)])
     # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
     # nice: what carries every worker's packets, and answers every rotation, goes before the browsers.
     # core: both hold private keys. 1 byte and not 0: where cores are piped to a program (systemd-coredump,
@@ -85,15 +88,16 @@ def _as_netctl() -> list[str]:
     return [
         "prlimit",
         "--core=1",
+        *([] if walls is UID else [f"--nofile={_OPEN_FILES}"]),
         "nice",
         "--adjustment=-10",
         "setpriv",
         f"--reuid={NETCTL_ACCOUNT}",
         f"--regid={ACCOUNT_GROUP}",
         "--clear-groups",
-        f"--inh-caps={_CAPABILITY}",
-        f"--ambient-caps={_CAPABILITY}",
-        f"--bounding-set={_CAPABILITY}",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+        f"--bounding-set={capabilities}",
         "--securebits=+noroot,+noroot_locked",
         "--no-new-privs",
         "--pdeathsig=TERM",

@@ -37,7 +37,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend)
         environment=installation.environment,
         final_codes=",".join(str(int(code)) for code in ExitCode.final()),
         stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
-        netctl=installation.netctl("serve"),
+        netctl=installation.netctl("serve", walls=fleet.walls),
         tunnels=[{"name": worker.interface, "command": installation.tunnel(worker)} for worker in tunnels],
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],
     )

@@ -10,8 +10,10 @@ import ctypes
 import os
 import select
 import signal
+import struct
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWNET = 0x4000_0000
@@ -45,13 +47,45 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2): this thread moves into the namespace that DESCRIPTOR stands for."""
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
 def enter_network(name: str) -> None:
     """Move this thread into the network namespace that `ip netns` calls NAME (setns(2))."""
     descriptor = os.open(Path("/run/netns") / name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.setns(descriptor, CLONE_NEWNET), f"setns {name}")
+        setns(descriptor, CLONE_NEWNET)
     finally:
         os.close(descriptor)
+
+
+class Capabilities(NamedTuple):
+    """One thread's sets as masks (capabilities(7)); of the first 32 capabilities and of the rest alike."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+
+
+_CAPABILITIES = struct.Struct("=6I")
+_VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
+"""struct __user_cap_header_struct for the calling thread (linux/capability.h)."""
+
+
+def capabilities() -> Capabilities:
+    """This thread's (capget(2))."""
+    answer = ctypes.create_string_buffer(_CAPABILITIES.size)
+    _check(_libc.capget(ctypes.create_string_buffer(_VERSION_3, 8), answer), "capget")
+    words = _CAPABILITIES.unpack(answer.raw)
+    return Capabilities(*(low | high << 32 for low, high in zip(words[:3], words[3:], strict=True)))
+
+
+def set_capabilities(wanted: Capabilities) -> None:
+    """Change this thread's, and no other's (capset(2))."""
+    words = [one & 0xFFFFFFFF for one in wanted] + [one >> 32 for one in wanted]
+    _check(_libc.capset(ctypes.create_string_buffer(_VERSION_3, 8), _CAPABILITIES.pack(*words)), "capset")
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:

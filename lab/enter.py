@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from fleet import syscalls
+from fleet import spaces, syscalls
 from lab.places import Places
 
 
@@ -20,8 +20,9 @@ def enter(lab: str, host: str) -> None:
     """Move this process into HOST of LAB; raises OSError."""
     places = Places(lab)
     syscalls.enter_network(f"{lab}-{host}")
-    syscalls.private_mounts()
-    _sysfs_of_this_network()
+    # The names of the workers' namespaces show to everybody who enters, whoever makes them, and when.
+    spaces.private_mounts_but(places.spaces)
+    spaces.own_sysfs()
     seen = places.at(host)
     for name in ("resolv.conf", "nsswitch.conf"):
         target = Path("/etc", name)
@@ -37,21 +38,6 @@ def enter(lab: str, host: str) -> None:
             syscalls.bind(seen / "empty", way_out)
     if host == "host":
         os.environ["FLEET_ROOT"] = str(places.fleet_root)
-
-
-def _sysfs_of_this_network() -> None:
-    """/sys/class/net lists the network namespace that was current when sysfs was mounted."""
-    try:
-        cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # no sysfs here at all
-    try:
-        syscalls.mount("sysfs", "/sys", "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-        syscalls.mount(f"/proc/self/fd/{cgroups}", "/sys/fs/cgroup", "none", syscalls.MS_BIND | syscalls.MS_REC)
-    except OSError:
-        pass  # refused in some containers: nothing of ours reads /sys/class/net
-    finally:
-        os.close(cgroups)
 
 
 def main() -> None:

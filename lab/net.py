@@ -15,6 +15,7 @@ from typing import Any
 
 import tenacity
 
+from fleet import spaces
 from fleet.errors import ConfigurationError, FleetError
 from lab import dns, places, processes, vpn, wires
 from lab.places import Places
@@ -89,6 +90,7 @@ class Lab:
     def _remove(self) -> None:
         names = self.places.namespaces()
         processes.end_all(names, self.places.at(""))
+        spaces.clear(self.places.spaces)
         wires.remove(names)
         if self.places.root.exists():
             shutil.rmtree(self.places.root)
@@ -118,6 +120,7 @@ class Lab:
             folder.mkdir(mode=0o700)
         for folder in (self.places.fleet_root, self.places.root / "log"):
             folder.mkdir(mode=0o755)
+        spaces.share(self.places.spaces)
         for host in self.topology.hosts:
             seen = self.places.at(host)
             (seen / "wireguard").mkdir(parents=True)

@@ -72,6 +72,11 @@ class Places:
         return self.root / "host"
 
     @property
+    def spaces(self) -> Path:
+        """The names of the network namespaces of the workers inside `host` (fleet.paths)."""
+        return self.fleet_root / "run/netns"
+
+    @property
     def access_log(self) -> Path:
         """What the shop was asked: JSON lines of time, client address, path, protocol."""
         return self.root / "log/access.jsonl"

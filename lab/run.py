@@ -30,8 +30,12 @@ def paths(lab: Lab) -> Paths:
 
 
 def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes = NO_CHANGES) -> Tables:
-    """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `{"workers": {"deny_netlink": False}}`."""
+    """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `{"workers": {"deny_netlink": False}}`.
+
+    The table "" is what belongs to none.
+    """
     made: Tables = {
+        "": {},  # TOML has it in front of every other
         "workers": {"count": workers, "first_uid": first_uid},
         "dns": {"resolvers": [str(TUNNEL_RESOLVER)]},
         "egress": {"urls": [f"https://{SITE_NAME}/ip"]},
@@ -54,7 +58,11 @@ def toml(tables: Tables) -> str:
     """TABLES as TOML: strings, numbers, truths and lists of these, which JSON writes the same way."""
     lines: list[str] = []
     for name, keys in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()), ""]
+        lines += [
+            *([f"[{name}]"] if name else []),
+            *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
+            "",
+        ]
     return "\n".join(lines)
 
 

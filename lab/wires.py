@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +10,12 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute
 
-from fleet import syscalls
+from fleet import spaces, syscalls
 from fleet.errors import ForeignObject
 from lab.topology import Bridge, Port, Topology
 
 NAMESPACES = Path("/run/netns")
 """Where `ip netns` keeps its names."""
-_MS_SHARED = 1 << 20
 _IFA_F_NODAD = 0x02
 Result = TypeVar("Result")
 
@@ -45,7 +43,7 @@ def refuse_foreign(wanted: tuple[str, ...], ours: tuple[str, ...]) -> None:
 
 def create(topology: Topology) -> None:
     """Make every host with its wires; the names must be free. Raises OSError or NetlinkError."""
-    _share_names()
+    spaces.share(NAMESPACES)
     for host in topology.hosts:
         _create_namespace(topology.namespace(host))
         inside(topology.namespace(host), lambda host=host: _prepare(topology.sysctls(host)))  # type: ignore[misc]
@@ -59,26 +57,7 @@ def create(topology: Topology) -> None:
 def remove(names: tuple[str, ...]) -> None:
     """Remove namespaces by name, those that are there; their links go with them."""
     for name in names:
-        path = NAMESPACES / name
-        with contextlib.suppress(FileNotFoundError):
-            if _is_bound(path):
-                syscalls.unmount(path)
-            path.unlink()
-
-
-def _is_bound(path: Path) -> bool:
-    """A bound namespace file lies on another device than the folder it is in."""
-    return path.stat().st_dev != path.parent.stat().st_dev
-
-
-def _share_names() -> None:
-    """As `ip netns add` does: names made later appear in every mount namespace."""
-    NAMESPACES.mkdir(mode=0o755, exist_ok=True)
-    try:
-        syscalls.mount("none", str(NAMESPACES), "none", _MS_SHARED | syscalls.MS_REC)
-    except OSError:  # EINVAL: no mount point yet
-        syscalls.mount(str(NAMESPACES), str(NAMESPACES), "none", syscalls.MS_BIND | syscalls.MS_REC)
-        syscalls.mount("none", str(NAMESPACES), "none", _MS_SHARED | syscalls.MS_REC)
+        spaces.remove(NAMESPACES / name)
 
 
 def _create_namespace(name: str) -> None:

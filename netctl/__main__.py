@@ -54,6 +54,7 @@ def main() -> None:
         "print address and link events as they come, with their workers",
         "netctl monitor --json",
     )
+    following.add_argument("--worker", metavar="WORKER", help="in this one's own network namespace, like w1103")
     _with_json(following)
     _keys(verbs)
     console.main(top)
@@ -91,8 +92,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    privileges.cut()
-    _run(server.serve(*_load()))
+    fleet, paths = _load()
+    privileges.cut(fleet.walls)
+    _run(server.serve(fleet, paths))
     return ExitCode.DONE
 
 
@@ -178,8 +180,12 @@ def _show(lines: list[str], as_json: bool, nothing: str) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
+    worker = _worker(arguments.worker)
+    if worker is not None:
+        console.require_root("netctl monitor --worker")
+
     async def follow() -> None:
-        async for notice in monitor.notices():
+        async for notice in monitor.notices(Paths.from_environment().space(worker) if worker else None):
             sys.stdout.write(_line(notice, arguments.json))
             sys.stdout.flush()
 

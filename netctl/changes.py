@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -33,6 +33,11 @@ def refused(operation: Operation, code: int) -> KernelRefused:
     return KernelRefused(f"the kernel refused `{operation}`: {errno.errorcode.get(code, code)}")
 
 
+def _fine(operation: Operation) -> set[int]:
+    """What the kernel may answer beside 0. A name that is in use where a link is to go is no success."""
+    return _GONE if operation.verb == "move" else _THERE | _GONE
+
+
 def index_of(interface: str) -> int | None:
     """The index of a link; None when there is none of that name."""
     try:
@@ -44,7 +49,9 @@ def index_of(interface: str) -> int | None:
 class Changes:
     """pyroute2's socket, and a raw one for what has to be deleted in the kernel's own words. For one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: Callable[[str], int]) -> None:
+        """DESCRIPTOR gives an open file for a namespace's name."""
+        self._descriptor = descriptor
         self._ip = IPRoute()
         self._raw = Socket(ROUTE)
 
@@ -59,10 +66,10 @@ class Changes:
             try:
                 self._apply(operation)
             except NetlinkError as error:
-                if error.code not in (_THERE | _GONE):
+                if error.code not in _fine(operation):
                     raise refused(operation, error.code) from None
             except OSError as error:
-                if error.errno not in (_THERE | _GONE):
+                if error.errno not in _fine(operation):
                     raise refused(operation, error.errno or 0) from None
 
     def _apply(self, operation: Operation) -> None:
@@ -85,7 +92,10 @@ class Changes:
         index = index_of(link.interface)
         if index is None:
             return  # gone: the notification of that brings us back
-        if verb == "up":
+        if verb == "move":
+            # Asks for CAP_NET_ADMIN in both namespaces alone (rtnl_link_get_net_capable in net/core/rtnetlink.c).
+            self._ip.link("set", index=index, net_ns_fd=self._descriptor(link.space))
+        elif verb == "up":
             self._ip.link("set", index=index, state="up")
         else:
             self._ip.link("set", index=index, ifalias=link.alias, mtu=link.mtu_bytes)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
-from netctl import keys, owners, pool, state, wireguard
+from netctl import keys, owners, pool, slices, wireguard
 from netctl import plan as planning
 from netctl.kernel import Kernel
 from netctl.plan import Operation
 from netctl.reconcile import Reconciler
 from netctl.remembered import Remembered
 from netctl.serve import locked
+from netctl.spaces import Spaces
 from netctl.state import Held, State
 from netctl.wireguard.userspace import Userspace
 
@@ -36,8 +37,9 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
         with pool.opened(paths) as store:
             held = {lease.uid: _as_held(lease) for lease in store.held() if owners.alive(lease.owner)}
     members = {worker.uid for worker in fleet.members}
-    backend = await wireguard.probe(fleet.wireguard.backend)
-    async with Kernel(backend, fleet) as kernel:
+    spaces = Spaces(paths.spaces)
+    backend = await wireguard.probe(fleet.wireguard.backend, spaces)
+    async with Kernel(backend, fleet, spaces) as kernel:
         reconciler = Reconciler(fleet, kernel)
         try:
             return await reconciler.plan({uid: one for uid, one in held.items() if uid in members})
@@ -53,10 +55,10 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
     """
     with alone(paths):
         # Nothing is asked of WireGuard: a device goes with its link.
-        async with Kernel(Userspace(), None) as kernel:
+        async with Kernel(Userspace(), None, Spaces(paths.spaces)) as kernel:
             found = (await kernel.observe(devices=())).state
             remembered = Remembered(paths)
-            operations = planning.diff(State(), found if worker is None else state.slice_of(found, worker))
+            operations = planning.diff(State(), found if worker is None else slices.slice_of(found, worker))
             operations += tuple(remembered.restored(found)) if worker is None else ()
             if dry_run:
                 return Cleaned(operations=operations)

@@ -34,6 +34,9 @@ class Devices:
             await self._reconciler.device_ready(slot.worker, deadline)
             slot.repairing = False
             await self._reconciler.settle(slot.worker, slot.held)
+            if not self._reconciler.linked(slot.worker):
+                # Its program runs, so its link is in a namespace that has lost its name.
+                raise TunnelError(f"{slot.worker.interface} is in no namespace of ours")
         except HandshakeTimeout:
             raise
         except TunnelError as error:

@@ -36,7 +36,7 @@ class Faults:
         self._at_work: dict[int, asyncio.Task[None]] = {}
         # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
-        self._movement = Movement()
+        self._movement = Movement(reconciler.spaces.counters)
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
@@ -109,7 +109,8 @@ class Faults:
         """The device's counters; None when it is gone, or has not answered twice."""
         for _ in range(2):
             try:
-                return await self._backend.read(self._reconciler.interface(slot.worker))
+                space = self._fleet.walls.space(slot.worker)
+                return await self._backend.read(self._reconciler.interface(slot.worker), space)
             except TunnelError as error:
                 self._log.warning("device.silent", worker=slot.worker.name, error=str(error))
         return None
@@ -135,10 +136,10 @@ class Faults:
 
     async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
         """Reconfigure: the first step. The gate may stay open, the exit is the same."""
-        device = state.device(self._fleet, self._reconciler.interface(slot.worker), slot.held)
+        device = state.device(self._fleet, slot.worker, self._reconciler.interface(slot.worker), slot.held)
         try:
             # A key and peer that are the same would be no change; without them first it is a new session.
-            await self._backend.write(state.Device(interface=device.interface))
+            await self._backend.write(state.Device(interface=device.interface, space=device.space))
             await self._backend.write(device)
             await wireguard.wait_for_handshake(self._backend, device, seconds)
         except HandshakeTimeout:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from fleet import log
 from fleet.deadline import within
 from fleet.errors import FleetError
+from fleet.isolation import HOST
 from fleet.model import Fleet
 from netctl import state
 from netctl.hold import Hold
@@ -38,7 +40,10 @@ class Guard:
     def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler) -> None:
         (self._filter,) = state.shared(fleet).filters
         self._hold = Hold()
-        self._watch = Watch(Judge(fleet.members, fleet.wireguard.mtu), self._hear)
+        self._fleet = fleet
+        self._watch = Watch(self._hear)
+        self._heard_in: dict[str, int] = {}
+        """Which namespace of that name is listened to."""
         self._tunnels = tunnels
         self._reconciler = reconciler
         self._pace = Pace()
@@ -50,8 +55,24 @@ class Guard:
 
     async def start(self) -> None:
         """Hold every worker back and listen, before anything opens. Raises ForeignObject."""
-        self._watch.open()
+        self._listen()
         await self._hold.make(self._filter)
+
+    def _listen(self) -> None:
+        """To the host, and to every space there is; one that was made anew is listened to anew."""
+        spaces, walls = self._reconciler.spaces, self._fleet.walls
+        own = {walls.space(worker): worker for worker in self._fleet.members if walls.space(worker) != HOST}
+        for space in (HOST, *own):
+            spaces.refresh(space)
+            if not spaces.there(space) or self._heard_in.get(space) == spaces.identity(space):
+                continue
+            inside = partial(spaces.inside, space)
+            if space == HOST:
+                judge = Judge(self._fleet.members, self._fleet.wireguard.mtu, transit=bool(own))
+            else:
+                judge = Judge([own[space]], self._fleet.wireguard.mtu, inside=inside)
+            self._watch.open(space, judge, inside)
+            self._heard_in[space] = spaces.identity(space)
 
     def close(self) -> None:
         """Let go."""
@@ -103,6 +124,7 @@ class Guard:
     async def _look(self, kinds: frozenset[Kind]) -> None:
         """See what is not as it should be, put it right, and say so in one line."""
         self._log.debug("guard.looks", heard=sorted(kind.value for kind in kinds))
+        self._listen()
         changed, self._changed = self._changed, set()
         for uid in changed:
             self._repair(uid)

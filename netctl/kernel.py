@@ -9,12 +9,13 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Literal, TypeVar
+from functools import partial, reduce
+from typing import Literal, NamedTuple, TypeVar
 
 from fleet.errors import ForeignObject, TunnelError
+from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
-from netctl import removal
+from netctl import removal, sysctls
 from netctl.changes import Changes, index_of
 from netctl.changes import KernelRefused as KernelRefused  # noqa: PLC0414 - what callers catch
 from netctl.lanes import Lane
@@ -25,7 +26,8 @@ from netctl.observe import Found as Found  # noqa: PLC0414 - what observe() give
 from netctl.observe import Observer, Sight
 from netctl.observe import has_ipv6 as has_ipv6  # noqa: PLC0414
 from netctl.plan import Operation
-from netctl.state import Device, Filter, Gate, Link
+from netctl.spaces import NOWHERE, PerSpace, Spaces
+from netctl.state import Device, Filter, Gate, Link, Space, Sysctl
 from netctl.wireguard import Backend
 
 CALL_SECONDS = 5.0
@@ -41,15 +43,21 @@ class Kernel:
     Use as an async context manager.
     """
 
-    def __init__(self, backend: Backend, fleet: Fleet | None) -> None:
-        """Without a FLEET whatever has our marks is found, and nothing is foreign."""
+    def __init__(self, backend: Backend, fleet: Fleet | None, spaces: Spaces | None = None) -> None:
+        """Without a FLEET whatever has our marks is found, and nothing is foreign.
+
+        SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
+        """
         self.backend = backend
-        self._with_fleet = fleet is not None
+        self.spaces = spaces or Spaces(NOWHERE)
+        self._fleet = fleet
         self._observer = Observer(fleet.members if fleet else (), backend.link_kind)
-        self._netlink: Socket | None = None
-        self._changes: Changes | None = None
-        self._tables = Tables()
+        # Each made by the thread that uses it.
+        self._netlink = PerSpace(self.spaces, lambda _: Socket(ROUTE), Socket.close)
+        self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
+        self._tables = PerSpace(self.spaces, Tables, Tables.close)
         self._routing, self._filtering = Lane("rtnetlink"), Lane("nftables")
+        self._asked: set[str] = set()
         self._looking: asyncio.Task[Found] | None = None
         self._next_look: asyncio.Task[Found] | None = None
 
@@ -64,46 +72,46 @@ class Kernel:
                 pass  # the kernel has the thread; it ends with the program
             lane.close()
 
-    def _socket(self) -> Socket:
-        # Made by the thread that uses it.
-        self._netlink = self._netlink or Socket(ROUTE)
-        return self._netlink
-
-    def _change(self, operations: Sequence[Operation]) -> None:
-        self._changes = self._changes or Changes()
-        self._changes.apply(operations)
-
     def _close_netlink(self) -> None:
-        for opened in (self._netlink, self._changes):
-            if opened is not None:
-                opened.close()
-        self._netlink = self._changes = None
+        self._netlink.close()
+        self._changes.close()
 
     # --- observe
 
-    async def observe(self, *, devices: Container[str] | None = None) -> Found:
-        """Look at everything inside our marks. Of the devices those in DEVICES (None: all).
+    async def observe(self, *, devices: Container[str] | None = None, spaces: Iterable[str] | None = None) -> Found:
+        """Look at everything inside our marks in the host and in SPACES (None: all). Of the devices those in DEVICES.
 
         Those who ask while a look is under way share the next one. Raises KernelRefused.
         """
+        self._asked |= set(self._all_spaces() if spaces is None else spaces) - {HOST}
         if self._next_look is None:
             self._next_look = asyncio.ensure_future(self._look_behind(self._looking))
         found = await asyncio.shield(self._next_look)
-        asked = [link.interface for link in found.state.links if devices is None or link.interface in devices]
+        asked = [link for link in found.state.links if devices is None or link.interface in devices]
         # All at once: one that hangs takes its deadline, and no other waits for it.
-        answers = await asyncio.gather(*(self._device(name) for name in asked))
+        answers = await asyncio.gather(*(self._device(link) for link in asked))
         return replace(found, state=replace(found.state, devices=frozenset(one for one in answers if one is not None)))
+
+    def _all_spaces(self) -> frozenset[str]:
+        if self._fleet is None:
+            return self.spaces.known()
+        return frozenset(self._fleet.walls.space(worker) for worker in self._fleet.members)
 
     async def _look_behind(self, before: asyncio.Task[Found] | None) -> Found:
         if before is not None:
             await asyncio.wait({before})
         self._looking, self._next_look = self._next_look, None
-        return await self._look()
+        asked, self._asked = self._asked, set()
+        for space in asked:
+            self.spaces.refresh(space)
+        # One after the other, each with a deadline of its own.
+        looks = [await self._look(space) for space in (HOST, *sorted(filter(self.spaces.there, asked)))]
+        return reduce(Found.__or__, looks)
 
-    async def _look(self) -> Found:
+    async def _look(self, space: str) -> Found:
         try:
-            sight = await self._in_time(self._routing, lambda: self._observer.look(self._socket()))
-            filters, gates = await self._in_time(self._filtering, self._tables_seen)
+            sight, values = await self._in_time(self._routing, space, lambda: self._sight(space))
+            filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
         except ForeignObject as error:
             # Every one of them is named at once.
             others = [f"not ours, inside the fleet's marks: {what}" for what, _ in sight.foreign]
@@ -114,36 +122,41 @@ class Kernel:
         except NftError as error:
             raise KernelRefused(f"nftables refused to be looked at: {error}") from None
         await self._claim_unmarked(sight)
-        state = replace(sight.state(), filters=filters, gates=gates)
+        state = replace(sight.state(), sysctls=values, filters=filters, gates=gates)
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
 
-    def _tables_seen(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
+    def _sight(self, space: str) -> tuple[Sight, frozenset[Sysctl]]:
+        sight = self._observer.look(self._netlink.at(space), space)
+        # Here and not behind it: /proc/sys shows the namespace of the thread that looks.
+        return sight, frozenset(sysctls.observe({link.interface for link in (*sight.links, *sight.unmarked)}, space))
+
+    def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
         try:
-            return self._tables.observe()
+            return self._tables.at(space).observe()
         except ForeignObject:
-            if self._with_fleet:
+            if self._fleet is not None:
                 raise
             return frozenset(), frozenset()  # somebody else's table of our name is none of ours
 
     async def _claim_unmarked(self, sight: Sight) -> None:
         """wireguard-go makes its tun without our alias; the answering socket says whose it is."""
-        answers = await asyncio.gather(*(self._answers(link.interface) for link in sight.unmarked))
+        answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
         for link, answered in zip(sight.unmarked, answers, strict=True):
             if answered:
                 sight.links.append(link)
             else:
                 sight.refuse_link(link)
 
-    async def _answers(self, interface: str) -> bool:
+    async def _answers(self, link: Link) -> bool:
         try:
-            return await self.backend.read(interface) is not None
+            return await self.backend.read(link.interface, link.space) is not None
         except TunnelError:
             return True  # it is there, and hangs
 
-    async def _device(self, interface: str) -> Device | None:
+    async def _device(self, link: Link) -> Device | None:
         """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
         try:
-            reading = await self.backend.read(interface)
+            reading = await self.backend.read(link.interface, link.space)
         except TunnelError:
             return None
         return reading.device if reading is not None else None
@@ -151,16 +164,17 @@ class Kernel:
     # --- apply
 
     async def apply(self, operations: Sequence[Operation]) -> None:
-        """Apply OPERATIONS in order, neighbours of one kind in one call, gates of one verb in one transaction.
+        """Apply OPERATIONS in order, neighbours of one kind and place in one call, gates in one transaction.
 
-        Raises KernelRefused, TunnelError.
+        Raises KernelRefused, SpaceGone, TunnelError.
         """
-        for kind, group in itertools.groupby(operations, key=_kind):
-            await self._apply(kind, list(group))
+        for (kind, space), group in itertools.groupby(operations, key=_kind):
+            await self._apply(kind, space, list(group))
 
-    async def _apply(self, kind: str, operations: list[Operation]) -> None:
+    async def _apply(self, kind: str, space: str, operations: list[Operation]) -> None:
         if kind == "routing":
-            await self._in_time(self._routing, partial(self._change, operations), CHANGE_SECONDS * len(operations))
+            more_seconds = CHANGE_SECONDS * len(operations)
+            await self._in_time(self._routing, space, lambda: self._changes.at(space).apply(operations), more_seconds)
         elif kind == "device":
             for operation in operations:
                 assert isinstance(operation.thing, Device)
@@ -168,47 +182,72 @@ class Kernel:
         elif kind == "removal":
             for operation in operations:
                 assert isinstance(operation.thing, Link)
-                if not await self.delete_link(operation.thing.interface):
+                if not await self.delete_link(operation.thing.interface, space):
                     raise TunnelError(f"the kernel did not do in time: {operation}", hint=f"try it: {operation}")
+        elif kind == "space":
+            for operation in operations:
+                self.spaces.change(operation.thing.space, remove=operation.verb == "delete")
         else:
-            await self._filter(operations)
+            await self._filter(space, operations)
 
-    async def _filter(self, operations: list[Operation]) -> None:
+    async def _filter(self, space: str, operations: list[Operation]) -> None:
         things, verb = [operation.thing for operation in operations], operations[0].verb
         gates = [thing for thing in things if isinstance(thing, Gate)]
         filters = [thing for thing in things if isinstance(thing, Filter)]
         try:
             for wanted in filters:
-                work = self._tables.remove if verb == "delete" else partial(self._tables.install, wanted, ())
-                await self._in_time(self._filtering, work)
+                await self._in_time(self._filtering, space, partial(self._set_table, wanted, verb))
             if gates:
                 # Workers who come together share one transaction: each takes nearly 1 ms.
-                change: tuple[Literal["seal", "open"], list[Gate]] = ("open" if verb == "open" else "seal", gates)
-                await self._answered(self._filtering.run_together(self._tables.change, change, CALL_SECONDS))
+                change = _Change(space, "open" if verb == "open" else "seal", gates)
+                await self._answered(self._filtering.run_together(self._turn_gates, change, CALL_SECONDS))
         except NftError as error:
             raise KernelRefused(f"nftables refused `{operations[0]}`: {error}") from None
 
+    def _set_table(self, wanted: Filter, verb: str) -> None:
+        tables = self._tables.at(wanted.space)
+        tables.remove() if verb == "delete" else tables.install(wanted, ())
+
+    def _turn_gates(self, changes: Sequence[_Change]) -> None:
+        for space in dict.fromkeys(change.space for change in changes):
+            there = [(change.verb, change.gates) for change in changes if change.space == space]
+            self.spaces.inside(space, partial(self._change_gates, space, there))
+
+    def _change_gates(self, space: str, changes: list[tuple[Literal["seal", "open"], list[Gate]]]) -> None:
+        self._tables.at(space).change(changes)
+
     async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
-        """Make the table anew with GATES open, in one transaction. Raises KernelRefused."""
+        """Make the host's table anew with GATES open, in one transaction. Raises KernelRefused."""
+        opened = list(gates)
         try:
-            await self._in_time(self._filtering, partial(self._tables.install, wanted, list(gates)))
+            await self._in_time(self._filtering, HOST, lambda: self._tables.at(HOST).install(wanted, opened))
         except NftError as error:
             raise KernelRefused(f"nftables refused the table: {error}") from None
 
     async def shut(self, worker: Worker) -> None:
         """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""
+        space = self._fleet.walls.space(worker) if self._fleet is not None else HOST
+        if not self.spaces.there(space):
+            return  # nothing was ever opened there
         try:
-            await self._in_time(self._filtering, partial(self._tables.shut, worker))
+            await self._in_time(self._filtering, space, lambda: self._tables.at(space).shut(worker))
         except NftError as error:
             raise KernelRefused(f"nftables refused to close the gate of {worker.name}: {error}") from None
 
-    async def delete_link(self, interface: str) -> bool:
+    async def delete_link(self, interface: str, space: str = HOST) -> bool:
         """Delete a link; False when the kernel does not do it in time, True when it is gone."""
-        index = index_of(interface)
-        return index is None or await removal.delete(index)
+        if not self.spaces.there(space):
+            return True
+        # Neither waits for anything; an index, and a socket, are of the namespace they are made in.
+        index = self.spaces.inside(space, lambda: index_of(interface))
+        if index is None:
+            return True
+        with self.spaces.inside(space, removal.opened) as netlink:
+            return await removal.delete(index, netlink)
 
-    async def _in_time(self, lane: Lane, work: Callable[[], T], more_seconds: float = 0) -> T:
-        return await self._answered(lane.run(work, CALL_SECONDS + more_seconds), more_seconds)
+    async def _in_time(self, lane: Lane, space: str, work: Callable[[], T], more_seconds: float = 0) -> T:
+        call = lane.run(lambda: self.spaces.inside(space, work), CALL_SECONDS + more_seconds)
+        return await self._answered(call, more_seconds)
 
     async def _answered(self, call: Awaitable[T], more_seconds: float = 0) -> T:
         try:
@@ -217,9 +256,22 @@ class Kernel:
             raise KernelRefused(f"the kernel did not answer within {CALL_SECONDS + more_seconds:g} s") from None
 
 
-def _kind(operation: Operation) -> str:
-    if isinstance(operation.thing, Device):
-        return "device"
-    if isinstance(operation.thing, Gate | Filter):
-        return f"{type(operation.thing).__name__} {operation.verb}"
-    return "removal" if isinstance(operation.thing, Link) and operation.verb == "delete" else "routing"
+class _Change(NamedTuple):
+    """Gates of one space that open, or are sealed."""
+
+    space: str
+    verb: Literal["seal", "open"]
+    gates: list[Gate]
+
+
+def _kind(operation: Operation) -> tuple[str, str]:
+    thing, kind = operation.thing, "routing"
+    if isinstance(thing, Device):
+        return "device", HOST
+    if isinstance(thing, Gate | Filter):
+        kind = f"{type(thing).__name__} {operation.verb}"
+    elif isinstance(thing, Space):
+        kind = "space"
+    elif isinstance(thing, Link) and operation.verb == "delete":
+        kind = "removal"
+    return kind, operation.space

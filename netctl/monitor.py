@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 
 from pydantic import JsonValue
 
+from fleet import spaces
 from fleet.model import PLACEHOLDERS, Worker
 from netctl import messages, rtnetlink
 from netctl.messages import Message
@@ -48,8 +50,13 @@ class Notice:
         }
 
 
-async def notices() -> AsyncIterator[Notice]:
-    """Notifications as they come, for ever. Needs no privilege."""
+async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
+    """Notifications as they come, for ever. Needs no privilege, but for the namespace called SPACE.
+
+    Moves this program into SPACE for good: names of links are looked up there. Raises OSError.
+    """
+    if space is not None:
+        spaces.enter(space)
     with messages.listen(messages.ROUTE, (LINK, ADDRESS4, ADDRESS6)) as listening:
         while True:
             data = await asyncio.get_running_loop().sock_recv(listening, messages.LONGEST_BYTES)

@@ -7,11 +7,9 @@ A device is asked for its own counters only when its link's have changed since t
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 ALL_EVERY = 6
 """Each so many looks every link counts as moving: what hangs while nobody sends is found as well."""
-_COUNTERS = Path("/proc/self/net/dev")
 
 
 def counters(text: str) -> dict[str, str]:
@@ -23,7 +21,8 @@ def counters(text: str) -> dict[str, str]:
 class Movement:
     """What the last look saw."""
 
-    def __init__(self, read: Callable[[], str] = _COUNTERS.read_text) -> None:
+    def __init__(self, read: Callable[[], str]) -> None:
+        """READ gives /proc/net/dev, of every namespace there is."""
         self._read = read
         self._last: dict[str, str] = {}
         self._moved: frozenset[str] = frozenset()

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from ipaddress import IPv4Address
 from typing import Any, Literal
 
 from fleet.errors import ForeignObject
+from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl import ruleset
 from netctl.libnftables import Context, NftError
@@ -33,9 +36,10 @@ class Tables:
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, space: str = HOST) -> None:
+        """Of SPACE, where the thread that calls is."""
+        self._space = space
         self._context: Context | None = None
-        self._shape: Listing | None = None
         self._ours = False
 
     def close(self) -> None:
@@ -103,25 +107,21 @@ class Tables:
         filter_ = Filter(
             uids=frozenset(uid for uid in sets.get("workers", []) if isinstance(uid, int) and uid in _UIDS),
             resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
+            space=self._space,
         )
-        gates = _gates(sets)
-        if not (_whole(filter_, chains, sets, gates) and self._as_made(listed)):
-            filter_ = Filter(uids=filter_.uids, resolvers=filter_.resolvers, intact=False)
+        gates = _gates(sets, self._space)
+        if not (_whole(filter_, chains, sets, gates) and _shape() == _rules(listed)):
+            filter_ = replace(filter_, intact=False)
         return frozenset({filter_}), gates
 
-    def _as_made(self, listed: list[Object]) -> bool:
-        """Whether the rules are the very ones that this program writes.
 
-        How the library lists a rule differs from how it is told one, and from version to version: so once in
-        the program's life it lists them as it has just been told them.
-        """
-        if self._shape is None:
-            self._shape = _shape()
-        return self._shape == _rules(listed)
-
-
+@cache
 def _shape() -> Listing:
-    """The rules as the library lists them, from a table of another name with no hook, which ends here."""
+    """The very rules that this program writes, as the library lists them.
+
+    How it lists a rule differs from how it is told one, and from version to version: so once in the program's life
+    it lists them as it has just been told them, from a table of another name with no hook, which ends here.
+    """
     name = f"fleet_shape_{os.getpid()}"
     context = Context()
     try:
@@ -176,11 +176,11 @@ def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]],
     return hooks and all(set(sets.get(name, [])) == set(elements) for name, elements in wanted.items())
 
 
-def _gates(sets: dict[str, list[Any]]) -> frozenset[Gate]:
+def _gates(sets: dict[str, list[Any]], space: str) -> frozenset[Gate]:
     """Every worker whose interface is translated."""
     entries = (entry for entry in sets.get("translation", []) if isinstance(entry, tuple))
     return frozenset(
-        Gate(uid=worker.uid, address=IPv4Address(address), interface=interface)
+        Gate(uid=worker.uid, address=IPv4Address(address), interface=interface, space=space)
         for interface, address in entries
         if isinstance(interface, str) and (worker := Worker.of_interface(interface))
     )

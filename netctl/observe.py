@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
+from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PROTOCOL, Worker
-from netctl import rtnetlink, sysctls
+from netctl import rtnetlink
 from netctl.messages import Socket
 from netctl.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
-from netctl.state import Address, Family, Link, Route, Rule, State
+from netctl.state import Address, Family, Link, Route, Rule, Space, State
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = ("tun", "wireguard")
@@ -31,11 +32,17 @@ class Found:
     blocked: frozenset[int] = frozenset()
     """UIDs of the workers in whose way one of those stands."""
 
+    def __or__(self, other: Found) -> Found:
+        return Found(
+            state=self.state | other.state, foreign=self.foreign + other.foreign, blocked=self.blocked | other.blocked
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Sight:
-    """One look while it is being put together."""
+    """One look at one namespace while it is being put together."""
 
+    space: str = HOST
     links: list[Link] = field(default_factory=list)
     unmarked: list[Link] = field(default_factory=list)
     """Under a name of ours, without anybody's mark: wireguard-go's, if that answers for it."""
@@ -47,7 +54,9 @@ class Sight:
     blocked: set[int] = field(default_factory=set)
 
     def refuse(self, what: str, command: str, worker: Worker | None) -> None:
-        """Somebody else's WHAT stands in WORKER's way; COMMAND shows it."""
+        """Somebody else's WHAT stands in WORKER's way; COMMAND, one of `ip`, shows it."""
+        if self.space != HOST:
+            what, command = f"{what} in {self.space}", f"ip -n {self.space}{command[2:]}"
         self.foreign.append((what, command))
         if worker is not None:
             self.blocked.add(worker.uid)
@@ -58,13 +67,13 @@ class Sight:
         self.refuse(what, f"ip -details link show {link.interface}", Worker.of_interface(link.interface))
 
     def state(self) -> State:
-        """What is ours, but for nftables and the devices."""
+        """What is ours, but for nftables, sysctls and the devices."""
         return State(
+            spaces=frozenset[Space]() if self.space == HOST else frozenset({Space(space=self.space)}),
             links=frozenset(self.links),
             addresses=frozenset(self.addresses),
             routes=frozenset(self.routes),
             rules=frozenset(self.rules),
-            sysctls=frozenset(sysctls.observe({link.interface for link in self.links})),
         )
 
 
@@ -79,12 +88,12 @@ class Observer:
             for priority in (worker.table, worker.prohibit_priority)
         }
         self._kind = link_kind
-        self._own_links: set[int] = set()
-        """Indices of the links that were ours at an earlier look: a mark can be taken away."""
+        self._own_links: set[tuple[str, int]] = set()
+        """Space and index of the links that were ours at an earlier look: a mark can be taken away."""
 
-    def look(self, netlink: Socket) -> Sight:
-        """One look; raises OSError."""
-        sight = Sight()
+    def look(self, netlink: Socket, space: str = HOST) -> Sight:
+        """One look at SPACE, through a socket made inside; raises OSError."""
+        sight = Sight(space=space)
         for body in netlink.dump(rtnetlink.GET_LINK, rtnetlink.all_links()):
             self._link(rtnetlink.read_link(body), sight)
         own = {link.interface for link in (*sight.links, *sight.unmarked)}
@@ -101,7 +110,15 @@ class Observer:
 
     def _link(self, line: LinkLine, sight: Sight) -> None:
         sight.names[line.interface] = line.name
-        link = Link(interface=line.name, kind=line.kind, alias=line.alias, mtu_bytes=line.mtu_bytes, up=line.up)
+        place = sight.space, line.interface
+        link = Link(
+            interface=line.name,
+            kind=line.kind,
+            alias=line.alias,
+            mtu_bytes=line.mtu_bytes,
+            up=line.up,
+            space=sight.space,
+        )
         worker = self._workers.get(line.name)
         if worker is None:
             # By its mark alone: of a worker there is no more, or renamed by somebody.
@@ -109,8 +126,8 @@ class Observer:
                 sight.links.append(link)
         elif line.kind != self._kind:
             sight.refuse_link(link)
-        elif line.alias == worker.alias or line.interface in self._own_links:
-            self._own_links.add(line.interface)
+        elif line.alias == worker.alias or place in self._own_links:
+            self._own_links.add(place)
             sight.links.append(link)
         elif line.kind == "tun" and not line.alias:
             sight.unmarked.append(link)
@@ -121,7 +138,7 @@ class Observer:
         name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
         placeholder = isinstance(address, IPv4Address) and address in PLACEHOLDERS
         if name in own or (placeholder and name == "lo" and line.prefix == 32):
-            sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix))
+            sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
         elif placeholder:
             text = f"address {address}/{line.prefix} on {name}, inside the placeholders {PLACEHOLDERS}"
             sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
@@ -132,7 +149,7 @@ class Observer:
     def _route(self, line: RouteLine, sight: Sight) -> None:
         worker = self._priorities.get(line.table)
         if line.protocol == PROTOCOL and line.prefix == 0 and of_priority(line.table):
-            sight.routes.append(_route(line, sight.names))
+            sight.routes.append(_route(line, sight))
         elif worker is not None and line.table == worker.table:
             text = f"a route in table {line.table}"
             sight.refuse(text, f"ip -{FAMILIES[line.family]} route show table {line.table}", worker)
@@ -140,7 +157,7 @@ class Observer:
     def _rule(self, line: RuleLine, sight: Sight) -> None:
         worker, family = self._priorities.get(line.priority), FAMILIES[line.family]
         if line.protocol == PROTOCOL and of_priority(line.priority):
-            sight.rules.append(_rule(line))
+            sight.rules.append(_rule(line, sight.space))
         elif worker is not None:
             text = f"an IPv{family} rule of priority {line.priority} without protocol {PROTOCOL}"
             sight.refuse(text, f"ip -{family} rule show", worker)
@@ -171,19 +188,20 @@ def families() -> tuple[int, ...]:
     return (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
 
 
-def _route(line: RouteLine, names: Mapping[int, str]) -> Route:
+def _route(line: RouteLine, sight: Sight) -> Route:
     return Route(
         family=FAMILIES[line.family],
         table=line.table,
         # The kernel lists an IPv6 unreachable route as going through lo.
-        interface=None if line.type == rtnetlink.UNREACHABLE else names.get(line.interface, "?"),
+        interface=None if line.type == rtnetlink.UNREACHABLE else sight.names.get(line.interface, "?"),
         source=IPv4Address(line.source) if len(line.source) == 4 else None,
         metric=line.metric,
         listed=line.listed,
+        space=sight.space,
     )
 
 
-def _rule(line: RuleLine) -> Rule:
+def _rule(line: RuleLine, space: str) -> Rule:
     return Rule(
         family=FAMILIES[line.family],
         priority=line.priority,
@@ -191,4 +209,5 @@ def _rule(line: RuleLine) -> Rule:
         source=IPv4Address(line.source) if len(line.source) == 4 else None,
         table=line.table if line.action == rtnetlink.TO_TABLE else None,
         listed=line.listed,
+        space=space,
     )

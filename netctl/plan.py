@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Literal
 
+from fleet.isolation import HOST
 from fleet.model import PROTOCOL
-from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, State, Sysctl, Thing, rp_filter
+from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, Space, State, Sysctl, Thing, rp_filter
 
 LAST_PRIORITY = 2**32
 """Behind every rule: a table that no rule looks up."""
-Verb = Literal["add", "set", "up", "delete", "open", "seal"]
+Verb = Literal["add", "set", "move", "up", "delete", "open", "seal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +29,33 @@ class Operation:
     thing: Thing
 
     def __str__(self) -> str:
-        return _describe(self.thing, self.verb)
+        text, space = _describe(self.thing, self.verb), self.space
+        if space == HOST:
+            return text
+        return f"ip -n {space}{text[2:]}" if text.startswith("ip ") else f"ip netns exec {space} {text}"
+
+    @property
+    def space(self) -> str:
+        """The namespace it is done in: what makes a namespace, or moves a link there, is done in the host's."""
+        return HOST if self.verb == "move" or isinstance(self.thing, Space) else self.thing.space
 
 
 def diff(desired: State, observed: State) -> tuple[Operation, ...]:
     """The operations that turn OBSERVED into DESIRED; empty when they are equal."""
     present = _trim(desired, observed)
+    observed = _doomed(present, observed)
     strange = frozenset(one for one in observed.addresses - present.addresses if one.interface != "lo")
     return tuple(_order(present, _behind(strange, present, observed), strange))
+
+
+def _doomed(desired: State, observed: State) -> State:
+    """OBSERVED without what ends with the spaces that go: but links and gates: somebody may still be in there."""
+    going = {one.space for one in observed.spaces - desired.spaces}
+    if not going:
+        return observed
+    ending = ("addresses", "routes", "rules", "sysctls", "devices", "filters")
+    parts = {name: frozenset(one for one in getattr(observed, name) if one.space not in going) for name in ending}
+    return replace(observed, **parts)
 
 
 def _behind(strange: frozenset[Address], desired: State, observed: State) -> State:
@@ -46,40 +66,47 @@ def _behind(strange: frozenset[Address], desired: State, observed: State) -> Sta
     """
     if not strange:
         return observed
-    emptied = {one.interface for one in strange}
+    emptied = {_place(one) for one in strange}
     return replace(
         observed,
         addresses=observed.addresses - strange,
         routes=frozenset(
-            route for route in observed.routes if route.interface not in emptied or route not in desired.routes
+            route for route in observed.routes if _place(route) not in emptied or route not in desired.routes
         ),
     )
 
 
+def _place(one: Link | Address | Route) -> tuple[str, str | None]:
+    return one.space, one.interface
+
+
 def _trim(desired: State, observed: State) -> State:
     """DESIRED without what hangs on a tun that wireguard-go has not made yet: we cannot make it."""
-    there = {link.interface for link in observed.links}
-    missing = {link.interface for link in desired.links if link.kind == "tun"} - there
+    there = {_place(link) for link in observed.links}
+    tuns = [link for link in desired.links if link.kind == "tun"]
+    # It makes them in the host; from there they move.
+    missing = {link.interface for link in tuns if not {_place(link), (HOST, link.interface)} & there}
     if not missing:
         return desired
-    return State(
+    return replace(
+        desired,
         links=frozenset(link for link in desired.links if link.interface not in missing),
-        addresses=desired.addresses,
+        addresses=frozenset(one for one in desired.addresses if one.interface not in missing),
         routes=frozenset(route for route in desired.routes if route.interface not in missing),
-        rules=desired.rules,
         sysctls=frozenset(one for one in desired.sysctls if not missing & set(one.path)),
         devices=frozenset(device for device in desired.devices if device.interface not in missing),
         gates=frozenset(gate for gate in desired.gates if gate.interface not in missing),
-        filters=desired.filters,
     )
 
 
 def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iterator[Operation]:
     kept = _kept_gates(desired, observed)
-    fresh_filter = desired.filters - observed.filters
+    fresh_filters = desired.filters - observed.filters
+    fresh = {one.space for one in fresh_filters}
     # A table made anew has no gate open; the old one may lack the very sets a seal would change.
-    yield from _each("seal", () if fresh_filter else observed.gates - kept)
-    yield from _each("add", fresh_filter)
+    yield from _each("seal", (gate for gate in observed.gates - kept if gate.space not in fresh))
+    yield from _each("add", desired.spaces - observed.spaces)
+    yield from _each("add", fresh_filters)
     yield from _each("delete", strange)
     new_rules = desired.rules - observed.rules
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
@@ -88,15 +115,19 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     # What leads astray goes before anything leads on: behind it stand the prohibits and the unreachables just
     # added. A table has one route of each metric, so the old one also has to make room.
     yield from _astray(desired, observed)
-    yield from _each("add", desired.addresses - observed.addresses)
+    new_addresses = desired.addresses - observed.addresses
+    yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
     yield from _links(desired, observed)
+    # On a link that has come from another namespace, and before the routes that prefer them.
+    yield from _each("add", (one for one in new_addresses if one.interface != "lo"))
     yield from _each("add", (route for route in new_routes if route.interface is not None))
     yield from _each("set", desired.devices - observed.devices)
     yield from _deletes(desired, observed)
+    yield from _each("delete", observed.spaces - desired.spaces)
     yield from _each("open", desired.gates - kept)
-    if not desired.filters:
-        yield from _each("delete", observed.filters)
+    held = {one.space for one in desired.filters}
+    yield from _each("delete", (one for one in observed.filters if one.space not in held))
 
 
 def _astray(desired: State, observed: State) -> Iterator[Operation]:
@@ -104,15 +135,16 @@ def _astray(desired: State, observed: State) -> Iterator[Operation]:
 
     Whatever goes uncovers what stands behind it, and that has gone by then.
     """
-    first: dict[int, int] = {}
+    first: dict[tuple[str, int], int] = {}
     for rule in observed.rules:
         if rule.table is not None:
-            first[rule.table] = min(rule.priority, first.get(rule.table, rule.priority))
+            looked_up = rule.space, rule.table
+            first[looked_up] = min(rule.priority, first.get(looked_up, rule.priority))
     found: list[tuple[int, int, Thing]] = [
         (rule.priority, 0, rule) for rule in observed.rules - desired.rules if rule.table is not None
     ]
     found += [
-        (first.get(route.table, LAST_PRIORITY), route.metric, route)
+        (first.get((route.space, route.table), LAST_PRIORITY), route.metric, route)
         for route in observed.routes - desired.routes
         if route.interface is not None
     ]
@@ -125,46 +157,60 @@ def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
     changed = {device.interface for device in desired.devices ^ observed.devices}
     changed |= {link.interface for link in desired.links ^ observed.links}
     changed |= {route.interface for route in desired.routes ^ observed.routes if route.interface is not None}
-    if desired.filters - observed.filters:
-        return frozenset()  # the table is made anew; its gates open at the end
-    return frozenset(gate for gate in desired.gates & observed.gates if gate.interface not in changed)
+    # A table made anew has no gate; they open at the end.
+    fresh = {one.space for one in desired.filters - observed.filters}
+    return frozenset(
+        gate for gate in desired.gates & observed.gates if gate.interface not in changed and gate.space not in fresh
+    )
 
 
 def _links(desired: State, observed: State) -> Iterator[Operation]:
-    seen = {link.interface: link for link in observed.links}
-    fresh = list(desired.links - observed.links)
+    seen = {_place(link): link for link in observed.links}
+    fresh = desired.links - observed.links
     sysctls = desired.sysctls - observed.sysctls
     own = {link.interface for link in desired.links}
+    # Made and configured in the host, so that its own UDP socket stays there; without an address, so silently.
+    moving = _arriving(desired, observed)
+    at_home = [replace(link, space=HOST) if link in moving else link for link in fresh]
     yield from _each("set", _preserved(desired, observed))
     yield from _each("set", (one for one in sysctls if not own & set(one.path)))
-    yield from _each("add", (link for link in fresh if link.interface not in seen))
-    yield from _each("set", fresh)
+    yield from _each("add", (link for link in at_home if _place(link) not in seen))
+    yield from _each("set", at_home)
+    yield from _each("move", moving)
     # Before the link goes up: IPv6 would give it a link-local address, an event Chrome hears.
     yield from _each("set", (one for one in sysctls if own & set(one.path)))
-    yield from _each("up", (link for link in fresh if not (link.interface in seen and seen[link.interface].up)))
+    # A link that moves goes down.
+    yield from _each("up", (link for link in fresh if not (_place(link) in seen and seen[_place(link)].up)))
+
+
+def _arriving(desired: State, observed: State) -> frozenset[Link]:
+    """The links that are not in their space yet."""
+    seen = {_place(link) for link in observed.links}
+    return frozenset(link for link in desired.links if link.space != HOST and _place(link) not in seen)
 
 
 def _preserved(desired: State, observed: State) -> Iterator[Sysctl]:
-    """Before `all` is lowered, its old value goes to every other interface and to `default`.
+    """Before `all` of a namespace is lowered, its old value goes to every other interface there and to `default`.
 
     The kernel uses max(all, interface), so nothing else is filtered less than before.
     """
-    if rp_filter("all", 0) not in desired.sysctls:
-        return
-    values = {one.path: one.value for one in observed.sysctls if one.path[-1] == "rp_filter"}
-    old = values.pop(rp_filter("all", 0).path, 0)
-    ours = {one.path for one in desired.sysctls}
-    for path, value in values.items():
-        if path not in ours and value < old:
-            yield Sysctl(path=path, value=old)
+    lowered = {one.space for one in desired.sysctls if one == rp_filter("all", 0, one.space)}
+    old = {one.space: one.value for one in observed.sysctls if one.path == rp_filter("all", 0).path}
+    ours = {(one.space, one.path) for one in desired.sysctls}
+    for one in observed.sysctls:
+        if one.space not in lowered or one.path[-1] != "rp_filter" or (one.space, one.path) in ours:
+            continue
+        if one.value < old.get(one.space, 0):
+            yield replace(one, value=old[one.space])
 
 
 def _deletes(desired: State, observed: State) -> Iterator[Operation]:
     old_routes = observed.routes - desired.routes
     old_prohibits = (rule for rule in observed.rules - desired.rules if rule.table is None)
-    wanted = {link.interface for link in desired.links}
+    wanted = {_place(link) for link in desired.links}
+    wanted |= {(HOST, link.interface) for link in _arriving(desired, observed)}
     # A device that goes with its link needs no seal of its own.
-    yield from _each("delete", (link for link in observed.links if link.interface not in wanted))
+    yield from _each("delete", (link for link in observed.links if _place(link) not in wanted))
     yield from _each("delete", old_prohibits)
     yield from _each("delete", (route for route in old_routes if route.interface is None))
     yield from _each("delete", observed.addresses - desired.addresses)
@@ -181,6 +227,11 @@ def _describe(thing: Thing, verb: Verb) -> str:
 
 
 @_describe.register
+def _(thing: Space, verb: Verb) -> str:
+    return f"ip netns {verb} {thing.space}"
+
+
+@_describe.register
 def _(thing: Link, verb: Verb) -> str:
     if verb == "add":
         return f"ip link add {thing.interface} type {thing.kind}"
@@ -188,6 +239,8 @@ def _(thing: Link, verb: Verb) -> str:
         return f"ip link delete {thing.interface}"
     if verb == "up":
         return f"ip link set {thing.interface} up"
+    if verb == "move":
+        return f"ip link set {thing.interface} netns {thing.space}"
     return f"ip link set {thing.interface} alias {thing.alias} mtu {thing.mtu_bytes}"
 
 

@@ -1,4 +1,4 @@
-"""What netctl gives up before it reads a key, and the one capability it must have.
+"""What netctl gives up before it reads a key, and the capabilities it must have.
 
 Its account, the cut bounding set and the limit of core files come from the words that start it
 (fleet.programs); what a process can only do to itself is here, and holds whoever starts it.
@@ -12,8 +12,10 @@ from pathlib import Path
 
 from fleet import log, syscalls
 from fleet.errors import NotAllowed
+from fleet.isolation import Isolation
+from netctl.spaces import CAP_SYS_ADMIN
 
-CAP_NET_ADMIN = 12
+_NUMBERS = {"net_admin": 12, "sys_admin": CAP_SYS_ADMIN}
 """linux/capability.h."""
 _CORE_BYTES = 1
 """No core file, and none through a pipe: 0 would not hold there (coredump_pipe in fs/coredump.c)."""
@@ -30,16 +32,34 @@ def keep_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
-def cut() -> None:
-    """For `serve`: what it makes is its own alone, it can gain nothing. Raises NotAllowed without CAP_NET_ADMIN."""
+def cut(walls: Isolation) -> None:
+    """For `serve`: what it makes is its own alone, it can gain nothing, and has in effect only what WALLS always need.
+
+    Raises NotAllowed without the capabilities of WALLS.
+    """
     os.umask(0o077)
     syscalls.one_heap()  # its threads wait for the kernel, not for each other
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    held = effective()
-    if CAP_NET_ADMIN not in held:
-        raise NotAllowed("netctl serve needs CAP_NET_ADMIN", hint="fleet up starts it with that and nothing else")
-    if held != {CAP_NET_ADMIN}:
+    held, needed = effective(), {_NUMBERS[name] for name in walls.capabilities}
+    for name in walls.capabilities:
+        if _NUMBERS[name] not in held:
+            raise NotAllowed(
+                f"netctl serve needs CAP_{name.upper()} with isolation {walls.name}",
+                hint="fleet up starts it with that and nothing else",
+            )
+    if held != needed:
         log.get("netctl").warning("privileges.more_than_needed", uid=os.geteuid(), capabilities=len(held))
+    elif CAP_SYS_ADMIN in held:
+        _put_by(1 << CAP_SYS_ADMIN)
+
+
+def _put_by(mask: int) -> None:
+    """What MASK names stays permitted alone: no call has it in effect, no child inherits it.
+
+    What goes from the inheritable set leaves the ambient one too (capabilities(7)).
+    """
+    held = syscalls.capabilities()
+    syscalls.set_capabilities(held._replace(effective=held.effective & ~mask, inheritable=held.inheritable & ~mask))
 
 
 def effective() -> set[int]:

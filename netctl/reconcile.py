@@ -17,12 +17,15 @@ from ipaddress import IPv4Address
 
 from fleet import log
 from fleet.errors import FleetError, ForeignObject, TunnelError
+from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
-from netctl import plan, sockets, state
+from netctl import plan, slices, state
 from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
 from netctl.lanes import Lane
 from netctl.plan import Operation
 from netctl.remembered import Remembered
+from netctl.sockets import Sockets, Source
+from netctl.spaces import SpaceGone, Spaces
 from netctl.state import Filter, Held, State
 
 FOREIGN_SECONDS = 2.0
@@ -45,20 +48,21 @@ class Reconciler:
         self._quarantined: set[str] = set()
         self._foreign: tuple[tuple[str, str], ...] = ()
         self._deletions: set[asyncio.Task[None]] = set()
-        # A thread for each of the two raw sockets in netctl.sockets, so that each has one user at a time.
+        # A thread for each of the two kinds of raw sockets, so that each has one user at a time.
+        self._raw = Sockets(kernel.spaces)
         self._sockets = Lane("sockets")
         self._conntrack = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conntrack")
         self._log = log.get("netctl")
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
-        """Observe the kernel, of the devices those in DEVICES (None: all).
+        """Observe the kernel, where WORKER (None: everybody) is; of the devices those in DEVICES (None: all).
 
         Raises ForeignObject, naming everything, when somebody else's object stays in the way of WORKER (None: of
         anybody) for a moment.
         """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
-            found = await self._observe(devices)
+            found = await self._observe(devices, worker)
             if not found.foreign or (worker is not None and worker.uid not in found.blocked):
                 return found
             if time.monotonic() > deadline:
@@ -68,9 +72,13 @@ class Reconciler:
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _observe(self, devices: Container[str] | None) -> Found:
-        found = await self._kernel.observe(devices=devices)
-        return replace(found, state=state.without(found.state, frozenset(self._quarantined)))
+    async def _observe(self, devices: Container[str] | None, worker: Worker | None = None) -> Found:
+        spaces = None if worker is None else {self._space(worker)}
+        found = await self._kernel.observe(devices=devices, spaces=spaces)
+        return replace(found, state=slices.without(found.state, frozenset(self._quarantined)))
+
+    def _space(self, worker: Worker) -> str:
+        return self._fleet.walls.space(worker)
 
     def interface(self, worker: Worker) -> str:
         """The name of WORKER's link: the usual one, or the spare."""
@@ -92,13 +100,13 @@ class Reconciler:
         """
         self._known.clear()
         found = (await self.look()).state
-        self._spare = {worker.uid for worker in self._fleet.members if state.uses_spare(found, worker)}
+        self._spare = {worker.uid for worker in self._fleet.members if slices.uses_spare(found, worker)}
         _, found = await self._settle_shared(found)
-        await self._apply(plan.diff(State(), state.of_nobody(found, self._fleet)))
+        await self._apply(plan.diff(State(), slices.of_nobody(found, self._fleet)))
         failed = []
         for worker in self._fleet.members:
             try:
-                await self._bring(self._slot(worker, held.get(worker.uid)), state.slice_of(found, worker), worker)
+                await self._bring(self._slot(worker, held.get(worker.uid)), slices.slice_of(found, worker), worker)
             except FleetError as error:
                 self._log.error("slot.not_settled", worker=worker.name, error=str(error))
                 failed.append(worker)
@@ -117,20 +125,23 @@ class Reconciler:
 
     async def _settle(self, worker: Worker, held: Held | None) -> None:
         wanted = self._slot(worker, held)
+        if self._kernel.spaces.refresh(self._space(worker)):
+            self._log.warning("space.another", worker=worker.name, space=self._space(worker))
+            self.forget(worker)
         known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
             try:
-                found = await self._observe(own)
+                found = await self._observe(own, worker)
             except FleetError:
                 # What cannot be seen cannot be compared; but the worker is gone, and its gate is closed whatever hangs.
                 await self._kernel.shut(worker)
                 raise
             if worker.uid in found.blocked:
-                await self._shut(worker, state.slice_of(found.state, worker))
+                await self._shut(worker, slices.slice_of(found.state, worker))
                 return
-            known = state.slice_of(found.state, worker)
+            known = slices.slice_of(found.state, worker)
         elif known is None:
-            known = state.slice_of((await self.look(devices=own, worker=worker)).state, worker)
+            known = slices.slice_of((await self.look(devices=own, worker=worker)).state, worker)
         await self._bring(wanted, known, worker)
 
     async def _bring(self, wanted: State, seen: State, worker: Worker) -> None:
@@ -141,7 +152,7 @@ class Reconciler:
     async def _shut(self, worker: Worker, seen: State) -> None:
         """Gate closed, key and peer gone, nothing else touched: a stranger's object keeps no slot open."""
         self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
-        devices = frozenset(state.Device(interface=link.interface) for link in seen.links)
+        devices = frozenset(state.Device(interface=link.interface, space=link.space) for link in seen.links)
         await self._apply(plan.diff(replace(seen, gates=frozenset(), devices=devices), seen))
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
@@ -164,28 +175,30 @@ class Reconciler:
     async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
         """What all workers share is as it should be; what was done, and FOUND as it is then."""
         wanted = state.shared(self._fleet)
-        others = frozenset(one for one in found.sysctls if Worker.of_interface(one.path[3]) is None)
-        operations = plan.diff(wanted, State(filters=found.filters, sysctls=others))
+        host = slices.at(found, HOST)
+        others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
+        operations = plan.diff(wanted, State(filters=host.filters, sysctls=others))
         if not operations:
             return (), found
         if self._remembered is not None:
             try:
-                self._remembered.note(operations, found)
+                self._remembered.note(operations, host)
             except OSError as error:
                 self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will leave them as they are
         gates = found.gates
-        for missing in wanted.filters - found.filters:
+        for missing in wanted.filters - host.filters:
             # With the gates that nobody is changing: a worker whose tunnel is whole hears nothing of a table made anew.
             # Whoever is changing one has taken it out of what is known, and goes on behind us.
-            gates = frozenset(gate for known in self._known.values() for gate in known.gates)
-            await self._kernel.install(missing, gates)
+            opened = {gate for known in self._known.values() for gate in known.gates if gate.space == HOST}
+            await self._kernel.install(missing, opened)
+            gates = gates - host.gates | opened
         await self._apply(tuple(one for one in operations if not isinstance(one.thing, Filter)))
-        return operations, replace(found, gates=gates, filters=wanted.filters)
+        return operations, replace(found, gates=gates, filters=found.filters - host.filters | wanted.filters)
 
     def difference(self, worker: Worker, held: Held | None, seen: State) -> tuple[Operation, ...]:
         """What would bring WORKER's slice in SEEN (without devices) to what HELD asks for."""
         wanted = replace(self._slot(worker, held), devices=frozenset())
-        return plan.diff(wanted, replace(state.slice_of(seen, worker), devices=frozenset()))
+        return plan.diff(wanted, replace(slices.slice_of(seen, worker), devices=frozenset()))
 
     async def _apply(self, operations: tuple[Operation, ...]) -> None:
         if self._log.is_enabled_for(logging.DEBUG):
@@ -209,14 +222,14 @@ class Reconciler:
         self._quarantined.add(old)
         self._spare ^= {worker.uid}
         self.forget(worker)
-        task = asyncio.ensure_future(self._delete(old))
+        task = asyncio.ensure_future(self._delete(old, self._space(worker)))
         self._deletions.add(task)
         task.add_done_callback(self._deletions.discard)
 
-    async def _delete(self, interface: str) -> None:
+    async def _delete(self, interface: str, space: str) -> None:
         """Delete a quarantined link however long that takes."""
         pause = DELETE_AGAIN_SECONDS
-        while not await self._kernel.delete_link(interface):
+        while not await self._kernel.delete_link(interface, space):
             self._log.error("link.stuck", interface=interface, again_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -240,32 +253,46 @@ class Reconciler:
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def end_sockets(self, source: IPv4Address) -> None:
-        """Abort every socket of SOURCE, beside whatever else is waited for."""
-        # Listing them costs the same for one worker and for many: those who come together share it.
-        await self._told("sockets.ended", self._sockets.run_together(sockets.end_sockets, source, SOCKETS_SECONDS))
+    @property
+    def spaces(self) -> Spaces:
+        """The workers' namespaces."""
+        return self._kernel.spaces
 
-    async def sweep(self, source: IPv4Address) -> None:
-        """Abort every socket and conntrack entry of SOURCE."""
-        await self.end_sockets(source)
-        work = partial(sockets.forget_connections, source)
+    def linked(self, worker: Worker) -> bool:
+        """Whether WORKER's link was where it should be when its slice was last settled."""
+        return worker.uid in self._known
+
+    def _source(self, worker: Worker) -> Source:
+        return Source(self._space(worker), worker.placeholder)
+
+    async def end_sockets(self, worker: Worker) -> None:
+        """Abort every socket of WORKER's source, beside whatever else is waited for."""
+        # Listing them costs the same for one worker and for many: those who come together share it.
+        call = self._sockets.run_together(self._raw.end, self._source(worker), SOCKETS_SECONDS)
+        await self._told("sockets.ended", call)
+
+    async def sweep(self, worker: Worker) -> None:
+        """Abort every socket and conntrack entry of WORKER's source."""
+        await self.end_sockets(worker)
+        work = partial(self._raw.forget_connections, self._source(worker))
         await self._told("conntrack.ended", asyncio.get_running_loop().run_in_executor(self._conntrack, work))
 
     async def _told(self, action: str, work: Awaitable[int]) -> None:
         try:
             count = await work
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, SpaceGone, asyncio.TimeoutError) as error:
             # A kernel that refuses leaves them to their time-outs; the gate and the last chain hold anyway.
             self._log.warning(f"{action}.failed", error=str(error) or "the kernel did not answer in time")
         else:
             self._log.debug(action, count=count)
 
-    def sweep_later(self, source: IPv4Address, translated_to: IPv4Address) -> None:
-        """End SOURCE's conntrack entries of an earlier lease without waiting: 12 ms that no reply needs.
+    def sweep_later(self, worker: Worker, translated_to: IPv4Address) -> None:
+        """End WORKER's conntrack entries of an earlier lease without waiting: 12 ms that no reply needs.
 
         Until they are gone the table's last chain drops what they translate.
         """
-        self._conntrack.submit(sockets.forget_connections, source, translated_to).add_done_callback(self._swept)
+        work = partial(self._raw.forget_connections, self._source(worker), translated_to)
+        self._conntrack.submit(work).add_done_callback(self._swept)
 
     def _swept(self, future: Future[int]) -> None:
         if error := future.exception():

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable
 
+from fleet.isolation import HOST
 from fleet.model import Paths, Worker
 from netctl.owners import boot_id
 from netctl.plan import Operation
@@ -25,7 +26,7 @@ class Remembered:
         self._path = paths.key_store.with_name("rp_filter.json")
 
     def note(self, operations: Iterable[Operation], observed: State) -> None:
-        """OPERATIONS are about to change what is OBSERVED. Only what was there first is of interest."""
+        """OPERATIONS are about to change what is OBSERVED, in the host. Only what was there first is of interest."""
         before = {one.path: one.value for one in observed.sysctls}
         values = self._read()
         for thing in (operation.thing for operation in operations):
@@ -37,7 +38,7 @@ class Remembered:
 
     def restored(self, observed: State) -> list[Operation]:
         """What puts the first values back where ours still stand; `all` first, so that nobody is filtered less."""
-        now = {one.path: one.value for one in observed.sysctls}
+        now = {one.path: one.value for one in observed.sysctls if one.space == HOST}
         found = [Sysctl(path=path, value=old) for path, (old, ours) in self._read().items() if now.get(path) == ours]
         changed = [one for one in found if now[one.path] != one.value]
         changed.sort(key=lambda one: (one.path[3] != "all", one.path))

@@ -4,7 +4,7 @@ Deleting a kernel WireGuard link closes sockets, frees peers, destroys three wor
 the caller (wg_destruct in drivers/net/wireguard/device.c): slow or stuck for good whenever the kernel's
 network lock or RCU is, and a caller that is stuck there cannot even be killed. So it is never netctl itself.
 
-Run as a script (`python -I -S removal.py INDEX`) it is that process: the standard library alone, 20 ms.
+Run as a script (`python -I -S removal.py INDEX DESCRIPTOR`) it is that process: the standard library alone, 20 ms.
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg (linux/rtnetlink.h): family, type, index, flags, change."""
 
 
-async def delete(index: int, deadline_seconds: float | None = None) -> bool:
-    """Delete the link of that INDEX; True when it is gone, False when that takes longer or is refused.
+def opened() -> socket.socket:
+    """A socket that deletes in the network namespace of this thread, whoever uses it."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+
+
+async def delete(index: int, netlink: socket.socket, deadline_seconds: float | None = None) -> bool:
+    """Delete the link of that INDEX through NETLINK; True when it is gone, False when that takes longer or is refused.
 
     The process that waits for a kernel which is stuck stays behind and ends with it.
     """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", __file__, str(index), stdin=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-I", "-S", __file__, str(index), str(netlink.fileno())),
+        stdin=asyncio.subprocess.DEVNULL,
+        pass_fds=(netlink.fileno(),),
     )
     ended = asyncio.ensure_future(child.wait())
     done, _ = await asyncio.wait({ended}, timeout=DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds)
@@ -38,9 +45,9 @@ async def delete(index: int, deadline_seconds: float | None = None) -> bool:
     return ended.result() == 0
 
 
-def delete_now(index: int) -> int:
+def delete_now(index: int, descriptor: int) -> int:
     """Delete the link of that INDEX and wait for the kernel's answer: 0, or the errno. Gone already is 0."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+    with socket.socket(fileno=descriptor) as netlink:
         body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
         netlink.send(_HEADER.pack(_HEADER.size + len(body), RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)
         answer = netlink.recv(4096)
@@ -49,4 +56,4 @@ def delete_now(index: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(delete_now(int(sys.argv[1])))
+    sys.exit(delete_now(*map(int, sys.argv[1:])))

@@ -22,6 +22,7 @@ from netctl.keys import Store
 from netctl.reconcile import Reconciler
 from netctl.remembered import Remembered
 from netctl.service import NetctlService
+from netctl.spaces import Spaces
 from netctl.tunnels import Tunnels
 
 
@@ -29,9 +30,10 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
     """Serve until SIGTERM or SIGINT. Raises ForeignObject, ConfigurationError, MissingProgram."""
     with sole(paths):
         store = Store(paths.key_store)
-        backend = await wireguard.probe(fleet.wireguard.backend)
+        spaces = Spaces(paths.spaces)
+        backend = await wireguard.probe(fleet.wireguard.backend, spaces)
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
-        async with Kernel(backend, fleet) as kernel:
+        async with Kernel(backend, fleet, spaces) as kernel:
             reconciler = Reconciler(fleet, kernel, Remembered(paths))
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)

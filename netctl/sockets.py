@@ -14,10 +14,12 @@ import itertools
 import socket
 import struct
 from collections.abc import Iterable
-from functools import cache
+from functools import partial
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netctl.messages import NESTED, NETFILTER, SOCK_DIAG, Socket, attribute, attributes
+from netctl.spaces import PerSpace, Spaces
 
 CT_GET, CT_DELETE = 0x101, 0x102
 """NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)."""
@@ -30,14 +32,59 @@ MAPPED = bytes(10) + b"\xff\xff"
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def forget_connections(source: IPv4Address, translated_to: IPv4Address | None = None) -> int:
-    """Delete the conntrack entries that SOURCE began; their number.
+class Source(NamedTuple):
+    """A worker's placeholder, and the network namespace it is used in."""
 
-    With TRANSLATED_TO only those of that leased address: the slot may be in use under the next one
-    already. The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets.
+    space: str
+    address: IPv4Address
+
+
+class Sockets:
+    """One socket a protocol and a namespace, for the program's life; for one thread.
+
+    Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
+    (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
     """
+
+    def __init__(self, spaces: Spaces) -> None:
+        self._spaces = spaces
+        self._opened = {
+            protocol: PerSpace(spaces, partial(_open, protocol), Socket.close) for protocol in (NETFILTER, SOCK_DIAG)
+        }
+
+    def forget_connections(self, source: Source, translated_to: IPv4Address | None = None) -> int:
+        """Delete the conntrack entries that SOURCE began; their number. Raises OSError, SpaceGone.
+
+        With TRANSLATED_TO only those of that leased address: the slot may be in use under the next one
+        already. The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets.
+        """
+        opened = self._opened[NETFILTER]
+        return self._spaces.inside(
+            source.space, lambda: _forget_connections(opened.at(source.space), source.address, translated_to)
+        )
+
+    def end(self, sources: Iterable[Source]) -> int:
+        """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number. Raises OSError, SpaceGone.
+
+        A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
+        """
+        together: dict[str, list[IPv4Address]] = {}
+        for source in sources:
+            together.setdefault(source.space, []).append(source.address)
+        return sum(self._end(space, addresses) for space, addresses in together.items())
+
+    def _end(self, space: str, addresses: list[IPv4Address]) -> int:
+        opened = self._opened[SOCK_DIAG]
+        return self._spaces.inside(space, lambda: _end_sockets(opened.at(space), addresses))
+
+
+def _open(protocol: int, _space: str) -> Socket:
+    return Socket(protocol)
+
+
+def _forget_connections(asking: Socket, source: IPv4Address, translated_to: IPv4Address | None) -> int:
     entries = []
-    for body in _dump(NETFILTER, CT_GET, _family_header() + _source_filter(source)):
+    for body in _dump(asking, CT_GET, _family_header() + _source_filter(source)):
         parts = dict(attributes(body[4:]))
         # Kernels before 5.8 know no filter.
         if _address_of(parts.get(CTA_TUPLE_ORIG, b""), CTA_IP_V4_SRC) != source.packed:
@@ -48,15 +95,11 @@ def forget_connections(source: IPv4Address, translated_to: IPv4Address | None = 
     for found in entries:
         repeated = attribute(CTA_TUPLE_ORIG | NESTED, found[CTA_TUPLE_ORIG])
         repeated += b"".join(attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
-        _request(NETFILTER, CT_DELETE, _family_header() + repeated)
+        _request(asking, CT_DELETE, _family_header() + repeated)
     return len(entries)
 
 
-def end_sockets(sources: Iterable[IPv4Address]) -> int:
-    """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number.
-
-    A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
-    """
+def _end_sockets(asking: Socket, sources: Iterable[IPv4Address]) -> int:
     count = 0
     packed = tuple(source.packed for source in sources)
     # An IPv6 socket may speak IPv4, under a mapped address; only a dump of its own family has it.
@@ -64,38 +107,28 @@ def end_sockets(sources: Iterable[IPv4Address]) -> int:
     for (family, addresses), protocol in itertools.product(bound.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
         # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
-        found = [body[4:52] for body in _dump(SOCK_DIAG, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
+        found = [body[4:52] for body in _dump(asking, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
         ours = [identity for identity in found if identity[4:].startswith(addresses)]
         for identity in ours:
-            if _request(SOCK_DIAG, SOCK_DESTROY, head + identity) in UNSUPPORTED:
+            if _request(asking, SOCK_DESTROY, head + identity) in UNSUPPORTED:
                 return count
         count += len(ours)
     return count
 
 
-@cache
-def _socket(protocol: int) -> Socket:
-    """One socket a protocol for the program's life.
-
-    Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
-    (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
-    """
-    return Socket(protocol)
-
-
-def _dump(protocol: int, kind: int, body: bytes) -> list[bytes]:
+def _dump(asking: Socket, kind: int, body: bytes) -> list[bytes]:
     try:
-        return _socket(protocol).dump(kind, body)
+        return asking.dump(kind, body)
     except OSError as error:
         if error.errno in (errno.ENOENT, *UNSUPPORTED):
             return []  # this kernel has no such table, or no diag for this protocol
         raise
 
 
-def _request(protocol: int, kind: int, body: bytes) -> int:
+def _request(asking: Socket, kind: int, body: bytes) -> int:
     """0, or the errno of a kernel that cannot. Gone already is 0."""
     try:
-        _socket(protocol).request(kind, body)
+        asking.request(kind, body)
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return error.errno

@@ -12,6 +12,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from fleet.isolation import HOST, Isolation
 from fleet.model import PROTOCOL, Fleet, Worker
 from netctl.conf import Key, Secret
 
@@ -20,8 +21,20 @@ LAST_METRIC = 4294967295
 Family = Literal[4, 6]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Placed:
+    """Everything lies in a network namespace: the host's (""), or the one of that name."""
+
+    space: str = HOST
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Space(Placed):
+    """The namespace of that name itself. Root makes and removes it; netctl only enters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Placed):
     """A worker's interface. A `tun` is made by wireguard-go, a `wireguard` by us."""
 
     interface: str
@@ -32,8 +45,8 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """A placeholder on `lo`; also whatever somebody else has put on a worker's interface, which has none."""
+class Address(Placed):
+    """A placeholder, on `lo` or, in a space, on the interface; also what somebody else has put on an interface."""
 
     address: IPv4Address | IPv6Address
     interface: str = "lo"
@@ -41,7 +54,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Placed):
     """A default route of a worker's table: through its interface, or `unreachable` behind everything."""
 
     family: Family
@@ -56,7 +69,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Placed):
     """A policy rule that selects by UID or by placeholder source, and looks a table up or prohibits."""
 
     family: Family
@@ -71,7 +84,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Sysctl:
+class Sysctl(Placed):
     """One file below /proc/sys; a tuple, because interface names may hold dots."""
 
     path: tuple[str, ...]
@@ -90,7 +103,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Placed):
     """A WireGuard device's key and its one peer; both None: sealed."""
 
     interface: str
@@ -99,7 +112,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Gate(Placed):
     """An opening in the nftables table: this worker may leave, as ADDRESS, through its own interface."""
 
     uid: int
@@ -112,7 +125,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class Filter(Placed):
     """The table `inet fleet` without its gates: who is held back, and which resolvers may be asked."""
 
     uids: frozenset[int]
@@ -121,13 +134,14 @@ class Filter:
     """False when observed chains or rules are not what this program writes."""
 
 
-Thing = Link | Address | Route | Rule | Sysctl | Device | Gate | Filter
+Thing = Space | Link | Address | Route | Rule | Sysctl | Device | Gate | Filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """All of it, or one worker's slice."""
 
+    spaces: frozenset[Space] = frozenset()
     links: frozenset[Link] = frozenset()
     addresses: frozenset[Address] = frozenset()
     routes: frozenset[Route] = frozenset()
@@ -136,7 +150,7 @@ class State:
     devices: frozenset[Device] = frozenset()
     gates: frozenset[Gate] = frozenset()
     filters: frozenset[Filter] = frozenset()
-    """None or one; a set like the others, so that the plan needs no special case."""
+    """None or one in each namespace; a set like the others, so that the plan needs no special case."""
 
     def __or__(self, other: State) -> State:
         return State(**{part.name: getattr(self, part.name) | getattr(other, part.name) for part in fields(State)})
@@ -170,54 +184,72 @@ def desired(
 
 
 def shared(fleet: Fleet) -> State:
-    """What belongs to no one worker: the table that holds all back, and rp_filter of `all`."""
-    resolvers = (address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
+    """What belongs to no one worker, all of it in the host: the table that holds all back, and rp_filter of `all`.
+
+    With a space for each worker the table's gates there stay closed for ever, and no sysctl is touched.
+    """
+    alone = any(fleet.walls.space(worker) != HOST for worker in fleet.members)
     return State(
         # An address-less interface needs 0 for itself and for `all`: the kernel takes the larger
         # (Documentation/networking/ip-sysctl.rst, rp_filter).
-        sysctls=frozenset({rp_filter("all", 0)}),
-        filters=frozenset(
-            {Filter(uids=frozenset(worker.uid for worker in fleet.members), resolvers=frozenset(resolvers))}
-        ),
+        sysctls=frozenset[Sysctl]() if alone else frozenset({rp_filter("all", 0)}),
+        filters=frozenset({holding(fleet, fleet.members)}),
     )
+
+
+def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST) -> Filter:
+    """The table that holds WORKERS back in SPACE."""
+    resolvers = frozenset(address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
+    return Filter(uids=frozenset(worker.uid for worker in workers), resolvers=resolvers, space=space)
 
 
 def slot(
     fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True, spare: bool = False
 ) -> State:
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
-    name = worker.spare_interface if spare else worker.interface
-    gates = {Gate(uid=worker.uid, address=held.key.address, interface=name)} if held is not None and held.open else ()
-    return replace(
-        _layers(worker, name, kind, fleet.wireguard.mtu, ipv6),
-        devices=frozenset({device(fleet, name, held)}),
-        gates=frozenset(gates),
-    )
+    name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
+    link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu, space=space)
+    layers = _layers(worker, link, fleet.walls, ipv6=ipv6)
+    if space != HOST:
+        layers = replace(layers, filters=frozenset({holding(fleet, [worker], space)}))
+    if held is not None and held.open:
+        gate = Gate(uid=worker.uid, address=held.key.address, interface=name, space=space)
+        layers = replace(layers, gates=frozenset({gate}))
+    return replace(layers, devices=frozenset({device(fleet, worker, name, held)}))
 
 
 @cache
-def _layers(worker: Worker, name: str, kind: str, mtu_bytes: int, ipv6: bool) -> State:
-    """What a worker's tunnel stands on; made once, for it is the same with every key."""
+def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: bool) -> State:
+    """What a worker's tunnel through LINK stands on; made once, for it is the same with every key."""
+    name, space = link.interface, link.space
+    address = Address(address=worker.placeholder, interface=walls.address_on(name), space=space)
+    sysctls = [rp_filter(name, 0, space)]
+    if ipv6:
+        sysctls.append(disable_ipv6(name, space))
+    if space != HOST:
+        sysctls.append(rp_filter("all", 0, space))  # the host's is shared, this one is not
     return State(
-        links=frozenset({Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=mtu_bytes)}),
-        addresses=frozenset({Address(address=worker.placeholder)}),
-        routes=frozenset(_routes(worker, name, ipv6)),
-        rules=frozenset(_rules(worker, ipv6)),
-        sysctls=frozenset(_sysctls(name, ipv6)),
+        spaces=frozenset[Space]() if space == HOST else frozenset({Space(space=space)}),
+        links=frozenset({link}),
+        addresses=frozenset({address}),
+        routes=frozenset(replace(one, space=space) for one in _routes(worker, name, ipv6)),
+        rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6)),
+        sysctls=frozenset(sysctls),
     )
 
 
-def device(fleet: Fleet, interface: str, held: Held | None) -> Device:
-    """The device INTERFACE as HELD says."""
+def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None) -> Device:
+    """WORKER's device INTERFACE as HELD says."""
+    space = fleet.walls.space(worker)
     if held is None:
-        return Device(interface=interface)
+        return Device(interface=interface, space=space)
     peer = Peer(
         public_key=held.key.server_public,
         preshared=held.key.preshared,
         keepalive_seconds=fleet.wireguard.keepalive_seconds,
         endpoint=held.endpoint,
     )
-    return Device(interface=interface, private=held.key.private, peer=peer)
+    return Device(interface=interface, private=held.key.private, peer=peer, space=space)
 
 
 def _routes(worker: Worker, interface: str, ipv6: bool) -> Iterable[Route]:
@@ -241,60 +273,11 @@ def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
         yield Rule(family=6, priority=worker.prohibit_priority, uid=worker.uid)
 
 
-def _sysctls(interface: str, ipv6: bool) -> Iterable[Sysctl]:
-    yield rp_filter(interface, 0)
-    if ipv6:
-        yield disable_ipv6(interface)
-
-
-def rp_filter(interface: str, value: int) -> Sysctl:
+def rp_filter(interface: str, value: int, space: str = HOST) -> Sysctl:
     """Reverse path filtering of INTERFACE, `all` or `default`."""
-    return Sysctl(path=("net", "ipv4", "conf", interface, "rp_filter"), value=value)
+    return Sysctl(path=("net", "ipv4", "conf", interface, "rp_filter"), value=value, space=space)
 
 
-def disable_ipv6(interface: str) -> Sysctl:
+def disable_ipv6(interface: str, space: str = HOST) -> Sysctl:
     """No link-local address when the link goes up: that would be an address event."""
-    return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=1)
-
-
-def slice_of(state: State, worker: Worker) -> State:
-    """The part of STATE that is WORKER's; what all share is left out."""
-    names, priorities = worker.interfaces, (worker.table, worker.prohibit_priority)
-    return State(
-        links=frozenset(one for one in state.links if one.interface in names or one.alias == worker.alias),
-        addresses=frozenset(
-            one for one in state.addresses if one.address == worker.placeholder or one.interface in names
-        ),
-        routes=frozenset(one for one in state.routes if one.table == worker.table),
-        rules=frozenset(one for one in state.rules if one.priority in priorities),
-        sysctls=frozenset(one for one in state.sysctls if one.path[3] in names),
-        devices=frozenset(one for one in state.devices if one.interface in names),
-        gates=frozenset(one for one in state.gates if one.uid == worker.uid),
-    )
-
-
-def of_nobody(state: State, fleet: Fleet) -> State:
-    """The part of STATE inside our marks that is no worker's of FLEET: it had more workers, or others."""
-    whole = replace(state, filters=frozenset(), sysctls=frozenset())
-    for worker in fleet.members:
-        whole = whole - slice_of(state, worker)
-    return whole
-
-
-def uses_spare(state: State, worker: Worker) -> bool:
-    """Whether WORKER's table leads to the link of the spare name: an earlier netctl had to give the usual one up."""
-    spare = worker.spare_interface
-    used = any(one.interface == spare for one in state.routes)
-    return used and any(one.interface == spare for one in state.links)
-
-
-def without(state: State, interfaces: frozenset[str]) -> State:
-    """STATE as if the links INTERFACES were not there: quarantined ones are nobody's to look at."""
-    return replace(
-        state,
-        links=frozenset(one for one in state.links if one.interface not in interfaces),
-        addresses=frozenset(one for one in state.addresses if one.interface not in interfaces),
-        routes=frozenset(one for one in state.routes if one.interface not in interfaces),
-        sysctls=frozenset(one for one in state.sysctls if one.path[3] not in interfaces),
-        devices=frozenset(one for one in state.devices if one.interface not in interfaces),
-    )
+    return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=1, space=space)

@@ -7,25 +7,27 @@ in net/sysctl_net.c).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.isolation import HOST
 from netctl.state import Sysctl, disable_ipv6, rp_filter
 
 ROOT = Path("/proc/sys")
 
 
-def observe(interfaces: set[str]) -> Iterator[Sysctl]:
-    """Reverse path filtering of every interface, and whether IPv6 is off on INTERFACES."""
+def observe(interfaces: set[str], space: str = HOST) -> Iterator[Sysctl]:
+    """Reverse path filtering of every interface, and whether IPv6 is off on INTERFACES, in SPACE, where we are."""
     for folder in (ROOT / "net/ipv4/conf").iterdir():
         value = _read(rp_filter(folder.name, 0))
         if value is not None:
-            yield rp_filter(folder.name, value)
+            yield rp_filter(folder.name, value, space)
     for interface in interfaces:
-        wanted = disable_ipv6(interface)
+        wanted = disable_ipv6(interface, space)
         value = _read(wanted)
         if value is not None:
-            yield Sysctl(path=wanted.path, value=value)
+            yield replace(wanted, value=value)
 
 
 def write(sysctl: Sysctl) -> None:

@@ -67,7 +67,7 @@ class Tunnels:
             await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
             raise
         if old is not None:
-            self._reconciler.sweep_later(slot.worker.placeholder, old.key.address)
+            self._reconciler.sweep_later(slot.worker, old.key.address)
         asyncio.get_running_loop().call_later(
             # Those before this lease alone: by then a next request may be at work, with its key in the device.
             BEHIND_SECONDS,
@@ -111,9 +111,9 @@ class Tunnels:
         await self.devices.settle(slot, deadline)
         # The device has let go of the old key; the store hears of it behind the reply, see renew().
         patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
-        ending = asyncio.ensure_future(self._reconciler.end_sockets(worker.placeholder))
+        ending = asyncio.ensure_future(self._reconciler.end_sockets(worker))
         try:
-            device = state.device(self._fleet, self._reconciler.interface(worker), held)
+            device = state.device(self._fleet, worker, self._reconciler.interface(worker), held)
             seconds, reading = await wireguard.wait_for_handshake(self._backend, device, patience)
         finally:
             await ending
@@ -167,7 +167,7 @@ class Tunnels:
         slot.lease = None
         trouble = self._said_ending(slot)
         await self._reconciler.settle(slot.worker, None)
-        await self._reconciler.sweep(slot.worker.placeholder)
+        await self._reconciler.sweep(slot.worker)
         if trouble is not None:
             raise trouble
         self._store.ended(slot.worker.uid)
@@ -239,7 +239,7 @@ class Tunnels:
             self.slots[worker.uid].repairing = self.slots[worker.uid].unconfirmed = True
         for uid in gone:
             if uid in self.slots:
-                await self._reconciler.sweep(self.slots[uid].worker.placeholder)
+                await self._reconciler.sweep(self.slots[uid].worker)
         for uid in self._store.unfinished():
             if uid not in self.slots or not self.slots[uid].unconfirmed:
                 self._store.ended(uid)

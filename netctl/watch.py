@@ -34,6 +34,15 @@ READS_AT_ONCE = 64
 _ALL_INTERFACES = -1
 
 
+Inside = Callable[[Callable[[], str]], str]
+"""Does a piece of work in a namespace."""
+
+
+def at_once(work: Callable[[], str]) -> str:
+    """In the host's."""
+    return work()
+
+
 @dataclass(frozen=True, slots=True)
 class Sign:
     """Something may be wrong: of what kind, and whose link came, went or changed."""
@@ -45,11 +54,16 @@ class Sign:
 
 
 class Judge:
-    """What a message means to the fleet of MEMBERS, whose links have MTU_BYTES."""
+    """What a message of one namespace means to the fleet of MEMBERS, whose links have MTU_BYTES."""
 
-    def __init__(self, members: Iterable[Worker], mtu_bytes: int) -> None:
+    def __init__(
+        self, members: Iterable[Worker], mtu_bytes: int, *, transit: bool = False, inside: Inside = at_once
+    ) -> None:
+        """With TRANSIT links are only made here, and go elsewhere. INSIDE the namespace their names are looked up."""
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._mtu_bytes = mtu_bytes
+        self._transit = transit
+        self._inside = inside
         self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
     def of_tables(self, message: Message) -> Sign | None:
@@ -91,6 +105,8 @@ class Judge:
             return None
         as_it_should = line.alias == worker.alias and line.up and line.mtu_bytes == self._mtu_bytes
         made = message.kind == rtnetlink.NEW_LINK
+        if self._transit and not (made and not line.alias):
+            return None  # it is on its way
         if made and as_it_should and line.name in self._workers:
             return None
         return Sign(Kind.LINKS, worker, born=made and not line.alias)
@@ -99,7 +115,7 @@ class Judge:
         found = rtnetlink.read_rp_filter(body)
         if found is None or found[1] == 0:
             return None
-        ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and _name(found[0]) in self._workers)
+        ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and self._name(found[0]) in self._workers)
         return Sign(Kind.SYSCTLS) if ours else None
 
     def _our_route(self, body: bytes) -> bool:
@@ -116,7 +132,10 @@ class Judge:
         line = rtnetlink.read_address(body)
         if len(line.packed) == 4 and IPv4Address(line.packed) in PLACEHOLDERS:
             return True
-        return _name(line.interface) in self._workers
+        return self._name(line.interface) in self._workers
+
+    def _name(self, index: int) -> str:
+        return self._inside(lambda: _name(index))
 
 
 def _name(index: int) -> str:
@@ -127,30 +146,27 @@ def _name(index: int) -> str:
 
 
 class Watch:
-    """Two sockets that hear everything; HEARD is called with what matters."""
+    """Two sockets a namespace that hear everything; HEARD is called with what matters."""
 
-    def __init__(self, judge: Judge, heard: Callable[[Sign], None]) -> None:
-        self._judge = judge
+    def __init__(self, heard: Callable[[Sign], None]) -> None:
         self._heard = heard
-        self._sockets: list[socket.socket] = []
+        self._sockets: dict[str, list[socket.socket]] = {}
 
-    def open(self) -> None:
-        """Listen from now on, in the running loop; raises OSError."""
+    def open(self, space: str, judge: Judge, inside: Callable[[Callable[[], None]], None]) -> None:
+        """Listen to SPACE, INSIDE which we can do something, from now on, in the running loop; raises OSError."""
+        self.close(space)
+        opened = self._sockets[space] = []
         groups = (LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4)
-        for protocol, wanted, judge in (
-            (ROUTE, groups, self._judge.of_routing),
-            (NETFILTER, (NFTABLES,), self._judge.of_tables),
-        ):
-            listening = messages.listen(protocol, wanted)
-            self._sockets.append(listening)
-            asyncio.get_running_loop().add_reader(listening, self._read, listening, judge)
+        inside(lambda: opened.extend((messages.listen(ROUTE, groups), messages.listen(NETFILTER, (NFTABLES,)))))
+        for listening, judged in zip(opened, (judge.of_routing, judge.of_tables), strict=True):
+            asyncio.get_running_loop().add_reader(listening, self._read, listening, judged)
 
-    def close(self) -> None:
-        """Listen no more."""
-        for listening in self._sockets:
-            asyncio.get_running_loop().remove_reader(listening)
-            listening.close()
-        self._sockets.clear()
+    def close(self, space: str | None = None) -> None:
+        """Listen no more, to SPACE or to any."""
+        for name in [*self._sockets] if space is None else [space]:
+            for listening in self._sockets.pop(name, []):
+                asyncio.get_running_loop().remove_reader(listening)
+                listening.close()
 
     def _read(self, listening: socket.socket, judge: Callable[[Message], Sign | None]) -> None:
         for _ in range(READS_AT_ONCE):

@@ -30,10 +30,19 @@ _config: list[pytest.Config] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --no-skips and --ground."""
+    """Add --no-skips, --ground and --isolation."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure (bin/test and CI)")
     grounds = {"action": "append", "choices": ["fake", "userspace", "kernel"], "default": []}
+    isolations = {"action": "append", "choices": ["uid", "netns"], "default": []}
+    parser.addoption("--isolation", **isolations, help="in which isolation tests run that are about both")
     parser.addoption("--ground", **grounds, help="what the contract tier runs on; kernel: in the vm tier alone")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that asks for an isolation, or whose fixtures do, runs in both."""
+    if "isolation" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--isolation") or ["uid", "netns"]
+        metafunc.parametrize("isolation", chosen, scope="session")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,19 +7,36 @@ suite (tests/contract, ground `fake`) holds it to what the real kernels do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from fleet.errors import TunnelError
+from fleet.isolation import HOST
 from netctl.conf import Secret
 from netctl.kernel import Found, KernelRefused
 from netctl.plan import Operation
-from netctl.state import Address, Device, Filter, Gate, Link, Route, Rule, State, Sysctl, Thing, disable_ipv6, rp_filter
+from netctl.state import (
+    Address,
+    Device,
+    Filter,
+    Gate,
+    Link,
+    Route,
+    Rule,
+    Space,
+    State,
+    Sysctl,
+    Thing,
+    disable_ipv6,
+    rp_filter,
+)
 from netctl.wireguard import Reading
 from tests.paths import ForeignRule
 
 _Change = Callable[[State, Any, str], State]
+HEARD_IN = (HOST, "fleet-w1101")
+"""Where somebody listens to address events."""
 MADE_MTU_BYTES = 1420
 """What a fresh WireGuard link has."""
 
@@ -27,6 +44,8 @@ MADE_MTU_BYTES = 1420
 def after(state: State, operation: Operation) -> State:
     """STATE behind OPERATION; raises KernelRefused or TunnelError as netctl.kernel would."""
     thing, verb = operation.thing, operation.verb
+    if operation.space != HOST and operation.space not in {one.space for one in state.spaces}:
+        raise KernelRefused(f"{operation}: there is no {operation.space}")
     for kind, change in _CHANGES.items():
         if isinstance(thing, kind):
             return change(state, thing, verb)
@@ -46,66 +65,109 @@ def _member(part: str) -> _Change:
 
 def _address(state: State, address: Address, verb: str) -> State:
     if verb != "delete":
-        return replace(state, addresses=state.addresses | {address})
+        there = address.interface == "lo" or _link_at(state, address.space, address.interface) is not None
+        return replace(state, addresses=state.addresses | {address}) if there else state
     # A route goes with its preferred source (fib_sync_down_addr in net/ipv4/fib_semantics.c).
-    routes = frozenset(one for one in state.routes if one.source != address.address)
+    routes = frozenset(one for one in state.routes if (one.space, one.source) != (address.space, address.address))
     return replace(state, addresses=state.addresses - {address}, routes=routes)
+
+
+def _space(state: State, space: Space, verb: str) -> State:
+    """A fresh namespace has the host's values (net.core.devconf_inherit_init_net); with one goes all that is in it."""
+    if verb != "delete":
+        values = {one.path: one.value for one in state.sysctls if one.space == HOST}
+        fresh = (rp_filter(name, 0, space.space) for name in ("all", "default", "lo"))
+        sysctls = frozenset(replace(one, value=values.get(one.path, 0)) for one in fresh)
+        return replace(state, spaces=state.spaces | {space}, sysctls=state.sysctls | sysctls)
+    left = {
+        part.name: frozenset(one for one in getattr(state, part.name) if one.space != space.space)
+        for part in fields(State)
+    }
+    return State(**left)
 
 
 def _filter(state: State, wanted: Filter, verb: str) -> State:
     # Made anew in one transaction, without a gate open; gone, its gates are gone with it.
-    return replace(state, gates=frozenset(), filters=frozenset() if verb == "delete" else frozenset({wanted}))
+    gates = frozenset(one for one in state.gates if one.space != wanted.space)
+    others = frozenset(one for one in state.filters if one.space != wanted.space)
+    return replace(state, gates=gates, filters=others if verb == "delete" else others | {wanted})
 
 
 def _sysctl(state: State, sysctl: Sysctl, _verb: str) -> State:
-    others = frozenset(one for one in state.sysctls if one.path != sysctl.path)
+    others = frozenset(one for one in state.sysctls if (one.space, one.path) != (sysctl.space, sysctl.path))
     return state if others == state.sysctls else replace(state, sysctls=others | {sysctl})
 
 
+def _link_at(state: State, space: str, name: str | None) -> Link | None:
+    return next((one for one in state.links if (one.space, one.interface) == (space, name)), None)
+
+
 def _link(state: State, link: Link, verb: str) -> State:
-    name = link.interface
-    there = {one.interface: one for one in state.links}
+    name, space = link.interface, link.space
+    if verb == "move":
+        return _moved(state, link)
+    old = _link_at(state, space, name)
     if verb == "delete":
-        return without_link(state, name)
+        return without_link(state, name, space)
     if verb == "add":
-        return state if name in there else with_fresh_link(state, name, link.kind)
-    if name not in there:
+        return state if old is not None else with_fresh_link(state, name, link.kind, space)
+    if old is None:
         return state  # gone meanwhile: the notification of that brings netctl back
-    old = there[name]
     new = replace(old, up=True) if verb == "up" else replace(old, alias=link.alias, mtu_bytes=link.mtu_bytes)
     return replace(state, links=state.links - {old} | {new})
 
 
-def with_fresh_link(state: State, name: str, kind: str) -> State:
-    """Somebody makes a WireGuard link: down, nobody's by its alias, sealed, with the defaults of the host."""
-    values = {one.path: one.value for one in state.sysctls}
+def _moved(state: State, link: Link) -> State:
+    """A link goes into a namespace: it is down there, with that one's defaults; addresses and routes are lost."""
+    name, old = link.interface, _link_at(state, HOST, link.interface)
+    if old is None:
+        return state
+    if _link_at(state, link.space, name) is not None:
+        raise KernelRefused(f"{name} to {link.space}: EEXIST")
+    device = next((one for one in state.devices if (one.space, one.interface) == (HOST, name)), None)
+    made = with_fresh_link(without_link(state, name), name, old.kind, link.space)
+    fresh = _link_at(made, link.space, name)
+    assert fresh is not None
+    moved = replace(made, links=made.links - {fresh} | {replace(old, space=link.space, up=False)})
+    return moved if device is None else _device(moved, replace(device, space=link.space), "set")
+
+
+def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> State:
+    """Somebody makes a WireGuard link: down, nobody's by its alias, sealed, with the defaults of its namespace."""
+    values = {one.path: one.value for one in state.sysctls if one.space == space}
     fresh = [
-        rp_filter(name, values.get(rp_filter("default", 0).path, 0)),
-        replace(disable_ipv6(name), value=0),
+        rp_filter(name, values.get(rp_filter("default", 0).path, 0), space),
+        replace(disable_ipv6(name, space), value=0),
     ]
+    link = Link(interface=name, kind=kind, alias="", mtu_bytes=MADE_MTU_BYTES, up=False, space=space)
     return replace(
         state,
-        links=state.links | {Link(interface=name, kind=kind, alias="", mtu_bytes=MADE_MTU_BYTES, up=False)},
-        devices=state.devices | {Device(interface=name)},
+        links=state.links | {link},
+        devices=state.devices | {Device(interface=name, space=space)},
         sysctls=state.sysctls | set(fresh),
     )
 
 
-def without_link(state: State, name: str) -> State:
+def without_link(state: State, name: str, space: str = HOST) -> State:
     """A link goes, and with it all that hangs on it."""
+
+    def stays(one: Link | Device | Route | Address) -> bool:
+        return (one.space, one.interface) != (space, name)
+
     return replace(
         state,
-        links=frozenset(one for one in state.links if one.interface != name),
-        devices=frozenset(one for one in state.devices if one.interface != name),
-        sysctls=frozenset(one for one in state.sysctls if one.path[3] != name),
-        routes=frozenset(one for one in state.routes if one.interface != name),
+        links=frozenset(filter(stays, state.links)),
+        devices=frozenset(filter(stays, state.devices)),
+        sysctls=frozenset(one for one in state.sysctls if (one.space, one.path[3]) != (space, name)),
+        routes=frozenset(filter(stays, state.routes)),
+        addresses=frozenset(filter(stays, state.addresses)),
     )
 
 
 def _device(state: State, device: Device, _verb: str) -> State:
-    if device.interface not in {link.interface for link in state.links}:
+    if _link_at(state, device.space, device.interface) is None:
         raise TunnelError(f"there is no {device.interface}")
-    others = frozenset(one for one in state.devices if one.interface != device.interface)
+    others = frozenset(one for one in state.devices if (one.space, one.interface) != (device.space, device.interface))
     return replace(state, devices=others | {device})
 
 
@@ -113,29 +175,36 @@ def _route(state: State, route: Route, verb: str) -> State:
     if verb == "delete":
         return replace(state, routes=state.routes - {route})
     if route.interface is not None:
-        link = next((one for one in state.links if one.interface == route.interface), None)
+        link = _link_at(state, route.space, route.interface)
         if link is None:
             return state
         if not link.up:
             raise KernelRefused(f"a route through {route.interface}: ENETDOWN")
-    if any((one.family, one.table, one.metric) == (route.family, route.table, route.metric) for one in state.routes):
+    if any(_slot_of(one) == _slot_of(route) for one in state.routes):
         return state  # EEXIST, which is fine where it is the same one
-    if route.source is not None and route.source not in {one.address for one in state.addresses}:
+    if route.source is not None and (route.space, route.source) not in {
+        (one.space, one.address) for one in state.addresses
+    }:
         raise KernelRefused(f"a route from {route.source}: EINVAL")
     return replace(state, routes=state.routes | {route})
 
 
+def _slot_of(route: Route) -> tuple[str, int, int, int]:
+    return route.space, route.family, route.table, route.metric
+
+
 def _gate(state: State, gate: Gate, verb: str) -> State:
-    if not state.filters:
+    if gate.space not in {one.space for one in state.filters}:
         raise KernelRefused("nftables refused: No such file or directory")
     if verb == "seal":
         return replace(state, gates=state.gates - {gate})
-    if any(one.interface == gate.interface and one != gate for one in state.gates):
+    if any((one.space, one.interface) == (gate.space, gate.interface) and one != gate for one in state.gates):
         raise KernelRefused("nftables refused: File exists")  # a map's key has one value
     return replace(state, gates=state.gates | {gate})
 
 
 _CHANGES: dict[type, _Change] = {
+    Space: _space,
     Link: _link,
     Device: _device,
     Route: _route,
@@ -198,16 +267,20 @@ class FakeKernel:
                 continue
             before = self.state
             self.state = after(before, operation)
-            self.events += [str(one.address) for one in before.addresses ^ self.state.addresses]
+            changed = before.addresses ^ self.state.addresses
+            self.events += [str(one.address) for one in changed if one.space in HEARD_IN]
 
     # --- like a netctl.wireguard.Backend
 
-    async def read(self, interface: str) -> Reading | None:
+    async def read(self, interface: str, space: str = HOST) -> Reading | None:
         if interface in self.hung:
             raise TunnelError(f"{interface} did not answer")
-        device = next((one for one in self.state.devices if one.interface == interface), None)
+        # wireguard-go is asked by the name of its interface alone, wherever that is.
+        found = (one for one in self.state.devices if one.interface == interface)
+        device = next((one for one in found if self.kind == "tun" or one.space == space), None)
         if device is None:
             return None
+        device = replace(device, space=space)
         if self.strangers.get(interface) and device.peer is not None:
             device = replace(device, peer=replace(device.peer, preshared=Secret(b"\xff" * 32)))
         nothing = Reading(device=device, last_handshake=None, received_bytes=0, sent_bytes=0)

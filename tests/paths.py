@@ -1,4 +1,4 @@
-"""Where a worker's packets can leave, worked out from a State alone: rules, routes, then the table.
+"""Where a worker's packets can leave one network namespace, worked out from a State alone: rules, routes, the table.
 
 A model on the open side: where the kernel's answer depends on more than a State says, the packet passes.
 What kernel WireGuard sends for a worker, already encrypted, is not looked at: it goes out by its mark.
@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import IPv4Address
 
+from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
+from netctl.slices import at
 from netctl.state import Family, Route, State
 
 HOST = IPv4Address("198.51.100.10")
@@ -74,11 +76,12 @@ def _worker(uid: int) -> tuple[IPv4Address, frozenset[str]]:
 
 
 class Paths:
-    """The ways out of one State in one World."""
+    """The ways out of SPACE, in one State and one World: only the host has uplinks, and rules of others."""
 
-    def __init__(self, state: State, world: World = World()) -> None:
-        self.state = state
-        self._steps = {family: _steps(state, world, family) for family in _FAMILIES}
+    def __init__(self, state: State, world: World = World(), space: str = HOST_SPACE) -> None:
+        self.state = state = at(state, space)
+        self._uplinks = UPLINKS if space == HOST_SPACE else {}
+        self._steps = {family: _steps(state, world if self._uplinks else World(), family) for family in _FAMILIES}
         self._routes: dict[tuple[int, int], Route] = {}
         for route in sorted(state.routes, key=lambda one: one.metric):
             self._routes.setdefault((route.family, route.table), route)
@@ -109,8 +112,8 @@ class Paths:
                 continue
             if table is None:
                 return None  # prohibit
-            if table in UPLINKS:
-                return Packet(UPLINKS[table], source or HOST, family)
+            if table in self._uplinks:
+                return Packet(self._uplinks[table], source or HOST, family)
             if route := self._routes.get((family, table)):
                 return Packet(route.interface, source or route.source or HOST, family) if route.interface else None
         return None
@@ -158,14 +161,15 @@ class Paths:
         devices = self._devices()
 
         def by_table(attempt: Attempt) -> Packet | None:
-            packet = Packet(attempt.bound or UPLINKS[MAIN], attempt.source or HOST, attempt.family)
-            return self.filtered(packet, attempt.uid)
+            way = attempt.bound or self._uplinks.get(MAIN)
+            sent = Packet(way, attempt.source or HOST, attempt.family) if way else None
+            return sent and self.filtered(sent, attempt.uid)
 
         kernels = (Attempt(None, _worker(uid)[0], name) for name in devices)
         return self._found(uid, by_table, [*self._attempts(uid), *kernels])
 
     def _devices(self) -> list[str]:
-        return [*UPLINKS.values(), *sorted(one.interface for one in self.state.links if one.up)]
+        return [*self._uplinks.values(), *sorted(one.interface for one in self.state.links if one.up)]
 
     def _attempts(self, uid: int) -> Iterator[Attempt]:
         """Everything a worker can do without privilege, and what the kernel sends on its behalf."""

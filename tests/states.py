@@ -9,7 +9,9 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from fleet import model
+from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
+from netctl import slices
 from netctl.conf import Key, Secret
 from netctl.state import (
     Device,
@@ -34,10 +36,10 @@ OTHER_INTERFACES = ("default", "lo", "eth0")
 _RP_VALUES = st.integers(0, 2)
 
 
-def fleet_of(count: int) -> Fleet:
+def fleet_of(count: int, isolation: str = "uid") -> Fleet:
     """A fleet of COUNT workers."""
     return model.parse(
-        f'[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
+        f'isolation = "{isolation}"\n[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
         "test",
     )
 
@@ -54,7 +56,8 @@ def held_of(number: int, *, open_: bool) -> Held:
     return Held(key=key, endpoint=("203.0.113.11", 51820), open=open_)
 
 
-fleets = st.builds(fleet_of, st.integers(1, COUNT))
+isolations = st.sampled_from(["uid", "netns"])
+fleets = st.builds(fleet_of, st.integers(1, COUNT), isolations)
 helds = st.dictionaries(st.sampled_from(UIDS), st.builds(held_of, st.integers(1, 5), open_=st.booleans()))
 spares = st.frozensets(st.sampled_from(UIDS))
 kinds = st.sampled_from(["tun", "wireguard"])
@@ -103,13 +106,30 @@ def observed(draw: st.DrawFn, kind: str) -> State:
     """What a kernel may hold: only such States as it can be in."""
     spare = draw(spares) if kind == "wireguard" else frozenset[int]()
     whole = desired(draw(fleets), draw(helds), kind=kind, spare=spare)
+    spaces = draw(_some(whole.spaces))
+    whole = replace(whole, links=frozenset(draw(_on_its_way(link)) for link in sorted(whole.links, key=repr)))
+    state = draw(_worn_state(kind, slices.at(whole, HOST), HOST))
+    for space in sorted(spaces, key=str):
+        state |= draw(_worn_state(kind, slices.at(whole, space.space), space.space))
+    return replace(state, spaces=spaces)
+
+
+@st.composite
+def _on_its_way(draw: st.DrawFn, link: Link) -> Link:
+    """A link that belongs into a space may not have left the host yet."""
+    return link if draw(st.integers(0, 2)) else replace(link, space=HOST)
+
+
+@st.composite
+def _worn_state(draw: st.DrawFn, kind: str, whole: State, space: str) -> State:
+    """WHOLE, all of it in SPACE, after somebody has been at it."""
     links = frozenset(draw(_worn(link, kind)) for link in draw(_some(whole.links)))
     names = {link.interface for link in links}
     up = {link.interface for link in links if link.up}
-    addresses = draw(_some(whole.addresses))
+    addresses = frozenset(one for one in draw(_some(whole.addresses)) if one.interface in {"lo", *names})
     sources = {None, *(one.address for one in addresses)}
     by_place = {(one.family, one.table, one.metric): one for one in draw(_some(whole.routes))}
-    by_place |= {(one.family, one.table, one.metric): one for one in draw(_strays(names))}
+    by_place |= {(one.family, one.table, one.metric): one for one in draw(_strays(names, space))}
     routes = by_place.values()
     filters = draw(_some(whole.filters)) if draw(st.booleans()) else whole.filters
     filters = frozenset(replace(one, intact=draw(st.integers(0, 3)) > 0) for one in filters)
@@ -118,9 +138,9 @@ def observed(draw: st.DrawFn, kind: str) -> State:
         addresses=addresses,
         # A route ends with its link, with that going down, and with its source.
         routes=frozenset(one for one in routes if one.interface in {None, *up} and one.source in sources),
-        rules=draw(_some(whole.rules)) | draw(_stray_rules()),
-        sysctls=frozenset(draw(_values(names))),
-        devices=frozenset(device for name in sorted(names) for device in draw(_devices(name, whole))),
+        rules=draw(_some(whole.rules)) | draw(_stray_rules(space)),
+        sysctls=frozenset(draw(_values(names, space))),
+        devices=frozenset(device for name in sorted(names) for device in draw(_devices(name, whole, space))),
         gates=draw(_gates(filters, whole)),
         filters=filters,
     )
@@ -142,38 +162,41 @@ def _worn(draw: st.DrawFn, link: Link, kind: str) -> Link:
 
 
 @st.composite
-def _devices(draw: st.DrawFn, name: str, whole: State) -> list[Device]:
+def _devices(draw: st.DrawFn, name: str, whole: State, space: str) -> list[Device]:
     """As it was, sealed, with another key, or unknown because it does not answer."""
     was = [one for one in whole.devices if one.interface == name]
     other = held_of(draw(st.integers(6, 8)), open_=True)
-    changed = replace(was[0], private=other.key.private) if was else Device(interface=name)
-    return draw(st.sampled_from([was, was, [Device(interface=name)], [changed], []]))
+    changed = replace(was[0], private=other.key.private) if was else Device(interface=name, space=space)
+    return draw(st.sampled_from([was, was, [Device(interface=name, space=space)], [changed], []]))
 
 
 @st.composite
-def _values(draw: st.DrawFn, names: set[str]) -> list[Sysctl]:
+def _values(draw: st.DrawFn, names: set[str], space: str) -> list[Sysctl]:
     """Every interface has them, whatever they are."""
-    values = [rp_filter(name, draw(_RP_VALUES)) for name in ("all", *OTHER_INTERFACES, *sorted(names))]
-    return values + [replace(disable_ipv6(name), value=draw(st.integers(0, 1))) for name in sorted(names)]
+    others = OTHER_INTERFACES if space == HOST else OTHER_INTERFACES[:2]
+    values = [rp_filter(name, draw(_RP_VALUES), space) for name in ("all", *others, *sorted(names))]
+    return values + [replace(disable_ipv6(name, space), value=draw(st.integers(0, 1))) for name in sorted(names)]
 
 
 @st.composite
-def _strays(draw: st.DrawFn, names: set[str]) -> frozenset[Route]:
+def _strays(draw: st.DrawFn, names: set[str], space: str) -> frozenset[Route]:
     """A worker's table that leads into another's tunnel."""
     if not names or draw(st.booleans()):
         return frozenset()
     worker, name = Worker(uid=draw(st.sampled_from(UIDS))), draw(st.sampled_from(sorted(names)))
-    return frozenset({Route(family=4, table=worker.table, interface=name, metric=draw(st.sampled_from([0, 7])))})
+    metric = draw(st.sampled_from([0, 7]))
+    return frozenset({Route(family=4, table=worker.table, interface=name, metric=metric, space=space)})
 
 
 @st.composite
-def _stray_rules(draw: st.DrawFn) -> frozenset[Rule]:
+def _stray_rules(draw: st.DrawFn, space: str) -> frozenset[Rule]:
     """A rule under our protocol number that looks another table up, before ours or behind."""
     if draw(st.integers(0, 2)):
         return frozenset()
     uid, other = draw(st.sampled_from(UIDS)), Worker(uid=draw(st.sampled_from(UIDS)))
     table = draw(st.sampled_from([other.table, MAIN, 999]))
-    return frozenset({Rule(family=4, priority=draw(st.sampled_from([10000, 25000])), uid=uid, table=table)})
+    priority = draw(st.sampled_from([10000, 25000]))
+    return frozenset({Rule(family=4, priority=priority, uid=uid, table=table, space=space)})
 
 
 @st.composite

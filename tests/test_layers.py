@@ -13,8 +13,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
-    *("model", "numbers", "paths", "wire", "rpc", "result", "errors"),
-    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket", "cgroups"),
+    *("model", "numbers", "paths", "isolation", "spaces", "cgroups", "wire", "rpc", "result", "errors"),
+    *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
 
@@ -44,9 +44,10 @@ LIBRARIES = {
 }
 
 LAUNCHER = {
-    "worker/launch.py": {"fleet.cgroups", "fleet.syscalls", "worker.mounts"},
+    "worker/launch.py": {"fleet.cgroups", "fleet.spaces", "fleet.syscalls", "worker.mounts"},
     "fleet/cgroups.py": set[str](),
-    "worker/mounts.py": {"fleet.syscalls"},
+    "fleet/spaces.py": {"fleet.syscalls"},
+    "worker/mounts.py": {"fleet.spaces", "fleet.syscalls"},
 }
 """What root runs in front of every worker: the standard library, one seccomp library, and these of ours."""
 

@@ -1,10 +1,10 @@
 """Root's last act for one worker: `worker.launch SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
-    account checked -> lock of the UID -> left-overs killed -> own control group and mounts -> limits
-        -> seccomp -> UID dropped -> exec
+    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
+        -> own control group and mounts -> limits -> seccomp -> UID dropped -> exec
 
-It runs as root in front of every worker, so it imports the standard library, one seccomp library, fleet.cgroups,
-fleet.syscalls and worker.mounts alone; everything it needs to know stands in SPEC, which only root can have written.
+It runs as root in front of every worker, so it imports the standard library, one seccomp library, worker.mounts and, of
+fleet, cgroups, spaces and syscalls alone; what it needs to know stands in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import NoReturn
 
 import pyseccomp
 
-from fleet import cgroups, syscalls
+from fleet import cgroups, spaces, syscalls
 from worker import mounts
 
 CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
@@ -81,6 +81,8 @@ class Spec:
     file_mebibytes: int
     """The largest file, those in memory included."""
     tmp_mebibytes: int
+    space: str = ""
+    """The name (a path) of the network namespace to enter; "": stay."""
     death_signal: int
     """Sent to the worker when its parent, the supervisor, is gone."""
 
@@ -102,9 +104,18 @@ def become(spec: Spec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
+    own_network(spec)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
         cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
-    mounts.make(uid=spec.uid, gid=gid, etc=spec.etc, keep=spec.keep, write=spec.write, tmp_mebibytes=spec.tmp_mebibytes)
+    mounts.make(
+        uid=spec.uid,
+        gid=gid,
+        etc=spec.etc,
+        keep=spec.keep,
+        write=spec.write,
+        tmp_mebibytes=spec.tmp_mebibytes,
+        own_network=bool(spec.space),
+    )
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
@@ -205,6 +216,16 @@ def is_alive_of(pid: int, uid: int) -> bool:
     fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
     ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
     return str(uid) in fields["Uid"] and not ended
+
+
+def own_network(spec: Spec) -> None:
+    """Into the worker's own network namespace. One that has lost its name is made anew, for netctl to furnish.
+
+    Before the mounts are private: a name made here has to show to everybody.
+    """
+    if spec.space:
+        spaces.make(Path(spec.space))
+        spaces.enter(Path(spec.space))
 
 
 def limit(spec: Spec) -> None:

@@ -1,6 +1,6 @@
 """A worker's own view of the file system: its /etc, next to nothing of /run, an empty /tmp and /dev/shm.
 
-Part of the launcher: runs as root, standard library and fleet.syscalls alone.
+Part of the launcher: runs as root, standard library, fleet.spaces and fleet.syscalls alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fleet import syscalls
+from fleet import spaces, syscalls
 
 HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd")
 """Where programs of other UIDs have their sockets. Many of them (systemd-resolved, nscd, avahi, sssd, machined, D-Bus,
@@ -24,7 +24,14 @@ _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 def make(
-    *, uid: int, gid: int, etc: Mapping[str, str], keep: Iterable[str], write: Iterable[str], tmp_mebibytes: int
+    *,
+    uid: int,
+    gid: int,
+    etc: Mapping[str, str],
+    keep: Iterable[str],
+    write: Iterable[str],
+    tmp_mebibytes: int,
+    own_network: bool,
 ) -> None:
     """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders WRITE alone.
 
@@ -34,6 +41,8 @@ def make(
     """
     os.umask(0o022)  # everybody in the namespace reads what is made here, the worker included
     syscalls.private_mounts()
+    if own_network:
+        spaces.own_sysfs()
     hide(HIDDEN, keep)
     own_etc(etc)
     protect(write)

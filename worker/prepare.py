@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
+from fleet.isolation import HOST
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
@@ -190,6 +191,7 @@ def launch_spec(
         "etc": etc,
         "keep": [str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
         "write": [str(path) for path in (paths.gate, paths.home(worker))],
+        "space": "" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
         "processes": fleet.workers.processes,

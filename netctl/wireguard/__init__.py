@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from fleet.errors import HandshakeTimeout, MissingProgram
+from fleet.isolation import HOST
+from netctl.spaces import Spaces
 from netctl.state import Device
 
 CALL_SECONDS = 2.0
@@ -45,8 +47,11 @@ class Backend(Protocol):
         """Kind of the links; a `tun` is made by wireguard-go and waited for, a `wireguard` by netctl."""
         ...
 
-    async def read(self, interface: str) -> Reading | None:
-        """The device, None when there is none; raises TunnelError when it does not answer in time."""
+    async def read(self, interface: str, space: str = HOST) -> Reading | None:
+        """The device of that name in SPACE, None when there is none; raises TunnelError when none answers in time.
+
+        wireguard-go answers in the host, wherever its device is: it is what SPACE says.
+        """
         ...
 
     async def write(self, device: Device) -> None:
@@ -63,7 +68,7 @@ async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: 
     started = time.monotonic()
     kick = started + KICK_SECONDS
     while True:
-        reading = await backend.read(device.interface)
+        reading = await backend.read(device.interface, device.space)
         now = time.monotonic()
         if reading is not None and reading.last_handshake is not None:
             return now - started, reading
@@ -76,20 +81,20 @@ async def wait_for_handshake(backend: Backend, device: Device, timeout_seconds: 
             )
         if now > kick:
             kick = now + KICK_SECONDS
-            await backend.write(Device(interface=device.interface))
+            await backend.write(Device(interface=device.interface, space=device.space))
             await backend.write(device)
         # With many workers at once the looks themselves are what makes them wait.
         await asyncio.sleep(max(POLL_SECONDS, min((now - started) / 4, 0.02)))
 
 
-async def probe(setting: Literal["auto", "kernel", "userspace"]) -> Backend:
-    """The backend SETTING asks for; `auto` prefers the kernel's. Raises MissingProgram."""
+async def probe(setting: Literal["auto", "kernel", "userspace"], spaces: Spaces | None = None) -> Backend:
+    """The backend SETTING asks for, with devices in SPACES too; `auto` prefers the kernel's. Raises MissingProgram."""
     from netctl.wireguard import kernel, userspace
 
     if setting == "userspace":
         return userspace.Userspace()
     if await kernel.available():
-        return kernel.Kernel()
+        return kernel.Kernel(spaces)
     if setting == "kernel":
         raise MissingProgram(
             "this kernel has no WireGuard", hint='modprobe wireguard, or set wireguard.backend = "userspace"'

@@ -30,10 +30,12 @@ from pyroute2.netlink.generic.wireguard import (
 )
 
 from fleet.errors import TunnelError
+from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.conf import KEY_BYTES, Secret
 from netctl.lanes import Lane
 from netctl.messages import Socket, attribute, attributes, number
+from netctl.spaces import NOWHERE, PerSpace, Spaces
 from netctl.state import Device, Peer
 from netctl.wireguard import CALL_SECONDS, Reading
 
@@ -73,29 +75,27 @@ class Kernel:
     name: Literal["kernel"] = "kernel"
     link_kind: Literal["wireguard"] = "wireguard"
 
-    def __init__(self) -> None:
+    def __init__(self, spaces: Spaces | None = None) -> None:
         self._lane = Lane("wireguard")
-        self._wireguard: _Wireguard | None = None
+        self._spaces = spaces or Spaces(NOWHERE)
+        # By the thread that uses it; the kernel looks a device up where the socket was made.
+        self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
 
-    async def read(self, interface: str) -> Reading | None:
+    async def read(self, interface: str, space: str = HOST) -> Reading | None:
         """See Backend.read."""
-        return await self._in_time(interface, lambda: _read(self._opened(), interface))
+        return await self._in_time(interface, space, lambda: _read(self._wireguard.at(space), interface, space))
 
     async def write(self, device: Device) -> None:
         """See Backend.write."""
-        await self._in_time(device.interface, lambda: self._opened().set(device))
+        space = device.space
+        await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(device))
 
     async def end(self, interface: str) -> None:
         """See Backend.end: there is no process behind a kernel's device."""
 
-    def _opened(self) -> _Wireguard:
-        # By the thread that uses it, at its first use.
-        self._wireguard = self._wireguard or _Wireguard()
-        return self._wireguard
-
-    async def _in_time(self, interface: str, work: Callable[[], T]) -> T:
+    async def _in_time(self, interface: str, space: str, work: Callable[[], T]) -> T:
         try:
-            return await self._lane.run(work, CALL_SECONDS)
+            return await self._lane.run(lambda: self._spaces.inside(space, work), CALL_SECONDS)
         except (asyncio.TimeoutError, TimeoutError):
             raise TunnelError(f"the kernel did not answer for {interface} within {CALL_SECONDS:g} s") from None
         except OSError as error:
@@ -109,6 +109,11 @@ class _Wireguard:
         self._socket = Socket(GENERIC)
         self._family = _family(self._socket)
         self._writing = WireGuard()
+
+    def close(self) -> None:
+        """Let go of both."""
+        self._socket.close()
+        self._writing.close()
 
     def get(self, interface: str) -> list[bytes]:
         """The attributes of a device: several messages where it has many peers, none where there is no device."""
@@ -138,7 +143,7 @@ def _head(command: int) -> bytes:
     return struct.pack("=BBH", command, 1, 0)
 
 
-def _read(wireguard: _Wireguard, interface: str) -> Reading | None:
+def _read(wireguard: _Wireguard, interface: str, space: str) -> Reading | None:
     messages = [dict(attributes(body)) for body in wireguard.get(interface)]
     if not messages:
         return None
@@ -147,6 +152,7 @@ def _read(wireguard: _Wireguard, interface: str) -> Reading | None:
     return Reading(
         device=Device(
             interface=interface,
+            space=space,
             private=_secret(messages[0].get(_PRIVATE)),
             peer=first.peer(ours=len(peers) == 1 and number(messages[0].get(_MARK)) == OUTER_MARK) if first else None,
         ),

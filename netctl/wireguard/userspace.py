@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from fleet.errors import TunnelError
+from fleet.isolation import HOST
 from netctl import owners
 from netctl.conf import Secret
 from netctl.state import Device, Peer
@@ -37,13 +38,13 @@ class Userspace:
     def __init__(self, sockets: Path = SOCKETS) -> None:
         self._sockets = sockets
 
-    async def read(self, interface: str) -> Reading | None:
+    async def read(self, interface: str, space: str = HOST) -> Reading | None:
         """See Backend.read."""
         try:
             lines = await self._ask(interface, "get=1\n\n")
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        return _reading(interface, lines)
+        return _reading(interface, space, lines)
 
     async def write(self, device: Device) -> None:
         """See Backend.write."""
@@ -144,7 +145,7 @@ def _peer_lines(peer: Peer) -> Iterable[str]:
     yield f"allowed_ip={ALLOWED}"
 
 
-def _reading(interface: str, pairs: list[tuple[str, str]]) -> Reading:
+def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Reading:
     """PAIRS in wireguard-go's order: the device's, then each peer's behind its public_key."""
     values = dict(pairs)
     if sum(name == "public_key" for name, _ in pairs) > 1:
@@ -166,7 +167,10 @@ def _reading(interface: str, pairs: list[tuple[str, str]]) -> Reading:
     handshake = datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
     return Reading(
         device=Device(
-            interface=interface, private=None if private == NO_KEY else Secret(bytes.fromhex(private)), peer=peer
+            interface=interface,
+            private=None if private == NO_KEY else Secret(bytes.fromhex(private)),
+            peer=peer,
+            space=space,
         ),
         last_handshake=handshake,
         received_bytes=int(values.get("rx_bytes", "0")),

@@ -1,4 +1,7 @@
-"""Chooses the ground: `--ground NAME`, as often as wanted; fake and userspace where nothing is said."""
+"""Chooses the ground: `--ground NAME`, as often as wanted; fake and userspace where nothing is said.
+
+Each runs in both isolations where a test is about workers, not devices.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test that asks for a ground runs on each one chosen; the others do not exist."""
     if "ground" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--ground") or ["fake", "userspace"]
+        if metafunc.module.__name__.endswith("test_netctl_kernel"):
+            chosen = [name for ground in chosen for name in (ground, f"{ground}-netns")]
         metafunc.parametrize("ground", chosen, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """The ground of that name, for the whole session."""
-    if request.param == "fake":
-        yield FakeGround()
+    name, _, isolation = request.param.partition("-")
+    if name == "fake":
+        yield FakeGround(isolation or "uid")
         return
     request.getfixturevalue("root")
+    from tests.contract.spaced import Spaced
     from tests.contract.wired import Wired
 
-    with Wired(request.param) as made, pytest.MonkeyPatch.context() as patch:
-        if request.param == "kernel":
+    with (Spaced if isolation else Wired)(name) as made, pytest.MonkeyPatch.context() as patch:
+        if name == "kernel":
             give_time(patch)
         yield made
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
+from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Fleet, Worker
 from netctl.conf import Key, Secret
 from netctl.plan import Operation
-from netctl.state import Route
+from netctl.state import Route, Space
 from netctl.wireguard import ALLOWED
 from tests.contract.ground import CLIENTS, SERVERS
 from tests.fakes import FakeKernel, after, with_fresh_link, without_link
@@ -26,7 +27,8 @@ class FakeGround:
 
     name = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, isolation: str) -> None:
+        self.isolation = isolation
         self._kernel = FakeKernel()
         for server in SERVERS:
             clients = frozenset(_secret(server, client).public() for client in CLIENTS)
@@ -55,6 +57,16 @@ class FakeGround:
         )
 
     @contextlib.contextmanager
+    def space(self, worker: Worker) -> Iterator[None]:
+        kernel, own = self._kernel, Space(space=worker.space)
+        if self.isolation == "netns":
+            kernel.state = after(kernel.state, Operation(verb="add", thing=own))
+        try:
+            yield
+        finally:
+            kernel.state = after(kernel.state, Operation(verb="delete", thing=own))
+
+    @contextlib.contextmanager
     def device(self, interface: str) -> Iterator[None]:
         kernel = self._kernel
         kernel.state = with_fresh_link(kernel.state, interface, kernel.kind)
@@ -69,7 +81,8 @@ class FakeGround:
         kernel.state = after(kernel.state, Operation(verb="up", thing=link))
 
     def lose(self, interface: str) -> None:
-        self._kernel.state = without_link(self._kernel.state, interface)
+        (link,) = (one for one in self._kernel.state.links if one.interface == interface)
+        self._kernel.state = without_link(self._kernel.state, interface, link.space)
 
     @contextlib.contextmanager
     def frozen(self, interface: str) -> Iterator[None]:
@@ -92,7 +105,9 @@ class FakeGround:
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
         kernel = self._kernel
-        sent = Paths(kernel.state, World(rules=kernel.foreign_rules)).leaving(Attempt(worker.uid))
+        there = Space(space=worker.space) in kernel.state.spaces
+        space = worker.space if there else HOST_SPACE
+        sent = Paths(kernel.state, World(rules=kernel.foreign_rules), space).leaving(Attempt(worker.uid))
         if sent is None:
             return None
         if sent.source == HOST:
@@ -120,7 +135,9 @@ class FakeGround:
     def lead_astray(self, worker: Worker) -> None:
         kernel = self._kernel
         kept = frozenset(one for one in kernel.state.routes if one.table != worker.table or one.interface is None)
-        kernel.state = replace(kernel.state, routes=kept | {Route(family=4, table=worker.table, interface="eth0")})
+        space = worker.space if self.isolation == "netns" else HOST_SPACE
+        astray = Route(family=4, table=worker.table, interface="eth0", space=space)
+        kernel.state = replace(kernel.state, routes=kept | {astray})
 
     def flush(self, what: str) -> None:
         kernel = self._kernel

@@ -4,6 +4,8 @@
     userspace   two network namespaces and wireguard-go at both ends
     kernel      the same with the kernel's WireGuard at both ends; in the vm tier alone
 
+each also with `-netns` behind its name: a network namespace for each worker.
+
 A new kind of kernel object gets its tests here once, and each ground a way to show it.
 """
 
@@ -39,6 +41,7 @@ class Ground(Protocol):
     """A host with VPN servers beyond its uplink, and a second tool to judge it by."""
 
     name: str
+    isolation: str
 
     @property
     def backend(self) -> Backend: ...
@@ -53,6 +56,10 @@ class Ground(Protocol):
 
     def key(self, server: int, client: int) -> Key:
         """A key that SERVER knows."""
+        ...
+
+    def space(self, worker: Worker) -> AbstractContextManager[None]:
+        """WORKER's own network namespace is there, where the isolation gives it one."""
         ...
 
     def device(self, interface: str) -> AbstractContextManager[None]:
@@ -100,14 +107,14 @@ class Ground(Protocol):
         ...
 
     def address_events(self) -> AbstractContextManager[list[str]]:
-        """Every address notification in the host meanwhile."""
+        """Every address notification meanwhile in the host, and where the first worker is."""
         ...
 
 
-def fleet_of(count: int) -> Fleet:
+def fleet_of(count: int, isolation: str = "uid") -> Fleet:
     """A fleet of COUNT workers."""
     return model.parse(
-        f'[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
+        f'isolation = "{isolation}"\n[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
         "test",
     )
 

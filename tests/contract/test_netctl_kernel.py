@@ -12,7 +12,7 @@ import pytest
 from fleet.model import Fleet, Worker
 from netctl import plan, wireguard
 from netctl.plan import Operation
-from netctl.state import Held, State, desired, rp_filter
+from netctl.state import Filter, Gate, Held, Rule, State, desired
 from tests.contract.ground import AnyKernel, Ground, fleet_of, held
 
 T = TypeVar("T")
@@ -61,6 +61,10 @@ class Host:
 
         return self._with_kernel(look)
 
+    def filtering(self) -> dict[tuple[str, str], int]:
+        """rp_filter by namespace and interface."""
+        return {(one.space, one.path[3]): one.value for one in self.observe().sysctls if one.path[-1] == "rp_filter"}
+
     def lease(self, worker: Worker, server: int, client: int) -> State:
         """Settle one worker on a key of SERVER, and wait for its handshake; what was wanted."""
         wanted = self.wanted({worker.uid: held(self.ground.key(server, client))})
@@ -80,8 +84,10 @@ class Host:
 @pytest.fixture
 def host(ground: Ground) -> Iterator[Host]:
     """Cleaned up behind each test, which is itself a promise: then nothing of ours is there."""
-    made = Host(ground, fleet_of(2))
+    made = Host(ground, fleet_of(2, ground.isolation))
     with ExitStack() as programs:
+        for worker in made.workers:
+            programs.enter_context(ground.space(worker))
         if ground.backend.link_kind == "tun":
             for worker in made.workers:
                 programs.enter_context(ground.device(worker.interface))
@@ -100,6 +106,7 @@ def test_the_goal_is_reached_and_then_there_is_nothing_to_do(host: Host) -> None
     assert (found.rules, found.gates, found.filters) == (wanted.rules, wanted.gates, wanted.filters)
     assert found.devices == wanted.devices
     assert wanted.sysctls <= found.sysctls
+    assert wanted.spaces == found.spaces
     assert host.settle(wanted) == ()
 
 
@@ -110,8 +117,8 @@ def test_what_somebody_flushed_comes_back_and_nothing_else_changes(host: Host, w
     wanted = host.lease(worker, 1, 2)
     assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
     host.ground.flush(what)
-    words = [str(one).split()[0] for one in host.settle(wanted)]
-    assert set(words) == ({"ip"} if what == "rules" else {"nft"})
+    kinds = {type(one.thing) for one in host.settle(wanted)}
+    assert kinds == ({Rule} if what == "rules" else {Filter, Gate})
     assert host.settle(wanted) == ()
     assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
 
@@ -186,11 +193,15 @@ def test_a_foreign_object_inside_our_marks_is_named(host: Host) -> None:
 
 
 def test_all_is_lowered_behind_every_other_interface(host: Host) -> None:
-    """rp_filter of others is at least what it effectively was before `all` went down."""
-    before = {one.path[3]: one.value for one in host.observe().sysctls if one.path[-1] == "rp_filter"}
+    """rp_filter of others is at least what it effectively was before `all` went down, wherever that has to go down."""
+    before = host.filtering()
     host.settle(host.wanted())
-    found = {one.path[3]: one.value for one in host.observe().sysctls if one.path[-1] == "rp_filter"}
+    found = host.filtering()
     ours = {worker.interface for worker in host.workers}
-    assert rp_filter("all", 0) in host.observe().sysctls
-    for name in before.keys() - ours - {"all"}:
-        assert found[name] >= max(before[name], before["all"])
+    lowered = {one.space for one in host.wanted().sysctls if one.path[3] == "all"}
+    assert lowered
+    for (space, name), value in before.items():
+        if name == "all":
+            assert found[space, name] == (0 if space in lowered else value)
+        elif name not in ours:
+            assert found[space, name] >= max(value, before[space, "all"] if space in lowered else 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import ctypes
 import hashlib
 import os
 import select
@@ -33,15 +32,13 @@ from netctl.wireguard import Backend
 from netctl.wireguard.kernel import Kernel as KernelBackend
 from netctl.wireguard.userspace import Userspace
 from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
+from tests.contract.teller import TELLER, ask
 from tests.waiting import until
 
 T = TypeVar("T")
 FIRST_PORT = 51820
-TELLER = ("203.0.113.80", 7)
-ASK_SECONDS = 2.0
 _SOCKETS_THERE = 'mkdir -p /run/wireguard && mount --bind "$0" /run/wireguard && exec "$@"'
 """wireguard-go knows one socket folder for the whole machine: each end has its own in its place."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def secret(name: str) -> Secret:
@@ -55,9 +52,11 @@ def secret(name: str) -> Secret:
 class Wired:
     """One host, three servers; use as a context manager."""
 
+    isolation = "uid"
+
     def __init__(self, name: Literal["userspace", "kernel"]) -> None:
         self.name: str = name
-        prefix = f"c{os.getpid() % 100_000}"
+        prefix = f"c{self.isolation[0]}{os.getpid() % 100_000}"
         self._host, self._far = f"{prefix}h", f"{prefix}s"
         self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/var/tmp"))
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
@@ -202,7 +201,7 @@ class Wired:
         self._at(self._host, "wg", "set", interface, "peer", public_key, "allowed-ips", "192.0.2.0/24")
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
-        return inside(self._host, lambda: _ask(worker.uid))
+        return inside(self._host, lambda: ask(worker.uid))
 
     @contextlib.contextmanager
     def plant_foreign(self) -> Iterator[Callable[[], object]]:
@@ -244,6 +243,9 @@ class Wired:
         table = str(worker.table)
         run("ip", "-n", self._host, "route", "replace", "default", "dev", "up0", "table", table, "proto", "77")
 
+    def space(self, worker: Worker) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def flush(self, what: str) -> None:
         if what == "tables":
             run("ip", "netns", "exec", self._host, "nft", "flush", "ruleset")
@@ -255,28 +257,27 @@ class Wired:
                 run("ip", "-n", self._host, family, "rule", "add", "priority", priority, "lookup", table)
 
     @contextlib.contextmanager
-    def address_events(self) -> Iterator[list[str]]:
+    def address_events(self, *ip: str) -> Iterator[list[str]]:
         heard: list[str] = []
-        argv = ["ip", "-n", self._host, "monitor", "address"]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as monitor:
+        ip = ip or ("ip", "-n", self._host)
+        with subprocess.Popen([*ip, "monitor", "address"], stdout=subprocess.PIPE, text=True) as monitor:
             assert monitor.stdout
             # The monitor is listening once it reports an address made for that purpose; another ends the wait.
             try:
-                self._beacon(monitor, "192.0.2.101", [])
+                self._beacon(monitor, ip, "192.0.2.101", [])
                 yield heard
-                self._beacon(monitor, "192.0.2.102", heard)
+                self._beacon(monitor, ip, "192.0.2.102", heard)
             finally:
                 monitor.kill()
 
-    def _beacon(self, monitor: subprocess.Popen[str], address: str, heard: list[str]) -> None:
-        """Read what MONITOR has heard up to an ADDRESS that comes and goes."""
-
+    def _beacon(self, monitor: subprocess.Popen[str], ip: tuple[str, ...], address: str, heard: list[str]) -> None:
+        """Read what MONITOR has heard up to an ADDRESS that comes and goes, where IP goes."""
         assert monitor.stdout
         heard_from = monitor.stdout.fileno()
 
         def heard_it() -> bool:
             for verb in ("add", "delete"):
-                run("ip", "-n", self._host, "address", verb, f"{address}/32", "dev", "lo")
+                run(*ip, "address", verb, f"{address}/32", "dev", "lo")
             return bool(select.select([heard_from], [], [], 0.2)[0])
 
         until("ip monitor hears", heard_it)
@@ -315,21 +316,6 @@ def run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr.strip()}"
     return done.stdout
-
-
-def _ask(uid: int) -> IPv4Address | None:
-    """Ask the teller from a socket of UID, in this thread, which ends behind it.
-
-    setfsuid(2) is the thread's own; the kernel takes a socket's owner from it (sock_alloc in net/socket.c).
-    """
-    _libc.setfsuid(uid)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(ASK_SECONDS)
-        try:
-            asking.sendto(b"who am I?", TELLER)
-            return IPv4Address(asking.recv(100).decode())
-        except OSError:  # refused by a rule, dropped (EPERM), or no answer in time
-            return None
 
 
 def _leased(server: int, client: int) -> IPv4Address:

@@ -19,13 +19,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet import accounts, folders, model
+from fleet import accounts, folders, model, prepare
+from fleet.isolation import UID, Isolation
 from fleet.model import Fleet, Paths, Worker
 from lab.net import Lab
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-CAPABILITIES = ("--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin")
 CLIENT = Path(__file__).with_name("netctl_worker.py")
 
 
@@ -76,6 +76,7 @@ class Rig:
     count: int = 1
     extra: str = ""
     keys: Sequence[str] = ("*.conf",)
+    isolation: str = "uid"
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     netctl: subprocess.Popen[str] | None = None
 
@@ -88,6 +89,7 @@ class Rig:
         for folder in folders.wanted(self.fleet, self.paths, "kernel"):
             folders.make(folder)
         folders.open_tun()
+        prepare.namespaces(self.fleet, self.paths)
         # wireguard-go's folder is the lab's own, mounted over the machine's.
         os.chown(self.lab.places.at("host") / "wireguard", pwd.getpwnam("netctl").pw_uid, -1)
         paths = sorted(str(path) for pattern in self.keys for path in self.lab.places.keys.glob(pattern))
@@ -103,7 +105,7 @@ class Rig:
         return Path(made.stdout.strip())
 
     def _configure(self) -> Fleet:
-        text = f"""
+        text = f"""isolation = "{self.isolation}"
 [workers]
 count = {self.count}
 [dns]
@@ -137,10 +139,23 @@ backend = "userspace"
         done = self.host(argv, check=True)
         return json.loads(done.stdout or "[]")
 
+    def there(self, argv: Sequence[str], index: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run any program as root where the worker at INDEX has its tunnel: in the host, or in its own namespace."""
+        return self.host(self.inside(self.worker(index), argv), **settings)
+
+    def inside(self, worker: Worker, argv: Sequence[str]) -> list[str]:
+        """ARGV where WORKER has its tunnel; in the host for whom the fleet does not know."""
+        member = worker in self.fleet.members and self.fleet.walls.space(worker)
+        return ["nsenter", f"--net={self.paths.space(worker)}", *argv] if member else [*argv]
+
     def as_netctl(self, *argv: str) -> list[str]:
-        """ARGV the way the supervisor starts netctl and wireguard-go."""
-        who = ("--reuid=netctl", "--regid=fleet", "--clear-groups", *CAPABILITIES, "--no-new-privs")
-        return ["setpriv", *who, *argv]
+        """ARGV the way the supervisor starts netctl."""
+        return self._as_netctl(self.fleet.walls, *argv)
+
+    def _as_netctl(self, walls: Isolation, *argv: str) -> list[str]:
+        held = ",".join(["-all", *(f"+{name}" for name in walls.capabilities)])
+        capabilities = (f"--inh-caps={held}", f"--ambient-caps={held}", f"--bounding-set={held}")
+        return ["setpriv", "--reuid=netctl", "--regid=fleet", "--clear-groups", *capabilities, "--no-new-privs", *argv]
 
     def as_worker(self, worker: Worker, *argv: str) -> list[str]:
         """ARGV under a worker's UID."""
@@ -148,7 +163,7 @@ backend = "userspace"
 
     def start_wireguard(self, worker: Worker) -> subprocess.Popen[str]:
         """Start a worker's wireguard-go."""
-        return self._start(self.as_netctl("wireguard-go", "-f", worker.interface))
+        return self._start(self._as_netctl(UID, "wireguard-go", "-f", worker.interface))
 
     def start_netctl(self, *, wait: bool = True) -> subprocess.Popen[str]:
         """Start `netctl serve` and wait until it answers."""
@@ -214,12 +229,12 @@ backend = "userspace"
         """A process of the worker at INDEX."""
         return self.client_of(self.worker(index))
 
-    def client_of(self, worker: Worker) -> Client:
-        """A process of that UID, which can ask netctl and the network."""
+    def client_of(self, worker: Worker, at: Worker | None = None) -> Client:
+        """A process of that UID where that worker, or the one given by AT, is; it can ask netctl and the network."""
         argv = [str(self.python), "-I", "-c", CLIENT.read_text(), str(self.release), str(self.paths.netctl_socket)]
         process = self.lab.popen(
             "host",
-            self.as_worker(worker, *argv),
+            self.inside(at or worker, self.as_worker(worker, *argv)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",

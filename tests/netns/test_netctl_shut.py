@@ -31,7 +31,7 @@ def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
         listed = lab.run("host", ["sh", "-c", "nft list set inet fleet open; nft list set inet fleet open_source"])
         return listed.stdout
 
-    def refuse(self: Observer, netlink: Socket) -> Sight:
+    def refuse(self: Observer, netlink: Socket, space: str) -> Sight:
         raise OSError(110, "it hangs")
 
     async def scenario() -> None:

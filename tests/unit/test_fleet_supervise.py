@@ -13,6 +13,7 @@ import pytest
 
 from fleet import lifecycle, model, render
 from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.isolation import UID, Isolation
 from fleet.model import Paths
 from fleet.programs import Installation
 from fleet.supervise import Supervisor, wait_until
@@ -26,7 +27,7 @@ class Plain(Installation):
 
     __slots__ = ()
 
-    def netctl(self, *arguments: str) -> list[str]:
+    def netctl(self, *arguments: str, walls: Isolation = UID) -> list[str]:
         return self.module("netctl", *arguments)
 
 

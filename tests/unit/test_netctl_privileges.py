@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import syscalls
+from fleet import isolation, syscalls
 from fleet.errors import NotAllowed
 from netctl import privileges
 
@@ -52,7 +52,7 @@ def test_without_the_capability_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(syscalls, "prctl", lambda *_: None)
     monkeypatch.setattr(privileges, "effective", lambda: {1})
     with pytest.raises(NotAllowed, match="CAP_NET_ADMIN") as caught:
-        privileges.cut()
+        privileges.cut(isolation.UID)
     assert "fleet up" in caught.value.hint
 
 

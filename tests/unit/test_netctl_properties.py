@@ -14,9 +14,11 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 
+from fleet.isolation import HOST
+from fleet.model import Worker
 from netctl import plan
 from netctl.plan import Operation, Verb
-from netctl.state import Device, Gate, State, desired
+from netctl.state import Device, Gate, State, Sysctl, desired
 from tests.fakes import FakeKernel, after
 from tests.paths import Leak, Paths, World, relevant
 from tests.states import Case, cases, fleet_of, held_of
@@ -40,22 +42,30 @@ def opened(case: Case, operations: Iterable[Operation]) -> list[str]:
         if relevant(state) != seen:
             seen = relevant(state)
             for name, leaks in _all_leaks(case, state).items():
+                if name == "routes" and _alone(case):
+                    continue  # the rules of an earlier life in the host go, and none are wanted there
                 found += [f"{name}: {leak}" for leak in leaks - at_first[name]]
     return found
 
 
 def _all_leaks(case: Case, state: State) -> dict[str, frozenset[Leak]]:
-    paths = Paths(state, case.world)
+    """Of the host's namespace and of each worker's own, which a worker is not meant to leave."""
+    ways = [(uid, paths) for uid in case.uids for paths in _ways(case, state, uid)]
     return {
-        "all": _leaks(case, state),
-        "routes": frozenset(leak for uid in case.uids for leak in paths.routing_leaks(uid)),
-        "table": frozenset(leak for uid in case.uids for leak in paths.table_leaks(uid)),
+        "all": frozenset(leak for uid, paths in ways for leak in paths.leaks(uid)),
+        "routes": frozenset(leak for uid, paths in ways for leak in paths.routing_leaks(uid)),
+        "table": frozenset(leak for uid, paths in ways for leak in paths.table_leaks(uid)),
     }
 
 
+def _ways(case: Case, state: State, uid: int) -> tuple[Paths, ...]:
+    own = Worker(uid=uid).space
+    there = any(one.space == own for one in state.spaces)
+    return Paths(state, case.world), *([Paths(state, space=own)] if there else [])
+
+
 def _leaks(case: Case, state: State) -> frozenset[Leak]:
-    paths = Paths(state, case.world)
-    return frozenset(leak for uid in case.uids for leak in paths.leaks(uid))
+    return _all_leaks(case, state)["all"]
 
 
 def behind(state: State, operations: Iterable[Operation]) -> State:
@@ -71,10 +81,15 @@ def through_wrong_device(case: Case, operations: Iterable[Operation]) -> list[st
     return [str(pair[0]) for state in prefixes(case.observed, operations) for pair in pairs(state) - fine]
 
 
+def _alone(case: Case) -> bool:
+    """Every worker has a space: no rule of the host's is about it."""
+    return bool(case.wanted.spaces)
+
+
 def pairs(state: State) -> set[tuple[Gate, Device | None]]:
     """Each open gate with the device behind it."""
-    devices = {one.interface: one for one in state.devices}
-    return {(gate, devices.get(gate.interface)) for gate in state.gates}
+    devices = {(one.space, one.interface): one for one in state.devices}
+    return {(gate, devices.get((gate.space, gate.interface))) for gate in state.gates}
 
 
 @many
@@ -91,10 +106,12 @@ def test_no_prefix_of_a_plan_opens_a_way_out(case: Case) -> None:
 def test_at_the_end_there_is_no_way_out(case: Case) -> None:
     """The whole holds whatever rules others have, and so does the table alone; routes too, but for others' rules."""
     state = behind(case.observed, plan.diff(case.wanted, case.observed))
+    calm = replace(case, world=NOBODY)
     for uid in case.uids:
-        assert Paths(state, case.world).leaks(uid) == frozenset()
-        assert Paths(state).table_leaks(uid) == frozenset()
-        assert Paths(state).routing_leaks(uid) == frozenset()
+        assert all(paths.leaks(uid) == frozenset() for paths in _ways(case, state, uid))
+        for paths in _ways(calm, state, uid):
+            assert paths.table_leaks(uid) == frozenset()
+            assert paths.routing_leaks(uid) == frozenset() or _alone(case)
 
 
 @many
@@ -118,25 +135,36 @@ def _kind(case: Case) -> Literal["wireguard", "tun"]:
 @many
 @given(cases())
 def test_a_plan_touches_only_what_was_ours_or_is_wanted(case: Case) -> None:
-    """Whatever is deleted was observed as ours, whatever is made is wanted; others' sysctls are only ever raised."""
-    values = {one.path: one.value for one in case.observed.sysctls}
+    """Whatever is deleted was observed as ours, whatever is made is wanted; others' sysctls are only ever raised.
+
+    With a space for each worker the host's sysctls are not touched at all, and no link goes up in the host.
+    """
+    values = {(one.space, one.path): one.value for one in case.observed.sysctls}
     own = {link.interface for link in case.wanted.links} | {"all"}
+    # A link is made and configured in the host, whatever it is for.
+    wanted = replace(case.wanted, links=case.wanted.links | {replace(one, space=HOST) for one in case.wanted.links})
     for operation in plan.diff(case.wanted, case.observed):
         thing = operation.thing
+        if _alone(case) and operation.space == HOST:
+            assert not isinstance(thing, Sysctl)
+            assert operation.verb != "up"
         if operation.verb in {"delete", "seal"}:
             assert any(thing in getattr(case.observed, name) for name in State.__dataclass_fields__)
-        elif operation.verb == "set" and getattr(thing, "path", None) and thing.path[3] not in own:  # type: ignore[union-attr]
-            assert thing.value > values[thing.path]  # type: ignore[union-attr]
+        elif isinstance(thing, Sysctl) and thing.path[3] not in own:
+            assert thing.value > values[thing.space, thing.path]
         else:
-            assert any(thing in getattr(case.wanted, name) for name in State.__dataclass_fields__)
+            assert any(thing in getattr(wanted, name) for name in State.__dataclass_fields__)
 
 
 @many
 @given(cases())
 def test_cleanup_opens_nothing_before_its_very_last_step(case: Case) -> None:
     """With the table whole it goes last, whatever else goes before; then nothing of ours is left."""
-    observed = replace(case.observed, filters=frozenset(replace(one, intact=True) for one in case.wanted.filters))
-    observed = replace(observed, gates=frozenset(one for one in observed.gates if one.uid in case.uids))
+    there = {HOST, *(one.space for one in case.observed.spaces)}
+    filters = frozenset(replace(one, intact=True) for one in case.wanted.filters if one.space in there)
+    held = {(one.space, uid) for one in filters for uid in one.uids}
+    gates = frozenset(one for one in case.observed.gates if (one.space, one.uid) in held)
+    observed = replace(case.observed, filters=filters, gates=gates)
     operations = plan.diff(State(), observed)
     at_first = _leaks(case, observed)
     for state in prefixes(observed, operations[:-1]):

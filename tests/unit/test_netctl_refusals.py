@@ -23,7 +23,7 @@ FLEET = Fleet(
 def test_a_refused_look_has_a_name(refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the kernel and the library say: the guard and the seal of a slot outlive it."""
 
-    def refuse(self: Observer, netlink: Socket) -> Sight:
+    def refuse(self: Observer, netlink: Socket, space: str) -> Sight:
         raise refusal
 
     monkeypatch.setattr(Observer, "look", refuse)

@@ -1,0 +1,144 @@
+"""Network namespaces with names, as `ip netns` keeps them: files that a namespace is bound to (ip-netns(8)).
+
+Root makes them, removes them and enters them; standard library and fleet.syscalls alone, because the worker's
+launcher does so too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import struct
+import threading
+from pathlib import Path
+
+from fleet import syscalls
+
+_NAME = re.compile(r"fleet-w\d{4}")
+_MS_SHARED = 1 << 20
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+"""linux/sockios.h, linux/if.h."""
+_FLAGS = struct.Struct("16sH22x")
+"""struct ifreq with its flags."""
+_OWN = "/proc/thread-self/ns/net"
+
+
+def share(folder: Path) -> None:
+    """Make FOLDER, and names in it appear in every mount namespace, those made earlier too; raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)  # netctl goes in, whatever our umask
+    try:
+        syscalls.mount("none", str(folder), "none", _MS_SHARED | syscalls.MS_REC)
+    except OSError:  # EINVAL: no mount point yet
+        syscalls.mount(str(folder), str(folder), "none", syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount("none", str(folder), "none", _MS_SHARED | syscalls.MS_REC)
+
+
+def make(path: Path) -> None:
+    """A namespace with its loopback up under the name PATH, if there is none yet; raises OSError."""
+    if is_bound(path):
+        return
+    share(path.parent)
+    with contextlib.suppress(FileExistsError):  # a name whose namespace has gone
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    errors: list[OSError] = []
+
+    def made() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            _loopback_up()
+            syscalls.bind(Path(_OWN), path)
+        except OSError as error:
+            errors.append(error)
+
+    # unshare(2) moves the thread alone, so it is one that ends.
+    thread = threading.Thread(target=made)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        name, flags = _FLAGS.unpack(fcntl.ioctl(asking, _SIOCGIFFLAGS, _FLAGS.pack(b"lo", 0)))
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, _FLAGS.pack(name, flags | _IFF_UP))
+
+
+def remove(path: Path) -> None:
+    """The name PATH goes, and its namespace with the last process in it; gone already is fine. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if is_bound(path):
+            syscalls.unmount(path)
+        path.unlink()
+
+
+def clear(folder: Path) -> None:
+    """Remove every name of ours in FOLDER, and what share() made of it."""
+    for name in names(folder):
+        remove(folder / name)
+    with contextlib.suppress(OSError):  # EINVAL: nobody has shared it
+        syscalls.unmount(folder)
+
+
+def names(folder: Path) -> frozenset[str]:
+    """The names of workers' namespaces in FOLDER, also those whose namespace has gone."""
+    try:
+        return frozenset(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return frozenset()
+
+
+def bound(folder: Path) -> frozenset[str]:
+    """Those of `names` that are namespaces."""
+    return frozenset(name for name in names(folder) if is_bound(folder / name))
+
+
+def is_bound(path: Path) -> bool:
+    """Whether the name PATH stands for a namespace: such a file lies on another device than its folder."""
+    try:
+        return path.stat().st_dev != path.parent.stat().st_dev
+    except FileNotFoundError:
+        return False
+
+
+def enter(path: Path) -> None:
+    """Move this thread into the namespace of that name (setns(2)); raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(descriptor)
+
+
+def private_mounts_but(folder: Path) -> None:
+    """A mount namespace of our own, as by syscalls.private_mounts(), but names made in FOLDER show everywhere still."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        # The fifth field is the mount point, with octal escapes (proc(5)).
+        place = Path(line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode())
+        if not place.is_relative_to(folder):
+            with contextlib.suppress(FileNotFoundError):  # hidden by another mount
+                syscalls.mount("none", str(place), "none", syscalls.MS_SLAVE)
+
+
+def own_sysfs() -> None:
+    """/sys/class/net lists the network namespace that was current when sysfs was mounted: mount it anew.
+
+    The cgroups below stay. Some containers refuse that: nothing of ours reads /sys/class/net.
+    """
+    try:
+        cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # no sysfs here at all
+    try:
+        syscalls.mount("sysfs", "/sys", "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        syscalls.mount(f"/proc/self/fd/{cgroups}", "/sys/fs/cgroup", "none", syscalls.MS_BIND | syscalls.MS_REC)
+    except OSError:
+        pass
+    finally:
+        os.close(cgroups)
