@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -59,10 +60,10 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
         )
 
 
-def divide_memory(fleet: Fleet) -> None:
+def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
     """Each worker gets a control group where that can be had; where a limit of memory needs one, its lack is said."""
     try:
-        group = cgroups.own()
+        group = cgroups.own(proc)
         divided, reason = group is not None and cgroups.divide(group), "this fleet has no control group to divide"
     except OSError as error:
         divided, reason = False, str(error)
