@@ -21,6 +21,7 @@ from pydantic import (
     IPvAnyNetwork,
     JsonValue,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -46,6 +47,7 @@ ACCOUNT_GROUP = "fleet"
 NETCTL_ACCOUNT = "netctl"
 WORKERS_VARIABLE = "FLEET_WORKERS"
 """Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
+LEAST_MEMORY_MEBIBYTES = 256
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -69,6 +71,19 @@ class WorkersSettings(Settings):
     open_files: int = Field(default=8192, ge=1024)
     tmp_mebibytes: int = Field(default=512, ge=64)
     """Size of the private /tmp (profile included), a tmpfs that dies with the worker."""
+    processes: int = Field(default=2048, ge=256, le=4_194_304)
+    """Processes and threads of a worker and its browser."""
+    memory_mebibytes: int = Field(default=0, ge=0, le=1_048_576)
+    """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
+    file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
+    """The largest file that a worker may write."""
+
+    @field_validator("memory_mebibytes")
+    @classmethod
+    def _enough_for_a_browser(cls, mebibytes: int) -> int:
+        if 0 < mebibytes < LEAST_MEMORY_MEBIBYTES:
+            raise ValueError(f"a browser does not start in less than {LEAST_MEMORY_MEBIBYTES}; 0 is no limit")
+        return mebibytes
 
 
 class WireguardSettings(Settings):
@@ -162,6 +177,8 @@ class BrowserSettings(Settings):
     """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
     sandbox: bool = True
     """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
+    i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
+    """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
     language: str = "ko-KR"
     window_width: int = Field(default=1280, ge=320)
     window_height: int = Field(default=900, ge=240)
@@ -171,6 +188,16 @@ class BrowserSettings(Settings):
     """Browser starts at one time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()
     """PEM files of further authorities that Chrome and the exit proof trust."""
+
+    @field_validator("i_know_what_no_sandbox_means")
+    @classmethod
+    def _means_it(cls, means_it: bool, rest: ValidationInfo) -> bool:
+        if rest.data.get("sandbox") is False and not means_it:
+            raise ValueError(
+                "has to be true as well where browser.sandbox is false: without its sandbox a page that breaks out of "
+                "Chrome has all that the worker has, its tunnel and its files"
+            )
+        return means_it
 
 
 class LoopSettings(Settings):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
-from fleet import console
+from fleet import cgroups, console
 from fleet.doctor import examine
 from fleet.doctor.machine import Case, Machine
 from fleet.errors import AccountTaken, NoKeyFree
@@ -59,8 +60,30 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
         )
 
 
+def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
+    """Each worker gets a control group where that can be had; where a limit of memory needs one, its lack is said."""
+    try:
+        group = cgroups.own(proc)
+        divided, reason = group is not None and cgroups.divide(group), "this fleet has no control group to divide"
+    except OSError as error:
+        divided, reason = False, str(error)
+    if fleet.workers.memory_mebibytes and not divided:
+        console.say(
+            f"fleet: WARNING: workers.memory_mebibytes has no effect: {reason}; "
+            "what to do: start it as a systemd service (deploy/fleet.service), on a host with cgroup v2"
+        )
+
+
 def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None = None) -> None:
-    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not."""
+    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not.
+
+    And say, each time, that Chrome's sandbox is off where it is.
+    """
+    if not fleet.browser.sandbox:
+        console.say(
+            "fleet: WARNING: browser.sandbox is false: a page that breaks out of Chrome has all that its worker has; "
+            "what to do: take browser.sandbox out of fleet.toml"
+        )
     case = Case(machine=machine or Machine(), fleet=fleet, installation=installation, processes=())
     for finding in examine.at_start(case):
         console.say(f"fleet doctor: {finding.name}: {finding.seen}; what to do: {finding.command}")

@@ -31,6 +31,7 @@ def everything(fleet: Fleet, installation: Installation) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
     preflight.forewarn(fleet, installation)
+    preflight.divide_memory(fleet)
     preflight.uids_are_free(fleet, installation)
     accounts.ensure(fleet)
     _make(folders.wanted(fleet, paths, "kernel"))

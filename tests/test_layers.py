@@ -13,7 +13,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
-    *("model", "numbers", "paths", "isolation", "spaces", "wire", "rpc", "result", "errors"),
+    *("model", "numbers", "paths", "isolation", "spaces", "cgroups", "wire", "rpc", "result", "errors"),
     *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""
@@ -44,10 +44,12 @@ LIBRARIES = {
 }
 
 LAUNCHER = {
-    "worker/launch.py": {"fleet.syscalls", "fleet.spaces", "pyseccomp"},
+    "worker/launch.py": {"fleet.cgroups", "fleet.spaces", "fleet.syscalls", "worker.mounts"},
+    "fleet/cgroups.py": set[str](),
     "fleet/spaces.py": {"fleet.syscalls"},
+    "worker/mounts.py": {"fleet.spaces", "fleet.syscalls"},
 }
-"""What root runs in front of every worker: the standard library and this."""
+"""What root runs in front of every worker: the standard library, one seccomp library, and these of ours."""
 
 FORBIDDEN_WORDS = {
     r"(?m)^sudo$": "a password prompt ends an unattended run; a hint to a person may say it",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fleet import console, log
+from fleet import console, log, syscalls
 from fleet.errors import ExitCode, NotAllowed
 from fleet.model import BrowserSettings, Paths, load
 from worker import signals
@@ -50,6 +50,10 @@ def _as_json(installed: Installed) -> dict[str, JsonValue]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # Whoever takes the browser over has this UID: it must not read or change this process's memory, which holds the
+    # connection to netctl (ptrace(2), "Ptrace access mode checking"). exec has just undone what the launcher's UID
+    # change did.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     from worker import prepare
     from worker.browser import reap
     from worker.loop import Loop, read_order

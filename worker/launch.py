@@ -1,10 +1,10 @@
 """Root's last act for one worker: `worker.launch SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
-    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns) -> own mounts
-        -> limits -> seccomp -> UID dropped -> exec
+    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
+        -> own control group and mounts -> limits -> seccomp -> UID dropped -> exec
 
-It runs as root in front of every worker, so it imports the standard library, one seccomp library,
-fleet.spaces and fleet.syscalls alone; everything it needs to know stands in SPEC, which only root can have written.
+It runs as root in front of every worker, so it imports the standard library, one seccomp library, worker.mounts and, of
+fleet, cgroups, spaces and syscalls alone; what it needs to know stands in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import NoReturn
 
 import pyseccomp
 
-from fleet import spaces, syscalls
+from fleet import cgroups, spaces, syscalls
+from worker import mounts
 
 CONFIGURATION, TRY_LATER, NOT_ALLOWED = 78, 75, 77
 """As in fleet.errors.ExitCode, which this file does not import (it would bring pydantic to root)."""
@@ -42,10 +43,6 @@ GROUP_OPTIONS = {0: (35, 39, 42, 46), 41: (20, 42, 46)}
 """By level (IPPROTO_IP, IPPROTO_IPV6): the options that join a multicast group (linux/in.h, linux/in6.h)."""
 _INT = 0xFFFFFFFF
 """What the kernel looks at of an int that comes in a wider register."""
-RESOLVERS = ("/run/nscd", "/run/systemd/resolve", "/run/dbus", "/run/avahi-daemon")
-"""Sockets behind which another UID resolves names, outside of the tunnel: whatever nsswitch.conf says, they answer."""
-POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
-"""Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
 
 
 class Refused(Exception):
@@ -69,8 +66,20 @@ class Spec:
     lock: str
     etc: dict[str, str]
     """Files below /etc that the worker sees instead of, or beside, the host's: path -> content."""
+    keep: list[str]
+    """Folders of the fleet's that stay visible where /run and its like are hidden."""
+    write: list[str]
+    """Folders that the worker may write to, beside its own /tmp and /dev/shm."""
     deny_netlink: bool
     open_files: int
+    processes: int
+    """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
+    memory_mebibytes: int
+    """Of the control group; 0: no limit."""
+    cgroup: str
+    """The folder of the worker's control group; "": there is none."""
+    file_mebibytes: int
+    """The largest file, those in memory included."""
     tmp_mebibytes: int
     space: str = ""
     """The name (a path) of the network namespace to enter; "": stay."""
@@ -96,7 +105,17 @@ def become(spec: Spec) -> NoReturn:
     descriptor = take_lock(spec)
     sweep(spec.uid)
     own_network(spec)
-    own_mounts(spec, gid)
+    if spec.cgroup:  # before the mounts: there it can be looked at alone
+        cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
+    mounts.make(
+        uid=spec.uid,
+        gid=gid,
+        etc=spec.etc,
+        keep=spec.keep,
+        write=spec.write,
+        tmp_mebibytes=spec.tmp_mebibytes,
+        own_network=bool(spec.space),
+    )
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
@@ -209,64 +228,15 @@ def own_network(spec: Spec) -> None:
         spaces.enter(Path(spec.space))
 
 
-def own_mounts(spec: Spec, gid: int) -> None:
-    """A mount namespace of the worker's own: /etc with the worker's files, empty /tmp and /dev/shm.
-
-    What is written to /tmp and /dev/shm, the browser's profile included, is memory that the kernel
-    frees with the namespace, that is with the last process of the worker, however that ended.
-    """
-    syscalls.private_mounts()
-    if spec.space:
-        spaces.own_sysfs()
-    for way_out in map(Path, RESOLVERS):
-        if way_out.is_dir():
-            syscalls.mount("tmpfs", str(way_out), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16k,mode=0755")
-    own_etc(spec.etc)
-    options = f"size={spec.tmp_mebibytes}m,mode=0700,uid={spec.uid},gid={gid}"
-    for place in ("/tmp", "/dev/shm"):
-        syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-
-
-def own_etc(files: dict[str, str]) -> None:
-    """FILES in front of the host's /etc.
-
-    An overlay rather than binds over single files: when the host replaces a file by renaming a new
-    one over it, the kernel drops every mount on the old one, in all namespaces (vfs detach_mounts since
-    Linux 3.18), and the worker would suddenly see the host's resolvers.
-    """
-    os.umask(0o022)  # everybody in the namespace reads /etc, the worker included
-    syscalls.mount("tmpfs", "/tmp", "tmpfs", 0, "size=4m,mode=0755")
-    layer = Path("/tmp")
-    for name, content in files.items():
-        path = layer / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    try:
-        flags = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount("overlay", "/etc", "overlay", flags, f"lowerdir={layer}:/etc")
-    except OSError:
-        # No overlay in this kernel, or too many stacked below: bind, over what links point to.
-        bind_etc(layer, files)
-        return
-    for folder in POLICY_FOLDERS:
-        if (layer / folder).is_dir():
-            syscalls.bind(layer / folder, Path("/etc") / folder)  # the host's own policies are not the fleet's
-
-
-def bind_etc(layer: Path, files: dict[str, str]) -> None:
-    """The same by binds, where an overlay cannot be had; the policy folders are made when missing."""
-    for name in files:
-        target = Path(os.path.realpath(Path("/etc") / name))
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-        syscalls.bind(layer / name, target)
-
-
 def limit(spec: Spec) -> None:
     """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, spec.open_files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in (
+        (resource.RLIMIT_NOFILE, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes),
+        (resource.RLIMIT_FSIZE, spec.file_mebibytes << 20),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
     os.umask(0o077)
 
 

@@ -17,14 +17,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet import log
+from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.isolation import HOST
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
 from worker.browser.interface import Installed
-from worker.launch import POLICY_FOLDERS
+from worker.mounts import POLICY_FOLDERS
 
 BROWSERS = ("google-chrome", "google-chrome-stable", "chromium")
 DRIVERS = ("chromedriver",)
@@ -189,9 +189,15 @@ def launch_spec(
         "home": home,
         "lock": str(paths.worker_lock(worker)),
         "etc": etc,
+        "keep": [str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
+        "write": [str(path) for path in (paths.gate, paths.home(worker))],
         "space": "" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         "deny_netlink": fleet.workers.deny_netlink,
         "open_files": fleet.workers.open_files,
+        "processes": fleet.workers.processes,
+        "memory_mebibytes": fleet.workers.memory_mebibytes,
+        "cgroup": str(cgroups.of_worker(worker.name, cgroups.own()) or ""),
+        "file_mebibytes": fleet.workers.file_mebibytes,
         "tmp_mebibytes": fleet.workers.tmp_mebibytes,
         "death_signal": int(signal.SIGTERM),
     }

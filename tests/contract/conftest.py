@@ -13,13 +13,15 @@ import pytest
 from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
 
+IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
+
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """A test that steps the clock exists in the virtual machine alone.
+    """A test that steps the clock or divides control groups exists in the virtual machine alone.
 
     The machine is known by its command line, which nobody can give to a kernel that runs (tests/vm/machine.py).
     """
-    if collection_path.name == "test_wall_clock.py" and " fleet.job=" not in Path("/proc/cmdline").read_text():
+    if collection_path.name in IN_MACHINE and " fleet.job=" not in Path("/proc/cmdline").read_text():
         return True
     return None
 

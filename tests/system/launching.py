@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ DEADLINE_SECONDS = 60
 
 
 class Stage:
-    """Everything that is there before a worker is launched, in one LAB's host, without any tunnel."""
+    """Everything that is there before a worker is launched, in one LAB's host, without any tunnel.
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    FLEET, if given, has a tunnel of its own; PREFIX is put before every command inside the host.
+    """
+
+    def __init__(self, lab: Lab, fleet: Fleet | None = None, prefix: Sequence[str] = ()) -> None:
+        self.lab, self.prefix = lab, prefix
         self.paths: Paths = run.paths(lab)
-        self.fleet = Fleet(
+        self.fleet = fleet or Fleet(
             workers=WorkersSettings(count=1, first_uid=UID),
             dns=DnsSettings.model_validate({"resolvers": [ISP_RESOLVER]}),
             egress=EgressSettings(urls=("https://shop.example/ip",)),
@@ -71,12 +74,12 @@ class Stage:
 
     def run(self, argv: list[str], **changes: Any) -> subprocess.CompletedProcess[str]:
         """Launch ARGV as the worker and wait for its end."""
-        command = [*self.launcher, str(self.spec(argv, **changes))]
+        command = [*self.prefix, *self.launcher, str(self.spec(argv, **changes))]
         return self.lab.run("host", command, timeout=DEADLINE_SECONDS)
 
     def popen(self, argv: list[str], **changes: Any) -> subprocess.Popen[str]:
         """Launch ARGV as the worker, with pipes to talk over."""
-        command = [*self.launcher, str(self.spec(argv, **changes))]
+        command = [*self.prefix, *self.launcher, str(self.spec(argv, **changes))]
         return self.lab.popen("host", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def processes(self) -> list[psutil.Process]:
@@ -85,7 +88,7 @@ class Stage:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.uids().real == UID and process.status() != psutil.STATUS_ZOMBIE
+            return process.uids().real == self.worker.uid and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -24,11 +26,39 @@ def answer(value: object) -> None:
     print(json.dumps(value), flush=True)
 
 
+def reach(address: str) -> str:
+    """What comes of connecting to a Unix socket; `\\0` in front of an abstract one's name."""
+    with socket.socket(socket.AF_UNIX) as made:
+        try:
+            made.connect(address)
+        except OSError as error:
+            return type(error).__name__
+    return "reached"
+
+
+def look_up(name: str) -> list[str]:
+    """The addresses of NAME by this process's own getaddrinfo; none is an empty list."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, 443)})
+    except socket.gaierror:
+        return []
+
+
+def getent(name: str) -> str:
+    """The addresses of NAME by a C program."""
+    done = subprocess.run(["/usr/bin/getent", "ahosts", name], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
 OWN: dict[str, Callable[..., object]] = {
     "processes": lambda _: len(reap.descendants()),
     "open_files": lambda _: len(list(Path("/proc/self/fd").iterdir())),
     "threads": lambda _: threading.active_count(),
     "tmp": lambda _: sorted(path.name for path in Path("/tmp").iterdir()),
+    "listing": lambda _, folder: sorted(path.name for path in Path(folder).iterdir()),
+    "reach": lambda _, address: reach(address),
+    "look_up": lambda _, name: look_up(name),
+    "getent": lambda _, name: getent(name),
     "_browser_pid": lambda session: session._folder.browser_pid,
     "_script": lambda session, text: session._driver.execute_script(text),
 }

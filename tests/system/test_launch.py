@@ -187,6 +187,44 @@ def test_etc_without_an_overlay(stage: Stage) -> None:
     assert found["policies"] == ["fleet.json"] * 2 and "hosts: files dns\n" in found["nsswitch"]
 
 
+def test_worker_joins_its_control_group(stage: Stage, tmp_path: Path) -> None:
+    """The launcher puts itself into the group of the spec, with its limits; one that cannot be had is no launch.
+
+    The folder stands for a group: here is none to be divided (tests/contract/test_cgroups.py has the kernel's).
+    """
+    group = tmp_path / "w1191"
+    assert stage.run(["/bin/true"], cgroup=str(group), memory_mebibytes=300, processes=500).returncode == 0
+    found = {path.name: path.read_text() for path in group.iterdir()}
+    assert found == {"memory.max": str(300 << 20), "pids.max": "500", "cgroup.procs": "0"}
+    done = stage.run(["/bin/true"], cgroup=str(tmp_path / "gone/w1191"))
+    assert done.returncode == 75 and "gone/w1191" in done.stderr
+
+
+def test_what_is_left_of_run(stage: Stage) -> None:
+    """The fleet's own folder alone, with the same sockets in it, also by way of a link; no cache of names.
+
+    The host here has another /run and another /var/cache, where those of nscd are; FLEET_ROOT is `/`.
+    """
+    script = (
+        "for place in /run /var/cache; do mount -t tmpfs tmpfs $place; done; "
+        "mkdir -p /run/fleet/netctl /run/nscd /var/cache/nscd; "
+        'touch /run/nscd/socket /run/fleet/netctl/netctl.sock /var/cache/nscd/hosts; exec "$@"'
+    )
+    look = "import json; print(json.dumps([os.listdir(place) for place in sys.argv[1:]]))"
+    places = ["/run", "/var/run/fleet", "/run/fleet/netctl", "/var/cache/nscd"]
+    control = [*stage.python(look), *places]
+    spec = stage.spec(control, keep=["/var/run/fleet", str(stage.paths.run)])
+    seen = []
+    for command in ([*stage.launcher, str(spec)], ["env", f"RELEASE={Path(stage.launcher[2]).parent}", *control]):
+        argv = ["unshare", "--mount", "sh", "-ec", script, "sh", *command]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        seen.append([sorted(names) for names in json.loads(done.stdout)])
+    assert seen[0] == [["fleet"], ["netctl"], ["netctl.sock"], []]
+    assert {"fleet", "nscd"} <= set(seen[1][0]), "mount(8) has a folder there as well"
+    assert seen[1][1:] == [["netctl"], ["netctl.sock"], ["hosts"]]
+
+
 def test_left_over_processes_are_killed(stage: Stage) -> None:
     """Processes of the UID from an earlier life, deaf to SIGTERM, are gone when the next worker runs."""
     deaf = (

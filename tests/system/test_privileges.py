@@ -117,6 +117,26 @@ def test_nobody_looks_into_netctls_memory(pids: dict[str, int]) -> None:
         own.wait(10)
 
 
+def test_nobody_of_its_uid_looks_into_a_worker(pids: dict[str, int]) -> None:
+    """A browser that was taken over has the worker's UID, and still neither its memory nor its descriptors.
+
+    The control: it does have those of another program of that UID.
+    """
+    who = (f"--reuid={WORKER.uid}", "--regid=fleet", "--clear-groups")
+    pid = pids[f"worker:{WORKER.name}"]
+    until("it is a Python program", lambda: not _reads(pid, "environ", *who))
+    own = subprocess.Popen(["setpriv", *who, "sleep", "60"], stdin=subprocess.DEVNULL)
+    try:
+        until("it is a sleep", lambda: Path(f"/proc/{own.pid}/comm").read_text() == "sleep\n")
+        for name in SECRETS:
+            assert not _reads(pid, name, *who), name
+        for name in ("environ", "maps"):
+            assert _reads(own.pid, name, *who)
+    finally:
+        own.send_signal(signal.SIGKILL)
+        own.wait(10)
+
+
 def test_sockets_and_keys_have_one_owner(host: Lab, paths: Paths) -> None:
     """The socket stands in a folder of netctl's that the workers' group may enter; keys are netctl's alone."""
     netctl, group = pwd.getpwnam("netctl").pw_uid, grp.getgrnam("fleet").gr_gid

@@ -27,6 +27,7 @@ def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
 USERSPACE = answers("netctl probe", 0, '{"backend": "userspace"}')
 GO = both(USERSPACE, lambda laid: laid.program("wireguard-go"))
 NO_TUN = "wireguard-go is there, /dev/net/tun is not"
+NO_SANDBOX = "[browser]\nsandbox = false\ni_know_what_no_sandbox_means = true\n"
 HELPER = "usr/lib/chromium/chrome-sandbox"
 PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\nnetctl:x:995:990::/nonexistent:/usr/sbin/nologin\n"
 
@@ -146,7 +147,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "warning",
         "deny_netlink = true",
     ),
-    "sandbox off": ("sandbox", settings(f"{SETTINGS}[browser]\nsandbox = false\n"), "warning", "browser.sandbox"),
+    "sandbox off": ("sandbox", settings(f"{SETTINGS}{NO_SANDBOX}"), "warning", "browser.sandbox"),
     "Debian forbids": (
         "sandbox",
         lambda laid: laid.write("proc/sys/kernel/unprivileged_userns_clone", "0"),
@@ -338,3 +339,12 @@ def test_a_start_says_what_will_fail(laid: Laid, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     assert "sandbox" in said and "sysctl -w user.max_user_namespaces" in said
     assert set(examine.AT_START) <= {check.name for check in examine.CHECKS}
+
+
+def test_a_start_without_the_sandbox_is_loud(laid: Laid, capsys: pytest.CaptureFixture[str]) -> None:
+    """`fleet up` warns each time where Chrome's sandbox is turned off, and says what to do."""
+    case = laid.case
+    browser = case.fleet.browser.model_copy(update={"sandbox": False})
+    preflight.forewarn(case.fleet.model_copy(update={"browser": browser}), case.installation, case.machine)
+    said = capsys.readouterr().err
+    assert "WARNING: browser.sandbox is false" in said and "what to do" in said

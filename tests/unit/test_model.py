@@ -98,6 +98,15 @@ def test_networks_that_may_be_reached_do_not_overlap() -> None:
     assert "reach.loopback_ports.0: " in caught.value.message
 
 
+def test_sandbox_goes_only_with_a_second_word() -> None:
+    """Chrome's sandbox is off only where a second key says that this is meant; the error names that key."""
+    off = f"{LEAST}[browser]\nsandbox = false\n"
+    with pytest.raises(ConfigurationError, match=r"browser\.i_know_what_no_sandbox_means: .*browser\.sandbox is false"):
+        model.parse(off, "fleet.toml")
+    assert not model.parse(f"{off}i_know_what_no_sandbox_means = true\n", "fleet.toml").browser.sandbox
+    assert model.parse(LEAST, "fleet.toml").browser.sandbox
+
+
 def test_missing_tables_are_named() -> None:
     """What has no default and is not there is said to be missing."""
     with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 from pathlib import Path
 
@@ -95,8 +96,16 @@ def test_the_word_headless_never_reaches_the_driver() -> None:
     made = switches.add(BrowserSettings())
     assert "--headless=new" in made and "--lang=ko-KR" in made and "--no-sandbox" not in made
     assert not any("user-agent" in word for word in made), "no forged identity"
-    assert "--no-sandbox" in switches.add(BrowserSettings(sandbox=False))
+    assert "--no-sandbox" in switches.add(BrowserSettings(sandbox=False, i_know_what_no_sandbox_means=True))
     assert "--no-sandbox" in switches.DROP
+
+
+def test_reachable_networks_count_as_public() -> None:
+    """An exception names addresses as Chrome wants them, those of IPv6 in brackets; without any there is none."""
+    networks = [ipaddress.ip_network("10.64.0.0/10"), ipaddress.ip_network("fd00::/8")]
+    made = switches.policies([], networks)["LocalNetworkAccessIpAddressSpaceOverrides"]
+    assert made == ["10.64.0.0/10=public", "[fd00::]/8=public"]
+    assert switches.policies([])["LocalNetworkAccessIpAddressSpaceOverrides"] == []
 
 
 def test_authorities_are_certificates(tmp_path: Path) -> None:

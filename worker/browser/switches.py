@@ -8,12 +8,15 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from fleet.errors import ConfigurationError
 from fleet.model import BrowserSettings
+
+Network = IPv4Network | IPv6Network
 
 DROP = (
     "--no-sandbox",  # undetected-chromedriver adds it, whatever it is told
@@ -36,9 +39,52 @@ _ALWAYS = [
     "--disable-client-side-phishing-detection",
     "--disable-auto-reload",  # an error page that loads itself again would hide a lost page
     "--password-store=basic",  # asks no keyring of a desktop
-    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--log-level=2",
 ]
+
+_NETWORK: dict[str, JsonValue] = {
+    "BuiltInDnsClientEnabled": False,  # no reaction to a changed resolv.conf; only the tunnel's resolvers
+    "DnsOverHttpsMode": "off",
+    "WebRtcIPHandling": "disable_non_proxied_udp",
+    "WebRtcLocalIpsAllowedUrls": [],
+    "WebRtcTextLogCollectionAllowed": False,
+    "ProxySettings": {"ProxyMode": "direct"},  # none of the host's, and no look for one (WPAD)
+    "WPADQuickCheckEnabled": False,
+    "QuicAllowed": True,
+    "IntranetRedirectBehavior": 1,  # no look-ups of made-up names
+}
+"""Where packets may go and who is asked for names."""
+_SILENCE: dict[str, JsonValue] = {
+    "NetworkPredictionOptions": 2,  # no connections a page did not ask for
+    "SearchSuggestEnabled": False,
+    "SafeBrowsingProtectionLevel": 0,
+    "AlternateErrorPagesEnabled": False,
+    "BrowserNetworkTimeQueriesEnabled": False,
+    "ComponentUpdatesEnabled": False,
+    "MetricsReportingEnabled": False,
+    "UrlKeyedAnonymizedDataCollectionEnabled": False,
+    "DomainReliabilityAllowed": False,
+    "ChromeVariations": 2,
+    "BackgroundModeEnabled": False,
+    "BrowserSignin": 0,
+    "SyncDisabled": True,
+    "TranslateEnabled": False,
+    "SpellCheckServiceEnabled": False,
+    "PasswordManagerEnabled": False,
+    "AutofillAddressEnabled": False,
+    "AutofillCreditCardEnabled": False,
+    "PromotionsEnabled": False,
+    "DefaultBrowserSettingEnabled": False,
+    "EnableMediaRouter": False,
+    "ExtensionInstallBlocklist": ["*"],
+    "DefaultDirectSocketsSetting": 2,  # no device of the host's, and no socket but the web's
+    "DefaultWebBluetoothGuardSetting": 2,
+    "AudioCaptureAllowed": False,
+    "VideoCaptureAllowed": False,
+}
+"""What Chrome would send, keep or offer of its own accord."""
+LOCAL = ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "metadata.google.internal", "file://*")  # noqa: S104
+"""What no tab may be navigated to. The format knows no ranges of addresses: netctl's table holds the rest."""
 
 
 def add(settings: BrowserSettings) -> list[str]:
@@ -60,35 +106,35 @@ def add(settings: BrowserSettings) -> list[str]:
     return made
 
 
-def policies(authorities: Iterable[Path]) -> dict[str, JsonValue]:
-    """The managed policies: nothing but what a page asks for leaves the browser, names go through the system."""
-    return {
-        "BuiltInDnsClientEnabled": False,  # no reaction to a changed resolv.conf; only the tunnel's resolvers
-        "DnsOverHttpsMode": "off",
-        "WebRtcIPHandling": "disable_non_proxied_udp",
-        "CACertificates": [base64.b64encode(der).decode() for path in authorities for der in certificates(path)],
-        "NetworkPredictionOptions": 2,  # no connections a page did not ask for
-        "SearchSuggestEnabled": False,
-        "SafeBrowsingProtectionLevel": 0,
-        "AlternateErrorPagesEnabled": False,
-        "BrowserNetworkTimeQueriesEnabled": False,
-        "ComponentUpdatesEnabled": False,
-        "MetricsReportingEnabled": False,
-        "UrlKeyedAnonymizedDataCollectionEnabled": False,
-        "DomainReliabilityAllowed": False,
-        "ChromeVariations": 2,
-        "BackgroundModeEnabled": False,
-        "BrowserSignin": 0,
-        "SyncDisabled": True,
-        "TranslateEnabled": False,
-        "SpellCheckServiceEnabled": False,
-        "PasswordManagerEnabled": False,
-        "AutofillAddressEnabled": False,
-        "AutofillCreditCardEnabled": False,
-        "PromotionsEnabled": False,
-        "DefaultBrowserSettingEnabled": False,
-        "EnableMediaRouter": False,
+def policies(authorities: Iterable[Path], reachable: Iterable[Network] = ()) -> dict[str, JsonValue]:
+    """The managed policies: nothing but what a page asks for leaves the browser, names go through the system.
+
+    Pages reach no private address but those in REACHABLE. An older Chrome ignores what it does not know.
+    """
+    return {**_NETWORK, **_reach(reachable), **_SILENCE, "CACertificates": _encoded(authorities)}
+
+
+def _reach(reachable: Iterable[Network]) -> dict[str, JsonValue]:
+    """Local Network Access: whatever a page loads from private addresses (Chrome 139; the split pair from 146)."""
+    everywhere: dict[str, JsonValue] = {
+        f"{what}BlockedForUrls": ["*"] for what in ("LocalNetworkAccess", "LocalNetwork", "LoopbackNetwork")
     }
+    # An exception is made of addresses, and not of pages: they count as public.
+    exceptions: list[JsonValue] = [f"{_in_brackets(network)}=public" for network in reachable]
+    return {
+        **everywhere,
+        "LocalNetworkAccessIpAddressSpaceOverrides": exceptions,
+        "URLBlocklist": list(LOCAL),  # a tab itself is no matter of Local Network Access
+    }
+
+
+def _in_brackets(network: Network) -> str:
+    address, _, length = str(network).partition("/")
+    return f"[{address}]/{length}" if network.version == 6 else f"{address}/{length}"
+
+
+def _encoded(authorities: Iterable[Path]) -> list[JsonValue]:
+    return [base64.b64encode(der).decode() for path in authorities for der in certificates(path)]
 
 
 def certificates(path: Path) -> list[bytes]:

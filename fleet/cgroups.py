@@ -1,0 +1,91 @@
+"""Limits of memory and processes for each worker, by a control group (cgroup v2) of its own.
+
+    fleet.service/              delegated to the fleet (Delegate= in deploy/fleet.service), holds no process itself
+        supervisor/             `fleet up`, supervisord, netctl, tunnels
+        w1101/ w1102/ ...       a worker with its browser
+
+Only within a group that was given to us: others' groups are systemd's to divide. Standard library only: the worker's
+launcher runs this as root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+CONTROLLERS = frozenset({"memory", "pids"})
+SUPERVISOR = "supervisor"
+_DELEGATED = ("trusted.delegate", "user.delegate")
+"""Extended attributes that systemd puts on a group it has delegated, since versions 234 and 251."""
+
+
+def own(proc: Path = Path("/proc/self")) -> Path | None:
+    """The folder of this process's group; None where there is no cgroup v2, or none that shows it."""
+    groups = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
+    name = next((line.partition("::")[2] for line in groups if line.startswith("0::")), None)
+    if name is None:
+        return None
+    for line in (proc / "mountinfo").read_text(encoding="utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        root, place = before.split()[3:5]
+        if after.split()[0] == "cgroup2" and Path(name).is_relative_to(root):
+            return Path(place) / Path(name).relative_to(root)
+    return None
+
+
+def divide(group: Path) -> bool:
+    """Make GROUP, this process's, one in which workers can have groups; False when that cannot be.
+
+    It has to be delegated to us alone, with both controllers. This process moves to a group beside the workers': a
+    group with groups below that have controllers holds no process itself (cgroups(7), "no internal processes").
+    Raises OSError (a container may show its groups and let nobody write).
+    """
+    if is_divided(group):
+        return True
+    ours = {str(os.getpid()), str(os.getppid())}  # bin/fleet may be a shell that waits for us
+    if not (_is_delegated(group) and _words(group / "cgroup.controllers") >= CONTROLLERS):
+        return False
+    if not (inside := _words(group / "cgroup.procs")) <= ours:
+        return False
+    below = group / SUPERVISOR
+    below.mkdir(exist_ok=True)
+    for process in inside:
+        (below / "cgroup.procs").write_text(process, encoding="ascii")
+    (group / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+    return True
+
+
+def is_divided(group: Path) -> bool:
+    """Whether GROUP is the supervisor's in a divided one."""
+    return group.name == SUPERVISOR and _words(group.parent / "cgroup.subtree_control") >= CONTROLLERS
+
+
+def of_worker(name: str, group: Path | None) -> Path | None:
+    """The group of the worker NAME for a launcher that GROUP is its own; None: there are no limits to be had."""
+    return group.parent / name if group is not None and is_divided(group) else None
+
+
+def join(group: Path, *, memory_mebibytes: int, processes: int) -> None:
+    """This process and all it starts run in GROUP with these limits; 0 MiB are no limit. Raises OSError."""
+    group.mkdir(exist_ok=True)
+    memory = str(memory_mebibytes << 20) if memory_mebibytes else "max"
+    (group / "memory.max").write_text(memory, encoding="ascii")
+    (group / "pids.max").write_text(str(processes), encoding="ascii")
+    swap = group / "memory.swap.max"
+    if swap.exists():  # not where the kernel does not count swap
+        # A browser over its limit would else push the whole host into swap.
+        swap.write_text("0" if memory_mebibytes else "max", encoding="ascii")
+    (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writer
+
+
+def _is_delegated(group: Path) -> bool:
+    for name in _DELEGATED:
+        with contextlib.suppress(OSError):
+            if os.getxattr(group, name) == b"1":
+                return True
+    return False
+
+
+def _words(path: Path) -> frozenset[str]:
+    return frozenset(path.read_text(encoding="ascii").split())

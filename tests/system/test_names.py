@@ -1,0 +1,197 @@
+"""Names: on a host full of services that resolve for others, a worker's questions go through its tunnel alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.net import Lab
+from tests.netns.netctl_rig import Rig, running
+from tests.system.launching import ISP_RESOLVER, Puppet, Stage
+from tests.waiting import until
+
+SITE = "https://shop.example/"
+FREE_UID = 4321
+"""A UID that is no worker's: the control."""
+DESKTOP = Path(__file__).with_name("desktop.py")
+SERVICES = (
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/nscd/socket",
+    "/var/run/nscd/socket",
+    "/run/avahi-daemon/socket",
+    "/run/dbus/system_bus_socket",
+)
+ABSTRACT = "\0fleet-test-desktop"
+REACH = """
+import json, socket, sys
+def reach(address):
+    try: socket.socket(socket.AF_UNIX).connect(address)
+    except OSError as error: return type(error).__name__
+    return "reached"
+print(json.dumps([reach(address) for address in json.loads(sys.argv[1])]))
+"""
+
+
+class Desktop:
+    """The host's name services, and what they were asked (see desktop.py)."""
+
+    def __init__(self, lab: Lab, release: Path) -> None:
+        self.lab = lab
+        self.folder = lab.places.root / "desktop"
+        self.folder.mkdir()
+        argv = [sys.executable, "-I", "-c", DESKTOP.read_text(), str(release), str(self.folder)]
+        self.process = lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.heard: list[tuple[str, str]] = []
+        threading.Thread(target=self._hear, daemon=True).start()
+        self._wait_for("ready", 1)
+        self.prefix = ("nsenter", f"--target={self.process.pid}", "--mount", "--")
+
+    def _hear(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            found = json.loads(line)
+            self.heard.append((found["asked"], found["question"]))
+
+    def _wait_for(self, word: str, times: int) -> None:
+        until(word, lambda: [asked for asked, _ in self.heard].count(word) >= times, 20, lambda: self.heard)
+
+    def rewrite(self, text: str) -> None:
+        """The host's resolv.conf is replaced, and then changed in place."""
+        assert self.process.stdin
+        times = [asked for asked, _ in self.heard].count("rewritten")
+        self.process.stdin.write(json.dumps(text) + "\n")
+        self.process.stdin.flush()
+        self._wait_for("rewritten", times + 1)
+
+    def services_asked(self) -> set[str]:
+        """Which of the services heard anything from anybody but root."""
+        return {asked for asked, _ in self.heard} - {"ready", "rewritten"}
+
+    def knows(self, token: str) -> bool:
+        """Whether a service was asked for TOKEN."""
+        return any(token in question for _, question in self.heard)
+
+    def free(self, *argv: str) -> str:
+        """What ARGV prints under a UID that is no worker's, without the launcher."""
+        words = ["setpriv", f"--reuid={FREE_UID}", f"--regid={FREE_UID}", "--clear-groups", "env", "HOME=/tmp", *argv]
+        return self.lab.run("host", [*self.prefix, *words], timeout=60, cwd="/").stdout
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
+    """netctl and one worker's device, in each isolation."""
+    browser = f'[browser]\ncertificate_authorities = ["{lab.places.authority}"]\n'
+    with running(lab, isolation=isolation, extra=browser) as made:
+        yield made
+
+
+@pytest.fixture
+def desktop(rig: Rig) -> Iterator[Desktop]:
+    """The host, fresh for each test."""
+    made = Desktop(rig.lab, rig.release)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def puppet(rig: Rig, desktop: Desktop) -> Iterator[Puppet]:
+    """A worker's browser on that host, behind a tunnel."""
+    made = Puppet(Stage(rig.lab, rig.fleet, desktop.prefix), "selenium")
+    holder = rig.client()  # after the launch, which ends whatever the UID runs
+    assert "ok" in holder.ask(do="connect")
+    yield made
+    made.end()
+    holder.kill()
+
+
+def asked_at(lab: Lab, host: str, token: str) -> bool:
+    """Whether the resolver at HOST (`vpn`: any tunnel's) was asked for TOKEN."""
+    paths = lab.places.root.glob(f"log/queries-{host}*.log")
+    return any(token in path.read_text() for path in paths)
+
+
+def ask_everyone(puppet: Puppet, mark: str) -> list[str]:
+    """The worker's three askers, each with a name of its own."""
+    names = {way: f"{mark}-{way.replace('_', '')}.example" for way in ("look_up", "getent")}
+    for way, name in names.items():
+        assert not puppet(way, name)
+    chrome = f"{mark}-chrome.example"
+    assert puppet("open", f"https://{chrome}/")["error"] == "PageFailed"
+    return [*names.values(), chrome]
+
+
+def test_every_name_is_asked_through_the_tunnel(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
+    """Python, a C program and Chrome ask the tunnel's resolver; the host's services and the ISP's hear nothing."""
+    names = ask_everyone(puppet, "worker")
+    assert puppet("look_up", "shop.example") and puppet("getent", "shop.example")
+    assert puppet("open", SITE) is None
+    assert {name: asked_at(rig.lab, "vpn", name) for name in names} == dict.fromkeys(names, True)
+    assert [name for name in names if asked_at(rig.lab, "isp", name) or desktop.knows(name)] == []
+    assert desktop.services_asked() == set()
+
+
+def test_the_same_askers_without_the_launcher(rig: Rig, desktop: Desktop) -> None:
+    """The control: under another UID, on the same host, each of them asks the host's services."""
+    desktop.free("/usr/bin/getent", "ahosts", "free-getent.example")
+    desktop.free(sys.executable, "-Ic", "import socket; socket.getaddrinfo('free-python.example', 80)")
+    chrome = str(Stage(rig.lab, rig.fleet).installed("selenium").browser)
+    page = ["--headless=new", "--no-first-run", "--disable-gpu", "--user-data-dir=/tmp/fleet-test-names"]
+    desktop.free("timeout", "30", chrome, *page, "--dump-dom", "https://free-chrome.example/")
+    for way in ("getent", "python", "chrome"):
+        assert desktop.knows(f"free-{way}"), way
+    assert {"stub", "/run/nscd/socket"} <= desktop.services_asked()
+    assert not asked_at(rig.lab, "vpn", "free-")
+
+
+def test_no_service_of_the_host_can_be_reached(desktop: Desktop, puppet: Puppet) -> None:
+    """Whatever libnss module asks them, their sockets are not there; without the launcher they can be reached."""
+    assert {address: puppet("reach", address) for address in SERVICES} == dict.fromkeys(SERVICES, "FileNotFoundError")
+    control = json.loads(desktop.free(sys.executable, "-Ic", REACH, json.dumps(SERVICES)))
+    assert control == ["reached"] * len(SERVICES)
+    assert puppet("listing", "/run") == []
+    assert "nscd" in desktop.free("ls", "/run").split()
+
+
+def test_a_host_that_rewrites_its_files(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
+    """resolv.conf is replaced and changed in place while pages load: no request is lost, no question goes astray.
+
+    The control: a program without the launcher asks the ISP's resolver at once.
+    """
+    loading = threading.Event()
+    rewriter = threading.Thread(target=_rewrite_until, args=(desktop, loading.is_set))
+    rewriter.start()
+    for _ in range(3):
+        assert puppet("open", SITE) is None
+    counts = puppet("counts")
+    names = ask_everyone(puppet, "rewritten")
+    loading.set()
+    rewriter.join(30)
+    assert counts["requests"] > 30 and (counts["network_changed"], counts["other_losses"]) == (0, 0)
+    desktop.free("/usr/bin/getent", "ahosts", "rewritten-free.example")
+    assert asked_at(rig.lab, "isp", "rewritten-free")
+    assert {name: asked_at(rig.lab, "vpn", name) for name in names} == dict.fromkeys(names, True)
+    assert [name for name in names if asked_at(rig.lab, "isp", name) or desktop.knows(name)] == []
+
+
+def _rewrite_until(desktop: Desktop, is_over: Callable[[], bool]) -> None:
+    number = 0
+    while not is_over():
+        number += 1
+        desktop.rewrite(f"# {number}\nnameserver {ISP_RESOLVER}\n")
+
+
+def test_abstract_sockets_are_a_known_limit(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
+    """They belong to a network namespace: in `uid` isolation a worker reaches the host's, in its own none of them."""
+    there = {"uid": "reached", "netns": "ConnectionRefusedError"}
+    assert puppet("reach", ABSTRACT) == there[rig.fleet.isolation]
