@@ -140,7 +140,7 @@ def patch(content: bytes, origin: str) -> bytes:
 def etc_files(fleet: Fleet) -> dict[str, str]:
     """What a worker sees in /etc in place of the host's files."""
     authorities = fleet.browser.certificate_authorities
-    policies = json.dumps(switches.policies(authorities), indent=1)
+    policies = json.dumps(switches.policies(authorities, sorted(fleet.reach.networks, key=str)), indent=1)
     resolvers = "".join(f"nameserver {address}\n" for address in fleet.dns.resolvers)
     return {
         "resolv.conf": f"{resolvers}options timeout:2 attempts:3\n",
