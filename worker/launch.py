@@ -97,6 +97,8 @@ def become(spec: Spec) -> NoReturn:
     sweep(spec.uid)
     own_network(spec)
     own_mounts(spec, gid)
+    if spec.space:
+        spaces.own_sysfs()
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
@@ -216,8 +218,6 @@ def own_mounts(spec: Spec, gid: int) -> None:
     frees with the namespace, that is with the last process of the worker, however that ended.
     """
     syscalls.private_mounts()
-    if spec.space:
-        spaces.own_sysfs()
     for way_out in map(Path, RESOLVERS):
         if way_out.is_dir():
             syscalls.mount("tmpfs", str(way_out), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16k,mode=0755")
