@@ -133,9 +133,11 @@ backend = "userspace"
         return self.host(self.argv(*arguments), **settings)
 
     def host(self, argv: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[str]:
-        """Run any program as root inside the host."""
-        if argv[0] in NETWORK_TOOLS:
-            inside = ["nsenter", f"--net=/run/netns/{self.lab.topology.namespace('host')}", "--", *argv]
+        """Run any program as root inside the host, or deeper (see inside())."""
+        deeper = argv[0] == "nsenter" and argv[2] in NETWORK_TOOLS
+        if deeper or argv[0] in NETWORK_TOOLS:
+            into = [] if deeper else ["nsenter", f"--net=/run/netns/{self.lab.topology.namespace('host')}", "--"]
+            inside = [*into, *argv]
             usual = {"capture_output": True, "text": True, "timeout": 60}
             return subprocess.run(inside, check=settings.pop("check", False), **{**usual, **settings})
         return self.lab.run("host", argv, **{"timeout": 60, **settings})
