@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Container, Mapping
+from collections.abc import Awaitable, Container, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -61,7 +61,8 @@ class Reconciler:
         """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
-            found = await self._observe(devices, worker)
+            spaces = None if worker is None else {self._space(worker)}
+            found = await self._observe(devices, spaces=spaces)
             if not found.foreign or (worker is not None and worker.uid not in found.blocked):
                 return found
             if time.monotonic() > deadline:
@@ -71,8 +72,7 @@ class Reconciler:
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _observe(self, devices: Container[str] | None, worker: Worker | None = None) -> Found:
-        spaces = None if worker is None else {self._space(worker)}
+    async def _observe(self, devices: Container[str] | None, *, spaces: Iterable[str] | None) -> Found:
         found = await self._kernel.observe(devices=devices, spaces=spaces)
         return replace(found, state=slices.without(found.state, frozenset(self._quarantined)))
 
@@ -117,7 +117,7 @@ class Reconciler:
             await self._settle(worker, held)
         except KernelRefused as error:
             # Somebody changed what we rest on; reloading a firewall flushes every table there is.
-            mended, _ = await self.mend()
+            mended, _ = await self.mend(whole=False)
             commands = [str(operation) for operation in mended]
             self._log.warning("kernel.changed", worker=worker.name, error=str(error), commands=commands)
             await self._settle(worker, held)
@@ -130,7 +130,7 @@ class Reconciler:
         known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
             try:
-                found = await self._observe(own, worker)
+                found = await self._observe(own, spaces={self._space(worker)})
             except FleetError:
                 # What cannot be seen cannot be compared; but the worker is gone, and its gate is closed whatever hangs.
                 await self._kernel.shut(worker)
@@ -158,14 +158,15 @@ class Reconciler:
         kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
         return state.slot(self._fleet, worker, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
 
-    async def mend(self) -> tuple[tuple[Operation, ...], State]:
+    async def mend(self, *, whole: bool = True) -> tuple[tuple[Operation, ...], State]:
         """Bring back what all workers share.
 
-        Gives what was done, and what is there now, without devices. Where a worker's slice is not known to be whole
+        Gives what was done, and what is there now, without devices, and without WHOLE nothing of the workers' own
+        namespaces. Where a worker's slice is not known to be whole
         its gate is closed until that is settled, under its own lock. Somebody else's object is no reason to leave
         the rest.
         """
-        found = await self._observe(())
+        found = await self._observe((), spaces=None if whole else ())
         if found.foreign != self._foreign:
             self._foreign = found.foreign
             self._log.warning("kernel.foreign", objects=[what for what, _ in found.foreign])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -25,3 +26,9 @@ def until(
     except tenacity.RetryError as error:
         last = show() if show else error.last_attempt.result()
         pytest.fail(f"{what}: not within {timeout_seconds:g} s, last seen {last!r}")
+
+
+def stopped(pid: int) -> bool:
+    """Whether every thread of PID is stopped: SIGSTOP is sent at once and takes hold of each when it next runs."""
+    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    return set(states) == {"T"}

@@ -57,6 +57,6 @@ def give_time(patch: pytest.MonkeyPatch) -> None:
     from netctl import kernel, removal
     from netctl.wireguard import kernel as wireguard
 
-    patch.setattr(kernel, "CALL_SECONDS", 60.0)
-    patch.setattr(removal, "DEADLINE_SECONDS", 60.0)
-    patch.setattr(wireguard, "CALL_SECONDS", 60.0)
+    patch.setattr(kernel, "CALL_SECONDS", 240.0)
+    patch.setattr(removal, "DEADLINE_SECONDS", 240.0)
+    patch.setattr(wireguard, "CALL_SECONDS", 240.0)

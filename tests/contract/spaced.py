@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -57,6 +58,12 @@ class Spaced(Wired):
         finally:
             self._there.remove(worker)
             spaces.remove(self._path(worker))
+
+    def _end_device(self, interface: str) -> None:
+        super()._end_device(interface)
+        for worker in self._there:  # a link of the kernel's has moved there, and has no program that ends
+            argv = [*self._into(worker), "ip", "link", "delete", interface]
+            subprocess.run(argv, capture_output=True, check=False)
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
         if worker not in self._there:

@@ -33,7 +33,7 @@ from netctl.wireguard.kernel import Kernel as KernelBackend
 from netctl.wireguard.userspace import Userspace
 from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
 from tests.contract.teller import TELLER, ask
-from tests.waiting import until
+from tests.waiting import stopped, until
 
 T = TypeVar("T")
 FIRST_PORT = 51820
@@ -329,6 +329,7 @@ def _base64(key: Secret) -> str:
 @contextlib.contextmanager
 def _stopped(program: subprocess.Popen[bytes]) -> Iterator[None]:
     program.send_signal(signal.SIGSTOP)
+    until("all its threads stand still", lambda: stopped(program.pid), 10)
     try:
         yield
     finally:

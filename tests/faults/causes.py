@@ -9,7 +9,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+from fleet import spaces, syscalls
 from fleet.supervise import Process
 from lab import vpn
 from tests.faults.scene import Scene
@@ -70,7 +72,7 @@ def tables_flushed(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def ruleset_flushed(scene: Scene) -> Iterator[None]:
     """`nft flush ruleset`, as a firewall's reload does."""
-    scene.net("nft", "flush", "ruleset")
+    scene.everywhere("nft", "flush", "ruleset")
     yield
 
 
@@ -78,9 +80,11 @@ def ruleset_flushed(scene: Scene) -> Iterator[None]:
 def both_flushed(scene: Scene) -> Iterator[None]:
     """Rules and ruleset in the same moment."""
     inside = ["nsenter", f"--net=/run/netns/{scene.lab.name}-host", "--"]
-    nft = subprocess.Popen([*inside, "nft", "flush", "ruleset"])
+    flush = ["nft", "flush", "ruleset"]
+    places = {tuple(flush), *(tuple(scene.rig.inside(worker, flush)) for worker in scene.rig.fleet.members)}
+    flushing = [subprocess.Popen([*inside, *place]) for place in places]
     with rules_flushed(scene):
-        assert nft.wait(10) == 0
+        assert [nft.wait(10) for nft in flushing] == [0] * len(places)
         yield
 
 
@@ -93,27 +97,29 @@ def swept(scene: Scene) -> Iterator[None]:
         ours = [rule["priority"] for rule in rules if rule["protocol"] not in KEPT]
         assert ours
         for priority in foreign:
-            scene.batch(*[f"rule delete priority {priority}"] * ours.count(priority), family=family)
+            for _ in range(ours.count(priority)):
+                scene.net("ip", family, "rule", "delete", "priority", str(priority))
         routes = json.loads(scene.net("ip", family, "-json", "-details", "route", "show", "table", "all"))
         for route in routes:
             if route["protocol"] not in KEPT:
                 kind = "" if route.get("type", "unicast") == "unicast" else f"{route['type']} "
                 metric = f" metric {route['metric']}" if "metric" in route else ""
-                scene.batch(f"route delete {kind}{route['dst']} table {route['table']}{metric}", family=family)
+                words = f"route delete {kind}{route['dst']} table {route['table']}{metric}"
+                scene.net("ip", family, *words.split())
     yield
 
 
 @contextlib.contextmanager
 def device_deleted(scene: Scene) -> Iterator[None]:
     """`ip link delete`; wireguard-go ends with its device, and supervisord starts another."""
-    scene.net("ip", "link", "delete", scene.rig.worker().interface)
+    scene.there("ip", "link", "delete", scene.rig.worker().interface)
     yield
 
 
 @contextlib.contextmanager
 def device_down(scene: Scene) -> Iterator[None]:
     """`ip link set down`; its routes go with it."""
-    scene.net("ip", "link", "set", scene.rig.worker().interface, "down")
+    scene.there("ip", "link", "set", scene.rig.worker().interface, "down")
     yield
 
 
@@ -189,9 +195,24 @@ def uplink_down(scene: Scene) -> Iterator[None]:
         yield
     finally:
         scene.net("ip", "link", "set", "uplink", "up")
-        scene.batch(*(f"address replace {address} dev uplink nodad" for address in addresses), family="-6")
+        for address in addresses:
+            scene.net("ip", "-6", "address", "replace", address, "dev", "uplink", "nodad")
         for family, lines in routes.items():
-            scene.batch(*(f"route replace {line}" for line in lines), family=family)
+            for line in lines:
+                scene.net("ip", family, "route", "replace", *line.split())
+
+
+@contextlib.contextmanager
+def name_lost(scene: Scene) -> Iterator[None]:
+    """`ip netns delete` of the worker's namespace; left, the name stands for the same one again."""
+    path = scene.rig.paths.space(scene.rig.worker())
+    inside = Path(f"/proc/{scene.streams[0].process.pid}/ns/net")
+    spaces.remove(path)
+    try:
+        yield
+    finally:
+        path.touch()
+        syscalls.bind(inside, path)
 
 
 @contextlib.contextmanager

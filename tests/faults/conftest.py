@@ -15,8 +15,8 @@ from tests.faults.scene import Scene, started
 class Stage:
     """The scene that all faults share; one that a fault has left broken is made again for the next."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+    def __init__(self, lab: Lab, isolation: str = "uid") -> None:
+        self._lab, self._isolation = lab, isolation
         self._open = ExitStack()
         self._scene: Scene | None = None
 
@@ -28,7 +28,7 @@ class Stage:
                 return self._scene
             except pytest.fail.Exception:
                 self.close()
-        self._scene = self._open.enter_context(started(self._lab))
+        self._scene = self._open.enter_context(started(self._lab, self._isolation))
         return self._scene
 
     def close(self) -> None:

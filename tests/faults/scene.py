@@ -67,11 +67,10 @@ MISHAPS = ("request.crashed", "background.failed", "Traceback", "never retrieved
 class Scene:
     """The lab's host with everything running; see started()."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, isolation: str = "uid") -> None:
         self.lab = lab
-        self.rig = Rig(
-            lab, count=2, extra=f"[netctl]\nkey_cooldown_seconds = {COOLDOWN_SECONDS}\n", keys=("vpn1-01.conf",)
-        )
+        extra = f"[netctl]\nkey_cooldown_seconds = {COOLDOWN_SECONDS}\n"
+        self.rig = Rig(lab, count=2, extra=extra, keys=("vpn1-01.conf",), isolation=isolation)
         self.rig.log = self.rig.paths.log("netctl")
         self.installation = Installation(paths=self.rig.paths, python=Path(sys.executable), release=self.rig.release)
         self.supervisor = Supervisor(self.installation)
@@ -131,7 +130,7 @@ class Scene:
         with self.rig.paths.log(f"stream-{worker.name}").open("a") as log:
             process = self.lab.popen(
                 "host",
-                self.rig.as_worker(worker, *argv),
+                self.rig.inside(worker, self.rig.as_worker(worker, *argv)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -171,9 +170,18 @@ class Scene:
         assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
 
+    def there(self, *argv: str, index: int = 0, check: bool = True, text: str | None = None) -> str:
+        """As net(), where the worker at INDEX has its tunnel: in the host, or in its own namespace."""
+        return self.net(*self.rig.inside(self.rig.worker(index), argv), check=check, text=text)
+
+    def everywhere(self, *argv: str, text: str | None = None) -> None:
+        """The same in the host and in every worker's own namespace, one after the other."""
+        for place in {tuple(argv), *(tuple(self.rig.inside(one, argv)) for one in self.rig.fleet.members)}:
+            self.net(*place, text=text)
+
     def batch(self, *lines: str, family: str = "-4") -> None:
-        """Several changes in one `ip`."""
-        self.net("ip", family, "-batch", "-", text="\n".join(lines) + "\n")
+        """Several changes in one `ip`, wherever there are tunnels."""
+        self.everywhere("ip", family, "-batch", "-", text="\n".join(lines) + "\n")
 
     def keys(self) -> list[dict[str, Any]]:
         """`netctl keys list --json`."""
@@ -199,16 +207,22 @@ class Scene:
     def layers(self) -> str:
         """Rules, tables and chains that hold the workers, whatever their leases: as `ip` and `nft` show them."""
         # Rules of one priority may stand in any order.
-        seen = ["\n".join(sorted(self.net("ip", family, "rule").splitlines())) for family in ("-4", "-6")]
-        for worker in self.rig.fleet.members:
+        seen = []
+        tables = [self.net("nft", "-s", "list", "table", "inet", name, check=False) for name in ("fleet", "fleet_hold")]
+        for index, worker in enumerate(self.rig.fleet.members):
             for family in ("-4", "-6"):
-                seen.append(self.net("ip", family, "route", "show", "table", str(worker.table), check=False))
-            link = self.net("ip", "-oneline", "link", "show", worker.interface, check=False)
+                seen.append("\n".join(sorted(self.there("ip", family, "rule", index=index).splitlines())))
+                route = ("ip", family, "route", "show", "table", str(worker.table))
+                seen.append(self.there(*route, index=index, check=False))
+            link = self.there("ip", "-oneline", "link", "show", worker.interface, index=index, check=False)
             seen.append(str(re.findall(r"<([\w,-]+)>.* mtu (\d+).* alias (\S+)", link)))
-        for table in ("fleet", "fleet_hold"):
-            text = self.net("nft", "-s", "list", "table", "inet", table, check=False)
+            tables.append(self.there("nft", "-s", "list", "table", "inet", "fleet", index=index, check=False))
+        for table in tables:
             text = re.sub(
-                r"((?:set|map) (?:open|open_source6?|leased6?|translation6?) \{).*?\n\t\}", r"\1", text, flags=re.DOTALL
+                r"((?:set|map) (?:open|open_source6?|leased6?|translation6?) \{).*?\n\t\}",
+                r"\1",
+                table,
+                flags=re.DOTALL,
             )
             seen.append(re.sub(r"# progname .*", "", text))
         return "\n".join(seen)
@@ -312,9 +326,9 @@ class Scene:
 
 
 @contextlib.contextmanager
-def started(lab: Lab) -> Iterator[Scene]:
+def started(lab: Lab, isolation: str = "uid") -> Iterator[Scene]:
     """A Scene that is calm, stopped at the end."""
-    made = Scene(lab)
+    made = Scene(lab, isolation)
     try:
         made.start()
         yield made

@@ -32,7 +32,7 @@ def bare(root: None) -> Iterator[Lab]:
     lab.down()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host(bare: Lab) -> Lab:
     """The same with settings of one worker."""
     run.prepare(bare, 1, first_uid=WORKER.uid)

@@ -95,6 +95,16 @@ def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) 
     assert netctl["FLEET_WORKERS"] == "3"
 
 
+def test_serving_with_namespaces_takes_one_capability_more(fleet: Fleet, tmp_path: Path) -> None:
+    """Only netctl's `serve`, and only with isolation netns, may enter namespaces; its tunnels never."""
+    alone = fleet.model_copy(update={"isolation": "netns"})
+    found = programs(parsed(supervisord_conf(alone, installation(tmp_path), "userspace"), tmp_path))
+    assert "--bounding-set=-all,+net_admin,+sys_admin" in found["netctl"].command
+    assert "sys_admin" not in found["wg101"].command
+    usual = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "userspace"), tmp_path))
+    assert "sys_admin" not in usual["netctl"].command
+
+
 def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
     """netctl runs before the browsers, as its own user with CAP_NET_ADMIN, can gain nothing, ends with supervisord."""
     netctl = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"]

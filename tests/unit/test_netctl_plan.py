@@ -139,3 +139,42 @@ def test_what_stands_behind_goes_first() -> None:
     observed = replace(wanted, rules=wanted.rules | {rule}, routes=wanted.routes | {route})
     deleted = [one.thing for one in plan.diff(wanted, observed) if one.verb == "delete"]
     assert deleted == [route, rule]
+
+
+def test_a_link_is_made_in_the_host_and_gets_its_address_where_it_goes() -> None:
+    """Made and marked in the host, moved, IPv6 off, up, and only then an address and what prefers it as its source."""
+    fleet = fleet_of(1, "netns")
+    texts = [str(one) for one in plan.diff(desired(fleet, {}, kind="wireguard"), State())]
+    inside = "ip -n fleet-w1101"
+    order = [
+        "ip netns add fleet-w1101",
+        "ip netns exec fleet-w1101 nft -f - # table inet fleet: 1 workers held back",
+        "ip link add wg101 type wireguard",
+        "ip link set wg101 alias fleet:w1101 mtu 1420",
+        "ip link set wg101 netns fleet-w1101",
+        "ip netns exec fleet-w1101 sysctl -w net/ipv6/conf/wg101/disable_ipv6=1",
+        f"{inside} link set wg101 up",
+        f"{inside} address add 10.255.0.101/32 dev wg101",
+        f"{inside} -4 route add default dev wg101 table 10101 src 10.255.0.101 proto 77",
+    ]
+    assert [text for text in texts if text in order] == order
+
+
+def test_a_stray_link_in_the_host_goes_and_the_one_in_use_stays() -> None:
+    """A link of a worker's name and mark in the host, while its own is in its space: only the stray one goes."""
+    wanted = desired(fleet_of(1, "netns"), {1101: held_of(1, open_=True)}, kind="wireguard")
+    (link,) = wanted.links
+    observed = replace(wanted, links=wanted.links | {replace(link, space="")})
+    assert [str(one) for one in plan.diff(wanted, observed) if one.verb == "delete"] == ["ip link delete wg101"]
+
+
+def test_what_ends_with_a_space_is_not_deleted_singly() -> None:
+    """Cleanup: gates are sealed and links deleted inside, then the space goes, and the host's table last of all."""
+    whole = desired(fleet_of(1, "netns"), {1101: held_of(1, open_=True)}, kind="wireguard")
+    texts = [str(one) for one in plan.diff(State(), whole)]
+    assert texts[0].startswith("ip netns exec fleet-w1101 nft delete element")
+    assert texts[1:] == [
+        "ip -n fleet-w1101 link delete wg101",
+        "ip netns delete fleet-w1101",
+        "nft delete table inet fleet",
+    ]

@@ -54,7 +54,9 @@ def serving(folder: Path, limits: dict[str, float]) -> Iterator[tuple[Path, int]
         if place.stat().st_mode & 0o011 != 0o011:
             place.chmod(place.stat().st_mode | 0o011)
     with started("-m", "tests.fuzz.planted", str(path), "none", json.dumps(limits)) as server:
-        until("it serves", path.exists, 20)
+        asking = Client(path, timeout_seconds=30)
+        asking.open(wait_seconds=20)  # the file is there a moment before anybody listens
+        asking.close()
         yield path, server.pid
 
 
