@@ -38,6 +38,12 @@ class Ear:
         """Whether there is a line that nobody has read."""
         return len(self._all()) > self._read
 
+    def more(self) -> int:
+        """How many lines nobody has read; they count as read now."""
+        count = len(self._all()) - self._read
+        self._read += count
+        return count
+
     def heard(self, count: int) -> Counter[str]:
         """The next COUNT lines, however they are ordered."""
         return Counter(self.lines(count))
