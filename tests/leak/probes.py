@@ -34,7 +34,8 @@ TARGETS = {
     6: (str(WEB_ADDRESS_V6), str(ISP_RESOLVER_V6), str(LAN_ROUTER_V6), METADATA_V6),
 }
 SOURCES = {4: str(HOST_ADDRESS), 6: str(HOST_ADDRESS_V6)}
-OF_HOST = ("127.0.0.1", "::1", str(HOST_ADDRESS), str(HOST_ADDRESS_V6), str(LAN_HOST), str(LAN_HOST_V6))
+PUBLIC = (str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
+OF_HOST = ("127.0.0.1", "::1", str(LAN_HOST), str(LAN_HOST_V6), *PUBLIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +81,19 @@ def probes() -> dict[str, list[dict[str, Any]]]:
     return made
 
 
-def loopback_probes() -> dict[str, list[dict[str, Any]]]:
-    """Tries at what listens on the host itself, by each of its addresses, also bound to its loopback."""
+def loopback_probes(*, public: bool) -> dict[str, list[dict[str, Any]]]:
+    """Tries at what listens on the host itself, by each of its addresses, also bound to its loopback.
+
+    With PUBLIC also by those that the world knows.
+    """
+    hosts = OF_HOST if public else OF_HOST[: -len(PUBLIC)]
     payload = b"probe".hex()
     tries = [
-        {"kind": kind, "port": NEAR, "payload": payload, "host": host} for kind in ("tcp", "udp") for host in OF_HOST
+        {"kind": kind, "port": NEAR, "payload": payload, "host": host} for kind in ("tcp", "udp") for host in hosts
     ]
-    # The kernel keeps its global IPv6 addresses on their own interfaces, where IPv4's are reached by loopback as well.
-    bound = [{**one, "device": "lo"} for one in tries if ":" not in str(one["host"]) or one["host"] == "::1"]
+    # By the other addresses nobody reaches anything from there: IPv6's lie on their own interfaces, and for IPv4's
+    # it depends on rp_filter.
+    bound = [{**one, "device": "lo"} for one in tries if one["host"] in ("127.0.0.1", "::1")]
     return {LOOPBACK: [*tries, *bound]}
 
 

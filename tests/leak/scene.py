@@ -32,13 +32,14 @@ class Late:
     """A running late_client.py of WORKER's."""
 
     def __init__(self, scene: Scene, worker: Worker) -> None:
+        self._scene = scene
         ports = map(str, (probes.BULK, probes.LINGER, probes.DELAYED, LATE_COUNT))
         self._process = scene.popen(worker, "late_client.py", str(WEB_ADDRESS), *ports)
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n", "nothing to end: no connection came about"
 
-    def end(self) -> int:
-        """Some connections are closed, some answers asked for, and all that is killed: how many end late."""
+    def end(self) -> None:
+        """Some connections are closed, some answers asked for, and all that is killed."""
         assert self._process.stdin
         assert self._process.stdout
         with contextlib.suppress(BrokenPipeError):  # it ended with its sockets
@@ -47,7 +48,7 @@ class Late:
             self._process.stdout.readline()
         self._process.kill()
         self._process.wait(10)
-        return 3 * LATE_COUNT
+        self._scene.ended += 3 * LATE_COUNT
 
 
 class Scene:
@@ -57,6 +58,8 @@ class Scene:
         self.lab, self.rig, self.worker = lab, rig, rig.worker()
         self.capture, self._ear = Capture(rig), ear
         self.clients: list[Client] = []
+        self.ended = 0
+        """How many connections and questions have ended badly."""
         self.wireguard = next(one for one in rig.processes if "wireguard-go" in one.args)  # type: ignore[operator]
         for run in (rig.host, rig.there):
             run(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
@@ -96,9 +99,10 @@ class Scene:
     def probe(self, worker: Worker, tick: Tick, *, seconds: float = 1.5, rounds: int = 1_000_000) -> Counter[str]:
         """Every probe under that UID, TICK being called all the time: how many tries of each row.
 
-        A worker with a namespace of its own tries in that and, as if it had got out, in the host's.
+        A worker with a namespace of its own tries in that and, as if it had got out, in the host's. From its own
+        the host's public address is an address of the world, to be reached through the tunnel by everybody.
         """
-        wanted = {**probes.probes(), **probes.loopback_probes()}
+        wanted = {**probes.probes(), **probes.loopback_probes(public=not self.isolated)}
         plan = json.dumps({"probes": wanted, "seconds": seconds, "rounds": rounds})
         places = [True, False] if self.isolated and worker == self.worker else [True]
         running = [self.popen(worker, "prober.py", plan, host=place) for place in places]
@@ -111,21 +115,20 @@ class Scene:
 
     # --- the judges
 
-    def heard(self) -> int:
-        """How often a listener on the host itself was reached since the last call."""
-        return self._ear.more()
+    def heard(self) -> list[str]:
+        """Every time a listener on the host itself was reached since the last call: `tcp 127.0.0.1`."""
+        return self._ear.rest()
 
     def heard_at_least(self, count: int) -> int:
         """Wait until they were reached COUNT times."""
-        found = 0
+        found: list[str] = []
 
         def enough() -> bool:
-            nonlocal found
-            found += self.heard()
-            return found >= count
+            found.extend(self.heard())
+            return len(found) >= count
 
-        until(f"listeners were reached {count} times", enough, 10, lambda: found)
-        return found
+        until(f"listeners are reached {count} times", enough, 10, lambda: Counter(found))
+        return len(found)
 
     def quiet(self) -> None:
         """Wait until nothing is under way any more."""
@@ -135,11 +138,11 @@ class Scene:
     # --- the host
 
     def in_space(self, *argv: str, text: str | None = None) -> None:
-        """Run a tool in the host's network and, if there is one, in the worker's own; whatever comes of it."""
+        """Run a tool in the host's network and, if there is one, in the worker's own."""
         places = [f"/run/netns/{self.lab.name}-host"]
         places += [str(self.rig.paths.space(self.worker))] if self.isolated else []
         for place in places:
-            subprocess.run(["nsenter", f"--net={place}", "--", *argv], input=text, text=True, check=False, timeout=30)
+            subprocess.run(["nsenter", f"--net={place}", "--", *argv], input=text, text=True, check=True, timeout=30)
 
     def servers(self) -> list[int]:
         """The wireguard-go of every VPN server."""
