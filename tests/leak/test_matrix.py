@@ -9,8 +9,8 @@ import pytest
 from tests.faults.capture import FREE
 from tests.leak import table
 from tests.leak.probes import BULK, LATE, LINGER, LOOPBACK, ROWS, probes, row_of
-from tests.leak.scene import Scene, Tick
-from tests.leak.states import STATES, Held
+from tests.leak.scene import Scene
+from tests.leak.states import STATES, Held, nothing
 from tests.waiting import until
 
 LEAST_TRIES = 50
@@ -29,7 +29,7 @@ def test_nothing_leaves(scene: Scene, isolation: str, state: str) -> None:
         table.add(isolation, state, column)
         assert +column.leaks == Counter()
         assert bool(column.tries[LATE]) == (state != "no tunnel")
-        column.control.update(_control(scene, held.tick))
+        column.control.update(_control(scene))
 
 
 def _try(scene: Scene, held: Held) -> Counter[str]:
@@ -50,11 +50,15 @@ def _seen(scene: Scene) -> Counter[str]:
     return seen
 
 
-def _control(scene: Scene, tick: Tick) -> Counter[str]:
-    """The same tries of a UID that is no worker's are all seen, target by target."""
+def _control(scene: Scene) -> Counter[str]:
+    """The same tries of a UID that is no worker's are all seen, target by target.
+
+    What is done again and again while a worker tries is not done here: where the host's own rules are flushed,
+    nobody sends anything for a moment.
+    """
     ending, lines = scene.late(FREE), list[str]()
     ending.end()
-    tries = scene.probe(FREE, tick, rounds=CONTROL_ROUNDS, seconds=20)
+    tries = scene.probe(FREE, nothing, rounds=CONTROL_ROUNDS, seconds=20)
     until("late packets of every kind are seen", lambda: _late_are_seen(lines, scene), 10, lambda: lines[-20:])
     seen = Counter(row_of(line) for line in lines)
     for row, ways in probes().items():
