@@ -1,6 +1,7 @@
 """A hostile page in a worker's Chrome reaches nothing that is near, whatever Chrome itself would hold back.
 
-Chrome's own check of local network access is switched off here: what is shown is that the layers below hold. Judges are listeners; the same page of a UID that is no worker's is heard.
+Chrome's own check of local network access is switched off here: what is shown is that the layers below hold.
+Judges are listeners; the same page of a UID that is no worker's is heard.
 """
 
 from __future__ import annotations
@@ -71,11 +72,6 @@ def lan(scene: Scene) -> Iterator[Ear]:
 
 _WAIT = 'import os, sys; print("ready", flush=True); sys.stdin.readline(); os.execv(sys.argv[1], sys.argv[1:])'
 WAITING = ("/usr/bin/python3", "-I", "-c", _WAIT)
-    "/usr/bin/python3",
-    "-I",
-    "-c",
-    'import os, sys; print("ready", flush=True); sys.stdin.readline(); os.execv(sys.argv[1], sys.argv[1:])',
-)
 
 
 def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None) -> None:
