@@ -98,6 +98,16 @@ def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable
             chrome.kill()
 
 
+def forget(scene: Scene) -> None:
+    """End what the shop holds of connections: their ends, a minute later, would be seen as somebody's late packets."""
+
+    def none() -> bool:
+        scene.lab.run("web", ["ss", "-K", "-tn", "sport", "=", ":80"], check=True)
+        return not scene.lab.run("web", ["ss", "-Htn", "sport", "=", ":80"], check=True).stdout
+
+    until("the shop has no connection", none, 20)
+
+
 def test_a_hostile_page_reaches_nothing(scene: Scene) -> None:
     """fetch, WebSocket, WebRTC, images, scripts, frames, forms, rebound names: no listener near is reached."""
     rig, worker = scene.rig, scene.worker
@@ -128,6 +138,7 @@ def test_the_same_page_of_another_uid_is_heard(scene: Scene) -> None:
             visit(scene, argv, ["198.51.100.10", "2001:db8:1::10"])
             heard = Counter(scene.heard()) + Counter(ear.rest())
     finally:
+        forget(scene)
         shutil.rmtree(folder)
     for host in ("127.0.0.1", "::1", str(LAN_HOST), *LAN):
         assert heard[f"tcp {host}"], (host, heard)
