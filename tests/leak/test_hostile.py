@@ -11,11 +11,13 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from lab import run
@@ -74,6 +76,18 @@ _WAIT = 'import os, sys; print("ready", flush=True); sys.stdin.readline(); os.ex
 WAITING = ("/usr/bin/python3", "-I", "-c", _WAIT)
 
 
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+
+
+def group(leader: int) -> bool:
+    """Whether any process of that group is there."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None) -> None:
     """Run Chrome until the page says, from one of the addresses SEEN, that it has tried everything; then end it.
 
@@ -85,7 +99,7 @@ def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable
         now = reports(scene) - before
         return any(now[f"{address} /hostile/done"] for address in seen)
 
-    with scene.lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as chrome:
+    with scene.lab.popen("host", argv, **PIPES, cwd="/") as chrome:
         try:
             assert chrome.stdin
             assert chrome.stdout
@@ -95,7 +109,9 @@ def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable
             chrome.stdin.flush()
             until("the page has tried everything", done, 40, lambda: reports(scene) - before)
         finally:
-            chrome.kill()
+            os.killpg(chrome.pid, signal.SIGKILL)
+            chrome.wait(10)
+            until("all of Chrome has ended", lambda: not group(chrome.pid), 20)
 
 
 def forget(scene: Scene) -> None:
