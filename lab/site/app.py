@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lab.site import pages
+from lab.site import hostile, pages
 from lab.site.catalogue import search
 
 LATENCY_SECONDS: Final = 0.3
@@ -51,6 +51,8 @@ def application(access_log: TextIO) -> Starlette:
             Route("/", _home),
             Route("/search", _search),
             Route("/ip", _ip),
+            Route("/hostile", _hostile),
+            Route("/hostile/{report:str}", _ip),
             Route("/asset/image/{number:int}.svg", _image),
             Route("/asset/text/{name:str}", _text),
         ],
@@ -72,6 +74,10 @@ async def _home(request: Request) -> Response:
 async def _search(request: Request) -> Response:
     words = request.query_params.get("q", "")[:200]
     return HTMLResponse(pages.results(words, search(words), _address(request.scope)), headers=_NO_STORE)
+
+
+async def _hostile(request: Request) -> Response:
+    return HTMLResponse(hostile.page(request.query_params.getlist("at")), headers=_NO_STORE)
 
 
 async def _ip(request: Request) -> Response:

@@ -38,6 +38,12 @@ class Ear:
         """Whether there is a line that nobody has read."""
         return len(self._all()) > self._read
 
+    def rest(self) -> list[str]:
+        """The lines that nobody has read."""
+        found = self._all()[self._read :]
+        self._read += len(found)
+        return found
+
     def heard(self, count: int) -> Counter[str]:
         """The next COUNT lines, however they are ordered."""
         return Counter(self.lines(count))

@@ -9,6 +9,8 @@ from pathlib import Path
 from tests.faults.test_faults import FAULTS
 from tests.faults.test_health_faults import FAULTS as HEALTH_FAULTS
 from tests.faults.test_store_faults import NAMES
+from tests.leak.states import STATES
+from tests.leak.table import ALL_ROWS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENT = (CHECKOUT / "docs/security.md").read_text()
@@ -48,3 +50,14 @@ def test_the_fault_tables_are_the_tiers() -> None:
     tested = {fault.name for fault in (*FAULTS, *HEALTH_FAULTS)} | set(NAMES)
     assert set(first_column("| fault | what is done")) == tested
     assert set(first_column("| fault | leak |")) == tested
+
+
+def test_the_leak_matrix_is_the_tiers() -> None:
+    """Both tables have the tier's probes as rows and its states as columns, and no cell but zeros."""
+    tables = re.findall(r"\n\| probe \|(.*)\|\n\|[-|]+\|\n((?:\|.*\n)+)", DOCUMENT)
+    assert len(tables) == len(("uid", "netns"))
+    for head, body in tables:
+        assert [cell.strip() for cell in head.split("|")] == [*STATES, "control"]
+        rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in body.splitlines()]
+        assert [row[0] for row in rows] == list(ALL_ROWS)
+        assert {cell.partition("/")[0] for row in rows for cell in row[1:-1]} == {"0", "-"}

@@ -1,0 +1,121 @@
+"""The rows of the matrix: what is sent where, and how tcpdump shows it from outside. Data alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lab.topology import (
+    HOST_ADDRESS,
+    HOST_ADDRESS_V6,
+    ISP_RESOLVER,
+    ISP_RESOLVER_V6,
+    LAN_HOST,
+    LAN_HOST_V6,
+    LAN_ROUTER,
+    LAN_ROUTER_V6,
+    METADATA,
+    STUN_PORT,
+    WEB_ADDRESS,
+    WEB_ADDRESS_V6,
+)
+
+UPLINK = "uplink"
+TCP, UDP, NEAR = 4443, 4444, 4445
+BULK, LINGER, DELAYED = 4491, 4492, 4493
+"""late_server.py's ports."""
+LATE = "late packets of ended connections"
+LOOPBACK = "services of the host itself"
+METADATA_V6 = "fd00:ec2::254"
+"""Amazon's, since 2020."""
+TARGETS = {
+    4: (str(WEB_ADDRESS), str(ISP_RESOLVER), str(LAN_ROUTER), str(METADATA)),
+    6: (str(WEB_ADDRESS_V6), str(ISP_RESOLVER_V6), str(LAN_ROUTER_V6), METADATA_V6),
+}
+SOURCES = {4: str(HOST_ADDRESS), 6: str(HOST_ADDRESS_V6)}
+PUBLIC = (str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
+OF_HOST = ("127.0.0.1", "::1", str(LAN_HOST), str(LAN_HOST_V6), *PUBLIC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One protocol on one port."""
+
+    name: str
+    kind: str
+    port: int
+    payload: bytes = b"probe"
+
+
+_DNS = bytes.fromhex("123401000001000000000000047368") + b"op\x07example\x00\x00\x01\x00\x01"
+_STUN = bytes.fromhex("000100002112a442") + b"transaction1"
+# A long header of version 1 with the fixed bit, padded to the least size of a first packet (RFC 9000, 17.2, 14.1).
+_QUIC = bytes.fromhex("c30000000108") + bytes(range(8)) + bytes(1186)
+KINDS = (
+    Kind(name="TCP", kind="tcp", port=TCP),
+    Kind(name="UDP", kind="udp", port=UDP),
+    Kind(name="ping", kind="icmp", port=0),
+    Kind(name="DNS", kind="udp", port=53, payload=_DNS),
+    Kind(name="DNS over TCP", kind="tcp", port=53),
+    Kind(name="DNS over TLS", kind="tcp", port=853),
+    Kind(name="STUN", kind="udp", port=STUN_PORT, payload=_STUN),
+    Kind(name="QUIC", kind="udp", port=443, payload=_QUIC),
+)
+ROWS = tuple(f"{kind.name}, IPv{version}" for version in (4, 6) for kind in KINDS)
+
+
+def probes() -> dict[str, list[dict[str, Any]]]:
+    """Every row's tries: all targets, plain, bound to the uplink, from the host's own address."""
+    made: dict[str, list[dict[str, Any]]] = {}
+    for version in (4, 6):
+        for kind in KINDS:
+            payload = kind.payload
+            if kind.kind == "icmp":
+                payload = bytes([8 if version == 4 else 128, 0, 0, 0, 0, 1, 0, 1]) + payload
+            what = {"kind": kind.kind, "port": kind.port, "payload": payload.hex()}
+            ways: list[dict[str, str]] = [{}, {"device": UPLINK}, {"source": SOURCES[version]}]
+            made[f"{kind.name}, IPv{version}"] = [
+                {**what, "host": host, **way} for host in TARGETS[version] for way in ways
+            ]
+    return made
+
+
+def loopback_probes(*, public: bool) -> dict[str, list[dict[str, Any]]]:
+    """Tries at what listens on the host itself, by each of its addresses, also bound to its loopback.
+
+    With PUBLIC also by those that the world knows.
+    """
+    hosts = OF_HOST if public else OF_HOST[: -len(PUBLIC)]
+    payload = b"probe".hex()
+    tries = [
+        {"kind": kind, "port": NEAR, "payload": payload, "host": host} for kind in ("tcp", "udp") for host in hosts
+    ]
+    # By the other addresses nobody reaches anything from there: IPv6's lie on their own interfaces, and for IPv4's
+    # it depends on rp_filter.
+    bound = [{**one, "device": "lo"} for one in tries if one["host"] in ("127.0.0.1", "::1")]
+    return {LOOPBACK: [*tries, *bound]}
+
+
+_LINE = re.compile(r"(IP6?) \S+ > (\S+): (.*)")
+
+
+def row_of(line: str) -> tuple[str, str]:
+    """The row that a line of tcpdump belongs to, and its target's address; ("", "") for what is no probe's."""
+    found = _LINE.search(line)
+    if found is None:
+        return "", ""
+    version, target, what = (6 if found[1] == "IP6" else 4), found[2], found[3]
+    if "echo request" in what:
+        return f"ping, IPv{version}", target
+    if "unreachable" in what:
+        return LATE, target
+    host, _, port = target.rpartition(".")
+    if port in (str(BULK), str(LINGER)):
+        return LATE, host
+    flags = what.startswith("Flags")
+    for kind in KINDS:
+        # Of a connection the first packet counts: the reset that answers the other side's answer is no try.
+        if port == str(kind.port) and flags == (kind.kind == "tcp") and (not flags or "[S]" in what):
+            return f"{kind.name}, IPv{version}", host
+    return "", ""

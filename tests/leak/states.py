@@ -1,0 +1,173 @@
+"""The columns of the matrix: each is entered, held while the probes run, and shown to have been what it says."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from tests.leak.scene import Late, Scene, Tick
+from tests.waiting import until
+
+ROTATIONS = 3
+FLUSHES = 5
+_RULES = "rule flush\nrule add from all lookup main priority 32766\n"
+_DEFAULT = "rule add from all lookup default priority 32767\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A state that stands."""
+
+    tick: Tick
+    """Called again and again while probes run."""
+    late: Late | None = None
+    """Connections of before, to be ended while the state lasts; the state's own matter where it is None."""
+
+
+Enter = Callable[[Scene], AbstractContextManager[Held]]
+
+
+def nothing() -> None:
+    """Nothing to be done while probes run."""
+
+
+@contextlib.contextmanager
+def no_tunnel(scene: Scene) -> Iterator[Held]:
+    """A slot that nobody has asked for."""
+    assert scene.rig.slot()["state"] == "sealed"
+    yield Held(tick=nothing)
+
+
+@contextlib.contextmanager
+def connecting(scene: Scene) -> Iterator[Held]:
+    """Every VPN server is frozen while a worker that had a tunnel asks for another."""
+    client = scene.connected()
+    late = scene.late()
+    with scene.frozen(scene.servers()):
+        client.send(do="rotate")
+        until("connecting", lambda: scene.rig.slot()["state"] == "connecting", 10, scene.rig.slot)
+        yield Held(tick=nothing, late=late)
+        assert scene.rig.slot()["state"] == "connecting"
+        client.kill()
+
+
+@contextlib.contextmanager
+def connected(scene: Scene) -> Iterator[Held]:
+    """A tunnel that is held."""
+    scene.connected()
+    yield Held(tick=nothing, late=scene.late())
+    assert scene.rig.slot()["state"] == "connected"
+
+
+@contextlib.contextmanager
+def rotating(scene: Scene) -> Iterator[Held]:
+    """One exit after the other."""
+    client, leases = scene.connected(), set[str]()
+
+    def rotate() -> None:
+        answer = client.ask(do="rotate")
+        assert "ok" in answer, answer
+        leases.add(str(answer["ok"]))
+
+    yield Held(tick=rotate, late=scene.late())
+    assert len(leases) >= ROTATIONS
+
+
+@contextlib.contextmanager
+def browser_crashed(scene: Scene) -> Iterator[Held]:
+    """Its connections are cut off in the middle, while the probes run; the tunnel goes on."""
+    scene.connected()
+    yield Held(tick=_once(scene.late().end))
+    assert scene.rig.slot()["state"] == "connected"
+
+
+@contextlib.contextmanager
+def worker_killed(scene: Scene) -> Iterator[Held]:
+    """SIGKILL of everything of the worker's but the probes."""
+    client, late = scene.connected(), scene.late()
+
+    def kill() -> None:
+        client.kill()
+        late.end()
+
+    yield Held(tick=_once(kill))
+    assert scene.rig.slot()["state"] == "sealed"
+
+
+@contextlib.contextmanager
+def sealed(scene: Scene) -> Iterator[Held]:
+    """The worker is gone, and the slot is known to be closed; what is left of its connections ends then."""
+    client, late = scene.connected(), scene.late()
+    client.kill()
+    until("the slot is sealed", lambda: scene.rig.slot()["state"] == "sealed", 10, scene.rig.slot)
+    yield Held(tick=nothing, late=late)
+
+
+@contextlib.contextmanager
+def rules_flushed(scene: Scene) -> Iterator[Held]:
+    """All rules and the nftables ruleset, again and again, netctl bringing them back each time."""
+    scene.connected()
+    count = 0
+
+    def flush() -> None:
+        nonlocal count
+        scene.in_space("ip", "-4", "-batch", "-", text=_RULES + _DEFAULT)
+        scene.in_space("ip", "-6", "-batch", "-", text=_RULES)
+        scene.in_space("nft", "flush", "ruleset")
+        count += 1
+
+    yield Held(tick=flush, late=scene.late())
+    assert count >= FLUSHES
+
+
+@contextlib.contextmanager
+def device_deleted(scene: Scene) -> Iterator[Held]:
+    """`ip link delete`; wireguard-go ends with its device, and nobody starts another."""
+    scene.connected()
+    late = scene.late()
+    scene.rig.there(["ip", "link", "delete", scene.worker.interface], check=True)
+    scene.wireguard.wait(10)
+    yield Held(tick=nothing, late=late)
+    assert scene.rig.there(["ip", "link", "show", scene.worker.interface]).returncode != 0
+
+
+@contextlib.contextmanager
+def netctl_dead(scene: Scene) -> Iterator[Held]:
+    """SIGKILL under a tunnel that is held."""
+    scene.connected()
+    late = scene.late()
+    assert scene.rig.netctl
+    scene.rig.netctl.kill()
+    scene.rig.netctl.wait(10)
+    yield Held(tick=nothing, late=late)
+    assert scene.rig.netctl.poll() is not None
+
+
+def _once(work: Callable[[], object]) -> Tick:
+    """WORK at the third call alone, when probes run."""
+    calls = 0
+
+    def tick() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            work()
+
+    return tick
+
+
+STATES: dict[str, Enter] = {
+    "no tunnel": no_tunnel,
+    "connecting": connecting,
+    "connected": connected,
+    "rotating": rotating,
+    "browser crashed": browser_crashed,
+    "worker killed": worker_killed,
+    "sealed": sealed,
+    "rules flushed": rules_flushed,
+    "device deleted": device_deleted,
+    "netctl dead": netctl_dead,
+}
+"""In the order of the damage they do."""

@@ -1,0 +1,79 @@
+"""Every probe in every state, in both isolations: zero packets, each zero beside a control that was seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.faults.capture import FREE
+from tests.leak import table
+from tests.leak.probes import BULK, LATE, LINGER, LOOPBACK, ROWS, probes, row_of
+from tests.leak.scene import Scene
+from tests.leak.states import STATES, Held, nothing
+from tests.waiting import until
+
+LEAST_TRIES = 50
+"""Of each row in each state."""
+CONTROL_ROUNDS = 3
+WAYS = 3
+"""How each target is tried: plain, bound to the uplink, from the host's address."""
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda name: name.replace(" ", "_"))
+def test_nothing_leaves(scene: Scene, isolation: str, state: str) -> None:
+    """Whatever a worker tries in this state, and whatever the kernel sends for it, is not seen outside."""
+    with STATES[state](scene) as held:
+        scene.quiet()
+        column = table.Column(tries=_try(scene, held), leaks=_seen(scene), control=Counter())
+        table.add(isolation, state, column)
+        assert +column.leaks == Counter()
+        assert bool(column.tries[LATE]) == (state != "no tunnel")
+        column.control.update(_control(scene))
+
+
+def _try(scene: Scene, held: Held) -> Counter[str]:
+    """Connections end badly, and every probe is tried as often as it can be."""
+    scene.ended = 0
+    if held.late:
+        held.late.end()
+    tries = scene.probe(scene.worker, held.tick)
+    tries[LATE] = scene.ended
+    assert min(tries[row] for row in (*ROWS, LOOPBACK)) >= LEAST_TRIES
+    return tries
+
+
+def _seen(scene: Scene) -> Counter[str]:
+    """What the judges have seen, by rows; what is no row's stands there as tcpdump shows it."""
+    seen = Counter(row_of(line)[0] or line for line in scene.capture.lines())
+    seen[LOOPBACK] = len(scene.heard())
+    return seen
+
+
+def _control(scene: Scene) -> Counter[str]:
+    """The same tries of a UID that is no worker's are all seen, target by target.
+
+    What is done again and again while a worker tries is not done here: where the host's own rules are flushed,
+    nobody sends anything for a moment.
+    """
+    ending, lines = scene.late(FREE), list[str]()
+    ending.end()
+    tries = scene.probe(FREE, nothing, rounds=CONTROL_ROUNDS, seconds=20)
+    until("late packets of every kind are seen", lambda: _late_are_seen(lines, scene), 10, lambda: lines[-20:])
+    seen = Counter(row_of(line) for line in lines)
+    for row, ways in probes().items():
+        for host, count in Counter(way["host"] for way in ways).items():
+            # More than all but one of the ways can account for: each was seen.
+            assert seen[row, host] > (WAYS - 1) * CONTROL_ROUNDS, (row, host, seen[row, host])
+            assert count == WAYS
+    by_row = Counter(row for row, _ in seen.elements())
+    by_row[LOOPBACK] = scene.heard_at_least(tries[LOOPBACK])
+    return Counter({row: by_row[row] for row in table.ALL_ROWS})
+
+
+def _late_are_seen(lines: list[str], scene: Scene) -> bool:
+    """Whether resets, acknowledgements of what came after the end, and errors about nobody's ports are among LINES."""
+    lines += scene.capture.lines()
+    late = [line for line in lines if row_of(line)[0] == LATE]
+    marks = (f".{BULK}: Flags [R", f".{LINGER}: Flags [.]", "unreachable")
+    return all(any(mark in line for line in late) for mark in marks)
