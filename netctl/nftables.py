@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from typing import Any, Literal
 
 from fleet.errors import ForeignObject
@@ -107,6 +107,8 @@ class Tables:
         filter_ = Filter(
             uids=frozenset(uid for uid in sets.get("workers", []) if isinstance(uid, int) and uid in _UIDS),
             resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
+            reachable=frozenset(ip_network(one) for name in ruleset.INTERVALS for one in sets.get(name, [])),
+            loopback_ports=frozenset(sets.get("loopback_ports", [])),
             space=self._space,
         )
         gates = _gates(sets, self._space)
@@ -158,6 +160,8 @@ def _sets(listed: list[Object]) -> dict[str, list[Any]]:
 def _element(listed: Any) -> Any:
     if isinstance(listed, dict) and "concat" in listed:
         return tuple(listed["concat"])
+    if isinstance(listed, dict) and "prefix" in listed:
+        return f"{listed['prefix']['addr']}/{listed['prefix']['len']}"
     if isinstance(listed, list):
         return tuple(listed)
     # With a comment or a counter of somebody's: none of ours, so it equals nothing.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from fleet.isolation import HOST, Isolation
@@ -126,10 +126,14 @@ class Gate(Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter(Placed):
-    """The table `inet fleet` without its gates: who is held back, and which resolvers may be asked."""
+    """The table `inet fleet` without its gates: who is held back, and what of names and of what is near is open."""
 
     uids: frozenset[int]
     resolvers: frozenset[IPv4Address]
+    reachable: frozenset[IPv4Network | IPv6Network] = frozenset()
+    """Private networks that may be reached through the tunnel; none overlaps another."""
+    loopback_ports: frozenset[int] = frozenset()
+    """TCP ports of the loopback interface that every worker may connect to."""
     intact: bool = True
     """False when observed chains or rules are not what this program writes."""
 
@@ -200,7 +204,13 @@ def shared(fleet: Fleet) -> State:
 def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST) -> Filter:
     """The table that holds WORKERS back in SPACE."""
     resolvers = frozenset(address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
-    return Filter(uids=frozenset(worker.uid for worker in workers), resolvers=resolvers, space=space)
+    return Filter(
+        uids=frozenset(worker.uid for worker in workers),
+        resolvers=resolvers,
+        reachable=fleet.reach.networks,
+        loopback_ports=frozenset(fleet.reach.loopback_ports),
+        space=space,
+    )
 
 
 def slot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,15 @@ def test_every_mistake_at_once() -> None:
     for key, value in (("workers.count", "0"), ("wireguard.backend", "'magic'"), ("dns.resolvers.0", "'nowhere'")):
         assert any(line.startswith(f"fleet.toml: {key}: ") and f"(it is {value})" in line for line in lines), key
     assert "fleet.toml: isolaton: there is no such key" in lines
+
+
+def test_networks_that_may_be_reached_do_not_overlap() -> None:
+    """Overlapping and neighbouring networks of `reach.allow` are one; a wrong one is named."""
+    fleet = model.parse(LEAST + '[reach]\nallow = ["10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9", "fd00::/8"]\n', "test")
+    assert fleet.reach.networks == {IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")}
+    with pytest.raises(ConfigurationError, match=r"reach\.allow\.0: .*10\.0\.0\.1/8") as caught:
+        model.parse(LEAST + '[reach]\nallow = ["10.0.0.1/8"]\nloopback_ports = [0]\n', "test")
+    assert "reach.loopback_ports.0: " in caught.value.message
 
 
 def test_missing_tables_are_named() -> None:
