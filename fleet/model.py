@@ -31,6 +31,7 @@ from fleet.isolation import ISOLATIONS, Isolation
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
 from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
 from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
+from fleet.numbers import PLACEHOLDERS_V6 as PLACEHOLDERS_V6  # noqa: PLC0414
 from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414

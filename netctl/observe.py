@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from fleet.isolation import HOST
-from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PROTOCOL, Worker
+from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl import rtnetlink
 from netctl.messages import Socket
 from netctl.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
@@ -136,15 +136,16 @@ class Observer:
 
     def _address(self, line: AddressLine, own: set[str], sight: Sight) -> None:
         name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
-        placeholder = isinstance(address, IPv4Address) and address in PLACEHOLDERS
-        if name in own or (placeholder and name == "lo" and line.prefix == 32):
+        network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
+        placeholder = address in network
+        if name in own or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
             sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
         elif placeholder:
-            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {PLACEHOLDERS}"
+            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {network}"
             sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
 
     def _of_placeholder(self, address: object) -> Worker | None:
-        return next((worker for worker in self._workers.values() if worker.placeholder == address), None)
+        return next((worker for worker in self._workers.values() if address in worker.placeholders), None)
 
     def _route(self, line: RouteLine, sight: Sight) -> None:
         worker = self._priorities.get(line.table)
@@ -194,7 +195,7 @@ def _route(line: RouteLine, sight: Sight) -> Route:
         table=line.table,
         # The kernel lists an IPv6 unreachable route as going through lo.
         interface=None if line.type == rtnetlink.UNREACHABLE else sight.names.get(line.interface, "?"),
-        source=IPv4Address(line.source) if len(line.source) == 4 else None,
+        source=ip_address(line.source) if line.source else None,
         metric=line.metric,
         listed=line.listed,
         space=sight.space,
@@ -206,7 +207,7 @@ def _rule(line: RuleLine, space: str) -> Rule:
         family=FAMILIES[line.family],
         priority=line.priority,
         uid=line.uids[0] if line.uids else None,
-        source=IPv4Address(line.source) if len(line.source) == 4 else None,
+        source=ip_address(line.source) if line.source else None,
         table=line.table if line.action == rtnetlink.TO_TABLE else None,
         listed=line.listed,
         space=space,

@@ -42,6 +42,8 @@ Content = Mapping[str, Sequence["int | str | Object"]]
 _UID_OUT: Object = {"concat": [{"meta": {"key": "skuid"}}, {"meta": {"key": "oifname"}}]}
 _SOURCE: Object = {"payload": {"protocol": "ip", "field": "saddr"}}
 _SOURCE_OUT: Object = {"concat": [_SOURCE, {"meta": {"key": "oifname"}}]}
+_SOURCE_6: Object = {"payload": {"protocol": "ip6", "field": "saddr"}}
+_SOURCE_6_OUT: Object = {"concat": [_SOURCE_6, {"meta": {"key": "oifname"}}]}
 _COUNT: Object = {"counter": {"packets": 0, "bytes": 0}}
 _DROP: list[Object] = [_COUNT, {"drop": None}]
 _ACCEPT: list[Object] = [{"accept": None}]
@@ -71,6 +73,10 @@ def _goto(chain: str) -> list[Object]:
     return [{"goto": {"target": chain}}]
 
 
+def _translated(family: str, map_: str) -> Object:
+    return {"snat": {"family": family, "addr": {"map": {"key": {"meta": {"key": "oifname"}}, "data": map_}}}}
+
+
 def _ranges(networks: Iterable[str]) -> Object:
     return {"set": [_prefix(ip_network(network)) for network in networks]}
 
@@ -79,13 +85,14 @@ def _prefix(network: IPv4Network | IPv6Network) -> Object:
     return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
 
 
-_IPV4 = _meta("nfproto", "ipv4")
 _TO_LO = _meta("oifname", "lo")
 _TO_OURS = _meta("oifname", "@interfaces")
 _FROM_OURS = _meta("iifname", "@interfaces")
 # Any other source would be translated as well, and what the kernel sends for its sockets once they are gone
 # (resets, port unreachable) would be held by no rule of a placeholder and take the uplink.
 _OPEN: list[Object] = [_is(_UID_OUT, "@open"), _is(_SOURCE_OUT, "@open_source"), *_ACCEPT]
+# A key without an IPv6 address has no element here.
+_OPEN_6: list[Object] = [_is(_UID_OUT, "@open"), _is(_SOURCE_6_OUT, "@open_source6"), *_ACCEPT]
 
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
 # special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are nobody's LAN.
@@ -114,6 +121,7 @@ RULES: dict[str, list[list[Object]]] = {
     "output": [
         [_meta("skuid", "@workers"), *_goto("worker")],
         [_is(_SOURCE, "@placeholders"), *_goto("placeholder")],
+        [_is(_SOURCE_6, "@placeholders6"), *_goto("placeholder")],
         [_TO_OURS, *_DROP],
     ],
     "worker": [
@@ -125,11 +133,13 @@ RULES: dict[str, list[list[Object]]] = {
         # Through the tunnel as well: a VPN server's own network and its cloud's metadata are nobody's business.
         [_is(_TARGET, _ranges(PRIVATE)), _is(_TARGET, "@reachable", "!="), *_goto("refuse")],
         [_is(_TARGET_6, _ranges(PRIVATE_6)), _is(_TARGET_6, "@reachable6", "!="), *_goto("refuse")],
-        [_IPV4, *_OPEN],
+        _OPEN,
+        _OPEN_6,
         _DROP,
     ],
     "dns": [
         [_is(_TARGET, "@resolvers"), *_OPEN],
+        [_is(_TARGET_6, "@resolvers6"), *_OPEN_6],
         _goto("refuse"),
     ],
     # The host's own addresses lie behind `lo` too, its LAN address among them.
@@ -155,21 +165,20 @@ RULES: dict[str, list[list[Object]]] = {
         # A socket of any UID has one here; what the kernel sends for a socket that is gone has none.
         [_is({"meta": {"key": "skuid"}}, 0, ">="), *_DROP],
         [_is(_SOURCE_OUT, "@open_source"), *_ACCEPT],
+        [_is(_SOURCE_6_OUT, "@open_source6"), *_ACCEPT],
         _DROP,
     ],
     "translate": [
-        [
-            _IPV4,
-            _TO_OURS,
-            {"snat": {"family": "ip", "addr": {"map": {"key": {"meta": {"key": "oifname"}}, "data": "@translation"}}}},
-        ],
+        [_meta("nfproto", "ipv4"), _TO_OURS, _translated("ip", "@translation")],
+        [_meta("nfproto", "ipv6"), _TO_OURS, _translated("ip6", "@translation6")],
     ],
     "last": [
         [_TO_LO, *_ACCEPT],
         [_is(_SOURCE, "@placeholders"), *_DROP],
+        [_is(_SOURCE_6, "@placeholders6"), *_DROP],
         # An old conntrack entry would still translate to the previous lease's address.
         [_TO_OURS, _is(_SOURCE_OUT, "@leased", "!="), *_DROP],
-        [_TO_OURS, _meta("nfproto", "ipv6"), *_DROP],
+        [_TO_OURS, _is(_SOURCE_6_OUT, "@leased6", "!="), *_DROP],
     ],
     "forward": [[_FROM_OURS, *_DROP], [_TO_OURS, *_DROP]],
     "input": [
@@ -181,15 +190,21 @@ SETS: dict[str, str | list[str]] = {
     "workers": "uid",
     "interfaces": "ifname",
     "placeholders": "ipv4_addr",
+    "placeholders6": "ipv6_addr",
     "resolvers": "ipv4_addr",
+    "resolvers6": "ipv6_addr",
     "reachable": "ipv4_addr",
     "reachable6": "ipv6_addr",
     "loopback_ports": "inet_service",
     "own_ports": ["uid", "inet_service"],
     "open": ["uid", "ifname"],
     "open_source": ["ipv4_addr", "ifname"],
+    "open_source6": ["ipv6_addr", "ifname"],
     "leased": ["ipv4_addr", "ifname"],
+    "leased6": ["ipv6_addr", "ifname"],
 }
+MAPS = {"translation": "ipv4_addr", "translation6": "ipv6_addr"}
+"""By interface, the leased address."""
 INTERVALS = ("reachable", "reachable6")
 """The sets whose elements are networks."""
 
@@ -200,16 +215,16 @@ HOLD_RULES = {
         [_TO_LO, *_ACCEPT],
         # With the other table gone nothing is translated: then nothing leaves.
         [_is(_SOURCE, "@placeholders"), *_DROP],
-        [_TO_OURS, _meta("nfproto", "ipv6"), *_DROP],
+        [_is(_SOURCE_6, "@placeholders6"), *_DROP],
     ],
 }
-HOLD_SETS = {name: kind for name, kind in SETS.items() if name != "leased"}
+HOLD_SETS = {name: kind for name, kind in SETS.items() if name not in ("leased", "leased6")}
 
 
 @cache
 def mark() -> str:
     """The name of the marking chain: changes whenever the rules of this file do."""
-    text = json.dumps([HOOKS, RULES, SETS], sort_keys=True)
+    text = json.dumps([HOOKS, RULES, SETS, MAPS], sort_keys=True)
     return MARK + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -217,17 +232,14 @@ def document(wanted: Filter) -> list[Object]:
     """Table, sets, chains and rules for WANTED, without a gate open."""
     at: Object = {"family": "inet", "table": TABLE}
     parts: list[Object] = [{"table": {"family": "inet", "name": TABLE}}, *_sets(TABLE, SETS, _content(wanted))]
-    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
+    parts += _maps(TABLE)
     parts.append({"chain": {**at, "name": mark()}})
     return parts + _chains(TABLE, RULES)
 
 
 def shape_document(table: str) -> list[Object]:
     """Every rule of `document` in a table of another name whose chains have no hook: nothing ever meets it."""
-    at: Object = {"family": "inet", "table": table}
-    parts = _sets(table, SETS, {})
-    parts.append({"map": {**at, "name": "translation", "type": "ifname", "map": "ipv4_addr"}})
-    return parts + _chains(table, RULES, {})
+    return _sets(table, SETS, {}) + _maps(table) + _chains(table, RULES, {})
 
 
 def hold_document(wanted: Filter) -> list[Object]:
@@ -237,6 +249,7 @@ def hold_document(wanted: Filter) -> list[Object]:
     passages: Content = {
         "open": [{"concat": [worker.uid, name]} for worker, name in both],
         "open_source": [{"concat": [str(worker.placeholder), name]} for worker, name in both],
+        "open_source6": [{"concat": [str(worker.placeholder_v6), name]} for worker, name in both],
     }
     return _sets(HOLD, HOLD_SETS, {**_content(wanted), **passages}) + _chains(HOLD, HOLD_RULES)
 
@@ -248,12 +261,19 @@ def _content(wanted: Filter) -> Content:
         "workers": [worker.uid for worker in workers],
         "interfaces": [name for worker in workers for name in worker.interfaces],
         "placeholders": [str(worker.placeholder) for worker in workers],
-        "resolvers": [str(address) for address in sorted(wanted.resolvers)],
+        "placeholders6": [str(worker.placeholder_v6) for worker in workers],
+        "resolvers": sorted(str(address) for address in wanted.resolvers if address.version == 4),
+        "resolvers6": sorted(str(address) for address in wanted.resolvers if address.version == 6),
         "reachable": _elements(wanted.reachable, 4),
         "reachable6": _elements(wanted.reachable, 6),
         "loopback_ports": sorted(wanted.loopback_ports),
         "own_ports": [{"concat": [worker.uid, port]} for worker in workers for port in worker.browser_ports],
     }
+
+
+def _maps(table: str) -> list[Object]:
+    at: Object = {"family": "inet", "table": table, "type": "ifname"}
+    return [{"map": {**at, "name": name, "map": kind}} for name, kind in MAPS.items()]
 
 
 def _elements(networks: Iterable[IPv4Network | IPv6Network], version: int) -> list[Object | str]:
@@ -281,20 +301,23 @@ def _chains(table: str, rules: dict[str, list[list[Object]]], hooks: dict[str, O
 
 def elements(gate: Gate) -> list[Object]:
     """The set elements that open GATE, all together."""
-    address = str(gate.address)
-    return [
-        *passage(gate.worker, gate.interface),
-        _element("leased", {"concat": [address, gate.interface]}),
-        _element("translation", [gate.interface, address]),
-    ]
+    parts = passage(gate.worker, gate.interface, ipv6=gate.address_v6 is not None)
+    for address, suffix in ((gate.address, ""), (gate.address_v6, "6")):
+        if address is not None:
+            parts.append(_element(f"leased{suffix}", {"concat": [str(address), gate.interface]}))
+            parts.append(_element(f"translation{suffix}", [gate.interface, str(address)]))
+    return parts
 
 
-def passage(worker: Worker, interface: str) -> list[Object]:
+def passage(worker: Worker, interface: str, *, ipv6: bool = True) -> list[Object]:
     """The elements without which nothing of WORKER's leaves through INTERFACE."""
-    return [
+    parts = [
         _element("open", {"concat": [worker.uid, interface]}),
         _element("open_source", {"concat": [str(worker.placeholder), interface]}),
     ]
+    if ipv6:
+        parts.append(_element("open_source6", {"concat": [str(worker.placeholder_v6), interface]}))
+    return parts
 
 
 def _element(name: str, value: object) -> Object:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ import pytest
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import HOST_ADDRESS, HOST_ADDRESS_V6, SITE_NAME, WEB_ADDRESS
+from tests.netns.ear import Ear, capturing, speaking
 from tests.netns.netctl_rig import Client, Rig, running
 from tests.waiting import until
 
@@ -92,47 +91,12 @@ def rig(lab: Lab) -> Iterator[Rig]:
             lab.run(host, ["ip", "address", "del", address, "dev", device], check=True)
 
 
-class Ear:
-    """What a process has said, line by line, each with a deadline."""
-
-    def __init__(self, said: Path) -> None:
-        self._said = said
-        self._read = 0
-
-    def lines(self, count: int) -> list[str]:
-        """The next COUNT lines."""
-        wanted = self._read + count
-        until(f"{count} more lines", lambda: len(self._all()) >= wanted, 10, self._all)
-        found = self._all()[self._read : wanted]
-        self._read = wanted
-        return found
-
-    def heard(self, count: int) -> Counter[str]:
-        """The next COUNT things that were heard: `tcp 127.0.0.1`."""
-        return Counter(self.lines(count))
-
-    def _all(self) -> list[str]:
-        return self._said.read_text().splitlines()
-
-
-@contextlib.contextmanager
-def speaking(rig: Rig, where: str, argv: Sequence[str], first: str) -> Iterator[Ear]:
-    """A program in the namespace WHERE that has said FIRST; ended behind the block."""
-    with tempfile.NamedTemporaryFile() as said, rig.lab.popen(where, argv, stdout=said, stderr=said, cwd="/") as made:
-        try:
-            ear = Ear(Path(said.name))
-            until(first, lambda: first in ear.lines(1)[0])
-            yield ear
-        finally:
-            made.kill()
-
-
 @contextlib.contextmanager
 def listening(rig: Rig, where: str, hosts: Sequence[str], port: int, uid: int = 0) -> Iterator[Ear]:
     """Listeners in the namespace WHERE, on every address of HOSTS."""
     argv = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, port) for host in hosts])]
     argv = rig.as_worker(Worker(uid=uid), *argv) if uid else argv
-    with speaking(rig, where, argv, "listening") as made:
+    with speaking(rig.lab, where, argv, "listening") as made:
         yield made
 
 
@@ -279,11 +243,10 @@ def restored(rig: Rig) -> Iterator[None]:
 
 def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) -> None:
     """A source that is somebody else's gets no reset: it would leave by the uplink. Without that test it does."""
-    capture = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "access", f"host {SPOOFED}"]
     with (
         asking(rig, rig.worker()) as worker,
         asking(rig, FREE) as free,
-        speaking(rig, "isp", capture, "listening on") as seen,
+        capturing(rig.lab, f"host {SPOOFED}") as seen,
     ):
         assert spoof(worker, PORT)["error"] == "TimeoutError"
         spoof(free, HELPER)
@@ -292,7 +255,7 @@ def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) ->
         reject = "flush chain inet fleet refuse; add rule inet fleet refuse meta l4proto tcp reject with tcp reset"
         rig.host(["nft", reject], check=True)
         spoof(worker, PORT)
-        until("the reset is seen", lambda: f".{PORT} > {SPOOFED}" in seen.lines(1)[0], 10)
+        seen.before(f".{PORT} > {SPOOFED}")
 
 
 def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None) -> None:
