@@ -14,7 +14,7 @@ from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROT
 from netctl import rtnetlink
 from netctl.messages import Socket
 from netctl.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
-from netctl.state import Address, Family, Link, Route, Rule, Space, State
+from netctl.state import Address, Family, Link, Route, Rule, Space, Stack, State
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = ("tun", "wireguard")
@@ -182,6 +182,14 @@ def of_priority(number: int) -> Worker | None:
 def has_ipv6() -> bool:
     """False where the kernel was started with ipv6.disable=1: then there are no IPv6 rules to make."""
     return Path("/proc/sys/net/ipv6").is_dir()
+
+
+def ipv6_stack() -> Stack:
+    """What this kernel has of IPv6 now: an administrator may turn it off, and on again."""
+    if not has_ipv6():
+        return "absent"
+    off = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").read_text().strip() != "0"
+    return "off" if off else "on"
 
 
 def families() -> tuple[int, ...]:

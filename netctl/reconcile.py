@@ -20,7 +20,7 @@ from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl import plan, slices, state
 from netctl.conf import Key
-from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
+from netctl.kernel import Found, Kernel, KernelRefused, ipv6_stack
 from netctl.lanes import Lane
 from netctl.plan import Operation
 from netctl.remembered import Remembered
@@ -42,7 +42,6 @@ class Reconciler:
         self._fleet = fleet
         self._kernel = kernel
         self._remembered = remembered
-        self._ipv6 = has_ipv6()
         self._known: dict[int, State] = {}
         self._spare: set[int] = set()
         self._quarantined: set[str] = set()
@@ -87,7 +86,7 @@ class Reconciler:
     def desired(self, held: Mapping[int, Held]) -> State:
         """What the whole kernel should hold."""
         spare = frozenset(self._spare)
-        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6, spare=spare)
+        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=ipv6_stack(), spare=spare)
 
     async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
         """What settle_all would do."""
@@ -157,7 +156,7 @@ class Reconciler:
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
         kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
-        return state.slot(self._fleet, worker, held, kind=kind, ipv6=self._ipv6, spare=spare)
+        return state.slot(self._fleet, worker, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
 
     async def mend(self) -> tuple[tuple[Operation, ...], State]:
         """Bring back what all workers share.

@@ -21,6 +21,8 @@ LAST_METRIC = 4294967295
 FIRST_METRIC_V6 = 1024
 """What an IPv6 route without a metric gets (IP6_RT_PRIO_USER); 0 never reads back."""
 Family = Literal[4, 6]
+Stack = Literal["absent", "off", "on"]
+"""What the kernel has of IPv6: nothing, all but addresses (net.ipv6.conf.all.disable_ipv6), or all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -185,7 +187,7 @@ class Held:
 
 
 def desired(
-    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True, spare: frozenset[int] = frozenset()
+    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: Stack = "on", spare: frozenset[int] = frozenset()
 ) -> State:
     """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind.
 
@@ -224,49 +226,52 @@ def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST) -> Filte
 
 
 def slot(
-    fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True, spare: bool = False
+    fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: Stack = "on", spare: bool = False
 ) -> State:
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
     name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
     link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu, space=space)
-    carried = held.key.address_v6 if held is not None and ipv6 else None
+    carried = held.key.address_v6 if held is not None and ipv6 == "on" else None
     layers = _layers(worker, link, fleet.walls, ipv6=ipv6, carried=carried is not None)
     if space != HOST:
         layers = replace(layers, filters=frozenset({holding(fleet, [worker], space)}))
     if held is not None and held.open:
         gate = Gate(uid=worker.uid, address=held.key.address, address_v6=carried, interface=name, space=space)
         layers = replace(layers, gates=frozenset({gate}))
-    return replace(layers, devices=frozenset({device(fleet, worker, name, held, ipv6=ipv6)}))
+    return replace(layers, devices=frozenset({device(fleet, worker, name, held, ipv6=ipv6 == "on")}))
 
 
 @cache
-def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: bool, carried: bool) -> State:
+def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carried: bool) -> State:
     """What a worker's tunnel through LINK stands on; made once, for it is the same with every key of a kind.
 
-    CARRIED: with a way out for IPv6. Its placeholder and rules are there without: an address that came with a key
-    would be an event for everybody.
+    CARRIED: with a way out for IPv6. Its placeholder is there wherever it can be, with any key: an address
+    that came with one would be an event for everybody.
     """
     name, space = link.interface, link.space
-    on = walls.address_on(name)
-    addresses = {Address(address=worker.placeholder, interface=on, space=space)}
+    addresses = {Address(address=worker.placeholder, interface=walls.address_on(name), space=space)}
     sysctls = [rp_filter(name, 0, space)]
-    if ipv6:
-        addresses.add(Address(address=worker.placeholder_v6, interface=on, prefix=128, space=space))
+    if ipv6 != "absent":
         sysctls += [addr_gen_mode(name, space), disable_ipv6(name, space, off=not carried)]
     if space != HOST:
         sysctls.append(rp_filter("all", 0, space))  # the host's is shared, this one is not
+    if ipv6 == "on":
+        # Never on the link, which loses it with IPv6: a key without an address turns that off.
+        addresses.add(Address(address=worker.placeholder_v6, prefix=128, space=space))
     return State(
         spaces=frozenset[Space]() if space == HOST else frozenset({Space(space=space)}),
         links=frozenset({link}),
         addresses=frozenset(addresses),
-        routes=frozenset(replace(one, space=space) for one in _routes(worker, name, ipv6=ipv6, carried=carried)),
-        rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6)),
+        routes=frozenset(
+            replace(one, space=space) for one in _routes(worker, name, ipv6=ipv6 != "absent", carried=carried)
+        ),
+        rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6 != "absent")),
         sysctls=frozenset(sysctls),
     )
 
 
 def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, ipv6: bool = True) -> Device:
-    """WORKER's device INTERFACE as HELD says, on a kernel with IPV6 or without."""
+    """WORKER's device INTERFACE as HELD says; with IPV6 only where it can be carried."""
     space = fleet.walls.space(worker)
     if held is None:
         return Device(interface=interface, space=space)

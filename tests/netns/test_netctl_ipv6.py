@@ -58,7 +58,7 @@ def client(rig: Rig) -> Iterator[Client]:
 
 def have(client: Client, *, ipv6: bool) -> dict[str, Any]:
     """A tunnel that carries IPv6, or one that does not."""
-    answer = client.ask(do="connect").get("ok") or client.ask(do="rotate")["ok"]
+    answer = client.ask(do="rotate").get("ok") or client.ask(do="connect")["ok"]
     for _ in range(4):
         if answer["carries_ipv6"] == ipv6:
             return dict(answer)
@@ -208,6 +208,26 @@ def test_netctl_restarted_keeps_it(rig: Rig, client: Client) -> None:
         assert (again["lease"], again["carries_ipv6"]) == (before["lease"], True)
         assert seen(rig, "-6") == before["exit_address_v6"]
         assert_no_event(rig, heard)
+
+
+def test_a_host_that_turns_ipv6_off_goes_on_with_ipv4(rig: Rig, client: Client) -> None:
+    """net.ipv6.conf.all.disable_ipv6 = 1: IPv4 tunnels come and go as before; back at 0, IPv6 is carried again."""
+    switch = ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"]
+    try:
+        rig.host(switch, check=True)
+        answer = client.ask(do="connect")["ok"]
+        for _ in range(2):
+            assert not answer["carries_ipv6"]
+            assert seen(rig, "-4") == answer["exit_address"]
+            assert seen(rig, "-6") == ""
+            answer = client.ask(do="rotate")["ok"]
+    finally:
+        rig.host([one.replace("=1", "=0") for one in switch], check=True)
+        host = ["ip", "address", "replace", f"{HOST_ADDRESS_V6}/64", "dev", "uplink"]
+        rig.host(host, check=True)
+        rig.host(["ip", "-6", "route", "replace", "default", "via", "2001:db8:1::1"], check=True)
+    answer = have(client, ipv6=True)
+    assert seen(rig, "-6") == answer["exit_address_v6"]
 
 
 def test_keys_list_shows_both(rig: Rig) -> None:

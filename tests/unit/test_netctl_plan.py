@@ -116,9 +116,19 @@ def test_ipv6_comes_with_a_key_that_has_it() -> None:
 
 def test_a_kernel_without_ipv6_gets_none() -> None:
     """Started with ipv6.disable=1 there is nothing of IPv6 to make, whatever the key has."""
-    whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6=False)
+    whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="absent")
     texts = " ".join(str(one) for one in plan.diff(whole, State()))
     assert not any(mark in texts for mark in ("ip -6", "ipv6", "::", "translation6"))
+
+
+def test_where_an_administrator_turned_ipv6_off_it_is_blocked() -> None:
+    """net.ipv6.conf.all.disable_ipv6: no address can be had, so none is asked for; rules and unreachables stay."""
+    whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="off")
+    texts = " ".join(str(one) for one in plan.diff(whole, State()))
+    assert "ip -6 rule add uidrange 1101-1101 prohibit" in texts
+    assert "ip -6 route add unreachable default" in texts
+    assert "disable_ipv6=1" in texts
+    assert not any(mark in texts for mark in ("address add fd66", "default dev wg101 table 10101 src fd", "::/0"))
 
 
 def test_what_stands_behind_goes_first() -> None:
