@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyAddress,
+    IPvAnyNetwork,
     JsonValue,
     ValidationError,
     ValidationInfo,
@@ -30,6 +32,7 @@ from fleet.isolation import ISOLATIONS, Isolation
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
 from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
 from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
+from fleet.numbers import PLACEHOLDERS_V6 as PLACEHOLDERS_V6  # noqa: PLC0414
 from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414
@@ -124,6 +127,29 @@ class DnsSettings(Settings):
     resolvers: tuple[IPvAnyAddress, ...] = Field(min_length=1, max_length=3)
 
 
+class ReachSettings(Settings):
+    """`[reach]`: what of the near network is open to a worker and its pages. By default nothing of it is.
+
+    Loopback, private, link-local (cloud metadata) and multicast addresses are refused. Nothing here opens the
+    host's uplink.
+    """
+
+    allow: tuple[IPvAnyNetwork, ...] = ()
+    """Private networks that a worker may reach, through its tunnel."""
+    loopback_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = ()
+    """TCP ports of this host's own addresses that every worker may connect to."""
+
+    @property
+    def networks(self) -> frozenset[IPv4Network | IPv6Network]:
+        """`allow`, none of which overlaps another."""
+        return frozenset(
+            [
+                *collapse_addresses(one for one in self.allow if isinstance(one, IPv4Network)),
+                *collapse_addresses(one for one in self.allow if isinstance(one, IPv6Network)),
+            ]
+        )
+
+
 class EgressSettings(Settings):
     """`[egress]`: services that answer with the caller's address, as text or as JSON {"ip": ...}."""
 
@@ -201,6 +227,7 @@ class Fleet(Settings):
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()
     dns: DnsSettings
+    reach: ReachSettings = ReachSettings()
     egress: EgressSettings
     browser: BrowserSettings = BrowserSettings()
     loop: LoopSettings = LoopSettings()

@@ -14,6 +14,8 @@ FIRST_UID = 1001
 LAST_UID = 9999
 PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
 """Where the workers' placeholder sources lie; translated before anything leaves."""
+PLACEHOLDERS_V6 = ipaddress.IPv6Network("fd66:6c74:0:ffff::/64")
+"""The same for IPv6, from a unique local range of our own (RFC 4193)."""
 PROTOCOL = 77
 """Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
 OUTER_MARK = 0x666C7431
@@ -79,6 +81,16 @@ class Worker(BaseModel):
         return PLACEHOLDERS[self.number]
 
     @property
+    def placeholder_v6(self) -> ipaddress.IPv6Address:
+        """The same for IPv6: fd66:6c74:0:ffff::65 for n = 101."""
+        return PLACEHOLDERS_V6[self.number]
+
+    @property
+    def placeholders(self) -> tuple[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+        """Both."""
+        return self.placeholder, self.placeholder_v6
+
+    @property
     def browser_ports(self) -> tuple[int, int]:
         """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, alone to this UID."""
         return 10_000 + 2 * self.number, 10_001 + 2 * self.number
@@ -91,3 +103,10 @@ class Worker(BaseModel):
             return None
         uid = int(digits) + 1000
         return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
+
+    @classmethod
+    def of_placeholder(cls, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Worker | None:
+        """The worker whose placeholder ADDRESS is; None for any other address."""
+        network = PLACEHOLDERS if isinstance(address, ipaddress.IPv4Address) else PLACEHOLDERS_V6
+        uid = int(address) - int(network.network_address) + 1000
+        return cls(uid=uid) if address in network and FIRST_UID <= uid <= LAST_UID else None

@@ -82,6 +82,10 @@ class Tunnel(Message):
     """Name of the key's server: the endpoint's host in the key's .conf file."""
     exit_address: Address | None
     """Address the world should see; None until the key's first proof."""
+    exit_address_v6: IPv6Address | None = None
+    """The same over IPv6, where the key's file names it."""
+    carries_ipv6: bool = False
+    """Without it the worker's IPv6 is blocked."""
     source: IPv4Address
     """The worker's placeholder source."""
     dns: tuple[Address, ...]

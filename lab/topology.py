@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final
 
 from fleet.errors import UsageError
@@ -26,6 +26,7 @@ WEB_ADDRESS: Final = IPv4Address("203.0.113.80")
 WEB_ADDRESS_V6: Final = IPv6Address("2001:db8:2::80")
 TUNNEL_RESOLVER: Final = IPv4Address("198.18.0.53")
 TUNNELS: Final = IPv4Network("198.18.0.0/15")
+TUNNELS_V6: Final = IPv6Network("2001:db8:98::/48")
 WIREGUARD_PORT: Final = 51820
 MOST_SERVERS: Final = 60
 MOST_KEYS: Final = 240
@@ -85,9 +86,17 @@ class Server:
         """Unique on the machine: wireguard-go's socket folder knows no namespaces."""
         return f"{self.lab}v{self.number}"
 
+    @property
+    def network_v6(self) -> IPv6Network:
+        return IPv6Network((int(TUNNELS_V6.network_address) + (self.number << 64), 64))
+
     def client(self, number: int) -> IPv4Address:
         """The tunnel address of client key NUMBER, counted from 1."""
         return self.network[10 + number]
+
+    def client_v6(self, number: int) -> IPv6Address:
+        """The same for IPv6: a server routes it, whether the client's file names it or not."""
+        return self.network_v6[10 + number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

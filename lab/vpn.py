@@ -12,13 +12,14 @@ import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pyroute2 import IPRoute
 
 from fleet.errors import FleetError, MissingProgram
-from lab.topology import TUNNEL_RESOLVER, TUNNELS, WIREGUARD_PORT, Server
+from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server
 
 _IFA_F_NODAD = 0x02
 
@@ -72,15 +73,18 @@ def configure(server: Server, socket_path: Path, own: Key, clients: list[Key]) -
     lines = ["set=1", f"private_key={own.private.hex()}", f"listen_port={WIREGUARD_PORT}", "replace_peers=true"]
     for number, client in enumerate(clients, start=1):
         lines += [f"public_key={client.public.hex()}", f"allowed_ip={server.client(number)}/32"]
+        lines.append(f"allowed_ip={server.client_v6(number)}/128")
     ask(socket_path, *lines)
 
 
 def bring_up(server: Server) -> None:
     """Addresses, the way out and source NAT; call it inside the server's namespace."""
-    Path("/proc/sys/net/ipv6/conf", server.interface, "disable_ipv6").write_text("1")
+    # No link-local address.
+    Path("/proc/sys/net/ipv6/conf", server.interface, "addr_gen_mode").write_text("1")
     with IPRoute() as kernel:
         (index,) = kernel.link_lookup(ifname=server.interface)
         kernel.addr("add", index=index, address=str(server.network[1]), prefixlen=24)
+        kernel.addr("add", index=index, address=str(server.network_v6[1]), prefixlen=64, flags=_IFA_F_NODAD)
         kernel.addr("add", index=1, address=str(TUNNEL_RESOLVER), prefixlen=32)
         kernel.link("set", index=index, state="up")
     document = json.dumps({"nftables": _source_nat(server)})
@@ -90,19 +94,23 @@ def bring_up(server: Server) -> None:
 
 
 def _source_nat(server: Server) -> list[dict[str, object]]:
-    chain = {"family": "ip", "table": "exit", "name": "postrouting"}
+    return [*_one_family("ip", TUNNELS, str(server.address)), *_one_family("ip6", TUNNELS_V6, str(server.address_v6))]
+
+
+def _one_family(family: str, tunnels: IPv4Network | IPv6Network, exit_address: str) -> list[dict[str, object]]:
+    chain = {"family": family, "table": "exit", "name": "postrouting"}
     inside = {
         "op": "==",
-        "left": {"payload": {"protocol": "ip", "field": "saddr"}},
-        "right": {"prefix": {"addr": str(TUNNELS.network_address), "len": TUNNELS.prefixlen}},
+        "left": {"payload": {"protocol": family, "field": "saddr"}},
+        "right": {"prefix": {"addr": str(tunnels.network_address), "len": tunnels.prefixlen}},
     }
     outward = {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "eth0"}
-    rule = [{"match": inside}, {"match": outward}, {"snat": {"addr": str(server.address)}}]
+    rule = [{"match": inside}, {"match": outward}, {"snat": {"addr": exit_address}}]
     hook = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
     return [
-        {"add": {"table": {"family": "ip", "name": "exit"}}},
+        {"add": {"table": {"family": family, "name": "exit"}}},
         {"add": {"chain": {**chain, **hook}}},
-        {"add": {"rule": {"family": "ip", "table": "exit", "chain": "postrouting", "expr": rule}}},
+        {"add": {"rule": {"family": family, "table": "exit", "chain": "postrouting", "expr": rule}}},
     ]
 
 
@@ -124,3 +132,10 @@ PersistentKeepalive = 25
     path.touch(mode=0o600)
     path.write_text(text)
     return path
+
+
+def with_ipv6(text: str, server: Server, number: int) -> str:
+    """TEXT, the file of client NUMBER, as a provider hands it out who carries IPv6 too."""
+    text = text.replace("[Interface]", f"# ExitAddress = {server.address_v6}\n[Interface]")
+    text = text.replace("/32\n", f"/32, {server.client_v6(number)}/128\n")
+    return text.replace("0.0.0.0/0", "0.0.0.0/0, ::/0")

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from pydantic import JsonValue
+
 from fleet import console, model, rpc, wire
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet, Paths, Worker
@@ -204,13 +206,15 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    added, there = pool.bring(arguments.paths, Paths.from_environment())
+    done = pool.bring(arguments.paths, Paths.from_environment())
     if arguments.json:
-        console.print_json({"imported": added, "duplicates": [*there]})
+        counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
+        console.print_json({**counts, "duplicates": [*done.there]})
     else:
-        for origin in there:
+        for origin in done.there:
             print(f"{origin}: is in the pool already, skipped", file=sys.stderr)  # noqa: T201
-        print(f"{added} keys imported, {len(there)} skipped")  # noqa: T201 - the answer
+        completed = f", {len(done.completed)} completed" if done.completed else ""
+        print(f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped")  # noqa: T201 - the answer
     return ExitCode.DONE
 
 
@@ -220,11 +224,22 @@ def _list(arguments: argparse.Namespace) -> int:
         console.print_json([pool.as_json(line) for line in lines])
         return ExitCode.DONE
     rows = [
-        (line.server, str(line.exit_address or "-"), str(line.address), line.public, line.leased_to or "-", line.origin)
+        (
+            line.server,
+            _both(line.exit_address, line.exit_address_v6),
+            _both(line.address, line.address_v6),
+            line.public,
+            line.leased_to or "-",
+            line.origin,
+        )
         for line in lines
     ]
     console.print_table("", ("server", "exit address", "tunnel address", "public key", "leased to", "from"), rows)
     return ExitCode.DONE
+
+
+def _both(*addresses: wire.Address | None) -> str:
+    return ", ".join(str(address) for address in addresses if address) or "-"
 
 
 def _remove(arguments: argparse.Namespace) -> int:

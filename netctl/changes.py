@@ -133,6 +133,6 @@ class Changes:
         if rule.uid is not None:
             spec["uid_range"] = f"{rule.uid}:{rule.uid}"
         if rule.source is not None:
-            spec |= {"src": str(rule.source), "src_len": 32}
+            spec |= {"src": str(rule.source), "src_len": rule.source.max_prefixlen}
         spec |= {"table": rule.table} if rule.table is not None else {"action": "prohibit"}
         self._ip.rule("del" if verb == "delete" else "add", **spec)

@@ -24,7 +24,7 @@ from netctl.messages import ROUTE, Socket
 from netctl.nftables import Tables
 from netctl.observe import Found as Found  # noqa: PLC0414 - what observe() gives
 from netctl.observe import Observer, Sight
-from netctl.observe import has_ipv6 as has_ipv6  # noqa: PLC0414
+from netctl.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.plan import Operation
 from netctl.spaces import NOWHERE, PerSpace, Spaces
 from netctl.state import Device, Filter, Gate, Link, Space, Sysctl

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,26 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came of adding keys, by their origins."""
+
+    new: tuple[str, ...]
+    completed: tuple[str, ...]
+    """There already, and have learned something from the file: its IPv6 address or exit."""
+    there: tuple[str, ...]
+    """There already, with nothing to learn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLine:
     """One key for people: nothing secret in it."""
 
     public: str
     server: str
     address: IPv4Address
+    address_v6: IPv6Address | None
     exit_address: Address | None
+    exit_address_v6: IPv6Address | None
     origin: str
     leased_to: str | None
 
@@ -154,20 +167,22 @@ class Store:
 
     # --- the pool
 
-    def add(self, keys: Sequence[tuple[str, Key]]) -> tuple[int, list[str]]:
-        """Add KEYS, each with its origin: how many are new, and the origins of those that were there."""
-        added, there = 0, []
+    def add(self, keys: Sequence[tuple[str, Key]]) -> Imported:
+        """Add KEYS, each with its origin; a key that is there is completed by what it lacks for IPv6."""
+        new: list[str] = []
+        completed: list[str] = []
+        there: list[str] = []
         with self._file.begin() as db:
             known = set(db.scalars(sa.select(_keys.c.public)))
             for origin, key in keys:
                 public = key.private.public()
                 if public in known:
-                    there.append(origin)
+                    (completed if _complete(db, public, key) else there).append(origin)
                     continue
                 known.add(public)
-                added += 1
+                new.append(origin)
                 db.execute(sa.insert(_keys).values(_row(origin, public, key)))
-        return added, there
+        return Imported(new=tuple(new), completed=tuple(completed), there=tuple(there))
 
     def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
         """Delete keys by public key: those deleted, and those that are leased and stay."""
@@ -197,7 +212,9 @@ class Store:
                 public=row.public,
                 server=row.endpoint_host,
                 address=IPv4Address(row.address),
+                address_v6=_v6(row.address_v6),
                 exit_address=ip_address(row.exit_address) if row.exit_address else None,
+                exit_address_v6=_v6(row.exit_address_v6),
                 origin=row.origin,
                 leased_to=f"w{row.slot}" if row.slot else None,
             )
@@ -219,6 +236,20 @@ def _part(row: Any, prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
+def _complete(db: sa.Connection, public: str, key: Key) -> bool:
+    """Fill in what the store does not know of IPv6 yet, and nothing it knows: a file may be older than the store."""
+    filled = 0
+    for column, value in ((_keys.c.address_v6, key.address_v6), (_keys.c.exit_address_v6, key.exit_address_v6)):
+        if value is not None:
+            unknown = sa.and_(_keys.c.public == public, column.is_(None))
+            filled += db.execute(sa.update(_keys).where(unknown).values({column: str(value)})).rowcount
+    return filled > 0
+
+
+def _v6(text: str | None) -> IPv6Address | None:
+    return IPv6Address(text) if text else None
+
+
 def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
     return {
         "public": public,
@@ -229,6 +260,8 @@ def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
         "endpoint_host": key.endpoint_host,
         "endpoint_port": key.endpoint_port,
         "exit_address": str(key.exit_address) if key.exit_address else None,
+        "address_v6": str(key.address_v6) if key.address_v6 else None,
+        "exit_address_v6": str(key.exit_address_v6) if key.exit_address_v6 else None,
         "origin": origin,
     }
 
@@ -242,6 +275,8 @@ def _key_of(row: Any) -> Key:
         endpoint_host=row["endpoint_host"],
         endpoint_port=row["endpoint_port"],
         exit_address=ip_address(row["exit_address"]) if row["exit_address"] else None,
+        address_v6=_v6(row["address_v6"]),
+        exit_address_v6=_v6(row["exit_address_v6"]),
     )
 
 

@@ -7,13 +7,13 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from fleet import spaces
-from fleet.model import PLACEHOLDERS, Worker
+from fleet.model import Worker
 from netctl import messages, rtnetlink
 from netctl.messages import Message
 from netctl.watch import ADDRESS4, ADDRESS6, LINK
@@ -69,8 +69,7 @@ def _address(message: Message) -> Notice:
     line = rtnetlink.read_address(message.body)
     address, interface = ip_address(line.packed), _name(line.interface)
     worker = Worker.of_interface(interface)
-    if worker is None and isinstance(address, IPv4Address) and address in PLACEHOLDERS:
-        worker = Worker.of_interface(f"wg{int(address) - int(PLACEHOLDERS.network_address)}")
+    worker = worker or Worker.of_placeholder(address)
     return Notice(
         time=datetime.now(timezone.utc),
         kind=KINDS[message.kind],

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Literal
 
 from fleet.errors import ForeignObject
@@ -106,7 +106,9 @@ class Tables:
             )
         filter_ = Filter(
             uids=frozenset(uid for uid in sets.get("workers", []) if isinstance(uid, int) and uid in _UIDS),
-            resolvers=frozenset(IPv4Address(address) for address in sets.get("resolvers", [])),
+            resolvers=frozenset(ip_address(one) for name in ("resolvers", "resolvers6") for one in sets.get(name, [])),
+            reachable=frozenset(ip_network(one) for name in ruleset.INTERVALS for one in sets.get(name, [])),
+            loopback_ports=frozenset(sets.get("loopback_ports", [])),
             space=self._space,
         )
         gates = _gates(sets, self._space)
@@ -158,6 +160,8 @@ def _sets(listed: list[Object]) -> dict[str, list[Any]]:
 def _element(listed: Any) -> Any:
     if isinstance(listed, dict) and "concat" in listed:
         return tuple(listed["concat"])
+    if isinstance(listed, dict) and "prefix" in listed:
+        return f"{listed['prefix']['addr']}/{listed['prefix']['len']}"
     if isinstance(listed, list):
         return tuple(listed)
     # With a comment or a counter of somebody's: none of ours, so it equals nothing.
@@ -176,11 +180,21 @@ def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]],
     return hooks and all(set(sets.get(name, [])) == set(elements) for name, elements in wanted.items())
 
 
+def _pairs(entries: list[Any]) -> dict[str, str]:
+    return dict(one for one in entries if isinstance(one, tuple))
+
+
 def _gates(sets: dict[str, list[Any]], space: str) -> frozenset[Gate]:
     """Every worker whose interface is translated."""
-    entries = (entry for entry in sets.get("translation", []) if isinstance(entry, tuple))
+    v4, v6 = (_pairs(sets.get(name, [])) for name in ruleset.MAPS)
     return frozenset(
-        Gate(uid=worker.uid, address=IPv4Address(address), interface=interface, space=space)
-        for interface, address in entries
+        Gate(
+            uid=worker.uid,
+            address=IPv4Address(address),
+            address_v6=IPv6Address(v6[interface]) if interface in v6 else None,
+            interface=interface,
+            space=space,
+        )
+        for interface, address in v4.items()
         if isinstance(interface, str) and (worker := Worker.of_interface(interface))
     )

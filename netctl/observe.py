@@ -10,11 +10,11 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from fleet.isolation import HOST
-from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PROTOCOL, Worker
+from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl import rtnetlink
 from netctl.messages import Socket
 from netctl.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
-from netctl.state import Address, Family, Link, Route, Rule, Space, State
+from netctl.state import Address, Family, Link, Route, Rule, Space, Stack, State
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = ("tun", "wireguard")
@@ -136,15 +136,16 @@ class Observer:
 
     def _address(self, line: AddressLine, own: set[str], sight: Sight) -> None:
         name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
-        placeholder = isinstance(address, IPv4Address) and address in PLACEHOLDERS
-        if name in own or (placeholder and name == "lo" and line.prefix == 32):
+        network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
+        placeholder = address in network
+        if name in own or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
             sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
         elif placeholder:
-            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {PLACEHOLDERS}"
+            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {network}"
             sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
 
     def _of_placeholder(self, address: object) -> Worker | None:
-        return next((worker for worker in self._workers.values() if worker.placeholder == address), None)
+        return next((worker for worker in self._workers.values() if address in worker.placeholders), None)
 
     def _route(self, line: RouteLine, sight: Sight) -> None:
         worker = self._priorities.get(line.table)
@@ -183,6 +184,14 @@ def has_ipv6() -> bool:
     return Path("/proc/sys/net/ipv6").is_dir()
 
 
+def ipv6_stack() -> Stack:
+    """What this kernel has of IPv6 now: an administrator may turn it off, and on again."""
+    if not has_ipv6():
+        return "absent"
+    off = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").read_text().strip() != "0"
+    return "off" if off else "on"
+
+
 def families() -> tuple[int, ...]:
     """The address families of this kernel."""
     return (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
@@ -194,7 +203,7 @@ def _route(line: RouteLine, sight: Sight) -> Route:
         table=line.table,
         # The kernel lists an IPv6 unreachable route as going through lo.
         interface=None if line.type == rtnetlink.UNREACHABLE else sight.names.get(line.interface, "?"),
-        source=IPv4Address(line.source) if len(line.source) == 4 else None,
+        source=ip_address(line.source) if line.source else None,
         metric=line.metric,
         listed=line.listed,
         space=sight.space,
@@ -206,7 +215,7 @@ def _rule(line: RuleLine, space: str) -> Rule:
         family=FAMILIES[line.family],
         priority=line.priority,
         uid=line.uids[0] if line.uids else None,
-        source=IPv4Address(line.source) if len(line.source) == 4 else None,
+        source=ip_address(line.source) if line.source else None,
         table=line.table if line.action == rtnetlink.TO_TABLE else None,
         listed=line.listed,
         space=space,

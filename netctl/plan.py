@@ -282,7 +282,8 @@ def _(thing: Device, _verb: Verb) -> str:
     host = f"[{host}]" if ":" in host else host
     return (
         f"wg set {thing.interface} private-key (hidden) peer {thing.peer.public_key} endpoint {host}:{port}"
-        f" persistent-keepalive {thing.peer.keepalive_seconds} allowed-ips 0.0.0.0/0"
+        f" persistent-keepalive {thing.peer.keepalive_seconds}"
+        f" allowed-ips {','.join(thing.peer.allowed)}"
     )
 
 
@@ -292,6 +293,7 @@ def _(thing: Gate, verb: Verb) -> str:
     return (
         f'nft {action} element inet fleet open {{ {thing.uid} . "{thing.interface}" }}'
         f' # and translation {{ "{thing.interface}" : {thing.address} }}'
+        + (f', translation6 {{ "{thing.interface}" : {thing.address_v6} }}' if thing.address_v6 else "")
     )
 
 

@@ -16,14 +16,14 @@ from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
 from netctl import conf
 from netctl.conf import Key
-from netctl.keys import KeyLine, Store
+from netctl.keys import Imported, KeyLine, Store
 
 CONF_BYTES = 65_536
 """A client file has some 300 bytes; more is no client file."""
 
 
-def bring(names: Sequence[str], paths: Paths) -> tuple[int, list[str]]:
-    """Import the files NAMES (`-` is standard input): how many are new, and the origins already there.
+def bring(names: Sequence[str], paths: Paths) -> Imported:
+    """Import the files NAMES (`-` is standard input).
 
     Raises ConfigurationError with every mistake of every file; then nothing is imported.
     """
@@ -65,7 +65,9 @@ def as_json(line: KeyLine) -> dict[str, JsonValue]:
         "public_key": line.public,
         "server": line.server,
         "address": str(line.address),
+        "address_v6": str(line.address_v6) if line.address_v6 else None,
         "exit_address": str(line.exit_address) if line.exit_address else None,
+        "exit_address_v6": str(line.exit_address_v6) if line.exit_address_v6 else None,
         "origin": line.origin,
         "leased_to": line.leased_to,
     }

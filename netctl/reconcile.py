@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 
 from fleet import log
 from fleet.errors import FleetError, ForeignObject, TunnelError
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl import plan, slices, state
-from netctl.kernel import Found, Kernel, KernelRefused, has_ipv6
+from netctl.conf import Key
+from netctl.kernel import Found, Kernel, KernelRefused, ipv6_stack
 from netctl.lanes import Lane
 from netctl.plan import Operation
 from netctl.remembered import Remembered
-from netctl.sockets import Sockets, Source
+from netctl.sockets import Leased, Sockets, Source
 from netctl.spaces import SpaceGone, Spaces
 from netctl.state import Filter, Held, State
 
@@ -42,7 +42,6 @@ class Reconciler:
         self._fleet = fleet
         self._kernel = kernel
         self._remembered = remembered
-        self._ipv6 = has_ipv6()
         self._known: dict[int, State] = {}
         self._spare: set[int] = set()
         self._quarantined: set[str] = set()
@@ -87,7 +86,7 @@ class Reconciler:
     def desired(self, held: Mapping[int, Held]) -> State:
         """What the whole kernel should hold."""
         spare = frozenset(self._spare)
-        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=self._ipv6, spare=spare)
+        return state.desired(self._fleet, held, kind=self._kernel.backend.link_kind, ipv6=ipv6_stack(), spare=spare)
 
     async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
         """What settle_all would do."""
@@ -157,7 +156,7 @@ class Reconciler:
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
         kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
-        return state.slot(self._fleet, worker, held, kind=kind, ipv6=self._ipv6, spare=spare)
+        return state.slot(self._fleet, worker, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
 
     async def mend(self) -> tuple[tuple[Operation, ...], State]:
         """Bring back what all workers share.
@@ -270,7 +269,7 @@ class Reconciler:
         return worker.uid in self._known
 
     def _source(self, worker: Worker) -> Source:
-        return Source(self._space(worker), worker.placeholder)
+        return Source(self._space(worker), *worker.placeholders)
 
     async def end_sockets(self, worker: Worker) -> None:
         """Abort every socket of WORKER's source, beside whatever else is waited for."""
@@ -293,12 +292,12 @@ class Reconciler:
         else:
             self._log.debug(action, count=count)
 
-    def sweep_later(self, worker: Worker, translated_to: IPv4Address) -> None:
-        """End WORKER's conntrack entries of an earlier lease without waiting: 12 ms that no reply needs.
+    def sweep_later(self, worker: Worker, key: Key) -> None:
+        """End WORKER's conntrack entries of an earlier lease, KEY's, without waiting: 12 ms that no reply needs.
 
         Until they are gone the table's last chain drops what they translate.
         """
-        work = partial(self._raw.forget_connections, self._source(worker), translated_to)
+        work = partial(self._raw.forget_connections, self._source(worker), Leased(key.address, key.address_v6))
         self._conntrack.submit(work).add_done_callback(self._swept)
 
     def _swept(self, future: Future[int]) -> None:

@@ -150,7 +150,7 @@ def read_rule(body: bytes) -> RuleLine:
     suppressed = number(found.get(_FRA_SUPPRESS_LENGTH, b"\xff" * 4)) != _NOTHING
     odd = to_prefix or tos or flags or suppressed or _RULE_EXTRAS & found.keys()
     odd = odd or (uids and uids[0] != uids[1]) or action not in (TO_TABLE, PROHIBIT)
-    odd = odd or from_prefix != 8 * len(source) or len(source) > 4
+    odd = odd or from_prefix != 8 * len(source) or len(source) > (4 if family == socket.AF_INET else 16)
     return RuleLine(
         family=family,
         priority=number(found.get(_FRA_PRIORITY)),

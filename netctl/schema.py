@@ -34,7 +34,11 @@ keys = sa.Table(
     sa.Column("exit_address", sa.Text),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("last_used_at", sa.Float),
+    sa.Column("address_v6", sa.Text),
+    sa.Column("exit_address_v6", sa.Text),
 )
+VERSION = 2
+"""PRAGMA user_version; 1 and 0: without the columns of IPv6. An earlier netctl works on a file of this version."""
 leases = sa.Table(
     "leases",
     metadata,
@@ -71,6 +75,7 @@ class File:
             metadata.create_all(self._engine)
             with self._engine.begin() as db:
                 self._check(db)
+                _upgrade(db)
                 _note_boot(db)
         except sa.exc.DatabaseError as error:
             self.close()
@@ -153,6 +158,17 @@ def _make(path: Path) -> int:
 def _is_damage(error: sa.exc.DatabaseError) -> bool:
     # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
     return not isinstance(error, sa.exc.OperationalError)
+
+
+def _upgrade(db: sa.Connection) -> None:
+    """Columns that a file of an earlier version lacks: create_all makes tables alone."""
+    if db.exec_driver_sql("PRAGMA user_version").scalar() == VERSION:
+        return
+    there = {row.name for row in db.exec_driver_sql("PRAGMA table_info(keys)")}
+    for column in keys.columns:
+        if column.name not in there:
+            db.exec_driver_sql(f"ALTER TABLE keys ADD COLUMN {column.name} {column.type}")
+    db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
 
 def _note_boot(db: sa.Connection) -> None:

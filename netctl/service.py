@@ -13,6 +13,7 @@ from fleet.errors import NotAllowed, ProtocolError, TunnelLost
 from fleet.model import Fleet
 from fleet.rpc import Connection
 from netctl import owners
+from netctl.kernel import ipv6_stack
 from netctl.keys import Lease, Store
 from netctl.slots import Event, Slot, SlotState
 from netctl.tunnels import Tunnels
@@ -162,6 +163,8 @@ class NetctlService:
             interface=self.tunnels.interface(slot),
             exit_server=lease.key.server,
             exit_address=lease.key.exit_address,
+            exit_address_v6=lease.key.exit_address_v6,
+            carries_ipv6=lease.key.address_v6 is not None and ipv6_stack() == "on",
             source=slot.worker.placeholder,
             dns=tuple(self._fleet.dns.resolvers),
             lease=lease.lease,

@@ -29,7 +29,7 @@ def slice_of(state: State, worker: Worker) -> State:
     return State(
         spaces=mine(state.spaces, lambda _: False),
         links=mine(state.links, lambda one: one.interface in names or one.alias == worker.alias),
-        addresses=mine(state.addresses, lambda one: one.address == worker.placeholder or one.interface in names),
+        addresses=mine(state.addresses, lambda one: one.address in worker.placeholders or one.interface in names),
         routes=mine(state.routes, lambda one: one.table == worker.table),
         rules=mine(state.rules, lambda one: one.priority in priorities),
         sysctls=mine(state.sysctls, lambda one: one.path[3] in names),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from fleet.isolation import HOST, Isolation
@@ -18,7 +18,11 @@ from netctl.conf import Key, Secret
 
 LAST_METRIC = 4294967295
 """The metric that loses against every other: 2^32 - 1."""
+FIRST_METRIC_V6 = 1024
+"""What an IPv6 route without a metric gets (IP6_RT_PRIO_USER); 0 never reads back."""
 Family = Literal[4, 6]
+Stack = Literal["absent", "off", "on"]
+"""What the kernel has of IPv6: nothing, all but addresses (net.ipv6.conf.all.disable_ipv6), or all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -61,7 +65,7 @@ class Route(Placed):
     table: int
     interface: str | None = None
     """None: unreachable."""
-    source: IPv4Address | None = None
+    source: IPv4Address | IPv6Address | None = None
     metric: int = 0
     protocol: int = PROTOCOL
     listed: bytes = field(default=b"", repr=False)
@@ -75,7 +79,7 @@ class Rule(Placed):
     family: Family
     priority: int
     uid: int | None = None
-    source: IPv4Address | None = None
+    source: IPv4Address | IPv6Address | None = None
     table: int | None = None
     """None: prohibit."""
     protocol: int = PROTOCOL
@@ -98,8 +102,15 @@ class Peer:
     public_key: str
     preshared: Secret | None
     keepalive_seconds: int
+    ipv6: bool = False
+    """Whether IPv6 is allowed through it too."""
     # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
     endpoint: tuple[str, int] = field(compare=False)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Its allowed networks."""
+        return ("0.0.0.0/0", "::/0") if self.ipv6 else ("0.0.0.0/0",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +128,8 @@ class Gate(Placed):
 
     uid: int
     address: IPv4Address
+    address_v6: IPv6Address | None = None
+    """None: closed for IPv6."""
     interface: str
 
     @property
@@ -126,10 +139,14 @@ class Gate(Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter(Placed):
-    """The table `inet fleet` without its gates: who is held back, and which resolvers may be asked."""
+    """The table `inet fleet` without its gates: who is held back, and what of names and of what is near is open."""
 
     uids: frozenset[int]
-    resolvers: frozenset[IPv4Address]
+    resolvers: frozenset[IPv4Address | IPv6Address]
+    reachable: frozenset[IPv4Network | IPv6Network] = frozenset()
+    """Private networks that may be reached through the tunnel; none overlaps another."""
+    loopback_ports: frozenset[int] = frozenset()
+    """TCP ports of the loopback interface that every worker may connect to."""
     intact: bool = True
     """False when observed chains or rules are not what this program writes."""
 
@@ -170,7 +187,7 @@ class Held:
 
 
 def desired(
-    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: bool = True, spare: frozenset[int] = frozenset()
+    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: Stack = "on", spare: frozenset[int] = frozenset()
 ) -> State:
     """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind.
 
@@ -199,47 +216,62 @@ def shared(fleet: Fleet) -> State:
 
 def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST) -> Filter:
     """The table that holds WORKERS back in SPACE."""
-    resolvers = frozenset(address for address in fleet.dns.resolvers if isinstance(address, IPv4Address))
-    return Filter(uids=frozenset(worker.uid for worker in workers), resolvers=resolvers, space=space)
+    return Filter(
+        uids=frozenset(worker.uid for worker in workers),
+        resolvers=frozenset(fleet.dns.resolvers),
+        reachable=fleet.reach.networks,
+        loopback_ports=frozenset(fleet.reach.loopback_ports),
+        space=space,
+    )
 
 
 def slot(
-    fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: bool = True, spare: bool = False
+    fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: Stack = "on", spare: bool = False
 ) -> State:
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
     name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
     link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu, space=space)
-    layers = _layers(worker, link, fleet.walls, ipv6=ipv6)
+    carried = held.key.address_v6 if held is not None and ipv6 == "on" else None
+    layers = _layers(worker, link, fleet.walls, ipv6=ipv6, carried=carried is not None)
     if space != HOST:
         layers = replace(layers, filters=frozenset({holding(fleet, [worker], space)}))
     if held is not None and held.open:
-        gate = Gate(uid=worker.uid, address=held.key.address, interface=name, space=space)
+        gate = Gate(uid=worker.uid, address=held.key.address, address_v6=carried, interface=name, space=space)
         layers = replace(layers, gates=frozenset({gate}))
-    return replace(layers, devices=frozenset({device(fleet, worker, name, held)}))
+    return replace(layers, devices=frozenset({device(fleet, worker, name, held, ipv6=ipv6 == "on")}))
 
 
 @cache
-def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: bool) -> State:
-    """What a worker's tunnel through LINK stands on; made once, for it is the same with every key."""
+def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carried: bool) -> State:
+    """What a worker's tunnel through LINK stands on; made once, for it is the same with every key of a kind.
+
+    CARRIED: with a way out for IPv6. Its placeholder is there wherever it can be, with any key: an address
+    that came with one would be an event for everybody.
+    """
     name, space = link.interface, link.space
-    address = Address(address=worker.placeholder, interface=walls.address_on(name), space=space)
+    addresses = {Address(address=worker.placeholder, interface=walls.address_on(name), space=space)}
     sysctls = [rp_filter(name, 0, space)]
-    if ipv6:
-        sysctls.append(disable_ipv6(name, space))
+    if ipv6 != "absent":
+        sysctls += [addr_gen_mode(name, space), disable_ipv6(name, space, off=not carried)]
     if space != HOST:
         sysctls.append(rp_filter("all", 0, space))  # the host's is shared, this one is not
+    if ipv6 == "on":
+        # Never on the link, which loses it with IPv6: a key without an address turns that off.
+        addresses.add(Address(address=worker.placeholder_v6, prefix=128, space=space))
     return State(
         spaces=frozenset[Space]() if space == HOST else frozenset({Space(space=space)}),
         links=frozenset({link}),
-        addresses=frozenset({address}),
-        routes=frozenset(replace(one, space=space) for one in _routes(worker, name, ipv6)),
-        rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6)),
+        addresses=frozenset(addresses),
+        routes=frozenset(
+            replace(one, space=space) for one in _routes(worker, name, ipv6=ipv6 != "absent", carried=carried)
+        ),
+        rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6 != "absent")),
         sysctls=frozenset(sysctls),
     )
 
 
-def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None) -> Device:
-    """WORKER's device INTERFACE as HELD says."""
+def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, ipv6: bool = True) -> Device:
+    """WORKER's device INTERFACE as HELD says; with IPV6 only where it can be carried."""
     space = fleet.walls.space(worker)
     if held is None:
         return Device(interface=interface, space=space)
@@ -247,16 +279,21 @@ def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None) -> D
         public_key=held.key.server_public,
         preshared=held.key.preshared,
         keepalive_seconds=fleet.wireguard.keepalive_seconds,
+        ipv6=ipv6 and held.key.address_v6 is not None,
         endpoint=held.endpoint,
     )
     return Device(interface=interface, private=held.key.private, peer=peer, space=space)
 
 
-def _routes(worker: Worker, interface: str, ipv6: bool) -> Iterable[Route]:
+def _routes(worker: Worker, interface: str, *, ipv6: bool, carried: bool) -> Iterable[Route]:
     yield Route(family=4, table=worker.table, interface=interface, source=worker.placeholder)
     yield Route(family=4, table=worker.table, metric=LAST_METRIC)
     if ipv6:
         yield Route(family=6, table=worker.table, metric=LAST_METRIC)
+    if carried:
+        yield Route(
+            family=6, table=worker.table, interface=interface, source=worker.placeholder_v6, metric=FIRST_METRIC_V6
+        )
 
 
 def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
@@ -270,7 +307,9 @@ def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
     yield Rule(family=4, priority=worker.prohibit_priority, source=worker.placeholder)
     if ipv6:
         yield Rule(family=6, priority=worker.table, uid=worker.uid, table=worker.table)
+        yield Rule(family=6, priority=worker.table, source=worker.placeholder_v6, table=worker.table)
         yield Rule(family=6, priority=worker.prohibit_priority, uid=worker.uid)
+        yield Rule(family=6, priority=worker.prohibit_priority, source=worker.placeholder_v6)
 
 
 def rp_filter(interface: str, value: int, space: str = HOST) -> Sysctl:
@@ -278,6 +317,14 @@ def rp_filter(interface: str, value: int, space: str = HOST) -> Sysctl:
     return Sysctl(path=("net", "ipv4", "conf", interface, "rp_filter"), value=value, space=space)
 
 
-def disable_ipv6(interface: str, space: str = HOST) -> Sysctl:
-    """No link-local address when the link goes up: that would be an address event."""
-    return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=1, space=space)
+def disable_ipv6(interface: str, space: str = HOST, *, off: bool = True) -> Sysctl:
+    """IPv6 OFF, or on: then routes may lead through INTERFACE. Turned off it takes them away, and tells nobody."""
+    return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=int(off), space=space)
+
+
+def addr_gen_mode(interface: str, space: str = HOST) -> Sysctl:
+    """No link-local address when the link goes up, or IPv6 on: that would be an address event.
+
+    1 is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). It is to be set before `disable_ipv6`, whose name sorts behind.
+    """
+    return Sysctl(path=("net", "ipv6", "conf", interface, "addr_gen_mode"), value=1, space=space)

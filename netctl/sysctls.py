@@ -12,22 +12,22 @@ from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.isolation import HOST
-from netctl.state import Sysctl, disable_ipv6, rp_filter
+from netctl.state import Sysctl, addr_gen_mode, disable_ipv6, rp_filter
 
 ROOT = Path("/proc/sys")
 
 
 def observe(interfaces: set[str], space: str = HOST) -> Iterator[Sysctl]:
-    """Reverse path filtering of every interface, and whether IPv6 is off on INTERFACES, in SPACE, where we are."""
+    """Reverse path filtering of every interface, and how IPv6 is set on INTERFACES, in SPACE, where we are."""
     for folder in (ROOT / "net/ipv4/conf").iterdir():
         value = _read(rp_filter(folder.name, 0))
         if value is not None:
             yield rp_filter(folder.name, value, space)
     for interface in interfaces:
-        wanted = disable_ipv6(interface, space)
-        value = _read(wanted)
-        if value is not None:
-            yield replace(wanted, value=value)
+        for wanted in (addr_gen_mode(interface, space), disable_ipv6(interface, space)):
+            value = _read(wanted)
+            if value is not None:
+                yield replace(wanted, value=value)
 
 
 def write(sysctl: Sysctl) -> None:

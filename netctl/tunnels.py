@@ -67,7 +67,7 @@ class Tunnels:
             await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
             raise
         if old is not None:
-            self._reconciler.sweep_later(slot.worker, old.key.address)
+            self._reconciler.sweep_later(slot.worker, old.key)
         asyncio.get_running_loop().call_later(
             # Those before this lease alone: by then a next request may be at work, with its key in the device.
             BEHIND_SECONDS,

@@ -12,9 +12,9 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
-from fleet.model import PLACEHOLDERS, PROTOCOL, Worker
+from fleet.model import PROTOCOL, Worker
 from netctl import messages, rtnetlink, ruleset
 from netctl.messages import NETFILTER, ROUTE, Message
 from netctl.observe import of_alias, of_priority
@@ -130,7 +130,7 @@ class Judge:
 
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)
-        if len(line.packed) == 4 and IPv4Address(line.packed) in PLACEHOLDERS:
+        if Worker.of_placeholder(ip_address(line.packed)) is not None:
             return True
         return self._name(line.interface) in self._workers
 

@@ -28,6 +28,7 @@ from netctl.state import (
     State,
     Sysctl,
     Thing,
+    addr_gen_mode,
     disable_ipv6,
     rp_filter,
 )
@@ -67,8 +68,10 @@ def _address(state: State, address: Address, verb: str) -> State:
     if verb != "delete":
         there = address.interface == "lo" or _link_at(state, address.space, address.interface) is not None
         return replace(state, addresses=state.addresses | {address}) if there else state
-    # A route goes with its preferred source (fib_sync_down_addr in net/ipv4/fib_semantics.c).
-    routes = frozenset(one for one in state.routes if (one.space, one.source) != (address.space, address.address))
+    # A route goes with its preferred source (fib_sync_down_addr in net/ipv4/fib_semantics.c); an IPv6 one only
+    # loses it (fib6_remove_prefsrc in net/ipv6/route.c).
+    gone = {one for one in state.routes if (one.space, one.source) == (address.space, address.address)}
+    routes = state.routes - gone | {replace(one, source=None) for one in gone if one.family == 6}
     return replace(state, addresses=state.addresses - {address}, routes=routes)
 
 
@@ -95,7 +98,14 @@ def _filter(state: State, wanted: Filter, verb: str) -> State:
 
 def _sysctl(state: State, sysctl: Sysctl, _verb: str) -> State:
     others = frozenset(one for one in state.sysctls if (one.space, one.path) != (sysctl.space, sysctl.path))
-    return state if others == state.sysctls else replace(state, sysctls=others | {sysctl})
+    if others == state.sysctls:
+        return state
+    changed = replace(state, sysctls=others | {sysctl})
+    if sysctl != disable_ipv6(sysctl.path[3], sysctl.space):
+        return changed
+    # Turned off, IPv6 takes its routes through the link away (addrconf_ifdown in net/ipv6/addrconf.c).
+    lost = {one for one in state.routes if (one.space, one.interface, one.family) == (sysctl.space, sysctl.path[3], 6)}
+    return replace(changed, routes=state.routes - lost)
 
 
 def _link_at(state: State, space: str, name: str | None) -> Link | None:
@@ -137,7 +147,8 @@ def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> St
     values = {one.path: one.value for one in state.sysctls if one.space == space}
     fresh = [
         rp_filter(name, values.get(rp_filter("default", 0).path, 0), space),
-        replace(disable_ipv6(name, space), value=0),
+        replace(addr_gen_mode(name, space), value=0),
+        disable_ipv6(name, space, off=False),
     ]
     link = Link(interface=name, kind=kind, alias="", mtu_bytes=MADE_MTU_BYTES, up=False, space=space)
     return replace(
@@ -180,6 +191,8 @@ def _route(state: State, route: Route, verb: str) -> State:
             return state
         if not link.up:
             raise KernelRefused(f"a route through {route.interface}: ENETDOWN")
+        if route.family == 6 and disable_ipv6(route.interface, route.space) in state.sysctls:
+            raise KernelRefused(f"a route through {route.interface}: IPv6 is disabled on nexthop device")
     if any(_slot_of(one) == _slot_of(route) for one in state.routes):
         return state  # EEXIST, which is fine where it is the same one
     if route.source is not None and (route.space, route.source) not in {

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
 from netctl.slices import at
 from netctl.state import Family, Route, State
 
-HOST = IPv4Address("198.51.100.10")
-"""The host's own address on its uplink."""
+HOST, HOST_V6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:1::10")
+"""The host's own addresses on its uplink."""
+AnyAddress = IPv4Address | IPv6Address
 MAIN, MAIN_PRIORITY = 254, 32766
 UPLINKS = {MAIN: "eth0", 999: "eth1"}
 """Tables that are not ours, and where their default route leads, in both families."""
@@ -45,7 +46,7 @@ class Attempt:
     """A socket of UID (None: the kernel itself sends), bound to a source address or to a device, or to nothing."""
 
     uid: int | None
-    source: IPv4Address | None = None
+    source: AnyAddress | None = None
     bound: str | None = None
     family: Family = 4
 
@@ -55,7 +56,7 @@ class Packet:
     """A packet on its way out."""
 
     interface: str
-    source: IPv4Address
+    source: AnyAddress
     family: Family = 4
 
 
@@ -69,10 +70,14 @@ class Leak:
 
 
 @cache
-def _worker(uid: int) -> tuple[IPv4Address, frozenset[str]]:
-    """A worker's placeholder and interfaces."""
+def _worker(uid: int) -> tuple[dict[Family, AnyAddress], frozenset[str]]:
+    """A worker's placeholders by family, and its interfaces."""
     worker = Worker(uid=uid)
-    return worker.placeholder, frozenset(worker.interfaces)
+    return {4: worker.placeholder, 6: worker.placeholder_v6}, frozenset(worker.interfaces)
+
+
+def _host(family: Family) -> AnyAddress:
+    return HOST if family == 4 else HOST_V6
 
 
 class Paths:
@@ -89,11 +94,17 @@ class Paths:
         self._stands = table is not None and table.intact
         self._uids = table.uids if table is not None else frozenset[int]()
         workers = [_worker(uid) for uid in self._uids]
-        self._placeholders = {placeholder for placeholder, _ in workers}
+        self._placeholders = {placeholder for both, _ in workers for placeholder in both.values()}
         self._interfaces = {name for _, names in workers for name in names}
         self._open = {(gate.uid, gate.interface) for gate in state.gates}
-        self._open_source = {(_worker(gate.uid)[0], gate.interface) for gate in state.gates}
-        self._leased = {gate.interface: gate.address for gate in state.gates}
+        self._leased: dict[tuple[Family, str], AnyAddress] = {(4, gate.interface): gate.address for gate in state.gates}
+        self._leased |= {(6, gate.interface): gate.address_v6 for gate in state.gates if gate.address_v6}
+        self._open_source = {
+            (_worker(gate.uid)[0][family], gate.interface)
+            for gate in state.gates
+            for family in _FAMILIES
+            if (family, gate.interface) in self._leased
+        }
 
     def leaving(self, attempt: Attempt) -> Packet | None:
         """The packet behind translation, None when it is held back."""
@@ -106,16 +117,17 @@ class Paths:
         if attempt.bound is not None:
             # A socket bound to a device leaves there whatever the rules say: where no route is found the
             # kernel takes the destination to be on the link (ip_route_output_key_hash_rcu in net/ipv4/route.c).
-            return Packet(attempt.bound, source or HOST, family)
+            return Packet(attempt.bound, source or _host(family), family)
         for _, selects, table in self._steps[family]:
             if not selects(attempt):
                 continue
             if table is None:
                 return None  # prohibit
             if table in self._uplinks:
-                return Packet(self._uplinks[table], source or HOST, family)
+                return Packet(self._uplinks[table], source or _host(family), family)
             if route := self._routes.get((family, table)):
-                return Packet(route.interface, source or route.source or HOST, family) if route.interface else None
+                way, own = route.interface, source or route.source or _host(family)
+                return Packet(way, own, family) if way else None
         return None
 
     def filtered(self, packet: Packet, uid: int | None) -> Packet | None:
@@ -126,16 +138,16 @@ class Paths:
             return None
         if packet.interface not in self._interfaces:
             return packet if packet.source not in self._placeholders else None
-        leased = self._leased.get(packet.interface)
+        leased = self._leased.get((packet.family, packet.interface))
         # Translated to the leased address; without one it stays what it was, and is dropped for that.
-        return None if packet.family == 6 or leased is None else Packet(packet.interface, leased)
+        return None if leased is None else Packet(packet.interface, leased, packet.family)
 
     def _let_out(self, packet: Packet, uid: int | None) -> bool:
         """The chain output."""
         through = (packet.source, packet.interface)
         if uid in self._uids:
             opened = (uid, packet.interface) in self._open
-            return packet.family == 4 and opened and through in self._open_source
+            return opened and through in self._open_source
         if packet.source in self._placeholders:
             return uid is None and through in self._open_source
         return packet.interface not in self._interfaces
@@ -152,7 +164,7 @@ class Paths:
         They do not hold a socket that is bound to a device, and one bound to a neighbour's placeholder they
         send into the neighbour's tunnel: both are the table's to hold.
         """
-        own = (None, HOST, _worker(uid)[0])
+        own = (None, HOST, HOST_V6, *_worker(uid)[0].values())
         tried = [one for one in self._attempts(uid) if one.bound is None and one.source in own]
         return self._found(uid, self.routed, tried)
 
@@ -162,10 +174,11 @@ class Paths:
 
         def by_table(attempt: Attempt) -> Packet | None:
             way = attempt.bound or self._uplinks.get(MAIN)
-            sent = Packet(way, attempt.source or HOST, attempt.family) if way else None
+            sent = Packet(way, attempt.source or _host(attempt.family), attempt.family) if way else None
             return sent and self.filtered(sent, attempt.uid)
 
-        kernels = (Attempt(None, _worker(uid)[0], name) for name in devices)
+        own = _worker(uid)[0].items()
+        kernels = (Attempt(None, source, name, family) for name in devices for family, source in own)
         return self._found(uid, by_table, [*self._attempts(uid), *kernels])
 
     def _devices(self) -> list[str]:
@@ -174,12 +187,12 @@ class Paths:
     def _attempts(self, uid: int) -> Iterator[Attempt]:
         """Everything a worker can do without privilege, and what the kernel sends on its behalf."""
         # Whether a placeholder is there to be bound to or not: a way counts the same before and after it comes.
-        placeholders = {_worker(uid)[0], _worker(uid + 1)[0], _worker(uid - 1)[0]}
         for family in _FAMILIES:
-            for source in (None, HOST, *sorted(placeholders)):
+            placeholders = (_worker(one)[0][family] for one in (uid - 1, uid, uid + 1))
+            for source in (None, _host(family), *placeholders):
                 for bound in (None, *self._devices()):
                     yield Attempt(uid, source, bound, family)
-        yield Attempt(None, _worker(uid)[0])
+            yield Attempt(None, _worker(uid)[0][family], None, family)
 
     def _found(
         self, uid: int, way: Callable[[Attempt], Packet | None], attempts: Iterator[Attempt] | list[Attempt]
@@ -209,7 +222,7 @@ def _of_range(uids: range | None) -> Callable[[Attempt], bool]:
     return lambda attempt: uids is None or attempt.uid in uids
 
 
-def _of_rule(uid: int | None, source: IPv4Address | None) -> Callable[[Attempt], bool]:
+def _of_rule(uid: int | None, source: AnyAddress | None) -> Callable[[Attempt], bool]:
     """Without either it selects everything."""
     return lambda attempt: (uid is None or attempt.uid == uid) and (source is None or attempt.source == source)
 

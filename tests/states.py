@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from netctl.state import (
     Rule,
     State,
     Sysctl,
+    addr_gen_mode,
     desired,
     disable_ipv6,
     rp_filter,
@@ -45,10 +46,11 @@ def fleet_of(count: int, isolation: str = "uid") -> Fleet:
 
 
 def held_of(number: int, *, open_: bool) -> Held:
-    """The tunnel number NUMBER of a small pool."""
+    """The tunnel number NUMBER of a small pool, in which every other key has an IPv6 address."""
     key = Key(
         private=Secret(bytes([number]) * 32),
         address=IPv4Address("198.18.1.0") + number,
+        address_v6=IPv6Address("2001:db8:98:1::") + number if number % 2 else None,
         server_public="c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI=",
         endpoint_host="203.0.113.11",
         endpoint_port=51820,
@@ -130,16 +132,18 @@ def _worn_state(draw: st.DrawFn, kind: str, whole: State, space: str) -> State:
     sources = {None, *(one.address for one in addresses)}
     by_place = {(one.family, one.table, one.metric): one for one in draw(_some(whole.routes))}
     by_place |= {(one.family, one.table, one.metric): one for one in draw(_strays(names, space))}
-    routes = by_place.values()
+    sysctls = frozenset(draw(_values(names, space)))
+    off = {one.path[3] for one in sysctls if one.path[-1] == "disable_ipv6" and one.value}
+    routes = [one for one in by_place.values() if one.family == 4 or one.interface not in off]
     filters = draw(_some(whole.filters)) if draw(st.booleans()) else whole.filters
     filters = frozenset(replace(one, intact=draw(st.integers(0, 3)) > 0) for one in filters)
     return State(
         links=links,
         addresses=addresses,
-        # A route ends with its link, with that going down, and with its source.
+        # A route ends with its link, with that going down or without IPv6, and with its source.
         routes=frozenset(one for one in routes if one.interface in {None, *up} and one.source in sources),
         rules=draw(_some(whole.rules)) | draw(_stray_rules(space)),
-        sysctls=frozenset(draw(_values(names, space))),
+        sysctls=sysctls,
         devices=frozenset(device for name in sorted(names) for device in draw(_devices(name, whole, space))),
         gates=draw(_gates(filters, whole)),
         filters=filters,
@@ -175,7 +179,8 @@ def _values(draw: st.DrawFn, names: set[str], space: str) -> list[Sysctl]:
     """Every interface has them, whatever they are."""
     others = OTHER_INTERFACES if space == HOST else OTHER_INTERFACES[:2]
     values = [rp_filter(name, draw(_RP_VALUES), space) for name in ("all", *others, *sorted(names))]
-    return values + [replace(disable_ipv6(name, space), value=draw(st.integers(0, 1))) for name in sorted(names)]
+    own = [make(name, space) for name in sorted(names) for make in (addr_gen_mode, disable_ipv6)]
+    return values + [replace(one, value=draw(st.integers(0, 1))) for one in own]
 
 
 @st.composite
@@ -204,5 +209,12 @@ def _gates(draw: st.DrawFn, filters: frozenset[Filter], whole: State) -> frozens
     """Gates of whom the table holds back, with the leased address or an earlier one."""
     held_back = {uid for one in filters for uid in one.uids}
     kept = [gate for gate in draw(_some(whole.gates)) if gate.uid in held_back]
-    stale = IPv4Address("198.18.1.9")
-    return frozenset(replace(gate, address=draw(st.sampled_from([gate.address, stale]))) for gate in kept)
+    stale, stale_v6 = IPv4Address("198.18.1.9"), IPv6Address("2001:db8:98:1::9")
+    return frozenset(
+        replace(
+            gate,
+            address=draw(st.sampled_from([gate.address, stale])),
+            address_v6=draw(st.sampled_from([gate.address_v6, None, stale_v6])),
+        )
+        for gate in kept
+    )

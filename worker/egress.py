@@ -10,6 +10,7 @@ import ipaddress
 import json
 import ssl
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import httpcore
@@ -53,9 +54,11 @@ class Prover:
         raise Unproved("\n".join(mistakes), hint="are egress.urls and dns.resolvers reached through the tunnel?")
 
     def _ask(self, url: str) -> wire.Address:
-        # A new client each time: a kept connection would still show the exit before.
+        # A new client each time: a kept connection would still show the exit before. IPv4 alone: what is leased and
+        # learned is the IPv4 exit, and a service with both would be asked over IPv6 where the tunnel carries it.
+        transport = httpx.HTTPTransport(verify=self._context, trust_env=False, local_address="0.0.0.0")  # noqa: S104
         with httpx.Client(
-            verify=self._context, timeout=self._settings.timeout_seconds, trust_env=False, follow_redirects=True
+            transport=transport, timeout=self._settings.timeout_seconds, trust_env=False, follow_redirects=True
         ) as client:
             answer = client.get(url)
             answer.raise_for_status()
@@ -72,6 +75,19 @@ class Prover:
             raise WrongExit(f"{seen} cannot be learned as an exit: the host's own addresses are unknown", hint=hint)
         if seen in self._host:
             raise WrongExit(f"the world sees {seen}, an address of this host: nothing went through the tunnel")
+
+    def agrees(self, told: wire.Address, seen: wire.Address, tunnel: wire.Tunnel | None) -> bool:
+        """Whether a page that TOLD this address came through the TUNNEL whose IPv4 exit was SEEN.
+
+        Over IPv6 a site sees the other exit; where nobody has named that, it must not be the host.
+        """
+        if told == seen:
+            return True
+        if tunnel is None or not tunnel.carries_ipv6 or not isinstance(told, IPv6Address):
+            return False
+        if tunnel.exit_address_v6 is not None:
+            return told == tunnel.exit_address_v6
+        return bool(self._host) and told not in self._host
 
     def prove(self, leased: wire.Address | None) -> wire.Address:
         """Ask and check; the address that is proven."""

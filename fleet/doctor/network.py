@@ -19,6 +19,7 @@ table inet fleet_doctor {
     chain output {
         type filter hook output priority 0; policy accept;
         meta nfproto ipv4 meta skuid . oifname @open counter accept
+        fib saddr type local counter reject with tcp reset
         meta skuid 1101 counter drop
     }
     chain translate {
@@ -31,7 +32,7 @@ table inet fleet_doctor {
     }
 }
 """
-"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking."""
+"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking, resets."""
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"

@@ -23,7 +23,6 @@ POLL_SECONDS = 0.001
 """A handshake takes 2-5 ms: it is looked for this often, and less often the longer it takes."""
 KICK_SECONDS = 1.0
 """A lost first packet is sent again by WireGuard after 5 s (REKEY_TIMEOUT); we start over sooner."""
-ALLOWED = "0.0.0.0/0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from datetime import datetime, timezone
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from pyroute2 import WireGuard
@@ -46,6 +46,7 @@ _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
 _GET = 0
 _IFNAME, _PRIVATE, _MARK, _PEERS = 2, 3, 7, 8
 _P_PUBLIC, _P_PRESHARED, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT = 1, 2, 4, 5, 6, 7, 8
+_P_ALLOWED, _A_ADDRESS, _A_PREFIX = 9, 2, 3
 _NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP)
 _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
@@ -185,8 +186,15 @@ class _Line(NamedTuple):
             # More peers than we ever set, or no mark: no Device of ours equals this one, so the plan will set it.
             preshared=_secret(self.found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
             keepalive_seconds=struct.unpack("=H", self.found.get(_P_KEEPALIVE, bytes(2)))[0],
+            ipv6=any(_is_all_v6(value) for _, value in attributes(self.found.get(_P_ALLOWED, b""))),
             endpoint=_endpoint(self.found.get(_P_ENDPOINT, b"")),
         )
+
+
+def _is_all_v6(packed: bytes) -> bool:
+    """Whether a WGPEER_A_ALLOWEDIPS entry is ::/0."""
+    found = dict(attributes(packed))
+    return found.get(_A_ADDRESS) == bytes(16) and found.get(_A_PREFIX, b"")[:1] == b"\0"
 
 
 def _endpoint(packed: bytes) -> tuple[str, int]:
@@ -216,7 +224,7 @@ def _written(device: Device) -> wgmsg:
 
 def _written_peer(peer: Peer) -> list[list[Any]]:
     host, port = peer.endpoint
-    everything = [["WGALLOWEDIP_A_FAMILY", socket.AF_INET], ["WGALLOWEDIP_A_IPADDR", bytes(4)]]
+    networks = [ip_network(network) for network in peer.allowed]
     attributes_ = [
         ["WGPEER_A_PUBLIC_KEY", peer.public_key],
         ["WGPEER_A_FLAGS", WGPEER_F_REPLACE_ALLOWEDIPS],
@@ -224,11 +232,19 @@ def _written_peer(peer: Peer) -> list[list[Any]]:
         # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
         # drivers/net/wireguard/netlink.c).
         ["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL", peer.keepalive_seconds],
-        ["WGPEER_A_ALLOWEDIPS", [{"attrs": [*everything, ["WGALLOWEDIP_A_CIDR_MASK", 0]]}]],
+        ["WGPEER_A_ALLOWEDIPS", [{"attrs": _written_network(network)} for network in networks]],
     ]
     if peer.preshared is not None:
         attributes_.append(["WGPEER_A_PRESHARED_KEY", _base64(peer.preshared)])
     return attributes_
+
+
+def _written_network(network: IPv4Network | IPv6Network) -> list[list[Any]]:
+    return [
+        ["WGALLOWEDIP_A_FAMILY", socket.AF_INET if network.version == 4 else socket.AF_INET6],
+        ["WGALLOWEDIP_A_IPADDR", network.network_address.packed],
+        ["WGALLOWEDIP_A_CIDR_MASK", network.prefixlen],
+    ]
 
 
 def _base64(secret: Secret | None) -> str:

@@ -23,7 +23,7 @@ from fleet.isolation import HOST
 from netctl import owners
 from netctl.conf import Secret
 from netctl.state import Device, Peer
-from netctl.wireguard import ALLOWED, CALL_SECONDS, Reading
+from netctl.wireguard import CALL_SECONDS, Reading
 
 SOCKETS = Path("/var/run/wireguard")
 NO_KEY = "0" * 64
@@ -142,7 +142,7 @@ def _peer_lines(peer: Peer) -> Iterable[str]:
     # Above zero it also makes wireguard-go send one at once, which starts the handshake.
     yield f"persistent_keepalive_interval={peer.keepalive_seconds}"
     yield "replace_allowed_ips=true"
-    yield f"allowed_ip={ALLOWED}"
+    yield from (f"allowed_ip={network}" for network in peer.allowed)
 
 
 def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Reading:
@@ -159,6 +159,7 @@ def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Readin
             public_key=base64.b64encode(bytes.fromhex(values["public_key"])).decode(),
             preshared=None if preshared == NO_KEY else Secret(bytes.fromhex(preshared)),
             keepalive_seconds=int(values.get("persistent_keepalive_interval", "0")),
+            ipv6=("allowed_ip", "::/0") in pairs,
             endpoint=(host.strip("[]"), int(port)),
         )
     private = values.get("private_key", NO_KEY)

@@ -14,7 +14,6 @@ from fleet.model import Fleet, Worker
 from netctl.conf import Key, Secret
 from netctl.plan import Operation
 from netctl.state import Route, Space
-from netctl.wireguard import ALLOWED
 from tests.contract.ground import CLIENTS, SERVERS
 from tests.fakes import FakeKernel, after, with_fresh_link, without_link
 from tests.paths import HOST, Attempt, ForeignRule, Paths, World
@@ -98,7 +97,9 @@ class FakeGround:
             return "(none)" if device.private is None else "(hidden)"
         if device.peer is None:
             return ""
-        return device.peer.public_key if what == "peers" else f"{device.peer.public_key}\t{ALLOWED}"
+        return (
+            device.peer.public_key if what == "peers" else f"{device.peer.public_key}\t{' '.join(device.peer.allowed)}"
+        )
 
     def add_peer(self, interface: str, public_key: str) -> None:
         self._kernel.strangers.setdefault(interface, []).append(public_key)
@@ -108,7 +109,7 @@ class FakeGround:
         there = Space(space=worker.space) in kernel.state.spaces
         space = worker.space if there else HOST_SPACE
         sent = Paths(kernel.state, World(rules=kernel.foreign_rules), space).leaving(Attempt(worker.uid))
-        if sent is None:
+        if sent is None or not isinstance(sent.source, IPv4Address):
             return None
         if sent.source == HOST:
             return HOST

@@ -87,6 +87,18 @@ def test_what_is_written_is_read_back(bench: Bench) -> None:
     assert bench.ground.shown(INTERFACE, "allowed-ips").split()[1:] == ["0.0.0.0/0"]
 
 
+def test_ipv6_is_allowed_where_it_is_asked_for(bench: Bench) -> None:
+    """A peer with IPv6 has ::/0 beside 0.0.0.0/0, reads back equal, and one without has it no more."""
+    without = bench.device(1, 1)
+    assert without.peer
+    with_ = replace(without, peer=replace(without.peer, ipv6=True))
+    for device, networks in ((with_, {"0.0.0.0/0", "::/0"}), (without, {"0.0.0.0/0"}), (with_, {"0.0.0.0/0", "::/0"})):
+        bench.write(device)
+        assert bench.read().device == device
+        assert set(bench.ground.shown(INTERFACE, "allowed-ips").split()[1:]) == networks
+    assert bench.read().device != without
+
+
 def test_a_swap_leaves_one_peer_and_sealing_none(bench: Bench) -> None:
     """The old peer is gone with the swap; sealed, no peer and no key is left in the device."""
     first, second = bench.device(1, 1), bench.device(2, 1)

@@ -16,6 +16,8 @@ sys.path.insert(0, sys.argv[1])
 from fleet import rpc, wire
 from fleet.errors import FleetError
 
+IPV6_FREEBIND = 78
+"""linux/in6.h; Python has no name for it."""
 client = rpc.Client(Path(sys.argv[2]), timeout_seconds=60)
 
 
@@ -42,6 +44,8 @@ def net(order: dict[str, Any]) -> Any:
         made.settimeout(order.get("timeout", 1))
         if order.get("device"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, order["device"].encode())
+        if order.get("freebind"):
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         if order.get("source"):
             made.bind((order["source"], 0))
         made.connect((order["host"], order.get("port", 443)))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import sqlite3
 import stat
-from ipaddress import IPv4Address, ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import sqlalchemy as sa
 
 from netctl import conf
 from netctl.conf import Key, Secret
-from netctl.keys import Store
+from netctl.keys import Imported, Store
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
 PUBLIC = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI="
@@ -76,6 +79,40 @@ def test_an_ordinary_client_file_is_a_key() -> None:
     assert found is not None
     assert (found.server, found.endpoint_port, found.address) == ("vpn1.example", 51820, IPv4Address("198.18.1.11"))
     assert found.exit_address == ip_address("203.0.113.11")
+    assert (found.address_v6, found.exit_address_v6) == (IPv6Address("fd00::1"), None)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "carries"),
+    [
+        ("AllowedIPs = ::/0\n", True),
+        ("AllowedIPs = 8000::/1, ::/1\n", True),
+        ("AllowedIPs = 2000::/3\n", False),
+        ("", False),
+    ],
+)
+def test_ipv6_is_carried_where_the_server_is_asked_for_all_of_it(allowed: str, carries: bool) -> None:
+    """An IPv6 address counts with ::/0 among the allowed, however it is cut, or with no such entry at all."""
+    found, mistakes = conf.parse(GOOD.replace("AllowedIPs = ::/0\n", allowed), "good.conf")
+    assert found, mistakes
+    assert (found.address_v6 is not None) == carries
+    bare, _ = conf.parse("\n".join(line for line in GOOD.splitlines() if "AllowedIPs" not in line), "bare.conf")
+    assert bare
+    assert bare.address_v6 is not None
+
+
+def test_an_exit_of_either_family() -> None:
+    """ExitAddress may stand twice; each is the exit of its own family, also the IPv6 one alone."""
+    second = GOOD.replace("[Interface]", "# ExitAddress = 2001:db8:2::1001\n[Interface]")
+    both, _ = conf.parse(second, "both.conf")
+    assert both
+    assert (both.exit_address, both.exit_address_v6) == (
+        ip_address("203.0.113.11"),
+        ip_address("2001:db8:2::1001"),
+    )
+    one, _ = conf.parse(GOOD.replace("203.0.113.11", "2001:db8:2::1001"), "one.conf")
+    assert one
+    assert (one.exit_address, one.exit_address_v6) == (None, ip_address("2001:db8:2::1001"))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +124,7 @@ def test_an_ordinary_client_file_is_a_key() -> None:
         ("vpn1.example:51820", "vpn1.example", "[Peer] Endpoint"),
         ("vpn1.example:51820", "-bad-:51820", "[Peer] Endpoint"),
         ("203.0.113.11", "203.0.113.999", "ExitAddress"),
+        ("::/0", "nonsense", "[Peer] AllowedIPs"),
         ("[Peer]", "[Peer]\nPublicKey = x\n[Peer]", "more than one [Peer]"),
         ("DNS = ", "DNS ", "line 5"),
     ],
@@ -201,11 +239,42 @@ def test_history_is_bounded(store: Store) -> None:
 
 def test_duplicates_are_skipped_and_leased_keys_stay(store: Store) -> None:
     """The same private key is one key; a leased key is not removed."""
-    added, there = store.add([("again.conf", key(1, "vpn9.example")), ("new.conf", key(9, "vpn1.example"))])
-    assert (added, there) == (1, ["again.conf"])
+    done = store.add([("again.conf", key(1, "vpn9.example")), ("new.conf", key(9, "vpn1.example"))])
+    assert done == Imported(new=("new.conf",), completed=(), there=("again.conf",))
     store.take(1101, 1, "o")
     publics = [key(1, "x").private.public(), key(2, "x").private.public()]
     assert store.remove(publics) == ([publics[1]], [publics[0]])
+
+
+def _old_file(path: Path) -> None:
+    """A store as it was before IPv6, with one key that is leased."""
+    made = Store(path)
+    made.add([("1.conf", key(1, "vpn1.example"))])
+    made.take(1101, 1, "o")
+    made.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for column in ("address_v6", "exit_address_v6"):
+            db.execute(f"ALTER TABLE keys DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 0")
+        db.commit()
+
+
+def test_a_file_of_an_earlier_version_is_completed(tmp_path: Path) -> None:
+    """It opens with its leases, as often as wanted; importing the files again adds what it lacks, and no more."""
+    path = tmp_path / "netctl/keys.db"
+    _old_file(path)
+    opened = Store(path)
+    (lease,) = opened.held()
+    assert lease.key == key(1, "vpn1.example")
+    now = replace(key(1, "vpn9.example"), address_v6=IPv6Address("fd00::1"), exit_address_v6=IPv6Address("2001:db8::1"))
+    assert opened.add([("1.conf", now)]) == Imported(new=(), completed=("1.conf",), there=())
+    other = replace(now, address_v6=IPv6Address("fd00::2"))
+    assert opened.add([("1.conf", other)]) == Imported(new=(), completed=(), there=("1.conf",))
+    opened.close()
+    (again,) = Store(path).held()
+    assert again.key == replace(now, endpoint_host="vpn1.example")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ What must hold of every plan whatsoever is in test_netctl_properties.py.
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 from hypothesis import given, settings
 
@@ -85,6 +86,49 @@ def test_a_link_goes_up_behind_its_ipv6_switch() -> None:
     whole = desired(fleet_of(1), {}, kind="wireguard")
     texts = [str(one) for one in plan.diff(whole, State())]
     assert texts.index("sysctl -w net/ipv6/conf/wg101/disable_ipv6=1") < texts.index("ip link set wg101 up")
+
+
+def test_ipv6_comes_with_a_key_that_has_it() -> None:
+    """No link-local address, then IPv6 on, then the route and the opening; an ordinary key takes them away again."""
+    fleet, with_, without = fleet_of(1), held_of(1, open_=True), held_of(2, open_=True)
+    assert (with_.key.address_v6, without.key.address_v6) == (IPv6Address("2001:db8:98:1::1"), None)
+    plain = desired(fleet, {1101: without}, kind="wireguard")
+    carried = desired(fleet, {1101: with_}, kind="wireguard")
+    assert carried.addresses == plain.addresses
+    assert carried.rules == plain.rules
+    route = "default dev wg101 table 10101 src fd66:6c74:0:ffff::65 metric 1024 proto 77"
+    whole = [str(one) for one in plan.diff(carried, State())]
+    order = [
+        "sysctl -w net/ipv6/conf/wg101/addr_gen_mode=1",
+        "sysctl -w net/ipv6/conf/wg101/disable_ipv6=0",
+        "ip link set wg101 up",
+        f"ip -6 route add {route}",
+    ]
+    assert sorted(order, key=whole.index) == order
+    assert "translation6" in whole[-1]
+    back = [str(one) for one in plan.diff(plain, carried)]
+    order = [f"ip -6 route delete {route}", "sysctl -w net/ipv6/conf/wg101/disable_ipv6=1"]
+    assert sorted(order, key=back.index) == order
+    assert "translation6" in back[0]
+    assert "translation6" not in back[-1]
+    assert "::/0" not in " ".join(back)
+
+
+def test_a_kernel_without_ipv6_gets_none() -> None:
+    """Started with ipv6.disable=1 there is nothing of IPv6 to make, whatever the key has."""
+    whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="absent")
+    texts = " ".join(str(one) for one in plan.diff(whole, State()))
+    assert not any(mark in texts for mark in ("ip -6", "ipv6", "::", "translation6"))
+
+
+def test_where_an_administrator_turned_ipv6_off_it_is_blocked() -> None:
+    """net.ipv6.conf.all.disable_ipv6: no address can be had, so none is asked for; rules and unreachables stay."""
+    whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="off")
+    texts = " ".join(str(one) for one in plan.diff(whole, State()))
+    assert "ip -6 rule add uidrange 1101-1101 prohibit" in texts
+    assert "ip -6 route add unreachable default" in texts
+    assert "disable_ipv6=1" in texts
+    assert not any(mark in texts for mark in ("address add fd66", "default dev wg101 table 10101 src fd", "::/0"))
 
 
 def test_what_stands_behind_goes_first() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import http.server
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
 
+from fleet import wire
 from fleet.errors import WrongExit
 from fleet.model import EgressSettings, Paths
 from worker.egress import Prover, Unproved, parse_address
@@ -39,6 +43,62 @@ def test_leased_exit(tmp_path: Path) -> None:
     made.check(EXIT, EXIT)
     with pytest.raises(WrongExit, match=r"sees 203\.0\.113\.12, the leased exit is 203\.0\.113\.11"):
         made.check(OTHER, EXIT)
+
+
+def _tunnel(exit_v6: str | None, *, carries: bool) -> wire.Tunnel:
+    return wire.Tunnel(
+        interface="wg101",
+        exit_server="vpn1",
+        exit_address=IPv4Address("203.0.113.11"),
+        exit_address_v6=IPv6Address(exit_v6) if exit_v6 else None,
+        carries_ipv6=carries,
+        source=IPv4Address("10.255.0.101"),
+        dns=(),
+        lease="1",
+        generation=1,
+        handshake_milliseconds=1,
+        total_milliseconds=1,
+    )
+
+
+def test_a_page_may_come_through_either_exit(tmp_path: Path) -> None:
+    """What a site saw is the proven exit, or over IPv6 the named one; an unnamed one only if it is not the host's."""
+    told, host = ip_address("2001:db8:2::1001"), "2001:db8:1::10"
+    made = prover(tmp_path, host)
+    named, unnamed = _tunnel(str(told), carries=True), _tunnel(None, carries=True)
+    assert made.agrees(EXIT, EXIT, named)
+    assert not made.agrees(OTHER, EXIT, named)
+    assert made.agrees(told, EXIT, named)
+    assert not made.agrees(ip_address("2001:db8:2::1002"), EXIT, named)
+    assert made.agrees(told, EXIT, unnamed)
+    assert not made.agrees(ip_address(host), EXIT, unnamed)
+    assert not prover(tmp_path).agrees(told, EXIT, unnamed), "the host's own addresses are unknown"
+    assert not made.agrees(told, EXIT, _tunnel(str(told), carries=False))
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    """Says who asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.client_address[0].encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_the_proof_is_of_ipv4(tmp_path: Path) -> None:
+    """A service is asked over IPv4 alone, whatever else it has: that exit is what is leased and learned."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listening:
+        server = http.server.HTTPServer(listening.getsockname()[:2], _Echo, bind_and_activate=False)
+        server.socket.close()
+        server.socket = listening
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(server.handle_request)
+            port = listening.getsockname()[1]
+            seen = prover(tmp_path, urls=(f"http://[::1]:{port}/", f"http://127.0.0.1:{port}/")).seen()
+    assert seen == ip_address("::ffff:127.0.0.1")
 
 
 def test_learning(tmp_path: Path) -> None:

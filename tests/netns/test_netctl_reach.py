@@ -1,0 +1,279 @@
+"""What is near: loopback, the host's LAN address, the LAN, cloud metadata, a neighbour's browser, and their exceptions.
+
+Listeners on all of them are the judges: a worker's tries come first, then the same tries of another UID, and what
+each listener has heard is exactly the latter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from fleet.model import Worker
+from lab.net import Lab
+from lab.topology import HOST_ADDRESS, HOST_ADDRESS_V6, SITE_NAME, WEB_ADDRESS
+from tests.netns.ear import Ear, capturing, speaking
+from tests.netns.netctl_rig import Client, Rig, running
+from tests.waiting import until
+
+PORT, HELPER = 8080, 3128
+FREE = Worker(uid=4321)
+"""A UID that is no worker: the positive control."""
+SETTINGS = f'[reach]\nallow = ["10.66.0.0/16"]\nloopback_ports = [{HELPER}]\n'
+OF_HOST = ("127.0.0.1", "127.7.7.7", "::1", "192.168.77.10", "fd00:77::10", str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
+"""Addresses of the host itself."""
+OF_LAN = ("192.168.77.1", "169.254.169.254", "fd00:77::1")
+"""A neighbour on the host's LAN, and the cloud's metadata."""
+REFUSED, ALLOWED = "10.9.9.9", "10.66.0.1"
+"""Private addresses behind the tunnel."""
+AT_ONCE = {"ConnectionRefusedError", "PermissionError", "OSError"}
+"""Refused, not permitted, no route. A wait in vain would be TimeoutError."""
+LISTEN = """
+import json, selectors, socket, sys
+wanted, selector = json.loads(sys.argv[1]), selectors.DefaultSelector()
+for host, port in wanted:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        made = socket.socket(family, kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            made.listen(100)
+        selector.register(made, selectors.EVENT_READ, host)
+print("listening", flush=True)
+while True:
+    for key, _ in selector.select():
+        tcp = key.fileobj.type == socket.SOCK_STREAM
+        key.fileobj.accept()[0].close() if tcp else key.fileobj.recv(100)
+        print(("tcp " if tcp else "udp ") + key.data, flush=True)
+"""
+BULK = """
+import socket, sys, threading
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
+def serve():
+    with listener.accept()[0] as one:
+        while got := one.recv(1 << 16):
+            one.sendall(got)
+threading.Thread(target=serve, daemon=True).start()
+asking, count = socket.create_connection(listener.getsockname()[:2], 3), 0
+sending = threading.Thread(target=lambda: [asking.sendall(bytes(1 << 20)) for _ in range(16)])
+sending.start()
+while count < 16 << 20:
+    count += len(asking.recv(1 << 16))
+print(count)
+"""
+
+
+@pytest.fixture(scope="module")
+def rig(lab: Lab) -> Iterator[Rig]:
+    """Two workers of one VPN server's keys, on a host that has a LAN."""
+    lan = {
+        "host": ("192.168.77.10/24", "fd00:77::10/64"),
+        "isp": ("192.168.77.1/24", "169.254.169.254/32", "fd00:77::1/64"),
+    }
+    places = [(host, "uplink" if host == "host" else "access", one) for host, all_ in lan.items() for one in all_]
+    places += [("vpn1", "lo", f"{REFUSED}/32"), ("vpn1", "lo", f"{ALLOWED}/32")]
+    for host, device, address in places:
+        lab.run(host, ["ip", "address", "add", address, "dev", device], check=True)
+    lab.run("host", ["ip", "route", "add", "169.254.169.254", "dev", "uplink"], check=True)
+    try:
+        with running(lab, count=2, keys=("vpn1-*.conf",), extra=SETTINGS) as made:
+            yield made
+    finally:
+        lab.run("host", ["ip", "route", "del", "169.254.169.254", "dev", "uplink"], check=True)
+        for host, device, address in places:
+            lab.run(host, ["ip", "address", "del", address, "dev", device], check=True)
+
+
+@contextlib.contextmanager
+def listening(rig: Rig, where: str, hosts: Sequence[str], port: int, uid: int = 0) -> Iterator[Ear]:
+    """Listeners in the namespace WHERE, on every address of HOSTS."""
+    argv = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, port) for host in hosts])]
+    argv = rig.as_worker(Worker(uid=uid), *argv) if uid else argv
+    with speaking(rig.lab, where, argv, "listening") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def asking(rig: Rig, worker: Worker) -> Iterator[Client]:
+    """A process of WORKER's."""
+    made = rig.client_of(worker)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def tries(client: Client, hosts: Sequence[str], port: int, **more: Any) -> dict[str, dict[str, Any]]:
+    """What came of each try, by TCP and by UDP, of each of HOSTS; 0.8 s is less than TCP's first repetition."""
+    return {
+        f"{kind} {host}": client.ask(do=kind, host=host, port=port, timeout=0.8, **more)
+        for host in hosts
+        for kind in ("tcp", "udp")
+    }
+
+
+def assert_refused(answers: dict[str, dict[str, Any]]) -> None:
+    """Every try failed, and at once."""
+    for what, answer in answers.items():
+        assert answer.get("error") in AT_ONCE, (what, answer)
+
+
+def everybody(hosts: Sequence[str]) -> Counter[str]:
+    """Each of HOSTS heard once by TCP and once by UDP."""
+    return Counter(f"{kind} {host}" for kind in ("tcp", "udp") for host in hosts)
+
+
+def test_a_worker_reaches_no_service_of_the_host(rig: Rig) -> None:
+    """Loopback, the host's LAN and public address: refused at once, sealed and connected; another UID is heard."""
+    with asking(rig, rig.worker()) as worker, asking(rig, FREE) as free, listening(rig, "host", OF_HOST, PORT) as ear:
+        for connected in (False, True):
+            assert not connected or "ok" in worker.ask(do="connect")
+            assert_refused(tries(worker, OF_HOST, PORT))
+            assert_refused(tries(worker, OF_HOST, PORT, device="lo"))
+            assert all("ok" in one for one in tries(free, OF_HOST, PORT).values())
+            assert ear.heard(2 * len(OF_HOST)) == everybody(OF_HOST)
+
+
+def test_a_worker_reaches_neither_the_lan_nor_cloud_metadata(rig: Rig) -> None:
+    """Plain and bound to the uplink, sealed and connected: refused at once; another UID is heard."""
+    with asking(rig, rig.worker()) as worker, asking(rig, FREE) as free, listening(rig, "isp", OF_LAN, PORT) as ear:
+        for connected in (False, True):
+            assert not connected or "ok" in worker.ask(do="connect")
+            for more in ({}, {"device": "uplink"}):
+                assert_refused(tries(worker, OF_LAN, PORT, **more))
+                assert all("ok" in one for one in tries(free, OF_LAN, PORT, **more).values())
+                assert ear.heard(2 * len(OF_LAN)) == everybody(OF_LAN)
+
+
+def test_a_servers_own_network_is_refused_and_an_exception_is_not(rig: Rig) -> None:
+    """Private addresses behind the tunnel are refused at once, but for `reach.allow`; names resolve and sites open."""
+    hosts = (REFUSED, ALLOWED)
+    with asking(rig, rig.worker()) as worker, listening(rig, "vpn1", hosts, PORT) as ear:
+        worker.ask(do="connect")
+        assert_refused(tries(worker, (REFUSED,), PORT))
+        assert all("ok" in one for one in tries(worker, (ALLOWED,), PORT).values())
+        assert ear.heard(2) == everybody((ALLOWED,))
+        assert "ok" in worker.ask(do="tcp", host=str(WEB_ADDRESS), port=443)
+        query = "123401000001000000000000047368" + b"op".hex() + "07" + b"example".hex() + "0000010001"
+        assert "received" in worker.ask(do="udp", host="198.18.0.53", port=53, data=query)["ok"], SITE_NAME
+
+
+@pytest.mark.parametrize("port", [53, 853])
+def test_names_are_asked_of_the_resolvers_alone(rig: Rig, port: int) -> None:
+    """DNS and DNS over TLS to loopback, the LAN or anybody else are refused at once."""
+    hosts = ("127.0.0.53", "127.0.0.1", "::1", "192.168.77.1", str(WEB_ADDRESS))
+    with asking(rig, rig.worker()) as worker:
+        worker.ask(do="connect")
+        assert_refused(tries(worker, hosts, port))
+
+
+def test_a_neighbours_browser_is_refused_and_ones_own_is_not(rig: Rig) -> None:
+    """Driver and DevTools ports: their owner is heard, the neighbour refused at once, on IPv4 and IPv6."""
+    hosts, owner = ("127.0.0.1", "::1"), rig.worker(1)
+    with asking(rig, rig.worker(0)) as neighbour, asking(rig, owner) as own:
+        for port in owner.browser_ports:
+            with listening(rig, "host", hosts, port, owner.uid) as ear:
+                assert_refused(tries(neighbour, hosts, port))
+                assert all("ok" in own.ask(do="tcp", host=host, port=port) for host in hosts)
+                assert ear.heard(2) == Counter(f"tcp {host}" for host in hosts)
+
+
+def test_a_named_port_of_loopback_is_open(rig: Rig) -> None:
+    """`reach.loopback_ports` is an exception for TCP, on every address of the host, and for no other port."""
+    with asking(rig, rig.worker()) as worker, listening(rig, "host", OF_HOST, HELPER) as ear:
+        answers = tries(worker, OF_HOST, HELPER)
+        assert_refused({what: answer for what, answer in answers.items() if what.startswith("udp")})
+        assert ear.heard(len(OF_HOST)) == Counter(f"tcp {host}" for host in OF_HOST)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_browsers_own_connections_carry_much(rig: Rig, host: str, tracked: bool) -> None:
+    """16 MiB there and back over a worker's own port, also where connection tracking is off for loopback."""
+    off = "table inet raw { chain output { type filter hook output priority -300; oifname lo notrack; }; }"
+    if not tracked:
+        rig.host(["nft", "-f", "-"], input=off, check=True)
+    argv = ["/usr/bin/python3", "-I", "-c", BULK, host, str(rig.worker().browser_ports[0])]
+    try:
+        done = rig.host(rig.as_worker(rig.worker(), *argv), cwd="/")
+    finally:
+        if not tracked:
+            rig.host(["nft", "delete", "table", "inet", "raw"], check=True)
+    assert done.stdout.strip() == str(16 << 20), done.stderr
+
+
+SPOOFED = "2001:db8:77::5"
+"""Nobody's address, whose way is the uplink."""
+
+
+def spoof(client: Client, port: int) -> dict[str, Any]:
+    """Connect to the host itself from an address that is not its own: IPV6_FREEBIND needs no privilege."""
+    host = str(HOST_ADDRESS_V6)
+    return client.ask(do="tcp", host=host, port=port, source=SPOOFED, freebind=True, timeout=0.3)
+
+
+def rules_off(rig: Rig, *chains: str) -> None:
+    """Kill netctl, whose held table ends with it; without IPv6's policy rules, and everything through CHAINS."""
+    assert rig.netctl
+    rig.netctl.kill()
+    rig.netctl.wait(10)
+    until("the held table is gone", lambda: rig.host(["nft", "list", "table", "inet", "fleet_hold"]).returncode, 10)
+    rig.host(["ip", "-6", "rule", "flush", "protocol", "77"], check=True)
+    for chain in chains:
+        rig.host(["nft", f"flush chain inet fleet {chain}; add rule inet fleet {chain} accept"], check=True)
+
+
+@pytest.fixture
+def restored(rig: Rig) -> Iterator[None]:
+    """netctl is back behind the test, and with it the rules."""
+    yield
+    assert rig.netctl
+    rig.netctl.kill()
+    rig.netctl.wait(10)
+    rig.start_netctl()
+    until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+
+
+def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) -> None:
+    """A source that is somebody else's gets no reset: it would leave by the uplink. Without that test it does."""
+    with (
+        asking(rig, rig.worker()) as worker,
+        asking(rig, FREE) as free,
+        capturing(rig.lab, f"host {SPOOFED}") as seen,
+    ):
+        assert spoof(worker, PORT)["error"] == "TimeoutError"
+        spoof(free, HELPER)
+        assert f".{HELPER} > {SPOOFED}" in seen.lines(1)[0], "the first that is seen is the control's"
+        rules_off(rig)
+        reject = "flush chain inet fleet refuse; add rule inet fleet refuse meta l4proto tcp reject with tcp reset"
+        rig.host(["nft", reject], check=True)
+        spoof(worker, PORT)
+        seen.before(f".{PORT} > {SPOOFED}")
+
+
+def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None) -> None:
+    """Positive control: without rules and the chain `worker` the tries arrive: the zeros above mean something."""
+    with contextlib.ExitStack() as stack:
+        worker, owner = stack.enter_context(asking(rig, rig.worker())), rig.worker(1)
+        worker.ask(do="connect")
+        port = owner.browser_ports[0]
+        host = stack.enter_context(listening(rig, "host", OF_HOST, PORT))
+        lan = stack.enter_context(listening(rig, "isp", OF_LAN, PORT))
+        browser = stack.enter_context(listening(rig, "host", ("127.0.0.1", "::1"), port, owner.uid))
+        server = stack.enter_context(listening(rig, "vpn1", (REFUSED,), PORT))
+        rules_off(rig, "worker")
+        tries(worker, OF_HOST, PORT)
+        assert host.heard(2 * len(OF_HOST)) == everybody(OF_HOST)
+        tries(worker, OF_LAN, PORT, device="uplink")
+        assert lan.heard(2 * len(OF_LAN)) == everybody(OF_LAN)
+        tries(worker, ("127.0.0.1", "::1"), port)
+        assert browser.heard(4) == everybody(("127.0.0.1", "::1"))
+        tries(worker, (REFUSED,), PORT)
+        assert server.heard(2) == everybody((REFUSED,))
