@@ -10,9 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
-import socket
 import struct
-import threading
 from pathlib import Path
 
 from fleet import syscalls
@@ -55,6 +53,8 @@ def make(path: Path) -> None:
         except OSError as error:
             errors.append(error)
 
+    import threading  # a launcher, which finds its namespace made, does not pay for it
+
     # unshare(2) moves the thread alone, so it is one that ends.
     thread = threading.Thread(target=made)
     thread.start()
@@ -64,6 +64,8 @@ def make(path: Path) -> None:
 
 
 def _loopback_up() -> None:
+    import socket
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         name, flags = _FLAGS.unpack(fcntl.ioctl(asking, _SIOCGIFFLAGS, _FLAGS.pack(b"lo", 0)))
         fcntl.ioctl(asking, _SIOCSIFFLAGS, _FLAGS.pack(name, flags | _IFF_UP))

@@ -45,9 +45,10 @@ class Devices:
     async def replace(self, slot: Slot, reason: str) -> None:
         """Another device for SLOT, with what it holds: gate closed, the old one got rid of, the new one set up.
 
-        Raises TunnelError when no other one comes; the gate is closed then.
+        Raises TunnelError when no other one comes, SpaceGone when it has nowhere to go; the gate is closed then.
         """
         worker, old = slot.worker, self._reconciler.interface(slot.worker)
+        self._reconciler.find_space(worker)  # without one a device more helps nobody
         self._log.warning("device.replaced", worker=worker.name, interface=old, reason=reason)
         slot.repairing = True
         await self._reconciler.shut_gate(worker)

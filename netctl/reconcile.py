@@ -257,6 +257,13 @@ class Reconciler:
         """The workers' namespaces."""
         return self._kernel.spaces
 
+    def find_space(self, worker: Worker) -> None:
+        """Look for WORKER's namespace; raises SpaceGone when there is none, nor ever was."""
+        space = self._space(worker)
+        self.spaces.refresh(space)
+        if space != HOST:
+            self.spaces.descriptor(space)
+
     def linked(self, worker: Worker) -> bool:
         """Whether WORKER's link was where it should be when its slice was last settled."""
         return worker.uid in self._known

@@ -21,9 +21,10 @@ SITE = "203.0.113.80"
 
 
 @pytest.fixture(scope="module")
-def rig(lab: Lab) -> Iterator[Rig]:
+def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """Two workers' slots, keys that rest only a moment."""
-    with running(lab, count=2, extra="[netctl]\nkey_cooldown_seconds = 0.1\nowner_grace_seconds = 10\n") as made:
+    extra = "[netctl]\nkey_cooldown_seconds = 0.1\nowner_grace_seconds = 10\n"
+    with running(lab, count=2, extra=extra, isolation=isolation) as made:
         yield made
 
 
@@ -32,14 +33,16 @@ def seen_address(rig: Rig, index: int = 0) -> str:
     argv = rig.as_worker(
         rig.worker(index), "curl", "-sS", "--max-time", "10", "-k", "--resolve", f"shop.example:443:{SITE}"
     )
-    done = rig.host([*argv, "https://shop.example/ip"])
+    done = rig.there([*argv, "https://shop.example/ip"], index)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def gates(rig: Rig) -> list[str]:
-    """Interfaces that the table translates, as nft lists them."""
-    listed = rig.json("nft", "-j", "list", "map", "inet", "fleet", "translation")["nftables"]
+    """Interfaces that the tables translate, as nft lists them."""
+    argv = ("nft", "-j", "list", "map", "inet", "fleet", "translation")
+    places = {tuple(rig.inside(worker, argv)) for worker in rig.fleet.members}
+    listed = [part for place in places for part in rig.json(*place)["nftables"]]
     return [entry[0] for part in listed if "map" in part for entry in part["map"].get("elem", [])]
 
 
@@ -48,17 +51,20 @@ def peers(rig: Rig, index: int = 0) -> list[str]:
     return rig.host(["wg", "show", rig.worker(index).interface, "peers"], check=True).stdout.split()
 
 
-def address_events(rig: Rig) -> subprocess.Popen[str]:
-    """`ip monitor address` in the host, as the judge."""
-    process = rig.lab.popen("host", ["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
-    rig.processes.append(process)
-    return process
+def address_events(rig: Rig) -> list[subprocess.Popen[str]]:
+    """`ip monitor address` in the host and where the first worker is, as the judges."""
+    argv = ("ip", "-o", "monitor", "address")
+    places = {argv, tuple(rig.inside(rig.worker(), argv))}
+    judges = [rig.lab.popen("host", place, stdout=subprocess.PIPE) for place in places]
+    rig.processes.extend(judges)
+    return judges
 
 
-def heard(process: subprocess.Popen[str]) -> str:
-    """End the judge; what it heard."""
-    process.terminate()
-    return process.communicate(timeout=10)[0]
+def heard(judges: list[subprocess.Popen[str]]) -> str:
+    """End the judges; what they heard."""
+    for process in judges:
+        process.terminate()
+    return "".join(process.communicate(timeout=10)[0] for process in judges)
 
 
 def is_sealed(rig: Rig, index: int = 0) -> bool:
@@ -122,7 +128,8 @@ with socket.socket(socket.AF_INET6) as mapped, socket.socket() as plain:
 def script(rig: Rig, index: int, text: str, argument: str) -> subprocess.Popen[str]:
     """A small program of a worker's UID, once it has said that it is ready."""
     argv = rig.as_worker(rig.worker(index), "/usr/bin/python3", "-I", "-c", text, argument)
-    process = rig.lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+    inside = rig.inside(rig.worker(index), argv)
+    process = rig.lab.popen("host", inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
     rig.processes.append(process)
     assert process.stdout and process.stdout.readline()
     return process
@@ -134,9 +141,9 @@ def test_a_rotation_ends_the_sockets_of_the_old_exit(rig: Rig) -> None:
     client.ask(do="connect")
     holder = script(rig, 0, HOLD, SITE)
     established = ["ss", "-tnH", "state", "established", "dst", SITE]
-    assert len(rig.host(established).stdout.splitlines()) == 2
+    assert len(rig.there(established).stdout.splitlines()) == 2
     client.ask(do="rotate")
-    assert rig.host(established).stdout == ""
+    assert rig.there(established).stdout == ""
     holder.kill()
     client.kill()
 
@@ -276,8 +283,8 @@ def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
     hung = next(process for process in rig.processes if "wg102" in str(process.args) and process.poll() is None)
     hung.send_signal(signal.SIGSTOP)
     try:
-        rig.host(["ip", "rule", "flush", "protocol", "77"], check=True)
-        until("brought back", lambda: "uidrange 1101-1101" in rig.host(["ip", "rule"]).stdout, 25)
+        rig.there(["ip", "rule", "flush", "protocol", "77"], check=True)
+        until("brought back", lambda: "uidrange 1101-1101" in rig.there(["ip", "rule"]).stdout, 25)
         assert "ok" in client.ask(do="rotate")
     finally:
         hung.send_signal(signal.SIGCONT)
@@ -290,39 +297,42 @@ def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
     client, link = rig.client(1), rig.worker(1).interface
     client.ask(do="connect")
     route = ["192.0.2.0/24", "dev", "lo", "table", str(rig.worker(1).table)]
-    rig.host(["ip", "route", "add", *route], check=True)
+    rig.there(["ip", "route", "add", *route], 1, check=True)
     try:
         for state in ("down", "up"):  # netctl has to look again
-            rig.host(["ip", "link", "set", link, state], check=True)
+            rig.there(["ip", "link", "set", link, state], 1, check=True)
         until("noticed", lambda: '"slot.repair_failed"' in rig.log.read_text(), 10)
         assert not is_sealed(rig, 1)
         client.kill()
         until("sealed", lambda: is_sealed(rig, 1), 3)
         until("free", lambda: rig.status()["pool"]["leased"] == 0, 3)
     finally:
-        rig.host(["ip", "route", "del", *route], check=True)
+        rig.there(["ip", "route", "del", *route], 1, check=True)
     for state in ("down", "up"):
-        rig.host(["ip", "link", "set", link, state], check=True)
+        rig.there(["ip", "link", "set", link, state], 1, check=True)
     until("all is well", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 15)
 
 
 def test_the_layers_are_there(rig: Rig) -> None:
     """Rules, routes, placeholder, link: as `ip` shows them, each with its mark."""
     worker = rig.worker()
+    ip = rig.inside(worker, ["ip"])
     for family, count in (("-4", 4), ("-6", 2)):
-        rules = [rule for rule in rig.json("ip", family, "-json", "rule") if rule["priority"] in (10101, 20101)]
+        rules = [rule for rule in rig.json(*ip, family, "-json", "rule") if rule["priority"] in (10101, 20101)]
         assert len(rules) == count
         assert {rule["protocol"] for rule in rules} == {"77"}
-    routes = rig.json("ip", "-json", "route", "show", "table", "10101")
+    routes = rig.json(*ip, "-json", "route", "show", "table", "10101")
     assert [(route.get("type"), route.get("dev"), route.get("prefsrc")) for route in routes] == [
         (None, "wg101", str(worker.placeholder)),
         ("unreachable", None, None),
     ]
-    link = rig.json("ip", "-json", "-details", "address", "show", "wg101")[0]
+    link = rig.json(*ip, "-json", "-details", "address", "show", "wg101")[0]
     assert link["ifalias"] == worker.alias
-    assert link["addr_info"] == []
-    lo = rig.json("ip", "-json", "address", "show", "lo")[0]
-    assert str(worker.placeholder) in [entry["local"] for entry in lo["addr_info"]]
+    lo = rig.json(*ip, "-json", "address", "show", "lo")[0]
+    # The host's namespace is everybody's: an address that came and went with the link would be heard by all.
+    has, bare = (link, lo) if rig.fleet.isolation == "netns" else (lo, link)
+    assert str(worker.placeholder) in [entry["local"] for entry in has["addr_info"]]
+    assert [entry["local"] for entry in bare["addr_info"] if entry["scope"] != "host"] == []
 
 
 def test_no_key_is_ever_logged(rig: Rig) -> None:

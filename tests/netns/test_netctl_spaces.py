@@ -1,0 +1,136 @@
+"""A network namespace for each worker: what is only there, and what becomes of a name that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import spaces
+from lab.net import Lab
+from tests.netns.netctl_rig import Rig, running
+from tests.waiting import until
+
+SITE = "203.0.113.80"
+NET_ADMIN, SYS_ADMIN = 1 << 12, 1 << 21
+
+
+@pytest.fixture(scope="module")
+def rig(lab: Lab) -> Iterator[Rig]:
+    """Two workers' slots, each with a namespace."""
+    with running(lab, count=2, extra="[netctl]\nkey_cooldown_seconds = 0.1\n", isolation="netns") as made:
+        yield made
+
+
+def masks(pid: int, name: str) -> set[int]:
+    """A capability set of every thread of the process, as the kernel shows it."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return {int(line.split()[1], 16) for text in texts for line in text.splitlines() if line.startswith(f"{name}:")}
+
+
+def test_the_capability_to_enter_is_never_in_effect_at_rest(rig: Rig) -> None:
+    """CAP_SYS_ADMIN is permitted alone: no thread of netctl has it in effect, no child inherits it."""
+    client = rig.client()
+    assert "ok" in client.ask(do="connect")  # every thread has been inside by now
+    client.kill()
+    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    assert rig.netctl
+    assert masks(rig.netctl.pid, "CapEff") == {NET_ADMIN}
+    assert masks(rig.netctl.pid, "CapPrm") == {NET_ADMIN | SYS_ADMIN}, "the control: it is there"
+    assert masks(rig.netctl.pid, "CapInh") == masks(rig.netctl.pid, "CapAmb") == {NET_ADMIN}
+
+
+def test_threads_are_back_in_the_hosts_namespace(rig: Rig) -> None:
+    """Whatever was done inside, at rest every thread of netctl is where the host's links are."""
+    assert rig.netctl
+    tasks = list(Path(f"/proc/{rig.netctl.pid}/task").glob("*/ns/net"))
+    host = rig.host(["readlink", "/proc/self/ns/net"], check=True).stdout.strip()
+    assert len(tasks) > 2
+    assert {str(path.readlink()) for path in tasks} == {host}
+
+
+def test_nothing_of_a_worker_is_in_the_hosts_namespace(rig: Rig) -> None:
+    """No link, address, rule or sysctl there; the table that holds the UIDs back has no gate open, with a tunnel up."""
+    client = rig.client()
+    assert "ok" in client.ask(do="connect")
+    listed = rig.host(["sh", "-c", "ip -o link; ip -o address; ip rule; ip -6 rule"], check=True).stdout
+    assert "wg10" not in listed and "10.255." not in listed and "proto 77" not in listed
+    assert "elements" not in rig.host(["nft", "list", "set", "inet", "fleet", "open"], check=True).stdout
+    assert "elements" in rig.there(["nft", "list", "set", "inet", "fleet", "open"], check=True).stdout, "the control"
+    client.kill()
+
+
+def test_the_tunnels_own_socket_stays_in_the_host(rig: Rig) -> None:
+    """WireGuard's UDP leaves by the uplink; in the worker's namespace there is no socket of it."""
+    ports = rig.host(["wg", "show", rig.worker().interface, "listen-port"], check=True).stdout.strip()
+    client = rig.client()
+    assert "ok" in client.ask(do="connect")
+    port = rig.host(["wg", "show", rig.worker().interface, "listen-port"], check=True).stdout.strip() or ports
+    assert f":{port} " in rig.host(["ss", "-unaH"], check=True).stdout
+    assert f":{port} " not in rig.there(["ss", "-unaH"], check=True).stdout
+    client.kill()
+
+
+def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:
+    """`ip netns delete`: the tunnel in use goes on; the worker's next launch makes another, and gets a tunnel there."""
+    worker, path = rig.worker(), rig.paths.space(rig.worker())
+    client = rig.client()
+    assert "ok" in client.ask(do="connect")
+    before = path.stat().st_ino
+    spaces.remove(path)
+    assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
+    assert "ok" in client.ask(do="rotate")
+    assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
+    client.kill()
+    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    spaces.make(path)  # as the launcher does
+    assert path.stat().st_ino != before
+    old = next(one for one in rig.processes if worker.interface in str(one.args) and one.poll() is None)
+    client = rig.client()
+    client.send(do="connect")
+    # Its device is in a namespace that nobody can enter any more: netctl ends it, and the supervisor starts another.
+    until("the old device is ended", lambda: old.poll() is not None, 10)
+    rig.start_wireguard(worker)
+    assert "ok" in client.answer()
+    assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
+    assert worker.interface in rig.there(["ip", "-o", "link"], check=True).stdout
+    client.kill()
+    until("nothing is left to do", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 15)
+
+
+def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
+    """netctl starts where a name is missing: that worker's request is refused with the way out, its neighbour's not."""
+    assert rig.netctl
+    rig.netctl.kill()
+    rig.netctl.wait()
+    path = rig.paths.space(rig.worker())
+    spaces.remove(path)
+    rig.start_netctl()
+    first, second = rig.client_of(rig.worker(), at=rig.worker(1)), rig.client(1)
+    refused = first.ask(do="connect")
+    assert "namespace" in refused["message"], refused
+    assert "ok" in second.ask(do="connect")
+    first.kill()
+    spaces.make(path)
+    for one in rig.processes:
+        if rig.worker().interface in str(one.args) and one.poll() is None:
+            one.kill()
+            one.wait()
+    rig.start_wireguard(rig.worker())
+    client = rig.client()
+    until("connected", lambda: "ok" in client.ask(do="connect"), 20)
+    assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
+    client.kill()
+    second.kill()
+
+
+def test_cleanup_takes_the_names_away(rig: Rig) -> None:
+    """The last of this file: nothing of ours is in the host, no name is left, and a second time there is nothing."""
+    assert rig.netctl
+    rig.netctl.kill()
+    rig.netctl.wait()
+    done = rig.command("cleanup", check=True)
+    assert "ip netns delete fleet-w1101" in done.stdout
+    assert spaces.names(rig.paths.spaces) == frozenset()
+    assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
