@@ -13,7 +13,8 @@ from lab.net import Lab
 
 def _lab(arguments: argparse.Namespace) -> Lab:
     console.require_root(f"bin/lab {arguments.verb}")
-    return Lab(arguments.lab, servers=getattr(arguments, "servers", 3), keys=getattr(arguments, "keys", 10))
+    asked = vars(arguments)
+    return Lab(arguments.lab, **{name: asked[name] for name in ("servers", "keys", "ipv6") if name in asked})
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -76,6 +77,7 @@ def build(command: list[str]) -> console.Parser:
     up = console.command(verbs, "up", _up, "make it; no harm when it stands", "lab up --servers 3 --keys 10")
     up.add_argument("--servers", type=int, default=3, help="VPN servers (default 3)")
     up.add_argument("--keys", type=int, default=10, help="client keys of each server (default 10)")
+    up.add_argument("--ipv6", action="store_true", help="tunnels carry IPv6 as well")
     down = console.command(verbs, "down", _down, "remove every trace of it", "lab down")
     status = console.command(verbs, "status", _status, "what there is of it", "lab status --json")
     run = console.command(verbs, "exec", _exec, "run a program inside a host", "lab exec host -- ip address")

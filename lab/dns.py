@@ -13,7 +13,7 @@ import dns.query
 import dns.rdatatype
 
 from fleet.errors import MissingProgram
-from lab.topology import SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
+from lab.topology import ECHO_NAME, REBIND_NAME, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
 
 Address = IPv4Address | IPv6Address
 
@@ -36,6 +36,7 @@ def command(addresses: Sequence[Address], queries: Path) -> list[str]:
         f"--log-facility={queries}",
         f"--host-record={SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
         f"--host-record=www.{SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
+        *(f"--server=/{name}/{WEB_ADDRESS}" for name in (ECHO_NAME, REBIND_NAME)),
         # Chrome's own look-ups of other names get a quick "there is no such name".
         "--address=/#/",
         *(f"--listen-address={address}" for address in addresses),

@@ -46,8 +46,8 @@ class Status:
 class Lab:
     """The lab called NAME; nothing is touched before up()."""
 
-    def __init__(self, name: str = "lab", *, servers: int = 3, keys: int = 10) -> None:
-        self.topology = Topology(name=name, servers=servers, keys=keys)
+    def __init__(self, name: str = "lab", *, servers: int = 3, keys: int = 10, ipv6: bool = False) -> None:
+        self.topology = Topology(name=name, servers=servers, keys=keys, ipv6=ipv6)
         self.name = name
         self.places = Places(name)
 
@@ -81,9 +81,9 @@ class Lab:
 
     def _refuse_other_numbers(self) -> None:
         numbers = self.places.parameters()
-        if numbers != (self.topology.servers, self.topology.keys):
+        if numbers != (self.topology.servers, self.topology.keys, self.topology.ipv6):
             raise ConfigurationError(
-                f"the lab {self.name} is up with other numbers (servers, keys of each): {numbers}",
+                f"the lab {self.name} is up with other numbers (servers, keys of each, IPv6): {numbers}",
                 hint=f"take it down first: bin/lab down --lab {self.name}",
             )
 
@@ -115,7 +115,7 @@ class Lab:
     def _lay_out(self) -> None:
         """Every folder and small file; what is secret is 0600 or in a 0700 folder."""
         self.places.root.mkdir(parents=True, mode=0o755)
-        self.places.write_record(self.topology.servers, self.topology.keys, self._wanted())
+        self.places.write_record(self.topology.servers, self.topology.keys, self.topology.ipv6, self._wanted())
         for folder in (self.places.keys, self.places.site):
             folder.mkdir(mode=0o700)
         for folder in (self.places.fleet_root, self.places.root / "log"):
@@ -195,10 +195,10 @@ class Lab:
         state = (
             "up" if self.places.ready.exists() and not missing else "broken" if self.places.root.exists() else "down"
         )
-        servers, keys = numbers or (0, 0)
+        servers, keys, _ = numbers or (0, 0, False)
         return Status(self.name, state, servers, servers * keys, tuple(missing), found)
 
-    def _expected(self, numbers: tuple[int, int] | None) -> list[tuple[str, str]]:
+    def _expected(self, numbers: tuple[int, int, bool] | None) -> list[tuple[str, str]]:
         if numbers is None:
             return []
         topology = Topology(name=self.name, servers=numbers[0], keys=numbers[1])

@@ -33,6 +33,7 @@ class _Record:
     instance: str
     servers: int
     keys: int
+    ipv6: bool
     namespaces: tuple[str, ...]
 
 
@@ -86,7 +87,7 @@ class Places:
         return self.root / f"log/{program}.log"
 
     def queries(self, host: str) -> Path:
-        """What the resolver at HOST was asked; at `isp`, a query of a worker is a leak."""
+        """What the resolver at HOST was asked; at `isp`, a query of a worker is a leak; at `web`, who asks who asks."""
         return self.root / f"log/queries-{host}.log"
 
     def at(self, host: str) -> Path:
@@ -102,20 +103,20 @@ class Places:
         recorded = self._recorded()
         return recorded.namespaces if recorded else ()
 
-    def parameters(self) -> tuple[int, int] | None:
-        """(servers, keys each) of the lab that is there, None when there is none."""
+    def parameters(self) -> tuple[int, int, bool] | None:
+        """(servers, keys each, IPv6 in tunnels) of the lab that is there, None when there is none."""
         recorded = self._recorded()
-        return (recorded.servers, recorded.keys) if recorded else None
+        return (recorded.servers, recorded.keys, recorded.ipv6) if recorded else None
 
     def instance(self) -> str:
         """Tells this life of the lab from the next one of the same name; empty when there is none."""
         recorded = self._recorded()
         return recorded.instance if recorded else ""
 
-    def write_record(self, servers: int, keys: int, namespaces: tuple[str, ...]) -> None:
+    def write_record(self, servers: int, keys: int, ipv6: bool, namespaces: tuple[str, ...]) -> None:
         """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
         fresh = self.record.with_suffix(".new")
-        record = _Record(os.urandom(8).hex(), servers, keys, namespaces)
+        record = _Record(os.urandom(8).hex(), servers, keys, ipv6, namespaces)
         fresh.write_text(json.dumps(dataclasses.asdict(record)))
         fresh.replace(self.record)
 
@@ -124,7 +125,8 @@ class Places:
             document = json.loads(self.record.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return _Record(document["instance"], document["servers"], document["keys"], tuple(document["namespaces"]))
+        numbers = document["servers"], document["keys"], document.get("ipv6", False)
+        return _Record(document["instance"], *numbers, tuple(document["namespaces"]))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@
     (the user's machine)            ├── vpn1   exit 203.0.113.11, tunnels 198.18.1.0/24
                                     └── vpnN
 
-All addresses are from ranges set aside for documentation and benchmarks (RFC 5737, 2544, 3849).
+The ISP's end of `access` is the home router too: beside the host's public address lies its LAN, where the router
+has an address and cloud metadata answers. `web` also tells who asks: a name server and a STUN server (lab.site.echo).
+
+All other addresses are from ranges set aside for documentation and benchmarks (RFC 5737, 2544, 3849).
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from typing import Final
 from fleet.errors import UsageError
 
 SITE_NAME: Final = "shop.example"
+ECHO_NAME: Final = "whoami.example"
+"""Its address is that of the name server that asks for it, as the world sees it; so is that of every name below."""
+REBIND_NAME: Final = "rebind.example"
+"""`HEX.WORD.rebind.example` is the shop when asked first, and the IPv4 address HEX from then on (DNS rebinding)."""
 HOST_ADDRESS: Final = IPv4Address("198.51.100.10")
 HOST_ADDRESS_V6: Final = IPv6Address("2001:db8:1::10")
 ROUTER_ADDRESS: Final = IPv4Address("198.51.100.1")
@@ -24,6 +31,13 @@ ISP_RESOLVER: Final = IPv4Address("198.51.100.53")
 ISP_RESOLVER_V6: Final = IPv6Address("2001:db8:1::53")
 WEB_ADDRESS: Final = IPv4Address("203.0.113.80")
 WEB_ADDRESS_V6: Final = IPv6Address("2001:db8:2::80")
+STUN_PORT: Final = 3478
+LAN_HOST: Final = IPv4Address("192.168.77.10")
+LAN_HOST_V6: Final = IPv6Address("fd00:77::10")
+LAN_ROUTER: Final = IPv4Address("192.168.77.1")
+LAN_ROUTER_V6: Final = IPv6Address("fd00:77::1")
+METADATA: Final = IPv4Address("169.254.169.254")
+"""Where clouds answer questions about a machine, its credentials included."""
 TUNNEL_RESOLVER: Final = IPv4Address("198.18.0.53")
 TUNNELS: Final = IPv4Network("198.18.0.0/15")
 TUNNELS_V6: Final = IPv6Network("2001:db8:98::/48")
@@ -63,6 +77,8 @@ class Server:
 
     number: int
     lab: str
+    ipv6: bool = False
+    """Whether its clients' files name their IPv6 addresses."""
 
     @property
     def host(self) -> str:
@@ -107,6 +123,8 @@ class Topology:
     servers: int = 3
     keys: int = 10
     """Client keys of each server."""
+    ipv6: bool = False
+    """Whether keys have an IPv6 address: only then their tunnels carry it."""
     hosts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +137,7 @@ class Topology:
 
     @property
     def vpn(self) -> tuple[Server, ...]:
-        return tuple(Server(number=number, lab=self.name) for number in range(1, self.servers + 1))
+        return tuple(Server(number=number, lab=self.name, ipv6=self.ipv6) for number in range(1, self.servers + 1))
 
     def namespace(self, host: str) -> str:
         """What `ip netns` calls HOST."""
@@ -135,12 +153,17 @@ class Topology:
         access = Port(
             host="isp",
             name="access",
-            addresses=_addresses("198.51.100.1/24", "198.51.100.53/32", "2001:db8:1::1/64", "2001:db8:1::53/128"),
+            addresses=_addresses(
+                *("198.51.100.1/24", "198.51.100.53/32", "2001:db8:1::1/64", "2001:db8:1::53/128"),
+                *(f"{LAN_ROUTER}/24", f"{LAN_ROUTER_V6}/64", f"{METADATA}/32"),
+            ),
         )
         uplink = Port(
             host="host",
             name="uplink",
-            addresses=_addresses("198.51.100.10/24", "2001:db8:1::10/64"),
+            addresses=_addresses(
+                *("198.51.100.10/24", "2001:db8:1::10/64", f"{LAN_HOST}/24", f"{LAN_HOST_V6}/64"),
+            ),
             gateways=(ROUTER_ADDRESS, IPv6Address("2001:db8:1::1")),
         )
         web = self._on_core("web", f"{WEB_ADDRESS}/24", f"{WEB_ADDRESS_V6}/64")

@@ -130,7 +130,7 @@ PersistentKeepalive = 25
 """
     path = folder / f"{server.host}-{number:02d}.conf"
     path.touch(mode=0o600)
-    path.write_text(text)
+    path.write_text(with_ipv6(text, server, number) if server.ipv6 else text)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Serve the shop of one lab: `launch.py lab.site LAB`, inside the lab's `web`."""
+"""Serve the shop of one lab, and who asks: `launch.py lab.site LAB`, inside the lab's `web`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from lab.places import Places
+from lab.site import echo
 from lab.site.app import application
 from lab.topology import WEB_ADDRESS, WEB_ADDRESS_V6
 
@@ -35,7 +36,11 @@ async def _serve(places: Places) -> None:
     async def ended() -> None:
         await ending.wait()
 
-    with places.access_log.open("a", encoding="utf-8") as access_log:
+    with (
+        places.access_log.open("a", encoding="utf-8") as access_log,
+        places.queries("web").open("a", encoding="utf-8") as questions,
+    ):
+        await echo.start(questions)
         await serve(application(access_log), configuration(places), shutdown_trigger=ended)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -19,6 +20,26 @@ from lab.net import LAUNCH, Lab
 from lab.places import lock
 
 SITE = "https://shop.example"
+ASK = """
+import sys
+import dns.resolver
+resolver = dns.resolver.Resolver(configure=False)
+resolver.nameservers = [sys.argv[1]]
+print(*[resolver.resolve(name, "A")[0] for name in sys.argv[2:]])
+"""
+STUN = """
+import ipaddress, socket, struct, sys
+host = sys.argv[1]
+asking = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(5)
+asking.sendto(struct.pack("!HHI", 1, 0, 0x2112A442) + b"transaction1", (host, 3478))
+answer = asking.recv(100)
+kind, length, attribute, size, family, port = struct.unpack_from("!HHxxxxxxxxxxxxxxxxHHxBH", answer)
+assert (kind, attribute, answer[8:20], length) == (0x101, 0x20, b"transaction1", size + 4), answer
+assert port ^ 0x2112 == asking.getsockname()[1]
+mask = (0x2112A442).to_bytes(4, "big") + b"transaction1"
+print(ipaddress.ip_address(bytes(one ^ other for one, other in zip(answer[28:], mask))))
+"""
 
 
 def until(question: str, answer: object) -> None:
@@ -168,34 +189,13 @@ def test_host_has_a_resolver_and_a_wireguard_folder_of_its_own(lab: Lab) -> None
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_tunnel_made_by_hand_works(lab: Lab, number: int) -> None:
     """With a key of each server: DNS inside answers, the site sees the exit address, the ISP hears no question."""
-    key = lab.places.keys / f"vpn{number}-01.conf"
-    text = key.read_text()
-    (address,) = (line.removeprefix("Address = ") for line in text.splitlines() if line.startswith("Address"))
-    plain = "\n".join(line for line in text.splitlines() if not line.startswith(("Address", "DNS")))
-    name = f"{lab.name}h{number}"
-    device = lab.popen("host", ["wireguard-go", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-
-        @soon
-        def there() -> None:
-            until("no socket", lab.places.wireguard_socket("host", name).exists())
-
-        there()
-        steps = (["wg", "setconf", name, "/dev/stdin"], ["ip", "address", "add", address, "dev", name])
-        routes = [["ip", "route", "add", to, "dev", name] for to in ("198.18.0.53", "203.0.113.80")]
-        for step in (*steps, ["ip", "link", "set", name, "up"], *routes):
-            done = lab.run("host", step, input=plain)
-            assert done.returncode == 0, done.stderr
+    with tunnel(lab, f"vpn{number}-01.conf", f"h{number}", ("198.18.0.53", "203.0.113.80")):
         asked = lab.places.queries("isp").read_text()
-        question = "import sys, dns.resolver as r; s = r.Resolver(configure=False); s.nameservers = ['198.18.0.53']; "
-        question += "print(s.resolve('shop.example', 'A')[0])"
-        assert lab.run("host", [sys.executable, "-c", question]).stdout == "203.0.113.80\n"
+        question = [sys.executable, "-c", ASK, "198.18.0.53", "shop.example"]
+        assert lab.run("host", question).stdout == "203.0.113.80\n"
         assert curl(lab, "host", "--resolve", "shop.example:443:203.0.113.80", f"{SITE}/ip") == f"203.0.113.1{number}"
         assert lab.places.queries("isp").read_text() == asked
-        assert f"from {address.removesuffix('/32')}" in lab.places.queries(f"vpn{number}").read_text()
-    finally:
-        device.terminate()
-        device.wait(5)
+        assert f"from 198.18.{number}.11" in lab.places.queries(f"vpn{number}").read_text()
 
 
 def test_keys_are_files_that_only_root_reads(lab: Lab) -> None:
@@ -252,3 +252,74 @@ def test_browsers_draw_readable_korean(lab: Lab, tmp_path: Path) -> None:
     browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     done = lab.run("host", [*browser, "--dump-dom", page.as_uri()], timeout=60)
     assert "<title>4</title>" in done.stdout
+
+
+def test_names_that_tell_who_asks(lab: Lab) -> None:
+    """The echo name, and any below it, is the resolver's own address: the ISP's, or the exit of the tunnel."""
+    names = ["whoami.example", "a.b.whoami.example"]
+    for host, resolver, seen in (("host", "198.51.100.53", "203.0.113.1"), ("vpn2", "198.18.0.53", "203.0.113.12")):
+        done = lab.run(host, [sys.executable, "-c", ASK, resolver, *names])
+        assert done.stdout.split() == [seen, seen], done.stderr
+    assert "a.b.whoami.example 203.0.113.12\n" in lab.places.queries("web").read_text()
+
+
+def test_a_name_that_is_bound_anew(lab: Lab) -> None:
+    """The shop when asked first, the address within the name afterwards, and no resolver keeps the first answer."""
+    names = ["a9fea9fe.once.rebind.example"] * 3
+    done = lab.run("host", [sys.executable, "-c", ASK, "198.51.100.53", *names])
+    assert done.stdout.split() == ["203.0.113.80", "169.254.169.254", "169.254.169.254"], done.stderr
+
+
+def test_stun_tells_the_callers_address(lab: Lab) -> None:
+    """A binding request is answered with where it came from, on IPv4 and IPv6."""
+    for target, seen in (("203.0.113.80", "198.51.100.10"), ("2001:db8:2::80", "2001:db8:1::10")):
+        assert lab.run("host", [sys.executable, "-c", STUN, target]).stdout.strip() == seen
+
+
+def test_the_host_has_a_lan_with_cloud_metadata(lab: Lab) -> None:
+    """A neighbour on the LAN and the metadata address answer the host; its uplink is still seen by its own address."""
+    for target in ("192.168.77.1", "169.254.169.254", "fd00:77::1"):
+        assert lab.run("host", ["ping", "-c1", "-W5", target]).returncode == 0, target
+
+
+def test_a_tunnel_carries_ipv6_when_asked_for(root: None) -> None:
+    """With a key's two addresses the shop sees the server's exit of each version; other labs have keys of one."""
+    made = Lab(f"v{os.getpid() % 10_000}", servers=1, keys=1, ipv6=True)
+    try:
+        made.up()
+        text = (made.places.keys / "vpn1-01.conf").read_text()
+        assert text.startswith("# ExitAddress = 203.0.113.11\n# ExitAddress = 2001:db8:2::1001\n[Interface]\n")
+        assert "\nAddress = 198.18.1.11/32, 2001:db8:98:1::b/128\n" in text
+        assert "\nAllowedIPs = 0.0.0.0/0, ::/0\n" in text
+        with tunnel(made, "vpn1-01.conf", "six", ("203.0.113.80", "2001:db8:2::80")):
+            assert curl(made, "host", "-4", "-k", "https://203.0.113.80/ip") == "203.0.113.11"
+            assert curl(made, "host", "-6", "-k", "https://[2001:db8:2::80]/ip") == "2001:db8:2::1001"
+    finally:
+        made.down()
+
+
+@contextlib.contextmanager
+def tunnel(lab: Lab, key: str, suffix: str, targets: tuple[str, ...]) -> Iterator[str]:
+    """A tunnel made by hand with the key in that file, which leads to TARGETS; its name."""
+    lines = (lab.places.keys / key).read_text().splitlines()
+    (addresses,) = (line.removeprefix("Address = ").split(", ") for line in lines if line.startswith("Address"))
+    plain = "\n".join(line for line in lines if not line.startswith(("Address", "DNS")))
+    name = f"{lab.name}{suffix}"
+    device = lab.popen("host", ["wireguard-go", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+
+        @soon
+        def there() -> None:
+            until("no socket", lab.places.wireguard_socket("host", name).exists())
+
+        there()
+        steps = [["wg", "setconf", name, "/dev/stdin"]]
+        steps += [["ip", "address", "add", address, "dev", name] for address in addresses]
+        steps += [["ip", "link", "set", name, "up"], *(["ip", "route", "add", to, "dev", name] for to in targets)]
+        for step in steps:
+            done = lab.run("host", step, input=plain)
+            assert done.returncode == 0, done.stderr
+        yield name
+    finally:
+        device.terminate()
+        device.wait(5)

@@ -72,21 +72,14 @@ print(count)
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
-    """Two workers of one VPN server's keys, on a host that has a LAN."""
-    lan = {
-        "host": ("192.168.77.10/24", "fd00:77::10/64"),
-        "isp": ("192.168.77.1/24", "169.254.169.254/32", "fd00:77::1/64"),
-    }
-    places = [(host, "uplink" if host == "host" else "access", one) for host, all_ in lan.items() for one in all_]
-    places += [("vpn1", "lo", f"{REFUSED}/32"), ("vpn1", "lo", f"{ALLOWED}/32")]
+    """Two workers of one VPN server's keys."""
+    places = [("vpn1", "lo", f"{REFUSED}/32"), ("vpn1", "lo", f"{ALLOWED}/32")]
     for host, device, address in places:
         lab.run(host, ["ip", "address", "add", address, "dev", device], check=True)
-    lab.run("host", ["ip", "route", "add", "169.254.169.254", "dev", "uplink"], check=True)
     try:
         with running(lab, count=2, keys=("vpn1-*.conf",), extra=SETTINGS) as made:
             yield made
     finally:
-        lab.run("host", ["ip", "route", "del", "169.254.169.254", "dev", "uplink"], check=True)
         for host, device, address in places:
             lab.run(host, ["ip", "address", "del", address, "dev", device], check=True)
 
