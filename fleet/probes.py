@@ -155,7 +155,7 @@ class Page(Value):
     candidates: tuple[str, ...]
     """Addresses of the WebRTC candidates it was given."""
     gathered: bool
-    """It was told that these are all."""
+    """The browser began to gather them, and has had time for it."""
     navigated: tuple[str, ...]
     """Names of the reaches that a tab showed."""
     tried: int

@@ -186,7 +186,7 @@ def _webrtc(evidence: Evidence) -> Property:
     if bad := [one for one in page.candidates if one not in exits]:
         return _broken("webrtc", f"a page is told {', '.join(bad)}")
     if not page.gathered:
-        return _unproven("webrtc", "the page was not told the end of its candidates")
+        return _unproven("webrtc", "the browser did not begin to look for candidates")
     return _holds("webrtc", f"a page is told {', '.join(page.candidates) or 'no address at all'}")
 
 
