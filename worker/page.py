@@ -83,7 +83,7 @@ def _open_one(browser: Session, urls: tuple[str, ...]) -> None:
 
 
 def _candidates(found: JsonValue) -> tuple[bool, tuple[str, ...]]:
-    """Whether they were gathered at all, and the address of each: the fifth word of a candidate (RFC 8839, section 5.1)."""
+    """Whether they were gathered at all, and each one's address: the fifth word (RFC 8839, section 5.1)."""
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], list):
         raise FleetError(f"the page gave no candidates: {json.dumps(found)[:200]}")
     words = [str(one).split() for one in found[1]]

@@ -23,7 +23,10 @@ _TO_NOBODY: tuple[tuple[Kind, int], ...] = (
     ("quic", 443),
     ("icmp", 0),
 )
-"""Kinds and ports; port 0 is drawn. Each run has an address of nobody's to itself, so that a fixed port is no doubt."""
+"""Kinds and ports; port 0 is drawn. No two sets share an address of nobody's, so that a fixed port is no doubt."""
+_PORTS = range(20_000, 60_000)
+_MOST_PORTS = 32
+"""Drawn ports of one set."""
 _random = random.SystemRandom()
 
 
@@ -44,37 +47,42 @@ def token() -> str:
     return f"fv{secrets.token_hex(7)}"
 
 
-def draw(host: Host) -> Drawn:
-    """A fresh set for HOST."""
-    return Drawn(probes=tuple(_all(host)))
+def draw(host: Host, sets: int) -> list[Drawn]:
+    """So many fresh sets for HOST; no address of nobody's and no drawn port is in two of them, nor twice in one."""
+    ways = tuple(dict.fromkeys(("", host.uplink)))
+    addresses = iter(_random.sample(range(1, 255), sets * len(ways)))
+    ports = iter(_random.sample(_PORTS, sets * _MOST_PORTS))
+    return [
+        Drawn(probes=tuple(probe for way in ways for probe in _all(host, way, next(addresses), ports)))
+        for _ in range(sets)
+    ]
 
 
-def _all(host: Host) -> Iterator[Probe]:
+def _all(host: Host, bound: str, number: int, ports: Iterator[int]) -> Iterator[Probe]:
+    """Everything that is sent by one way; NUMBER is that of its addresses of nobody's."""
     nobody = {
-        "an address of nobody's": str(NOBODYS[_random.randrange(1, 255)]),
-        "an IPv6 address of nobody's": str(NOBODYS_V6[_random.randrange(1 << 16, 1 << 62)]),
+        "an address of nobody's": str(NOBODYS[number]),
+        "an IPv6 address of nobody's": str(NOBODYS_V6[number]),
     }
-    for bound in dict.fromkeys(("", host.uplink)):
-        for what, target in nobody.items():
-            yield from (_probe(kind, what, target, port, bound) for kind, port in _TO_NOBODY)
-        yield from _near(host, bound)
+    for what, target in nobody.items():
+        yield from (_probe(kind, what, target, port or next(ports), bound) for kind, port in _TO_NOBODY)
+    yield from _near(host, bound, ports)
 
 
-def _near(host: Host, bound: str) -> Iterator[Probe]:
+def _near(host: Host, bound: str, ports: Iterator[int]) -> Iterator[Probe]:
     """Who is close by: resolvers, the router, cloud metadata."""
     for number, resolver in enumerate(host.resolvers, 1):
         yield _probe("dns", f"the host's resolver {number}", resolver, 53, bound)
     if host.gateway:
-        yield _probe("udp", "the gateway", host.gateway, 0, bound)
-        yield _probe("tcp", "the gateway", host.gateway, 0, bound)
-    yield _probe("udp", "cloud metadata", METADATA, 0, bound)
-    yield _probe("tcp", "cloud metadata", METADATA, 0, bound)
+        yield _probe("udp", "the gateway", host.gateway, next(ports), bound)
+        yield _probe("tcp", "the gateway", host.gateway, next(ports), bound)
+    yield _probe("udp", "cloud metadata", METADATA, next(ports), bound)
+    yield _probe("tcp", "cloud metadata", METADATA, next(ports), bound)
 
 
 def _probe(kind: Kind, what: str, target: str, port: int, bound: str) -> Probe:
-    shown = f"{kind}{f' {port}' if port else ''} to {what}{', bound to the uplink' if bound else ''}"
-    drawn = 0 if kind == "icmp" else port or _random.randrange(20_000, 60_000)
-    return Probe(name=shown, kind=kind, target=target, port=drawn, bound=bound, token=token())
+    shown = f"{kind}{f' {port}' if port < _PORTS.start else ''} to {what}{', bound to the uplink' if bound else ''}"
+    return Probe(name=shown, kind=kind, target=target, port=port, bound=bound, token=token())
 
 
 def first_of_each(probes: Iterable[Probe], kind: Kind) -> Probe:

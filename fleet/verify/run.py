@@ -83,7 +83,7 @@ class Verifier:
 
     def _gather(self) -> tuple[Evidence, Capture, Answer]:
         host = hosts.look()
-        control, again, sealed, connected = (plan.draw(host) for _ in range(4))
+        control, again, sealed, connected = plan.draw(host, 4)
         tokens = {asker: plan.token() for asker in _ASKERS}
         lookup = plan.token()
         with ExitStack() as stack:
