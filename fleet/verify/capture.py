@@ -1,4 +1,4 @@
-"""Which of our probes leave the host: every packet on every interface but loopback and our own, looked at by root.
+"""Which of our probes leave the host: every packet on every interface but loopback and our tunnels, looked at by root.
 
 Kernel facts: packet(7) for the sockets; a packet that nftables drops in `output` never gets that far. With SOCK_DGRAM
 a packet begins with its network header, whatever the link is.
@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import NotAllowed
-from fleet.numbers import Worker
 from fleet.probes import TOKEN_PATTERN
 
 _ALL = 0x0003
@@ -41,10 +40,10 @@ class Numbers:
 
 
 class Capture:
-    """A context manager; `marks` grows while it is entered. ONLY names the interfaces that count, none: all."""
+    """A context manager. What counts: interfaces in ONLY; without any, all but loopback and the tunnels in OURS."""
 
-    def __init__(self, only: Collection[str] = ()) -> None:
-        self._only = frozenset(only)
+    def __init__(self, only: Collection[str] = (), ours: Collection[str] = ()) -> None:
+        self._only, self._ours = frozenset(only), frozenset(ours) | {"lo"}
         self._found: dict[str, Counter[str]] = {}
         self._packets = self._lost = 0
         self._changed = threading.Condition()
@@ -113,9 +112,7 @@ class Capture:
                     self._changed.notify_all()
 
     def _counts(self, interface: str) -> bool:
-        if self._only:
-            return interface in self._only
-        return interface != "lo" and Worker.of_interface(interface) is None
+        return interface in self._only if self._only else interface not in self._ours
 
     def _count_lost(self) -> None:
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)

@@ -88,7 +88,7 @@ class Verifier:
         lookup = plan.token()
         with ExitStack() as stack:
             listeners = stack.enter_context(Listeners(self._near(host)))
-            capture = stack.enter_context(Capture(self.interfaces))
+            capture = stack.enter_context(Capture(self.interfaces, self._tunnels()))
             console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
             asked = self._control(control, listeners.reaches, (self._name(lookup),))
             capture.wait_for([*control.marks.values(), lookup], SEEN_SECONDS)
@@ -128,6 +128,9 @@ class Verifier:
             asked_echo=bool(self.fleet.verify.resolver_echo),
         )
         return evidence, capture, answer
+
+    def _tunnels(self) -> set[str]:
+        return {name for member in self.fleet.members for name in member.interfaces}
 
     def _name(self, token: str) -> str:
         """A name of nobody's with TOKEN in it, which resolvers have to ask for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -9,11 +10,21 @@ import pytest
 
 from lab import run
 from lab.net import Lab
-from lab.topology import ISP_RESOLVER
+from lab.topology import ISP_RESOLVER, ROUTER_ADDRESS
 from tests.system.verifying import FIRST_UID, WORKERS, Verified
+from worker.mounts import POLICY_FOLDERS
 
 BLIND = "blind0"
 """An interface that nothing is sent by."""
+HOLE = f"""
+table ip hole {{
+    chain out {{
+        type filter hook output priority -400
+        meta skuid {FIRST_UID} dup to {ROUTER_ADDRESS} device "uplink"
+    }}
+}}
+"""
+"""Copies have no socket, so that no rule about a UID sees them (net/ipv4/netfilter/nf_dup_ipv4.c)."""
 PROPERTIES = {
     *("tunnel", "exit", "uplink", "names", "ipv6", "webrtc"),
     *("loopback", "lan", "metadata", "devtools", "sandbox"),
@@ -62,6 +73,60 @@ def test_a_capture_that_sees_nothing_proves_nothing(verified: Verified) -> None:
     assert said.are("broken") == set(), said.report
     assert {"uplink", "names", "metadata"} <= said.are("unproven")
     assert said.code == 75
+
+
+def test_a_hole_past_the_tunnel_is_a_breach(verified: Verified) -> None:
+    """Where somebody's rule sends copies of the host's packets of worker UIDs by the uplink: exit code 1, and how.
+
+    In a namespace of its own a worker has no packets in the host's; there the same rule finds nothing to copy.
+    """
+    verified.lab.run("host", ["nft", "-f", "-"], input=HOLE, check=True)
+    try:
+        said = verified.verify()
+    finally:
+        verified.lab.run("host", ["nft", "delete", "table", "ip", "hole"], check=True)
+    if verified.isolation == "netns":
+        assert said.code == 0, said.report
+        return
+    assert said.code == 1
+    assert {"uplink", "metadata"} <= said.are("broken"), said.report
+    assert {"tunnel", "exit", "loopback", "sandbox"} <= said.are("holds"), said.report
+    evidence = next(one["evidence"] for one in said.report["properties"] if one["name"] == "uplink")
+    assert any(line.startswith("sealed: ") for line in evidence) and all("by uplink" in line for line in evidence)
+
+
+def test_a_fleet_that_runs_goes_on(verified: Verified) -> None:
+    """The worker under test is stopped and started again; its neighbours and netctl are left alone."""
+    done = verified.fleet("up")
+    assert done.returncode == 0, done.stderr
+    before = programs(verified)
+    assert verified.verify().code == 0
+    after = programs(verified)
+    name = f"worker:{verified.worker.name}"
+    assert {one for one in after if after[one] != before[one]} == {name}
+    assert all(after.values())
+
+
+def test_webrtc_left_to_itself_is_a_breach(verified: Verified) -> None:
+    """With Chrome's policy for it taken out of the worker's private /etc, a page is told more than the exit."""
+    done = verified.fleet("up")
+    assert done.returncode == 0, done.stderr
+    path = run.paths(verified.lab).launch_spec(verified.worker)
+    spec = json.loads(path.read_text())
+    for folder in POLICY_FOLDERS:
+        policies = json.loads(spec["etc"][f"{folder}/fleet.json"])
+        del policies["WebRtcIPHandling"]
+        spec["etc"][f"{folder}/fleet.json"] = json.dumps(policies)
+    path.write_text(json.dumps({**spec, "deny_netlink": False}))
+    said = verified.verify()
+    assert said.are("broken") == {"webrtc"}, said.report
+    assert said.code == 1
+
+
+def programs(verified: Verified) -> dict[str, int]:
+    """By name: the process of every program under supervisord."""
+    snapshot = json.loads(verified.fleet("status", "--json").stdout)
+    return {one["name"]: one["pid"] for one in snapshot["programs"]}
 
 
 def test_names_asked_by_the_hosts_resolver_are_a_breach(verified: Verified) -> None:
