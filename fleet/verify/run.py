@@ -21,7 +21,7 @@ import psutil
 from fleet import console, lifecycle
 from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
-from fleet.model import Fleet, Worker
+from fleet.model import LAST_UID, Fleet, Worker
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
 from fleet.programs import Installation
 from fleet.result import write_durably
@@ -137,17 +137,18 @@ class Verifier:
         return f"{token}.{self.fleet.verify.resolver_echo or 'example.com'}"
 
     def _near(self, host: hosts.Host) -> Mapping[str, tuple[str, int]]:
-        """Where root listens: loopback, the host's own address, the DevTools port of another worker."""
-        neighbour = next((one for one in self.fleet.members if one != self.worker), self._next())
+        """Where root listens: loopback, the host's own address, the DevTools port of another worker.
+
+        Of one that this fleet does not have: a neighbour at work needs its port for its browser.
+        """
+        last = self.fleet.members[-1].uid
+        neighbour = Worker(uid=last + 1 if last < LAST_UID else self.fleet.members[0].uid - 1)
         wanted = {
             "loopback": ("127.0.0.1", 0),
             "loopback over IPv6": ("::1", 0),
             f"devtools of {neighbour.name}": ("127.0.0.1", neighbour.browser_ports[0]),
         }
         return wanted | ({"lan": (host.address, 0)} if host.address else {})
-
-    def _next(self) -> Worker:
-        return Worker(uid=self.worker.uid - 1 if self.worker.number > 1 else self.worker.uid + 1)
 
     def _control(self, drawn: Drawn, reaches: tuple[Reach, ...], lookups: tuple[str, ...]) -> ControlAnswer:
         echo = self.fleet.verify.resolver_echo if lookups else ""
