@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 from fleet import console
-from fleet.cli import accounts, doctor, lifecycle, runs, show
+from fleet.cli import accounts, doctor, lifecycle, runs, show, verify
 from fleet.interrupts import Stopped
 
 
@@ -16,7 +16,7 @@ def main() -> NoReturn:
         "fleet", "A fleet of browsers, each behind its own tunnel.", "fleet run --workers 8 --loops 2"
     )
     nouns = made.add_subparsers(metavar="VERB", parser_class=console.Parser)
-    for part in (lifecycle, runs, show, doctor, accounts):
+    for part in (lifecycle, runs, show, doctor, accounts, verify):
         part.add(nouns)
     try:
         console.main(made)

@@ -53,20 +53,25 @@ def refuse_if_running(installation: Installation) -> None:
         raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
 
 
-def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool) -> subprocess.Popen[bytes]:
-    """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too."""
+def launch(
+    fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True
+) -> subprocess.Popen[bytes]:
+    """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too.
+
+    Without WORKERS, these are made ready and not started.
+    """
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
-    prepare.everything(fleet, installation)
-    console.say("starting netctl and the workers")
+    prepare.everything(fleet, installation, start_workers=workers)
+    console.say(f"starting netctl{' and the workers' if workers else ''}")
     return Supervisor(installation).start(end_with_us=end_with_us)
 
 
-def wait_until_up(installation: Installation) -> None:
-    """Until every program runs and netctl answers; raises FleetError for a program that will not."""
+def wait_until_up(installation: Installation, *, workers: bool = True) -> None:
+    """Until every program (the WORKERS too?) runs and netctl answers; raises FleetError for a program that will not."""
     supervisor, trouble = Supervisor(installation), Trouble(installation)
 
     def running() -> bool:
-        states = supervisor.states()
+        states = [state for state in supervisor.states() if workers or not state.name.startswith("worker:")]
         trouble.check(states)
         return all(state.state == "RUNNING" or _finished(state) for state in states) and _answers(installation.paths)
 

@@ -200,6 +200,15 @@ class BrowserSettings(Settings):
         return means_it
 
 
+class VerifySettings(Settings):
+    """`[verify]`: whom `fleet verify` asks; "": nobody, and the report says that this was not looked at."""
+
+    resolver_echo: str = Field(default="whoami.akamai.net", max_length=200, pattern=r"^[A-Za-z0-9.-]*$")
+    """A name whose address is that of the resolver that asks for it."""
+    stun: str = Field(default="stun.l.google.com:19302", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$")
+    """A STUN server (NAME:PORT), which tells a page its address over UDP."""
+
+
 class LoopSettings(Settings):
     """`[loop]`."""
 
@@ -230,6 +239,7 @@ class Fleet(Settings):
     reach: ReachSettings = ReachSettings()
     egress: EgressSettings
     browser: BrowserSettings = BrowserSettings()
+    verify: VerifySettings = VerifySettings()
     loop: LoopSettings = LoopSettings()
     task: TaskSettings = TaskSettings()
 

@@ -27,7 +27,7 @@ _CLEANUP_SECONDS = 120.0
 _log = log.get("fleet")
 
 
-def everything(fleet: Fleet, installation: Installation) -> str:
+def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
     preflight.forewarn(fleet, installation)
@@ -44,7 +44,7 @@ def everything(fleet: Fleet, installation: Installation) -> str:
     _make(folders.wanted(fleet, paths, backend))
     namespaces(fleet, paths)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
-    text = supervisord_conf(fleet, installation, backend)
+    text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode())
     paths.supervisor_config.chmod(0o600)
     host_address.learn(fleet, paths)

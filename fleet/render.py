@@ -23,7 +23,7 @@ _FILES_PER_PROGRAM = 8
 """Descriptors supervisord may need for one program: pipes, log files and what a restart overlaps."""
 
 
-def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend) -> str:
+def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend, *, start_workers: bool = True) -> str:
     """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
     paths = installation.paths
     tunnels = fleet.members if backend == "userspace" else ()
@@ -39,6 +39,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend)
         stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
         netctl=installation.netctl("serve", walls=fleet.walls),
         tunnels=[{"name": worker.interface, "command": installation.tunnel(worker)} for worker in tunnels],
+        start_workers=start_workers,
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],
     )
 

@@ -12,7 +12,7 @@ import select
 import socket
 import subprocess
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -26,6 +26,7 @@ from fleet.programs import Installation
 
 _ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
+_ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
 
 
@@ -122,6 +123,25 @@ class Supervisor:
                 hint=f"see {self.installation.paths.log('supervisord')}",
             )
 
+    def stop_program(self, name: str, deadline_seconds: float) -> None:
+        """End the program NAME and wait until it has; one that does not run is fine. Raises FleetError."""
+        if self._state_of(name) not in _ENDED:
+            self._ask("stopProcess", name, False)
+            self._wait_for_state(name, _ENDED, deadline_seconds)
+
+    def start_program(self, name: str) -> None:
+        """Start the program NAME and wait until it has been running for supervisor's startsecs. Raises FleetError."""
+        self._ask("startProcess", name, False)
+        self._wait_for_state(name, {"RUNNING"}, _START_SECONDS)
+
+    def _wait_for_state(self, name: str, wanted: Set[str], deadline_seconds: float) -> None:
+        wait_until(
+            lambda: self._state_of(name) in wanted, deadline_seconds, lambda: f"{name} is {self._state_of(name)}"
+        )
+
+    def _state_of(self, name: str) -> str:
+        return next((item.state for item in self.states() if item.name == name), "UNKNOWN")
+
     def shut_down(self, deadline_seconds: float) -> bool:
         """End every program and supervisord; False when none was running. Raises FleetError after the deadline."""
         pid = self.pid()
@@ -145,7 +165,7 @@ class Supervisor:
         except Unavailable:
             return ()
 
-    def _ask(self, method: str, *arguments: str) -> object:
+    def _ask(self, method: str, *arguments: str | bool) -> object:
         try:
             with deferred():
                 return getattr(self._proxy.supervisor, method)(*arguments)

@@ -14,6 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "worker", "lab")
 VOCABULARY = {
     *("model", "numbers", "paths", "isolation", "spaces", "cgroups", "wire", "rpc", "result", "errors"),
+    "probes",
     *("log", "console", "deadline", "interrupts", "syscalls", "callers", "listen", "bucket"),
 }
 """The part of `fleet` that others may import; the rest is the operator's program."""

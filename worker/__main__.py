@@ -1,4 +1,4 @@
-"""The program `worker`: prepare (root, at fleet up) and run (one worker, started by its launcher)."""
+"""The program `worker`: prepare (root, at fleet up), run and verify (one worker, started by its launcher)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,29 @@ def _run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    from worker import prepare, verify
+    from worker.browser import reap
+
+    paths = Paths.from_environment()
+    fleet = load(paths.config)
+    worker = fleet.worker(arguments.worker)
+    if os.getuid() != worker.uid:
+        raise NotAllowed(f"{worker.name} runs under UID {worker.uid}, not {os.getuid()}", hint="fleet verify")
+    log.bind(worker=worker.name, loop=0, stage="verify")
+    signals.install()
+    reap.adopt_orphans()
+    try:
+        verify.answer(fleet, paths, worker, prepare.installed_from(os.environ))
+    except signals.Stopped:
+        return ExitCode.TRY_LATER
+    finally:
+        signals.ignore()
+        reap.end_descendants()
+    return ExitCode.DONE
+
+
 def main() -> None:
     """Parse, run, exit."""
     parser = console.parser("worker", __doc__ or "", "worker prepare")
@@ -99,6 +122,14 @@ def main() -> None:
     check.add_argument("--json", action="store_true", help="the same as JSON")
     run = console.command(nouns, "run", _run, "be one worker (its launcher calls this)", "worker run --worker w1101")
     run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
+    verify = console.command(
+        nouns,
+        "verify",
+        _verify,
+        "try every way past the tunnel (fleet verify calls this, through the launcher)",
+        "worker verify --worker w1101",
+    )
+    verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     console.main(parser)
 
 

@@ -44,19 +44,26 @@ class Prover:
         httpx.Client(verify=self._context, trust_env=False).close()
 
     def seen(self) -> wire.Address:
-        """The address the first service that answers sees; raises Unproved when none does."""
+        """The IPv4 address the first service that answers sees; raises Unproved when none does."""
+        return self._first("0.0.0.0")  # noqa: S104 - a source wildcard that picks a family, nothing listens
+
+    def seen_v6(self) -> wire.Address:
+        """The same over IPv6."""
+        return self._first("::")
+
+    def _first(self, source: str) -> wire.Address:
         mistakes: list[str] = []
         for url in self._settings.urls:
             try:
-                return self._ask(url)
+                return self._ask(url, source)
             except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
                 mistakes.append(f"{url}: {error or type(error).__name__}")
         raise Unproved("\n".join(mistakes), hint="are egress.urls and dns.resolvers reached through the tunnel?")
 
-    def _ask(self, url: str) -> wire.Address:
-        # A new client each time: a kept connection would still show the exit before. IPv4 alone: what is leased and
-        # learned is the IPv4 exit, and a service with both would be asked over IPv6 where the tunnel carries it.
-        transport = httpx.HTTPTransport(verify=self._context, trust_env=False, local_address="0.0.0.0")  # noqa: S104
+    def _ask(self, url: str, source: str) -> wire.Address:
+        # A new client each time: a kept connection would still show the exit before. One family alone: a loop leases
+        # and learns the IPv4 exit, and a service with both would be asked over IPv6 where the tunnel carries it.
+        transport = httpx.HTTPTransport(verify=self._context, trust_env=False, local_address=source)
         with httpx.Client(
             transport=transport, timeout=self._settings.timeout_seconds, trust_env=False, follow_redirects=True
         ) as client:

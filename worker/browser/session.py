@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import selenium.common.exceptions as wrong
+from pydantic import JsonValue
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.remote_connection import RemoteConnection
@@ -201,6 +202,12 @@ class Session:
     def location(self) -> str:
         with self._command() as driver:
             return str(driver.execute_script("return location.href"))
+
+    def evaluate(self, script: str, *arguments: JsonValue) -> JsonValue:
+        """What SCRIPT, the body of a function with ARGUMENTS, gives in the page; a promise is waited for."""
+        with self._command() as driver:
+            value: JsonValue = driver.execute_script(script, *arguments)
+            return value
 
     def counts(self) -> Counts:
         self._counter.settle(seconds=_SETTLE_SECONDS)

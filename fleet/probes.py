@@ -1,0 +1,213 @@
+"""What `fleet verify` sends to find a way past a tunnel: each probe as data, and the one function that sends one.
+
+Root draws the probes; the worker under test sends some, an ordinary user in the clear (the control) sends the like of
+them. So that nobody's packet is taken for another's, each carries a token of its own, or goes to an address and port
+drawn for it alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
+TOKEN_PATTERN = rb"fv[0-9a-f]{14}"
+_SO_BINDTODEVICE = 25
+"""include/uapi/asm-generic/socket.h; an ordinary user may set it on a socket that has no device (Linux 5.7)."""
+_NO_WAY = {errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+"""The host itself has no such way: no IPv6, for example."""
+_QUIC_LEAST_BYTES = 1200
+"""RFC 9000, section 14.1."""
+_STUN_COOKIE = 0x2112A442
+_STUN_SOFTWARE = 0x8022
+
+
+class Value(BaseModel):
+    """A frozen value that crosses a pipe as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Probe(Value):
+    """One packet to send."""
+
+    name: str
+    """What people read, the same for the control's and the worker's: `dns to 192.0.2.0/24, bound to uplink`."""
+    kind: Kind
+    target: str
+    """A numeric address."""
+    port: int = 0
+    bound: str = ""
+    """The interface that it is bound to; "": none."""
+    token: str
+    """16 characters (TOKEN_PATTERN)."""
+
+    @property
+    def mark(self) -> str:
+        """How a packet of it is told from all others: a SYN carries no token, its target and port are drawn instead."""
+        return f"{self.target} {self.port}" if self.kind == "tcp" else self.token
+
+
+class Sent(Value):
+    """What came of sending one."""
+
+    mark: str
+    error: str = ""
+    """Why it could not be sent, "" when the kernel took it."""
+    absent: bool = False
+    """The machine has no such way, for nobody."""
+
+
+class Reach(Value):
+    """An address that has to be out of reach."""
+
+    name: str
+    address: str
+    port: int
+
+
+class Reached(Value):
+    """What came of connecting to one."""
+
+    name: str
+    connected: bool
+    error: str = ""
+
+
+def send(probe: Probe) -> Sent:
+    """Send PROBE and wait for nothing; what the kernel says to it is part of the answer."""
+    try:
+        with _socket(probe) as made:
+            if probe.bound:
+                made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, probe.bound.encode())
+            made.setblocking(False)
+            status = made.connect_ex((probe.target, probe.port))
+            if status not in (0, errno.EINPROGRESS):
+                raise OSError(status, os.strerror(status))
+            if probe.kind != "tcp":
+                made.send(payload(probe))
+    except OSError as error:
+        # Who may open a ping socket is a setting of the host's (net.ipv4.ping_group_range).
+        absent = error.errno in _NO_WAY or (probe.kind == "icmp" and error.errno in (errno.EACCES, errno.EPERM))
+        return Sent(mark=probe.mark, error=error.strerror or str(error), absent=absent)
+    return Sent(mark=probe.mark)
+
+
+def reach(target: Reach, seconds: float = 2.0) -> Reached:
+    """Try for SECONDS to connect to TARGET over TCP."""
+    try:
+        socket.create_connection((target.address, target.port), timeout=seconds).close()
+    except OSError as error:
+        return Reached(name=target.name, connected=False, error=error.strerror or str(error))
+    return Reached(name=target.name, connected=True)
+
+
+def payload(probe: Probe) -> bytes:
+    """What PROBE carries: a well-formed beginning of its protocol, and the token."""
+    token = probe.token.encode()
+    if probe.kind == "dns":
+        labels = b"".join(bytes([len(label)]) + label for label in (token, b"fleet-verify", b"test"))
+        return struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
+    if probe.kind == "stun":
+        attribute = struct.pack("!HH", _STUN_SOFTWARE, len(token)) + token
+        return struct.pack("!HHI", 1, len(attribute), _STUN_COOKIE) + token[:12] + attribute
+    if probe.kind == "quic":  # a version nobody speaks (RFC 9000, section 15): it is answered, and not understood
+        return (struct.pack("!BIB", 0xC0, 0x1A2A3A4A, len(token)) + token).ljust(_QUIC_LEAST_BYTES, b"\0")
+    if probe.kind == "icmp":
+        return struct.pack("!BBHHH", 128 if ":" in probe.target else 8, 0, 0, 0, 1) + token
+    return b"fleet-verify " + token
+
+
+def _socket(probe: Probe) -> socket.socket:
+    family = socket.AF_INET6 if ":" in probe.target else socket.AF_INET
+    if probe.kind == "tcp":
+        return socket.socket(family, socket.SOCK_STREAM)
+    if probe.kind == "icmp":
+        icmp = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+        return socket.socket(family, socket.SOCK_DGRAM, icmp)
+    return socket.socket(family, socket.SOCK_DGRAM)
+
+
+class Order(Value):
+    """What the worker's half is asked to do; one JSON line on its standard input."""
+
+    sealed: tuple[Probe, ...]
+    """Sent before it has a tunnel."""
+    connected: tuple[Probe, ...]
+    """Sent while it has one."""
+    reaches: tuple[Reach, ...]
+    lookups: dict[str, str]
+    """By asker (`getaddrinfo`, `getent`, `chrome`): the name that it looks up, with a token in it."""
+    echo: str
+    """A name whose address is that of the resolver that asks; "": nobody is asked."""
+    stun: str
+    """NAME:PORT; "": no STUN server."""
+
+
+class Page(Value):
+    """What a page in the worker's browser could see and reach."""
+
+    candidates: tuple[str, ...]
+    """Addresses of the WebRTC candidates it was given."""
+    gathered: bool
+    """The browser began to gather them, and has had time for it."""
+    navigated: tuple[str, ...]
+    """Names of the reaches that a tab showed."""
+    tried: int
+    """Ways of asking for them from a page that were tried to their end."""
+    sandboxed: bool
+    """`chrome://sandbox` says so."""
+    sandbox: str
+    """Its last words."""
+
+
+class Answer(Value):
+    """What the worker's half saw; one JSON line on its standard output. What it did not come to is None."""
+
+    sealed: tuple[Sent, ...] = ()
+    connected: tuple[Sent, ...] = ()
+    reaches: tuple[Reached, ...] = ()
+    tunnel_error: str = ""
+    exit_leased: str | None = None
+    exit_seen: str | None = None
+    exit_error: str = ""
+    carries_ipv6: bool = False
+    exit_v6_seen: str | None = None
+    exit_v6_error: str = ""
+    echo: tuple[str, ...] = ()
+    """Addresses of the resolvers that were seen to ask."""
+    looked_up: tuple[str, ...] = ()
+    """The askers that have asked."""
+    page: Page | None = None
+    page_error: str = ""
+    browser: str = ""
+
+
+class ControlOrder(Value):
+    """What the control is asked to do."""
+
+    probes: tuple[Probe, ...]
+    reaches: tuple[Reach, ...] = ()
+    lookups: tuple[str, ...] = ()
+    echo: str = ""
+
+
+class ControlAnswer(Value):
+    """What came of it."""
+
+    sent: tuple[Sent, ...]
+    reaches: tuple[Reached, ...] = ()
+    echo: tuple[str, ...] = ()
+
+
+def resolve(name: str) -> tuple[str, ...]:
+    """The addresses of NAME by the system's resolver, each once; none when there are none, or nobody answers."""
+    try:
+        return tuple(sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}))
+    except OSError:
+        return ()

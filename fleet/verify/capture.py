@@ -1,0 +1,146 @@
+"""Which of our probes leave the host: every packet on every interface but loopback and our tunnels, looked at by root.
+
+Kernel facts: packet(7) for the sockets; a packet that nftables drops in `output` never gets that far. With SOCK_DGRAM
+a packet begins with its network header, whatever the link is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from fleet.errors import NotAllowed
+from fleet.probes import TOKEN_PATTERN
+
+_ALL = 0x0003
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 16 << 20
+_TCP = 6
+_TOKEN = re.compile(TOKEN_PATTERN)
+_V4, _V6 = 4, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """How much was seen."""
+
+    packets: int
+    """Looked at: sent by this host, on interfaces that count."""
+    lost: int
+    """Not looked at: the kernel's buffer was full."""
+
+
+class Capture:
+    """A context manager. What counts: interfaces in ONLY; without any, all but loopback and the tunnels in OURS."""
+
+    def __init__(self, only: Collection[str] = (), ours: Collection[str] = ()) -> None:
+        self._only, self._ours = frozenset(only), frozenset(ours) | {"lo"}
+        self._found: dict[str, Counter[str]] = {}
+        self._packets = self._lost = 0
+        self._changed = threading.Condition()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
+
+    def __enter__(self) -> Capture:
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
+        except PermissionError as error:
+            raise NotAllowed(
+                "no capture without CAP_NET_RAW", hint="run fleet verify as root, in a container with that capability"
+            ) from error
+        self._socket.setblocking(False)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.write(self._wake_writer, b"w")
+        self._thread.join()
+        self._count_lost()
+        for descriptor in (self._wake_reader, self._wake_writer):
+            os.close(descriptor)
+        self._socket.close()
+
+    @property
+    def numbers(self) -> Numbers:
+        """So far; what was lost is known at the end."""
+        return Numbers(packets=self._packets, lost=self._lost)
+
+    def found(self, mark: str) -> tuple[str, ...]:
+        """The interfaces by which packets with MARK have left, each with its number of packets."""
+        with self._changed:
+            return tuple(f"{count} by {name}" for name, count in sorted(self._found.get(mark, Counter()).items()))
+
+    def wait_for(self, marks: Iterable[str], seconds: float) -> bool:
+        """Whether all MARKS have left within SECONDS. What was sent before one of them has been looked at then."""
+        wanted = set(marks)
+        with self._changed:
+            return self._changed.wait_for(lambda: wanted <= self._found.keys(), seconds)
+
+    def _read(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            self._drain()
+            if self._wake_reader in ready:
+                return
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                packet, address = self._socket.recvfrom(65_535)
+            except (BlockingIOError, OSError):  # an interface that goes down is told once, as ENETDOWN
+                return
+            name, kind = address[0], address[2]
+            if kind == socket.PACKET_OUTGOING and self._counts(name):
+                with self._changed:
+                    self._packets += 1
+                    for mark in marks_of(packet):
+                        self._found.setdefault(mark, Counter())[name] += 1
+                    self._changed.notify_all()
+
+    def _counts(self, interface: str) -> bool:
+        return interface in self._only if self._only else interface not in self._ours
+
+    def _count_lost(self) -> None:
+        statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self._lost += struct.unpack("II", statistics)[1]
+
+
+def marks_of(packet: bytes) -> set[str]:
+    """The marks (fleet.probes.Probe.mark) that PACKET, from its IP header on, may have; any other packet has none."""
+    # Resolvers may change the case of a name's letters (draft-vixie-dnsext-dns0x20).
+    found = {token.decode() for token in _TOKEN.findall(packet.lower())}
+    parse: Callable[[bytes], tuple[int, str, int] | None] | None
+    parse = {_V4: _v4, _V6: _v6}.get(packet[0] >> 4) if packet else None
+    head = parse(packet) if parse else None
+    if head is not None:
+        protocol, target, start = head
+        if protocol == _TCP and len(packet) >= start + 4:
+            found.add(f"{target} {int.from_bytes(packet[start + 2 : start + 4], 'big')}")
+    return found
+
+
+def _v4(packet: bytes) -> tuple[int, str, int] | None:
+    if len(packet) < 20:
+        return None
+    return packet[9], socket.inet_ntop(socket.AF_INET, packet[16:20]), (packet[0] & 15) * 4
+
+
+def _v6(packet: bytes) -> tuple[int, str, int] | None:
+    """A SYN of ours has no extension headers."""
+    if len(packet) < 40:
+        return None
+    return packet[6], socket.inet_ntop(socket.AF_INET6, packet[24:40]), 40

@@ -1,0 +1,82 @@
+"""Services of root's on the host's own addresses that a worker must not reach; they note who comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Mapping
+
+from fleet.probes import Reach
+
+
+class Listeners:
+    """A context manager: a TCP listener for each of ADDRESSES (name -> address, port; port 0 is drawn)."""
+
+    def __init__(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        self._wanted = addresses
+        self._open: dict[int, tuple[str, socket.socket]] = {}
+        self._came: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="listeners", daemon=True)
+        self.reaches: tuple[Reach, ...] = ()
+
+    def __enter__(self) -> Listeners:
+        reaches = []
+        for name, address in self._wanted.items():
+            made = self._listen(address)
+            if made is not None:
+                self._open[made.fileno()] = name, made
+                reaches.append(Reach(name=name, address=address[0], port=made.getsockname()[1]))
+        self.reaches = tuple(reaches)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.write(self._wake_writer, b"w")
+        self._thread.join()
+        for _name, made in self._open.values():
+            made.close()
+        for descriptor in (self._wake_reader, self._wake_writer):
+            os.close(descriptor)
+
+    def came(self) -> dict[str, tuple[str, ...]]:
+        """By listener: the addresses of those who have come since the last call, those included that wait still."""
+        for name, made in list(self._open.values()):
+            self._accept(name, made)
+        with self._lock:
+            came, self._came = self._came, {}
+        return {name: tuple(peers) for name, peers in came.items()}
+
+    @staticmethod
+    def _listen(address: tuple[str, int]) -> socket.socket | None:
+        """None where the host has no such address (IPv6), or the port is somebody's."""
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        try:
+            made = socket.create_server(address, family=family)
+        except OSError:
+            return None
+        made.setblocking(False)
+        return made
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        for descriptor in (self._wake_reader, *self._open):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._wake_reader in ready:
+                return
+            for descriptor in ready:
+                self._accept(*self._open[descriptor])
+
+    def _accept(self, name: str, made: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while True:
+                connection, peer = made.accept()
+                connection.close()
+                with self._lock:
+                    self._came.setdefault(name, []).append(str(peer[0]))

@@ -1,0 +1,117 @@
+"""The worker's half of `fleet verify`: as the worker's UID, behind its walls, tries every way past its tunnel.
+
+`worker verify` is launched as `worker run` is. It reads its order (fleet.probes.Order) from standard input and answers
+(fleet.probes.Answer) on standard output: no file that it could write is read by root.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet import log, probes, wire
+from fleet.errors import FleetError, WrongExit, describe
+from fleet.model import Fleet, Paths, Worker
+from fleet.probes import Answer, Order
+from worker import page
+from worker.browser.interface import Installed
+from worker.egress import Prover
+from worker.prepare import AUTHORITIES
+from worker.tunnel import Tunnel
+
+_LOOKUP_SECONDS = 20
+_log = log.get("worker")
+
+
+@dataclass
+class Half:
+    """Everything that the answer is made of, gathered a step at a time: a step that fails leaves the others."""
+
+    fleet: Fleet
+    paths: Paths
+    worker: Worker
+    installed: Installed
+    order: Order
+    found: dict[str, Any] = field(default_factory=dict)
+    """Fields of fleet.probes.Answer, which validates them."""
+
+    def run(self) -> Answer:
+        """All of it."""
+        self.found["sealed"] = [probes.send(probe) for probe in self.order.sealed]
+        deadline = self.fleet.netctl.request_deadline_seconds
+        with Tunnel(self.paths.netctl_socket, deadline_seconds=deadline) as tunnel:
+            try:
+                held, _ = tunnel.fresh()
+            except FleetError as error:
+                self.found["tunnel_error"] = "; ".join(describe(error))
+                return self._answer()
+            self.found["carries_ipv6"] = held.carries_ipv6
+            leased, leased_v6 = held.exit_address, held.exit_address_v6
+            prover = Prover(self.fleet.egress, self.paths, AUTHORITIES)
+            self._exit(prover, leased)
+            if held.carries_ipv6:
+                self._exit_v6(prover, leased_v6)
+            self.found["connected"] = [probes.send(probe) for probe in self.order.connected]
+            self.found["reaches"] = [probes.reach(target) for target in self.order.reaches]
+            self._names()
+            self._browser()
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        return Answer.model_validate(self.found)
+
+    def _exit(self, prover: Prover, leased: wire.Address | None) -> None:
+        self.found["exit_leased"] = str(leased) if leased is not None else None
+        try:
+            seen = prover.seen()
+            self.found["exit_seen"] = str(seen)
+            prover.check(seen, leased)
+        except FleetError as error:
+            self.found["exit_error"] = "; ".join(describe(error))
+
+    def _exit_v6(self, prover: Prover, leased: wire.Address | None) -> None:
+        try:
+            seen = prover.seen_v6()
+            self.found["exit_v6_seen"] = str(seen)
+            if leased is not None and seen != leased:
+                raise WrongExit(f"the world sees {seen} over IPv6, the leased exit is {leased}")
+        except FleetError as error:
+            self.found["exit_v6_error"] = "; ".join(describe(error))
+
+    def _names(self) -> None:
+        lookups, asked = self.order.lookups, []
+        if name := lookups.get("getaddrinfo"):
+            probes.resolve(name)
+            asked.append("getaddrinfo")
+        if name := lookups.get("getent"):  # a C program's way, by nsswitch.conf
+            try:
+                subprocess.run(
+                    ["/usr/bin/getent", "ahosts", name], capture_output=True, timeout=_LOOKUP_SECONDS, check=False
+                )
+                asked.append("getent")
+            except (OSError, subprocess.TimeoutExpired) as error:
+                _log.warning("verify.getent_failed", reason=str(error))
+        self.found["looked_up"] = asked
+        if self.order.echo:
+            self.found["echo"] = probes.resolve(self.order.echo)
+
+    def _browser(self) -> None:
+        try:
+            seen, asked = page.look(self.fleet, self.paths, self.worker, self.installed, self.order)
+        except FleetError as error:
+            self.found["page_error"] = "; ".join(describe(error))
+            return
+        self.found["page"] = seen
+        self.found["browser"] = self.installed.version
+        if asked:
+            self.found["looked_up"].append("chrome")
+
+
+def answer(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed) -> None:
+    """Read the order, do it, write the answer."""
+    order = Order.model_validate_json(sys.stdin.readline())
+    done = Half(fleet=fleet, paths=paths, worker=worker, installed=installed, order=order).run()
+    sys.stdout.write(done.model_dump_json() + "\n")
+    sys.stdout.flush()
