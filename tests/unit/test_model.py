@@ -107,15 +107,6 @@ def test_sandbox_goes_only_with_a_second_word() -> None:
     assert model.parse(LEAST, "fleet.toml").browser.sandbox
 
 
-def test_networks_that_may_be_reached_do_not_overlap() -> None:
-    """Overlapping and neighbouring networks of `reach.allow` are one; a wrong one is named."""
-    fleet = model.parse(LEAST + '[reach]\nallow = ["10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9", "fd00::/8"]\n', "test")
-    assert fleet.reach.networks == {IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")}
-    with pytest.raises(ConfigurationError, match=r"reach\.allow\.0: .*10\.0\.0\.1/8") as caught:
-        model.parse(LEAST + '[reach]\nallow = ["10.0.0.1/8"]\nloopback_ports = [0]\n', "test")
-    assert "reach.loopback_ports.0: " in caught.value.message
-
-
 def test_missing_tables_are_named() -> None:
     """What has no default and is not there is said to be missing."""
     with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):
