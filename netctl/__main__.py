@@ -1,4 +1,8 @@
-"""`netctl`: the network helper's command line. Standard output is the answer; `--json` wherever there is one."""
+"""`netctl`: the network helper's command line. Standard output is the answer; `--json` wherever there is one.
+
+Each command imports what it needs: SQLAlchemy and pyroute2 together take over half a second to load, and a status
+needs neither.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
 from fleet import console, model, rpc, wire
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet, Paths, Worker
-from netctl import cleanup, doors, monitor, pool, privileges, wireguard
-from netctl import serve as server
+from netctl import doors, privileges
+
+if TYPE_CHECKING:
+    from netctl import monitor
 
 STATUS_SECONDS = 10.0
 T = TypeVar("T")
@@ -94,13 +100,17 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _serve(_: argparse.Namespace) -> int:
+    from netctl import serve
+
     fleet, paths = _load()
     privileges.cut(fleet.walls)
-    _run(server.serve(fleet, paths))
+    _run(serve.serve(fleet, paths))
     return ExitCode.DONE
 
 
 def _probe(arguments: argparse.Namespace) -> int:
+    from netctl import wireguard
+
     config = Paths.from_environment().config
     # `fleet doctor` looks before there are settings.
     setting = model.load(config).wireguard.backend if config.exists() else "auto"
@@ -146,6 +156,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from netctl import cleanup
+
     console.require_root("netctl plan")
     lines = [str(operation) for operation in _run(cleanup.plan(*_load()))]
     _show(lines, arguments.json, "nothing to change")
@@ -153,6 +165,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _cleanup(arguments: argparse.Namespace) -> int:
+    from netctl import cleanup
+
     console.require_root("netctl cleanup")
     done = _run(cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run))
     lines = [str(operation) for operation in done.operations]
@@ -182,6 +196,8 @@ def _show(lines: list[str], as_json: bool, nothing: str) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
+    from netctl import monitor
+
     worker = _worker(arguments.worker)
     if worker is not None:
         console.require_root("netctl monitor --worker")
@@ -206,6 +222,8 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from netctl import pool
+
     done = pool.bring(arguments.paths, Paths.from_environment())
     if arguments.json:
         counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
@@ -219,6 +237,8 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from netctl import pool
+
     lines = pool.listed(Paths.from_environment())
     if arguments.json:
         console.print_json([pool.as_json(line) for line in lines])
@@ -243,6 +263,8 @@ def _both(*addresses: wire.Address | None) -> str:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
+    from netctl import pool
+
     gone, leased, unknown = pool.removed(arguments.keys, Paths.from_environment())
     if arguments.json:
         console.print_json({"removed": [*gone], "leased": [*leased], "unknown": [*unknown]})
