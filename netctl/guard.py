@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from fleet import log
@@ -134,8 +135,12 @@ class Guard:
         slots = []
         for slot in self._tunnels.slots.values():
             if wrong := self._wrong(slot, seen):
-                found += wrong
-                slots += [slot] if slot.worker.uid not in changed else []
+                if slot.worker.uid in changed:
+                    found += wrong  # it is being repaired already
+                else:
+                    slots.append(slot)
+        # What was seen may have been a flush half done: what is told is what was changed in the end.
+        found += tuple(chain.from_iterable(await asyncio.gather(*(self._bring_back(slot) for slot in slots))))
         if found:
             commands = [str(operation) for operation in found]
             self._log.warning(
@@ -144,7 +149,6 @@ class Guard:
                 commands=commands[:SHOWN],
                 more=max(0, len(commands) - SHOWN),
             )
-        await asyncio.gather(*(self._bring_back(slot) for slot in slots))
 
     def _wrong(self, slot: Slot, seen: state.State) -> tuple[Operation, ...]:
         wrong = self._reconciler.difference(slot.worker, slot.held, seen)
@@ -155,14 +159,18 @@ class Guard:
             return ()
         return wrong
 
-    async def _bring_back(self, slot: Slot) -> None:
-        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'."""
+    async def _bring_back(self, slot: Slot) -> tuple[Operation, ...]:
+        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'.
+
+        Gives what was done.
+        """
         try:
             async with slot.lock:
                 self._reconciler.forget(slot.worker)
-                await self._reconciler.settle(slot.worker, slot.held)
+                return await self._reconciler.settle(slot.worker, slot.held)
         except (FleetError, OSError) as error:
             self._log.error("slot.not_brought_back", worker=slot.worker.name, error=str(error))
+            return ()
 
     def _repair(self, uid: int) -> None:
         """One at a time for each slot; what changes meanwhile is repaired behind it."""

@@ -111,18 +111,21 @@ class Reconciler:
                 failed.append(worker)
         return failed
 
-    async def settle(self, worker: Worker, held: Held | None) -> None:
-        """Bring one worker's slice to HELD. On any error its gate is no further open than it was."""
+    async def settle(self, worker: Worker, held: Held | None) -> tuple[Operation, ...]:
+        """Bring one worker's slice to HELD; gives what was done to it.
+
+        On any error its gate is no further open than it was.
+        """
         try:
-            await self._settle(worker, held)
+            return await self._settle(worker, held)
         except KernelRefused as error:
             # Somebody changed what we rest on; reloading a firewall flushes every table there is.
             mended, _ = await self.mend(whole=False)
             commands = [str(operation) for operation in mended]
             self._log.warning("kernel.changed", worker=worker.name, error=str(error), commands=commands)
-            await self._settle(worker, held)
+            return await self._settle(worker, held)
 
-    async def _settle(self, worker: Worker, held: Held | None) -> None:
+    async def _settle(self, worker: Worker, held: Held | None) -> tuple[Operation, ...]:
         wanted = self._slot(worker, held)
         if self._kernel.spaces.refresh(self._space(worker)):
             self._log.warning("space.another", worker=worker.name, space=self._space(worker))
@@ -136,23 +139,26 @@ class Reconciler:
                 await self._kernel.shut(worker)
                 raise
             if worker.uid in found.blocked:
-                await self._shut(worker, slices.slice_of(found.state, worker))
-                return
+                return await self._shut(worker, slices.slice_of(found.state, worker))
             known = slices.slice_of(found.state, worker)
         elif known is None:
             known = slices.slice_of((await self.look(devices=own, worker=worker)).state, worker)
-        await self._bring(wanted, known, worker)
+        return await self._bring(wanted, known, worker)
 
-    async def _bring(self, wanted: State, seen: State, worker: Worker) -> None:
-        await self._apply(plan.diff(wanted, seen))
+    async def _bring(self, wanted: State, seen: State, worker: Worker) -> tuple[Operation, ...]:
+        operations = plan.diff(wanted, seen)
+        await self._apply(operations)
         if seen.links or any(link.kind == "wireguard" for link in wanted.links):
             self._known[worker.uid] = wanted
+        return operations
 
-    async def _shut(self, worker: Worker, seen: State) -> None:
+    async def _shut(self, worker: Worker, seen: State) -> tuple[Operation, ...]:
         """Gate closed, key and peer gone, nothing else touched: a stranger's object keeps no slot open."""
         self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
         devices = frozenset(state.Device(interface=link.interface, space=link.space) for link in seen.links)
-        await self._apply(plan.diff(replace(seen, gates=frozenset(), devices=devices), seen))
+        operations = plan.diff(replace(seen, gates=frozenset(), devices=devices), seen)
+        await self._apply(operations)
+        return operations
 
     def _slot(self, worker: Worker, held: Held | None) -> State:
         kind, spare = self._kernel.backend.link_kind, worker.uid in self._spare
