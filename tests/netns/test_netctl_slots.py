@@ -315,8 +315,7 @@ def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
 
 def test_the_layers_are_there(rig: Rig) -> None:
     """Rules, routes, placeholder, link: as `ip` shows them, each with its mark."""
-    worker = rig.worker()
-    ip = rig.inside(worker, ["ip"])
+    ip = rig.inside(worker := rig.worker(), ["ip"])
     for family in ("-4", "-6"):
         rules = [rule for rule in rig.json(*ip, family, "-json", "rule") if rule["priority"] in (10101, 20101)]
         assert len(rules) == 4, "of its UID and of its placeholder, each with what holds it when the table is gone"
@@ -326,13 +325,14 @@ def test_the_layers_are_there(rig: Rig) -> None:
         (None, "wg101", str(worker.placeholder)),
         ("unreachable", None, None),
     ]
-    link = rig.json(*ip, "-json", "-details", "address", "show", "wg101")[0]
+    link, lo = (rig.json(*ip, "-json", "-details", "address", "show", name)[0] for name in ("wg101", "lo"))
     assert link["ifalias"] == worker.alias
-    lo = rig.json(*ip, "-json", "address", "show", "lo")[0]
     # The host's namespace is everybody's: an address that came and went with the link would be heard by all.
-    has, bare = (link, lo) if rig.fleet.isolation == "netns" else (lo, link)
-    assert str(worker.placeholder) in (entry["local"] for entry in has["addr_info"])
-    assert [entry["local"] for entry in bare["addr_info"] if entry["scope"] != "host"] == []
+    on_link = {str(worker.placeholder)} if rig.fleet.isolation == "netns" else set()
+    assert {entry["local"] for entry in link["addr_info"] if entry["scope"] != "host"} == on_link
+    theirs = {str(one) for member in rig.fleet.members for one in member.placeholders}
+    on_lo = {str(worker.placeholder_v6)} if on_link else theirs
+    assert {entry["local"] for entry in lo["addr_info"] if entry["scope"] != "host"} == on_lo
 
 
 def test_no_key_is_ever_logged(rig: Rig) -> None:
