@@ -1,0 +1,34 @@
+"""Addresses of the host come and go while browsers load pages: `bin/bench churn`, but shorter and with two browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.churn import CASES, Case, measure
+from bench.loading import Crowd
+from lab.net import Lab
+
+FIRST_UID = 1291
+SECONDS = 12.0
+
+
+@pytest.fixture(scope="module")
+def crowd(lab: Lab) -> Iterator[Crowd]:
+    """Two workers' accounts and keys in the lab's host."""
+    yield Crowd(lab, 2, FIRST_UID)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_addresses_of_the_host_come_and_go(crowd: Crowd, case: Case) -> None:
+    """Nothing is lost where Chrome may not listen, or has a namespace of its own; where it hears of it, pages break."""
+    outcome = measure(crowd, case, SECONDS)
+    print(outcome)
+    assert outcome.pages >= 4
+    assert outcome.address_events >= 20
+    if case.loses:
+        assert outcome.network_changed > 0
+    else:
+        assert (outcome.network_changed, outcome.other_losses, outcome.failed_loops) == (0, 0, 0)
+    assert outcome.ok
