@@ -1,0 +1,146 @@
+"""What an isolation costs: the start of a worker, and throughput through its tunnel: `sudo bin/bench isolation`.
+
+One run, in turns: `uid` and `netns` start a worker each, again and again; then a bare device, `uid` and `netns` carry
+a TCP stream each, down and up. Compared is what was measured next to each other, and the medians are judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Final, TypeVar
+
+from bench.sides import Side, Walled, sides
+from bench.slots import machine
+from bench.starts import MOMENTS, PROCESSOR
+from fleet import console
+from fleet.errors import ExitCode, RunFailed
+from fleet.interrupts import Interrupts, Stopped
+
+MOST_MILLISECONDS: Final = 50.0
+"""What a start may take longer in `netns` than in `uid`, to each moment but the last: a browser's own start differs
+more than that from one time to the next."""
+LEAST_PART: Final = 0.95
+"""Of the bare device's throughput."""
+DIRECTIONS: Final = ("down", "up")
+NAMES: Final = ("bare", "uid", "netns")
+
+Kind = TypeVar("Kind", bound=Side)
+Samples = dict[str, dict[str, list[float]]]
+"""By what is measured, then by who."""
+
+
+def starts(uid: Walled, netns: Walled, count: int) -> Samples:
+    """Milliseconds from the launcher's exec, COUNT times each in turns; one more of each before, which is left out."""
+    found: Samples = {moment: {"uid": [], "netns": []} for moment in (PROCESSOR, *MOMENTS)}
+    for number in range(count + 1):
+        for name, side in _in_turn({"uid": uid, "netns": netns}, number):
+            took = side.start()
+            for moment in found if number else ():
+                found[moment][name].append(took[moment])
+        console.say(f"isolation: {number} of {count} starts each")
+    return found
+
+
+def rates(bare: Side, uid: Walled, netns: Walled, rounds: int, seconds: float) -> Samples:
+    """Megabits a second, ROUNDS times each in turns; one more round before, which is left out."""
+    for side in (uid, netns):
+        side.connect()
+    found: Samples = {direction: {name: [] for name in NAMES} for direction in DIRECTIONS}
+    for number in range(rounds + 1):
+        for direction in DIRECTIONS:
+            for name, one in _in_turn(dict(zip(NAMES, (bare, uid, netns), strict=True)), number):
+                rate = one.rate(direction, seconds)
+                if number:
+                    found[direction][name].append(rate)
+        console.say(f"isolation: {number} of {rounds} rounds of streams")
+    return found
+
+
+def _in_turn(sides: Mapping[str, Kind], number: int) -> list[tuple[str, Kind]]:
+    """SIDES, of which each is first in another round: what comes first in a round may have it easier."""
+    found = list(sides.items())
+    first = number % len(found)
+    return [*found[first:], *found[:first]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Two compared in one thing."""
+
+    what: str
+    measured: str
+    beside: str
+    compared: str
+    bound: str
+    ok: bool
+
+
+def judge(started: Samples, streamed: Samples) -> list[Row]:
+    """One row for each thing compared."""
+    rows: list[Row] = []
+    for moment, took in started.items():
+        more = statistics.median(one - other for one, other in zip(took["netns"], took["uid"], strict=True))
+        bounded = moment != MOMENTS[-1]
+        verdict = {"compared": f"{more:+.1f} ms", "bound": f"at most {MOST_MILLISECONDS:+g} ms" if bounded else "none"}
+        shown = _shown(took, "netns", "uid")
+        rows.append(Row(what=f"start to {moment}, ms", **shown, **verdict, ok=more <= MOST_MILLISECONDS or not bounded))
+    for direction, rate in streamed.items():
+        for name in NAMES[1:]:
+            part = statistics.median(one / other for one, other in zip(rate[name], rate["bare"], strict=True))
+            verdict = {"compared": f"{part:.3f}", "bound": f"at least {LEAST_PART:g}"}
+            shown = _shown(rate, name, "bare")
+            rows.append(Row(what=f"{direction}, Mbit/s", **shown, **verdict, ok=part >= LEAST_PART))
+    return rows
+
+
+def _shown(samples: dict[str, list[float]], name: str, other: str) -> dict[str, str]:
+    return {"measured": f"{name} {spread(samples[name])}", "beside": f"{other} {spread(samples[other])}"}
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and the quartiles around it."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.0f} ({low:.0f}-{high:.0f})"
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    console.require_root("bin/bench isolation")
+    with Interrupts() as interrupts:
+        try:
+            with sides(arguments.lab, interrupts) as (bare, uid, netns):
+                load = machine()
+                started = starts(uid, netns, arguments.starts)
+                streamed = rates(bare, uid, netns, arguments.rounds, arguments.seconds)
+        except Stopped as stopped:
+            return stopped.exit_code
+    rows = judge(started, streamed)
+    if arguments.json:
+        samples = json.dumps({"rows": [asdict(row) for row in rows], "starts": started, "rates": streamed})
+        console.print_json({"machine": load, **json.loads(samples)})
+    else:
+        title = f"median (quartiles) of {arguments.starts} starts, of {arguments.rounds} rounds of streams; {load}"
+        columns = [field.name for field in fields(Row)]
+        console.print_table(title, columns, [[str(getattr(row, name)) for name in columns] for row in rows])
+    if broken := [f"{row.what}: {row.measured} beside {row.beside}" for row in rows if not row.ok]:
+        raise RunFailed(f"beyond its bound: {'; '.join(broken)}", hint="again, on a machine that does nothing else")
+    return ExitCode.DONE
+
+
+def build() -> console.Parser:
+    """The command line."""
+    made = console.parser("bench isolation", __doc__ or "", "bin/bench isolation --starts 20 --rounds 9")
+    made.set_defaults(run=_bench)
+    made.add_argument("--starts", type=console.positive, default=20, metavar="N", help="of each (default 20)")
+    made.add_argument("--rounds", type=console.positive, default=9, metavar="N", help="of streams (default 9)")
+    made.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each stream (default 2)")
+    made.add_argument("--lab", default="wall", metavar="NAME", help="how its labs' names begin (default: wall)")
+    made.add_argument("--json", action="store_true", help="every sample, as JSON")
+    return made
+
+
+if __name__ == "__main__":
+    console.main(build())
