@@ -254,6 +254,11 @@ class Fleet(Settings):
         first = self.workers.first_uid
         return tuple(Worker(uid=uid) for uid in range(first, first + self.workers.count))
 
+    @cached_property
+    def interfaces(self) -> tuple[str, ...]:
+        """Every name that a tunnel of theirs may have."""
+        return tuple(name for worker in self.members for name in worker.interfaces)
+
     def worker(self, name: str) -> Worker:
         """The member called NAME (`w1103`, or `1103`); raises ConfigurationError when there is none."""
         for member in self.members:

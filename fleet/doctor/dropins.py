@@ -37,11 +37,6 @@ class DropIn:
     text: str
 
 
-def interfaces(fleet: Fleet) -> list[str]:
-    """Every name that an interface of FLEET may have."""
-    return [name for worker in fleet.members for name in worker.interfaces]
-
-
 def networkd_text() -> str:
     """The drop-in for systemd-networkd."""
     lines = "".join(f"{key}=no\n" for key in _FOREIGN)
@@ -54,7 +49,7 @@ def networkd_text() -> str:
 
 def network_manager_text(fleet: Fleet) -> str:
     """The drop-in for NetworkManager: our interfaces by name, so that an operator's own wg0 stays managed."""
-    names = ";".join(f"interface-name:{name}" for name in interfaces(fleet))
+    names = ";".join(f"interface-name:{name}" for name in fleet.interfaces)
     return (
         "# Made by `fleet doctor --fix`; again when workers.count or workers.first_uid has changed.\n"
         f"[keyfile]\nunmanaged-devices+={names}\n"
@@ -75,6 +70,8 @@ def networkd(case: Case) -> Seen:
     started = _started(case, "systemd-network")
     if started is None:
         return ok("does not run here")
+    if case.fleet.isolation == "netns":
+        return ok("runs; workers' rules and routes are in namespaces of their own, where it removes none")
     settings = _networkd_settings(case)
     missing = [key for key in _FOREIGN if settings.get(key, "yes").lower() not in _NO]
     if missing:
@@ -91,8 +88,10 @@ def network_manager(case: Case) -> Seen:
     started = _started(case, "NetworkManager")
     if started is None:
         return ok("does not run here")
+    if case.fleet.isolation == "netns":
+        return ok("runs; tunnels are moved to namespaces of their own, where it manages nothing")
     specs = _unmanaged(case)
-    managed = [name for name in interfaces(case.fleet) if not matches(specs, name)]
+    managed = [name for name in case.fleet.interfaces if not matches(specs, name)]
     if managed:
         return warning(
             f"runs, and may manage {', '.join(managed[:4])}{' ...' if len(managed) > 4 else ''}",

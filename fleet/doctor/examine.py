@@ -49,6 +49,11 @@ CHECKS = (
     Check(name="wireguard", why="without it there is no tunnel", look=network.wireguard),
     Check(name="nftables", why="the kill switch and the translation of addresses are a table", look=network.nftables),
     Check(
+        name="namespaces",
+        why="with isolation netns each worker has a network namespace of its own, known by a name",
+        look=network.namespaces,
+    ),
+    Check(
         name="rp-filter",
         why="tunnels have no address, so the kernel's reverse path filter would drop every answer",
         look=network.reverse_path_filters,

@@ -48,7 +48,7 @@ Runner = Callable[[Sequence[str], str], Answer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process in our network namespace."""
+    """A process that concerns us."""
 
     pid: int
     name: str
@@ -115,11 +115,12 @@ class Machine:
         return 0
 
     def processes(self) -> Iterator[Process]:
-        """Every process of our network namespace: a container's own is none of ours."""
+        """Every process of our network namespace (a container's own is none of ours), and of any fleet in another."""
         network = _link(self.at("/proc/self/ns/net"))
         boot = next((float(line[6:]) for line in self.text("/proc/stat").splitlines() if line[:6] == "btime "), 0.0)
         for folder in self.root.glob("proc/[0-9]*"):
-            if _link(folder / "ns/net") == network and (found := _process(folder, boot)) is not None:
+            found = _process(folder, boot)
+            if found is not None and (found.fleet_root is not None or _link(folder / "ns/net") == network):
                 yield found
 
 

@@ -1,10 +1,13 @@
-"""What the tunnels and the kill switch rest on: WireGuard, nftables, reverse path filters; and who else is there."""
+"""What tunnels and kill switch rest on: WireGuard, nftables, namespaces, path filters; and who else is there."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
+from fleet import spaces
 from fleet.doctor.finding import Seen, error, ok, warning
 from fleet.doctor.machine import NOT_THERE, Answer, Case
 
@@ -36,6 +39,8 @@ table inet fleet_doctor {
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
+NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
+"""A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
 
 
 def wireguard(case: Case) -> Seen:
@@ -98,10 +103,43 @@ def _with_owner(case: Case) -> Seen:
     return ok(version)
 
 
+def namespaces(case: Case) -> Seen:
+    """Whether workers can have network namespaces with names, and whose names are there that nobody needs any more."""
+    if case.fleet.isolation != "netns":
+        return ok("not needed: isolation is uid")
+    folder = case.paths.spaces
+    answer = case.ask(*NAMED)
+    if answer.code:
+        return error(
+            f"this machine gives us no network namespace with a name: {answer.words}",
+            'isolation = "uid" in fleet.toml does without; a container needs CAP_SYS_ADMIN for them',
+        )
+    if not _can_be_written(folder):
+        return error(
+            f"no names can be made in {folder}: it cannot be written to", f"ls -ld {folder}; findmnt -T {folder}"
+        )
+    unknown = sorted(spaces.names(folder) - {worker.space for worker in case.fleet.members})
+    if unknown:
+        return warning(
+            f"{', '.join(unknown[:_MOST_NAMED])}{' ...' if len(unknown) > _MOST_NAMED else ''}: of workers that "
+            "fleet.toml no longer has",
+            "fleet down, then fleet up" if case.running else "fleet up, or: netctl cleanup",
+        )
+    return ok(f"one for each worker, named in {folder}")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether FOLDER is one that we may write to, or can be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
 def reverse_path_filters(case: Case) -> Seen:
     """What the kernel really does for each interface, max(all, its own), and what netctl will change."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: tunnels are in namespaces of their own, and this host's filters stay as they are")
     every, values = filters(case)
-    ours = {name for worker in case.fleet.members for name in worker.interfaces}
+    ours = set(case.fleet.interfaces)
     effective = {name: max(every, value) for name, value in values.items() if name != "default"}
     text = ", ".join(f"{name} {value}" for name, value in sorted(effective.items()) if name not in ours)
     held = sorted(name for name in ours & set(effective) if effective[name])
@@ -149,6 +187,8 @@ def docker(case: Case) -> Seen:
     runs = any(process.name == "dockerd" for process in case.processes)
     if not bridges and not runs and not machine.exists("/run/docker.sock"):
         return ok("not here")
+    if case.fleet.isolation == "netns":
+        return ok("Docker is here; its address events, rules and forwarding are in no namespace of a worker's")
     where = f"Docker is here ({', '.join(bridges[:_MOST_NAMED]) or 'no bridge yet'})"
     if not case.fleet.workers.deny_netlink:
         return warning(
@@ -156,8 +196,8 @@ def docker(case: Case) -> Seen:
             "set workers.deny_netlink = true in fleet.toml",
         )
     return ok(
-        f"{where}; workers cannot hear its address events (deny_netlink), and with isolation by "
-        f"{case.fleet.isolation} nothing of theirs is forwarded, so its FORWARD policy does not matter"
+        f"{where}; workers cannot hear its address events (deny_netlink), and nothing of theirs is forwarded, so that "
+        "its FORWARD policy does not matter"
     )
 
 

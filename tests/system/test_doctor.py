@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fleet import spaces
 from fleet.doctor import dropins, examine
 from fleet.model import Worker
 from lab import run
@@ -81,6 +82,23 @@ def test_a_machine_that_carries_fleets(host: Lab) -> None:
         assert one["seen"] and one["why"] and (one["verdict"] == "ok" or one["command"]), one
     table = host.run("host", run.program("fleet", "doctor"), timeout=120)
     assert table.returncode == 0 and "foreign-objects" in table.stdout and "0 errors" in table.stdout
+
+
+def test_namespaces_of_a_larger_fleet_are_told(host: Lab) -> None:
+    """With isolation netns: namespaces can be made here; a name that no worker has is a warning until clean-up."""
+    config = run.paths(host).config
+    before, name = config.read_text(), Worker(uid=WORKER.uid + 1).space
+    config.write_text(f'isolation = "netns"\n{before}')
+    try:
+        code, found, _ = doctor(host)
+        assert (code, found["namespaces"]["verdict"], found["rp-filter"]["seen"][:10]) == (0, "ok", "not needed")
+        spaces.make(run.paths(host).spaces / name)
+        _, found, _ = doctor(host)
+        assert (found["namespaces"]["verdict"], name in found["namespaces"]["seen"]) == ("warning", True)
+        _, found, said = doctor(host, "--fix")
+        assert "fixed left-over" in said and found["namespaces"]["verdict"] == "ok"
+    finally:
+        config.write_text(before)
 
 
 def test_somebody_elses_object_is_an_error(host: Lab) -> None:

@@ -32,6 +32,7 @@ GOOD: dict[str, Answer] = {
     "netctl plan": Answer(code=2, out='["ip rule add ..."]'),
     "netctl cleanup": Answer(code=0, out="[]"),
     "unshare --net": Answer(code=0),
+    "unshare --mount": Answer(code=0),
     "nft --version": Answer(code=0, out="nftables v1.0.6 (Lester Gooch #5)\n"),
     "worker check": Answer(code=0, out=json.dumps({"browser": "/b", "driver": "/d", "version": "156.0"})),
     "fc-list :lang=ko": Answer(code=0, out="Noto Sans CJK KR,Noto Sans CJK KR Bold\n"),

@@ -1,0 +1,101 @@
+"""The doctor's checks where each worker has a network namespace: what that needs, and what no longer matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.doctor.finding import Verdict
+from fleet.doctor.machine import Answer
+from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings
+
+NETNS = settings(f'isolation = "netns"\n{SETTINGS}')
+DEAF = settings('isolation = "netns"\n' + SETTINGS.replace("count = 2", "count = 2\ndeny_netlink = false"))
+
+BAD: dict[str, tuple[str, Change, str, str]] = {
+    "no namespaces here": (
+        "namespaces",
+        answers("unshare --mount", 1, err="unshare: unshare failed: Operation not permitted"),
+        "error",
+        'isolation = "uid"',
+    ),
+    "no folder for names": (
+        "namespaces",
+        lambda laid: laid.write("run/netns"),
+        "error",
+        "ls -ld",
+    ),
+    "names of a larger fleet": (
+        "namespaces",
+        lambda laid: laid.write("run/netns/fleet-w1103"),
+        "warning",
+        "netctl cleanup",
+    ),
+}
+
+
+@pytest.fixture
+def laid(tmp_path: Path) -> Laid:
+    made = Laid(tmp_path)
+    NETNS(made)
+    return made
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_keeps_namespaces_away_is_told(laid: Laid, what: str) -> None:
+    """The verdict, and the command that mends it; without the trouble, and in `uid` isolation with it, all is well."""
+    name, change, verdict, command = BAD[what]
+    assert laid.finding(name).verdict is Verdict.OK
+    change(laid)
+    found = laid.finding(name)
+    assert (found.verdict.value, command in found.command) == (verdict, True), found
+    settings(SETTINGS)(laid)
+    assert laid.finding(name).verdict is Verdict.OK
+
+
+GOOD: dict[str, tuple[str, Change, str]] = {
+    "names of each worker": (
+        "namespaces",
+        both(lambda laid: laid.write("run/netns/fleet-w1102"), lambda laid: laid.write("run/netns/kims")),
+        "one for each worker",
+    ),
+    "strict, and no tunnel in sight": ("rp-filter", lambda laid: laid.filter("all", 1), "not needed"),
+    "networkd elsewhere": (
+        "networkd",
+        lambda laid: laid.process(4, "systemd-network"),
+        "namespaces of their own",
+    ),
+    "NetworkManager elsewhere": (
+        "networkmanager",
+        lambda laid: laid.process(4, "NetworkManager"),
+        "namespaces of their own",
+    ),
+    "Docker elsewhere": (
+        "docker",
+        both(DEAF, lambda laid: laid.process(9, "dockerd")),
+        "no namespace of a worker's",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_what_reaches_no_namespace_is_ok(laid: Laid, what: str) -> None:
+    """Others' programs and the host's filters are no trouble; in `uid` isolation the same is a warning."""
+    name, change, text = GOOD[what]
+    change(laid)
+    found = laid.finding(name)
+    assert (found.verdict, text in found.seen) == (Verdict.OK, True), found
+    laid.write("etc/fleet/fleet.toml", (laid.root / "etc/fleet/fleet.toml").read_text().replace('"netns"', '"uid"'))
+    assert laid.finding(name).verdict is (Verdict.OK if name == "namespaces" else Verdict.WARNING)
+
+
+def test_another_fleets_workers_are_found_in_their_namespaces(laid: Laid) -> None:
+    """A worker's UID that another fleet uses is told wherever its process is; one of our own is no trouble."""
+    laid.answers["getent passwd"] = Answer(code=2, out="w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\n")
+    laid.answers["getent group"] = Answer(code=0, out="fleet:x:990:\n")
+    laid.process(7, "python", uid=1101, network="net:[2]", fleet_root=str(laid.root))
+    assert laid.finding("accounts").verdict is Verdict.OK
+    laid.process(8, "python", uid=1101, network="net:[3]", fleet_root="/elsewhere")
+    found = laid.finding("accounts")
+    assert (found.verdict, "process 8" in found.seen) == (Verdict.ERROR, True), found
