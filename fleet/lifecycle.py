@@ -6,7 +6,7 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -91,7 +91,7 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
         console.say(f"ending the fleet; a worker may take {wait:g} s")
     ran = supervisor.shut_down(wait + 40)
     installation.paths.run_order.unlink(missing_ok=True)
-    _sweep(installation.paths)
+    sweep(installation.paths)
     if accounts.netctl_exists():  # else nothing was ever made
         prepare.nothing_left(installation)
     return ran
@@ -158,8 +158,8 @@ def _finished(state: ProgramState) -> bool:
     return state.state == "EXITED" and state.exit_code == 0
 
 
-def _sweep(paths: Paths) -> None:
-    """Kill what worker UIDs still run in this network namespace and in the workers' own.
+def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -> None:
+    """Kill what worker UIDs (all, or UIDS) still run in this network namespace and in the workers' own.
 
     Workers end their browsers themselves, and the kernel does when they are killed; this is for what
     neither reached. Another namespace may hold another fleet with the same UIDs.
@@ -168,7 +168,7 @@ def _sweep(paths: Paths) -> None:
     networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
     for process in psutil.process_iter():
         try:
-            ours = FIRST_UID <= process.uids().real <= LAST_UID and process.username() == f"w{process.uids().real}"
+            ours = process.uids().real in uids and process.username() == f"w{process.uids().real}"
             if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
                 _log.warning("process.left_over", pid=process.pid, command=process.name())
                 process.kill()

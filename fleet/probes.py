@@ -11,9 +11,9 @@ import errno
 import os
 import socket
 import struct
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
 TOKEN_PATTERN = rb"fv[0-9a-f]{14}"
@@ -25,6 +25,19 @@ _QUIC_LEAST_BYTES = 1200
 """RFC 9000, section 14.1."""
 _STUN_COOKIE = 0x2112A442
 _STUN_SOFTWARE = 0x8022
+
+
+_MOST_SAID = 400
+
+
+def _plain(text: str) -> str:
+    """TEXT on one line, without what a terminal would obey, and not longer than people read."""
+    words = "; ".join(text.splitlines())[:_MOST_SAID]
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+Said = Annotated[str, AfterValidator(_plain)]
+"""What somebody says whom nobody trusts: it is shown on root's terminal."""
 
 
 class Value(BaseModel):
@@ -56,8 +69,8 @@ class Probe(Value):
 class Sent(Value):
     """What came of sending one."""
 
-    mark: str
-    error: str = ""
+    mark: Said
+    error: Said = ""
     """Why it could not be sent, "" when the kernel took it."""
     absent: bool = False
     """The machine has no such way, for nobody."""
@@ -74,9 +87,9 @@ class Reach(Value):
 class Reached(Value):
     """What came of connecting to one."""
 
-    name: str
+    name: Said
     connected: bool
-    error: str = ""
+    error: Said = ""
 
 
 def send(probe: Probe) -> Sent:
@@ -152,17 +165,17 @@ class Order(Value):
 class Page(Value):
     """What a page in the worker's browser could see and reach."""
 
-    candidates: tuple[str, ...]
+    candidates: tuple[Said, ...]
     """Addresses of the WebRTC candidates it was given."""
     gathered: bool
     """The browser began to gather them, and has had time for it."""
-    navigated: tuple[str, ...]
+    navigated: tuple[Said, ...]
     """Names of the reaches that a tab showed."""
     tried: int
     """Ways of asking for them from a page that were tried to their end."""
     sandboxed: bool
     """`chrome://sandbox` says so."""
-    sandbox: str
+    sandbox: Said
     """Its last words."""
 
 
@@ -172,20 +185,21 @@ class Answer(Value):
     sealed: tuple[Sent, ...] = ()
     connected: tuple[Sent, ...] = ()
     reaches: tuple[Reached, ...] = ()
-    tunnel_error: str = ""
-    exit_leased: str | None = None
-    exit_seen: str | None = None
-    exit_error: str = ""
+    tunnel_error: Said = ""
+    """Why it had none; everything that needs one was not tried."""
+    exit_leased: Said | None = None
+    exit_seen: Said | None = None
+    exit_error: Said = ""
     carries_ipv6: bool = False
-    exit_v6_seen: str | None = None
-    exit_v6_error: str = ""
-    echo: tuple[str, ...] = ()
+    exit_v6_seen: Said | None = None
+    exit_v6_error: Said = ""
+    echo: tuple[Said, ...] = ()
     """Addresses of the resolvers that were seen to ask."""
-    looked_up: tuple[str, ...] = ()
+    looked_up: tuple[Said, ...] = ()
     """The askers that have asked."""
     page: Page | None = None
-    page_error: str = ""
-    browser: str = ""
+    page_error: Said = ""
+    browser: Said = ""
 
 
 class ControlOrder(Value):

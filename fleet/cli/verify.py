@@ -40,6 +40,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     interfaces = tuple(arguments.interface)
     if unknown := set(interfaces) - {name for _, name in socket.if_nameindex()}:
         raise UsageError(f"--interface: there is no {', '.join(sorted(unknown))} here", hint="ip -brief link")
+    if inner := set(interfaces) & {"lo", *fleet.interfaces}:
+        raise UsageError(
+            f"--interface: nothing that passes {', '.join(sorted(inner))} has left this host",
+            hint="name an uplink: ip route get 192.0.2.1",
+        )
     report = Verifier(fleet=fleet, installation=installation, worker=worker, interfaces=interfaces).run()
     if arguments.json:
         console.print_json(report.model_dump(mode="json"))

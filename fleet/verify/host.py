@@ -27,7 +27,6 @@ class Host:
     gateway: str
     address: str
     """The address it has on its own network."""
-    has_ipv6: bool
     resolvers: tuple[str, ...]
     """From resolv.conf, those on loopback left out: they are not asked by packets that leave."""
 
@@ -36,10 +35,9 @@ def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
     """The host as it is now; raises FleetError when `ip` does not say."""
     route = _route(4, str(NOBODYS[1]))
     return Host(
-        uplink=route.get("dev", ""),
+        uplink=route.get("dev", "") or _route(6, str(NOBODYS_V6[1])).get("dev", ""),
         gateway=route.get("gateway", ""),
         address=route.get("prefsrc", ""),
-        has_ipv6=bool(_route(6, str(NOBODYS_V6[1]))),
         resolvers=tuple(_resolvers(resolv_conf)),
     )
 

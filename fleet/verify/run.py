@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,9 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
 from fleet import console, lifecycle
-from fleet.errors import FleetError
+from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.interrupts import Interrupts
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
@@ -28,6 +28,7 @@ from fleet.result import write_durably
 from fleet.supervise import Supervisor
 from fleet.verify import host as hosts
 from fleet.verify import plan
+from fleet.verify.ask import Unanswered, ask
 from fleet.verify.capture import Capture
 from fleet.verify.listeners import Listeners
 from fleet.verify.plan import METADATA, Drawn
@@ -40,6 +41,7 @@ SEEN_SECONDS = 3.0
 """How long the control's probes may take until the capture has seen all that it will."""
 QUIET_SECONDS = 1.0
 """What is sent late (a retransmission, a neighbour that had to be found first) is sent within this."""
+_AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
 _ASKERS = ("getaddrinfo", "getent", "chrome")
 
 
@@ -61,25 +63,61 @@ class Verifier:
     @contextmanager
     def _free_worker(self, interrupts: Interrupts) -> Iterator[None]:
         """netctl runs and this worker does not; afterwards everything is as it was."""
-        supervisor, program = Supervisor(self.installation), f"worker:{self.worker.name}"
-        if supervisor.pid() is None:
-            try:
-                lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
-                lifecycle.wait_until_up(self.installation, workers=False)
+        supervisor = Supervisor(self.installation)
+        if supervisor.pid() is not None:
+            with self._stopped(supervisor, interrupts):
                 yield
-            finally:
-                with interrupts.shield():
-                    lifecycle.stop(self.fleet, self.installation)
             return
-        ran = any(state.name == program and state.pid for state in supervisor.states())
+        try:
+            lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
+            lifecycle.wait_until_up(self.installation, workers=False)
+            yield
+        finally:
+            with interrupts.shield():
+                lifecycle.stop(self.fleet, self.installation)
+
+    @contextmanager
+    def _stopped(self, supervisor: Supervisor, interrupts: Interrupts) -> Iterator[None]:
+        """The same in a fleet that runs."""
+        program = f"worker:{self.worker.name}"
+        at_work = self._at_work(supervisor, program)
         try:
             console.say(f"stopping {self.worker.name} for as long as this takes")
             supervisor.stop_program(program, self.fleet.workers.stop_wait_seconds + 10)
             yield
         finally:
-            with interrupts.shield():
-                if ran:
-                    supervisor.start_program(program)
+            if at_work:
+                with interrupts.shield():
+                    self._start_again(supervisor, program)
+
+    def _at_work(self, supervisor: Supervisor, program: str) -> bool:
+        """Whether PROGRAM works; raises TryLater where the fleet that runs is not the one that is asked about."""
+        states = {one.name: one.state for one in supervisor.states()}
+        if program not in states:
+            raise TryLater(
+                f"the fleet that runs has no {self.worker.name}",
+                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
+            )
+        spec = self.installation.paths.launch_spec(self.worker)
+        if bool(json.loads(spec.read_text(encoding="utf-8")).get("space")) != (self.fleet.isolation == "netns"):
+            raise TryLater(
+                f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
+                hint="fleet down, then fleet verify",
+            )
+        try:
+            lifecycle.netctl_status(self.installation.paths)  # before a worker is stopped for nothing
+        except Unavailable as error:
+            hint = "fleet supervisorctl start netctl, or look at its log: fleet supervisorctl tail netctl"
+            raise Unavailable("netctl does not answer, and without it there is no tunnel", hint=hint) from error
+        return states[program] in _AT_WORK
+
+    def _start_again(self, supervisor: Supervisor, program: str) -> None:
+        """A worker that does not start is said; it takes nobody's report away."""
+        try:
+            supervisor.start_program(program)
+        except FleetError as error:
+            words = f"{self.worker.name} was at work and does not start again: {error}"
+            console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
 
     def _gather(self) -> tuple[Evidence, Capture, Answer]:
         host = hosts.look()
@@ -88,7 +126,7 @@ class Verifier:
         lookup = plan.token()
         with ExitStack() as stack:
             listeners = stack.enter_context(Listeners(self._near(host)))
-            capture = stack.enter_context(Capture(self.interfaces, self._tunnels()))
+            capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
             console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
             asked = self._control(control, listeners.reaches, (self._name(lookup),))
             capture.wait_for([*control.marks.values(), lookup], SEEN_SECONDS)
@@ -129,9 +167,6 @@ class Verifier:
         )
         return evidence, capture, answer
 
-    def _tunnels(self) -> set[str]:
-        return {name for member in self.fleet.members for name in member.interfaces}
-
     def _name(self, token: str) -> str:
         """A name of nobody's with TOKEN in it, which resolvers have to ask for."""
         return f"{token}.{self.fleet.verify.resolver_echo or 'example.com'}"
@@ -153,39 +188,33 @@ class Verifier:
     def _control(self, drawn: Drawn, reaches: tuple[Reach, ...], lookups: tuple[str, ...]) -> ControlAnswer:
         echo = self.fleet.verify.resolver_echo if lookups else ""
         order = ControlOrder(probes=drawn.probes, reaches=reaches, lookups=lookups, echo=echo)
-        said = self._ask(self.installation.module("fleet.verify.control"), order, CONTROL_SECONDS)
+        command = self.installation.module("fleet.verify.control")
+        said = self._ask(command, order, seconds=CONTROL_SECONDS, what="the control")
         return ControlAnswer.model_validate_json(said)
 
     def _worker(self, order: Order) -> Answer:
-        """The worker's half, by the same launcher and spec as the worker itself."""
+        """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
         paths = self.installation.paths
         spec = json.loads(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
         spec["argv"] = self.installation.module("worker", "verify", "--worker", self.worker.name)
         path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-verify.json")
         write_durably(path, json.dumps(spec).encode())
+        what = f"{self.worker.name}'s half"
         try:
-            said = self._ask(self.installation.module("worker.launch", str(path)), order, WORKER_SECONDS)
+            command = self.installation.module("worker.launch", str(path))
+            return Answer.model_validate_json(self._ask(command, order, seconds=WORKER_SECONDS, what=what))
+        except Unanswered as error:
+            return Answer(tunnel_error=str(error))
+        except ValidationError:
+            return Answer(tunnel_error=f"{what} gave an answer of another shape")
         finally:
             path.unlink()
-        return Answer.model_validate_json(said)
+            # Whoever has been ended in the middle left a browser behind.
+            lifecycle.sweep(paths, {self.worker.uid})
 
-    def _ask(self, command: list[str], order: Value, seconds: float) -> str:
-        try:
-            done = subprocess.run(
-                command,
-                env=self.installation.environment,
-                input=order.model_dump_json() + "\n",
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise FleetError(f"{command[3]} did not answer within {seconds:g} s") from error
-        if done.returncode != 0 or not done.stdout.strip():
-            words = [line for line in done.stderr.splitlines() if not line.startswith("{")][-5:]
-            raise FleetError(f"{command[3]} ended with code {done.returncode}: {' '.join(words)}")
-        return done.stdout
+    def _ask(self, command: list[str], order: Value, *, seconds: float, what: str) -> str:
+        line = f"{order.model_dump_json()}\n"
+        return ask(command, line, self.installation.environment, seconds=seconds, what=what)
 
     def _host_addresses(self) -> frozenset[str]:
         shown = {str(one) for one in self.fleet.egress.host_addresses}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fleet.probes import Answer, ControlAnswer
+from fleet.probes import Answer, ControlAnswer, Probe, Sent
 from fleet.verify.plan import Drawn
 from fleet.verify.values import Property, Verdict
 
@@ -75,7 +75,7 @@ def _unproven(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
 def _tunnel(evidence: Evidence) -> Property:
     answer = evidence.answer
     if answer.tunnel_error:
-        return _broken("tunnel", f"there is none: {answer.tunnel_error}")
+        return _unproven("tunnel", f"there was none: {answer.tunnel_error}")
     return _holds("tunnel", "connected")
 
 
@@ -98,12 +98,15 @@ def _uplink(evidence: Evidence) -> Property:
     if evidence.lost or not evidence.still_saw:
         why = f"{evidence.lost} packets were lost" if evidence.lost else "it did not see the control at the end"
         return _unproven("uplink", f"the capture may have missed something: {why}", blind)
-    tried = sum(len(drawn.probes) for drawn in evidence.states.values())
+    tried = [probe.mark for drawn in evidence.states.values() for probe in drawn.probes]
+    said = _said(evidence)
+    if missing := sum(mark not in said for mark in tried):
+        return _unproven("uplink", f"{missing} of {len(tried)} probes were not tried")
     if blind:
         return _unproven("uplink", f"{len(blind)} kinds of probe could have left unseen", blind)
     absent = sum(one.absent for one in evidence.control.sent)
     without = f"; {absent} kinds this host has no way for" if absent else ""
-    return _holds("uplink", f"0 of {tried} probes left the host, and each of the control's was seen{without}")
+    return _holds("uplink", f"0 of {len(tried)} probes left the host, and each of the control's was seen{without}")
 
 
 def _leaks(evidence: Evidence) -> Iterator[str]:
@@ -113,18 +116,29 @@ def _leaks(evidence: Evidence) -> Iterator[str]:
                 yield f"{state}: {probe.name}: {left}"
 
 
+def _said(evidence: Evidence) -> dict[str, Sent]:
+    """What the worker says of its probes, by mark."""
+    return {one.mark: one for one in (*evidence.answer.sealed, *evidence.answer.connected)}
+
+
 def _blind(evidence: Evidence) -> Iterator[str]:
     """Kinds of probe that the control did not show to be visible, and that a worker could have sent."""
-    sent = {one.mark: one for one in (*evidence.answer.sealed, *evidence.answer.connected)}
-    control = {one.mark: one for one in evidence.control.sent}
+    sent, control = _said(evidence), {one.mark: one for one in evidence.control.sent}
     for number, probe in enumerate(evidence.control_drawn.probes):
         if evidence.left.get(probe.mark):
             continue
         said = control.get(probe.mark)
-        tries = [sent.get(drawn.probes[number].mark) for drawn in evidence.states.values()]
-        if said is not None and said.absent and all(one is not None and one.error for one in tries):
+        tries = [(state, drawn.probes[number]) for state, drawn in evidence.states.items()]
+        if said is not None and said.absent and not any(_could(evidence, *one, sent) for one in tries):
             continue  # the host has no such way, for nobody
         yield f"{probe.name}: the control's was not seen{f' ({said.error})' if said and said.error else ''}"
+
+
+def _could(evidence: Evidence, state: str, probe: Probe, sent: Mapping[str, Sent]) -> bool:
+    """Whether the worker may have sent PROBE by a way that the host itself has not."""
+    said = sent.get(probe.mark)
+    through = state == "connected" and ":" in probe.target and not probe.bound and evidence.answer.carries_ipv6
+    return said is None or not (said.error or through)
 
 
 def _names(evidence: Evidence) -> Property:

@@ -19,7 +19,7 @@ from fleet.verify.report import text
 from fleet.verify.values import Property, Report, Verdict
 from fleet.verify.verdicts import Evidence, judge
 
-HOST = Host(uplink="eth0", gateway="198.51.100.1", address="198.51.100.10", has_ipv6=True, resolvers=("198.51.100.53",))
+HOST = Host(uplink="eth0", gateway="198.51.100.1", address="198.51.100.10", resolvers=("198.51.100.53",))
 EXIT = "203.0.113.11"
 LISTENERS = ("loopback", "lan", "devtools of w1102")
 LEFT = ("1 by eth0",)
@@ -114,6 +114,27 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
         lambda seen: leaking(seen, first(seen, "connected", lambda probe: probe.target == plan.METADATA)),
         {"uplink": BROKEN, "metadata": BROKEN},
     ),
+    "no tunnel": (
+        lambda seen: answering(
+            seen,
+            connected=(),
+            reaches=(),
+            tunnel_error="no key is free",
+            exit_seen=None,
+            page=None,
+            looked_up=(),
+            echo=(),
+        ),
+        {one.name: UNPROVEN for one in judge(good())},
+    ),
+    "no answer at all, and a packet that left": (
+        lambda seen: leaking(
+            dataclasses.replace(seen, answer=Answer(tunnel_error="w1101's half did not answer within 300 s")),
+            first(seen, "sealed", lambda probe: probe.kind == "udp"),
+        ),
+        {one.name: BROKEN if one.name == "uplink" else UNPROVEN for one in judge(good())},
+    ),
+    "probes that were not sent": (lambda seen: answering(seen, sealed=()), {"uplink": UNPROVEN}),
     "capture without room": (lambda seen: dataclasses.replace(seen, lost=3), {"uplink": UNPROVEN}),
     "capture that ended": (lambda seen: dataclasses.replace(seen, still_saw=False), {"uplink": UNPROVEN}),
     "a kind nobody could see": (
@@ -203,6 +224,16 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
     assert verdicts(without) == {}
     could = answering(without, sealed=sent(without.states["sealed"]))
     assert verdicts(could) == {"uplink": Verdict.UNPROVEN}
+    # Its tunnel has IPv6 where the host has none: what is not bound to the uplink goes there.
+    connected = tuple(
+        Sent(mark=probe.mark, error="Network is unreachable" if probe.bound else "")
+        for probe in without.states["connected"].probes
+    )
+    assert verdicts(answering(without, connected=connected)) == {"uplink": Verdict.UNPROVEN, "ipv6": Verdict.BROKEN}
+    assert verdicts(answering(without, connected=connected, carries_ipv6=True, exit_v6_seen="2001:db8::1")) == {}
+    everything = sent(without.states["connected"])
+    carried = answering(without, connected=everything, carries_ipv6=True, exit_v6_seen="2001:db8::1")
+    assert verdicts(carried) == {"uplink": Verdict.UNPROVEN}
 
 
 def test_two_draws_have_nothing_in_common_but_their_names() -> None:
@@ -265,3 +296,9 @@ def test_text_and_json_say_the_same() -> None:
     assert [bool(re.match(rf"{word} +p{number} ", lines[number])) for number, word in enumerate(("holds", "broken"))]
     assert lines[2].strip() == "more"
     assert Report.model_validate(json.loads(made.model_dump_json())) == made
+
+
+def test_what_the_worker_says_is_no_terminals_command() -> None:
+    """Words of the worker's reach root's terminal on one line, without escape sequences, and not without end."""
+    answer = Answer(tunnel_error="a\x1b[2Jb\nc\u202ed" + "x" * 10_000)
+    assert answer.tunnel_error.startswith("a?[2Jb; c?dxxx") and len(answer.tunnel_error) < 1000

@@ -1,0 +1,121 @@
+"""A program that nobody trusts is asked: an order on its standard input, an answer of bounded size and time back.
+
+The worker under test may have been taken over. It fills no memory of root's, keeps nobody waiting longer than it may,
+and has no terminal that it could type into (TIOCSTI, ioctl_tty(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+
+from fleet.errors import FleetError
+
+MOST_BYTES = 1 << 20
+"""Of an answer: one has some 20 kB."""
+KEPT_BYTES = 1 << 16
+"""Of what is said on standard error: the last of it."""
+_PIECE_BYTES = 1 << 16
+
+
+class Unanswered(FleetError):
+    """the program that was asked gave no answer"""
+
+
+def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, seconds: float, what: str) -> str:
+    """What COMMAND answers to ORDER; raises Unanswered. It has ended then; what it started is the caller's to end.
+
+    WHAT names it in messages.
+    """
+    with subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as child:
+        try:
+            talk = _Talk(child, order.encode())
+            talk.go_on(time.monotonic() + seconds)
+        except _TooMuch:
+            raise Unanswered(f"{what} said more than {MOST_BYTES} bytes") from None
+        except TimeoutError:
+            raise Unanswered(f"{what} did not answer within {seconds:g} s") from None
+        finally:
+            child.kill()
+    answer = talk.answer.decode(errors="replace")
+    if child.returncode != 0 or not answer.strip():
+        # Log lines are JSON objects; what remains is the program's message to people.
+        lines = bytes(talk.said).decode(errors="replace").splitlines()
+        words = " ".join(line.strip() for line in lines[-5:] if not line.startswith("{"))
+        raise Unanswered(f"{what} ended with code {child.returncode}{': ' if words else ''}{words}")
+    return answer
+
+
+class _TooMuch(Exception):
+    """more than MOST_BYTES"""
+
+
+class _Talk:
+    """The three pipes of CHILD at once, until it has ended: whoever else holds them open is not waited for."""
+
+    def __init__(self, child: subprocess.Popen[bytes], order: bytes) -> None:
+        assert child.stdin and child.stdout and child.stderr
+        self.answer, self.said = bytearray(), bytearray()
+        self._child, self._order = child, memoryview(order)
+        self._in, self._out, self._err = child.stdin.fileno(), child.stdout.fileno(), child.stderr.fileno()
+
+    def go_on(self, deadline: float) -> None:
+        """To its end; raises TimeoutError at the monotonic DEADLINE, _TooMuch."""
+        assert self._child.stdin
+        ended = os.pidfd_open(self._child.pid)
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, ended)
+            ready = stack.enter_context(selectors.DefaultSelector())
+            for descriptor in (self._in, self._out, self._err):
+                os.set_blocking(descriptor, False)
+            ready.register(self._in, selectors.EVENT_WRITE)
+            for descriptor in (self._out, self._err, ended):
+                ready.register(descriptor, selectors.EVENT_READ)
+            while True:
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise TimeoutError
+                found = {key.fd for key, _ in ready.select(left)}
+                if self._in in found and not self._write():
+                    ready.unregister(self._in)
+                    self._child.stdin.close()
+                for descriptor in found & {self._out, self._err}:
+                    if not self._read(descriptor):
+                        ready.unregister(descriptor)
+                if ended in found and not found & {self._out, self._err}:
+                    self._child.wait()
+                    return
+
+    def _write(self) -> bool:
+        """Whether there is more to write."""
+        try:
+            self._order = self._order[os.write(self._in, self._order) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False
+        return bool(self._order)
+
+    def _read(self, descriptor: int) -> bool:
+        """Whether there may be more to read."""
+        try:
+            piece = os.read(descriptor, _PIECE_BYTES)
+        except BlockingIOError:
+            return True
+        if descriptor == self._err:
+            self.said = (self.said + piece)[-KEPT_BYTES:]
+        elif len(self.answer) + len(piece) > MOST_BYTES:
+            raise _TooMuch
+        else:
+            self.answer += piece
+        return bool(piece)
