@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from fleet import log
-from fleet.errors import FleetError, ForeignObject, TunnelError
+from fleet.errors import FleetError, ForeignObject, TunnelError, describe
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl import plan, slices, state
@@ -107,7 +107,7 @@ class Reconciler:
             try:
                 await self._bring(self._slot(worker, held.get(worker.uid)), slices.slice_of(found, worker), worker)
             except FleetError as error:
-                self._log.error("slot.not_settled", worker=worker.name, error=str(error))
+                self._log.error("slot.not_settled", worker=worker.name, error="; ".join(describe(error)))
                 failed.append(worker)
         return failed
 

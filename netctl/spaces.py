@@ -91,7 +91,7 @@ class Spaces:
         except KeyError:
             raise SpaceGone(
                 f"the network namespace {self._folder / space} is not there",
-                hint="fleet up makes it, and so does a worker's start",
+                hint=f"fleet supervisorctl restart worker:{space.removeprefix('fleet-')} (its start makes another)",
             ) from None
 
     def inside(self, space: str, work: Callable[[], T]) -> T:

@@ -110,6 +110,8 @@ def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
     first, second = rig.client_of(rig.worker(), at=rig.worker(1)), rig.client(1)
     refused = first.ask(do="connect")
     assert "namespace" in refused["message"], refused
+    restart = f"what to do: fleet supervisorctl restart worker:{rig.worker().name}"
+    assert restart in next(line for line in rig.log.read_text().splitlines()[::-1] if '"slot.not_' in line)
     assert "ok" in second.ask(do="connect")
     first.kill()
     spaces.make(path)
