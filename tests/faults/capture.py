@@ -13,6 +13,7 @@ import threading
 
 from fleet.model import Worker
 from lab.topology import WEB_ADDRESS, WIREGUARD_PORT
+from tests.netns.ear import tcpdump
 from tests.netns.netctl_rig import Rig
 from tests.waiting import until
 
@@ -29,9 +30,6 @@ ORDINARY = (
     "(icmp6 and ip6[40] >= 130 and ip6[40] <= 137)",
     "(ip6[6] = 0 and ip6[40] = 58 and ip6[48] = 143)",
 )
-ROOM = ("--snapshot-length=256", "--buffer-size=16384")
-"""In immediate mode each packet has a slot of the snapshot length, 256 KiB unless told: the usual buffer of 2 MiB holds
-eight packets then (pcap-linux.c), and a burst of more is lost unseen. The buffer's size is in KiB."""
 
 
 class Capture:
@@ -39,8 +37,7 @@ class Capture:
 
     def __init__(self, rig: Rig) -> None:
         self._rig, self._lines, self._marks = rig, list[str](), FIRST_MARK
-        argv = ["tcpdump", "-n", "-tt", "-l", "-U", "--immediate-mode", "-Q", "in", "-i", "access", *ROOM]
-        argv.append(f"not ({' or '.join(ORDINARY)})")
+        argv = tcpdump(f"not ({' or '.join(ORDINARY)})", "-tt", "-Q", "in")
         self._process = rig.lab.popen("isp", argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         rig.processes.append(self._process)
         assert self._process.stderr

@@ -11,6 +11,10 @@ from pathlib import Path
 from lab.net import Lab
 from tests.waiting import until
 
+ROOM = ("--snapshot-length=256", "--buffer-size=16384")
+"""In immediate mode each packet has a slot of the snapshot length, 256 KiB unless told: the usual buffer of 2 MiB holds
+eight packets then (pcap-linux.c), and a burst of more is lost unseen. The buffer's size is in KiB."""
+
 
 class Ear:
     """What a process has said."""
@@ -64,10 +68,17 @@ def speaking(lab: Lab, where: str, argv: Sequence[str], first: str) -> Iterator[
             made.kill()
 
 
+def tcpdump(expression: str, *further: str) -> list[str]:
+    """tcpdump, with FURTHER options, of what matches EXPRESSION at the ISP's end of the host's uplink.
+
+    Every packet of the host passes there. Run it inside the ISP.
+    """
+    # -U and -l: nothing is held back in a buffer.
+    return ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "access", *ROOM, *further, expression]
+
+
 @contextlib.contextmanager
 def capturing(lab: Lab, expression: str) -> Iterator[Ear]:
-    """tcpdump of what matches EXPRESSION at the ISP's end of the host's uplink, which every packet of it passes."""
-    # -U and -l: nothing is held back in a buffer.
-    argv = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "access", expression]
-    with speaking(lab, "isp", argv, "listening on") as made:
+    """What tcpdump() sees."""
+    with speaking(lab, "isp", tcpdump(expression), "listening on") as made:
         yield made
