@@ -47,6 +47,10 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     yield made
     # A program that is stopped between supervisord's fork and its exec misses the signal and is killed later.
     Supervisor(made).shut_down(60)
+    # What a killed supervisord leaves is ended by a fleet's sweep, which goes by UIDs; these have none of their own.
+    for process in psutil.process_iter(["cmdline"]):
+        if str(release / "launch.py") in (process.info["cmdline"] or ()):
+            process.kill()
 
 
 def running(supervisor: Supervisor) -> bool:
