@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.faults.test_faults import FAULTS
 from tests.faults.test_health_faults import FAULTS as HEALTH_FAULTS
+from tests.faults.test_space_faults import FAULTS as SPACE_FAULTS
 from tests.faults.test_store_faults import NAMES
 from tests.leak.states import STATES
 from tests.leak.table import ALL_ROWS
@@ -47,7 +48,7 @@ def test_every_promise_has_a_test() -> None:
 
 def test_the_fault_tables_are_the_tiers() -> None:
     """What is said and what was measured stand for the same faults as the tests, none more and none less."""
-    tested = {fault.name for fault in (*FAULTS, *HEALTH_FAULTS)} | set(NAMES)
+    tested = {fault.name for fault in (*FAULTS, *HEALTH_FAULTS, *SPACE_FAULTS)} | set(NAMES)
     assert set(first_column("| fault | what is done")) == tested
     assert set(first_column("| fault | leak |")) == tested
 
