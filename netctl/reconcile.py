@@ -127,9 +127,7 @@ class Reconciler:
 
     async def _settle(self, worker: Worker, held: Held | None) -> tuple[Operation, ...]:
         wanted = self._slot(worker, held)
-        if self._kernel.spaces.refresh(self._space(worker)):
-            self._log.warning("space.another", worker=worker.name, space=self._space(worker))
-            self.forget(worker)
+        self._look_up(worker)
         known, own = self._known.pop(worker.uid, None), {self.interface(worker)}
         if known is None and held is None:
             try:
@@ -266,10 +264,15 @@ class Reconciler:
 
     def find_space(self, worker: Worker) -> None:
         """Look for WORKER's namespace; raises SpaceGone when there is none, nor ever was."""
-        space = self._space(worker)
-        self.spaces.refresh(space)
-        if space != HOST:
+        self._look_up(worker)
+        if (space := self._space(worker)) != HOST:
             self.spaces.descriptor(space)
+
+    def _look_up(self, worker: Worker) -> None:
+        """Where another namespace has the name of WORKER's, nothing is known of it."""
+        if self.spaces.refresh(self._space(worker)):
+            self._log.warning("space.another", worker=worker.name, space=self._space(worker))
+            self.forget(worker)
 
     def linked(self, worker: Worker) -> bool:
         """Whether WORKER's link was where it should be when its slice was last settled."""

@@ -58,6 +58,9 @@ class Tunnels:
         HandshakeTimeout, TunnelError.
         """
         try:
+            # Before a key is taken that no device can be given, and whose end none could confirm: one worker that asks
+            # again and again would empty the pool.
+            self._reconciler.find_space(slot.worker)
             old = slot.lease
             lease = await self._shake_hands(slot, deadline)
             slot.step(Event.READY)
