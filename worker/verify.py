@@ -101,7 +101,8 @@ class Half:
         try:
             seen, asked = page.look(self.fleet, self.paths, self.worker, self.installed, self.order)
         except FleetError as error:
-            self.found["page_error"] = "; ".join(describe(error))
+            # Behind that word ChromeDriver puts addresses within itself.
+            self.found["page_error"] = "; ".join(describe(error)).partition("Stacktrace:")[0]
             return
         self.found["page"] = seen
         self.found["browser"] = self.installed.version

@@ -162,7 +162,7 @@ def _names(evidence: Evidence) -> Property:
     if evidence.asked_echo and not answer.echo:
         why.append("the echo name (verify.resolver_echo) had no answer")
     if why:
-        return _unproven("names", why[0], why)
+        return _unproven("names", why[0], why[1:])
     by = f"asked by {', '.join(answer.echo)}" if answer.echo else "by whom was not looked at (verify.resolver_echo)"
     return _holds("names", f"nothing at the uplink; {by}")
 
