@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from functools import cached_property
@@ -205,8 +206,15 @@ class VerifySettings(Settings):
 
     resolver_echo: str = Field(default="whoami.akamai.net", max_length=200, pattern=r"^[A-Za-z0-9.-]*$")
     """A name whose address is that of the resolver that asks for it."""
-    stun: str = Field(default="stun.l.google.com:19302", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$")
+    stun: str = Field(default="stun.l.google.com:19302", max_length=200)
     """A STUN server (NAME:PORT), which tells a page its address over UDP."""
+
+    @field_validator("stun")
+    @classmethod
+    def _name_and_port(cls, text: str) -> str:
+        if text and not re.fullmatch(r"[A-Za-z0-9.-]+:[0-9]{1,5}", text):
+            raise ValueError("is no NAME:PORT, such as stun.l.google.com:19302")
+        return text
 
 
 class LoopSettings(Settings):

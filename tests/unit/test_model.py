@@ -161,3 +161,11 @@ def test_one_prefix_moves_every_place() -> None:
     assert len(places) > 12
     assert all(place.is_relative_to("/x") for place in places)
     assert Paths.from_environment({}).config == Path("/etc/fleet/fleet.toml")
+
+
+@pytest.mark.parametrize("stun", ["stun.example.org", "stun.example.org:", "a b:1", ":3478"])
+def test_a_stun_server_has_a_port(stun: str) -> None:
+    """What is no NAME:PORT is refused with an example; nobody at all is fine."""
+    with pytest.raises(ConfigurationError, match=r"verify\.stun: .*NAME:PORT, such as stun"):
+        model.parse(f'{LEAST}[verify]\nstun = "{stun}"\n', "fleet.toml")
+    assert model.parse(f'{LEAST}[verify]\nstun = ""\n', "fleet.toml").verify.stun == ""
