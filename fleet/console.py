@@ -63,7 +63,7 @@ def command(nouns: argparse._SubParsersAction[Parser], name: str, run: Command, 
         epilog=f"example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.set_defaults(run=run)
+    made.set_defaults(run=run, parser=made)
     return made
 
 
@@ -71,7 +71,10 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, run, and turn every error into one clear message and its exit code. Does not return."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
-        arguments = made.parse_args(argv)
+        arguments, unknown = made.parse_known_args(argv)
+        if unknown:  # the verb's own help says which words it knows
+            known: Parser = getattr(arguments, "parser", made)
+            known.error(f"unrecognized arguments: {' '.join(unknown)}")
         log.configure(debug=arguments.debug)
         run: Command | None = getattr(arguments, "run", None)
         if run is None:

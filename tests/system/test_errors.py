@@ -173,6 +173,13 @@ def test_not_root(root: None) -> None:
         said(done, ExitCode.NOT_ALLOWED, "needs root", "sudo")
 
 
+def test_wrong_words(root: None) -> None:
+    """Words that a verb does not know: which, and where it says those it knows."""
+    for words in (("fleet", "verify", "--workers", "w1101"), ("netctl", "status", "--jsn"), ("lab", "up", "here")):
+        done = subprocess.run(run.program(*words), capture_output=True, text=True, timeout=60, check=False)
+        said(done, ExitCode.USAGE, words[-1], f"{words[0]} {words[1]} --help")
+
+
 def test_a_namespace_in_use(root: None, traces: Traces) -> None:
     """A namespace of the lab's name that somebody else made: named, untouched, and nothing half made stays."""
     lab = Lab(f"f{os.getpid() % 10_000}")
