@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Final
 
 from fleet.errors import UsageError
+from fleet.numbers import Worker
 
 SITE_NAME: Final = "shop.example"
 ECHO_NAME: Final = "whoami.example"
@@ -31,6 +32,9 @@ ISP_RESOLVER: Final = IPv4Address("198.51.100.53")
 ISP_RESOLVER_V6: Final = IPv6Address("2001:db8:1::53")
 WEB_ADDRESS: Final = IPv4Address("203.0.113.80")
 WEB_ADDRESS_V6: Final = IPv6Address("2001:db8:2::80")
+HOSTILE_PORTS: Final = (4447, Worker(uid=1102).browser_ports[0])
+"""Where the shop also serves the hostile page: an attacker's site has the port of what a name is to be bound to later.
+The second is DevTools' of a neighbour of the first worker's."""
 STUN_PORT: Final = 3478
 LAN_HOST: Final = IPv4Address("192.168.77.10")
 LAN_HOST_V6: Final = IPv6Address("fd00:77::10")

@@ -12,14 +12,16 @@ from hypercorn.config import Config
 from lab.places import Places
 from lab.site import echo
 from lab.site.app import application
-from lab.topology import WEB_ADDRESS, WEB_ADDRESS_V6
+from lab.topology import HOSTILE_PORTS, WEB_ADDRESS, WEB_ADDRESS_V6
 
 
 def configuration(places: Places) -> Config:
-    """HTTPS with HTTP/2 on 443, plain HTTP/1.1 on 80, both on IPv4 and IPv6."""
+    """HTTPS with HTTP/2 on 443, plain HTTP/1.1 on 80 and the hostile page's ports, all on IPv4 and IPv6."""
     config = Config()
     config.bind = [f"{WEB_ADDRESS}:443", f"[{WEB_ADDRESS_V6}]:443"]
-    config.insecure_bind = [f"{WEB_ADDRESS}:80", f"[{WEB_ADDRESS_V6}]:80"]
+    config.insecure_bind = [
+        f"{at}:{port}" for at in (WEB_ADDRESS, f"[{WEB_ADDRESS_V6}]") for port in (80, *HOSTILE_PORTS)
+    ]
     config.certfile = str(places.site / "cert.pem")
     config.keyfile = str(places.site / "key.pem")
     config.alpn_protocols = ["h2", "http/1.1"]

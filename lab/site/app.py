@@ -52,6 +52,7 @@ def application(access_log: TextIO) -> Starlette:
             Route("/search", _search),
             Route("/ip", _ip),
             Route("/hostile", _hostile),
+            Route("/hostile/rebound", _rebound),
             Route("/hostile/{report:str}", _ip),
             Route("/asset/image/{number:int}.svg", _image),
             Route("/asset/text/{name:str}", _text),
@@ -77,7 +78,12 @@ async def _search(request: Request) -> Response:
 
 
 async def _hostile(request: Request) -> Response:
-    return HTMLResponse(hostile.page(request.query_params.getlist("at")), headers=_NO_STORE)
+    asked = request.query_params
+    return HTMLResponse(hostile.page(asked.getlist("at"), asked.getlist("rebind")), headers=_NO_STORE)
+
+
+async def _rebound(_: Request) -> Response:
+    return HTMLResponse(hostile.rebound(), headers=_NO_STORE)
 
 
 async def _ip(request: Request) -> Response:

@@ -1,7 +1,8 @@
-"""Connections that are to end badly: `python -I -c TEXT HOST BULK LINGER DELAYED COUNT`, under a worker's UID.
+"""Connections that are to end badly: `python -I -c TEXT HOSTS BULK LINGER DELAYED COUNT`, under a worker's UID.
 
-COUNT downloads that run. On a line of its input COUNT connections are closed, COUNT datagrams are sent whose answers
-come later, it says `ended` and waits to be killed. The kernel has to deal with the rest.
+With each of the HOSTS (addresses, a comma between them) COUNT downloads run. On a line of its input COUNT connections
+are closed, COUNT datagrams are sent whose answers come later, it says `ended` and waits to be killed. The kernel has to
+deal with the rest.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from __future__ import annotations
 import socket
 import sys
 
-host, (bulk, linger, delayed, count) = sys.argv[1], map(int, sys.argv[2:])
+bulk, linger, delayed, count = map(int, sys.argv[2:])
+hosts = [host for host in sys.argv[1].split(",") for _ in range(count)]
 
 
-def connected(port: int) -> socket.socket:
-    """A connection."""
-    return socket.create_connection((host, port), timeout=10)
+def asked(host: str) -> socket.socket:
+    """A socket for datagrams to HOST."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    made.connect((host, delayed))
+    return made
 
 
-downloads = [connected(bulk) for _ in range(count)]
+downloads = [socket.create_connection((host, bulk), timeout=10) for host in hosts]
 for one in downloads:
     assert one.recv(1000)
-lingering = [connected(linger) for _ in range(count)]
-asking = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-for datagrams in asking:
-    datagrams.connect((host, delayed))
+lingering = [socket.create_connection((host, linger), timeout=10) for host in hosts]
+asking = [asked(host) for host in hosts]
 print("ready", flush=True)
 sys.stdin.readline()
 for one in lingering:

@@ -45,7 +45,8 @@ class Delayed(asyncio.DatagramProtocol):
 
 async def main() -> None:
     """Serve for ever, on IPv4 and IPv6."""
-    await asyncio.get_running_loop().create_datagram_endpoint(Delayed, local_addr=("203.0.113.80", DELAYED))
+    for address in ("203.0.113.80", "2001:db8:2::80"):
+        await asyncio.get_running_loop().create_datagram_endpoint(Delayed, local_addr=(address, DELAYED))
     for port, work in ((BULK, bulk), (LINGER, linger)):
         made = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1000)
         await asyncio.start_server(work, sock=made)

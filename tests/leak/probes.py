@@ -25,7 +25,7 @@ UPLINK = "uplink"
 TCP, UDP, NEAR = 4443, 4444, 4445
 BULK, LINGER, DELAYED = 4491, 4492, 4493
 """late_server.py's ports."""
-LATE = "late packets of ended connections"
+LATE = {version: f"late packets of ended connections, IPv{version}" for version in (4, 6)}
 LOOPBACK = "services of the host itself"
 METADATA_V6 = "fd00:ec2::254"
 """Amazon's, since 2020."""
@@ -109,10 +109,10 @@ def row_of(line: str) -> tuple[str, str]:
     if "echo request" in what:
         return f"ping, IPv{version}", target
     if "unreachable" in what:
-        return LATE, target
+        return LATE[version], target
     host, _, port = target.rpartition(".")
     if port in (str(BULK), str(LINGER)):
-        return LATE, host
+        return LATE[version], host
     flags = what.startswith("Flags")
     for kind in KINDS:
         # Of a connection the first packet counts: the reset that answers the other side's answer is no try.

@@ -14,7 +14,7 @@ from pathlib import Path
 from fleet.isolation import HOST
 from fleet.model import Worker
 from lab.net import Lab
-from lab.topology import WEB_ADDRESS
+from lab.topology import WEB_ADDRESS, WEB_ADDRESS_V6
 from tests.faults.capture import Capture
 from tests.leak import probes
 from tests.netns.ear import Ear, speaking
@@ -24,7 +24,7 @@ from tests.waiting import until
 
 HERE = Path(__file__).parent
 LATE_COUNT = 4
-"""Connections of each kind that end badly, in every state."""
+"""Connections of each kind and of each IP version that end badly, in every state."""
 Tick = Callable[[], object]
 
 
@@ -34,7 +34,7 @@ class Late:
     def __init__(self, scene: Scene, worker: Worker) -> None:
         self._scene = scene
         ports = map(str, (probes.BULK, probes.LINGER, probes.DELAYED, LATE_COUNT))
-        self._process = scene.popen(worker, "late_client.py", str(WEB_ADDRESS), *ports)
+        self._process = scene.popen(worker, "late_client.py", f"{WEB_ADDRESS},{WEB_ADDRESS_V6}", *ports)
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n", "nothing to end: no connection came about"
 
@@ -52,14 +52,14 @@ class Late:
 
 
 class Scene:
-    """A fleet of one on the lab's host, without a tunnel; see started()."""
+    """A fleet on the lab's host, its first worker without a tunnel, and a neighbour; see started()."""
 
     def __init__(self, lab: Lab, rig: Rig, ear: Ear) -> None:
-        self.lab, self.rig, self.worker = lab, rig, rig.worker()
+        self.lab, self.rig, self.worker, self.neighbour = lab, rig, rig.worker(), rig.worker(1)
         self.capture, self._ear = Capture(rig), ear
         self.clients: list[Client] = []
         self.ended = 0
-        """How many connections and questions have ended badly."""
+        """How many connections and questions of each IP version have ended badly."""
         self.wireguard = next(one for one in rig.processes if "wireguard-go" in one.args)  # type: ignore[operator]
         for run in (rig.host, rig.there):
             run(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
@@ -183,7 +183,7 @@ def started(lab: Lab, isolation: str) -> Iterator[Scene]:
     listening = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, probes.NEAR) for host in probes.OF_HOST])]
     serving = ["/usr/bin/python3", "-I", "-c", (HERE / "late_server.py").read_text()]
     serving += map(str, (probes.BULK, probes.LINGER, probes.DELAYED))
-    rig = Rig(lab, count=1, isolation=isolation)
+    rig = Rig(lab, count=2, isolation=isolation)
     with speaking(lab, "web", serving, "ready"), speaking(lab, "host", listening, "listening") as ear:
         try:
             yield Scene(lab, rig.start(), ear)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.leak.probes import LATE, LOOPBACK, ROWS
 from tests.leak.states import STATES
 
-ALL_ROWS = (*ROWS, LATE, LOOPBACK)
+ALL_ROWS = (*ROWS, *LATE.values(), LOOPBACK)
 
 
 @dataclass(frozen=True, kw_only=True)

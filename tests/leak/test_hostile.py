@@ -1,161 +1,170 @@
-"""A hostile page in a worker's Chrome reaches nothing that is near, whatever Chrome itself would hold back.
+"""A hostile page in a worker's Chrome reaches nothing that is near: with the fleet's policies, and by netctl alone.
 
-Chrome's own check of local network access is switched off here: what is shown is that the layers below hold.
-Judges are listeners; the same page of a UID that is no worker's is heard.
+By netctl alone means: without those policies, and with Chrome's own check of local network access switched off. Judges
+are listeners; the same page of a UID that is no worker's is heard by each of them, by every way that a page has.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
+from fleet.model import BrowserSettings
 from lab import run
-from lab.topology import ISP_RESOLVER, LAN_HOST, LAN_ROUTER, LAN_ROUTER_V6, METADATA
+from lab.site.hostile import WAYS
+from lab.topology import HOSTILE_PORTS, LAN_HOST, LAN_ROUTER, LAN_ROUTER_V6, METADATA
 from tests.faults.capture import FREE
-from tests.leak.probes import NEAR
 from tests.leak.scene import Scene
+from tests.leak.visit import WAITING, forget, visit
 from tests.netns.ear import Ear, speaking
-from tests.netns.test_netctl_reach import LISTEN
-from tests.waiting import until
 from worker import prepare
+from worker.browser.interface import Installed
+from worker.mounts import POLICY_FOLDERS
 
+NEAR, DEVTOOLS = HOSTILE_PORTS
+LOOPBACK = ("127.0.0.1", "::1")
 LAN = (str(LAN_ROUTER), str(METADATA), str(LAN_ROUTER_V6))
-ADDRESSES = ("127.0.0.1", "localhost", "[::1]", str(LAN_HOST), str(LAN_ROUTER), str(METADATA), f"[{LAN_ROUTER_V6}]")
+ON_HOST = [(host, NEAR) for host in (*LOOPBACK, str(LAN_HOST))]
+NEIGHBOUR = [("127.0.0.1", DEVTOOLS)]
+REBOUND = [(host, NEAR) for host in ("127.0.0.1", str(LAN_HOST), str(LAN_ROUTER), str(METADATA))]
+"""What names are bound to behind Chrome's back; and so is the neighbour's DevTools."""
+HERE = Path(__file__).parent
 CHROME = (
-    *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-component-update"),
+    *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-popup-blocking"),
     # The page is on plain HTTP, so that no rule about mixed content holds it back.
-    "--disable-features=LocalNetworkAccessChecks,HttpsUpgrades",
+    "--disable-features=HttpsUpgrades",
 )
-_ASK = (
-    "import sys, dns.resolver as r; s = r.Resolver(configure=False); s.nameservers = sys.argv[1:2]; "
-    "print(s.resolve(sys.argv[2], 'A')[0])"
-)
+UNCHECKED = (*CHROME[:-1], f"{CHROME[-1]},LocalNetworkAccessChecks")
+FREE_ADDRESSES = ("198.51.100.10", "2001:db8:1::10")
 
 
-def rebound(scene: Scene) -> str:
-    """A name that has just been bound to the host's loopback: the shop's address was its first answer."""
-    name = f"7f000001.{secrets.token_hex(4)}.rebind.example"
-    asked = ["-c", _ASK, str(ISP_RESOLVER), name]
-    done = scene.lab.run("host", [str(scene.rig.python), *asked], check=True)
-    assert done.stdout == "203.0.113.80\n"
-    return name
+def at(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def url(scene: Scene) -> str:
+def rebound_names() -> dict[str, str]:
+    """Names that are the shop's at first, and what each is when it is asked for again."""
+    targets = [*REBOUND, ("127.0.0.1", DEVTOOLS)]
+    word = secrets.token_hex(4)
+    return {
+        f"{int(IPv4Address(host)):08x}.{word}{port}.rebind.example:{port}": at(host, port) for host, port in targets
+    }
+
+
+def asked_again(scene: Scene, name: str) -> bool:
+    """Whether NAME was asked for once more than for its first address, and so was bound to the other."""
+    asked = [line.split()[0] for line in scene.lab.places.queries("web").read_text().splitlines()]
+    return asked.count(name.partition(":")[0]) > len(("A", "AAAA"))
+
+
+def url(names: Sequence[str]) -> str:
     """The page, which tries everything near."""
-    hosts = (*ADDRESSES, rebound(scene))
-    return "http://shop.example/hostile?" + urlencode([("at", f"{host}:{NEAR}") for host in hosts])
-
-
-def reports(scene: Scene) -> Counter[str]:
-    """What pages have said so far, by address and path."""
-    lines = map(json.loads, scene.lab.places.access_log.read_text().splitlines())
-    return Counter(f"{line['address']} {line['path']}" for line in lines)
+    targets = [at(host, port) for host, port in (*ON_HOST, ("localhost", NEAR), *((host, NEAR) for host in LAN))]
+    targets += [at(host, port) for host, port in NEIGHBOUR]
+    return "http://shop.example/hostile?" + urlencode(
+        [("at", one) for one in targets] + [("rebind", one) for one in names]
+    )
 
 
 @contextlib.contextmanager
-def lan(scene: Scene) -> Iterator[Ear]:
-    """Listeners on the LAN and at the metadata address."""
-    argv = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, NEAR) for host in LAN])]
-    with speaking(scene.lab, "isp", argv, "listening") as ear:
-        yield ear
+def near(scene: Scene) -> Iterator[Sequence[Ear]]:
+    """Listeners on the host, on its LAN, at the metadata address, and at the neighbour's DevTools port, where that is.
 
-
-_WAIT = 'import os, sys; print("ready", flush=True); sys.stdin.readline(); os.execv(sys.argv[1], sys.argv[1:])'
-WAITING = ("/usr/bin/python3", "-I", "-c", _WAIT)
-
-
-PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-
-
-def group(leader: int) -> bool:
-    """Whether any process of that group is there."""
-    try:
-        os.killpg(leader, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def visit(scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None) -> None:
-    """Run Chrome until the page says, from one of the addresses SEEN, that it has tried everything; then end it.
-
-    ARGV is a program that says `ready` and becomes Chrome when it reads a line, behind THEN.
+    With a namespace of its own the neighbour has a loopback of its own as well.
     """
-    before = reports(scene)
 
-    def done() -> bool:
-        now = reports(scene) - before
-        return any(now[f"{address} /hostile/done"] for address in seen)
+    def argv(targets: Sequence[tuple[str, int]]) -> list[str]:
+        return ["/usr/bin/python3", "-I", "-c", (HERE / "near_server.py").read_text(), json.dumps(targets)]
 
-    with scene.lab.popen("host", argv, **PIPES, cwd="/") as chrome:
-        try:
-            assert chrome.stdin
-            assert chrome.stdout
-            assert chrome.stdout.readline() == "ready\n"
-            then()
-            chrome.stdin.write("\n")
-            chrome.stdin.flush()
-            until("the page has tried everything", done, 40, lambda: reports(scene) - before)
-        finally:
-            os.killpg(chrome.pid, signal.SIGKILL)
-            chrome.wait(10)
-            until("all of Chrome has ended", lambda: not group(chrome.pid), 20)
+    neighbour = scene.rig.inside(scene.neighbour, scene.rig.as_worker(scene.neighbour, *argv(NEIGHBOUR)))
+    wanted = [("host", argv(ON_HOST)), ("isp", argv([(host, NEAR) for host in LAN])), ("host", neighbour)]
+    if scene.isolated:
+        wanted.append(("host", argv(NEIGHBOUR)))
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(speaking(scene.lab, where, words, "listening")) for where, words in wanted]
 
 
-def forget(scene: Scene) -> None:
-    """End what the shop holds of connections: their ends, a minute later, would be seen as somebody's late packets."""
-
-    def none() -> bool:
-        scene.lab.run("web", ["ss", "-K", "-tn", "sport", "=", ":80"], check=True)
-        return not scene.lab.run("web", ["ss", "-Htn", "sport", "=", ":80"], check=True).stdout
-
-    until("the shop has no connection", none, 20)
+def heard(ears: Sequence[Ear]) -> list[str]:
+    """Everything that listeners have heard since the last call."""
+    return [line for ear in ears for line in ear.rest()]
 
 
-def test_a_hostile_page_reaches_nothing(scene: Scene) -> None:
-    """fetch, WebSocket, WebRTC, images, scripts, frames, forms, rebound names: no listener near is reached."""
-    rig, worker = scene.rig, scene.worker
-    installed = prepare.find(rig.fleet.browser, run.HOME_DIRECTORY)
-    document = prepare.launch_spec(rig.fleet, rig.paths, worker, installed, prepare.etc_files(rig.fleet))
-    document["argv"] = [*WAITING, str(installed.browser), *CHROME, "--user-data-dir=/tmp/hostile", url(scene)]
-    spec = rig.paths.root / "hostile.json"
+@functools.cache
+def installed() -> Installed:
+    """The browser of this machine."""
+    return prepare.find(BrowserSettings(), run.HOME_DIRECTORY)
+
+
+def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str]:
+    """The real launcher's command line for the worker's Chrome; without POLICIES it finds none in its /etc."""
+    etc = prepare.etc_files(scene.rig.fleet)
+    files = {f"{folder}/fleet.json" for folder in POLICY_FOLDERS}
+    assert files <= set(etc)
+    kept = etc if policies else {name: text for name, text in etc.items() if name not in files}
+    document = prepare.launch_spec(scene.rig.fleet, scene.rig.paths, scene.worker, installed(), kept)
+    document["argv"] = [*WAITING, str(installed().browser), *chrome]
+    spec = scene.rig.paths.root / "hostile.json"
     spec.write_text(json.dumps(document))
+    return [*run.program("worker.launch"), str(spec)]
+
+
+@pytest.mark.parametrize("policies", [True, False], ids=["policies", "netctl_alone"])
+def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
+    """HTTP, HTTPS, WebSocket, WebRTC, frames, forms, windows, rebound names: no listener near is reached."""
+    names = rebound_names()
+    chrome = [*(CHROME if policies else UNCHECKED), "--user-data-dir=/tmp/hostile", url(list(names))]
+    argv = launched(scene, chrome, policies=policies)
     exits = [str(address) for server in scene.lab.topology.vpn for address in (server.address, server.address_v6)]
-    with lan(scene) as ear:
+    with near(scene) as ears:
         scene.quiet()
         # The launcher ends whatever runs under the worker's UID: the tunnel's holder comes behind it.
-        visit(scene, [*run.program("worker.launch"), str(spec)], exits, scene.connected)
-        assert scene.heard() == []
-        assert ear.rest() == []
+        said = visit(scene, argv, exits, scene.connected)
+        assert heard(ears) == []
         assert scene.capture.lines() == []
+    assert said["/hostile/rebound"] == len(names)
+    assert {name: asked_again(scene, name) for name in names} == dict.fromkeys(names, True)
+    assert [path for path in said if "stolen" in path] == []
 
 
 def test_the_same_page_of_another_uid_is_heard(scene: Scene) -> None:
-    """Positive control: without the layers of a worker every listener is reached, by TCP and by WebRTC's UDP."""
+    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding."""
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-"))
     os.chown(folder, FREE.uid, -1)
-    installed = prepare.find(scene.rig.fleet.browser, run.HOME_DIRECTORY)
-    argv = [*WAITING, str(installed.browser), *CHROME, f"--user-data-dir={folder}", url(scene)]
+    names = rebound_names()
+    argv = [*WAITING, str(installed().browser), *UNCHECKED, f"--user-data-dir={folder}", url(list(names))]
     argv = ["env", f"HOME={folder}", *scene.rig.as_worker(FREE, *argv)]
     try:
-        with lan(scene) as ear:
-            visit(scene, argv, ["198.51.100.10", "2001:db8:1::10"])
-            heard = Counter(scene.heard()) + Counter(ear.rest())
+        with near(scene) as ears:
+            said = visit(scene, argv, FREE_ADDRESSES)
+            came = Counter(heard(ears))
+            _neighbours_own_is_heard(scene, ears)
     finally:
         forget(scene)
         shutil.rmtree(folder)
-    for host in ("127.0.0.1", "::1", str(LAN_HOST), *LAN):
-        assert heard[f"tcp {host}"], (host, heard)
-    assert any(what.startswith("udp") for what in heard), heard
+    for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR):
+        missing = [way for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) if not came[f"{way} {at(host, port)}"]]
+        assert missing == [], (host, port, came)
+    assert any(what.startswith("udp") for what in came), came
+    assert {path for path in said if "stolen" in path} == {f"/hostile/stolen-{name}" for name in names}
+
+
+def _neighbours_own_is_heard(scene: Scene, ears: Sequence[Ear]) -> None:
+    """The listener in the neighbour's namespace, too far for a browser in the host's: a connection from there."""
+    other = scene.rig.client_of(FREE, at=scene.neighbour)
+    for host, port in NEIGHBOUR:
+        assert "ok" in other.ask(do="tcp", host=host, port=port)
+    other.kill()
+    assert {ears[2].lines(1)[0] for _ in NEIGHBOUR} == {f"tcp {at(host, port)}" for host, port in NEIGHBOUR}
