@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Final, TypeVar
 
@@ -45,19 +45,21 @@ def starts(uid: Walled, netns: Walled, count: int) -> Samples:
     return found
 
 
-def rates(bare: Side, uid: Walled, netns: Walled, rounds: int, seconds: float) -> Samples:
-    """Megabits a second, ROUNDS times each in turns; one more round before, which is left out."""
+def streams(bare: Side, uid: Walled, netns: Walled, rounds: int, seconds: float) -> tuple[Samples, Samples]:
+    """Megabits a second and processor seconds a gigabyte, ROUNDS times each in turns, and one more before, left out."""
     for side in (uid, netns):
         side.connect()
-    found: Samples = {direction: {name: [] for name in NAMES} for direction in DIRECTIONS}
+    rates: Samples = {direction: {name: [] for name in NAMES} for direction in DIRECTIONS}
+    costs: Samples = {direction: {name: [] for name in NAMES} for direction in DIRECTIONS}
     for number in range(rounds + 1):
         for direction in DIRECTIONS:
             for name, one in _in_turn(dict(zip(NAMES, (bare, uid, netns), strict=True)), number):
-                rate = one.rate(direction, seconds)
+                rate, cost = one.stream(direction, seconds)
                 if number:
-                    found[direction][name].append(rate)
+                    rates[direction][name].append(rate)
+                    costs[direction][name].append(cost)
         console.say(f"isolation: {number} of {rounds} rounds of streams")
-    return found
+    return rates, costs
 
 
 def _in_turn(sides: Mapping[str, Kind], number: int) -> list[tuple[str, Kind]]:
@@ -79,22 +81,32 @@ class Row:
     ok: bool
 
 
-def judge(started: Samples, streamed: Samples) -> list[Row]:
-    """One row for each thing compared."""
-    rows: list[Row] = []
+def judge_starts(started: Samples) -> Iterator[Row]:
+    """How much longer a start takes in `netns` than in `uid`."""
     for moment, took in started.items():
         more = statistics.median(one - other for one, other in zip(took["netns"], took["uid"], strict=True))
         bounded = moment != MOMENTS[-1]
-        verdict = {"compared": f"{more:+.1f} ms", "bound": f"at most {MOST_MILLISECONDS:+g} ms" if bounded else "none"}
-        shown = _shown(took, "netns", "uid")
-        rows.append(Row(what=f"start to {moment}, ms", **shown, **verdict, ok=more <= MOST_MILLISECONDS or not bounded))
-    for direction, rate in streamed.items():
+        yield Row(
+            what=f"start to {moment}, ms",
+            **_shown(took, "netns", "uid"),
+            compared=f"{more:+.1f} ms",
+            bound=f"at most {MOST_MILLISECONDS:+g} ms" if bounded else "none",
+            ok=more <= MOST_MILLISECONDS or not bounded,
+        )
+
+
+def judge_streams(what: str, streamed: Samples, *, least: float = 0.0) -> Iterator[Row]:
+    """What part of the bare device's figure each isolation has; LEAST is its bound, 0 for none."""
+    for direction, found in streamed.items():
         for name in NAMES[1:]:
-            part = statistics.median(one / other for one, other in zip(rate[name], rate["bare"], strict=True))
-            verdict = {"compared": f"{part:.3f}", "bound": f"at least {LEAST_PART:g}"}
-            shown = _shown(rate, name, "bare")
-            rows.append(Row(what=f"{direction}, Mbit/s", **shown, **verdict, ok=part >= LEAST_PART))
-    return rows
+            part = statistics.median(one / other for one, other in zip(found[name], found["bare"], strict=True))
+            yield Row(
+                what=f"{direction}, {what}",
+                **_shown(found, name, "bare"),
+                compared=f"x {part:.3f}",
+                bound=f"at least x {least:g}" if least else "none",
+                ok=part >= least,
+            )
 
 
 def _shown(samples: dict[str, list[float]], name: str, other: str) -> dict[str, str]:
@@ -104,7 +116,8 @@ def _shown(samples: dict[str, list[float]], name: str, other: str) -> dict[str, 
 def spread(values: Sequence[float]) -> str:
     """Median, and the quartiles around it."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.0f} ({low:.0f}-{high:.0f})"
+    digits = 0 if middle >= 100 else 1
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -114,12 +127,16 @@ def _bench(arguments: argparse.Namespace) -> int:
             with sides(arguments.lab, interrupts) as (bare, uid, netns):
                 load = machine()
                 started = starts(uid, netns, arguments.starts)
-                streamed = rates(bare, uid, netns, arguments.rounds, arguments.seconds)
+                rates, costs = streams(bare, uid, netns, arguments.rounds, arguments.seconds)
         except Stopped as stopped:
             return stopped.exit_code
-    rows = judge(started, streamed)
+    rows = [
+        *judge_starts(started),
+        *judge_streams("Mbit/s", rates, least=LEAST_PART),
+        *judge_streams("processor s/GB", costs),
+    ]
     if arguments.json:
-        samples = json.dumps({"rows": [asdict(row) for row in rows], "starts": started, "rates": streamed})
+        samples = json.dumps({"rows": [asdict(row) for row in rows], "starts": started, "rates": rates, "costs": costs})
         console.print_json({"machine": load, **json.loads(samples)})
     else:
         title = f"median (quartiles) of {arguments.starts} starts, of {arguments.rounds} rounds of streams; {load}"

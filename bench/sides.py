@@ -14,14 +14,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import stream
-from bench.slots import Plain
+from bench.slots import Plain, processor
 from bench.starts import MOMENTS, PROCESSOR
 from fleet import model
 from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
 from fleet.model import Fleet
 from fleet.supervise import wait_until
-from lab import run
+from lab import processes, run
 from lab.net import Lab
 from lab.topology import SITE_NAME, WEB_ADDRESS
 from tests.netns.netctl_rig import ROOT
@@ -61,13 +61,22 @@ class Side:
         self.processes.append(server)
         assert server.stdout and server.stdout.readline() == "ready\n"
 
-    def rate(self, direction: str, seconds: float) -> float:
-        """Megabits a second through the tunnel, `down` or `up`; raises FleetError."""
+    def stream(self, direction: str, seconds: float) -> tuple[float, float]:
+        """Through the tunnel, `down` or `up`: megabits a second, processor seconds a gigabyte. Raises FleetError.
+
+        The processor time is of all that carries the stream, at both ends.
+        """
+        before = self._processor()
         words = self._stream(direction, str(WEB_ADDRESS), str(PORT), str(seconds))
         done = self.lab.run("host", self.who(words), timeout=seconds + WAIT_SECONDS, cwd="/")
         if done.returncode != 0:
             raise FleetError(f"no stream in the lab {self.lab.name}: {done.stderr.strip()}")
-        return float(done.stdout) * 8 / 1e6
+        rate, count, own = map(float, done.stdout.split())
+        return rate * 8 / 1e6, (self._processor() - before + own) / (count / 1e9)
+
+    def _processor(self) -> float:
+        places = self.lab.places
+        return sum(processor(one.pid) for one in processes.members(places.namespaces(), places.at("")))
 
     def who(self, argv: list[str]) -> list[str]:
         """ARGV as whoever uses the device."""
