@@ -23,6 +23,7 @@ import pytest
 
 from fleet.model import BrowserSettings
 from lab import run
+from lab.net import Lab
 from lab.site.hostile import WAYS
 from lab.topology import HOSTILE_PORTS, LAN_HOST, LAN_ROUTER, LAN_ROUTER_V6, METADATA
 from tests.faults.capture import FREE
@@ -80,21 +81,19 @@ def url(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def near(scene: Scene) -> Iterator[Sequence[Ear]]:
-    """Listeners on the host, on its LAN, at the metadata address, and at the neighbour's DevTools port, where that is.
+def near(lab: Lab, *neighbours: Sequence[str]) -> Iterator[Sequence[Ear]]:
+    """Listeners on the host, on its LAN and at the metadata address, and last at the port of a neighbour's DevTools.
 
-    With a namespace of its own the neighbour has a loopback of its own as well.
+    There is one of those for each of NEIGHBOURS, which are the words in front of its command line.
     """
 
     def argv(targets: Sequence[tuple[str, int]]) -> list[str]:
         return ["/usr/bin/python3", "-I", "-c", (HERE / "near_server.py").read_text(), json.dumps(targets)]
 
-    neighbour = scene.rig.inside(scene.neighbour, scene.rig.as_worker(scene.neighbour, *argv(NEIGHBOUR)))
-    wanted = [("host", argv(ON_HOST)), ("isp", argv([(host, NEAR) for host in LAN])), ("host", neighbour)]
-    if scene.isolated:
-        wanted.append(("host", argv(NEIGHBOUR)))
+    wanted = [("host", argv(ON_HOST)), ("isp", argv([(host, NEAR) for host in LAN]))]
+    wanted += [("host", [*words, *argv(NEIGHBOUR)]) for words in neighbours]
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(speaking(scene.lab, where, words, "listening")) for where, words in wanted]
+        yield [stack.enter_context(speaking(lab, where, words, "listening")) for where, words in wanted]
 
 
 def heard(ears: Sequence[Ear]) -> list[str]:
@@ -128,43 +127,48 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
     chrome = [*(CHROME if policies else UNCHECKED), "--user-data-dir=/tmp/hostile", url(list(names))]
     argv = launched(scene, chrome, policies=policies)
     exits = [str(address) for server in scene.lab.topology.vpn for address in (server.address, server.address_v6)]
-    with near(scene) as ears:
+    neighbour = scene.rig.inside(scene.neighbour, scene.rig.as_worker(scene.neighbour))
+    # With a namespace of its own the neighbour has a loopback of its own; on the host's is another listener then.
+    with near(scene.lab, *([[]] if scene.isolated else []), neighbour) as ears:
         scene.quiet()
         # The launcher ends whatever runs under the worker's UID: the tunnel's holder comes behind it.
-        said = visit(scene, argv, exits, scene.connected)
+        said = visit(scene.lab, argv, exits, scene.connected)
         assert heard(ears) == []
         assert scene.capture.lines() == []
+        _neighbours_own_is_heard(scene, ears[-1])
     assert said["/hostile/rebound"] == len(names)
     assert {name: asked_again(scene, name) for name in names} == dict.fromkeys(names, True)
     assert [path for path in said if "stolen" in path] == []
 
 
-def test_the_same_page_of_another_uid_is_heard(scene: Scene) -> None:
-    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding."""
+def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
+    """The control of the one listener that no browser in the host's namespace comes to: a connection from there."""
+    other = scene.rig.client_of(FREE, at=scene.neighbour)
+    for host, port in NEIGHBOUR:
+        assert "ok" in other.ask(do="tcp", host=host, port=port)
+        assert ear.lines(1) == [f"tcp {at(host, port)}"]
+    other.kill()
+
+
+def test_the_same_page_of_another_uid_is_heard(carrying: Lab) -> None:
+    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding.
+
+    One isolation is as good as the other for it: such a browser is in the host's namespace in both.
+    """
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-"))
     os.chown(folder, FREE.uid, -1)
     names = rebound_names()
-    argv = [*WAITING, str(installed().browser), *UNCHECKED, f"--user-data-dir={folder}", url(list(names))]
-    argv = ["env", f"HOME={folder}", *scene.rig.as_worker(FREE, *argv)]
+    free = ["env", f"HOME={folder}", "setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups"]
+    argv = [*free, *WAITING, str(installed().browser), *UNCHECKED, f"--user-data-dir={folder}", url(list(names))]
     try:
-        with near(scene) as ears:
-            said = visit(scene, argv, FREE_ADDRESSES)
+        with near(carrying, []) as ears:
+            said = visit(carrying, argv, FREE_ADDRESSES)
             came = Counter(heard(ears))
-            _neighbours_own_is_heard(scene, ears)
     finally:
-        forget(scene)
+        forget(carrying)
         shutil.rmtree(folder)
     for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR):
         missing = [way for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) if not came[f"{way} {at(host, port)}"]]
         assert missing == [], (host, port, came)
     assert any(what.startswith("udp") for what in came), came
     assert {path for path in said if "stolen" in path} == {f"/hostile/stolen-{name}" for name in names}
-
-
-def _neighbours_own_is_heard(scene: Scene, ears: Sequence[Ear]) -> None:
-    """The listener in the neighbour's namespace, too far for a browser in the host's: a connection from there."""
-    other = scene.rig.client_of(FREE, at=scene.neighbour)
-    for host, port in NEIGHBOUR:
-        assert "ok" in other.ask(do="tcp", host=host, port=port)
-    other.kill()
-    assert {ears[2].lines(1)[0] for _ in NEIGHBOUR} == {f"tcp {at(host, port)}" for host, port in NEIGHBOUR}

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
+from lab.net import Lab
 from lab.topology import HOSTILE_PORTS
-from tests.leak.scene import Scene
 from tests.waiting import until
 
 _WAIT = 'import os, sys; print("ready", flush=True); sys.stdin.readline(); os.execv(sys.argv[1], sys.argv[1:])'
@@ -23,26 +23,26 @@ WAITING = ("/usr/bin/python3", "-I", "-c", _WAIT)
 _PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
 
 
-def reports(scene: Scene) -> Counter[str]:
+def reports(lab: Lab) -> Counter[str]:
     """What pages have asked the shop for so far, by address and path."""
-    lines = map(json.loads, scene.lab.places.access_log.read_text().splitlines())
+    lines = map(json.loads, lab.places.access_log.read_text().splitlines())
     return Counter(f"{line['address']} {line['path']}" for line in lines)
 
 
 def visit(
-    scene: Scene, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None
+    lab: Lab, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None
 ) -> Counter[str]:
     """Run Chrome until its page says, from one of the addresses SEEN, that it is done; then end it.
 
     ARGV begins with WAITING; Chrome starts behind THEN. Gives what the page reported, by path.
     """
-    before = reports(scene)
+    before = reports(lab)
 
     def said() -> Counter[str]:
-        now = (line.split() for line in (reports(scene) - before).elements())
+        now = (line.split() for line in (reports(lab) - before).elements())
         return Counter(path for address, path in now if address in seen)
 
-    with scene.lab.popen("host", argv, **_PIPES, cwd="/") as chrome:
+    with lab.popen("host", argv, **_PIPES, cwd="/") as chrome:
         try:
             assert chrome.stdin
             assert chrome.stdout
@@ -50,7 +50,7 @@ def visit(
             then()
             chrome.stdin.write("\n")
             chrome.stdin.flush()
-            until("the page has tried everything", lambda: said()["/hostile/done"], 40, lambda: reports(scene) - before)
+            until("the page has tried everything", lambda: said()["/hostile/done"], 40, lambda: reports(lab) - before)
         finally:
             os.killpg(chrome.pid, signal.SIGKILL)
             chrome.wait(10)
@@ -68,12 +68,12 @@ def _alive(leader: int) -> list[psutil.Process]:
     return found
 
 
-def forget(scene: Scene) -> None:
+def forget(lab: Lab) -> None:
     """End what the shop holds of connections: their ends, a minute later, would be seen as somebody's late packets."""
     wanted = " or ".join(f"sport = :{port}" for port in (80, *HOSTILE_PORTS))
 
     def none() -> bool:
-        scene.lab.run("web", ["ss", "-K", "-tn", f"( {wanted} )"], check=True)
-        return not scene.lab.run("web", ["ss", "-Htn", f"( {wanted} )"], check=True).stdout
+        lab.run("web", ["ss", "-K", "-tn", f"( {wanted} )"], check=True)
+        return not lab.run("web", ["ss", "-Htn", f"( {wanted} )"], check=True).stdout
 
     until("the shop has no connection", none, 20)
