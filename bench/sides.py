@@ -1,4 +1,4 @@
-"""The same tunnel three times, each in a lab of its own: bare, in `uid` isolation, in `netns` isolation.
+"""The same tunnel four times, each in a lab of its own: bare, bare again, in `uid` isolation, in `netns` isolation.
 
 Every lab has one VPN server and one client device, so that what differs is what we put around the device.
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import stream
@@ -173,16 +174,31 @@ class Walled(Side):
         return self.rig.inside(self.rig.worker(), self.rig.as_worker(self.rig.worker(), *argv))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """What differs between the two bare ones is the machine's noise."""
+
+    bare: Bare
+    again: Bare
+    uid: Walled
+    netns: Walled
+
+    def named(self) -> dict[str, Side]:
+        """By name, the one that the others are compared with first."""
+        return {"bare": self.bare, "again": self.again, "uid": self.uid, "netns": self.netns}
+
+
 @contextmanager
-def sides(name: str, interrupts: Interrupts) -> Iterator[tuple[Bare, Walled, Walled]]:
-    """The three, `uid` before `netns`, in labs whose names begin with NAME; nothing is left of them."""
+def sides(name: str, interrupts: Interrupts) -> Iterator[Sides]:
+    """All four, in labs whose names begin with NAME; nothing is left of them."""
     with _shielded(interrupts) as stack:
-        labs = [Lab(f"{name}{letter}", servers=1, keys=8) for letter in "bun"]
+        labs = [Lab(f"{name}{letter}", servers=1, keys=8) for letter in "baun"]
         for lab in labs:
             stack.callback(lab.down)
             lab.up()
-        uid, netns = Walled(labs[1], "uid", stack), Walled(labs[2], "netns", stack)
-        yield Bare(labs[0], uid.rig.fleet.wireguard.mtu, stack), uid, netns
+        uid, netns = Walled(labs[2], "uid", stack), Walled(labs[3], "netns", stack)
+        bare, again = (Bare(lab, uid.rig.fleet.wireguard.mtu, stack) for lab in labs[:2])
+        yield Sides(bare=bare, again=again, uid=uid, netns=netns)
 
 
 @contextmanager
