@@ -37,8 +37,12 @@ def standing(root: None) -> Iterator[Lab]:
 def own_lab(standing: Lab) -> Iterator[Lab]:
     """The same, on whose host no fleet has ever been."""
     yield standing
-    for path in standing.places.fleet_root.iterdir():
-        shutil.rmtree(path)
+    root, names = standing.places.fleet_root, run.paths(standing).spaces
+    # A mount, by which all programs of the lab see the same names of namespaces; the fleets of these tests make none.
+    assert not [*names.iterdir()]
+    for path in (*root.iterdir(), *names.parent.iterdir()):
+        if path not in (names, names.parent):
+            shutil.rmtree(path)
 
 
 @pytest.fixture
