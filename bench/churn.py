@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 
-from bench.addresses import EACH_SECONDS, Changing
+from bench.addresses import EACH_SECONDS, changing
 from bench.loading import Crowd
 from fleet import console
 from fleet.errors import ExitCode, RunFailed
@@ -82,7 +82,7 @@ def measure(crowd: Crowd, case: Case, seconds: float) -> Outcome:
     console.say(f"churn: {case}: {crowd.workers} browsers begin")
     began = datetime.now(timezone.utc)
     with AddressListener(host) as listener, crowd.running() as child:
-        with Changing(host):
+        with changing(host):
             crowd.wait_until_all_load(child, began)
             all_load = datetime.now(timezone.utc)
             _watch(crowd, case, began, seconds)

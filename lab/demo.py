@@ -23,7 +23,7 @@ from fleet.model import Worker, parse
 from fleet.result import Result, read_spool
 from lab import leaks, places, report, run
 from lab.events import AddressListener
-from lab.habit import Habit
+from lab.habit import habit
 from lab.net import Lab
 
 STOP_SECONDS = 90
@@ -105,7 +105,7 @@ def _run_in(
 def _control(lab: Lab, control: str | None, members: tuple[Worker, ...]) -> contextlib.AbstractContextManager[object]:
     if control is None:
         return contextlib.nullcontext()
-    return Habit(lab.topology.namespace("host"), members, run.paths(lab))
+    return habit(lab.topology.namespace("host"), members, run.paths(lab))
 
 
 def _fleet_run(lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts) -> None:

@@ -9,49 +9,36 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from ipaddress import IPv4Address
-from types import TracebackType
 
 from pyroute2 import IPRoute
 
 from fleet import log
 from fleet.model import Paths, Worker
-from lab.wires import inside
+from lab.wires import beside
 
 _LOOK_SECONDS = 0.05
 _FIRST_ADDRESS = IPv4Address("192.0.2.0")
 _log = log.get("lab")
 
 
-class Habit:
+def habit(namespace: str, members: Sequence[Worker], paths: Paths) -> AbstractContextManager[None]:
     """While entered, keeps the habit for MEMBERS in NAMESPACE: once at first, then at each new loop."""
+    return beside(namespace, partial(_keep, tuple(members), paths))
 
-    def __init__(self, namespace: str, members: Sequence[Worker], paths: Paths) -> None:
-        self._members = tuple(members)
-        self._paths = paths
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=lambda: inside(namespace, self._keep), name="habit", daemon=True)
 
-    def __enter__(self) -> Habit:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        finished = dict.fromkeys(self._members, -1)
-        with IPRoute() as kernel:
-            while not self._ending.wait(_LOOK_SECONDS):
-                for worker in self._members:
-                    # A result handed in is the sign that the worker's next loop begins.
-                    count = sum(1 for _ in self._paths.spool(worker).glob("*.json"))
-                    if count != finished[worker]:
-                        finished[worker] = count
-                        make_again(kernel, worker)
+def _keep(members: Sequence[Worker], paths: Paths, ending: threading.Event) -> None:
+    finished = dict.fromkeys(members, -1)
+    with IPRoute() as kernel:
+        while not ending.wait(_LOOK_SECONDS):
+            for worker in members:
+                # A result handed in is the sign that the worker's next loop begins.
+                count = sum(1 for _ in paths.spool(worker).glob("*.json"))
+                if count != finished[worker]:
+                    finished[worker] = count
+                    make_again(kernel, worker)
 
 
 def make_again(kernel: IPRoute, worker: Worker) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +31,19 @@ def inside(namespace: str, work: Callable[[], Result]) -> Result:
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix=namespace) as pool:
         return pool.submit(moved).result()
+
+
+@contextmanager
+def beside(namespace: str, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """While entered, WORK goes on in the network namespace; it ends when its event is set, and is waited for."""
+    ending = threading.Event()
+    thread = threading.Thread(target=lambda: inside(namespace, lambda: work(ending)), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def refuse_foreign(wanted: tuple[str, ...], ours: tuple[str, ...]) -> None:

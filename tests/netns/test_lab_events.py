@@ -9,7 +9,7 @@ import tenacity
 from fleet.model import Worker
 from lab import run
 from lab.events import AddressListener
-from lab.habit import Habit
+from lab.habit import habit
 from lab.net import Lab
 
 soon = tenacity.retry(stop=tenacity.stop_after_delay(5), wait=tenacity.wait_fixed(0.02), reraise=True)
@@ -51,7 +51,7 @@ def test_todays_habit_makes_address_events(lab: Lab) -> None:
     spool.mkdir(parents=True)
     try:
         host = lab.topology.namespace("host")
-        with AddressListener(host) as listener, Habit(host, [worker], run.paths(lab)):
+        with AddressListener(host) as listener, habit(host, [worker], run.paths(lab)):
 
             @soon
             def first() -> None:
