@@ -180,3 +180,8 @@ def describe(error: BaseException) -> list[str]:
             hints.append(f"what to do: {seen.hint}")
         seen = seen.__cause__
     return lines + hints
+
+
+def in_a_line(error: BaseException) -> str:
+    """The same for a log or a report, which have one line for it."""
+    return "; ".join(describe(error))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fleet import log
-from fleet.errors import FleetError, HandshakeTimeout, TunnelError, describe
+from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
 from fleet.model import Fleet
 from netctl import health, state, wireguard
 from netctl.health import Aside, Pulse, Verdict
@@ -75,9 +75,7 @@ class Faults:
         except (FleetError, OSError) as error:
             again = self._rest.failed(slot.worker.uid, time.monotonic())
             name = slot.worker.name
-            self._log.error(
-                "slot.not_mended", worker=name, error="; ".join(describe(error)), again_seconds=round(again)
-            )
+            self._log.error("slot.not_mended", worker=name, error=in_a_line(error), again_seconds=round(again))
 
     async def _confirm(self, slot: Slot) -> None:
         async with slot.lock:

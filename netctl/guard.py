@@ -15,7 +15,7 @@ from typing import Any
 
 from fleet import log
 from fleet.deadline import within
-from fleet.errors import FleetError, describe
+from fleet.errors import FleetError, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet
 from netctl import state
@@ -169,7 +169,7 @@ class Guard:
                 self._reconciler.forget(slot.worker)
                 return await self._reconciler.settle(slot.worker, slot.held)
         except (FleetError, OSError) as error:
-            self._log.error("slot.not_brought_back", worker=slot.worker.name, error="; ".join(describe(error)))
+            self._log.error("slot.not_brought_back", worker=slot.worker.name, error=in_a_line(error))
             return ()
 
     def _repair(self, uid: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from fleet import log
-from fleet.errors import FleetError, ForeignObject, TunnelError, describe
+from fleet.errors import FleetError, ForeignObject, TunnelError, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl import plan, slices, state
@@ -107,7 +107,7 @@ class Reconciler:
             try:
                 await self._bring(self._slot(worker, held.get(worker.uid)), slices.slice_of(found, worker), worker)
             except FleetError as error:
-                self._log.error("slot.not_settled", worker=worker.name, error="; ".join(describe(error)))
+                self._log.error("slot.not_settled", worker=worker.name, error=in_a_line(error))
                 failed.append(worker)
         return failed
 

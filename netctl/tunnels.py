@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from fleet import log
 from fleet.deadline import to_the_end, within
-from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, describe
+from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet
 from netctl import owners, state, wireguard
 from netctl.devices import Devices
@@ -192,7 +192,7 @@ class Tunnels:
         except (FleetError, OSError) as error:
             # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
             slot.unconfirmed = True
-            self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error="; ".join(describe(error)))
+            self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_a_line(error))
         finally:
             slot.own(None)
         self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.lease if lease else None)
@@ -220,7 +220,7 @@ class Tunnels:
                 await self._reconciler.settle(slot.worker, slot.held)
                 self._store.ended(uid)
         except FleetError as error:
-            self._log.error("slot.repair_failed", worker=slot.worker.name, error="; ".join(describe(error)))
+            self._log.error("slot.repair_failed", worker=slot.worker.name, error=in_a_line(error))
 
     async def adopt(self) -> list[Slot]:
         """Take over what an earlier netctl left; returns the slots whose workers are expected back.

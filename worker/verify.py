@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet import log, probes, wire
-from fleet.errors import FleetError, WrongExit, describe
+from fleet.errors import FleetError, WrongExit, in_a_line
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Answer, Order
 from worker import page
@@ -45,7 +45,7 @@ class Half:
             try:
                 held, _ = tunnel.fresh()
             except FleetError as error:
-                self.found["tunnel_error"] = "; ".join(describe(error))
+                self.found["tunnel_error"] = in_a_line(error)
                 return self._answer()
             self.found["carries_ipv6"] = held.carries_ipv6
             leased, leased_v6 = held.exit_address, held.exit_address_v6
@@ -69,7 +69,7 @@ class Half:
             self.found["exit_seen"] = str(seen)
             prover.check(seen, leased)
         except FleetError as error:
-            self.found["exit_error"] = "; ".join(describe(error))
+            self.found["exit_error"] = in_a_line(error)
 
     def _exit_v6(self, prover: Prover, leased: wire.Address | None) -> None:
         try:
@@ -78,7 +78,7 @@ class Half:
             if leased is not None and seen != leased:
                 raise WrongExit(f"the world sees {seen} over IPv6, the leased exit is {leased}")
         except FleetError as error:
-            self.found["exit_v6_error"] = "; ".join(describe(error))
+            self.found["exit_v6_error"] = in_a_line(error)
 
     def _names(self) -> None:
         lookups, asked = self.order.lookups, []
@@ -102,7 +102,7 @@ class Half:
             seen, asked = page.look(self.fleet, self.paths, self.worker, self.installed, self.order)
         except FleetError as error:
             # Behind that word ChromeDriver puts addresses within itself.
-            self.found["page_error"] = "; ".join(describe(error)).partition("Stacktrace:")[0]
+            self.found["page_error"] = in_a_line(error).partition("Stacktrace:")[0]
             return
         self.found["page"] = seen
         self.found["browser"] = self.installed.version
