@@ -1,4 +1,4 @@
-"""Run one of this release's modules: `python -I launch.py MODULE ARGUMENT...`.
+"""Run one of this release's modules: `python -I launch.py PROGRAM ARGUMENT...`.
 
 Python's isolated mode keeps the current directory and PYTHONPATH out of a program that may run as
 root; this file then adds the one folder the code is in.
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-module = sys.argv.pop(1)
-sys.argv[0] = module
-runpy.run_module("lab.demo" if module == "demo" else module, run_name="__main__", alter_sys=True)
+name = sys.argv.pop(1)
+sys.argv[0] = name
+module = {"demo": "lab.demo", "fleet": "fleet.operate"}.get(name, name)
+runpy.run_module(module, run_name="__main__", alter_sys=True)

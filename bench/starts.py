@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from worker import launch
+from launcher import account
 
 MOMENTS = ("first line", "tunnel", "browser")
 """The worker's first line of log; its tunnel is connected, handshake included; its browser begins to load."""
@@ -52,7 +52,7 @@ def start(argv: list[str], uid: int) -> dict[str, float]:
             if MOMENTS[-1] in found:
                 break
         child.kill()
-        launch.sweep(uid)  # what it started too: the next start has nobody to end
+        account.sweep(uid)  # what it started too: the next start has nobody to end
     if MOMENTS[-1] not in found:
         sys.exit("".join(said[-5:]))
     return found

@@ -76,7 +76,7 @@ class Installation:
 
     def worker(self, worker: Worker) -> list[str]:
         """Root's last act for WORKER: become it, and go on as its loop."""
-        return self.module("worker.launch", str(self.paths.launch_spec(worker)))
+        return self.module("launcher", str(self.paths.launch_spec(worker)))
 
 
 def _as_netctl(walls: Isolation) -> list[str]:

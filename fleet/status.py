@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from fleet import lifecycle, wire
+from fleet import rpc, wire
 from fleet.errors import FleetError, Unavailable
-from fleet.model import Fleet, Worker
+from fleet.model import Fleet, Paths, Worker
 from fleet.programs import Installation
 from fleet.result import Result, read_result
 from fleet.supervise import ProgramState, Supervisor
@@ -44,7 +44,7 @@ def take(fleet: Fleet, installation: Installation) -> Snapshot:
     pid = supervisor.pid()
     programs = supervisor.states() if pid is not None else ()
     try:
-        netctl = lifecycle.netctl_status(installation.paths)
+        netctl = netctl_status(installation.paths)
     except Unavailable:
         netctl = None
     states = {program.name: program for program in programs}
@@ -102,3 +102,9 @@ def _newest(spool: Path) -> Result | None:
         return read_result(newest) if newest is not None else None
     except (OSError, FleetError):
         return None
+
+
+def netctl_status(paths: Paths) -> wire.NetctlStatus:
+    """What netctl says; raises Unavailable when it does not answer."""
+    with rpc.Client(paths.netctl_socket, timeout_seconds=10) as client:
+        return client.ask(wire.Status(), wire.NetctlStatus)

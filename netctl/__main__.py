@@ -20,7 +20,7 @@ from fleet.model import Fleet, Paths, Worker
 from netctl import doors, privileges
 
 if TYPE_CHECKING:
-    from netctl import monitor
+    from netctl.kernel import monitor
 
 STATUS_SECONDS = 10.0
 T = TypeVar("T")
@@ -196,7 +196,7 @@ def _show(lines: list[str], as_json: bool, nothing: str) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
-    from netctl import monitor
+    from netctl.kernel import monitor
 
     worker = _worker(arguments.worker)
     if worker is not None:
@@ -222,9 +222,9 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from netctl import pool
+    from netctl.pool import commands
 
-    done = pool.bring(arguments.paths, Paths.from_environment())
+    done = commands.bring(arguments.paths, Paths.from_environment())
     if arguments.json:
         counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
         console.print_json({**counts, "duplicates": [*done.there]})
@@ -237,11 +237,11 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from netctl import pool
+    from netctl.pool import commands
 
-    lines = pool.listed(Paths.from_environment())
+    lines = commands.listed(Paths.from_environment())
     if arguments.json:
-        console.print_json([pool.as_json(line) for line in lines])
+        console.print_json([commands.as_json(line) for line in lines])
         return ExitCode.DONE
     rows = [
         (
@@ -263,9 +263,9 @@ def _both(*addresses: wire.Address | None) -> str:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from netctl import pool
+    from netctl.pool import commands
 
-    gone, leased, unknown = pool.removed(arguments.keys, Paths.from_environment())
+    gone, leased, unknown = commands.removed(arguments.keys, Paths.from_environment())
     if arguments.json:
         console.print_json({"removed": [*gone], "leased": [*leased], "unknown": [*unknown]})
     else:

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
-from netctl import keys, owners, pool, slices, wireguard
-from netctl import plan as planning
-from netctl.kernel import Kernel
-from netctl.plan import Operation
-from netctl.reconcile import Reconciler
-from netctl.remembered import Remembered
+from netctl import wireguard
+from netctl.host import Host
+from netctl.kernel.spaces import Spaces
+from netctl.plan import diff as planning
+from netctl.plan import slices
+from netctl.plan.desired import Held
+from netctl.plan.operations import Operation
+from netctl.plan.state import State
+from netctl.pool import commands, store
 from netctl.serve import locked
-from netctl.spaces import Spaces
-from netctl.state import Held, State
-from netctl.wireguard.userspace import Userspace
+from netctl.slots.reconcile import Reconciler
+from netctl.slots.rp_filter import Remembered
+from netctl.wireguard.userspace import UserspaceBackend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +38,12 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
     """What `serve` would do now, were it started. Changes nothing; raises ForeignObject."""
     held: dict[int, Held] = {}
     if paths.key_store.exists():
-        with pool.opened(paths) as store:
-            held = {lease.uid: _as_held(lease) for lease in store.held() if owners.alive(lease.owner)}
+        with commands.opened(paths) as store:
+            held = {lease.uid: _as_held(lease) for lease in store.held() if processes.alive(lease.owner)}
     members = {worker.uid for worker in fleet.members}
     spaces = Spaces(paths.spaces)
     backend = await wireguard.probe(fleet.wireguard.backend, spaces)
-    async with Kernel(backend, fleet, spaces) as kernel:
+    async with Host(backend, fleet, spaces) as kernel:
         reconciler = Reconciler(fleet, kernel)
         try:
             return await reconciler.plan({uid: one for uid, one in held.items() if uid in members})
@@ -55,7 +59,7 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
     """
     with alone(paths):
         # Nothing is asked of WireGuard: a device goes with its link.
-        async with Kernel(Userspace(), None, Spaces(paths.spaces)) as kernel:
+        async with Host(UserspaceBackend(), None, Spaces(paths.spaces)) as kernel:
             found = (await kernel.observe(devices=())).state
             remembered = Remembered(paths)
             operations = planning.diff(State(), found if worker is None else slices.slice_of(found, worker))
@@ -85,7 +89,7 @@ def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
     if not paths.key_store.exists():
         return None
     try:
-        with pool.opened(paths) as store:
+        with commands.opened(paths) as store:
             for uid in {*(lease.uid for lease in store.held()), *store.unfinished()}:
                 if worker is None or worker.uid == uid:
                     store.end(uid)
@@ -95,5 +99,5 @@ def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
     return None
 
 
-def _as_held(lease: keys.Lease) -> Held:
+def _as_held(lease: store.Lease) -> Held:
     return Held(key=lease.key, endpoint=lease.endpoint, open=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet import log, syscalls
 from fleet.errors import NotAllowed
 from fleet.isolation import Isolation
-from netctl.spaces import CAP_SYS_ADMIN
+from netctl.kernel.spaces import CAP_SYS_ADMIN
 
 _NUMBERS = {"net_admin": 12, "sys_admin": CAP_SYS_ADMIN}
 """linux/capability.h."""

@@ -15,15 +15,15 @@ from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.rpc import refuse_if_served
 from netctl import doors, wireguard
-from netctl.faults import Faults
-from netctl.guard import Guard, background
-from netctl.kernel import Kernel
-from netctl.keys import Store
-from netctl.reconcile import Reconciler
-from netctl.remembered import Remembered
+from netctl.host import Host
+from netctl.kernel.spaces import Spaces
+from netctl.pool.store import Store
 from netctl.service import NetctlService
-from netctl.spaces import Spaces
-from netctl.tunnels import Tunnels
+from netctl.slots.reconcile import Reconciler
+from netctl.slots.recovery import Recovery
+from netctl.slots.repair import Repair, background
+from netctl.slots.rp_filter import Remembered
+from netctl.slots.tunnels import Tunnels
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
@@ -33,12 +33,12 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
         spaces = Spaces(paths.spaces)
         backend = await wireguard.probe(fleet.wireguard.backend, spaces)
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
-        async with Kernel(backend, fleet, spaces) as kernel:
+        async with Host(backend, fleet, spaces) as kernel:
             reconciler = Reconciler(fleet, kernel, Remembered(paths))
             tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
-            guard = Guard(fleet, tunnels, reconciler)
-            faults = Faults(fleet=fleet, tunnels=tunnels, reconciler=reconciler, backend=backend)
+            guard = Repair(fleet, tunnels, reconciler)
+            faults = Recovery(fleet=fleet, tunnels=tunnels, reconciler=reconciler, backend=backend)
             try:
                 await _run(fleet, paths, service, guard, faults)
             finally:
@@ -82,7 +82,7 @@ def locked(descriptor: int, paths: Paths) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Guard, faults: Faults) -> None:
+async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Repair, faults: Recovery) -> None:
     logger = log.get("netctl")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""What each request does: who may have which tunnel, and what is answered. The tunnel itself: netctl.tunnels."""
+"""What each request does: who may have which tunnel, and what is answered. The tunnel itself: netctl.slots.tunnels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import os
 import time
 from dataclasses import replace
 
-from fleet import log, wire
+from fleet import log, processes, wire
 from fleet.deadline import within
 from fleet.errors import NotAllowed, ProtocolError, TunnelLost
 from fleet.model import Fleet
 from fleet.rpc import Connection
-from netctl import owners
-from netctl.kernel import ipv6_stack
-from netctl.keys import Lease, Store
-from netctl.slots import Event, Slot, SlotState
-from netctl.tunnels import Tunnels
+from netctl.host import ipv6_stack
+from netctl.pool.store import Lease, Store
+from netctl.slots.slot import Event, Slot, SlotState
+from netctl.slots.tunnels import Tunnels
 from netctl.wireguard import Backend
 
 FREED_SECONDS = 2.0
@@ -88,7 +87,7 @@ class NetctlService:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         slot.own(connection)
         slot.step(Event.RESUME)
-        self._store.owned(lease, owners.owner_of(connection.peer.pid))
+        self._store.owned(lease, processes.owner_of(connection.peer.pid))
         self._log.info("slot.resumed", worker=slot.worker.name, lease=lease)
         return self._tunnel(slot, slot.lease, started)
 

@@ -13,25 +13,11 @@ from typing import Any, Literal
 
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
-from netctl.conf import Secret
-from netctl.kernel import Found, KernelRefused
-from netctl.plan import Operation
-from netctl.state import (
-    Address,
-    Device,
-    Filter,
-    Gate,
-    Link,
-    Route,
-    Rule,
-    Space,
-    State,
-    Sysctl,
-    Thing,
-    addr_gen_mode,
-    disable_ipv6,
-    rp_filter,
-)
+from netctl.host import Found, KernelRefused
+from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
+from netctl.plan.operations import Operation
+from netctl.plan.secrets import Secret
+from netctl.plan.state import Address, Device, Filter, Gate, Link, Route, Rule, Space, State, Sysctl, Thing
 from netctl.wireguard import Reading
 from tests.paths import ForeignRule
 
@@ -43,7 +29,7 @@ MADE_MTU_BYTES = 1420
 
 
 def after(state: State, operation: Operation) -> State:
-    """STATE behind OPERATION; raises KernelRefused or TunnelError as netctl.kernel would."""
+    """STATE behind OPERATION; raises KernelRefused or TunnelError as netctl.host would."""
     thing, verb = operation.thing, operation.verb
     if operation.space != HOST and operation.space not in {one.space for one in state.spaces}:
         raise KernelRefused(f"{operation}: there is no {operation.space}")
@@ -231,7 +217,7 @@ _CHANGES: dict[type, _Change] = {
 
 @dataclass
 class FakeKernel:
-    """Observes and applies like netctl.kernel.Kernel, reads and writes devices like a backend."""
+    """Observes and applies like netctl.host.Kernel, reads and writes devices like a backend."""
 
     kind: Literal["wireguard", "tun"] = "wireguard"
     state: State = field(
@@ -257,7 +243,7 @@ class FakeKernel:
     def link_kind(self) -> Literal["wireguard", "tun"]:
         return self.kind
 
-    # --- like netctl.kernel.Kernel
+    # --- like netctl.host.Kernel
 
     async def __aenter__(self) -> FakeKernel:
         return self

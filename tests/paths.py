@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
-from netctl.slices import at
-from netctl.state import Family, Route, State
+from netctl.plan.slices import at
+from netctl.plan.state import Family, Route, State
 
 HOST, HOST_V6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:1::10")
 """The host's own addresses on its uplink."""
@@ -131,7 +131,7 @@ class Paths:
         return None
 
     def filtered(self, packet: Packet, uid: int | None) -> Packet | None:
-        """What the chains output, translate and last of `inet fleet` make of it (netctl/ruleset.py)."""
+        """What the chains output, translate and last of `inet fleet` make of it (netctl/filter/rules.py)."""
         if not self._stands:
             return packet
         if not self._let_out(packet, uid):

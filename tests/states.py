@@ -11,23 +11,10 @@ from hypothesis import strategies as st
 from fleet import model
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
-from netctl import slices
-from netctl.conf import Key, Secret
-from netctl.state import (
-    Device,
-    Filter,
-    Gate,
-    Held,
-    Link,
-    Route,
-    Rule,
-    State,
-    Sysctl,
-    addr_gen_mode,
-    desired,
-    disable_ipv6,
-    rp_filter,
-)
+from netctl.plan import slices
+from netctl.plan.desired import Held, addr_gen_mode, desired, disable_ipv6, rp_filter
+from netctl.plan.secrets import Key, Secret
+from netctl.plan.state import Device, Filter, Gate, Link, Route, Rule, State, Sysctl
 from tests.paths import MAIN, ForeignRule, World
 
 T = TypeVar("T")

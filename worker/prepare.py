@@ -20,11 +20,11 @@ from pathlib import Path
 from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.isolation import HOST
+from fleet.launch_spec import POLICY_FOLDERS
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
 from worker.browser.interface import Installed
-from worker.mounts import POLICY_FOLDERS
 
 BROWSERS = ("google-chrome", "google-chrome-stable", "chromium")
 DRIVERS = ("chromedriver",)
@@ -164,7 +164,7 @@ def hosts(path: Path) -> str:
 def launch_spec(
     fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, etc: dict[str, str]
 ) -> dict[str, object]:
-    """The JSON that worker.launch reads (worker.launch.Spec)."""
+    """The JSON that the launcher reads (fleet.launch_spec)."""
     release = Path(__file__).resolve().parent.parent
     home = str(paths.home(worker))
     environment = {

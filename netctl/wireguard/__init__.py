@@ -1,7 +1,7 @@
 """One contract, two backends: the kernel's WireGuard, and wireguard-go's socket. `probe` picks.
 
 A backend sets a device's key and its one peer, and reads them back with the counters. Every call has
-a deadline. Links are not its business: see netctl.kernel.
+a deadline. Links are not its business: see netctl.host.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 
 from fleet.errors import HandshakeTimeout, MissingProgram
 from fleet.isolation import HOST
-from netctl.spaces import Spaces
-from netctl.state import Device
+from netctl.kernel.spaces import Spaces
+from netctl.plan.state import Device
 
 CALL_SECONDS = 2.0
 """How long one call of a backend may take; wireguard-go answers in 1 ms."""
@@ -91,11 +91,11 @@ async def probe(setting: Literal["auto", "kernel", "userspace"], spaces: Spaces 
     from netctl.wireguard import kernel, userspace
 
     if setting == "userspace":
-        return userspace.Userspace()
+        return userspace.UserspaceBackend()
     if await kernel.available():
-        return kernel.Kernel(spaces)
+        return kernel.KernelBackend(spaces)
     if setting == "kernel":
         raise MissingProgram(
             "this kernel has no WireGuard", hint='modprobe wireguard, or set wireguard.backend = "userspace"'
         )
-    return userspace.Userspace()
+    return userspace.UserspaceBackend()

@@ -32,11 +32,11 @@ from pyroute2.netlink.generic.wireguard import (
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
-from netctl.conf import KEY_BYTES, Secret
-from netctl.lanes import Lane
-from netctl.messages import Socket, attribute, attributes, number
-from netctl.spaces import NOWHERE, PerSpace, Spaces
-from netctl.state import Device, Peer
+from netctl.kernel.netlink import Socket, attribute, attributes, number
+from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
+from netctl.kernel.threads import WorkThread
+from netctl.plan.secrets import KEY_BYTES, Secret
+from netctl.plan.state import Device, Peer
 from netctl.wireguard import CALL_SECONDS, Reading
 
 GENERIC = 16
@@ -70,14 +70,14 @@ def _available() -> bool:
         asking.close()
 
 
-class Kernel:
+class KernelBackend:
     """The preferred backend."""
 
     name: Literal["kernel"] = "kernel"
     link_kind: Literal["wireguard"] = "wireguard"
 
     def __init__(self, spaces: Spaces | None = None) -> None:
-        self._lane = Lane("wireguard")
+        self._lane = WorkThread("wireguard")
         self._spaces = spaces or Spaces(NOWHERE)
         # By the thread that uses it; the kernel looks a device up where the socket was made.
         self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
@@ -213,7 +213,7 @@ def _written(device: Device) -> wgmsg:
     message["attrs"] = [
         ["WGDEVICE_A_IFNAME", device.interface],
         ["WGDEVICE_A_FLAGS", WGDEVICE_F_REPLACE_PEERS],
-        # The table lets a worker's encrypted packets pass by it (netctl/ruleset.py).
+        # The table lets a worker's encrypted packets pass by it (netctl/filter/rules.py).
         ["WGDEVICE_A_FWMARK", OUTER_MARK],
         ["WGDEVICE_A_PRIVATE_KEY", _base64(device.private)],
     ]

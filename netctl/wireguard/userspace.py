@@ -18,18 +18,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from fleet import processes
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
-from netctl import owners
-from netctl.conf import Secret
-from netctl.state import Device, Peer
+from netctl.plan.secrets import Secret
+from netctl.plan.state import Device, Peer
 from netctl.wireguard import CALL_SECONDS, Reading
 
 SOCKETS = Path("/var/run/wireguard")
 NO_KEY = "0" * 64
 
 
-class Userspace:
+class UserspaceBackend:
     """The backend for kernels without WireGuard."""
 
     name: Literal["userspace"] = "userspace"
@@ -66,7 +66,7 @@ class Userspace:
             try:
                 asking.connect(str(self._sockets / f"{interface}.sock"))
                 pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-                process = owners.owner_of(pid)
+                process = processes.owner_of(pid)
                 os.kill(pid, signal.SIGKILL)
             except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
                 return
@@ -76,7 +76,7 @@ class Userspace:
                     hint=f"supervisorctl restart wg:{interface}",
                 ) from None
         # Until it has ended, its socket still takes questions that nobody answers.
-        await owners.wait_for_end(process, CALL_SECONDS)
+        await processes.wait_for_end(process, CALL_SECONDS)
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
         pairs = _pairs(await self._exchange(interface, text))

@@ -18,10 +18,11 @@ from typing import Any, Protocol, TypeVar
 
 from fleet import model
 from fleet.model import Fleet, Worker
-from netctl.conf import Key
-from netctl.kernel import Found
-from netctl.plan import Operation
-from netctl.state import Device, Held, Peer
+from netctl.host import Found
+from netctl.plan.desired import Held
+from netctl.plan.operations import Operation
+from netctl.plan.secrets import Key
+from netctl.plan.state import Device, Peer
 from netctl.wireguard import Backend
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ CLIENTS = (1, 2, 3, 4, 5, 6)
 
 
 class AnyKernel(Protocol):
-    """The part of netctl.kernel.Kernel that the reconciler uses."""
+    """The part of netctl.host.Kernel that the reconciler uses."""
 
     async def observe(self) -> Found: ...
 

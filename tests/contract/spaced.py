@@ -14,10 +14,10 @@ from typing import Literal
 
 from fleet import spaces
 from fleet.model import Fleet, Worker
-from netctl.kernel import Kernel
-from netctl.spaces import Spaces
+from netctl.host import Host
+from netctl.kernel.spaces import Spaces
 from netctl.wireguard import Backend
-from netctl.wireguard.kernel import Kernel as KernelBackend
+from netctl.wireguard.kernel import KernelBackend
 from tests.contract.ground import AnyKernel
 from tests.contract.teller import ask
 from tests.contract.wired import Wired, run
@@ -41,7 +41,7 @@ class Spaced(Wired):
         super().__exit__()
 
     def kernel(self, fleet: Fleet) -> AbstractAsyncContextManager[AnyKernel]:
-        return Kernel(self.backend, fleet, self._spaces)
+        return Host(self.backend, fleet, self._spaces)
 
     def _path(self, worker: Worker) -> Path:
         return self._names / worker.space

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import pytest
 
 from fleet.model import Fleet, Worker
-from netctl import plan, wireguard
-from netctl.plan import Operation
-from netctl.state import Filter, Gate, Held, Rule, State, desired
+from netctl import wireguard
+from netctl.plan import diff
+from netctl.plan.desired import Held, desired
+from netctl.plan.operations import Operation
+from netctl.plan.state import Filter, Gate, Rule, State
 from tests.contract.ground import AnyKernel, Ground, fleet_of, held
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class Host:
         """Bring the kernel to WANTED; what was done."""
 
         async def bring(kernel: AnyKernel) -> tuple[Operation, ...]:
-            operations = plan.diff(wanted, (await kernel.observe()).state)
+            operations = diff.diff(wanted, (await kernel.observe()).state)
             await kernel.apply(operations)
             return operations
 

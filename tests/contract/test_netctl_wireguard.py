@@ -10,8 +10,8 @@ import pytest
 
 from fleet.errors import HandshakeTimeout, TunnelError
 from netctl import wireguard
-from netctl.conf import Secret
-from netctl.state import Device
+from netctl.plan.secrets import Secret
+from netctl.plan.state import Device
 from netctl.wireguard import Backend, Reading
 from tests.contract.ground import Ground, device_of
 

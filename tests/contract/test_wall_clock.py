@@ -11,9 +11,11 @@ import pytest
 
 from fleet.errors import HandshakeTimeout
 from fleet.model import Worker
-from netctl import plan, wireguard
-from netctl.conf import Key
-from netctl.state import Device, State, desired
+from netctl import wireguard
+from netctl.plan import diff
+from netctl.plan.desired import desired
+from netctl.plan.secrets import Key
+from netctl.plan.state import Device, State
 from tests.contract.ground import Ground, device_of, fleet_of, held
 
 HOUR_SECONDS = 3600
@@ -55,7 +57,7 @@ def tunnel(ground: Ground, key: Key) -> Iterator[Worker]:
 
     async def settle(wanted: State) -> None:
         async with ground.kernel(fleet) as kernel:
-            await kernel.apply(plan.diff(wanted, (await kernel.observe()).state))
+            await kernel.apply(diff.diff(wanted, (await kernel.observe()).state))
 
     ground.call(lambda: settle(desired(fleet, {worker.uid: held(key)}, kind="wireguard")))
     try:

@@ -26,11 +26,11 @@ from typing import Any, Literal, TypeVar
 
 from fleet import syscalls
 from fleet.model import Fleet, Worker
-from netctl.conf import Key, Secret
-from netctl.kernel import Kernel
+from netctl.host import Host
+from netctl.plan.secrets import Key, Secret
 from netctl.wireguard import Backend
-from netctl.wireguard.kernel import Kernel as KernelBackend
-from netctl.wireguard.userspace import Userspace
+from netctl.wireguard.kernel import KernelBackend
+from netctl.wireguard.userspace import UserspaceBackend
 from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
 from tests.contract.teller import TELLER, ask
 from tests.waiting import stopped, until
@@ -60,7 +60,7 @@ class Wired:
         self._host, self._far = f"{prefix}h", f"{prefix}s"
         self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/var/tmp"))
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
-        self.backend: Backend = KernelBackend() if name == "kernel" else Userspace(self._folder / self._host)
+        self.backend: Backend = KernelBackend() if name == "kernel" else UserspaceBackend(self._folder / self._host)
         self._undo = ExitStack()
 
     # --- up and down
@@ -163,7 +163,7 @@ class Wired:
         return inside(self._host, lambda: asyncio.run(make()))
 
     def kernel(self, fleet: Fleet) -> AbstractAsyncContextManager[AnyKernel]:
-        return Kernel(self.backend, fleet)
+        return Host(self.backend, fleet)
 
     def key(self, server: int, client: int) -> Key:
         return Key(

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet import render, rpc, wire
+from fleet import rpc, wire
 from fleet.errors import FleetError
 from fleet.model import Worker
+from fleet.operate import render
 from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor
 from lab.net import Lab

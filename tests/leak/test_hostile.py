@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from fleet.launch_spec import POLICY_FOLDERS
 from fleet.model import BrowserSettings
 from lab import run
 from lab.net import Lab
@@ -32,7 +33,6 @@ from tests.leak.visit import WAITING, forget, visit
 from tests.netns.ear import Ear, speaking
 from worker import prepare
 from worker.browser.interface import Installed
-from worker.mounts import POLICY_FOLDERS
 
 NEAR, DEVTOOLS = HOSTILE_PORTS
 LOOPBACK = ("127.0.0.1", "::1")
@@ -117,7 +117,7 @@ def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str
     document["argv"] = [*WAITING, str(installed().browser), *chrome]
     spec = scene.rig.paths.root / "hostile.json"
     spec.write_text(json.dumps(document))
-    return [*run.program("worker.launch"), str(spec)]
+    return [*run.program("launcher"), str(spec)]
 
 
 @pytest.mark.parametrize("policies", [True, False], ids=["policies", "netctl_alone"])

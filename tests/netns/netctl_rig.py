@@ -19,9 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet import accounts, folders, model, prepare
+from fleet import model
 from fleet.isolation import UID, Isolation
 from fleet.model import Fleet, Paths, Worker
+from fleet.operate import accounts, folders, prepare
 from lab.net import Lab
 from tests.waiting import until
 

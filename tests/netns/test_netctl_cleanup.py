@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet import model, prepare, spaces
+from fleet import model, spaces
 from fleet.model import Worker
+from fleet.operate import prepare
 from lab.net import Lab
 from tests.netns.netctl_rig import Rig, running
 

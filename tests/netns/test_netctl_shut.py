@@ -8,14 +8,14 @@ from ipaddress import IPv4Address
 import pytest
 
 from lab.net import Lab
-from netctl import state
-from netctl.kernel import Kernel, KernelRefused
-from netctl.messages import Socket
-from netctl.observe import Observer, Sight
-from netctl.plan import Operation
-from netctl.reconcile import Reconciler
-from netctl.state import Gate
-from netctl.wireguard.userspace import Userspace
+from netctl.host import Host, KernelRefused
+from netctl.kernel.netlink import Socket
+from netctl.kernel.observe import Observer, Sight
+from netctl.plan import desired
+from netctl.plan.operations import Operation
+from netctl.plan.state import Gate
+from netctl.slots.reconcile import Reconciler
+from netctl.wireguard.userspace import UserspaceBackend
 from tests.contract.ground import fleet_of
 from tests.contract.wired import inside
 
@@ -25,7 +25,7 @@ def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
     fleet = fleet_of(1)
     (worker,) = fleet.members
     gate = Gate(uid=worker.uid, address=IPv4Address("198.18.1.11"), interface=worker.interface)
-    (whole,) = state.shared(fleet).filters
+    (whole,) = desired.shared(fleet).filters
 
     def passages() -> str:
         listed = lab.run("host", ["sh", "-c", "nft list set inet fleet open; nft list set inet fleet open_source"])
@@ -35,7 +35,7 @@ def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(110, "it hangs")
 
     async def scenario() -> None:
-        async with Kernel(Userspace(), fleet) as kernel:
+        async with Host(UserspaceBackend(), fleet) as kernel:
             await kernel.apply([Operation(verb="add", thing=whole), Operation(verb="open", thing=gate)])
             assert passages().count(worker.interface) == 2
             monkeypatch.setattr(Observer, "look", refuse)

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from fleet import accounts, folders
 from fleet.model import BrowserSettings, DnsSettings, EgressSettings, Fleet, Paths, Worker, WorkersSettings
+from fleet.operate import accounts, folders
 from lab import run
 from lab.net import Lab
 from worker import prepare
@@ -46,7 +46,7 @@ class Stage:
         for folder in folders.wanted(self.fleet, self.paths, "kernel"):
             folders.make(folder)
         folders.gate_files(self.paths, 1)
-        self.launcher = run.program("worker.launch")
+        self.launcher = run.program("launcher")
         self.scripts = self.paths.root / "scripts"
         self.scripts.mkdir(exist_ok=True)
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from fleet import spaces
-from fleet.doctor import dropins, examine
 from fleet.model import Worker
+from fleet.operate.doctor import dropins, examine
 from lab import run
 from lab.net import Lab
 from tests.waiting import until

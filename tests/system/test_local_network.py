@@ -16,12 +16,12 @@ from collections.abc import Iterator
 import pytest
 from pydantic import JsonValue
 
+from fleet.launch_spec import POLICY_FOLDERS
 from lab.net import Lab
 from tests.system.launching import Puppet, Stage
 from tests.waiting import until
 from worker import prepare
 from worker.browser import switches
-from worker.mounts import POLICY_FOLDERS
 
 SITE = "https://shop.example/"
 PUBLIC = [ipaddress.ip_network("2001:db8::/32")]

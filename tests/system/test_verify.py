@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.launch_spec import POLICY_FOLDERS
 from lab import run
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, ROUTER_ADDRESS, SITE_NAME
 from tests.system.verifying import FIRST_UID, WORKERS, Verified
-from worker.mounts import POLICY_FOLDERS
 
 BLIND = "blind0"
 """An interface that nothing is sent by."""

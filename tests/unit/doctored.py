@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet import model
-from fleet.doctor import examine
-from fleet.doctor.finding import Finding
-from fleet.doctor.machine import NOT_THERE, Answer, Case, Machine
 from fleet.model import Paths
+from fleet.operate.doctor import examine
+from fleet.operate.doctor.finding import Finding
+from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 from fleet.programs import Installation
 
 BOOT, STARTED = 1_700_000_000, 1_700_000_100

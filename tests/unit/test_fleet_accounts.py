@@ -14,7 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PRELUDE = """
 import grp, pwd, subprocess
 from pathlib import Path
-from fleet import accounts, log, model, syscalls
+from fleet import log, model, syscalls
+from fleet.operate import accounts
 log.configure()
 syscalls.bind(Path({etc!r}), Path("/etc"))
 FLEET = '[workers]\\ncount = 2\\nfirst_uid = 4101\\n[dns]\\nresolvers = ["198.18.0.53"]\\n[egress]\\nurls = ["https://a/"]\\n'

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import cgroups, model, preflight
+from fleet import cgroups, model
 from fleet.errors import ConfigurationError
+from fleet.operate import preflight
 
 FLEET = '[workers]\nmemory_mebibytes = {}\n[dns]\nresolvers = ["10.64.0.1"]\n[egress]\nurls = ["https://a.example/"]\n'
 FILES = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": "\n", "cgroup.procs": f"{os.getpid()}\n"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import preflight
-from fleet.doctor import examine, network
-from fleet.doctor.finding import Verdict
+from fleet.operate import preflight
+from fleet.operate.doctor import examine, network
+from fleet.operate.doctor.finding import Verdict
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings, snap, tun
 
 

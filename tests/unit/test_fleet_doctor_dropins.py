@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fleet import model
-from fleet.doctor import dropins, examine
-from fleet.doctor.finding import Verdict
-from fleet.doctor.machine import Answer
 from fleet.errors import FleetError
+from fleet.operate.doctor import dropins, examine
+from fleet.operate.doctor.finding import Verdict
+from fleet.operate.doctor.machine import Answer
 from tests.unit.doctored import BOOT, SETTINGS, STARTED, Laid
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.doctor.finding import Verdict
-from fleet.doctor.machine import Answer
+from fleet.operate.doctor.finding import Verdict
+from fleet.operate.doctor.machine import Answer
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings
 
 NETNS = settings(f'isolation = "netns"\n{SETTINGS}')

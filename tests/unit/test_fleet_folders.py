@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet import folders
 from fleet.errors import ConfigurationError
-from fleet.folders import Folder
 from fleet.model import Paths
+from fleet.operate import folders
+from fleet.operate.folders import Folder
 
 UID = 4242
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import host_address, model
+from fleet import model
 from fleet.model import Fleet, Paths
+from fleet.operate import host_address
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from supervisor.options import ServerOptions
 from fleet import model
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Fleet, Paths
+from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation
-from fleet.render import supervisord_conf
 
 FLEET = """
 [workers]

@@ -10,8 +10,8 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.model import Paths, Worker
+from fleet.operate.run import Board, _report
 from fleet.result import Failure, Result, RunOrder, read_result, write_durably
-from fleet.run import Board, _report
 
 ORDER = RunOrder(run="run-1", loops=2)
 MEMBERS = (Worker(uid=1101), Worker(uid=1102))

@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fleet import lifecycle, model, render
+from fleet import model
 from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
+from fleet.operate import lifecycle, render
 from fleet.programs import Installation
 from fleet.supervise import Supervisor, wait_until
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from fleet.errors import ExitCode
+from fleet.operate.verify import plan
+from fleet.operate.verify.capture import marks_of
+from fleet.operate.verify.host import Host
+from fleet.operate.verify.report import text
+from fleet.operate.verify.values import Property, Report, Verdict
+from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, Page, Probe, Reached, Sent, payload
-from fleet.verify import plan
-from fleet.verify.capture import marks_of
-from fleet.verify.host import Host
-from fleet.verify.report import text
-from fleet.verify.values import Property, Report, Verdict
-from fleet.verify.verdicts import Evidence, judge
 
 HOST = Host(uplink="eth0", gateway="198.51.100.1", address="198.51.100.10", resolvers=("198.51.100.53",))
 EXIT = "203.0.113.11"

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fleet.verify.ask import MOST_BYTES, Unanswered, ask
+from fleet.operate.verify.ask import MOST_BYTES, Unanswered, ask
 
 ENVIRONMENT = {"PATH": os.defpath}
 SECONDS = 20.0

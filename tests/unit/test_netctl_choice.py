@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netctl import choice, schema
+from netctl.pool import choice, schema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netctl import health
-from netctl.health import Aside, Pulse, Step, Verdict, next_step
+from netctl.slots import health
+from netctl.slots.health import Aside, Pulse, Step, Verdict, next_step
 
 
 def verdicts(*readings: tuple[float, int, int]) -> list[Verdict]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from netctl import conf
-from netctl.conf import Key, Secret
-from netctl.keys import Imported, Store
+from netctl.plan.secrets import Key, Secret
+from netctl.pool import conf
+from netctl.pool.store import Imported, Store
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
 PUBLIC = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI="

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from netctl.lanes import Lane
+from netctl.kernel.threads import WorkThread
 
 
 class Work:
@@ -26,7 +26,7 @@ class Work:
         return sum(payloads)
 
 
-async def all_of(lane: Lane, work: Work, numbers: Sequence[int]) -> list[int | BaseException]:
+async def all_of(lane: WorkThread, work: Work, numbers: Sequence[int]) -> list[int | BaseException]:
     """Every number asked for at once; the first call may end when the others wait."""
     asked = [asyncio.ensure_future(lane.run_together(work, number, 10)) for number in numbers]
     while not work.calls:
@@ -37,7 +37,7 @@ async def all_of(lane: Lane, work: Work, numbers: Sequence[int]) -> list[int | B
 
 def test_those_who_wait_share_one_call() -> None:
     """What comes while a call runs goes into the next one, in its order, and each has the result of its call."""
-    lane, work = Lane("test"), Work()
+    lane, work = WorkThread("test"), Work()
     answers = asyncio.run(all_of(lane, work, [1, 2, 3, 4]))
     assert [number for call in work.calls for number in call] == [1, 2, 3, 4]
     assert len(work.calls) <= 2
@@ -47,7 +47,7 @@ def test_those_who_wait_share_one_call() -> None:
 
 def test_an_error_is_its_own_callers() -> None:
     """When the shared call fails each is called alone: the others have their result."""
-    lane, work = Lane("test"), Work()
+    lane, work = WorkThread("test"), Work()
     answers = asyncio.run(all_of(lane, work, [1, 2, 13, 4]))
     assert isinstance(answers[2], ValueError)
     assert [answer for answer in answers if not isinstance(answer, BaseException)] == [1, 2, 4]
@@ -59,7 +59,7 @@ def test_other_work_keeps_its_place() -> None:
 
     async def scene() -> list[str]:
         story: list[str] = []
-        lane, started, go = Lane("test"), threading.Event(), threading.Event()
+        lane, started, go = WorkThread("test"), threading.Event(), threading.Event()
 
         def first() -> None:
             started.set()
@@ -87,7 +87,7 @@ def test_who_is_too_late_is_not_begun() -> None:
     """A call that waits behind one that hangs is given up at its deadline, and never done."""
 
     async def scene() -> Work:
-        lane, work = Lane("test"), Work()
+        lane, work = WorkThread("test"), Work()
         hanging = asyncio.ensure_future(lane.run_together(work, 1, 10))
         while not work.calls:
             await asyncio.sleep(0.001)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netctl.movement import ALL_EVERY, Movement, counters
+from netctl.kernel.link_counters import ALL_EVERY, LinkCounters, counters
 
 HEADINGS = "Inter-|   Receive |  Transmit\n face |bytes packets|bytes packets\n"
 
@@ -17,7 +17,7 @@ def dev(**sent: int) -> str:
 def looks(*texts: str) -> list[set[str]]:
     """What each look gives."""
     rest: Iterator[str] = iter(texts)
-    movement = Movement(lambda: next(rest))
+    movement = LinkCounters(lambda: next(rest))
     return [set(movement.look()) for _ in texts]
 
 

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.bucket import Bucket
-from netctl.pace import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, Kind, Pace
+from netctl.kernel.notifications import Kind
+from netctl.slots.repair_pace import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, RepairPace
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_kill_switch_is_looked_at_at_once_and_the_rest_in_batches(kind: Kind) -> None:
     """Rules, nftables and lost notifications are due when they are heard, everything else 250 ms later."""
-    pace = Pace()
+    pace = RepairPace()
     pace.hear(kind, 100.0)
     assert pace.due(100.0) == pytest.approx(0.0 if kind in URGENT else BATCH_SECONDS)
     assert pace.take(100.0 + BATCH_SECONDS) == {kind}
@@ -22,7 +23,7 @@ def test_the_kill_switch_is_looked_at_at_once_and_the_rest_in_batches(kind: Kind
 
 def test_a_batch_begins_with_its_first_notification() -> None:
     """Whoever notifies without a pause does not put the repair off for ever, and is answered once."""
-    pace = Pace()
+    pace = RepairPace()
     for step in range(100):
         pace.hear(Kind.LINKS, 50.0 + step * 0.002)
     assert pace.due(50.2) == pytest.approx(0.05)
@@ -35,7 +36,7 @@ def test_a_kind_that_is_fought_over_does_not_hold_the_others_up() -> None:
 
     That look mends the rules as well, so they are paid for then, and wait the longer for their next turn.
     """
-    pace = Pace()
+    pace = RepairPace()
     for _ in range(BURST):
         pace.hear(Kind.RULES, 10.0)
         assert pace.take(10.0) == {Kind.RULES}

@@ -10,9 +10,10 @@ from ipaddress import IPv6Address
 
 from hypothesis import given, settings
 
-from netctl import plan
-from netctl.conf import Secret
-from netctl.state import Device, Route, Rule, State, desired, rp_filter
+from netctl.plan import diff
+from netctl.plan.desired import desired, rp_filter
+from netctl.plan.secrets import Secret
+from netctl.plan.state import Device, Route, Rule, State
 from tests.fakes import after
 from tests.states import Case, cases, fleet_of, held_of
 
@@ -24,7 +25,7 @@ few = settings(max_examples=100, deadline=None)
 def test_a_device_is_never_changed_behind_an_open_gate(case: Case) -> None:
     """Whoever swaps a key or a peer has closed the gate before."""
     state = case.observed
-    for operation in plan.diff(case.wanted, state):
+    for operation in diff.diff(case.wanted, state):
         if isinstance(operation.thing, Device):
             assert operation.thing.interface not in {gate.interface for gate in state.gates}
         state = after(state, operation)
@@ -35,7 +36,7 @@ def test_a_device_is_never_changed_behind_an_open_gate(case: Case) -> None:
 def test_a_lookup_never_stands_without_what_is_behind_it(case: Case) -> None:
     """A lookup rule is added behind its prohibit."""
     state = case.observed
-    for operation in plan.diff(case.wanted, state):
+    for operation in diff.diff(case.wanted, state):
         state = after(state, operation)
         thing = operation.thing
         if isinstance(thing, Rule) and thing.table is not None and operation.verb == "add":
@@ -47,7 +48,7 @@ def test_a_lookup_never_stands_without_what_is_behind_it(case: Case) -> None:
 @given(cases())
 def test_plans_show_no_key(case: Case) -> None:
     """No operation's text or repr holds a private key."""
-    for operation in plan.diff(case.wanted, case.observed):
+    for operation in diff.diff(case.wanted, case.observed):
         for number in range(1, 9):
             secret = Secret(bytes([number]) * 32)
             for text in (str(operation), repr(operation)):
@@ -58,7 +59,7 @@ def test_plans_show_no_key(case: Case) -> None:
 def test_cleanup_takes_the_table_away_last() -> None:
     """Nothing is wanted any more: gates are sealed first, the table that blocks goes last."""
     whole = desired(fleet_of(2), {1101: held_of(1, open_=True)}, kind="wireguard")
-    operations = plan.diff(State(), whole)
+    operations = diff.diff(State(), whole)
     assert operations[0].verb == "seal"
     assert str(operations[-1]) == "nft delete table inet fleet"
 
@@ -66,7 +67,7 @@ def test_cleanup_takes_the_table_away_last() -> None:
 def test_all_is_lowered_behind_every_other_interface() -> None:
     """rp_filter of others is raised to the effective value before `all` goes down."""
     observed = State(sysctls=frozenset({rp_filter("all", 1), rp_filter("eth0", 0), rp_filter("default", 2)}))
-    texts = [str(one) for one in plan.diff(desired(fleet_of(1), {}, kind="tun"), observed) if one.verb == "set"]
+    texts = [str(one) for one in diff.diff(desired(fleet_of(1), {}, kind="tun"), observed) if one.verb == "set"]
     assert texts == [
         "sysctl -w net/ipv4/conf/eth0/rp_filter=1",
         "sysctl -w net/ipv4/conf/all/rp_filter=0",
@@ -78,13 +79,13 @@ def test_a_moved_endpoint_is_no_difference() -> None:
     fleet, held = fleet_of(1), held_of(1, open_=True)
     moved = replace(held, endpoint=("203.0.113.99", 1))
     observed = desired(fleet, {1101: moved}, kind="wireguard")
-    assert plan.diff(desired(fleet, {1101: held}, kind="wireguard"), observed) == ()
+    assert diff.diff(desired(fleet, {1101: held}, kind="wireguard"), observed) == ()
 
 
 def test_a_link_goes_up_behind_its_ipv6_switch() -> None:
     """IPv6 is off before the link is up: no link-local address, no address event."""
     whole = desired(fleet_of(1), {}, kind="wireguard")
-    texts = [str(one) for one in plan.diff(whole, State())]
+    texts = [str(one) for one in diff.diff(whole, State())]
     assert texts.index("sysctl -w net/ipv6/conf/wg101/disable_ipv6=1") < texts.index("ip link set wg101 up")
 
 
@@ -97,7 +98,7 @@ def test_ipv6_comes_with_a_key_that_has_it() -> None:
     assert carried.addresses == plain.addresses
     assert carried.rules == plain.rules
     route = "default dev wg101 table 10101 src fd66:6c74:0:ffff::65 metric 1024 proto 77"
-    whole = [str(one) for one in plan.diff(carried, State())]
+    whole = [str(one) for one in diff.diff(carried, State())]
     order = [
         "sysctl -w net/ipv6/conf/wg101/addr_gen_mode=1",
         "sysctl -w net/ipv6/conf/wg101/disable_ipv6=0",
@@ -106,7 +107,7 @@ def test_ipv6_comes_with_a_key_that_has_it() -> None:
     ]
     assert sorted(order, key=whole.index) == order
     assert "translation6" in whole[-1]
-    back = [str(one) for one in plan.diff(plain, carried)]
+    back = [str(one) for one in diff.diff(plain, carried)]
     order = [f"ip -6 route delete {route}", "sysctl -w net/ipv6/conf/wg101/disable_ipv6=1"]
     assert sorted(order, key=back.index) == order
     assert "translation6" in back[0]
@@ -117,14 +118,14 @@ def test_ipv6_comes_with_a_key_that_has_it() -> None:
 def test_a_kernel_without_ipv6_gets_none() -> None:
     """Started with ipv6.disable=1 there is nothing of IPv6 to make, whatever the key has."""
     whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="absent")
-    texts = " ".join(str(one) for one in plan.diff(whole, State()))
+    texts = " ".join(str(one) for one in diff.diff(whole, State()))
     assert not any(mark in texts for mark in ("ip -6", "ipv6", "::", "translation6"))
 
 
 def test_where_an_administrator_turned_ipv6_off_it_is_blocked() -> None:
     """net.ipv6.conf.all.disable_ipv6: no address can be had, so none is asked for; rules and unreachables stay."""
     whole = desired(fleet_of(1), {1101: held_of(1, open_=True)}, kind="wireguard", ipv6="off")
-    texts = " ".join(str(one) for one in plan.diff(whole, State()))
+    texts = " ".join(str(one) for one in diff.diff(whole, State()))
     assert "ip -6 rule add uidrange 1101-1101 prohibit" in texts
     assert "ip -6 route add unreachable default" in texts
     assert "disable_ipv6=1" in texts
@@ -137,14 +138,14 @@ def test_what_stands_behind_goes_first() -> None:
     rule = Rule(family=4, priority=10_000, uid=1101, table=254)
     route = Route(family=4, table=10_101, interface="wg102")
     observed = replace(wanted, rules=wanted.rules | {rule}, routes=wanted.routes | {route})
-    deleted = [one.thing for one in plan.diff(wanted, observed) if one.verb == "delete"]
+    deleted = [one.thing for one in diff.diff(wanted, observed) if one.verb == "delete"]
     assert deleted == [route, rule]
 
 
 def test_a_link_is_made_in_the_host_and_gets_its_address_where_it_goes() -> None:
     """Made and marked in the host, moved, IPv6 off, up, and only then an address and what prefers it as its source."""
     fleet = fleet_of(1, "netns")
-    texts = [str(one) for one in plan.diff(desired(fleet, {}, kind="wireguard"), State())]
+    texts = [str(one) for one in diff.diff(desired(fleet, {}, kind="wireguard"), State())]
     inside = "ip -n fleet-w1101"
     order = [
         "ip netns add fleet-w1101",
@@ -165,13 +166,13 @@ def test_a_stray_link_in_the_host_goes_and_the_one_in_use_stays() -> None:
     wanted = desired(fleet_of(1, "netns"), {1101: held_of(1, open_=True)}, kind="wireguard")
     (link,) = wanted.links
     observed = replace(wanted, links=wanted.links | {replace(link, space="")})
-    assert [str(one) for one in plan.diff(wanted, observed) if one.verb == "delete"] == ["ip link delete wg101"]
+    assert [str(one) for one in diff.diff(wanted, observed) if one.verb == "delete"] == ["ip link delete wg101"]
 
 
 def test_what_ends_with_a_space_is_not_deleted_singly() -> None:
     """Cleanup: gates are sealed and links deleted inside, then the space goes, and the host's table last of all."""
     whole = desired(fleet_of(1, "netns"), {1101: held_of(1, open_=True)}, kind="wireguard")
-    texts = [str(one) for one in plan.diff(State(), whole)]
+    texts = [str(one) for one in diff.diff(State(), whole)]
     assert texts[0].startswith("ip netns exec fleet-w1101 nft delete element")
     assert texts[1:] == [
         "ip -n fleet-w1101 link delete wg101",

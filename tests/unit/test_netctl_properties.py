@@ -16,9 +16,10 @@ from hypothesis import given, settings
 
 from fleet.isolation import HOST
 from fleet.model import Worker
-from netctl import plan
-from netctl.plan import Operation, Verb
-from netctl.state import Device, Gate, State, Sysctl, desired
+from netctl.plan import diff
+from netctl.plan.desired import desired
+from netctl.plan.operations import Operation, Verb
+from netctl.plan.state import Device, Gate, State, Sysctl
 from tests.fakes import FakeKernel, after
 from tests.paths import Leak, Paths, World, relevant
 from tests.states import Case, cases, fleet_of, held_of
@@ -96,7 +97,7 @@ def pairs(state: State) -> set[tuple[Gate, Device | None]]:
 @given(cases())
 def test_no_prefix_of_a_plan_opens_a_way_out(case: Case) -> None:
     """Behind every operation: no way through rules, routes and table, nor past either alone, that was not there."""
-    operations = plan.diff(case.wanted, case.observed)
+    operations = diff.diff(case.wanted, case.observed)
     assert opened(case, operations) == []
     assert through_wrong_device(case, operations) == []
 
@@ -105,7 +106,7 @@ def test_no_prefix_of_a_plan_opens_a_way_out(case: Case) -> None:
 @given(cases())
 def test_at_the_end_there_is_no_way_out(case: Case) -> None:
     """The whole holds whatever rules others have, and so does the table alone; routes too, but for others' rules."""
-    state = behind(case.observed, plan.diff(case.wanted, case.observed))
+    state = behind(case.observed, diff.diff(case.wanted, case.observed))
     calm = replace(case, world=NOBODY)
     for uid in case.uids:
         assert all(paths.leaks(uid) == frozenset() for paths in _ways(case, state, uid))
@@ -121,8 +122,8 @@ def test_a_plan_reaches_its_goal_and_applied_twice_is_a_no_op(case: Case) -> Non
     kernel = FakeKernel(kind=_kind(case), state=case.observed, foreign_rules=case.world.rules)
 
     async def twice() -> tuple[Operation, ...]:
-        await kernel.apply(plan.diff(case.wanted, case.observed))
-        return plan.diff(case.wanted, (await kernel.observe()).state)
+        await kernel.apply(diff.diff(case.wanted, case.observed))
+        return diff.diff(case.wanted, (await kernel.observe()).state)
 
     assert asyncio.run(twice()) == ()
     assert kernel.foreign_rules == case.world.rules
@@ -143,7 +144,7 @@ def test_a_plan_touches_only_what_was_ours_or_is_wanted(case: Case) -> None:
     own = {link.interface for link in case.wanted.links} | {"all"}
     # A link is made and configured in the host, whatever it is for.
     wanted = replace(case.wanted, links=case.wanted.links | {replace(one, space=HOST) for one in case.wanted.links})
-    for operation in plan.diff(case.wanted, case.observed):
+    for operation in diff.diff(case.wanted, case.observed):
         thing = operation.thing
         if _alone(case) and operation.space == HOST:
             assert not isinstance(thing, Sysctl)
@@ -165,13 +166,13 @@ def test_cleanup_opens_nothing_before_its_very_last_step(case: Case) -> None:
     held = {(one.space, uid) for one in filters for uid in one.uids}
     gates = frozenset(one for one in case.observed.gates if (one.space, one.uid) in held)
     observed = replace(case.observed, filters=filters, gates=gates)
-    operations = plan.diff(State(), observed)
+    operations = diff.diff(State(), observed)
     at_first = _leaks(case, observed)
     for state in prefixes(observed, operations[:-1]):
         assert _leaks(case, state) <= at_first
     state = behind(observed, operations)
     assert state == State(sysctls=state.sysctls)
-    assert plan.diff(State(), state) == ()
+    assert diff.diff(State(), state) == ()
 
 
 # --- the controls: a wrong order is noticed
@@ -193,7 +194,7 @@ def _lively() -> Case:
 def test_a_plan_that_opens_before_it_swaps_is_caught() -> None:
     """The gate of the new address before the device of the new key: found by the check on devices."""
     case = _lively()
-    right = plan.diff(case.wanted, case.observed)
+    right = diff.diff(case.wanted, case.observed)
     first = [one for one in right if one.verb in ("seal", "open")]
     wrong = first + [one for one in right if one not in first]
     assert through_wrong_device(case, right) == []
@@ -213,7 +214,7 @@ def test_a_plan_that_deletes_before_it_adds_is_caught(what: str) -> None:
 def test_a_cleanup_backwards_is_caught() -> None:
     """The table first, then the rest: found at its first step."""
     case = replace(_lively(), wanted=State())
-    backwards = tuple(reversed(plan.diff(State(), case.observed)))
+    backwards = tuple(reversed(diff.diff(State(), case.observed)))
     assert opened(case, backwards[:1]) != []
 
 

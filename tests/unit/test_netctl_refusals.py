@@ -8,11 +8,11 @@ import errno
 import pytest
 
 from fleet.model import DnsSettings, EgressSettings, Fleet
-from netctl.kernel import Kernel, KernelRefused
-from netctl.libnftables import NftError
-from netctl.messages import Socket
-from netctl.observe import Observer, Sight
-from netctl.wireguard.userspace import Userspace
+from netctl.filter.library import NftError
+from netctl.host import Host, KernelRefused
+from netctl.kernel.netlink import Socket
+from netctl.kernel.observe import Observer, Sight
+from netctl.wireguard.userspace import UserspaceBackend
 
 FLEET = Fleet(
     dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}), egress=EgressSettings(urls=("https://a.example",))
@@ -29,7 +29,7 @@ def test_a_refused_look_has_a_name(refusal: Exception, monkeypatch: pytest.Monke
     monkeypatch.setattr(Observer, "look", refuse)
 
     async def look() -> None:
-        async with Kernel(Userspace(), FLEET) as kernel:
+        async with Host(UserspaceBackend(), FLEET) as kernel:
             await kernel.observe()
 
     with pytest.raises(KernelRefused):

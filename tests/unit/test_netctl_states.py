@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from fleet import model, wire
+from fleet import model, processes, wire
 from fleet.errors import FleetError
 from fleet.model import Worker
 from fleet.rpc import Peer
-from netctl import access, owners
-from netctl.slots import OPEN, TRANSITIONS, Event, Slot, SlotState
+from netctl import access
+from netctl.slots.slot import OPEN, TRANSITIONS, Event, Slot, SlotState
 
 FLEET = model.parse(
     '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]', "test"
@@ -71,28 +71,28 @@ def test_every_request_has_a_row() -> None:
 def test_an_owner_is_one_process_for_ever() -> None:
     """It lives while its process does; the same pid with another start time is somebody else."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = owners.owner_of(process.pid)
-    assert owners.alive(owner)
+    owner = processes.owner_of(process.pid)
+    assert processes.alive(owner)
     boot, pid, start = owner.split(":")
-    assert not owners.alive(f"{boot}:{pid}:{int(start) + 1}")
-    assert not owners.alive(f"other:{pid}:{start}")
+    assert not processes.alive(f"{boot}:{pid}:{int(start) + 1}")
+    assert not processes.alive(f"other:{pid}:{start}")
     process.kill()
     process.wait()
-    assert not owners.alive(owner)
-    assert not owners.alive(owners.owner_of(process.pid))
+    assert not processes.alive(owner)
+    assert not processes.alive(processes.owner_of(process.pid))
 
 
 def test_waiting_for_an_owner_notices_its_end() -> None:
     """True when it ends, False when the time is over."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = owners.owner_of(process.pid)
+    owner = processes.owner_of(process.pid)
 
     async def both() -> tuple[bool, bool]:
-        patient = await owners.wait_for_end(owner, 0.05)
+        patient = await processes.wait_for_end(owner, 0.05)
         process.kill()
-        return patient, await owners.wait_for_end(owner, 10)
+        return patient, await processes.wait_for_end(owner, 10)
 
     assert asyncio.run(both()) == (False, True)
     process.wait()
-    assert asyncio.run(owners.wait_for_end(owner, 1)) is True
-    assert owners.alive(owners.owner_of(os.getpid()))
+    assert asyncio.run(processes.wait_for_end(owner, 1)) is True
+    assert processes.alive(processes.owner_of(os.getpid()))

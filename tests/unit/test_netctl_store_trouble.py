@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError, ExitCode, KeyStoreFailed
-from netctl import schema
-from netctl.keys import Store
+from netctl.pool import schema
+from netctl.pool.store import Store
 from tests.unit.test_netctl_keys import key
 
 

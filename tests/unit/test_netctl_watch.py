@@ -11,12 +11,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from fleet.model import PROTOCOL, Worker
-from netctl import messages, rtnetlink
-from netctl.lanes import Lane
-from netctl.messages import Message, attribute
-from netctl.observe import of_alias, of_priority
-from netctl.pace import Kind
-from netctl.watch import Judge, Sign
+from netctl.kernel import netlink, rtnetlink
+from netctl.kernel.netlink import Message, attribute
+from netctl.kernel.notifications import Judge, Kind, Sign
+from netctl.kernel.observe import of_alias, of_priority
+from netctl.kernel.threads import WorkThread
 
 WORKER = Worker(uid=1101)
 STRANGER = 4242
@@ -84,9 +83,9 @@ def test_others_tables_are_nothing(judge: Judge, name: str) -> None:
 
 def test_own_changes_are_told_by_their_sender(judge: Judge) -> None:
     """What a socket of this process has caused is no news, whichever library opened it."""
-    ours = messages.Socket(messages.NETFILTER)
+    ours = netlink.Socket(netlink.NETFILTER)
     try:
-        (port,) = messages.own_ports(messages.NETFILTER)
+        (port,) = netlink.own_ports(netlink.NETFILTER)
         assert judge.of_tables(told(NEW_RULE, of_table("fleet"), port)) is None
         assert judge.of_tables(told(NEW_RULE, of_table("fleet"), port + 1)) == Sign(Kind.TABLES)
     finally:
@@ -179,7 +178,7 @@ def test_a_call_that_hangs_is_given_up_and_keeps_its_turn() -> None:
         return "late"
 
     async def scenario() -> None:
-        lane = Lane("test")
+        lane = WorkThread("test")
         with pytest.raises(asyncio.TimeoutError):
             await lane.run(hang, 0.05)
         with pytest.raises(asyncio.TimeoutError):

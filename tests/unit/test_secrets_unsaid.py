@@ -14,9 +14,9 @@ import pytest
 
 from fleet import log
 from fleet.errors import TunnelError
-from netctl.conf import Secret
-from netctl.state import Device
-from netctl.wireguard.userspace import Userspace
+from netctl.plan.secrets import Secret
+from netctl.plan.state import Device
+from netctl.wireguard.userspace import UserspaceBackend
 
 SECRET = Secret(b"0123456789abcdefghijklmnopqrstuv")
 
@@ -60,5 +60,5 @@ def test_a_wireguard_go_that_dies_in_a_request_is_a_tunnel_error() -> None:
         thread = threading.Thread(target=die)
         thread.start()
         with pytest.raises(TunnelError, match="wg150"):
-            asyncio.run(Userspace(Path(folder)).write(Device(interface="wg150", private=SECRET)))
+            asyncio.run(UserspaceBackend(Path(folder)).write(Device(interface="wg150", private=SECRET)))
         thread.join()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker.launch import is_alive_of
+from launcher.account import is_alive_of
 
 HIDDEN = """
 import ctypes, sys, threading

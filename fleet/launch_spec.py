@@ -1,0 +1,42 @@
+"""What the launcher is told about one worker: `worker prepare` writes it, the launcher reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
+"""Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """What the launcher is told; one JSON object with these fields."""
+
+    uid: int
+    account: str
+    """The passwd name the UID must have."""
+    argv: list[str]
+    environment: dict[str, str]
+    home: str
+    lock: str
+    etc: dict[str, str]
+    """Files below /etc that the worker sees instead of, or beside, the host's: path -> content."""
+    keep: list[str]
+    """Folders of the fleet's that stay visible where /run and its like are hidden."""
+    write: list[str]
+    """Folders that the worker may write to, beside its own /tmp and /dev/shm."""
+    deny_netlink: bool
+    open_files: int
+    processes: int
+    """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
+    memory_mebibytes: int
+    """Of the control group; 0: no limit."""
+    cgroup: str
+    """The folder of the worker's control group; "": there is none."""
+    file_mebibytes: int
+    """The largest file, those in memory included."""
+    tmp_mebibytes: int
+    space: str = ""
+    """The name (a path) of the network namespace to enter; "": stay."""
+    death_signal: int
+    """Sent to the worker when its parent, the supervisor, is gone."""

@@ -1,0 +1,1 @@
+"""The operator's program `fleet`. No other program imports it."""

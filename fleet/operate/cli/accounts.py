@@ -1,0 +1,41 @@
+"""`fleet accounts make|remove`."""
+
+from __future__ import annotations
+
+import argparse
+
+from fleet import console
+from fleet.errors import ExitCode
+from fleet.model import Paths
+from fleet.operate import accounts, lifecycle
+from fleet.operate.cli import places
+from fleet.programs import Installation
+
+
+def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
+    """Add the noun of this file."""
+    noun = nouns.add_parser(
+        "accounts", help="the users under which everything runs", epilog="example: fleet accounts make"
+    )
+    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    make = console.command(verbs, "make", _make, "make what is missing", "fleet accounts make")
+    places.add_workers(make)
+    console.command(
+        verbs, "remove", _remove, "delete every account of ours (fleet down first)", "fleet accounts remove"
+    )
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    console.require_root("fleet accounts make")
+    fleet, _ = places.load(arguments)
+    made = accounts.ensure(fleet)
+    console.say(f"made: {' '.join(made)}" if made else "every account is there")
+    return int(ExitCode.DONE)
+
+
+def _remove(_: argparse.Namespace) -> int:
+    console.require_root("fleet accounts remove")
+    lifecycle.refuse_if_running(Installation(paths=Paths.from_environment()))
+    removed = accounts.remove()
+    console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
+    return int(ExitCode.DONE)

@@ -1,0 +1,45 @@
+"""`fleet render`, `fleet status`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fleet import console, status
+from fleet.errors import ExitCode
+from fleet.operate import prepare
+from fleet.operate.cli import places
+from fleet.operate.render import supervisord_conf
+
+
+def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
+    """Add the verbs of this file."""
+    render = console.command(
+        nouns, "render", _render, "print the supervisord.conf that `fleet up` would use", "fleet render | less"
+    )
+    render.add_argument(
+        "--backend", choices=("kernel", "userspace"), help="WireGuard's home; without it netctl looks (needs root)"
+    )
+    places.add_workers(render)
+    shown = console.command(nouns, "status", _status, "the workers, their tunnels and their last loops", "fleet status")
+    shown.add_argument("--json", action="store_true", help="everything there is to know, as JSON")
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    fleet, installation = places.load(arguments)
+    backend = arguments.backend
+    if backend is None and fleet.wireguard.backend == "auto":
+        console.require_root("fleet render")
+    sys.stdout.write(supervisord_conf(fleet, installation, backend or prepare.probe(fleet, installation)))
+    return int(ExitCode.DONE)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    console.require_root("fleet status")
+    fleet, installation = places.load(arguments)
+    snapshot = status.take(fleet, installation)
+    if arguments.json:
+        console.print_json(snapshot.model_dump(mode="json"))
+    else:
+        console.print_table(status.summary(snapshot), status.COLUMNS, list(status.rows(snapshot)))
+    return int(ExitCode.DONE if snapshot.supervisor_pid is not None else ExitCode.FAILED)

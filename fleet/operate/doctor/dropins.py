@@ -1,0 +1,193 @@
+"""What keeps systemd-networkd and NetworkManager off our rules, routes and interfaces.
+
+networkd removes rules and routes it did not make, whenever it restarts or an interface changes: from
+systemd 249 on both settings default to yes (networkd.conf(5); systemd issues 19106, 22077, 41350).
+NetworkManager may configure an interface it has not seen before. Both read drop-ins, below /etc and
+for us below FLEET_ROOT.
+"""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.model import Fleet
+from fleet.operate.doctor.finding import Seen, ok, warning
+from fleet.operate.doctor.machine import Case
+from fleet.operate.folders import Folder, make
+from fleet.result import write_durably
+
+NETWORKD = "etc/systemd/networkd.conf.d/50-fleet.conf"
+NETWORK_MANAGER = "etc/NetworkManager/conf.d/50-fleet.conf"
+_FOREIGN = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes")
+_NO = ("no", "false", "off", "0", "n", "f")
+"""systemd.syntax(7)."""
+_KINDS = ("type:wireguard", "type:tun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIn:
+    """One file that `--fix` writes."""
+
+    path: str
+    """Below the prefix."""
+    text: str
+
+
+def networkd_text() -> str:
+    """The drop-in for systemd-networkd."""
+    lines = "".join(f"{key}=no\n" for key in _FOREIGN)
+    return (
+        "# Made by `fleet doctor --fix`; deploy/networkd.conf is the same.\n"
+        "# The fleet's rules and routes are not systemd-networkd's to remove.\n"
+        f"[Network]\n{lines}"
+    )
+
+
+def network_manager_text(fleet: Fleet) -> str:
+    """The drop-in for NetworkManager: our interfaces by name, so that an operator's own wg0 stays managed."""
+    names = ";".join(f"interface-name:{name}" for name in fleet.interfaces)
+    return (
+        "# Made by `fleet doctor --fix`; again when workers.count or workers.first_uid has changed.\n"
+        f"[keyfile]\nunmanaged-devices+={names}\n"
+    )
+
+
+def install(root: Path, dropin: DropIn) -> Path:
+    """Write DROPIN below ROOT, readable by all; gives the path."""
+    path = root / dropin.path
+    make(Folder(path=path.parent))
+    write_durably(path, dropin.text.encode())
+    path.chmod(0o644)
+    return path
+
+
+def networkd(case: Case) -> Seen:
+    """Whether networkd runs here, is told to leave foreign rules and routes alone, and has read that."""
+    started = _started(case, "systemd-network")
+    if started is None:
+        return ok("does not run here")
+    if case.fleet.isolation == "netns":
+        return ok("runs; workers' rules and routes are in namespaces of their own, where it removes none")
+    settings = _networkd_settings(case)
+    missing = [key for key in _FOREIGN if settings.get(key, "yes").lower() not in _NO]
+    if missing:
+        return warning(
+            f"runs, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set to no",
+            "fleet doctor --fix, then with the fleet down: systemctl restart systemd-networkd",
+            fixable=True,
+        )
+    return _read_since(case, NETWORKD, started, "systemctl restart systemd-networkd")
+
+
+def network_manager(case: Case) -> Seen:
+    """Whether NetworkManager runs here and leaves our interfaces alone."""
+    started = _started(case, "NetworkManager")
+    if started is None:
+        return ok("does not run here")
+    if case.fleet.isolation == "netns":
+        return ok("runs; tunnels are moved to namespaces of their own, where it manages nothing")
+    specs = _unmanaged(case)
+    managed = [name for name in case.fleet.interfaces if not matches(specs, name)]
+    if managed:
+        return warning(
+            f"runs, and may manage {', '.join(managed[:4])}{' ...' if len(managed) > 4 else ''}",
+            "fleet doctor --fix, then: systemctl reload NetworkManager",
+            fixable=True,
+        )
+    # Reading the settings again is no start, so the start's time tells nothing.
+    return ok("runs, and leaves our interfaces alone")
+
+
+def matches(specs: Iterable[str], interface: str) -> bool:
+    """Whether NetworkManager's device list SPECS holds INTERFACE (NetworkManager.conf(5), Device List Format)."""
+    held = False
+    for spec in specs:
+        kept = spec.removeprefix("except:")
+        hit = kept == "*" or _names(kept, interface)
+        if kept != spec and (hit or kept in _KINDS):
+            return False
+        held |= hit
+    return held
+
+
+def _names(spec: str, interface: str) -> bool:
+    kind, _, name = spec.partition(":")
+    if kind != "interface-name":
+        return False
+    if name.startswith("="):
+        return name[1:] == interface
+    # fnmatch knows ranges as well, NetworkManager does not: there is none in a real name.
+    return fnmatch.fnmatchcase(interface, name.removeprefix("~"))
+
+
+def _read_since(case: Case, path: str, started: float, command: str) -> Seen:
+    file = case.paths.root / path
+    if file.exists() and file.stat().st_mtime > started:
+        return warning(f"{file} is there, and newer than the running program", f"with the fleet down: {command}")
+    return ok("runs, and leaves foreign rules and routes alone")
+
+
+def _started(case: Case, name: str) -> float | None:
+    return max((process.started for process in case.processes if process.name == name), default=None)
+
+
+def _roots(case: Case) -> Iterator[Path]:
+    yield case.machine.root
+    if case.paths.root != case.machine.root:
+        yield case.paths.root
+
+
+def _drop_ins(case: Case, folders: tuple[str, ...]) -> list[tuple[int, Path]]:
+    """The place of its folder in FOLDERS and the path of each drop-in; a later folder shadows names of earlier ones."""
+    named: dict[str, tuple[int, Path]] = {}
+    for root in _roots(case):
+        for rank, folder in enumerate(folders):
+            named.update({path.name: (rank, path) for path in (root / folder).glob("*.conf")})
+    return [named[name] for name in sorted(named)]
+
+
+def _mains(case: Case, path: str) -> list[Path]:
+    return [root / path for root in _roots(case)]
+
+
+def _networkd_settings(case: Case) -> dict[str, str]:
+    """Drop-ins by name behind the main file, the last one wins (networkd.conf(5))."""
+    folders = ("usr/lib/systemd/networkd.conf.d", "run/systemd/networkd.conf.d", "etc/systemd/networkd.conf.d")
+    files = [*_mains(case, "etc/systemd/networkd.conf"), *(path for _, path in _drop_ins(case, folders))]
+    found: dict[str, str] = {}
+    for path in files:
+        found.update(_section(path, "Network"))
+    return found
+
+
+def _unmanaged(case: Case) -> list[str]:
+    """The specs of `unmanaged-devices`, as NetworkManager.conf(5) reads: /usr/lib, /run, the main file, /etc."""
+    folders = ("usr/lib/NetworkManager/conf.d", "run/NetworkManager/conf.d", "etc/NetworkManager/conf.d")
+    drop_ins = sorted(_drop_ins(case, folders))
+    first = [path for rank, path in drop_ins if rank < 2]
+    last = [path for rank, path in drop_ins if rank == 2]
+    found: list[str] = []
+    for path in (*first, *_mains(case, "etc/NetworkManager/NetworkManager.conf"), *last):
+        for key, value in _section(path, "keyfile").items():
+            specs = [spec.strip() for spec in value.replace(",", ";").split(";") if spec.strip()]
+            if key == "unmanaged-devices":
+                found = specs
+            elif key == "unmanaged-devices+":
+                found += specs
+            elif key == "unmanaged-devices-":
+                found = [spec for spec in found if spec not in specs]
+    return found
+
+
+def _section(path: Path, name: str) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser.optionxform = str  # type: ignore[method-assign,assignment]  # keys keep their case
+    try:
+        parser.read_string(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, configparser.Error):
+        return {}
+    return dict(parser[name]) if parser.has_section(name) else {}

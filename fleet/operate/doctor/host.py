@@ -1,0 +1,155 @@
+"""What browsers need of the machine: a sandbox, memory, descriptors, the right time, fonts, a driver that fits."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+
+from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.machine import NOT_THERE, Case
+
+BROWSER_MEBIBYTES = 225
+"""PSS of a browser on a simple page beside seven others; heavy pages take 360."""
+_KEPT_MEBIBYTES = 512
+_HELPERS = ("/usr/lib/chromium/chrome-sandbox", "/opt/google/chrome/chrome-sandbox")
+_PROFILES = "/etc/apparmor.d/*chrom*"
+_FORBIDDEN = {
+    "/proc/sys/kernel/unprivileged_userns_clone": "kernel.unprivileged_userns_clone=1",
+    "/proc/sys/user/max_user_namespaces": "user.max_user_namespaces=15000",
+}
+_NOBODY = 65534
+_SUPERVISOR_FILES = 1024 + 8 * (1 + 2 * 512)
+"""What supervisord asks for at most (fleet.operate.render)."""
+_SET_USER = 0o4000
+
+
+def sandbox(case: Case) -> Seen:
+    """Chrome's sandbox needs user namespaces for ordinary users, or its set-UID helper."""
+    machine = case.machine
+    if not case.fleet.browser.sandbox:
+        return warning("browser.sandbox is off in fleet.toml", "set browser.sandbox = true in fleet.toml")
+    helper = next((path for path in _HELPERS if machine.exists(path)), "")
+    if helper and machine.at(helper).stat().st_mode & _SET_USER:
+        return ok(f"by {helper}, or by user namespaces")
+    return _namespaces(case, helper)
+
+
+def _namespaces(case: Case, helper: str) -> Seen:
+    """User namespaces for ordinary users: the three places that can forbid them, then a try."""
+    machine = case.machine
+    for path, mends in _FORBIDDEN.items():
+        if machine.number(path) == 0:
+            return error(f"user namespaces are not for ordinary users ({path} is 0)", f"sysctl -w {mends}")
+    if machine.number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1:
+        if machine.glob(_PROFILES):
+            return ok("user namespaces, by the browser's AppArmor profile")
+        return error(
+            "AppArmor keeps user namespaces from programs without a profile, and the browser has none",
+            "install Google Chrome's own package, or: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+    who = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+    answer = case.ask("setpriv", *who, "unshare", "--user", "--map-root-user", "true")
+    if answer.code == 0:
+        return ok("user namespaces for every user")
+    return error(
+        f"an ordinary user gets no user namespace: {answer.words}",
+        f"chmod 4755 {helper}" if helper else "apt install chromium-sandbox, or allow user namespaces here",
+    )
+
+
+def browser(case: Case) -> Seen:
+    """Chrome and ChromeDriver, of one version; the worker's own check says it."""
+    answer = case.ours("worker", "check", "--json")
+    if answer.code:
+        return error(answer.words, answer.advice or "install Google Chrome or chromium, and its ChromeDriver")
+    found = json.loads(answer.out)
+    if "/snap/" in str(case.machine.at(found["browser"]).resolve()):
+        return error(
+            f"{found['browser']} is a snap, which cannot run under a worker's UID",
+            "install Google Chrome's own package and set browser.binary in fleet.toml",
+        )
+    return ok(f"{found['browser']} {found['version']}, {found['driver']} fits")
+
+
+def fonts(case: Case) -> Seen:
+    """A font that has Korean, and with it Japanese and Chinese."""
+    command = "apt install fonts-noto-cjk"
+    answer = case.ask("fc-list", ":lang=ko", "family")
+    if answer.code == NOT_THERE:
+        if case.machine.glob("/usr/share/fonts/**/*CJK*"):
+            return ok("font files with CJK in their name")
+        return warning("fc-list is not there, nor a font file with CJK in its name", command)
+    families = sorted({line.partition(",")[0] for line in answer.out.splitlines() if line.strip()})
+    if not families:
+        return warning("no font has Korean letters", command)
+    return ok(f"{families[0]}{f' and {len(families) - 1} more' if len(families) > 1 else ''}")
+
+
+def shared_memory(case: Case) -> Seen:
+    """Each worker has a /dev/shm and a /tmp of its own, in memory."""
+    machine, workers = case.machine, case.fleet.workers
+    if not machine.at("/dev/shm").is_dir():  # noqa: S108 - looked at, not used
+        return error("there is no /dev/shm to mount a worker's own on", "mkdir /dev/shm")
+    if "tmpfs" not in machine.text("/proc/filesystems"):
+        return error("this kernel has no tmpfs", "another kernel: CONFIG_TMPFS")
+    most = 2 * workers.tmp_mebibytes * workers.count
+    total = machine.memory_mebibytes("MemTotal") + machine.memory_mebibytes("SwapTotal")
+    text = f"every worker has its own; {workers.count} workers may fill {most} MiB of {total} MiB memory and swap"
+    if total and most > total:
+        return warning(text, "set workers.tmp_mebibytes lower in fleet.toml (a browser's cache lies there)")
+    return ok(text)
+
+
+def memory(case: Case) -> Seen:
+    """Browsers that do not fit are killed by the kernel one after another."""
+    count, machine = case.fleet.workers.count, case.machine
+    needed = count * BROWSER_MEBIBYTES + _KEPT_MEBIBYTES
+    there = machine.memory_mebibytes("MemTotal") if case.running else machine.memory_mebibytes("MemAvailable")
+    text = f"{count} browsers need about {needed} MiB, {there} MiB {'in all' if case.running else 'are available'}"
+    if there and there < needed:
+        fitting = max(1, (there - _KEPT_MEBIBYTES) // BROWSER_MEBIBYTES)
+        return warning(text, f"set workers.count = {fitting} in fleet.toml, or give the machine more memory")
+    return ok(text)
+
+
+def open_files(case: Case) -> Seen:
+    """The launcher sets workers.open_files, supervisord its own: both above what the kernel allows would fail."""
+    machine, each = case.machine, case.fleet.workers.open_files
+    most = machine.number("/proc/sys/fs/nr_open") or 0
+    everything = machine.number("/proc/sys/fs/file-max") or 0
+    needed = max(each, _SUPERVISOR_FILES)
+    text = f"{each} a worker; the kernel allows {most} a process, {everything} in all, and root {_hard_limit(case)}"
+    if most and most < needed:
+        return error(text, f"sysctl -w fs.nr_open={needed}")
+    if _hard_limit(case) < needed and not _may_raise(case):
+        return error(
+            text, f"give the container or service a higher limit: LimitNOFILE={needed}, --ulimit nofile={needed}"
+        )
+    if everything and everything < each * case.fleet.workers.count:
+        return warning(text, f"sysctl -w fs.file-max={each * case.fleet.workers.count}")
+    return ok(text)
+
+
+def _hard_limit(case: Case) -> int:
+    found = re.search(r"^Max open files\s+\S+\s+(\d+)", case.machine.text("/proc/self/limits"), re.MULTILINE)
+    return int(found[1]) if found else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def _may_raise(case: Case) -> bool:
+    """CAP_SYS_RESOURCE, 24 in linux/capability.h: raises hard limits."""
+    found = re.search(r"^CapEff:\s+([0-9a-f]+)", case.machine.text("/proc/self/status"), re.MULTILINE)
+    return bool(found and int(found[1], 16) >> 24 & 1)
+
+
+def clock(case: Case) -> Seen:
+    """Whether something keeps the clock right."""
+    try:
+        synchronised = case.machine.synchronised()
+    except OSError as reason:
+        return warning(f"cannot be asked: {reason}", "timedatectl status")
+    if synchronised:
+        return ok("synchronised")
+    return warning(
+        "nothing synchronises it (a virtual machine's host may)", "timedatectl set-ntp true, or: apt install chrony"
+    )

@@ -1,0 +1,209 @@
+"""What tunnels and kill switch rest on: WireGuard, nftables, namespaces, path filters; and who else is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from fleet import spaces
+from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.machine import NOT_THERE, Answer, Case
+
+FILTERS = "/proc/sys/net/ipv4/conf"
+_MOST_NAMED = 6
+_LIBRARIES = ("/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/lib", "/lib/*-linux-gnu*")
+_INSTALL_NFT = "apt install nftables libnftables1"
+TRANSACTION = """
+table inet fleet_doctor {
+    set open { type uid . ifname; elements = { 1101 . "wg101" } }
+    map translation { type ifname : ipv4_addr; elements = { "wg101" : 198.18.0.2 } }
+    chain output {
+        type filter hook output priority 0; policy accept;
+        meta nfproto ipv4 meta skuid . oifname @open counter accept
+        fib saddr type local counter reject with tcp reset
+        meta skuid 1101 counter drop
+    }
+    chain translate {
+        type nat hook postrouting priority 100; policy accept;
+        meta nfproto ipv4 snat ip to oifname map @translation
+    }
+    chain input {
+        type filter hook input priority 0; policy accept;
+        iifname "wg101" ct state { established, related } accept
+    }
+}
+"""
+"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking, resets."""
+
+_SPARE_INSTANCES = 3
+OWNED = "table inet fleet_doctor { flags owner; }"
+NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
+"""A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
+
+
+def wireguard(case: Case) -> Seen:
+    """The kernel's WireGuard, or wireguard-go and what it needs; netctl itself is asked."""
+    answer = case.ours("netctl", "probe", "--json")
+    backend = _field(answer, "backend")
+    if not backend:
+        return error(f"netctl finds none: {answer.words}", answer.advice or "modprobe wireguard")
+    if backend == "kernel":
+        return ok("the kernel's")
+    return _wireguard_go(case)
+
+
+def _wireguard_go(case: Case) -> Seen:
+    """What one process a worker, all of one user, needs."""
+    machine = case.machine
+    if machine.program("wireguard-go") is None:
+        return error(
+            "the kernel has none and wireguard-go is not there", "modprobe wireguard, or: apt install wireguard-go"
+        )
+    if not machine.is_device("/dev/net/tun"):
+        return error("wireguard-go is there, /dev/net/tun is not", "modprobe tun, or give this container the device")
+    instances, count = machine.number("/proc/sys/fs/inotify/max_user_instances"), case.fleet.workers.count
+    if instances and instances < count + _SPARE_INSTANCES:
+        # wireguard-go watches its socket through one, and all of them run under netctl's account.
+        return error(
+            f"{count} wireguard-go of one user need as many inotify instances, and this kernel allows {instances}",
+            f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * count)}",
+        )
+    release = machine.text("/proc/sys/kernel/osrelease")
+    if case.fleet.wireguard.backend == "auto" and machine.glob(f"/lib/modules/{release}/**/wireguard.ko*"):
+        return warning("wireguard-go, though this kernel has a module for it", "modprobe wireguard")
+    return ok(f"wireguard-go, one process a worker (kernel {release or '?'} has none, or is not to be used)")
+
+
+def nftables(case: Case) -> Seen:
+    """The library netctl uses, and a table like the kill switch in a network namespace that ends at once."""
+    if not any(case.machine.glob(f"{folder}/libnftables.so.1") for folder in _LIBRARIES):
+        return error("libnftables.so.1 is not there", _INSTALL_NFT)
+    answer = case.ask("unshare", "--net", "nft", "-f", "-", given=TRANSACTION)
+    if answer.code == 0:
+        return _with_owner(case)
+    if answer.code == NOT_THERE or "failed to execute nft" in answer.err:
+        return error("nft is not there", _INSTALL_NFT)
+    return error(
+        f"the kernel refuses a table like ours: {answer.words}",
+        "modprobe nf_tables nft_chain_nat nft_ct, or a newer kernel",
+    )
+
+
+def _with_owner(case: Case) -> Seen:
+    """A table with an owner is what a flush of nftables passes over (NFT_TABLE_F_OWNER, Linux 5.12)."""
+    version = case.ask("nft", "--version").out.strip() or "nftables"
+    if case.ask("unshare", "--net", "nft", "-f", "-", given=OWNED).code:
+        return warning(
+            f"{version} works, but without tables that have an owner: a flush of nftables opens the kill switch's "
+            "last layer until netctl has put it back",
+            "a kernel of 5.12 and an nft of 1.0 or later",
+        )
+    return ok(version)
+
+
+def namespaces(case: Case) -> Seen:
+    """Whether workers can have network namespaces with names, and whose names are there that nobody needs any more."""
+    if case.fleet.isolation != "netns":
+        return ok("not needed: isolation is uid")
+    folder = case.paths.spaces
+    answer = case.ask(*NAMED)
+    if answer.code:
+        return error(
+            f"this machine gives us no network namespace with a name: {answer.words}",
+            'isolation = "uid" in fleet.toml does without; a container needs CAP_SYS_ADMIN for them',
+        )
+    if not _can_be_written(folder):
+        return error(
+            f"no names can be made in {folder}: it cannot be written to", f"ls -ld {folder}; findmnt -T {folder}"
+        )
+    unknown = sorted(spaces.names(folder) - {worker.space for worker in case.fleet.members})
+    if unknown:
+        return warning(
+            f"{', '.join(unknown[:_MOST_NAMED])}{' ...' if len(unknown) > _MOST_NAMED else ''}: of workers that "
+            "fleet.toml no longer has",
+            "fleet down, then fleet up" if case.running else "fleet up, or: netctl cleanup",
+        )
+    return ok(f"one for each worker, named in {folder}")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether FOLDER is one that we may write to, or can be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
+def reverse_path_filters(case: Case) -> Seen:
+    """What the kernel really does for each interface, max(all, its own), and what netctl will change."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: tunnels are in namespaces of their own, and this host's filters stay as they are")
+    every, values = filters(case)
+    ours = set(case.fleet.interfaces)
+    effective = {name: max(every, value) for name, value in values.items() if name != "default"}
+    text = ", ".join(f"{name} {value}" for name, value in sorted(effective.items()) if name not in ours)
+    held = sorted(name for name in ours & set(effective) if effective[name])
+    if held:
+        return error(
+            f"answers through {', '.join(held)} are dropped: all is {every}",
+            "sysctl -w net.ipv4.conf.all.rp_filter=0, and find out who sets it (grep -r rp_filter /etc/sysctl*)",
+        )
+    if every:
+        raised = sorted(name for name, value in values.items() if value < every and name not in ours)
+        words = " ".join(f"net.ipv4.conf.{name.replace('.', '/')}.rp_filter={every}" for name in raised)
+        return warning(
+            f"all is {every}; effective: {text}. netctl will set all to 0 and before that give its value to "
+            f"{', '.join(raised) or 'nobody'}; that stays when the fleet is down",
+            f"to have it so from the start: sysctl -w {words} net.ipv4.conf.all.rp_filter=0".replace("  ", " "),
+        )
+    return ok(f"all is 0; effective: {text or 'no interface'}")
+
+
+def filters(case: Case) -> tuple[int, dict[str, int]]:
+    """rp_filter of `all`, and of every other name there."""
+    values = {path.parent.name: path.read_text().strip() for path in case.machine.glob(f"{FILTERS}/*/rp_filter")}
+    numbers = {name: int(value) for name, value in values.items() if value.isdigit()}
+    return numbers.pop("all", 0), numbers
+
+
+def resolved(case: Case) -> Seen:
+    """systemd-resolved leaks nothing of a worker's: its launcher and the kill switch see to that."""
+    servers = re.findall(r"^nameserver\s+(\S+)", case.machine.text("/etc/resolv.conf"), re.MULTILINE)
+    runs = any(process.name == "systemd-resolve" for process in case.processes)
+    if runs or "127.0.0.53" in servers:
+        return ok(
+            "systemd-resolved answers the host; workers have a resolv.conf and an nsswitch.conf of their own, "
+            "and port 53 is open to them through their tunnels alone"
+        )
+    return ok(f"not here; the host asks {', '.join(servers) or 'nobody'}, workers ask through their tunnels alone")
+
+
+def docker(case: Case) -> Seen:
+    """Containers that come and go are address events, which Chrome hears unless it is denied netlink."""
+    machine = case.machine
+    bridges = [
+        path.name for path in machine.glob("/sys/class/net/*") if re.fullmatch(r"docker\d+|br-[0-9a-f]{12}", path.name)
+    ]
+    runs = any(process.name == "dockerd" for process in case.processes)
+    if not bridges and not runs and not machine.exists("/run/docker.sock"):
+        return ok("not here")
+    if case.fleet.isolation == "netns":
+        return ok("Docker is here; its address events, rules and forwarding are in no namespace of a worker's")
+    where = f"Docker is here ({', '.join(bridges[:_MOST_NAMED]) or 'no bridge yet'})"
+    if not case.fleet.workers.deny_netlink:
+        return warning(
+            f"{where}, and workers.deny_netlink is off: every container that starts or ends kills pages",
+            "set workers.deny_netlink = true in fleet.toml",
+        )
+    return ok(
+        f"{where}; workers cannot hear its address events (deny_netlink), and nothing of theirs is forwarded, so that "
+        "its FORWARD policy does not matter"
+    )
+
+
+def _field(answer: Answer, name: str) -> str:
+    """One field of a program's JSON answer; empty when it failed."""
+    try:
+        return str(json.loads(answer.out)[name]) if answer.code == 0 else ""
+    except (ValueError, KeyError, TypeError):
+        return ""

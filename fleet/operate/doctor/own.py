@@ -1,0 +1,113 @@
+"""What is the fleet's own: its settings, its accounts, and what an earlier life left behind."""
+
+from __future__ import annotations
+
+import json
+
+from fleet.errors import ExitCode
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Worker
+from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.machine import Case
+
+_MOST_NAMED = 4
+
+
+def settings(case: Case) -> Seen:
+    """fleet.toml as netctl and the workers will read it, under their own accounts."""
+    path = case.paths.config
+    if not path.exists():
+        return warning(
+            f"{path} is not there; everything below is about the defaults",
+            f"install -D -m 644 docs/fleet.example.toml {path}, then edit it",
+        )
+    if case.configuration:
+        return error(case.configuration, f"edit {path}; docs/fleet.example.toml explains every key")
+    if not path.stat().st_mode & 0o004:
+        return error(f"{path} is not readable for netctl and the workers; it holds no secret", f"chmod 644 {path}")
+    return ok(f"{path}: {case.fleet.workers.count} workers")
+
+
+def accounts(case: Case) -> Seen:
+    """Every worker's UID and name are free or already ours, and nobody works under them."""
+    members = {worker.uid: worker for worker in case.fleet.members}
+    names = [NETCTL_ACCOUNT, *(word for worker in members.values() for word in (str(worker.uid), worker.name))]
+    entries = {line for line in case.ask("getent", "passwd", *names).out.splitlines() if line.count(":") == 6}
+    group = case.ask("getent", "group", ACCOUNT_GROUP).out.split(":")
+    gid = group[2] if len(group) > 2 else ""
+    if any(entry.startswith(f"{NETCTL_ACCOUNT}:") and entry.split(":")[3] != gid for entry in entries):
+        return error(
+            f"the account {NETCTL_ACCOUNT} is in another group than {ACCOUNT_GROUP}",
+            f"if nobody needs it: userdel {NETCTL_ACCOUNT}; else: usermod --gid {ACCOUNT_GROUP} {NETCTL_ACCOUNT}",
+        )
+    held = [text for entry in sorted(entries) if (text := _taken(entry, members, gid))]
+    ours = {int(entry.split(":")[2]) for entry in entries} & set(members)
+    held += _at_work(case, members, ours)
+    if held:
+        more = f" and {len(held) - _MOST_NAMED} more" if len(held) > _MOST_NAMED else ""
+        return error("; ".join(held[:_MOST_NAMED]) + more, "set workers.first_uid in fleet.toml to a free range")
+    delegated = [
+        line.split(":")[0] for line in _subordinate(case) if line.split(":")[0] in {w.name for w in members.values()}
+    ]
+    if delegated:
+        return error(
+            f"{', '.join(delegated[:_MOST_NAMED])} may take on other UIDs, which no rule of ours holds (/etc/subuid)",
+            "take those lines out of /etc/subuid and /etc/subgid",
+        )
+    first, last = min(members), max(members)
+    missing = len(members) - len(ours)
+    return ok(f"UIDs {first} to {last} are ours{f' or free; fleet up makes {missing} accounts' if missing else ''}")
+
+
+def _taken(entry: str, members: dict[int, Worker], gid: str) -> str:
+    name, _, uid, primary = entry.split(":")[:4]
+    worker = members.get(int(uid))
+    if primary == gid and name in (NETCTL_ACCOUNT, worker.name if worker is not None else ""):
+        return ""
+    return f"UID {uid} is {name}'s"
+
+
+def _at_work(case: Case, members: dict[int, Worker], ours: set[int]) -> list[str]:
+    """Processes under a worker's UID that are none of this fleet: another fleet's, or a stranger's."""
+    root = str(case.paths.root)
+    found = []
+    for process in case.processes:
+        # A browser's helpers clear their environment; they end with the worker they belong to.
+        strange = process.fleet_root not in (None, root) or process.uid not in ours
+        if process.uid in members and strange:
+            of = f" of the fleet in {process.fleet_root}" if process.fleet_root else ""
+            found.append(f"UID {process.uid} is at work: process {process.pid} ({process.name}){of}")
+    return found
+
+
+def _subordinate(case: Case) -> list[str]:
+    return [line for file in ("subuid", "subgid") for line in case.machine.text(f"/etc/{file}").splitlines()]
+
+
+def foreign(case: Case) -> Seen:
+    """Somebody else's objects inside our marks: netctl refuses to start over them, and names them."""
+    if case.configuration or not case.paths.config.exists():
+        return _without_settings()
+    answer = case.ours("netctl", "plan", "--json")
+    if answer.code in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
+        return ok("nobody else has anything inside our marks")
+    return error(answer.words, answer.advice or "netctl plan")
+
+
+def _without_settings() -> Seen:
+    return warning("cannot be told without settings", "write fleet.toml, then fleet doctor again")
+
+
+def left_over(case: Case) -> Seen:
+    """Links, rules, routes, tables of a life that has ended; netctl says what its clean-up would remove."""
+    if case.running:
+        return ok("the fleet is running: what is in the kernel is in use")
+    answer = case.ours("netctl", "cleanup", "--dry-run", "--json")
+    if answer.code == ExitCode.CONFIGURATION and (case.configuration or not case.paths.config.exists()):
+        return _without_settings()
+    if answer.code not in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
+        return error(f"netctl cannot look: {answer.words}", answer.advice or "netctl cleanup --dry-run")
+    lines = json.loads(answer.out)
+    if not lines:
+        return ok("nothing of an earlier life")
+    more = f" and {len(lines) - _MOST_NAMED} more" if len(lines) > _MOST_NAMED else ""
+    return warning(f"{'; '.join(lines[:_MOST_NAMED])}{more}", "netctl cleanup", fixable=True)

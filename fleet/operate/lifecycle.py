@@ -1,0 +1,171 @@
+"""The fleet from nothing to running and back to nothing: what `up`, `down` and `run` share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from fleet import console, log, spaces, status
+from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
+from fleet.operate import accounts, folders, prepare
+from fleet.operate.folders import Folder
+from fleet.programs import Installation
+from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
+
+_RUNNING_SECONDS = 120.0
+"""A machine that starts hundreds of browsers may take 20 s to start one Python."""
+_PATIENCE_SECONDS = 6.0
+"""A program that ended before supervisor's startsecs and has not run for longer since will not come up."""
+_log = log.get("fleet")
+
+
+@contextmanager
+def operator(paths: Paths) -> Iterator[None]:
+    """Only one `up` or `run` at a time; raises TryLater naming the other. Ends with its holder."""
+    folders.make(Folder(path=paths.run))
+    descriptor = os.open(paths.run / "operator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
+            raise TryLater(
+                f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
+            ) from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.truncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_if_running(installation: Installation) -> None:
+    """Raise TryLater when a supervisord of this installation is running."""
+    pid = Supervisor(installation).pid()
+    if pid is not None:
+        raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
+
+
+def launch(
+    fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True
+) -> subprocess.Popen[bytes]:
+    """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too.
+
+    Without WORKERS, these are made ready and not started.
+    """
+    console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
+    prepare.everything(fleet, installation, start_workers=workers)
+    console.say(f"starting netctl{' and the workers' if workers else ''}")
+    return Supervisor(installation).start(end_with_us=end_with_us)
+
+
+def wait_until_up(installation: Installation, *, workers: bool = True) -> None:
+    """Until every program (the WORKERS too?) runs and netctl answers; raises FleetError for a program that will not."""
+    supervisor, trouble = Supervisor(installation), Trouble(installation)
+
+    def running() -> bool:
+        states = [state for state in supervisor.states() if workers or not state.name.startswith("worker:")]
+        trouble.check(states)
+        return all(state.state == "RUNNING" or _finished(state) for state in states) and _answers(installation.paths)
+
+    def last_seen() -> str:
+        waiting = [f"{state.name} {state.state}" for state in supervisor.states() if state.state != "RUNNING"]
+        return ", ".join(waiting) or "netctl does not answer"
+
+    wait_until(running, _RUNNING_SECONDS, last_seen)
+
+
+def stop(fleet: Fleet | None, installation: Installation) -> bool:
+    """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran."""
+    wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
+    # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
+    supervisor = Supervisor(installation)
+    if supervisor.pid() is not None:
+        console.say(f"ending the fleet; a worker may take {wait:g} s")
+    ran = supervisor.shut_down(wait + 40)
+    installation.paths.run_order.unlink(missing_ok=True)
+    sweep(installation.paths)
+    if accounts.netctl_exists():  # else nothing was ever made
+        prepare.nothing_left(installation)
+    return ran
+
+
+def abandon(fleet: Fleet, installation: Installation) -> None:
+    """Like stop, for a start that failed: its own error is the one to report."""
+    try:
+        stop(fleet, installation)
+    except FleetError as error:
+        _log.warning("stop.incomplete", reason=str(error))
+
+
+def _answers(paths: Paths) -> bool:
+    try:
+        status.netctl_status(paths)
+    except Unavailable:
+        return False
+    return True
+
+
+class Trouble:
+    """Notices a program that will not come back by itself."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._paths = installation.paths
+        self._failing_since: dict[str, float] = {}
+        # What an earlier life has written is no explanation.
+        self._log_bytes = {path: path.stat().st_size for path in self._paths.logs.glob("*.log")}
+
+    def check(self, states: Iterable[ProgramState]) -> None:
+        """Raises FleetError with the program's last words."""
+        now = time.monotonic()
+        for state in states:
+            if state.state == "BACKOFF":
+                self._failing_since.setdefault(state.name, now)
+            elif state.state != "STARTING":
+                self._failing_since.pop(state.name, None)
+            failing = now - self._failing_since.get(state.name, now) > _PATIENCE_SECONDS
+            if failing or state.state == "FATAL" or _gave_up(state):
+                raise self._error(state)
+
+    def _error(self, state: ProgramState) -> FleetError:
+        path = self._paths.log(state.name.rpartition(":")[2])
+        how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
+        lines = list(last_lines(path, since=self._log_bytes.get(path, 0)))
+        # Words for people say more than log lines, where there are any.
+        words = [line for line in lines if not line.startswith("{")] or lines[-5:]
+        said = "\n  ".join(words)
+        return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
+
+
+def _gave_up(state: ProgramState) -> bool:
+    return state.state == "EXITED" and state.exit_code != 0
+
+
+def _finished(state: ProgramState) -> bool:
+    return state.state == "EXITED" and state.exit_code == 0
+
+
+def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -> None:
+    """Kill what worker UIDs (all, or UIDS) still run in this network namespace and in the workers' own.
+
+    Workers end their browsers themselves, and the kernel does when they are killed; this is for what
+    neither reached. Another namespace may hold another fleet with the same UIDs.
+    """
+    networks = {os.stat("/proc/self/ns/net").st_ino}  # noqa: PTH116 - a magic link, not a path
+    networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
+    for process in psutil.process_iter():
+        try:
+            ours = process.uids().real in uids and process.username() == f"w{process.uids().real}"
+            if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
+                _log.warning("process.left_over", pid=process.pid, command=process.name())
+                process.kill()
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue

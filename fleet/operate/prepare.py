@@ -1,0 +1,89 @@
+"""What has to be true before anything starts, in the order in which each step needs the one before.
+
+    the doctor's word -> free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe)
+             -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf -> the host's own addresses
+
+Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import cast
+
+from fleet import log, spaces
+from fleet.errors import FleetError
+from fleet.isolation import HOST
+from fleet.model import Fleet, Paths
+from fleet.operate import accounts, folders, host_address, preflight
+from fleet.operate.folders import Folder
+from fleet.operate.render import Backend, supervisord_conf
+from fleet.programs import Installation, call
+from fleet.result import write_durably
+
+_PROBE_SECONDS = 30.0
+_PREPARE_SECONDS = 120.0
+_CLEANUP_SECONDS = 120.0
+_log = log.get("fleet")
+
+
+def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
+    """Prepare all of it; gives the text of the supervisord.conf that was written."""
+    paths = installation.paths
+    preflight.forewarn(fleet, installation)
+    preflight.divide_memory(fleet)
+    preflight.uids_are_free(fleet, installation)
+    accounts.ensure(fleet)
+    _make(folders.wanted(fleet, paths, "kernel"))
+    folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
+    folders.netctl_lock(paths)
+    preflight.enough_keys(fleet, installation)
+    backend = probe(fleet, installation)
+    if backend == "userspace":
+        folders.open_tun()
+    _make(folders.wanted(fleet, paths, backend))
+    namespaces(fleet, paths)
+    call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
+    text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
+    write_durably(paths.supervisor_config, text.encode())
+    paths.supervisor_config.chmod(0o600)
+    host_address.learn(fleet, paths)
+    return text
+
+
+def namespaces(fleet: Fleet, paths: Paths) -> None:
+    """One for each worker where the isolation gives it one; those of workers that are no more go. Raises FleetError."""
+    wanted = {fleet.walls.space(worker) for worker in fleet.members} - {HOST}
+    try:
+        for name in spaces.names(paths.spaces) - wanted:
+            spaces.remove(paths.spaces / name)
+        for name in sorted(wanted):
+            spaces.make(paths.spaces / name)
+    except OSError as error:
+        raise FleetError(
+            f"no network namespaces can be made in {paths.spaces}: {error}",
+            hint='isolation = "uid" in fleet.toml does without; in a container they need CAP_SYS_ADMIN',
+        ) from None
+
+
+def probe(fleet: Fleet, installation: Installation) -> Backend:
+    """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
+    if fleet.wireguard.backend != "auto":
+        return fleet.wireguard.backend
+    text = call(installation.netctl("probe", "--json"), installation.environment, deadline_seconds=_PROBE_SECONDS)
+    backend = json.loads(text).get("backend")
+    if backend not in ("kernel", "userspace"):
+        raise FleetError(f"netctl's probe names no backend: {text.strip()!r}")
+    _log.info("backend.chosen", backend=backend)
+    return cast(Backend, backend)
+
+
+def nothing_left(installation: Installation) -> None:
+    """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
+    call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
+
+
+def _make(wanted: tuple[Folder, ...]) -> None:
+    for folder in wanted:
+        folders.make(folder)

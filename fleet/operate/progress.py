@@ -1,0 +1,95 @@
+"""How a run looks while it is under way: a live table on a terminal, one line a loop elsewhere.
+
+All of it goes to standard error; standard output is for the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from fleet import console
+from fleet.operate.run import Board, Report, Show
+from fleet.result import Failure, Result
+
+COLUMNS = ("worker", "loop", "", "exit", "seen address", "seconds", "requests", "lost", "what went wrong")
+
+
+@contextmanager
+def display() -> Iterator[Show]:
+    """A function that shows the board."""
+    terminal = Console(stderr=True)
+    if not terminal.is_terminal:
+        yield _lines
+        return
+    with Live(console=terminal, refresh_per_second=4, transient=True) as live:
+        yield lambda board, _: live.update(_table(board))
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """One loop in the cells of COLUMNS."""
+    last = result.failures[-1] if result.failures else None
+    return (
+        result.worker,
+        str(result.loop),
+        "good" if result.ok else "FAILED",
+        result.exit_server or "-",
+        str(result.seen_address or "-"),
+        f"{(result.finished - result.started).total_seconds():.1f}",
+        str(result.requests),
+        str(result.network_changed),
+        trouble(last) if last is not None else "",
+    )
+
+
+def trouble(failure: Failure) -> str:
+    """What went wrong in one line, what to do included."""
+    return f"{failure.stage}: {failure.name}: {'; '.join(failure.message.splitlines())}"
+
+
+def reasons(report: Report, most: int = 3) -> list[str]:
+    """Why loops failed, each different reason once, at most so many."""
+    found = dict.fromkeys(trouble(item.failures[-1]) for item in report.runs if not item.ok and item.failures)
+    return list(found)[:most]
+
+
+def summary(report: Report) -> str:
+    """The run in one line."""
+    return (
+        f"{report.run}: {report.good} of {report.loops * len(report.workers)} loops good, {report.bad} failed, "
+        f"{report.missing} missing; {report.requests} requests, {report.network_changed} lost to ERR_NETWORK_CHANGED; "
+        f"{report.wall_seconds:.1f} s"
+    )
+
+
+def _lines(_: Board, fresh: list[Result]) -> None:
+    for result in fresh:
+        worker, loop, verdict, server, address, seconds, requests, lost, wrong = row(result)
+        console.say(
+            f"{worker} loop {loop} {verdict} by {server} as {address}, {seconds} s, "
+            f"{requests} requests, {lost} lost{f'; {wrong}' if wrong else ''}"
+        )
+
+
+def _table(board: Board) -> Table:
+    table = Table("worker", "state", "good", "failed", "exit", "seen address", "seconds", "requests", "lost")
+    table.title, table.title_justify = f"{board.order.run}: {board.order.loops} loops each", "left"
+    for worker in board.members:
+        results = [board.results[worker.name][loop] for loop in sorted(board.results[worker.name])]
+        state = board.states.get(f"worker:{worker.name}")
+        last = row(results[-1]) if results else ("-",) * len(COLUMNS)
+        good = sum(result.ok for result in results)
+        table.add_row(
+            worker.name,
+            state.state if state is not None else "-",
+            f"{good}/{board.order.loops}",
+            str(len(results) - good),
+            *last[3:6],
+            str(sum(result.requests for result in results)),
+            str(sum(result.network_changed for result in results)),
+        )
+    return table

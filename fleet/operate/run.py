@@ -1,0 +1,198 @@
+"""`fleet run`: so many workers, so many loops each, then everything ends.
+
+The workers learn from the run order what is asked of them and hand results into their spools; here
+is only the watching. What ends the run: every loop is there, a program that will not come back, no
+progress for longer than a loop can take, supervisord's end, or a signal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+from pydantic import BaseModel, ConfigDict
+
+from fleet.errors import FleetError, Unavailable
+from fleet.interrupts import Interrupts
+from fleet.model import Fleet, Paths, Worker
+from fleet.operate import lifecycle
+from fleet.programs import Installation
+from fleet.result import Result, RunOrder, read_result, write_durably
+from fleet.supervise import Process, ProgramState, Supervisor
+
+_LOOK_SECONDS = 0.3
+_MARGIN_SECONDS = 60.0
+_END_SECONDS = 5.0
+"""How long workers may take to end by themselves after their last loop."""
+
+
+class Report(BaseModel):
+    """What came of a run."""
+
+    model_config = ConfigDict(frozen=True)
+    run: str
+    workers: tuple[str, ...]
+    loops: int
+    """Asked of each worker."""
+    good: int
+    bad: int
+    missing: int
+    """Loops that were asked for and never handed in."""
+    requests: int
+    network_changed: int
+    wall_seconds: float
+    trouble: str | None
+    """What ended the run early."""
+    runs: tuple[Result, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Every loop that was asked for is there and good."""
+        return not (self.bad or self.missing or self.trouble)
+
+
+class Board:
+    """What is known while a run is under way: every result once, in the order it was found."""
+
+    def __init__(self, order: RunOrder, members: tuple[Worker, ...], paths: Paths) -> None:
+        self.order = order
+        self.members = members
+        self.results: dict[str, dict[int, Result]] = {worker.name: {} for worker in members}
+        self.states: dict[str, ProgramState] = {}
+        self._paths = paths
+        self._read: set[str] = set()
+
+    def look(self) -> list[Result]:
+        """The results that are new since the last look."""
+        fresh = list(self._fresh())
+        for result in fresh:
+            self.results[result.worker][result.loop] = result
+        return fresh
+
+    def _fresh(self) -> Iterator[Result]:
+        for worker in self.members:
+            for path in sorted(self._paths.spool(worker).glob(f"{self.order.run}-*.json")):
+                if str(path) in self._read:
+                    continue
+                self._read.add(str(path))
+                result = read_result(path)
+                if result.worker == worker.name and result.run == self.order.run and result.loop <= self.order.loops:
+                    yield result
+
+    @property
+    def complete(self) -> bool:
+        return all(len(found) >= self.order.loops for found in self.results.values())
+
+    def all_results(self) -> tuple[Result, ...]:
+        """By worker, then loop."""
+        return tuple(found[loop] for found in self.results.values() for loop in sorted(found))
+
+
+Show = Callable[[Board, list[Result]], None]
+"""Called at every look with the board and the results that are new."""
+
+
+def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Report:
+    """Start everything, wait for LOOPS loops of every worker, stop everything.
+
+    Raises what kept the fleet from starting; trouble after that is in the report, beside the results.
+    """
+    started = time.monotonic()
+    paths = installation.paths
+    order = RunOrder(run=f"run-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}", loops=loops)
+    board = Board(order, fleet.members, paths)
+    trouble: str | None = None
+    with lifecycle.operator(paths), Interrupts() as interrupts:
+        lifecycle.refuse_if_running(installation)
+        write_durably(paths.run_order, order.model_dump_json().encode())
+        paths.run_order.chmod(0o644)
+        try:
+            child = lifecycle.launch(fleet, installation, end_with_us=True)
+            trouble = _come_up(installation) or _watch(fleet, installation, board, show, child.pid)
+        except BaseException:
+            with interrupts.shield():
+                lifecycle.abandon(fleet, installation)
+            raise
+        with interrupts.shield():
+            lifecycle.stop(fleet, installation)
+    return _report(board, trouble, time.monotonic() - started)
+
+
+def _come_up(installation: Installation) -> str | None:
+    """Why the programs do not run, None when they do."""
+    try:
+        lifecycle.wait_until_up(installation)
+    except FleetError as error:
+        return error.message
+    return None
+
+
+def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, pid: int) -> str | None:
+    """Why the run ended early, None when every loop is there."""
+    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
+    patience = _loop_seconds(fleet)
+    progress = time.monotonic()
+    with Process(pid) as process:
+        while True:
+            try:
+                states = supervisor.states()
+                board.states = {state.name: state for state in states}
+                fresh = board.look()
+                show(board, fresh)
+                if board.complete and _all_ended(board):
+                    return None
+                trouble.check(states)
+                _all_still_working(board)
+            except FleetError as error:
+                show(board, board.look())
+                ended = isinstance(error, Unavailable)
+                return "supervisord ended during the run" if ended else error.message
+            if fresh:
+                progress = time.monotonic()
+            if board.complete and time.monotonic() - progress > _END_SECONDS:
+                return None  # every loop is there; whoever does not end by itself is ended
+            if time.monotonic() - progress > patience:
+                return f"no loop ended within {patience:.0f} s, which is longer than one can take"
+            process.wait(_LOOK_SECONDS)
+
+
+def _all_ended(board: Board) -> bool:
+    return all(not state.pid for name, state in board.states.items() if name.startswith("worker:"))
+
+
+def _all_still_working(board: Board) -> None:
+    """Raises FleetError for a worker that ended in peace before its last loop."""
+    for worker in board.members:
+        state, found = board.states.get(f"worker:{worker.name}"), board.results[worker.name]
+        # STOPPED is somebody's `supervisorctl stop`: they may start it again.
+        if state is not None and state.state == "EXITED" and len(found) < board.order.loops:
+            board.look()
+            if len(found) < board.order.loops:
+                raise FleetError(f"{worker.name} ended after {len(found)} of {board.order.loops} loops")
+
+
+def _loop_seconds(fleet: Fleet) -> float:
+    """The longest that a loop can take with all its attempts, generously."""
+    browser = fleet.browser
+    one = fleet.netctl.request_deadline_seconds + browser.start_timeout_seconds + 3 * browser.page_load_timeout_seconds
+    # Starts wait for one another at the gate.
+    return fleet.loop.attempts * (one + fleet.egress.timeout_seconds) + fleet.loop.pause_seconds + _MARGIN_SECONDS
+
+
+def _report(board: Board, trouble: str | None, wall_seconds: float) -> Report:
+    runs = board.all_results()
+    good = sum(result.ok for result in runs)
+    return Report(
+        run=board.order.run,
+        workers=tuple(worker.name for worker in board.members),
+        loops=board.order.loops,
+        good=good,
+        bad=len(runs) - good,
+        missing=board.order.loops * len(board.members) - len(runs),
+        requests=sum(result.requests for result in runs),
+        network_changed=sum(result.network_changed for result in runs),
+        wall_seconds=round(wall_seconds, 3),
+        trouble=trouble,
+        runs=runs,
+    )

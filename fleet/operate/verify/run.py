@@ -1,0 +1,244 @@
+"""One run of `fleet verify`: the control in the clear, the worker behind its walls, a capture over both.
+
+fleet up, or the one worker stopped -> capture -> control (has to be seen) -> worker: sealed, then connected
+    -> the control once more (still seen) -> verdicts -> everything as it was
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+from pydantic import ValidationError
+
+from fleet import console, status
+from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.interrupts import Interrupts
+from fleet.model import LAST_UID, Fleet, Worker
+from fleet.operate import lifecycle
+from fleet.operate.verify import host as hosts
+from fleet.operate.verify import plan
+from fleet.operate.verify.ask import Unanswered, ask
+from fleet.operate.verify.capture import Capture
+from fleet.operate.verify.listeners import Listeners
+from fleet.operate.verify.plan import METADATA, Drawn
+from fleet.operate.verify.values import Report
+from fleet.operate.verify.verdicts import Evidence, judge
+from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
+from fleet.programs import Installation
+from fleet.result import write_durably
+from fleet.supervise import Supervisor
+
+CONTROL_SECONDS = 60.0
+WORKER_SECONDS = 300.0
+SEEN_SECONDS = 3.0
+"""How long the control's probes may take until the capture has seen all that it will."""
+QUIET_SECONDS = 1.0
+"""What is sent late (a retransmission, a neighbour that had to be found first) is sent within this."""
+_AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
+_ASKERS = ("getaddrinfo", "getent", "chrome")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """Everything that a run is about."""
+
+    fleet: Fleet
+    installation: Installation
+    worker: Worker
+    interfaces: tuple[str, ...]
+    """What the capture looks at; none: everything but loopback and ours."""
+
+    def run(self) -> Report:
+        """Raises what kept the fleet or the worker's half from running at all."""
+        with lifecycle.operator(self.installation.paths), Interrupts() as interrupts, self._free_worker(interrupts):
+            return self._report(*self._gather())
+
+    @contextmanager
+    def _free_worker(self, interrupts: Interrupts) -> Iterator[None]:
+        """netctl runs and this worker does not; afterwards everything is as it was."""
+        supervisor = Supervisor(self.installation)
+        if supervisor.pid() is not None:
+            with self._stopped(supervisor, interrupts):
+                yield
+            return
+        try:
+            lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
+            lifecycle.wait_until_up(self.installation, workers=False)
+            yield
+        finally:
+            with interrupts.shield():
+                lifecycle.stop(self.fleet, self.installation)
+
+    @contextmanager
+    def _stopped(self, supervisor: Supervisor, interrupts: Interrupts) -> Iterator[None]:
+        """The same in a fleet that runs."""
+        program = f"worker:{self.worker.name}"
+        at_work = self._at_work(supervisor, program)
+        try:
+            console.say(f"stopping {self.worker.name} for as long as this takes")
+            supervisor.stop_program(program, self.fleet.workers.stop_wait_seconds + 10)
+            yield
+        finally:
+            if at_work:
+                with interrupts.shield():
+                    self._start_again(supervisor, program)
+
+    def _at_work(self, supervisor: Supervisor, program: str) -> bool:
+        """Whether PROGRAM works; raises TryLater where the fleet that runs is not the one that is asked about."""
+        states = {one.name: one.state for one in supervisor.states()}
+        if program not in states:
+            raise TryLater(
+                f"the fleet that runs has no {self.worker.name}",
+                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
+            )
+        spec = self.installation.paths.launch_spec(self.worker)
+        if bool(json.loads(spec.read_text(encoding="utf-8")).get("space")) != (self.fleet.isolation == "netns"):
+            raise TryLater(
+                f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
+                hint="fleet down, then fleet verify",
+            )
+        try:
+            status.netctl_status(self.installation.paths)  # before a worker is stopped for nothing
+        except Unavailable as error:
+            hint = "fleet supervisorctl start netctl, or look at its log: fleet supervisorctl tail netctl"
+            raise Unavailable("netctl does not answer, and without it there is no tunnel", hint=hint) from error
+        return states[program] in _AT_WORK
+
+    def _start_again(self, supervisor: Supervisor, program: str) -> None:
+        """A worker that does not start is said; it takes nobody's report away."""
+        try:
+            supervisor.start_program(program)
+        except FleetError as error:
+            words = f"{self.worker.name} was at work and does not start again: {error}"
+            console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
+
+    def _gather(self) -> tuple[Evidence, Capture, Answer]:
+        host = hosts.look()
+        control, again, sealed, connected = plan.draw(host, 4)
+        tokens = {asker: plan.token() for asker in _ASKERS}
+        lookup = plan.token()
+        with ExitStack() as stack:
+            listeners = stack.enter_context(Listeners(self._near(host)))
+            capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
+            console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
+            asked = self._control(control, listeners.reaches, (self._name(lookup),))
+            capture.wait_for([*control.marks.values(), lookup], SEEN_SECONDS)
+            came_control = listeners.came()
+            console.say(f"trying every way past the tunnel, as {self.worker.name}")
+            metadata = Reach(name="metadata", address=METADATA, port=80)
+            order = Order(
+                sealed=sealed.probes,
+                connected=connected.probes,
+                reaches=(*listeners.reaches, metadata),
+                lookups={asker: self._name(token) for asker, token in tokens.items()},
+                echo=self.fleet.verify.resolver_echo,
+                stun=self.fleet.verify.stun,
+            )
+            answer = self._worker(order)
+            threading.Event().wait(QUIET_SECONDS)  # nothing sets it: late packets are given their time
+            last = _udp(again)
+            self._control(Drawn(probes=(last,)), (), ())
+            still_saw = capture.wait_for([last.mark], SEEN_SECONDS)
+            came_worker = listeners.came()
+        states = {"sealed": sealed, "connected": connected}
+        marks = [one.mark for drawn in (control, sealed, connected) for one in drawn.probes]
+        evidence = Evidence(
+            control=asked,
+            control_drawn=control,
+            control_lookup=lookup,
+            states=states,
+            lookups=tokens,
+            left={mark: left for mark in (*marks, *tokens.values(), lookup) if (left := capture.found(mark))},
+            lost=capture.numbers.lost,
+            still_saw=still_saw,
+            answer=answer,
+            host_addresses=self._host_addresses(),
+            came_control=came_control,
+            came_worker=came_worker,
+            sandbox_wanted=self.fleet.browser.sandbox,
+            asked_echo=bool(self.fleet.verify.resolver_echo),
+        )
+        return evidence, capture, answer
+
+    def _name(self, token: str) -> str:
+        """A name of nobody's with TOKEN in it, which resolvers have to ask for."""
+        return f"{token}.{self.fleet.verify.resolver_echo or 'example.com'}"
+
+    def _near(self, host: hosts.Host) -> Mapping[str, tuple[str, int]]:
+        """Where root listens: loopback, the host's own address, the DevTools port of another worker.
+
+        Of one that this fleet does not have: a neighbour at work needs its port for its browser.
+        """
+        last = self.fleet.members[-1].uid
+        neighbour = Worker(uid=last + 1 if last < LAST_UID else self.fleet.members[0].uid - 1)
+        wanted = {
+            "loopback": ("127.0.0.1", 0),
+            "loopback over IPv6": ("::1", 0),
+            f"devtools of {neighbour.name}": ("127.0.0.1", neighbour.browser_ports[0]),
+        }
+        return wanted | ({"lan": (host.address, 0)} if host.address else {})
+
+    def _control(self, drawn: Drawn, reaches: tuple[Reach, ...], lookups: tuple[str, ...]) -> ControlAnswer:
+        echo = self.fleet.verify.resolver_echo if lookups else ""
+        order = ControlOrder(probes=drawn.probes, reaches=reaches, lookups=lookups, echo=echo)
+        command = self.installation.module("fleet.operate.verify.control")
+        said = self._ask(command, order, seconds=CONTROL_SECONDS, what="the control")
+        return ControlAnswer.model_validate_json(said)
+
+    def _worker(self, order: Order) -> Answer:
+        """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
+        paths = self.installation.paths
+        spec = json.loads(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
+        spec["argv"] = self.installation.module("worker", "verify", "--worker", self.worker.name)
+        path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-verify.json")
+        write_durably(path, json.dumps(spec).encode())
+        what = f"{self.worker.name}'s half"
+        try:
+            command = self.installation.module("launcher", str(path))
+            return Answer.model_validate_json(self._ask(command, order, seconds=WORKER_SECONDS, what=what))
+        except Unanswered as error:
+            return Answer(tunnel_error=str(error))
+        except ValidationError:
+            return Answer(tunnel_error=f"{what} gave an answer of another shape")
+        finally:
+            path.unlink()
+            # Whoever has been ended in the middle left a browser behind.
+            lifecycle.sweep(paths, {self.worker.uid})
+
+    def _ask(self, command: list[str], order: Value, *, seconds: float, what: str) -> str:
+        line = f"{order.model_dump_json()}\n"
+        return ask(command, line, self.installation.environment, seconds=seconds, what=what)
+
+    def _host_addresses(self) -> frozenset[str]:
+        shown = {str(one) for one in self.fleet.egress.host_addresses}
+        written = self.installation.paths.host_addresses
+        if written.exists():
+            shown |= set(written.read_text(encoding="ascii").split())
+        own = {one.address.partition("%")[0] for every in psutil.net_if_addrs().values() for one in every}
+        return frozenset(shown | own)
+
+    def _report(self, evidence: Evidence, capture: Capture, answer: Answer) -> Report:
+        return Report(
+            worker=self.worker.name,
+            isolation=self.fleet.isolation,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions={
+                "kernel": platform.release(),
+                "browser": answer.browser or "none",
+                "fleet": Path(self.installation.release).name,
+            },
+            capture={"seen": capture.numbers.packets, "lost": capture.numbers.lost},
+            properties=judge(evidence),
+        )
+
+
+def _udp(drawn: Drawn) -> Probe:
+    return plan.first_of_each(drawn.probes, "udp")

@@ -1,0 +1,250 @@
+"""From what was seen to a verdict a property; pure.
+
+The rule of all of them: a breach that was seen is `broken`; without one, what the control shows could have been seen
+`holds`; everything else is `unproven`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fleet.operate.verify.plan import Drawn
+from fleet.operate.verify.values import Property, Verdict
+from fleet.probes import Answer, ControlAnswer, Probe, Sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that a run has gathered."""
+
+    control: ControlAnswer
+    control_drawn: Drawn
+    control_lookup: str
+    """The token in the name that the control looked up."""
+    states: Mapping[str, Drawn]
+    """The worker's probes by state: `sealed`, `connected`."""
+    lookups: Mapping[str, str]
+    """By asker: the token in the name."""
+    left: Mapping[str, tuple[str, ...]]
+    """By mark or token: the interfaces that its packets left by. No such key: none did."""
+    lost: int
+    """Packets the capture had no room for."""
+    still_saw: bool
+    """The capture saw the control once more at the end."""
+    answer: Answer
+    host_addresses: frozenset[str]
+    """What the host shows without a tunnel, and has on its interfaces."""
+    came_control: Mapping[str, tuple[str, ...]]
+    """By listener: the addresses of those who came while the control tried."""
+    came_worker: Mapping[str, tuple[str, ...]]
+    """While the worker tried."""
+    sandbox_wanted: bool
+    asked_echo: bool
+
+
+def judge(evidence: Evidence) -> tuple[Property, ...]:
+    """A property each, always the same ones in the same order."""
+    return (
+        _tunnel(evidence),
+        _exit(evidence),
+        _uplink(evidence),
+        _names(evidence),
+        _ipv6(evidence),
+        _webrtc(evidence),
+        _near(evidence, "loopback"),
+        _near(evidence, "lan"),
+        _metadata(evidence),
+        _near(evidence, "devtools"),
+        _sandbox(evidence),
+    )
+
+
+def _holds(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
+    return Property(name=name, verdict=Verdict.HOLDS, seen=seen, evidence=tuple(evidence))
+
+
+def _broken(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
+    return Property(name=name, verdict=Verdict.BROKEN, seen=seen, evidence=tuple(evidence))
+
+
+def _unproven(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
+    return Property(name=name, verdict=Verdict.UNPROVEN, seen=seen, evidence=tuple(evidence))
+
+
+def _tunnel(evidence: Evidence) -> Property:
+    answer = evidence.answer
+    if answer.tunnel_error:
+        return _unproven("tunnel", f"there was none: {answer.tunnel_error}")
+    return _holds("tunnel", "connected")
+
+
+def _exit(evidence: Evidence) -> Property:
+    answer = evidence.answer
+    if answer.exit_seen in evidence.host_addresses:
+        return _broken("exit", f"the world sees {answer.exit_seen}, an address of this host")
+    if answer.exit_error:
+        kind = _broken if answer.exit_seen else _unproven
+        return kind("exit", answer.exit_error)
+    if answer.exit_seen is None:
+        return _unproven("exit", "nobody was asked")
+    return _holds("exit", f"the world sees {answer.exit_seen}, the leased exit")
+
+
+def _uplink(evidence: Evidence) -> Property:
+    leaks, blind = list(_leaks(evidence)), list(_blind(evidence))
+    if leaks:
+        return _broken("uplink", f"{len(leaks)} probes of the worker left the host past its tunnel", leaks)
+    if evidence.lost or not evidence.still_saw:
+        why = f"{evidence.lost} packets were lost" if evidence.lost else "it did not see the control at the end"
+        return _unproven("uplink", f"the capture may have missed something: {why}", blind)
+    tried = [probe.mark for drawn in evidence.states.values() for probe in drawn.probes]
+    said = _said(evidence)
+    if missing := sum(mark not in said for mark in tried):
+        return _unproven("uplink", f"{missing} of {len(tried)} probes were not tried")
+    if blind:
+        return _unproven("uplink", f"{len(blind)} kinds of probe could have left unseen", blind)
+    absent = sum(one.absent for one in evidence.control.sent)
+    without = f"; {absent} kinds this host has no way for" if absent else ""
+    return _holds("uplink", f"0 of {len(tried)} probes left the host, and each of the control's was seen{without}")
+
+
+def _leaks(evidence: Evidence) -> Iterator[str]:
+    for state, drawn in evidence.states.items():
+        for probe in drawn.probes:
+            for left in evidence.left.get(probe.mark, ()):
+                yield f"{state}: {probe.name}: {left}"
+
+
+def _said(evidence: Evidence) -> dict[str, Sent]:
+    """What the worker says of its probes, by mark."""
+    return {one.mark: one for one in (*evidence.answer.sealed, *evidence.answer.connected)}
+
+
+def _blind(evidence: Evidence) -> Iterator[str]:
+    """Kinds of probe that the control did not show to be visible, and that a worker could have sent."""
+    sent, control = _said(evidence), {one.mark: one for one in evidence.control.sent}
+    for number, probe in enumerate(evidence.control_drawn.probes):
+        if evidence.left.get(probe.mark):
+            continue
+        said = control.get(probe.mark)
+        tries = [(state, drawn.probes[number]) for state, drawn in evidence.states.items()]
+        if said is not None and said.absent and not any(_could(evidence, *one, sent) for one in tries):
+            continue  # the host has no such way, for nobody
+        yield f"{probe.name}: the control's was not seen{f' ({said.error})' if said and said.error else ''}"
+
+
+def _could(evidence: Evidence, state: str, probe: Probe, sent: Mapping[str, Sent]) -> bool:
+    """Whether the worker may have sent PROBE by a way that the host itself has not."""
+    said = sent.get(probe.mark)
+    through = state == "connected" and ":" in probe.target and not probe.bound and evidence.answer.carries_ipv6
+    return said is None or not (said.error or through)
+
+
+def _names(evidence: Evidence) -> Property:
+    answer = evidence.answer
+    leaks = [
+        f"asked by {asker}: {left}"
+        for asker, token in evidence.lookups.items()
+        for left in evidence.left.get(token, ())
+    ]
+    if leaks:
+        return _broken("names", "a name that the worker looked up was asked for past its tunnel", leaks)
+    bad = set(answer.echo) & (set(evidence.control.echo) | evidence.host_addresses)
+    if bad:
+        return _broken(
+            "names", f"the resolver that asks for the worker's names is the host's: {', '.join(sorted(bad))}"
+        )
+    why = []
+    if not evidence.left.get(evidence.control_lookup):
+        why.append("the control's look-up was not seen at the uplink: are the host's own names asked for encrypted?")
+    why += [f"{asker} has not asked" for asker in evidence.lookups if asker not in answer.looked_up]
+    if evidence.asked_echo and not answer.echo:
+        why.append("the echo name (verify.resolver_echo) had no answer")
+    if why:
+        return _unproven("names", why[0], why[1:])
+    by = f"asked by {', '.join(answer.echo)}" if answer.echo else "by whom was not looked at (verify.resolver_echo)"
+    return _holds("names", f"nothing at the uplink; {by}")
+
+
+def _ipv6(evidence: Evidence) -> Property:
+    answer = evidence.answer
+    drawn = evidence.states["connected"]
+    marks = {probe.mark for probe in drawn.probes if ":" in probe.target}
+    left = [one for probe in drawn.probes if probe.mark in marks for one in evidence.left.get(probe.mark, ())]
+    if left:
+        return _broken("ipv6", "IPv6 left the host past the tunnel", left)
+    if answer.carries_ipv6:
+        return _ipv6_carried(answer, evidence.host_addresses)
+    sent = [one for one in answer.connected if one.mark in marks]
+    if not sent:
+        return _unproven("ipv6", "not tried")
+    if through := [one.mark for one in sent if not one.error]:
+        return _broken("ipv6", f"the key carries none, and {len(through)} of {len(sent)} packets were taken")
+    return _holds("ipv6", "blocked: every try fails at once")
+
+
+def _ipv6_carried(answer: Answer, host_addresses: frozenset[str]) -> Property:
+    if answer.exit_v6_seen in host_addresses:
+        return _broken("ipv6", f"the world sees {answer.exit_v6_seen}, an address of this host")
+    if answer.exit_v6_error:
+        return (_broken if answer.exit_v6_seen else _unproven)("ipv6", answer.exit_v6_error)
+    return _holds("ipv6", f"carried: the world sees {answer.exit_v6_seen}")
+
+
+def _webrtc(evidence: Evidence) -> Property:
+    page, answer = evidence.answer.page, evidence.answer
+    if page is None:
+        return _unproven("webrtc", answer.page_error or "no page was opened")
+    exits = {answer.exit_seen, answer.exit_v6_seen} - {None}
+    if bad := [one for one in page.candidates if one not in exits]:
+        return _broken("webrtc", f"a page is told {', '.join(bad)}")
+    if not page.gathered:
+        return _unproven("webrtc", "the browser did not begin to look for candidates")
+    return _holds("webrtc", f"a page is told {', '.join(page.candidates) or 'no address at all'}")
+
+
+def _near(evidence: Evidence, name: str) -> Property:
+    """Listeners on the host's own addresses whose names begin with NAME."""
+    page, tries = evidence.answer.page, [one for one in evidence.answer.reaches if one.name.startswith(name)]
+    # Who comes from the exit has gone through the tunnel, to an address of this host's that the whole world reaches.
+    outside = {evidence.answer.exit_seen, evidence.answer.exit_v6_seen}
+    heard = [
+        f"{one}: {len(inside)} connections from {', '.join(sorted(set(inside)))}"
+        for one, peers in evidence.came_worker.items()
+        if one.startswith(name) and (inside := [peer for peer in peers if peer not in outside])
+    ]
+    if heard:
+        return _broken(name, "the worker reaches services of this host", heard)
+    blind = [one.name for one in tries if not evidence.came_control.get(one.name)]
+    if not tries or blind:
+        why = f"the control did not reach {', '.join(blind)} either" if blind else "there was nothing to reach"
+        return _unproven(name, why)
+    if page is None or not page.tried:
+        return _unproven(name, "refused to the worker; not tried from a page")
+    return _holds(name, f"{len(tries)} services that others reach are refused to the worker and to pages")
+
+
+def _metadata(evidence: Evidence) -> Property:
+    tries = [one for one in evidence.answer.reaches if one.name.startswith("metadata")]
+    page = evidence.answer.page
+    if any(one.connected for one in tries) or (page and any(one.startswith("metadata") for one in page.navigated)):
+        return _broken("metadata", "the worker reaches cloud metadata")
+    leaks = [line for line in _leaks(evidence) if "metadata" in line]
+    if leaks:
+        return _broken("metadata", "packets for cloud metadata left the host", leaks)
+    blind = [line for line in _blind(evidence) if "metadata" in line]
+    if not tries or blind or page is None:
+        return _unproven(
+            "metadata", "refused, but a packet there could have gone unseen" if tries else "not tried", blind
+        )
+    return _holds("metadata", f"refused: {tries[0].error}")
+
+
+def _sandbox(evidence: Evidence) -> Property:
+    page = evidence.answer.page
+    if not evidence.sandbox_wanted:
+        return _broken("sandbox", "switched off: browser.sandbox in fleet.toml")
+    if page is None:
+        return _unproven("sandbox", evidence.answer.page_error or "no browser was started")
+    return (_holds if page.sandboxed else _broken)("sandbox", page.sandbox)

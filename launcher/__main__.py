@@ -1,0 +1,112 @@
+"""Root's last act for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
+
+    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
+        -> own control group and mounts -> limits -> seccomp -> UID dropped -> exec
+
+It runs as root before every worker, so it imports the standard library, one seccomp library and four files of fleet.
+All it needs to know stands in SPEC, which only root can have written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import stat
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from fleet import cgroups, spaces, syscalls
+from fleet.launch_spec import LaunchSpec
+from launcher import mounts
+from launcher.account import check_account, sweep, take_lock
+from launcher.refusal import CONFIGURATION, NOT_ALLOWED, TRY_LATER, Refused
+from launcher.sockets import restrict_sockets
+
+
+def main() -> NoReturn:
+    """Become the worker, or say in one line why not."""
+    try:
+        become(read_spec(Path(sys.argv[1])))
+    except Refused as refusal:
+        print(f"launcher: {refusal}", file=sys.stderr)  # noqa: T201 - this program's only output
+        sys.exit(refusal.code)
+    except OSError as error:
+        print(f"launcher: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(TRY_LATER)
+
+
+def become(spec: LaunchSpec) -> NoReturn:
+    """Everything in order; the last step replaces this program by the worker."""
+    gid = check_account(spec)
+    descriptor = take_lock(spec)
+    sweep(spec.uid)
+    own_network(spec)
+    if spec.cgroup:  # before the mounts: there it can be looked at alone
+        cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
+    mounts.make(
+        uid=spec.uid,
+        gid=gid,
+        etc=spec.etc,
+        keep=spec.keep,
+        write=spec.write,
+        tmp_mebibytes=spec.tmp_mebibytes,
+        own_network=bool(spec.space),
+    )
+    limit(spec)
+    restrict_sockets(netlink=not spec.deny_netlink)
+    drop(spec, gid)
+    os.set_inheritable(descriptor, True)  # the lock lives as long as the worker does
+    os.chdir(spec.home)
+    os.execve(spec.argv[0], spec.argv, spec.environment)
+
+
+def read_spec(path: Path) -> LaunchSpec:
+    """The spec at PATH; refuses a file that somebody other than root could have written."""
+    if os.geteuid() != 0:
+        raise Refused(NOT_ALLOWED, "needs root; supervisord starts it")
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise Refused(NOT_ALLOWED, f"{path} must belong to root and be writable by root alone")
+            return LaunchSpec(**json.load(file))
+    except FileNotFoundError:
+        raise Refused(CONFIGURATION, f"{path} is not there; run: fleet up") from None
+    except (ValueError, TypeError) as error:
+        raise Refused(CONFIGURATION, f"{path} is no launch spec ({error}); run: fleet up") from None
+
+
+def own_network(spec: LaunchSpec) -> None:
+    """Into the worker's own network namespace. One that has lost its name is made anew, for netctl to furnish.
+
+    Before the mounts are private: a name made here has to show to everybody.
+    """
+    if spec.space:
+        spaces.make(Path(spec.space))
+        spaces.enter(Path(spec.space))
+
+
+def limit(spec: LaunchSpec) -> None:
+    """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
+    for kind, most in (
+        (resource.RLIMIT_NOFILE, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes),
+        (resource.RLIMIT_FSIZE, spec.file_mebibytes << 20),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    os.umask(0o077)
+
+
+def drop(spec: LaunchSpec, gid: int) -> None:
+    """From root to the worker, for good; then the death signal, which a change of UID clears (prctl(2))."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(spec.uid, spec.uid, spec.uid)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, spec.death_signal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The worker's account: its UID checked, locked, and without processes of an earlier life."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pwd
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet import syscalls
+from fleet.launch_spec import LaunchSpec
+from launcher.refusal import CONFIGURATION, TRY_LATER, Refused
+
+LOCK_SECONDS = 10
+
+
+KILL_SECONDS = 10
+
+
+def check_account(spec: LaunchSpec) -> int:
+    """The primary group of the worker's account; refuses a UID that is somebody else's (AccountTaken)."""
+    try:
+        entry = pwd.getpwuid(spec.uid)
+    except KeyError:
+        raise Refused(CONFIGURATION, f"UID {spec.uid} has no account {spec.account}; run: fleet up") from None
+    if entry.pw_name != spec.account:
+        message = (
+            f"UID {spec.uid} belongs to {entry.pw_name!r}, not to the fleet's {spec.account}; "
+            "choose a free range: workers.first_uid in fleet.toml"
+        )
+        raise Refused(CONFIGURATION, message)
+    return entry.pw_gid
+
+
+def take_lock(spec: LaunchSpec) -> int:
+    """A descriptor that holds the UID's lock. A left-over worker that has it is killed first."""
+    path = Path(spec.lock)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    sweep(spec.uid)  # an earlier worker, unknown to this supervisor
+    with alarm(LOCK_SECONDS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except InterruptedError:
+            message = f"another launch of {spec.account} holds {path}; is a second supervisor running?"
+            raise Refused(TRY_LATER, message) from None
+    return descriptor
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Blocking calls inside raise InterruptedError after SECONDS."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise InterruptedError(errno.EINTR, "took too long")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def sweep(uid: int) -> None:
+    """Kill every process of UID and return when the last one is gone; refuses when one does not go."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while True:
+        # A process may fork between the look and the kill, so look until nobody is found.
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        found = [pid for pid in numbers if is_alive_of(pid, uid)]
+        if not found:
+            return
+        for pid in found:
+            syscalls.kill(pid, deadline)
+        if time.monotonic() > deadline:
+            raise Refused(TRY_LATER, f"processes {found} of UID {uid} do not end, even after SIGKILL")
+
+
+def is_alive_of(pid: int, uid: int) -> bool:
+    """Whether PID runs under UID, be it its real, effective, saved or file system one.
+
+    A zombie does not, unless its first thread alone has ended: the others go on behind that state.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+    ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
+    return str(uid) in fields["Uid"] and not ended

@@ -1,0 +1,1 @@
+"""nftables: the tables that hold workers back, and their gates."""

@@ -1,0 +1,277 @@
+"""The kernel side: observe() into frozen values, apply(operation) back, each call under a deadline.
+
+rtnetlink and nftables have a thread each. No netlink message and no JSON of nftables leaves their files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from typing import Literal, NamedTuple, TypeVar
+
+from fleet.errors import ForeignObject, TunnelError
+from fleet.isolation import HOST
+from fleet.model import Fleet, Worker
+from netctl.filter.library import NftError
+from netctl.filter.tables import Tables
+from netctl.kernel import removal, sysctls
+from netctl.kernel.changes import Changes, index_of
+from netctl.kernel.changes import KernelRefused as KernelRefused  # noqa: PLC0414 - what callers catch
+from netctl.kernel.netlink import ROUTE, Socket
+from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() gives
+from netctl.kernel.observe import Observer, Sight
+from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
+from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
+from netctl.kernel.threads import WorkThread
+from netctl.plan.operations import Operation
+from netctl.plan.state import Device, Filter, Gate, Link, Space, Sysctl
+from netctl.wireguard import Backend
+
+CALL_SECONDS = 5.0
+"""A lock of the kernel's that somebody holds: longer than this it is a fault, and the slot's own trouble."""
+CHANGE_SECONDS = 0.02
+"""What each of many changes in one call may take beside."""
+T = TypeVar("T")
+
+
+class Host:
+    """rtnetlink, raw to look and pyroute2 to change; one nftables context; one WireGuard backend.
+
+    Use as an async context manager.
+    """
+
+    def __init__(self, backend: Backend, fleet: Fleet | None, spaces: Spaces | None = None) -> None:
+        """Without a FLEET whatever has our marks is found, and nothing is foreign.
+
+        SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
+        """
+        self.backend = backend
+        self.spaces = spaces or Spaces(NOWHERE)
+        self._fleet = fleet
+        self._observer = Observer(fleet.members if fleet else (), backend.link_kind)
+        # Each made by the thread that uses it.
+        self._netlink = PerSpace(self.spaces, lambda _: Socket(ROUTE), Socket.close)
+        self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
+        self._tables = PerSpace(self.spaces, Tables, Tables.close)
+        self._routing, self._filtering = WorkThread("rtnetlink"), WorkThread("nftables")
+        self._asked: set[str] = set()
+        self._looking: asyncio.Task[Found] | None = None
+        self._next_look: asyncio.Task[Found] | None = None
+
+    async def __aenter__(self) -> Host:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for lane, end in ((self._routing, self._close_netlink), (self._filtering, self._tables.close)):
+            try:
+                await lane.run(end, CALL_SECONDS)
+            except asyncio.TimeoutError:
+                pass  # the kernel has the thread; it ends with the program
+            lane.close()
+
+    def _close_netlink(self) -> None:
+        self._netlink.close()
+        self._changes.close()
+
+    # --- observe
+
+    async def observe(self, *, devices: Container[str] | None = None, spaces: Iterable[str] | None = None) -> Found:
+        """Look at everything inside our marks in the host and in SPACES (None: all). Of the devices those in DEVICES.
+
+        Those who ask while a look is under way share the next one. Raises KernelRefused.
+        """
+        self._asked |= set(self._all_spaces() if spaces is None else spaces) - {HOST}
+        if self._next_look is None:
+            self._next_look = asyncio.ensure_future(self._look_behind(self._looking))
+        found = await asyncio.shield(self._next_look)
+        asked = [link for link in found.state.links if devices is None or link.interface in devices]
+        # All at once: one that hangs takes its deadline, and no other waits for it.
+        answers = await asyncio.gather(*(self._device(link) for link in asked))
+        return replace(found, state=replace(found.state, devices=frozenset(one for one in answers if one is not None)))
+
+    def _all_spaces(self) -> frozenset[str]:
+        if self._fleet is None:
+            return self.spaces.known()
+        return frozenset(self._fleet.walls.space(worker) for worker in self._fleet.members)
+
+    async def _look_behind(self, before: asyncio.Task[Found] | None) -> Found:
+        if before is not None:
+            await asyncio.wait({before})
+        self._looking, self._next_look = self._next_look, None
+        asked, self._asked = self._asked, set()
+        for space in asked:
+            self.spaces.refresh(space)
+        # One after the other, each with a deadline of its own.
+        looks = [await self._look(space) for space in (HOST, *sorted(filter(self.spaces.there, asked)))]
+        return reduce(Found.__or__, looks)
+
+    async def _look(self, space: str) -> Found:
+        try:
+            sight, values = await self._in_time(self._routing, space, lambda: self._sight(space))
+            filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
+        except ForeignObject as error:
+            # Every one of them is named at once.
+            others = [f"not ours, inside the fleet's marks: {what}" for what, _ in sight.foreign]
+            hint = "; ".join(dict.fromkeys([error.hint, *(f"see: {command}" for _, command in sight.foreign)]))
+            raise ForeignObject("\n".join([error.message, *others]), hint=hint) from None
+        except OSError as error:
+            raise KernelRefused(f"the kernel refused to be looked at: {error.strerror or error}") from None
+        except NftError as error:
+            raise KernelRefused(f"nftables refused to be looked at: {error}") from None
+        await self._claim_unmarked(sight)
+        state = replace(sight.state(), sysctls=values, filters=filters, gates=gates)
+        return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
+
+    def _sight(self, space: str) -> tuple[Sight, frozenset[Sysctl]]:
+        sight = self._observer.look(self._netlink.at(space), space)
+        # Here and not behind it: /proc/sys shows the namespace of the thread that looks.
+        return sight, frozenset(sysctls.observe({link.interface for link in (*sight.links, *sight.unmarked)}, space))
+
+    def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
+        try:
+            return self._tables.at(space).observe()
+        except ForeignObject:
+            if self._fleet is not None:
+                raise
+            return frozenset(), frozenset()  # somebody else's table of our name is none of ours
+
+    async def _claim_unmarked(self, sight: Sight) -> None:
+        """wireguard-go makes its tun without our alias; the answering socket says whose it is."""
+        answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
+        for link, answered in zip(sight.unmarked, answers, strict=True):
+            if answered:
+                sight.links.append(link)
+            else:
+                sight.refuse_link(link)
+
+    async def _answers(self, link: Link) -> bool:
+        try:
+            return await self.backend.read(link.interface, link.space) is not None
+        except TunnelError:
+            return True  # it is there, and hangs
+
+    async def _device(self, link: Link) -> Device | None:
+        """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
+        try:
+            reading = await self.backend.read(link.interface, link.space)
+        except TunnelError:
+            return None
+        return reading.device if reading is not None else None
+
+    # --- apply
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        """Apply OPERATIONS in order, neighbours of one kind and place in one call, gates in one transaction.
+
+        Raises KernelRefused, SpaceGone, TunnelError.
+        """
+        for (kind, space), group in itertools.groupby(operations, key=_kind):
+            await self._apply(kind, space, list(group))
+
+    async def _apply(self, kind: str, space: str, operations: list[Operation]) -> None:
+        if kind == "routing":
+            more_seconds = CHANGE_SECONDS * len(operations)
+            await self._in_time(self._routing, space, lambda: self._changes.at(space).apply(operations), more_seconds)
+        elif kind == "device":
+            for operation in operations:
+                assert isinstance(operation.thing, Device)
+                await self.backend.write(operation.thing)
+        elif kind == "removal":
+            for operation in operations:
+                assert isinstance(operation.thing, Link)
+                if not await self.delete_link(operation.thing.interface, space):
+                    raise TunnelError(f"the kernel did not do in time: {operation}", hint=f"try it: {operation}")
+        elif kind == "space":
+            for operation in operations:
+                self.spaces.change(operation.thing.space, remove=operation.verb == "delete")
+        else:
+            await self._filter(space, operations)
+
+    async def _filter(self, space: str, operations: list[Operation]) -> None:
+        things, verb = [operation.thing for operation in operations], operations[0].verb
+        gates = [thing for thing in things if isinstance(thing, Gate)]
+        filters = [thing for thing in things if isinstance(thing, Filter)]
+        try:
+            for wanted in filters:
+                await self._in_time(self._filtering, space, partial(self._set_table, wanted, verb))
+            if gates:
+                # Workers who come together share one transaction: each takes nearly 1 ms.
+                change = _Change(space, "open" if verb == "open" else "seal", gates)
+                await self._answered(self._filtering.run_together(self._turn_gates, change, CALL_SECONDS))
+        except NftError as error:
+            raise KernelRefused(f"nftables refused `{operations[0]}`: {error}") from None
+
+    def _set_table(self, wanted: Filter, verb: str) -> None:
+        tables = self._tables.at(wanted.space)
+        tables.remove() if verb == "delete" else tables.install(wanted, ())
+
+    def _turn_gates(self, changes: Sequence[_Change]) -> None:
+        for space in dict.fromkeys(change.space for change in changes):
+            there = [(change.verb, change.gates) for change in changes if change.space == space]
+            self.spaces.inside(space, partial(self._change_gates, space, there))
+
+    def _change_gates(self, space: str, changes: list[tuple[Literal["seal", "open"], list[Gate]]]) -> None:
+        self._tables.at(space).change(changes)
+
+    async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
+        """Make the host's table anew with GATES open, in one transaction. Raises KernelRefused."""
+        opened = list(gates)
+        try:
+            await self._in_time(self._filtering, HOST, lambda: self._tables.at(HOST).install(wanted, opened))
+        except NftError as error:
+            raise KernelRefused(f"nftables refused the table: {error}") from None
+
+    async def shut(self, worker: Worker) -> None:
+        """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""
+        space = self._fleet.walls.space(worker) if self._fleet is not None else HOST
+        if not self.spaces.there(space):
+            return  # nothing was ever opened there
+        try:
+            await self._in_time(self._filtering, space, lambda: self._tables.at(space).shut(worker))
+        except NftError as error:
+            raise KernelRefused(f"nftables refused to close the gate of {worker.name}: {error}") from None
+
+    async def delete_link(self, interface: str, space: str = HOST) -> bool:
+        """Delete a link; False when the kernel does not do it in time, True when it is gone."""
+        if not self.spaces.there(space):
+            return True
+        # Neither waits for anything; an index, and a socket, are of the namespace they are made in.
+        index = self.spaces.inside(space, lambda: index_of(interface))
+        if index is None:
+            return True
+        with self.spaces.inside(space, removal.opened) as netlink:
+            return await removal.delete(index, netlink)
+
+    async def _in_time(self, lane: WorkThread, space: str, work: Callable[[], T], more_seconds: float = 0) -> T:
+        call = lane.run(lambda: self.spaces.inside(space, work), CALL_SECONDS + more_seconds)
+        return await self._answered(call, more_seconds)
+
+    async def _answered(self, call: Awaitable[T], more_seconds: float = 0) -> T:
+        try:
+            return await call
+        except asyncio.TimeoutError:
+            raise KernelRefused(f"the kernel did not answer within {CALL_SECONDS + more_seconds:g} s") from None
+
+
+class _Change(NamedTuple):
+    """Gates of one space that open, or are sealed."""
+
+    space: str
+    verb: Literal["seal", "open"]
+    gates: list[Gate]
+
+
+def _kind(operation: Operation) -> tuple[str, str]:
+    thing, kind = operation.thing, "routing"
+    if isinstance(thing, Device):
+        return "device", HOST
+    if isinstance(thing, Gate | Filter):
+        kind = f"{type(thing).__name__} {operation.verb}"
+    elif isinstance(thing, Space):
+        kind = "space"
+    elif isinstance(thing, Link) and operation.verb == "delete":
+        kind = "removal"
+    return kind, operation.space

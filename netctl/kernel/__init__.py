@@ -1,0 +1,1 @@
+"""rtnetlink, sockets, sysctls and namespaces: the kernel as it is, read and changed."""

@@ -1,0 +1,138 @@
+"""Operations on links, addresses, routes and rules, through pyroute2; blocking, for a thread of its own.
+
+Idempotent by errno at the bottom: adding what is there and deleting what is gone are successes.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from fleet.errors import FleetError
+from netctl.kernel import rtnetlink, sysctls
+from netctl.kernel.netlink import ROUTE, Socket
+from netctl.plan.operations import Operation, Verb
+from netctl.plan.state import Address, Link, Route, Rule, Sysctl
+
+_THERE = {errno.EEXIST}
+_GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL}
+_NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+class KernelRefused(FleetError):
+    """the kernel refused a change"""
+
+
+def refused(operation: Operation, code: int) -> KernelRefused:
+    """The kernel's refusal of OPERATION, by the name of its errno."""
+    return KernelRefused(f"the kernel refused `{operation}`: {errno.errorcode.get(code, code)}")
+
+
+def _fine(operation: Operation) -> set[int]:
+    """What the kernel may answer beside 0. A name that is in use where a link is to go is no success."""
+    return _GONE if operation.verb == "move" else _THERE | _GONE
+
+
+def index_of(interface: str) -> int | None:
+    """The index of a link; None when there is none of that name."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return None
+
+
+class Changes:
+    """pyroute2's socket, and a raw one for what has to be deleted in the kernel's own words. For one thread."""
+
+    def __init__(self, descriptor: Callable[[str], int]) -> None:
+        """DESCRIPTOR gives an open file for a namespace's name."""
+        self._descriptor = descriptor
+        self._ip = IPRoute()
+        self._raw = Socket(ROUTE)
+
+    def close(self) -> None:
+        """Let go of both."""
+        self._ip.close()
+        self._raw.close()
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel does not take."""
+        for operation in operations:
+            try:
+                self._apply(operation)
+            except NetlinkError as error:
+                if error.code not in _fine(operation):
+                    raise refused(operation, error.code) from None
+            except OSError as error:
+                if error.errno not in _fine(operation):
+                    raise refused(operation, error.errno or 0) from None
+
+    def _apply(self, operation: Operation) -> None:
+        thing, verb = operation.thing, operation.verb
+        if isinstance(thing, Link):
+            self._change_link(thing, verb)
+        elif isinstance(thing, Address):
+            self._change_address(thing, verb)
+        elif isinstance(thing, Route):
+            self._change_route(thing, verb)
+        elif isinstance(thing, Rule):
+            self._change_rule(thing, verb)
+        elif isinstance(thing, Sysctl):
+            sysctls.write(thing)
+
+    def _change_link(self, link: Link, verb: Verb) -> None:
+        if verb == "add":
+            self._ip.link("add", ifname=link.interface, kind=link.kind)
+            return
+        index = index_of(link.interface)
+        if index is None:
+            return  # gone: the notification of that brings us back
+        if verb == "move":
+            # Asks for CAP_NET_ADMIN in both namespaces alone (rtnl_link_get_net_capable in net/core/rtnetlink.c).
+            self._ip.link("set", index=index, net_ns_fd=self._descriptor(link.space))
+        elif verb == "up":
+            self._ip.link("set", index=index, state="up")
+        else:
+            self._ip.link("set", index=index, ifalias=link.alias, mtu=link.mtu_bytes)
+
+    def _change_address(self, address: Address, verb: Verb) -> None:
+        index = index_of(address.interface)
+        if index is not None:
+            word = "del" if verb == "delete" else "add"
+            self._ip.addr(word, index=index, address=str(address.address), prefixlen=address.prefix, scope=0)
+
+    def _change_route(self, route: Route, verb: Verb) -> None:
+        if route.listed:
+            self._raw.request(rtnetlink.DEL_ROUTE, route.listed)
+            return
+        spec: dict[str, Any] = {"family": _NUMBERS[route.family], "table": route.table, "dst": "default"}
+        spec["proto"] = route.protocol
+        if route.interface is None:
+            spec["type"] = "unreachable"
+        elif (index := index_of(route.interface)) is None:
+            return
+        else:
+            spec |= {"oif": index, "scope": rtnetlink.LINK_SCOPE}
+        if route.source is not None:
+            spec["prefsrc"] = str(route.source)
+        if route.metric:
+            spec["priority"] = route.metric
+        self._ip.route("del" if verb == "delete" else "add", **spec)
+
+    def _change_rule(self, rule: Rule, verb: Verb) -> None:
+        """A deletion takes the first rule that has all of what is named: so all we set is repeated there."""
+        if rule.listed:
+            self._raw.request(rtnetlink.DEL_RULE, rule.listed)
+            return
+        spec: dict[str, Any] = {"family": _NUMBERS[rule.family], "priority": rule.priority, "protocol": rule.protocol}
+        if rule.uid is not None:
+            spec["uid_range"] = f"{rule.uid}:{rule.uid}"
+        if rule.source is not None:
+            spec |= {"src": str(rule.source), "src_len": rule.source.max_prefixlen}
+        spec |= {"table": rule.table} if rule.table is not None else {"action": "prohibit"}
+        self._ip.rule("del" if verb == "delete" else "add", **spec)

@@ -1,0 +1,99 @@
+"""`netctl monitor`: address and link notifications of the kernel, each with the worker it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from ipaddress import ip_address
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from fleet import spaces
+from fleet.model import Worker
+from netctl.kernel import netlink, rtnetlink
+from netctl.kernel.netlink import Message
+from netctl.kernel.notifications import ADDRESS4, ADDRESS6, LINK
+
+KINDS = {
+    rtnetlink.NEW_ADDRESS: "RTM_NEWADDR",
+    rtnetlink.DEL_ADDRESS: "RTM_DELADDR",
+    rtnetlink.NEW_LINK: "RTM_NEWLINK",
+    rtnetlink.DEL_LINK: "RTM_DELLINK",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One notification."""
+
+    time: datetime
+    kind: str
+    """`RTM_NEWADDR`, `RTM_DELADDR`, `RTM_NEWLINK` or `RTM_DELLINK`; the first two can end Chrome's requests."""
+    interface: str
+    address: str | None
+    up: bool | None
+    worker: Worker | None
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For `netctl monitor --json`."""
+        return {
+            "time": self.time.isoformat(),
+            "kind": self.kind,
+            "interface": self.interface,
+            "address": self.address,
+            "up": self.up,
+            "worker": self.worker.name if self.worker else None,
+        }
+
+
+async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
+    """Notifications as they come, for ever. Needs no privilege, but for the namespace called SPACE.
+
+    Moves this program into SPACE for good: names of links are looked up there. Raises OSError.
+    """
+    if space is not None:
+        spaces.enter(space)
+    with netlink.listen(netlink.ROUTE, (LINK, ADDRESS4, ADDRESS6)) as listening:
+        while True:
+            data = await asyncio.get_running_loop().sock_recv(listening, netlink.LONGEST_BYTES)
+            for message in netlink.messages(data):
+                if message.kind in KINDS:
+                    yield _address(message) if KINDS[message.kind].endswith("ADDR") else _link(message)
+
+
+def _address(message: Message) -> Notice:
+    line = rtnetlink.read_address(message.body)
+    address, interface = ip_address(line.packed), _name(line.interface)
+    worker = Worker.of_interface(interface)
+    worker = worker or Worker.of_placeholder(address)
+    return Notice(
+        time=datetime.now(timezone.utc),
+        kind=KINDS[message.kind],
+        interface=interface,
+        address=f"{address}/{line.prefix}",
+        up=None,
+        worker=worker,
+    )
+
+
+def _link(message: Message) -> Notice:
+    line = rtnetlink.read_link(message.body)
+    return Notice(
+        time=datetime.now(timezone.utc),
+        kind=KINDS[message.kind],
+        interface=line.name,
+        address=None,
+        up=line.up,
+        worker=Worker.of_interface(line.name),
+    )
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"#{index}"  # gone again

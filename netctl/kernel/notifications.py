@@ -1,0 +1,199 @@
+"""The kernel's notifications, judged: whether one tells that something of ours is not as it should be.
+
+Cheap first: a busy host (Docker, a routing daemon) notifies thousands of times a second of what is no
+business of ours. What our own sockets caused is told apart by the sender's port; a link's changes have no
+sender, and are judged by what the link is then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from fleet.model import PROTOCOL, Worker
+from netctl.kernel import netlink, rtnetlink
+from netctl.kernel.netlink import NETFILTER, ROUTE, Message
+from netctl.kernel.observe import of_alias, of_priority
+from netctl.plan import state
+
+
+class Kind(enum.Enum):
+    """What may be wrong."""
+
+    RULES = "rules"
+    TABLES = "nftables"
+    LINKS = "links"
+    ADDRESSES = "addresses"
+    ROUTES = "routes"
+    SYSCTLS = "sysctls"
+    LOST = "notifications lost"
+
+
+LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4 = 1, 5, 7, 8, 9, 11, 19, 24
+"""RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF."""
+NFTABLES = 7
+"""NFNLGRP_NFTABLES."""
+_SUBSYSTEM = 10
+"""NFNL_SUBSYS_NFTABLES, the upper byte of a message's type."""
+_TABLE_NAME = 1
+"""The first attribute of every message of nftables is its table's name."""
+_OUR_TABLES = (state.TABLE.encode() + b"\0", state.OWNED_TABLE.encode() + b"\0")
+READS_AT_ONCE = 64
+"""Then the program's other work has its turn."""
+_ALL_INTERFACES = -1
+
+
+Inside = Callable[[Callable[[], str]], str]
+"""Does a piece of work in a namespace."""
+
+
+def at_once(work: Callable[[], str]) -> str:
+    """In the host's."""
+    return work()
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Something may be wrong: of what kind, and whose link came, went or changed."""
+
+    kind: Kind
+    worker: Worker | None = None
+    born: bool = False
+    """It is a link that bears nobody's mark yet: somebody has just made it."""
+
+
+class Judge:
+    """What a message of one namespace means to the fleet of MEMBERS, whose links have MTU_BYTES."""
+
+    def __init__(
+        self, members: Iterable[Worker], mtu_bytes: int, *, transit: bool = False, inside: Inside = at_once
+    ) -> None:
+        """With TRANSIT links are only made here, and go elsewhere. INSIDE the namespace their names are looked up."""
+        self._workers = {name: worker for worker in members for name in worker.interfaces}
+        self._mtu_bytes = mtu_bytes
+        self._transit = transit
+        self._inside = inside
+        self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
+
+    def of_tables(self, message: Message) -> Sign | None:
+        """A message of nfnetlink: one of our tables was changed by somebody else."""
+        if message.kind >> 8 != _SUBSYSTEM:
+            return None
+        for kind, value in netlink.attributes(message.body[4:40]):
+            if kind == _TABLE_NAME:
+                return Sign(Kind.TABLES) if value in _OUR_TABLES and self._foreign(NETFILTER, message) else None
+        return None
+
+    def of_routing(self, message: Message) -> Sign | None:
+        """A message of rtnetlink."""
+        kind, body = message.kind, message.body
+        if kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
+            return self._of_link(message)
+        if kind == rtnetlink.NEW_NETCONF:
+            return self._of_filtering(body)
+        found: Kind | None = None
+        if kind in (rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE):
+            found = Kind.ROUTES if self._our_route(body) else None
+        elif kind in (rtnetlink.NEW_RULE, rtnetlink.DEL_RULE):
+            found = Kind.RULES if self._our_rule(body) else None
+        elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS):
+            found = Kind.ADDRESSES if self._our_address(body) else None
+        return Sign(found) if found and self._foreign(ROUTE, message) else None
+
+    def _foreign(self, protocol: int, message: Message) -> bool:
+        """Whether somebody else caused it. Our ports are looked up again for one not seen before."""
+        if message.sender in self._own[protocol]:
+            return False
+        self._own[protocol] = netlink.own_ports(protocol)
+        return message.sender not in self._own[protocol]
+
+    def _of_link(self, message: Message) -> Sign | None:
+        line = rtnetlink.read_link(message.body)
+        worker = self._workers.get(line.name) or of_alias(line.alias)
+        if worker is None or (message.sender and not self._foreign(ROUTE, message)):
+            return None
+        as_it_should = line.alias == worker.alias and line.up and line.mtu_bytes == self._mtu_bytes
+        made = message.kind == rtnetlink.NEW_LINK
+        if self._transit and not (made and not line.alias):
+            return None  # it is on its way
+        if made and as_it_should and line.name in self._workers:
+            return None
+        return Sign(Kind.LINKS, worker, born=made and not line.alias)
+
+    def _of_filtering(self, body: bytes) -> Sign | None:
+        found = rtnetlink.read_rp_filter(body)
+        if found is None or found[1] == 0:
+            return None
+        ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and self._name(found[0]) in self._workers)
+        return Sign(Kind.SYSCTLS) if ours else None
+
+    def _our_route(self, body: bytes) -> bool:
+        # Tables above 255 have no room in the header.
+        return rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE and (
+            of_priority(rtnetlink.read_route(body).table) is not None
+        )
+
+    def _our_rule(self, body: bytes) -> bool:
+        line = rtnetlink.read_rule(body)
+        return line.protocol == PROTOCOL or of_priority(line.priority) is not None
+
+    def _our_address(self, body: bytes) -> bool:
+        line = rtnetlink.read_address(body)
+        if Worker.of_placeholder(ip_address(line.packed)) is not None:
+            return True
+        return self._name(line.interface) in self._workers
+
+    def _name(self, index: int) -> str:
+        return self._inside(lambda: _name(index))
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""  # gone again
+
+
+class Notifications:
+    """Two sockets a namespace that hear everything; HEARD is called with what matters."""
+
+    def __init__(self, heard: Callable[[Sign], None]) -> None:
+        self._heard = heard
+        self._sockets: dict[str, list[socket.socket]] = {}
+
+    def open(self, space: str, judge: Judge, inside: Callable[[Callable[[], None]], None]) -> None:
+        """Listen to SPACE, INSIDE which we can do something, from now on, in the running loop; raises OSError."""
+        self.close(space)
+        opened = self._sockets[space] = []
+        groups = (LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4)
+        inside(lambda: opened.extend((netlink.listen(ROUTE, groups), netlink.listen(NETFILTER, (NFTABLES,)))))
+        for listening, judged in zip(opened, (judge.of_routing, judge.of_tables), strict=True):
+            asyncio.get_running_loop().add_reader(listening, self._read, listening, judged)
+
+    def close(self, space: str | None = None) -> None:
+        """Listen no more, to SPACE or to any."""
+        for name in [*self._sockets] if space is None else [space]:
+            for listening in self._sockets.pop(name, []):
+                asyncio.get_running_loop().remove_reader(listening)
+                listening.close()
+
+    def _read(self, listening: socket.socket, judge: Callable[[Message], Sign | None]) -> None:
+        for _ in range(READS_AT_ONCE):
+            try:
+                data = listening.recv(netlink.LONGEST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # More came than we read, so anything may have changed.
+                self._heard(Sign(Kind.LOST))
+                return
+            for message in netlink.messages(data):
+                if sign := judge(message):
+                    self._heard(sign)

@@ -1,0 +1,222 @@
+"""What rtnetlink and /proc/sys hold inside our marks, as frozen values; blocking, for a thread of its own."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+from fleet.isolation import HOST
+from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
+from netctl.kernel import rtnetlink
+from netctl.kernel.netlink import Socket
+from netctl.kernel.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
+from netctl.plan.state import Address, Family, Link, Route, Rule, Space, Stack, State
+
+FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+KINDS = ("tun", "wireguard")
+_MARK = re.compile(r"fleet:w([0-9]{4})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one look at the kernel gave."""
+
+    state: State
+    """Everything inside our marks."""
+    foreign: tuple[tuple[str, str], ...]
+    """Objects inside our marks that are not ours: what it is, and the command that shows it."""
+    blocked: frozenset[int] = frozenset()
+    """UIDs of the workers in whose way one of those stands."""
+
+    def __or__(self, other: Found) -> Found:
+        return Found(
+            state=self.state | other.state, foreign=self.foreign + other.foreign, blocked=self.blocked | other.blocked
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Sight:
+    """One look at one namespace while it is being put together."""
+
+    space: str = HOST
+    links: list[Link] = field(default_factory=list)
+    unmarked: list[Link] = field(default_factory=list)
+    """Under a name of ours, without anybody's mark: wireguard-go's, if that answers for it."""
+    names: dict[int, str] = field(default_factory=dict)
+    addresses: list[Address] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    foreign: list[tuple[str, str]] = field(default_factory=list)
+    blocked: set[int] = field(default_factory=set)
+
+    def refuse(self, what: str, command: str, worker: Worker | None) -> None:
+        """Somebody else's WHAT stands in WORKER's way; COMMAND, one of `ip`, shows it."""
+        if self.space != HOST:
+            what, command = f"{what} in {self.space}", f"ip -n {self.space}{command[2:]}"
+        self.foreign.append((what, command))
+        if worker is not None:
+            self.blocked.add(worker.uid)
+
+    def refuse_link(self, link: Link) -> None:
+        """LINK has a name of ours and is not ours."""
+        what = f"link {link.interface} ({link.kind}, alias {link.alias!r})"
+        self.refuse(what, f"ip -details link show {link.interface}", Worker.of_interface(link.interface))
+
+    def state(self) -> State:
+        """What is ours, but for nftables, sysctls and the devices."""
+        return State(
+            spaces=frozenset[Space]() if self.space == HOST else frozenset({Space(space=self.space)}),
+            links=frozenset(self.links),
+            addresses=frozenset(self.addresses),
+            routes=frozenset(self.routes),
+            rules=frozenset(self.rules),
+        )
+
+
+class Observer:
+    """Looks for the objects of MEMBERS, and by their marks for those of any other worker."""
+
+    def __init__(self, members: Iterable[Worker], link_kind: str) -> None:
+        self._workers = {name: worker for worker in members for name in worker.interfaces}
+        self._priorities = {
+            priority: worker
+            for worker in self._workers.values()
+            for priority in (worker.table, worker.prohibit_priority)
+        }
+        self._kind = link_kind
+        self._own_links: set[tuple[str, int]] = set()
+        """Space and index of the links that were ours at an earlier look: a mark can be taken away."""
+
+    def look(self, netlink: Socket, space: str = HOST) -> Sight:
+        """One look at SPACE, through a socket made inside; raises OSError."""
+        sight = Sight(space=space)
+        for body in netlink.dump(rtnetlink.GET_LINK, rtnetlink.all_links()):
+            self._link(rtnetlink.read_link(body), sight)
+        own = {link.interface for link in (*sight.links, *sight.unmarked)}
+        for family in families():
+            request = rtnetlink.all_of(family)
+            for body in netlink.dump(rtnetlink.GET_ADDRESS, request):
+                self._address(rtnetlink.read_address(body), own, sight)
+            for body in netlink.dump(rtnetlink.GET_ROUTE, request):
+                if rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE:  # ours are all above 255
+                    self._route(rtnetlink.read_route(body), sight)
+            for body in netlink.dump(rtnetlink.GET_RULE, request):
+                self._rule(rtnetlink.read_rule(body), sight)
+        return sight
+
+    def _link(self, line: LinkLine, sight: Sight) -> None:
+        sight.names[line.interface] = line.name
+        place = sight.space, line.interface
+        link = Link(
+            interface=line.name,
+            kind=line.kind,
+            alias=line.alias,
+            mtu_bytes=line.mtu_bytes,
+            up=line.up,
+            space=sight.space,
+        )
+        worker = self._workers.get(line.name)
+        if worker is None:
+            # By its mark alone: of a worker there is no more, or renamed by somebody.
+            if of_alias(line.alias) is not None and line.kind in KINDS:
+                sight.links.append(link)
+        elif line.kind != self._kind:
+            sight.refuse_link(link)
+        elif line.alias == worker.alias or place in self._own_links:
+            self._own_links.add(place)
+            sight.links.append(link)
+        elif line.kind == "tun" and not line.alias:
+            sight.unmarked.append(link)
+        else:
+            sight.refuse_link(link)
+
+    def _address(self, line: AddressLine, own: set[str], sight: Sight) -> None:
+        name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
+        network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
+        placeholder = address in network
+        if name in own or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
+            sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
+        elif placeholder:
+            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {network}"
+            sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
+
+    def _of_placeholder(self, address: object) -> Worker | None:
+        return next((worker for worker in self._workers.values() if address in worker.placeholders), None)
+
+    def _route(self, line: RouteLine, sight: Sight) -> None:
+        worker = self._priorities.get(line.table)
+        if line.protocol == PROTOCOL and line.prefix == 0 and of_priority(line.table):
+            sight.routes.append(_route(line, sight))
+        elif worker is not None and line.table == worker.table:
+            text = f"a route in table {line.table}"
+            sight.refuse(text, f"ip -{FAMILIES[line.family]} route show table {line.table}", worker)
+
+    def _rule(self, line: RuleLine, sight: Sight) -> None:
+        worker, family = self._priorities.get(line.priority), FAMILIES[line.family]
+        if line.protocol == PROTOCOL and of_priority(line.priority):
+            sight.rules.append(_rule(line, sight.space))
+        elif worker is not None:
+            text = f"an IPv{family} rule of priority {line.priority} without protocol {PROTOCOL}"
+            sight.refuse(text, f"ip -{family} rule show", worker)
+
+
+def of_alias(alias: str) -> Worker | None:
+    """The worker whose mark ALIAS is."""
+    found = _MARK.fullmatch(alias)
+    return Worker(uid=int(found[1])) if found and FIRST_UID <= int(found[1]) <= LAST_UID else None
+
+
+def of_priority(number: int) -> Worker | None:
+    """The worker whose table, lookups or prohibitions have NUMBER."""
+    least = Worker(uid=FIRST_UID)
+    for first in (least.table, least.prohibit_priority):
+        if first <= number <= first + LAST_UID - FIRST_UID:
+            return Worker(uid=FIRST_UID + number - first)
+    return None
+
+
+def has_ipv6() -> bool:
+    """False where the kernel was started with ipv6.disable=1: then there are no IPv6 rules to make."""
+    return Path("/proc/sys/net/ipv6").is_dir()
+
+
+def ipv6_stack() -> Stack:
+    """What this kernel has of IPv6 now: an administrator may turn it off, and on again."""
+    if not has_ipv6():
+        return "absent"
+    off = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").read_text().strip() != "0"
+    return "off" if off else "on"
+
+
+def families() -> tuple[int, ...]:
+    """The address families of this kernel."""
+    return (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
+
+
+def _route(line: RouteLine, sight: Sight) -> Route:
+    return Route(
+        family=FAMILIES[line.family],
+        table=line.table,
+        # The kernel lists an IPv6 unreachable route as going through lo.
+        interface=None if line.type == rtnetlink.UNREACHABLE else sight.names.get(line.interface, "?"),
+        source=ip_address(line.source) if line.source else None,
+        metric=line.metric,
+        listed=line.listed,
+        space=sight.space,
+    )
+
+
+def _rule(line: RuleLine, space: str) -> Rule:
+    return Rule(
+        family=FAMILIES[line.family],
+        priority=line.priority,
+        uid=line.uids[0] if line.uids else None,
+        source=ip_address(line.source) if line.source else None,
+        table=line.table if line.action == rtnetlink.TO_TABLE else None,
+        listed=line.listed,
+        space=space,
+    )

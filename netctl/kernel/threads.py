@@ -1,0 +1,112 @@
+"""Blocking calls of the kernel, each under a deadline: one thread a kind, so that order is kept.
+
+The kernel takes its locks inside the call: a thread that waits for rtnetlink's (somebody deletes a link that
+does not go) cannot be interrupted, and would take the whole program with it if it were the only one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+P = TypeVar("P")
+SWITCH_SECONDS = 0.0005
+"""A thread whose call of the kernel has ended waits so long for the interpreter, where Python's 5 ms are a call's
+own time ten times over."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[Any], Any]
+    """Given a list of payloads where there are any, else None."""
+    payload: list[Any] | None
+    answer: Future[Any]
+
+
+class WorkThread:
+    """One thread; what was given up while it ran is finished before the next begins, and its answer is nobody's."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: deque[_Job | None] = deque()
+        self._thread: threading.Thread | None = None
+        sys.setswitchinterval(SWITCH_SECONDS)
+
+    async def run(self, work: Callable[[], T], seconds: float) -> T:
+        """The result of WORK; raises asyncio.TimeoutError when it has not come within SECONDS.
+
+        What has not begun by then, or when the caller is cancelled, does not begin.
+        """
+        return await self._ask(lambda _: work(), None, seconds)
+
+    async def run_together(self, work: Callable[[Sequence[P]], T], payload: P, seconds: float) -> T:
+        """As run(), of WORK over PAYLOAD and those of the same work that wait right behind it, in their order.
+
+        All get the same result. Work that fails for many is done again for each, who then gets its own error.
+        """
+        return await self._ask(work, [payload], seconds)
+
+    async def _ask(self, work: Callable[[Any], T], payload: list[Any] | None, seconds: float) -> T:
+        if self._thread is None:
+            # A daemon: a thread that the kernel keeps must not keep the program. It is of this thread's namespace.
+            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._thread.start()
+        job: Future[T] = Future()
+        self._jobs.put(_Job(work, payload, job))
+        answer = asyncio.wrap_future(job)
+        try:
+            done, _ = await asyncio.wait({answer}, timeout=seconds)
+        finally:
+            job.cancel()  # unless it has begun
+            answer.cancel()
+        if not done:
+            raise asyncio.TimeoutError
+        return answer.result()
+
+    def close(self) -> None:
+        """Let the thread end behind what it has to do."""
+        self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            together = [job]
+            while job.payload is not None and self._follows(job):
+                following = self._waiting.popleft()
+                assert following is not None
+                together.append(following)
+            _do([one for one in together if one.answer.set_running_or_notify_cancel()])
+
+    def _next(self) -> _Job | None:
+        return self._waiting.popleft() if self._waiting else self._jobs.get()
+
+    def _follows(self, job: _Job) -> bool:
+        """Whether what waits next is of JOB's work."""
+        while not self._jobs.empty():
+            self._waiting.append(self._jobs.get())
+        return bool(self._waiting) and (first := self._waiting[0]) is not None and first.work == job.work
+
+
+def _do(jobs: list[_Job]) -> None:
+    if not jobs:
+        return
+    payloads = [payload for job in jobs for payload in job.payload or ()]
+    try:
+        result = jobs[0].work(payloads)
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, who is in another thread
+        if len(jobs) == 1:
+            jobs[0].answer.set_exception(error)
+            return
+        for job in jobs:
+            _do([job])
+    else:
+        for job in jobs:
+            job.answer.set_result(result)

@@ -1,0 +1,200 @@
+"""What to do, as a pure function: diff(desired, observed) -> operations in a safe order.
+
+Block before open, add before delete: a gate that changes, or whose device, link or route changes, is
+sealed first and opened last, so that no prefix of a plan lets anything out that neither State did.
+Operations print themselves as the command an administrator would type; keys are never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from fleet.isolation import HOST
+from netctl.plan.desired import rp_filter
+from netctl.plan.operations import Operation, Verb
+from netctl.plan.state import Address, Gate, Link, Route, State, Sysctl, Thing
+
+LAST_PRIORITY = 2**32
+"""Behind every rule: a table that no rule looks up."""
+
+
+def diff(desired: State, observed: State) -> tuple[Operation, ...]:
+    """The operations that turn OBSERVED into DESIRED; empty when they are equal."""
+    present = _trim(desired, observed)
+    observed = _doomed(present, observed)
+    strange = frozenset(one for one in observed.addresses - present.addresses if one.interface != "lo")
+    return tuple(_order(present, _behind(strange, present, observed), strange))
+
+
+def _doomed(desired: State, observed: State) -> State:
+    """OBSERVED without what ends with the spaces that go: but links and gates: somebody may still be in there."""
+    going = {one.space for one in observed.spaces - desired.spaces}
+    if not going:
+        return observed
+    ending = ("addresses", "routes", "rules", "sysctls", "devices", "filters")
+    parts = {name: frozenset(one for one in getattr(observed, name) if one.space not in going) for name in ending}
+    return replace(observed, **parts)
+
+
+def _behind(strange: frozenset[Address], desired: State, observed: State) -> State:
+    """OBSERVED behind the deletion of the addresses that somebody has put on our links.
+
+    With a link's last IPv4 address the kernel takes its routes as well, and tells nobody (fib_disable_ip in
+    net/ipv4/fib_frontend.c).
+    """
+    if not strange:
+        return observed
+    emptied = {_place(one) for one in strange}
+    return replace(
+        observed,
+        addresses=observed.addresses - strange,
+        routes=frozenset(
+            route for route in observed.routes if _place(route) not in emptied or route not in desired.routes
+        ),
+    )
+
+
+def _place(one: Link | Address | Route) -> tuple[str, str | None]:
+    return one.space, one.interface
+
+
+def _trim(desired: State, observed: State) -> State:
+    """DESIRED without what hangs on a tun that wireguard-go has not made yet: we cannot make it."""
+    there = {_place(link) for link in observed.links}
+    tuns = [link for link in desired.links if link.kind == "tun"]
+    # It makes them in the host; from there they move.
+    missing = {link.interface for link in tuns if not {_place(link), (HOST, link.interface)} & there}
+    if not missing:
+        return desired
+    return replace(
+        desired,
+        links=frozenset(link for link in desired.links if link.interface not in missing),
+        addresses=frozenset(one for one in desired.addresses if one.interface not in missing),
+        routes=frozenset(route for route in desired.routes if route.interface not in missing),
+        sysctls=frozenset(one for one in desired.sysctls if not missing & set(one.path)),
+        devices=frozenset(device for device in desired.devices if device.interface not in missing),
+        gates=frozenset(gate for gate in desired.gates if gate.interface not in missing),
+    )
+
+
+def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iterator[Operation]:
+    kept = _kept_gates(desired, observed)
+    fresh_filters = desired.filters - observed.filters
+    fresh = {one.space for one in fresh_filters}
+    # A table made anew has no gate open; the old one may lack the very sets a seal would change.
+    yield from _each("seal", (gate for gate in observed.gates - kept if gate.space not in fresh))
+    yield from _each("add", desired.spaces - observed.spaces)
+    yield from _each("add", fresh_filters)
+    yield from _each("delete", strange)
+    new_rules = desired.rules - observed.rules
+    yield from _each("add", (rule for rule in new_rules if rule.table is None))
+    new_routes = desired.routes - observed.routes
+    yield from _each("add", (route for route in new_routes if route.interface is None))
+    # What leads astray goes before anything leads on: behind it stand the prohibits and the unreachables just
+    # added. A table has one route of each metric, so the old one also has to make room.
+    yield from _astray(desired, observed)
+    new_addresses = desired.addresses - observed.addresses
+    yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
+    yield from _each("add", (rule for rule in new_rules if rule.table is not None))
+    yield from _links(desired, observed)
+    # On a link that has come from another namespace, and before the routes that prefer them.
+    yield from _each("add", (one for one in new_addresses if one.interface != "lo"))
+    yield from _each("add", (route for route in new_routes if route.interface is not None))
+    yield from _each("set", desired.devices - observed.devices)
+    yield from _deletes(desired, observed)
+    yield from _each("delete", observed.spaces - desired.spaces)
+    yield from _each("open", desired.gates - kept)
+    held = {one.space for one in desired.filters}
+    yield from _each("delete", (one for one in observed.filters if one.space not in held))
+
+
+def _astray(desired: State, observed: State) -> Iterator[Operation]:
+    """Lookups and routes that lead somewhere else go, the last that a packet would meet first.
+
+    Whatever goes uncovers what stands behind it, and that has gone by then.
+    """
+    first: dict[tuple[str, int], int] = {}
+    for rule in observed.rules:
+        if rule.table is not None:
+            looked_up = rule.space, rule.table
+            first[looked_up] = min(rule.priority, first.get(looked_up, rule.priority))
+    found: list[tuple[int, int, Thing]] = [
+        (rule.priority, 0, rule) for rule in observed.rules - desired.rules if rule.table is not None
+    ]
+    found += [
+        (first.get((route.space, route.table), LAST_PRIORITY), route.metric, route)
+        for route in observed.routes - desired.routes
+        if route.interface is not None
+    ]
+    operations = [(place, metric, Operation(verb="delete", thing=thing)) for place, metric, thing in found]
+    yield from (last for *_, last in sorted(operations, key=lambda one: (-one[0], -one[1], str(one[2]))))
+
+
+def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
+    """Gates that stay open throughout: nothing below them changes."""
+    changed = {device.interface for device in desired.devices ^ observed.devices}
+    changed |= {link.interface for link in desired.links ^ observed.links}
+    changed |= {route.interface for route in desired.routes ^ observed.routes if route.interface is not None}
+    # A table made anew has no gate; they open at the end.
+    fresh = {one.space for one in desired.filters - observed.filters}
+    return frozenset(
+        gate for gate in desired.gates & observed.gates if gate.interface not in changed and gate.space not in fresh
+    )
+
+
+def _links(desired: State, observed: State) -> Iterator[Operation]:
+    seen = {_place(link): link for link in observed.links}
+    fresh = desired.links - observed.links
+    sysctls = desired.sysctls - observed.sysctls
+    own = {link.interface for link in desired.links}
+    # Made and configured in the host, so that its own UDP socket stays there; without an address, so silently.
+    moving = _arriving(desired, observed)
+    at_home = [replace(link, space=HOST) if link in moving else link for link in fresh]
+    yield from _each("set", _preserved(desired, observed))
+    yield from _each("set", (one for one in sysctls if not own & set(one.path)))
+    yield from _each("add", (link for link in at_home if _place(link) not in seen))
+    yield from _each("set", at_home)
+    yield from _each("move", moving)
+    # Before the link goes up: IPv6 would give it a link-local address, an event Chrome hears.
+    yield from _each("set", (one for one in sysctls if own & set(one.path)))
+    # A link that moves goes down.
+    yield from _each("up", (link for link in fresh if not (_place(link) in seen and seen[_place(link)].up)))
+
+
+def _arriving(desired: State, observed: State) -> frozenset[Link]:
+    """The links that are not in their space yet."""
+    seen = {_place(link) for link in observed.links}
+    return frozenset(link for link in desired.links if link.space != HOST and _place(link) not in seen)
+
+
+def _preserved(desired: State, observed: State) -> Iterator[Sysctl]:
+    """Before `all` of a namespace is lowered, its old value goes to every other interface there and to `default`.
+
+    The kernel uses max(all, interface), so nothing else is filtered less than before.
+    """
+    lowered = {one.space for one in desired.sysctls if one == rp_filter("all", 0, one.space)}
+    old = {one.space: one.value for one in observed.sysctls if one.path == rp_filter("all", 0).path}
+    ours = {(one.space, one.path) for one in desired.sysctls}
+    for one in observed.sysctls:
+        if one.space not in lowered or one.path[-1] != "rp_filter" or (one.space, one.path) in ours:
+            continue
+        if one.value < old.get(one.space, 0):
+            yield replace(one, value=old[one.space])
+
+
+def _deletes(desired: State, observed: State) -> Iterator[Operation]:
+    old_routes = observed.routes - desired.routes
+    old_prohibits = (rule for rule in observed.rules - desired.rules if rule.table is None)
+    wanted = {_place(link) for link in desired.links}
+    wanted |= {(HOST, link.interface) for link in _arriving(desired, observed)}
+    # A device that goes with its link needs no seal of its own.
+    yield from _each("delete", (link for link in observed.links if _place(link) not in wanted))
+    yield from _each("delete", old_prohibits)
+    yield from _each("delete", (route for route in old_routes if route.interface is None))
+    yield from _each("delete", observed.addresses - desired.addresses)
+
+
+def _each(verb: Verb, things: Iterable[Thing]) -> Iterator[Operation]:
+    # Sorted by their text: the same plan reads the same every time.
+    yield from sorted((Operation(verb=verb, thing=thing) for thing in things), key=str)

@@ -1,0 +1,105 @@
+"""A WireGuard key and the secrets in it, which no log, traceback or repr shows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv6Address,
+)
+from typing import final
+
+from fleet.wire import Address
+
+KEY_BYTES = 32
+
+
+@final
+class Secret:
+    """32 bytes that no log, traceback or repr shows; compared in constant time."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        if len(value) != KEY_BYTES:
+            raise ValueError(f"a WireGuard key has {KEY_BYTES} bytes")
+        self._value = bytes(value)
+
+    @classmethod
+    def parse(cls, text: str) -> Secret:
+        """From the base64 of a .conf file; raises ValueError without repeating the text."""
+        return cls(decode(text))
+
+    @classmethod
+    def parse_private(cls, text: str) -> Secret:
+        """A private key, with the bits set as every device sets them (RFC 7748, 5): else it never reads back equal."""
+        value = bytearray(decode(text))
+        if len(value) == KEY_BYTES:
+            value[0] &= 248
+            value[31] = value[31] & 127 | 64
+        return cls(bytes(value))
+
+    def reveal(self) -> bytes:
+        """The 32 bytes; for the kernel, wireguard-go and the key store alone."""
+        return self._value
+
+    def public(self) -> str:
+        """The public key that belongs to it, base64."""
+        # Asked for when keys are imported; the server would carry 7 MB for nothing.
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        key = X25519PrivateKey.from_private_bytes(self._value).public_key()
+        return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One client key of a pool: everything a tunnel needs."""
+
+    private: Secret
+    preshared: Secret | None = None
+    address: IPv4Address
+    """The leased address inside the tunnel."""
+    address_v6: IPv6Address | None = None
+    """None: the tunnel carries no IPv6."""
+    server_public: str
+    """The server's public key, base64."""
+    endpoint_host: str
+    """Address or name of the server."""
+    endpoint_port: int
+    exit_address: Address | None = None
+    exit_address_v6: IPv6Address | None = None
+
+    @property
+    def server(self) -> str:
+        """The exit server's name: what two keys of one server share."""
+        return self.endpoint_host
+
+
+def decode(text: str) -> bytes:
+    """The 32 bytes of base64 TEXT; raises ValueError without repeating the text."""
+    try:
+        value = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is no base64 key") from None
+    if len(value) != KEY_BYTES:
+        raise ValueError(f"has {len(value)} bytes instead of {KEY_BYTES}")
+    return value

@@ -1,0 +1,1 @@
+"""The key pool: client files in, leases out."""

@@ -1,0 +1,204 @@
+"""The key store's tables, with the invariants that no mistake of the code can break, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
+from fleet.processes import boot_id
+
+BUSY_MILLISECONDS = 5000
+LONGEST_REST_SECONDS = 86_400
+"""No key rests longer (see netctl.key_cooldown_seconds): what is older than this is rested."""
+metadata = sa.MetaData()
+boots = sa.Table("boots", metadata, sa.Column("id", sa.Text, primary_key=True))
+"""One row: the boot (random/boot_id) since which the times of the other tables count."""
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("public", sa.Text, nullable=False, unique=True),
+    sa.Column("private", sa.LargeBinary, nullable=False),
+    sa.Column("preshared", sa.LargeBinary),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("server_public", sa.Text, nullable=False),
+    sa.Column("endpoint_host", sa.Text, nullable=False),
+    sa.Column("endpoint_port", sa.Integer, nullable=False),
+    sa.Column("exit_address", sa.Text),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("last_used_at", sa.Float),
+    sa.Column("address_v6", sa.Text),
+    sa.Column("exit_address_v6", sa.Text),
+)
+VERSION = 2
+"""PRAGMA user_version; 1 and 0: without the columns of IPv6. An earlier netctl works on a file of this version."""
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, sa.CheckConstraint("state IN ('held', 'ending', 'ended')"), nullable=False),
+    sa.Column("began_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("slot", "generation"),
+    sa.Index("one_lease_a_key", "key_id", unique=True, sqlite_where=sa.text("state <> 'ended'")),
+    sa.Index("one_lease_a_slot", "slot", unique=True, sqlite_where=sa.text("state = 'held'")),
+)
+
+
+class File:
+    """The file at PATH, made when it is not there, for its owner alone.
+
+    Raises NotAllowed, or ConfigurationError when it cannot be opened, is damaged, or is no such file: a store
+    that may have lost leases would hand keys out twice. KeyStoreFailed when it cannot be written now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = _make(path)
+        self._looked_at: tuple[int, int] | None = None
+        """Size and time of change of the file that was last found whole."""
+        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
+        sa.event.listen(self._engine, "connect", _on_connect)
+        sa.event.listen(self._engine, "begin", _on_begin)
+        try:
+            metadata.create_all(self._engine)
+            with self._engine.begin() as db:
+                self._check(db)
+                _upgrade(db)
+                _note_boot(db)
+        except sa.exc.DatabaseError as error:
+            self.close()
+            if _is_damage(error):
+                raise self._damaged(str(error.orig)) from None
+            # Not final: whoever supervises us tries again, and there may be space by then.
+            raise KeyStoreFailed(
+                f"{path} cannot be used: {error.orig}", hint="is the disk full, or the file system read-only?"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction; raises KeyStoreFailed when the disk is full, or the file damaged or no longer there."""
+        self._look()
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError):
+                raise
+            hint = "restart netctl: it looks at the whole file" if _is_damage(error) else "is the disk full?"
+            raise KeyStoreFailed(f"{self._path}: {error.orig}", hint=hint) from None
+
+    def _look(self) -> None:
+        """Still the same file; and whole, if it was written since the last look: SQLite itself works from its cache."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        if found is None or found.st_ino != self._inode:
+            raise KeyStoreFailed(
+                f"{self._path} was removed or replaced while netctl had it open", hint="restart netctl"
+            )
+        seen = found.st_size, found.st_mtime_ns
+        if seen == self._looked_at:
+            return
+        # Written by a checkpoint, some 60 leases apart, or by somebody else. A connection of its own has no cache.
+        try:
+            with sa.create_engine(f"sqlite:///{self._path}", poolclass=sa.NullPool).connect() as db:
+                self._check(db)
+        except (sa.exc.DatabaseError, ConfigurationError) as error:
+            what = error.message if isinstance(error, ConfigurationError) else f"{self._path}: {error.orig}"
+            raise KeyStoreFailed(what, hint="restart netctl: it looks at the whole file") from None
+        self._looked_at = seen
+
+    def _check(self, db: sa.Connection) -> None:
+        found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise self._damaged(str(found))
+
+    def _damaged(self, what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"the key store {self._path} is damaged ({' '.join(what.split())}): no key is handed out",
+            hint=f"fleet down; mv {self._path} {self._path}.damaged; netctl keys import PATH...",
+        )
+
+
+def _make(path: Path) -> int:
+    """The inode of the file at PATH, which is there and its owner's alone."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made before SQLite opens it: its -wal and -shm take their mode from it.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError:
+        raise NotAllowed(f"{path} is for netctl and root alone", hint="repeat it with sudo") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be opened: {error.strerror}", hint="fleet up makes the folder and its owner"
+        ) from error
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _is_damage(error: sa.exc.DatabaseError) -> bool:
+    # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
+    return not isinstance(error, sa.exc.OperationalError)
+
+
+def _upgrade(db: sa.Connection) -> None:
+    """Columns that a file of an earlier version lacks: create_all makes tables alone."""
+    if db.exec_driver_sql("PRAGMA user_version").scalar() == VERSION:
+        return
+    there = {row.name for row in db.exec_driver_sql("PRAGMA table_info(keys)")}
+    for column in keys.columns:
+        if column.name not in there:
+            db.exec_driver_sql(f"ALTER TABLE keys ADD COLUMN {column.name} {column.type}")
+    db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+
+
+def _note_boot(db: sa.Connection) -> None:
+    """Times are seconds since boot: those of an earlier boot move below zero, in their order."""
+    now = boot_id()
+    if db.scalar(sa.select(boots.c.id)) == now:
+        return
+    newest = sa.select(sa.func.max(keys.c.last_used_at)).scalar_subquery()
+    db.execute(sa.update(keys).values(last_used_at=keys.c.last_used_at - newest - LONGEST_REST_SECONDS))
+    db.execute(sa.delete(boots))
+    db.execute(sa.insert(boots).values(id=now))
+
+
+def clock() -> float:
+    """Seconds since boot, suspended or not: no step of the wall clock makes a key rest for hours or not at all."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are SQLAlchemy's, see _on_begin
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        f"busy_timeout={BUSY_MILLISECONDS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    # Immediate: two writers wait for each other instead of failing when they turn from reading to writing.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,293 @@
+"""The key pool and its leases: one SQLite file that only netctl can read.
+
+The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, a
+slot at most one that is held. Choosing a key is one query (netctl/pool/choice.py).
+
+A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then
+`ended`; its key is free again only then.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.wire import Address, PoolStatus
+from netctl.plan.secrets import Key, Secret
+from netctl.pool import choice, leases, schema
+from netctl.pool.schema import keys as _keys
+from netctl.pool.schema import leases as _leases
+
+KEPT_LEASES = 20
+"""Ended leases of a slot that are remembered: enough for its generation and its last server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A key in the hands of a slot."""
+
+    lease: str
+    uid: int
+    key_id: int
+    key: Key
+    generation: int
+    endpoint: tuple[str, int]
+    owner: str
+    """Who holds it: see fleet.processes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came of adding keys, by their origins."""
+
+    new: tuple[str, ...]
+    completed: tuple[str, ...]
+    """There already, and have learned something from the file: its IPv6 address or exit."""
+    there: tuple[str, ...]
+    """There already, with nothing to learn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLine:
+    """One key for people: nothing secret in it."""
+
+    public: str
+    server: str
+    address: IPv4Address
+    address_v6: IPv6Address | None
+    exit_address: Address | None
+    exit_address_v6: IPv6Address | None
+    origin: str
+    leased_to: str | None
+
+
+class Store:
+    """The file. Every method is one transaction; an instance belongs to one thread."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
+        self._clock = clock
+        self._file = schema.File(path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    # --- leases
+
+    def take_next(
+        self,
+        uid: int,
+        owner: str,
+        *,
+        avoid: frozenset[str],
+        cooldown_seconds: float,
+        aside: Mapping[Hashable, float] | None = None,
+    ) -> Lease | None:
+        """Choose a key and lease it to slot UID, in one transaction; None when no key is free.
+
+        AVOID and ASIDE as in choice.choose. The lease that the slot held until now is `ending`.
+        """
+        with self._file.begin() as db:
+            last, server = leases.latest(db, uid)
+            chosen = choice.choose(
+                db,
+                last_server=server,
+                avoid=avoid,
+                now=self._clock(),
+                cooldown_seconds=cooldown_seconds,
+                aside=aside,
+            )
+            return None if chosen is None else self._take(db, uid, chosen, owner, last)
+
+    def take(self, uid: int, key_id: int, owner: str) -> Lease:
+        """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
+        with self._file.begin() as db:
+            return self._take(db, uid, key_id, owner, leases.latest(db, uid)[0])
+
+    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, last: int) -> Lease:
+        leases.end(db, uid)
+        key = _key_of(leases.key(db, key_id))
+        values = {
+            "id": secrets.token_hex(8),
+            "key_id": key_id,
+            "slot": uid,
+            "generation": last + 1,
+            "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
+            "owner": owner,
+            "state": "held",
+            "began_at": self._clock(),
+        }
+        leases.begin(db, values)
+        return _lease(values, key)
+
+    def resolved(self, lease: str, endpoint: tuple[str, int]) -> None:
+        """Remember the address a server's name stood for."""
+        self._update(lease, endpoint=f"{endpoint[0]} {endpoint[1]}")
+
+    def owned(self, lease: str, owner: str) -> None:
+        """The lease has a new owner: its worker came back."""
+        self._update(lease, owner=owner)
+
+    def end(self, uid: int) -> None:
+        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
+        with self._file.begin() as db:
+            leases.end(db, uid)
+
+    def ended(self, uid: int, *, before: int | None = None) -> None:
+        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
+
+        With BEFORE only of leases of an earlier generation: the one device has not let go of stays.
+        """
+        with self._file.begin() as db:
+            leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
+
+    def held(self) -> list[Lease]:
+        """Every lease that is held."""
+        query = sa.select(_leases, _keys).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
+        with self._file.begin() as db:
+            # Both tables have a column `id`; the join's first is the lease's.
+            rows = db.execute(query.set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)).mappings().all()
+        return [_lease(_part(row, "leases_"), _key_of(_part(row, "keys_"))) for row in rows]
+
+    def unfinished(self) -> list[int]:
+        """Slots with leases that are `ending`."""
+        with self._file.begin() as db:
+            return list(db.scalars(sa.select(_leases.c.slot).where(_leases.c.state == "ending").distinct()))
+
+    def learn_exit(self, key_id: int, address: Address) -> None:
+        """The first proof of a key says where it comes out."""
+        with self._file.begin() as db:
+            db.execute(sa.update(_keys).where(_keys.c.id == key_id).values(exit_address=str(address)))
+
+    # --- the pool
+
+    def add(self, keys: Sequence[tuple[str, Key]]) -> Imported:
+        """Add KEYS, each with its origin; a key that is there is completed by what it lacks for IPv6."""
+        new: list[str] = []
+        completed: list[str] = []
+        there: list[str] = []
+        with self._file.begin() as db:
+            known = set(db.scalars(sa.select(_keys.c.public)))
+            for origin, key in keys:
+                public = key.private.public()
+                if public in known:
+                    (completed if _complete(db, public, key) else there).append(origin)
+                    continue
+                known.add(public)
+                new.append(origin)
+                db.execute(sa.insert(_keys).values(_row(origin, public, key)))
+        return Imported(new=tuple(new), completed=tuple(completed), there=tuple(there))
+
+    def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Delete keys by public key: those deleted, and those that are leased and stay."""
+        gone, leased = [], []
+        with self._file.begin() as db:
+            for public in publics:
+                key_id = db.scalar(sa.select(_keys.c.id).where(_keys.c.public == public))
+                if key_id is None:
+                    continue
+                busy = sa.and_(_leases.c.key_id == key_id, _leases.c.state != "ended")
+                if db.scalar(sa.select(sa.func.count()).select_from(_leases).where(busy)):
+                    leased.append(public)
+                    continue
+                db.execute(sa.delete(_leases).where(_leases.c.key_id == key_id))
+                db.execute(sa.delete(_keys).where(_keys.c.id == key_id))
+                gone.append(public)
+        return gone, leased
+
+    def lines(self) -> list[KeyLine]:
+        """Every key for people, by server."""
+        holder = sa.select(_leases.c.key_id, _leases.c.slot).where(_leases.c.state != "ended").subquery()
+        query = sa.select(_keys, holder.c.slot).outerjoin(holder, holder.c.key_id == _keys.c.id)
+        with self._file.begin() as db:
+            rows = db.execute(query.order_by(_keys.c.endpoint_host, _keys.c.id)).all()
+        return [
+            KeyLine(
+                public=row.public,
+                server=row.endpoint_host,
+                address=IPv4Address(row.address),
+                address_v6=_v6(row.address_v6),
+                exit_address=ip_address(row.exit_address) if row.exit_address else None,
+                exit_address_v6=_v6(row.exit_address_v6),
+                origin=row.origin,
+                leased_to=f"w{row.slot}" if row.slot else None,
+            )
+            for row in rows
+        ]
+
+    def pool(self, cooldown_seconds: float) -> PoolStatus:
+        """The pool in numbers."""
+        with self._file.begin() as db:
+            keys, leased, servers, cooling = choice.numbers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
+        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=keys - leased - cooling, servers=servers)
+
+    def _update(self, lease: str, **values: str) -> None:
+        with self._file.begin() as db:
+            db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))
+
+
+def _part(row: Any, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _complete(db: sa.Connection, public: str, key: Key) -> bool:
+    """Fill in what the store does not know of IPv6 yet, and nothing it knows: a file may be older than the store."""
+    filled = 0
+    for column, value in ((_keys.c.address_v6, key.address_v6), (_keys.c.exit_address_v6, key.exit_address_v6)):
+        if value is not None:
+            unknown = sa.and_(_keys.c.public == public, column.is_(None))
+            filled += db.execute(sa.update(_keys).where(unknown).values({column: str(value)})).rowcount
+    return filled > 0
+
+
+def _v6(text: str | None) -> IPv6Address | None:
+    return IPv6Address(text) if text else None
+
+
+def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
+    return {
+        "public": public,
+        "private": key.private.reveal(),
+        "preshared": key.preshared.reveal() if key.preshared else None,
+        "address": str(key.address),
+        "server_public": key.server_public,
+        "endpoint_host": key.endpoint_host,
+        "endpoint_port": key.endpoint_port,
+        "exit_address": str(key.exit_address) if key.exit_address else None,
+        "address_v6": str(key.address_v6) if key.address_v6 else None,
+        "exit_address_v6": str(key.exit_address_v6) if key.exit_address_v6 else None,
+        "origin": origin,
+    }
+
+
+def _key_of(row: Any) -> Key:
+    return Key(
+        private=Secret(row["private"]),
+        preshared=Secret(row["preshared"]) if row["preshared"] else None,
+        address=IPv4Address(row["address"]),
+        server_public=row["server_public"],
+        endpoint_host=row["endpoint_host"],
+        endpoint_port=row["endpoint_port"],
+        exit_address=ip_address(row["exit_address"]) if row["exit_address"] else None,
+        address_v6=_v6(row["address_v6"]),
+        exit_address_v6=_v6(row["exit_address_v6"]),
+    )
+
+
+def _lease(values: dict[str, Any], key: Key) -> Lease:
+    host, port = values["endpoint"].split()
+    return Lease(
+        lease=values["id"],
+        uid=values["slot"],
+        key_id=values["key_id"],
+        key=key,
+        generation=values["generation"],
+        endpoint=(host, int(port)),
+        owner=values["owner"],
+    )

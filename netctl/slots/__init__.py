@@ -1,0 +1,1 @@
+"""One tunnel for each worker: made, kept, mended and ended."""

@@ -1,0 +1,185 @@
+"""Looks after the tunnels in use: passive first, then a probe, then another device, then the end of the lease.
+
+The exit never changes under a worker: what cannot be mended with the same key ends the connection, and the worker
+asks for another tunnel. See netctl.slots.health for the times and the steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fleet import log
+from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
+from fleet.model import Fleet
+from netctl import wireguard
+from netctl.kernel.link_counters import LinkCounters
+from netctl.plan import desired, state
+from netctl.pool.store import Lease
+from netctl.slots import health
+from netctl.slots.health import Aside, Pulse, Verdict
+from netctl.slots.reconcile import Reconciler
+from netctl.slots.slot import OPEN, Slot
+from netctl.slots.tunnels import Tunnels
+from netctl.wireguard import Backend, Reading
+
+
+class Recovery:
+    """The care of all slots of TUNNELS, for ever."""
+
+    def __init__(self, *, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, backend: Backend) -> None:
+        self._fleet = fleet
+        self._tunnels = tunnels
+        self._reconciler = reconciler
+        self._backend = backend
+        self._pulses: dict[int, tuple[Lease, Pulse]] = {}
+        self._at_work: dict[int, asyncio.Task[None]] = {}
+        # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
+        self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
+        self._movement = LinkCounters(reconciler.spaces.counters)
+        self._log = log.get("netctl")
+
+    async def tend(self) -> None:
+        """Look at every tunnel in use, and at every seal that was not confirmed, again and again."""
+        slots = self._tunnels.slots.values()
+        try:
+            while True:
+                moving = self._movement.look() if any(slot.state in OPEN for slot in slots) else frozenset()
+                for slot in slots:
+                    if slot.unconfirmed:
+                        self._begin(slot, self._confirm)
+                    elif slot.state in OPEN and self._concerns(slot, moving):
+                        self._begin(slot, self._look)
+                await asyncio.sleep(health.LOOK_SECONDS)
+        finally:
+            for task in self._at_work.values():
+                task.cancel()
+
+    def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
+        """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
+        name, known = self._reconciler.interface(slot.worker), self._pulses.get(slot.worker.uid)
+        fresh = known is None or slot.lease is None or known[0].lease != slot.lease.lease
+        return fresh or name in moving or not self._movement.there(name)
+
+    def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
+        """One thing at a time for a slot; nobody waits for the trouble of another."""
+        uid = slot.worker.uid
+        before = self._at_work.get(uid)
+        if (before is None or before.done()) and uid not in self._rest.until(time.monotonic()):
+            self._at_work[uid] = asyncio.ensure_future(self._guarded(slot, work))
+
+    async def _guarded(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work(slot)
+            self._rest.worked(slot.worker.uid)
+        except (FleetError, OSError) as error:
+            again = self._rest.failed(slot.worker.uid, time.monotonic())
+            name = slot.worker.name
+            self._log.error("slot.not_mended", worker=name, error=in_a_line(error), again_seconds=round(again))
+
+    async def _confirm(self, slot: Slot) -> None:
+        async with slot.lock:
+            if slot.unconfirmed:
+                await self._tunnels.confirm(slot)
+        if slot.state in OPEN:
+            await self._look(slot)
+
+    async def _look(self, slot: Slot) -> None:
+        """One look at a tunnel in use; what is quiet is probed until it speaks or is dead."""
+        lease = slot.lease
+        if lease is None:
+            return
+        reading = await self._read(slot)
+        if reading is None:
+            await self._mend(slot, lease, "its device does not answer")
+            return
+        if slot.lease is lease:
+            slot.count(reading)
+        pulse = self._pulse(slot, lease)
+        before = pulse.received_bytes
+        verdict = pulse.look(time.monotonic(), reading.sent_bytes, reading.received_bytes)
+        if before is not None and reading.received_bytes > before:
+            self._tunnels.servers.answered(slot, lease)
+        while verdict is Verdict.QUIET and not await self._probe(slot, lease, pulse):
+            verdict = pulse.verdict(time.monotonic())
+        if verdict is Verdict.DEAD:
+            await self._escalate(slot, lease)
+
+    async def _read(self, slot: Slot) -> Reading | None:
+        """The device's counters; None when it is gone, or has not answered twice."""
+        for _ in range(2):
+            try:
+                space = self._fleet.walls.space(slot.worker)
+                return await self._backend.read(self._reconciler.interface(slot.worker), space)
+            except TunnelError as error:
+                self._log.warning("device.silent", worker=slot.worker.name, error=str(error))
+        return None
+
+    def _pulse(self, slot: Slot, lease: Lease) -> Pulse:
+        known = self._pulses.get(slot.worker.uid)
+        if known is None or known[0].lease != lease.lease:
+            pulse = Pulse(keepalive_seconds=self._fleet.wireguard.keepalive_seconds)
+            self._pulses[slot.worker.uid] = known = (lease, pulse)
+        return known[1]
+
+    async def _probe(self, slot: Slot, lease: Lease, pulse: Pulse) -> bool:
+        """Set the same key and server up anew; whether that was answered, or is no longer ours to ask."""
+        async with slot.lock:
+            if not _holds(slot, lease):
+                return True
+            left = max(0.0, pulse.left_seconds(time.monotonic()))
+            answered = await self._shake_hands_again(slot, lease, min(health.PROBE_SECONDS, left))
+        if answered:
+            pulse.revived()
+        self._log.warning("tunnel.quiet", worker=slot.worker.name, server=lease.key.server, answered=answered)
+        return answered
+
+    async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
+        """Reconfigure: the first step. The gate may stay open, the exit is the same."""
+        device = desired.device(self._fleet, slot.worker, self._reconciler.interface(slot.worker), slot.held)
+        try:
+            # A key and peer that are the same would be no change; without them first it is a new session.
+            await self._backend.write(state.Device(interface=device.interface, space=device.space))
+            await self._backend.write(device)
+            await wireguard.wait_for_handshake(self._backend, device, seconds)
+        except HandshakeTimeout:
+            return False
+        self._tunnels.servers.answered(slot, lease)
+        return True
+
+    async def _escalate(self, slot: Slot, lease: Lease) -> None:
+        """A server that answers others is not dead: then it is our device, or the key. Else the lease ends."""
+        if lease.key.server in self._tunnels.servers.working(slot):
+            await self._mend(slot, lease, f"{lease.key.server} answers others")
+        else:
+            await self._give_up(slot, lease)
+
+    async def _mend(self, slot: Slot, lease: Lease, reason: str) -> None:
+        """Another device with the same key; if that does not help either, the lease ends."""
+        try:
+            async with slot.lock:
+                if not _holds(slot, lease):
+                    return
+                await self._tunnels.devices.replace(slot, reason)
+                if await self._shake_hands_again(slot, lease, health.PROBE_SECONDS):
+                    return
+        except TunnelError as error:
+            self._log.error("device.not_replaced", worker=slot.worker.name, error=str(error))
+        await self._give_up(slot, lease)
+
+    async def _give_up(self, slot: Slot, lease: Lease) -> None:
+        """Seal, put key and server aside, and hang up, so that the worker asks for another tunnel."""
+        async with slot.lock:
+            if not _holds(slot, lease):
+                return
+            owner = slot.owner
+            self._tunnels.servers.silent(slot, lease, [lease.key.server])
+            await self._tunnels.seal(slot, f"{lease.key.server} no longer answers")
+        if owner is not None:
+            owner.hang_up()
+
+
+def _holds(slot: Slot, lease: Lease) -> bool:
+    return slot.state in OPEN and slot.lease is not None and slot.lease.lease == lease.lease

@@ -1,0 +1,199 @@
+"""Brings back what somebody else took away or changed, as soon as the kernel tells of it.
+
+A firewall's reload flushes our table, systemd-networkd removes rules it did not make, somebody sets a link
+down. All of it is put right and logged, and nobody is fought for ever: see netctl.slots.repair_pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from fleet import log
+from fleet.deadline import within
+from fleet.errors import FleetError, in_a_line
+from fleet.isolation import HOST
+from fleet.model import Fleet
+from netctl.filter.owned_table import OwnedTable
+from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
+from netctl.plan import desired, state
+from netctl.plan.operations import Operation
+from netctl.slots.reconcile import Reconciler
+from netctl.slots.repair_pace import RepairPace
+from netctl.slots.slot import Slot
+from netctl.slots.tunnels import Tunnels
+
+FULL_LOOK_SECONDS = 60.0
+"""A net below the notifications: there are changes that the kernel tells nobody."""
+BUSY_SECONDS = 1.0
+"""A slot that was being changed is looked at again this much later."""
+SHOWN = 20
+"""Commands in one line of the log."""
+
+
+class Repair:
+    """Watches over the slots of TUNNELS, for ever."""
+
+    def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler) -> None:
+        (self._filter,) = desired.shared(fleet).filters
+        self._hold = OwnedTable()
+        self._fleet = fleet
+        self._watch = Notifications(self._hear)
+        self._heard_in: dict[str, int] = {}
+        """Which namespace of that name is listened to."""
+        self._tunnels = tunnels
+        self._reconciler = reconciler
+        self._pace = RepairPace()
+        self._woken = asyncio.Event()
+        self._changed: set[int] = set()
+        """UIDs whose links came, went or changed."""
+        self._repairs: dict[int, asyncio.Task[None]] = {}
+        self._log = log.get("netctl")
+
+    async def start(self) -> None:
+        """Hold every worker back and listen, before anything opens. Raises ForeignObject."""
+        self._listen()
+        await self._hold.make(self._filter)
+
+    def _listen(self) -> None:
+        """To the host, and to every space there is; one that was made anew is listened to anew."""
+        spaces, walls = self._reconciler.spaces, self._fleet.walls
+        own = {walls.space(worker): worker for worker in self._fleet.members if walls.space(worker) != HOST}
+        for space in (HOST, *own):
+            spaces.refresh(space)
+            if not spaces.there(space) or self._heard_in.get(space) == spaces.identity(space):
+                continue
+            inside = partial(spaces.inside, space)
+            if space == HOST:
+                judge = Judge(self._fleet.members, self._fleet.wireguard.mtu, transit=bool(own))
+            else:
+                judge = Judge([own[space]], self._fleet.wireguard.mtu, inside=inside)
+            self._watch.open(space, judge, inside)
+            self._heard_in[space] = spaces.identity(space)
+
+    def close(self) -> None:
+        """Let go."""
+        self._watch.close()
+        self._hold.close()
+
+    def _hear(self, sign: Sign) -> None:
+        if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
+            return
+        if sign.born and sign.worker is not None:
+            self._repair(sign.worker.uid)  # wireguard-go has just made it: nobody's doing, and not to be waited for
+            return
+        if sign.worker is not None:
+            self._changed.add(sign.worker.uid)
+        self._pace.hear(sign.kind, time.monotonic())
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look when something was heard, and every FULL_LOOK_SECONDS, for ever."""
+        full = time.monotonic() + FULL_LOOK_SECONDS
+        while True:
+            await self._wait(full)
+            kinds, now = self._pace.take(time.monotonic()), time.monotonic()
+            if kinds or now >= full:
+                await self._guarded(kinds)
+                # Where a look takes long it is rarer.
+                full = time.monotonic() + max(FULL_LOOK_SECONDS, 100 * (time.monotonic() - now))
+
+    async def _wait(self, full: float) -> None:
+        """Until a repair or, at FULL, a look is due."""
+        while True:
+            self._woken.clear()
+            now = time.monotonic()
+            due = self._pace.due(now)
+            seconds = min(full - now, full if due is None else due)
+            if seconds <= 0:
+                return
+            try:
+                await within(seconds, self._woken.wait())
+            except asyncio.TimeoutError:
+                return
+
+    async def _guarded(self, kinds: frozenset[Kind]) -> None:
+        try:
+            await self._look(kinds)
+        except (FleetError, OSError) as error:
+            self._log.error("guard.failed", error=str(error))
+
+    async def _look(self, kinds: frozenset[Kind]) -> None:
+        """See what is not as it should be, put it right, and say so in one line."""
+        self._log.debug("guard.looks", heard=sorted(kind.value for kind in kinds))
+        self._listen()
+        changed, self._changed = self._changed, set()
+        for uid in changed:
+            self._repair(uid)
+        if self._hold.lost():
+            await self._hold.make(self._filter)
+        found, seen = await self._reconciler.mend()
+        slots = []
+        for slot in self._tunnels.slots.values():
+            if wrong := self._wrong(slot, seen):
+                if slot.worker.uid in changed:
+                    found += wrong  # it is being repaired already
+                else:
+                    slots.append(slot)
+        # What was seen may have been a flush half done: what is told is what was changed in the end.
+        found += tuple(chain.from_iterable(await asyncio.gather(*(self._bring_back(slot) for slot in slots))))
+        if found:
+            commands = [str(operation) for operation in found]
+            self._log.warning(
+                "guard.repaired",
+                heard=sorted(kind.value for kind in kinds),
+                commands=commands[:SHOWN],
+                more=max(0, len(commands) - SHOWN),
+            )
+
+    def _wrong(self, slot: Slot, seen: state.State) -> tuple[Operation, ...]:
+        wrong = self._reconciler.difference(slot.worker, slot.held, seen)
+        if wrong and slot.lock.locked():
+            # Whoever holds the lock is changing the slice, and was told nothing of this: look then, and again later.
+            self._reconciler.forget(slot.worker)
+            asyncio.get_running_loop().call_later(BUSY_SECONDS, self._hear, Sign(Kind.LINKS))
+            return ()
+        return wrong
+
+    async def _bring_back(self, slot: Slot) -> tuple[Operation, ...]:
+        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'.
+
+        Gives what was done.
+        """
+        try:
+            async with slot.lock:
+                self._reconciler.forget(slot.worker)
+                return await self._reconciler.settle(slot.worker, slot.held)
+        except (FleetError, OSError) as error:
+            self._log.error("slot.not_brought_back", worker=slot.worker.name, error=in_a_line(error))
+            return ()
+
+    def _repair(self, uid: int) -> None:
+        """One at a time for each slot; what changes meanwhile is repaired behind it."""
+        before = self._repairs.get(uid)
+        if before is not None and not before.done():
+            self._changed.add(uid)
+            return
+        self._repairs[uid] = task = background(self._tunnels.repair(uid))
+        task.add_done_callback(lambda _: self._repaired(uid))
+
+    def _repaired(self, uid: int) -> None:
+        if uid in self._changed:
+            self._pace.hear(Kind.LINKS, time.monotonic())
+            self._woken.set()
+
+
+def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start WORK; an error that nobody waits for is logged."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_report)
+    return task
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.get("netctl").error("background.failed", error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,68 @@
+"""The rp_filter values that netctl has changed for others' interfaces, so that cleanup can put them back.
+
+`all` has to be 0 for a link without an address, and everybody else's value is raised to what `all` was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+
+from fleet.isolation import HOST
+from fleet.model import Paths, Worker
+from fleet.processes import boot_id
+from netctl.plan.operations import Operation
+from netctl.plan.state import State, Sysctl
+
+_Values = dict[tuple[str, ...], tuple[int, int]]
+"""What it was, and what it was set to."""
+
+
+class Remembered:
+    """A file beside the key store; of this boot and this network namespace, others' are no use."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._path = paths.key_store.with_name("rp_filter.json")
+
+    def note(self, operations: Iterable[Operation], observed: State) -> None:
+        """OPERATIONS are about to change what is OBSERVED, in the host. Only what was there first is of interest."""
+        before = {one.path: one.value for one in observed.sysctls}
+        values = self._read()
+        for thing in (operation.thing for operation in operations):
+            if isinstance(thing, Sysctl) and thing.path[-1] == "rp_filter" and not Worker.of_interface(thing.path[3]):
+                first = values.get(thing.path, (before.get(thing.path, thing.value), 0))[0]
+                values[thing.path] = (first, thing.value)
+        if values:
+            self._write(values)
+
+    def restored(self, observed: State) -> list[Operation]:
+        """What puts the first values back where ours still stand; `all` first, so that nobody is filtered less."""
+        now = {one.path: one.value for one in observed.sysctls if one.space == HOST}
+        found = [Sysctl(path=path, value=old) for path, (old, ours) in self._read().items() if now.get(path) == ours]
+        changed = [one for one in found if now[one.path] != one.value]
+        changed.sort(key=lambda one: (one.path[3] != "all", one.path))
+        return [Operation(verb="set", thing=one) for one in changed]
+
+    def forget(self) -> None:
+        """They are put back."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> _Values:
+        try:
+            found = json.loads(self._path.read_text())
+            if found["where"] != _where():
+                return {}
+            return {tuple(path): (int(old), int(ours)) for path, old, ours in found["values"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # none, or nothing that could be relied on
+
+    def _write(self, values: _Values) -> None:
+        listed = [[[*path], old, ours] for path, (old, ours) in values.items()]
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps({"where": _where(), "values": listed}))
+        new.replace(self._path)
+
+
+def _where() -> str:
+    return f"{boot_id()} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116 - a link that leads to no path

@@ -1,0 +1,54 @@
+"""What netctl knows of the VPN servers: who answers, who is put aside, and what to try next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+
+from netctl.pool.store import Lease
+from netctl.slots.health import Aside, Step, next_step
+from netctl.slots.slot import Slot
+
+LATELY_SECONDS = 30.0
+"""A server that another slot has heard from within this time is working."""
+
+
+class Servers:
+    """Servers by name and keys by id, over all slots. Times are monotonic."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._aside = Aside()
+        self._heard: dict[str, dict[int, float]] = {}
+
+    def answered(self, slot: Slot, lease: Lease) -> None:
+        """LEASE's server has just answered SLOT."""
+        self._heard.setdefault(lease.key.server, {})[slot.worker.uid] = self._clock()
+        self._aside.worked(lease.key.server)
+        self._aside.worked(lease.key_id)
+
+    def silent(self, slot: Slot, lease: Lease, failed: list[str]) -> Step:
+        """LEASE's server did not answer SLOT, the last of FAILED in a row: what is put aside now, and what is next."""
+        now, working = self._clock(), self.working(slot)
+        step = next_step(failed, working)
+        self._aside.failed(lease.key_id, now)
+        if lease.key.server not in working:
+            self._aside.failed(lease.key.server, now)
+        return step
+
+    def working(self, slot: Slot) -> frozenset[str]:
+        """The servers that other slots than SLOT have heard from lately."""
+        since, uid = self._clock() - LATELY_SECONDS, slot.worker.uid
+        return frozenset(
+            server
+            for server, heard in self._heard.items()
+            if any(at >= since for other, at in heard.items() if other != uid)
+        )
+
+    def aside(self) -> Mapping[Hashable, float]:
+        """What is put aside now, and until when."""
+        return self._aside.until(self._clock())
+
+    def aside_names(self) -> tuple[str, ...]:
+        """The servers among it."""
+        return tuple(sorted(name for name in self.aside() if isinstance(name, str)))

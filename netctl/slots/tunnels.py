@@ -1,0 +1,260 @@
+"""A slot's tunnel, made and ended: lease -> sealed gate -> key and peer -> handshake -> open gate, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
+
+from fleet import log, processes
+from fleet.deadline import to_the_end, within
+from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
+from fleet.model import Fleet
+from netctl import wireguard
+from netctl.plan import desired
+from netctl.pool.store import Lease, Store
+from netctl.slots.devices import Devices
+from netctl.slots.health import Step
+from netctl.slots.reconcile import Reconciler
+from netctl.slots.servers import Servers
+from netctl.slots.slot import Event, Slot, SlotState
+from netctl.wireguard import Backend
+
+POOL_SECONDS = 0.25
+"""How often a request that waits for a key looks at the pool: another program may have added one."""
+RESOLVE_SECONDS = 5.0
+REPAIR_SECONDS = 10.0
+BEHIND_SECONDS = 0.02
+"""An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
+LAST_TRY_SECONDS = 0.5
+"""With less than this left before the deadline no other key is tried."""
+NEW_DEVICE_SECONDS = 3.0
+"""And with less than this no other device: the supervisor needs one to start it, and a handshake follows."""
+
+
+class Tunnels:
+    """All slots, and the only code that changes what they hold."""
+
+    def __init__(self, *, fleet: Fleet, store: Store, reconciler: Reconciler, backend: Backend) -> None:
+        self._fleet = fleet
+        self._store = store
+        self._reconciler = reconciler
+        self._backend = backend
+        self._log = log.get("netctl")
+        self.servers = Servers()
+        self.devices = Devices(reconciler, backend)
+        self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
+
+    def interface(self, slot: Slot) -> str:
+        """The name of SLOT's link now."""
+        return self._reconciler.interface(slot.worker)
+
+    async def renew(self, slot: Slot, deadline: float) -> Lease:
+        """Another key for SLOT, up to the open gate (monotonic DEADLINE). Call with the slot's lock held.
+
+        On any error, being cancelled included, the slot is sealed and nobody's. Raises NoKeyFree,
+        HandshakeTimeout, TunnelError.
+        """
+        try:
+            # Before a key is taken that no device can be given, and whose end none could confirm: one worker that asks
+            # again and again would empty the pool.
+            self._reconciler.find_space(slot.worker)
+            old = slot.lease
+            lease = await self._shake_hands(slot, deadline)
+            slot.step(Event.READY)
+            await self._reconciler.settle(slot.worker, slot.held)
+        except BaseException as error:
+            # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
+            await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
+            raise
+        if old is not None:
+            self._reconciler.sweep_later(slot.worker, old.key)
+        asyncio.get_running_loop().call_later(
+            # Those before this lease alone: by then a next request may be at work, with its key in the device.
+            BEHIND_SECONDS,
+            partial(self._free_behind, slot.worker.uid, lease.generation),
+        )
+        slot.unconfirmed = False
+        return lease
+
+    def _free_behind(self, uid: int, generation: int) -> None:
+        try:
+            self._store.ended(uid, before=generation)
+        except KeyStoreFailed as error:
+            self._log.error("key.not_freed", worker=self.slots[uid].worker.name, error=str(error))
+
+    async def _shake_hands(self, slot: Slot, deadline: float) -> Lease:
+        """Try keys until a server answers; the gate is closed all the while."""
+        failed: list[str] = []
+        while True:
+            lease = await self._take_key(slot, frozenset(failed), deadline)
+            slot.hold(lease)
+            try:
+                slot.hold(lease := await self._resolved(lease))
+                await self._switch(slot, deadline)
+                self.servers.answered(slot, lease)
+                return lease
+            except HandshakeTimeout as error:
+                failed.append(lease.key.server)
+                step = self.servers.silent(slot, lease, failed)
+                self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
+                left = deadline - time.monotonic()
+                if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
+                    raise
+                if step is Step.NEW_DEVICE:
+                    await self.devices.replace(slot, error.message)
+                    failed.clear()
+
+    async def _switch(self, slot: Slot, deadline: float) -> None:
+        """Gate closed, key and peer swapped, the old sources ended, the new server's answer seen."""
+        worker, held = slot.worker, slot.held
+        assert held is not None
+        await self.devices.settle(slot, deadline)
+        # The device has let go of the old key; the store hears of it behind the reply, see renew().
+        patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
+        ending = asyncio.ensure_future(self._reconciler.end_sockets(worker))
+        try:
+            device = desired.device(self._fleet, worker, self._reconciler.interface(worker), held)
+            seconds, reading = await wireguard.wait_for_handshake(self._backend, device, patience)
+        finally:
+            await ending
+        slot.handshake_milliseconds = round(seconds * 1000, 1)
+        slot.count(reading)
+
+    async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
+        """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""
+        uid, cooldown = slot.worker.uid, self._fleet.netctl.key_cooldown_seconds
+        assert slot.owner is not None
+        owner = processes.owner_of(slot.owner.peer.pid)
+        while True:
+            aside = self.servers.aside()
+            lease = self._store.take_next(uid, owner, avoid=avoid, cooldown_seconds=cooldown, aside=aside)
+            if lease is not None:
+                return lease
+            pool = self._store.pool(cooldown)
+            if not pool.keys:
+                raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH...")
+            if slot.lease is not None:
+                await self._give_back(slot)  # our own old key may be the only one there is
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NoKeyFree(
+                    f"none of {pool.keys} keys became free in time: each is leased or cooling down",
+                    hint="import more keys, or run fewer workers",
+                    data=pool.model_dump(mode="json"),
+                )
+            await asyncio.sleep(min(POOL_SECONDS, left))
+
+    async def _resolved(self, lease: Lease) -> Lease:
+        """LEASE with its server's address; providers name servers, and names move."""
+        host, port = lease.endpoint
+        try:
+            ip_address(host)
+            return lease
+        except ValueError:
+            pass
+        loop = asyncio.get_running_loop()
+        try:
+            found = await within(RESOLVE_SECONDS, loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+        except (OSError, asyncio.TimeoutError):
+            raise HandshakeTimeout(f"the server's name {host} has no address", hint="does DNS work?") from None
+        endpoint = (str(found[0][4][0]), port)
+        self._store.resolved(lease.lease, endpoint)
+        return replace(lease, endpoint=endpoint)
+
+    async def _give_back(self, slot: Slot) -> None:
+        """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free."""
+        slot.lease = None
+        trouble = self._said_ending(slot)
+        await self._reconciler.settle(slot.worker, None)
+        await self._reconciler.sweep(slot.worker)
+        if trouble is not None:
+            raise trouble
+        self._store.ended(slot.worker.uid)
+
+    def _said_ending(self, slot: Slot) -> KeyStoreFailed | None:
+        """Write down that the lease is ending; a store that fails keeps no gate open, and its keys to itself."""
+        try:
+            self._store.end(slot.worker.uid)
+        except KeyStoreFailed as error:
+            return error
+        return None
+
+    async def seal(self, slot: Slot, reason: str) -> None:
+        """Nothing leaves, nobody owns it, its key goes back. Call with the slot's lock held."""
+        lease = slot.lease
+        slot.step(Event.END)
+        try:
+            await self._give_back(slot)
+        except (FleetError, OSError) as error:
+            # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
+            slot.unconfirmed = True
+            self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_a_line(error))
+        finally:
+            slot.own(None)
+        self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.lease if lease else None)
+
+    async def confirm(self, slot: Slot) -> None:
+        """Finish a seal that device or store did not confirm. Call with the slot's lock held."""
+        if slot.repairing:
+            await self.devices.replace(slot, "it did not answer when netctl started")
+        else:
+            await self.devices.settle(slot, time.monotonic())
+        if slot.state is SlotState.SEALED:
+            await self._give_back(slot)
+        slot.unconfirmed = False
+
+    # --- start and repair
+
+    async def repair(self, uid: int) -> None:
+        """A worker's link has come or gone: bring its slice back, once its device answers."""
+        slot = self.slots[uid]
+        self._reconciler.forget(slot.worker)
+        try:
+            await self._reconciler.device_ready(slot.worker, time.monotonic() + REPAIR_SECONDS)
+            async with slot.lock:
+                slot.repairing = False
+                await self._reconciler.settle(slot.worker, slot.held)
+                self._store.ended(uid)
+        except FleetError as error:
+            self._log.error("slot.repair_failed", worker=slot.worker.name, error=in_a_line(error))
+
+    async def adopt(self) -> list[Slot]:
+        """Take over what an earlier netctl left; returns the slots whose workers are expected back.
+
+        A lease whose owner still runs stays open; any other ends. Nothing that is as it should be is
+        touched, so no address event is sent.
+        """
+        gone: list[int] = []
+        for lease in self._store.held():
+            slot = self.slots.get(lease.uid)
+            if slot is not None and processes.alive(lease.owner):
+                slot.hold(lease)
+                slot.step(Event.ADOPT)
+            else:
+                gone.append(lease.uid)
+                self._store.end(lease.uid)
+        held = {uid: slot.held for uid, slot in self.slots.items() if slot.held}
+        for worker in await self._reconciler.settle_all(held):
+            self.slots[worker.uid].repairing = self.slots[worker.uid].unconfirmed = True
+        for uid in gone:
+            if uid in self.slots:
+                await self._reconciler.sweep(self.slots[uid].worker)
+        for uid in self._store.unfinished():
+            if uid not in self.slots or not self.slots[uid].unconfirmed:
+                self._store.ended(uid)
+        return [slot for slot in self.slots.values() if slot.state is SlotState.ORPHANED]
+
+    async def expire(self, slot: Slot) -> None:
+        """Seal an adopted slot when its owner ends, or has not come back within the grace time."""
+        lease = slot.lease
+        assert lease is not None
+        grace = self._fleet.netctl.owner_grace_seconds
+        ended = await processes.wait_for_end(lease.owner, grace)
+        async with slot.lock:
+            if slot.state is SlotState.ORPHANED and slot.lease is lease:
+                await self.seal(slot, "its worker ended" if ended else f"its worker did not come back in {grace:g} s")
