@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
-from fleet import log
+from fleet import VERSION, log
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -47,6 +47,7 @@ def parser(prog: str, description: str, example: str) -> Parser:
         epilog=f"example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
     shtab.add_argument_to(
         made, "--completion", help='print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"'

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet import model
+from fleet import VERSION, model
 from fleet.model import Fleet, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"}
+UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"}
 """Files that are what their names say wherever one finds them."""
 
 
@@ -112,3 +112,12 @@ def test_shell_files_can_be_executed() -> None:
     for path in [*(CHECKOUT / "bin").iterdir(), *(CHECKOUT / ".ci").iterdir()]:
         if path.read_bytes().startswith(b"#!"):
             assert path.stat().st_mode & 0o111 == 0o111, path
+
+
+def test_one_version_everywhere() -> None:
+    """The change log's newest section is the version that every program prints, and pyproject keeps none of its own."""
+    sections = re.findall(r"^## (\S+) \((\S+)\)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[0][0] == VERSION
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d|unreleased", date) for _, date in sections)
+    assert "unreleased" not in [date for _, date in sections[1:]], "an earlier version has its day"
+    assert 'dynamic = ["version"]' in (CHECKOUT / "pyproject.toml").read_text()

@@ -31,7 +31,13 @@ def ensure(fleet: Fleet) -> list[str]:
         taken = [text for worker in fleet.members if (text := _holder(worker))]
         if taken:
             raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
-        return list(_make(fleet))
+        return [*_make_netctl(), *_make_workers(fleet)]
+
+
+def ensure_netctl() -> list[str]:
+    """Make the group and netctl's account, which the key store needs before there are settings; the names made."""
+    with _one_at_a_time():
+        return list(_make_netctl())
 
 
 def remove() -> list[str]:
@@ -52,13 +58,16 @@ def netctl_exists() -> bool:
     return _group() is not None and _exists(NETCTL_ACCOUNT)
 
 
-def _make(fleet: Fleet) -> Iterator[str]:
+def _make_netctl() -> Iterator[str]:
     if _group() is None:
         _run("groupadd", "--system", ACCOUNT_GROUP)
         yield ACCOUNT_GROUP
     if not _exists(NETCTL_ACCOUNT):
         _add(NETCTL_ACCOUNT, "fleet's network helper")
         yield NETCTL_ACCOUNT
+
+
+def _make_workers(fleet: Fleet) -> Iterator[str]:
     for worker in fleet.members:
         if not _exists(worker.name):
             _add(worker.name, "fleet worker", "--uid", str(worker.uid))

@@ -108,7 +108,7 @@ def _identity() -> tuple[int, int]:
         return pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, grp.getgrnam(ACCOUNT_GROUP).gr_gid
     except KeyError:
         raise ConfigurationError(
-            f"there is no account {NETCTL_ACCOUNT!r} to own the key store", hint="fleet up makes it"
+            f"there is no account {NETCTL_ACCOUNT!r} to own the key store", hint="sudo fleet accounts make --netctl"
         ) from None
 
 

@@ -118,3 +118,10 @@ def test_remove_takes_only_ours(script: Script) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['fleet', 'netctl', 'w4101', 'w4102'] True []"
+
+
+def test_netctl_needs_no_settings(script: Script) -> None:
+    """The key store's owner is made by itself, so that keys are imported before there is a fleet; twice is as once."""
+    done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['fleet', 'netctl'] [] ['w4101', 'w4102']"

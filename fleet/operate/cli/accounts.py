@@ -20,6 +20,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     verbs = noun.add_subparsers(metavar="VERB", required=True)
     make = console.command(verbs, "make", _make, "make what is missing", "fleet accounts make")
     places.add_workers(make)
+    make.add_argument("--netctl", action="store_true", help="netctl's alone, which needs no settings")
     console.command(
         verbs, "remove", _remove, "delete every account of ours (fleet down first)", "fleet accounts remove"
     )
@@ -27,8 +28,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
 
 def _make(arguments: argparse.Namespace) -> int:
     console.require_root("fleet accounts make")
-    fleet, _ = places.load(arguments)
-    made = accounts.ensure(fleet)
+    made = accounts.ensure_netctl() if arguments.netctl else accounts.ensure(places.load(arguments)[0])
     console.say(f"made: {' '.join(made)}" if made else "every account is there")
     return int(ExitCode.DONE)
 
