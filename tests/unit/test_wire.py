@@ -74,8 +74,8 @@ def test_status_comes_back() -> None:
     assert back == status and back.slots[0].since.tzinfo is not None
 
 
-def test_status_of_512_slots_fits_a_frame_or_fails_loudly() -> None:
-    """The limit is checked where a frame is read: nothing longer is ever half understood."""
+def test_a_request_longer_than_a_frame_is_refused() -> None:
+    """The limit is checked where a request is decoded: nothing longer is ever half understood."""
     with pytest.raises(ProtocolError, match="65536"):
         wire.decode_request(b'{"method":"status","parameters":{}}' + b" " * wire.FRAME_BYTES)
 
