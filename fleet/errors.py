@@ -7,20 +7,30 @@
     ├── TryLater                    75
     │   ├── NoKeyFree                   every key is leased or cooling down
     │   ├── KeyStoreFailed              the key store cannot be read or written now
-    │   ├── Unavailable                 a program of ours does not answer
+    │   ├── Unavailable                 a program of the fleet does not answer
     │   └── RateLimited                 too many requests of one caller
     ├── NotAllowed                  77
     ├── ConfigurationError          78  every mistake at once
-    │   ├── ForeignObject               somebody else's object inside our marks
+    │   ├── ForeignObject               somebody else's object inside the fleet's marks
     │   └── AccountTaken                a worker's UID belongs to somebody else
-    ├── ProtocolError                   a frame that is not a request of ours
-    └── TunnelError                     a tunnel that cannot be used
-        ├── HandshakeTimeout            the server did not answer
-        ├── TunnelLost                  the lease ended under the worker
-        └── WrongExit                   the world sees another address than the leased one
+    ├── ProtocolError                   a frame that is not a request of this protocol
+    ├── Unanswered                      a program that was asked gave no answer
+    ├── NotInTime                       a state that was waited for did not come
+    ├── KernelRefused                   the kernel refused a change
+    ├── SpaceGone                       a worker's network namespace is not there
+    ├── TunnelError                     a tunnel that cannot be used
+    │   ├── HandshakeTimeout            the server did not answer
+    │   ├── TunnelLost                  the lease ended under the worker
+    │   ├── WrongExit                   the world sees another address than the leased one
+    │   └── Unproved                    no service told the address that the world sees
+    ├── BrowserDied                     the browser does not answer
+    │   └── BrowserStartFailed          it did not start
+    ├── PageFailed                      a page that did not load
+    └── ElementMissing               1  a page without what the task looks for
 
-A class's docstring is its default message. An error crosses a socket as its class name plus its
-message, hint and data; keys and other secrets are never part of either.
+A class's docstring is its default message. An error crosses a socket or a pipe as its class name plus its
+message, hint and data; keys and other secrets are never part of either. Every error class stands in this file:
+whoever receives a name knows the class, whatever else its program has imported.
 """
 
 from __future__ import annotations
@@ -132,6 +142,22 @@ class ProtocolError(FleetError):
     """a frame that is not a request of this protocol"""
 
 
+class Unanswered(FleetError):
+    """the program that was asked gave no answer"""
+
+
+class NotInTime(FleetError):
+    """what was waited for did not come in time"""
+
+
+class KernelRefused(FleetError):
+    """the kernel refused a change"""
+
+
+class SpaceGone(FleetError):
+    """a worker's network namespace is not there"""
+
+
 class TunnelError(FleetError):
     """the tunnel cannot be used"""
 
@@ -148,25 +174,63 @@ class WrongExit(TunnelError):
     """the world sees another address than the leased exit"""
 
 
+class Unproved(TunnelError):
+    """no egress service told the worker's address"""
+
+
+class BrowserDied(FleetError):
+    """the browser or its driver is gone or does not answer"""
+
+
+class BrowserStartFailed(BrowserDied):
+    """the browser did not start"""
+
+
+class PageFailed(FleetError):
+    """the page did not load"""
+
+    def __init__(self, url: str, code: str) -> None:
+        super().__init__(f"{url}: {code}", data={"url": url, "code": code})
+
+    @property
+    def code(self) -> str:
+        """Chrome's name of the error without `net::`, for example ERR_NETWORK_CHANGED, or TIMEOUT."""
+        return str(self.data.get("code", ""))
+
+
+class ElementMissing(FleetError):
+    """the page does not have what the task looks for"""
+
+    exit_code = ExitCode.FAILED
+
+
 Kind = type[FleetError]
 
 
-def _tree(kind: Kind) -> dict[str, Kind]:
+def _named(kind: Kind) -> dict[str, Kind]:
     found = {kind.__name__: kind}
     for child in kind.__subclasses__():
-        found.update(_tree(child))
+        found.update(_named(child))
     return found
+
+
+TREE: Mapping[str, Kind] = _named(FleetError)
+"""Every class by its name: made here, where nothing but this file's classes can be in it."""
 
 
 def from_wire(name: str, parameters: Mapping[str, JsonValue]) -> FleetError:
     """The error that NAME and PARAMETERS stand for; an unknown name becomes a plain FleetError."""
-    kind = _tree(FleetError).get(name, FleetError)
+    kind = TREE.get(name, FleetError)
     message, hint, data = (parameters.get(key) for key in ("message", "hint", "data"))
-    return kind(
+    made = kind.__new__(kind)
+    # Not by the class's own constructor: one that builds its message from parts would build another one.
+    FleetError.__init__(
+        made,
         message if isinstance(message, str) else name,
         hint=hint if isinstance(hint, str) else "",
         data=data if isinstance(data, dict) else None,
     )
+    return made
 
 
 def describe(error: BaseException) -> list[str]:

@@ -20,7 +20,7 @@ from typing import cast
 import tenacity
 
 from fleet import log
-from fleet.errors import FleetError, Unavailable
+from fleet.errors import FleetError, NotInTime, Unavailable
 from fleet.interrupts import deferred
 from fleet.programs import Installation
 
@@ -199,16 +199,12 @@ def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_stat
     for attempt in tenacity.Retrying(
         stop=tenacity.stop_after_delay(deadline_seconds),
         wait=tenacity.wait_fixed(0.05),
-        retry=tenacity.retry_if_exception_type(_NotYet),
+        retry=tenacity.retry_if_exception_type(NotInTime),
         reraise=True,
     ):
         with attempt:
             if not condition():
-                raise _NotYet(f"not within {deadline_seconds:g} s: {last_state()}")
-
-
-class _NotYet(FleetError):
-    """not in time"""
+                raise NotInTime(f"not within {deadline_seconds:g} s: {last_state()}")
 
 
 def last_lines(path: Path, count: int = 15, since: int = 0) -> Iterator[str]:

@@ -12,14 +12,13 @@ from dataclasses import replace
 from functools import partial, reduce
 from typing import Literal, NamedTuple, TypeVar
 
-from fleet.errors import ForeignObject, TunnelError
+from fleet.errors import ForeignObject, KernelRefused, TunnelError
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.filter.library import NftError
 from netctl.filter.tables import Tables
 from netctl.kernel import removal, sysctls
 from netctl.kernel.changes import Changes, index_of
-from netctl.kernel.changes import KernelRefused as KernelRefused  # noqa: PLC0414 - what callers catch
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() gives
 from netctl.kernel.observe import Observer, Sight

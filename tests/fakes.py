@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from fleet.errors import TunnelError
+from fleet.errors import KernelRefused, TunnelError
 from fleet.isolation import HOST
-from netctl.host import Found, KernelRefused
+from netctl.host import Found
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Secret

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.errors import TREE
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("fleet", "netctl", "launcher", "worker", "lab", "bench")
 MAY_IMPORT = {
@@ -284,6 +286,25 @@ def test_netctl_starts_no_program(module: Module) -> None:
     """The privileged program runs nothing, but for itself in one place."""
     if module.package == "netctl" and module.path not in STARTS_PROCESSES:
         assert not re.search(r"create_subprocess|\bos\.(exec|spawn|posix_spawn|fork)\w*\(", module.code_words())
+
+
+def error_classes(module: Module) -> list[str]:
+    """The classes of MODULE that are errors of the fleet."""
+    classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    return [one.name for one in classes if {ast.unparse(parent).split(".")[-1] for parent in one.bases} & {*TREE}]
+
+
+@each_module
+def test_errors_stand_in_the_one_tree(module: Module) -> None:
+    """An error class outside fleet/errors.py would arrive without its name at a program that has not imported it."""
+    if module.path != "fleet/errors.py":
+        assert not error_classes(module)
+
+
+def test_a_planted_error_class_is_found() -> None:
+    """The control: a subclass of any class of the tree, in any file."""
+    text = "from fleet import errors\nclass Planted(errors.NoKeyFree): ...\n"
+    assert error_classes(Module(path="netctl/serve.py", text=text, tree=ast.parse(text))) == ["Planted"]
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "tests").rglob("test_*.py")), ids=lambda path: path.name)

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from fleet import log, wire
-from fleet.errors import TunnelError, WrongExit
+from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings, Paths
 
 _ANSWER_BYTES = 4096
@@ -25,10 +25,6 @@ _log = log.get("worker")
 
 
 assert httpcore  # httpx imports it, and half a dozen libraries more, at the first request: 0.1 s of the first proof
-
-
-class Unproved(TunnelError):
-    """no egress service told the worker's address"""
 
 
 class Prover:

@@ -16,16 +16,20 @@ from dataclasses import dataclass
 import tenacity
 
 from fleet.errors import (
+    BrowserDied,
     ConfigurationError,
+    ElementMissing,
     FleetError,
+    KernelRefused,
     MissingProgram,
     NotAllowed,
+    PageFailed,
     ProtocolError,
+    SpaceGone,
     TryLater,
     TunnelError,
     UsageError,
 )
-from worker.browser.interface import BrowserDied, ElementMissing, PageFailed
 
 
 class Reaction(enum.Enum):
@@ -68,6 +72,8 @@ TABLE = (
     Row(ElementMissing, Reaction.RETRY, "a slow or half loaded page"),
     Row(BrowserDied, Reaction.RESTART, "after a crash or a freeze every command fails"),
     Row(TunnelError, Reaction.ROTATE, "server silent, lease lost or wrong exit: another key"),
+    Row(KernelRefused, Reaction.ROTATE, "the slot is sealed; the next connect makes its tunnel from nothing"),
+    Row(SpaceGone, Reaction.GIVE_UP, "only the launcher makes a namespace: the worker has to be started again"),
     Row(TryLater, Reaction.WAIT, "no key free, or netctl away"),
     Row(ConfigurationError, Reaction.GIVE_UP, "the same words give the same error"),
     Row(UsageError, Reaction.GIVE_UP, "as above"),

@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pydantic import ValidationError
 
 from fleet import log, wire
-from fleet.errors import ConfigurationError, FleetError, WrongExit, describe
+from fleet.errors import BrowserDied, ConfigurationError, ElementMissing, FleetError, PageFailed, WrongExit, describe
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import Failure, Result, RunOrder
 from worker import signals
-from worker.browser.interface import BrowserDied, Counts, ElementMissing, Installed, PageFailed
+from worker.browser.interface import Counts, Installed
 from worker.browser.session import Session
 from worker.egress import Prover
 from worker.failures import Budget, Reaction, reaction

@@ -9,10 +9,10 @@ import json
 
 from pydantic import JsonValue
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, PageFailed
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Order, Page, Reach
-from worker.browser.interface import Installed, PageFailed
+from worker.browser.interface import Installed
 from worker.browser.session import Session
 
 _ATTACK = """

@@ -13,7 +13,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from fleet.errors import FleetError
+from fleet.errors import KernelRefused
 from netctl.kernel import rtnetlink, sysctls
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.plan.operations import Operation, Verb
@@ -22,10 +22,6 @@ from netctl.plan.state import Address, Link, Route, Rule, Sysctl
 _THERE = {errno.EEXIST}
 _GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL}
 _NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-
-class KernelRefused(FleetError):
-    """the kernel refused a change"""
 
 
 def refused(operation: Operation, code: int) -> KernelRefused:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from fleet import spaces, syscalls
-from fleet.errors import ExitCode, FleetError
+from fleet.errors import ExitCode, SpaceGone
 from fleet.isolation import HOST
 
 CAP_SYS_ADMIN = 21
@@ -22,10 +22,6 @@ _LONGEST_BYTES = 1 << 16
 NOWHERE = Path("/nonexistent")
 """A folder of no spaces."""
 T = TypeVar("T")
-
-
-class SpaceGone(FleetError):
-    """a worker's network namespace is not there"""
 
 
 class Spaces:

@@ -15,12 +15,12 @@ from dataclasses import replace
 from functools import partial
 
 from fleet import log
-from fleet.errors import FleetError, ForeignObject, TunnelError, in_a_line
+from fleet.errors import FleetError, ForeignObject, KernelRefused, SpaceGone, TunnelError, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
-from netctl.host import Found, Host, KernelRefused, ipv6_stack
+from netctl.host import Found, Host, ipv6_stack
 from netctl.kernel.sockets import Leased, Sockets, Source
-from netctl.kernel.spaces import SpaceGone, Spaces
+from netctl.kernel.spaces import Spaces
 from netctl.kernel.threads import WorkThread
 from netctl.plan import desired, diff, slices, state
 from netctl.plan.desired import Held

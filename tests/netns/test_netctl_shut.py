@@ -7,8 +7,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from fleet.errors import KernelRefused
 from lab.net import Lab
-from netctl.host import Host, KernelRefused
+from netctl.host import Host
 from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
 from netctl.plan import desired

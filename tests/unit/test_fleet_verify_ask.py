@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from fleet.operate.verify.ask import MOST_BYTES, Unanswered, ask
+from fleet.errors import Unanswered
+from fleet.operate.verify.ask import MOST_BYTES, ask
 
 ENVIRONMENT = {"PATH": os.defpath}
 SECONDS = 20.0

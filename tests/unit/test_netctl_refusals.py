@@ -7,9 +7,10 @@ import errno
 
 import pytest
 
+from fleet.errors import KernelRefused
 from fleet.model import DnsSettings, EgressSettings, Fleet
 from netctl.filter.library import NftError
-from netctl.host import Host, KernelRefused
+from netctl.host import Host
 from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
 from netctl.wireguard.userspace import UserspaceBackend

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from fleet import errors, wire
 from fleet.errors import FleetError, NoKeyFree, ProtocolError
@@ -80,10 +81,11 @@ def test_a_request_longer_than_a_frame_is_refused() -> None:
         wire.decode_request(b'{"method":"status","parameters":{}}' + b" " * wire.FRAME_BYTES)
 
 
-@pytest.mark.parametrize("kind", [*errors.FleetError.__subclasses__(), *errors.TryLater.__subclasses__()])
+@pytest.mark.parametrize("kind", errors.TREE.values())
 def test_errors_cross_as_their_name(kind: type[FleetError]) -> None:
     """An error keeps its class, message, hint and data across the socket."""
-    sent = kind("no", hint="do that", data={"free_in_seconds": 3})
+    parameters: dict[str, JsonValue] = {"message": "no", "hint": "do that", "data": {"free_in_seconds": 3}}
+    sent = errors.from_wire(kind.__name__, parameters)
     with pytest.raises(kind) as caught:
         wire.decode_reply(wire.encode_error(sent), wire.Done)
     assert type(caught.value) is kind

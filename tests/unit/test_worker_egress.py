@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fleet import wire
-from fleet.errors import WrongExit
+from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings, Paths
-from worker.egress import Prover, Unproved, parse_address
+from worker.egress import Prover, parse_address
 
 EXIT, OTHER, HOST = ip_address("203.0.113.11"), ip_address("203.0.113.12"), ip_address("198.51.100.10")
 

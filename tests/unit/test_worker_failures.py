@@ -6,17 +6,22 @@ import pytest
 import tenacity
 
 from fleet.errors import (
+    BrowserDied,
+    BrowserStartFailed,
     ConfigurationError,
+    ElementMissing,
     FleetError,
     HandshakeTimeout,
+    KernelRefused,
     NoKeyFree,
     NotAllowed,
+    PageFailed,
+    SpaceGone,
     TunnelLost,
     Unavailable,
+    Unproved,
     WrongExit,
 )
-from worker.browser.interface import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
-from worker.egress import Unproved
 from worker.failures import TABLE, Budget, Reaction, reaction
 
 
@@ -36,6 +41,8 @@ from worker.failures import TABLE, Budget, Reaction, reaction
         (TunnelLost(), Reaction.ROTATE),
         (WrongExit(), Reaction.ROTATE),
         (Unproved(), Reaction.ROTATE),
+        (KernelRefused(), Reaction.ROTATE),
+        (SpaceGone(), Reaction.GIVE_UP),
         (NoKeyFree(), Reaction.WAIT),
         (Unavailable(), Reaction.WAIT),
         (ConfigurationError(), Reaction.GIVE_UP),

@@ -6,31 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fleet.errors import ExitCode, FleetError
 from fleet.model import BrowserSettings, Worker
-
-
-class BrowserDied(FleetError):
-    """the browser or its driver is gone or does not answer"""
-
-
-class BrowserStartFailed(BrowserDied):
-    """the browser did not start"""
-
-
-class PageFailed(FleetError):
-    """the page did not load"""
-
-    def __init__(self, url: str, code: str) -> None:
-        self.code = code
-        """Chrome's name of the error without `net::`, for example ERR_NETWORK_CHANGED, or TIMEOUT."""
-        super().__init__(f"{url}: {code}", data={"url": url, "code": code})
-
-
-class ElementMissing(FleetError):
-    """the page does not have what the task looks for"""
-
-    exit_code = ExitCode.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

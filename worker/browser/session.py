@@ -19,20 +19,13 @@ from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
 from fleet import log
+from fleet.errors import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
 from fleet.model import BrowserSettings
 from worker.browser import plain, reap, undetected
 from worker.browser.count import NETWORK_CHANGED, Counter
 from worker.browser.folder import Folder
 from worker.browser.gate import pass_through
-from worker.browser.interface import (
-    BrowserDied,
-    BrowserStartFailed,
-    Counts,
-    ElementMissing,
-    Installed,
-    PageFailed,
-    Ports,
-)
+from worker.browser.interface import Counts, Installed, Ports
 from worker.browser.watchdog import Watchdog
 
 _DRIVERS = {"undetected": undetected, "selenium": plain}

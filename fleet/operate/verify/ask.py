@@ -13,17 +13,13 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
-from fleet.errors import FleetError
+from fleet.errors import Unanswered
 
 MOST_BYTES = 1 << 20
 """Of an answer: one has some 20 kB."""
 KEPT_BYTES = 1 << 16
 """Of what is said on standard error: the last of it."""
 _PIECE_BYTES = 1 << 16
-
-
-class Unanswered(FleetError):
-    """the program that was asked gave no answer"""
 
 
 def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, seconds: float, what: str) -> str:

@@ -19,13 +19,13 @@ import psutil
 from pydantic import ValidationError
 
 from fleet import console, status
-from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
 from fleet.interrupts import Interrupts
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.operate import lifecycle
 from fleet.operate.verify import host as hosts
 from fleet.operate.verify import plan
-from fleet.operate.verify.ask import Unanswered, ask
+from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
 from fleet.operate.verify.listeners import Listeners
 from fleet.operate.verify.plan import METADATA, Drawn
