@@ -4,7 +4,7 @@
         supervisor/             `fleet up`, supervisord, netctl, tunnels
         w1101/ w1102/ ...       a worker with its browser
 
-Only within a group that was given to us: others' groups are systemd's to divide. Standard library only: the worker's
+Only inside a group that systemd has delegated to the fleet. Standard library only: the worker's
 launcher runs this as root.
 """
 
@@ -21,7 +21,7 @@ _DELEGATED = ("trusted.delegate", "user.delegate")
 
 
 def own(proc: Path = Path("/proc/self")) -> Path | None:
-    """The folder of this process's group; None where there is no cgroup v2, or none that shows it."""
+    """The folder of this process's group; None without cgroup v2, or where no mount shows it."""
     groups = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
     name = next((line.partition("::")[2] for line in groups if line.startswith("0::")), None)
     if name is None:
@@ -35,10 +35,11 @@ def own(proc: Path = Path("/proc/self")) -> Path | None:
 
 
 def divide(group: Path) -> bool:
-    """Make GROUP, this process's, one in which workers can have groups; False when that cannot be.
+    """Prepare GROUP, the group of this process, for groups of workers; False when that is not possible.
 
-    It has to be delegated to us alone, with both controllers. This process moves to a group beside the workers': a
-    group with groups below that have controllers holds no process itself (cgroups(7), "no internal processes").
+    It must be delegated to the fleet, with both controllers, and hold no other process. This process moves to a group
+    beside the workers' groups: a group whose children have controllers may hold no process itself (cgroups(7), "no
+    internal processes").
     Raises OSError (a container may show its groups and let nobody write).
     """
     if is_divided(group):
@@ -57,17 +58,17 @@ def divide(group: Path) -> bool:
 
 
 def is_divided(group: Path) -> bool:
-    """Whether GROUP is the supervisor's in a divided one."""
+    """Whether GROUP is the supervisor's group inside a divided group."""
     return group.name == SUPERVISOR and _words(group.parent / "cgroup.subtree_control") >= CONTROLLERS
 
 
 def of_worker(name: str, group: Path | None) -> Path | None:
-    """The group of the worker NAME for a launcher that GROUP is its own; None: there are no limits to be had."""
+    """The group of worker NAME, for a launcher that runs in GROUP; None: no limits are possible here."""
     return group.parent / name if group is not None and is_divided(group) else None
 
 
 def join(group: Path, *, memory_mebibytes: int, processes: int) -> None:
-    """This process and all it starts run in GROUP with these limits; 0 MiB are no limit. Raises OSError."""
+    """Move this process and all that it starts to GROUP with these limits; 0 MiB: no limit. Raises OSError."""
     group.mkdir(exist_ok=True)
     memory = str(memory_mebibytes << 20) if memory_mebibytes else "max"
     (group / "memory.max").write_text(memory, encoding="ascii")

@@ -1,6 +1,6 @@
 """The numbers of a worker: interface, table, addresses, all derived from its UID alone.
 
-So that anyone can work them out by hand, and netctl knows its own objects by their range.
+An operator can work them out by hand, and netctl knows its own objects by their range.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ LAST_UID = 9999
 PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
 """Where the workers' placeholder sources lie; translated before anything leaves."""
 PLACEHOLDERS_V6 = ipaddress.IPv6Network("fd66:6c74:0:ffff::/64")
-"""The same for IPv6, from a unique local range of our own (RFC 4193)."""
+"""The same for IPv6, a unique local range (RFC 4193)."""
 PROTOCOL = 77
 """Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
 OUTER_MARK = 0x666C7431
 """Packet mark of what kernel WireGuard sends for us ("flt1"); setting one needs CAP_NET_ADMIN or CAP_NET_RAW."""
 PROHIBIT_OFFSET = 10000
-"""A worker's prohibit rules stand this far behind its lookup rules."""
+"""A worker's prohibit rules have a priority this much higher than its lookup rules."""
 
 
 class Worker(BaseModel):
@@ -72,7 +72,7 @@ class Worker(BaseModel):
 
     @property
     def prohibit_priority(self) -> int:
-        """The priority of the prohibit rules right behind the lookups: 20000 + n."""
+        """The priority of the prohibit rules, which the kernel asks after the lookups: 20000 + n."""
         return self.table + PROHIBIT_OFFSET
 
     @property
@@ -87,12 +87,12 @@ class Worker(BaseModel):
 
     @property
     def placeholders(self) -> tuple[ipaddress.IPv4Address, ipaddress.IPv6Address]:
-        """Both."""
+        """Its IPv4 and IPv6 placeholders."""
         return self.placeholder, self.placeholder_v6
 
     @property
     def browser_ports(self) -> tuple[int, int]:
-        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, alone to this UID."""
+        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, for this UID alone."""
         return 10_000 + 2 * self.number, 10_001 + 2 * self.number
 
     @classmethod

@@ -1,8 +1,7 @@
 """What `fleet verify` sends to find a way past a tunnel: each probe as data, and the one function that sends one.
 
-Root draws the probes; the worker under test sends some, an ordinary user in the clear (the control) sends the like of
-them. So that nobody's packet is taken for another's, each carries a token of its own, or goes to an address and port
-drawn for it alone.
+Root chooses the probes. The worker under test sends some; an ordinary user sends the same kinds in the clear (the
+control). Each packet is recognised by its own token, or by an address and port that were chosen for it alone.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ _MOST_SAID = 400
 
 
 def _plain(text: str) -> str:
-    """TEXT on one line, without what a terminal would obey, and not longer than people read."""
+    """TEXT on one line, short, without control characters for a terminal."""
     words = "; ".join(text.splitlines())[:_MOST_SAID]
     return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 Said = Annotated[str, AfterValidator(_plain)]
-"""What somebody says whom nobody trusts: it is shown on root's terminal."""
+"""Text from a source that is not trusted; it is shown on root's terminal."""
 
 
 class Value(BaseModel):
@@ -62,22 +61,22 @@ class Probe(Value):
 
     @property
     def mark(self) -> str:
-        """How a packet of it is told from all others: a SYN carries no token, its target and port are drawn instead."""
+        """How its packet is recognised: by the token, or, as a SYN carries no token, by target and port."""
         return f"{self.target} {self.port}" if self.kind == "tcp" else self.token
 
 
 class Sent(Value):
-    """What came of sending one."""
+    """The result of sending one probe."""
 
     mark: Said
     error: Said = ""
     """Why it could not be sent, "" when the kernel took it."""
     absent: bool = False
-    """The machine has no such way, for nobody."""
+    """The machine has no such route for any user."""
 
 
 class Reach(Value):
-    """An address that has to be out of reach."""
+    """An address that the worker must not reach."""
 
     name: str
     address: str
@@ -85,7 +84,7 @@ class Reach(Value):
 
 
 class Reached(Value):
-    """What came of connecting to one."""
+    """The result of one connection attempt."""
 
     name: Said
     connected: bool
@@ -93,7 +92,7 @@ class Reached(Value):
 
 
 def send(probe: Probe) -> Sent:
-    """Send PROBE and wait for nothing; what the kernel says to it is part of the answer."""
+    """Send PROBE without waiting for an answer; the kernel's error is part of the result."""
     try:
         with _socket(probe) as made:
             if probe.bound:
@@ -129,7 +128,7 @@ def payload(probe: Probe) -> bytes:
     if probe.kind == "stun":
         attribute = struct.pack("!HH", _STUN_SOFTWARE, len(token)) + token
         return struct.pack("!HHI", 1, len(attribute), _STUN_COOKIE) + token[:12] + attribute
-    if probe.kind == "quic":  # a version nobody speaks (RFC 9000, section 15): it is answered, and not understood
+    if probe.kind == "quic":  # a reserved version (RFC 9000, section 15): a server answers that it does not know it
         return (struct.pack("!BIB", 0xC0, 0x1A2A3A4A, len(token)) + token).ljust(_QUIC_LEAST_BYTES, b"\0")
     if probe.kind == "icmp":
         return struct.pack("!BBHHH", 128 if ":" in probe.target else 8, 0, 0, 0, 1) + token
@@ -180,13 +179,13 @@ class Page(Value):
 
 
 class Answer(Value):
-    """What the worker's half saw; one JSON line on its standard output. What it did not come to is None."""
+    """What the worker's half saw; one JSON line on its standard output. A step that it did not reach is None."""
 
     sealed: tuple[Sent, ...] = ()
     connected: tuple[Sent, ...] = ()
     reaches: tuple[Reached, ...] = ()
     tunnel_error: Said = ""
-    """Why it had none; everything that needs one was not tried."""
+    """Why there was no tunnel; then nothing that needs one was tried."""
     exit_leased: Said | None = None
     exit_seen: Said | None = None
     exit_error: Said = ""
@@ -196,7 +195,7 @@ class Answer(Value):
     echo: tuple[Said, ...] = ()
     """Addresses of the resolvers that were seen to ask."""
     looked_up: tuple[Said, ...] = ()
-    """The askers that have asked."""
+    """The askers that did look up their name."""
     page: Page | None = None
     page_error: Said = ""
     browser: Said = ""
@@ -212,7 +211,7 @@ class ControlOrder(Value):
 
 
 class ControlAnswer(Value):
-    """What came of it."""
+    """The results of the control."""
 
     sent: tuple[Sent, ...]
     reaches: tuple[Reached, ...] = ()
@@ -220,7 +219,7 @@ class ControlAnswer(Value):
 
 
 def resolve(name: str) -> tuple[str, ...]:
-    """The addresses of NAME by the system's resolver, each once; none when there are none, or nobody answers."""
+    """The addresses of NAME by the system's resolver, each once; empty when there is none or no resolver answers."""
     try:
         return tuple(sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}))
     except OSError:

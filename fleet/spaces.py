@@ -25,10 +25,10 @@ _OWN = "/proc/thread-self/ns/net"
 
 
 def share(folder: Path) -> None:
-    """Make FOLDER, and names in it appear in every mount namespace, those made earlier too; raises OSError."""
+    """Make FOLDER and share it: names in it appear in every mount namespace, older ones too. Raises OSError."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)  # netctl goes in, whatever our umask
+        folder.chmod(0o755)  # netctl must enter it, whatever umask we have
     try:
         syscalls.mount("none", str(folder), "none", _MS_SHARED | syscalls.MS_REC)
     except OSError:  # EINVAL: no mount point yet
@@ -37,11 +37,11 @@ def share(folder: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """A namespace with its loopback up under the name PATH, if there is none yet; raises OSError."""
+    """Make a namespace with the name PATH and its loopback up, if there is none yet. Raises OSError."""
     if is_bound(path):
         return
     share(path.parent)
-    with contextlib.suppress(FileExistsError):  # a name whose namespace has gone
+    with contextlib.suppress(FileExistsError):  # the name is there, but its namespace is gone
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     errors: list[OSError] = []
 
@@ -53,9 +53,9 @@ def make(path: Path) -> None:
         except OSError as error:
             errors.append(error)
 
-    import threading  # a launcher, which finds its namespace made, does not pay for it
+    import threading  # a launcher that finds its namespace made does not load it
 
-    # unshare(2) moves the thread alone, so it is one that ends.
+    # unshare(2) moves only the calling thread, so a thread does it that ends afterwards.
     thread = threading.Thread(target=made)
     thread.start()
     thread.join()
@@ -72,7 +72,7 @@ def _loopback_up() -> None:
 
 
 def remove(path: Path) -> None:
-    """The name PATH goes, and its namespace with the last process in it; gone already is fine. Raises OSError."""
+    """Remove the name PATH; its namespace ends with the last process in it. No name is no error. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         if is_bound(path):
             syscalls.unmount(path)
@@ -80,15 +80,15 @@ def remove(path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove every name of ours in FOLDER, and what share() made of it."""
+    """Remove every name of the fleet in FOLDER, and the mount that share() made."""
     for name in names(folder):
         remove(folder / name)
-    with contextlib.suppress(OSError):  # EINVAL: nobody has shared it
+    with contextlib.suppress(OSError):  # EINVAL: it was not shared
         syscalls.unmount(folder)
 
 
 def names(folder: Path) -> frozenset[str]:
-    """The names of workers' namespaces in FOLDER, also those whose namespace has gone."""
+    """The names of workers' namespaces in FOLDER, including names whose namespace is gone."""
     try:
         return frozenset(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
     except FileNotFoundError:
@@ -96,12 +96,12 @@ def names(folder: Path) -> frozenset[str]:
 
 
 def bound(folder: Path) -> frozenset[str]:
-    """Those of `names` that are namespaces."""
+    """Those of names() that are bound to a namespace."""
     return frozenset(name for name in names(folder) if is_bound(folder / name))
 
 
 def is_bound(path: Path) -> bool:
-    """Whether the name PATH stands for a namespace: such a file lies on another device than its folder."""
+    """Whether the name PATH is bound to a namespace: then the file lies on another device than its folder."""
     try:
         return path.stat().st_dev != path.parent.stat().st_dev
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def enter(path: Path) -> None:
 
 
 def private_mounts_but(folder: Path) -> None:
-    """A mount namespace of our own, as by syscalls.private_mounts(), but names made in FOLDER show everywhere still."""
+    """Like syscalls.private_mounts(), but names made in FOLDER still appear in every mount namespace."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         # The fifth field is the mount point, with octal escapes (proc(5)).
@@ -129,9 +129,9 @@ def private_mounts_but(folder: Path) -> None:
 
 
 def own_sysfs() -> None:
-    """/sys/class/net lists the network namespace that was current when sysfs was mounted: mount it anew.
+    """/sys/class/net lists the network namespace that was current when sysfs was mounted: mount it again.
 
-    The cgroups below stay. Some containers refuse that: nothing of ours reads /sys/class/net.
+    The cgroup mount below it stays. Some containers refuse the mount; no program of the fleet reads /sys/class/net.
     """
     try:
         cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)

@@ -38,7 +38,7 @@ def _check(result: int, call: str) -> None:
 
 
 def one_heap() -> None:
-    """All threads share one heap (mallopt(3), M_ARENA_MAX): glibc would keep some megabytes for each."""
+    """Let all threads share one heap (mallopt(3), M_ARENA_MAX); glibc would keep some megabytes for each thread."""
     _libc.mallopt(M_ARENA_MAX, 1)
 
 
@@ -75,7 +75,7 @@ _VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
 
 
 def capabilities() -> Capabilities:
-    """This thread's (capget(2))."""
+    """Those of this thread (capget(2))."""
     answer = ctypes.create_string_buffer(_CAPABILITIES.size)
     _check(_libc.capget(ctypes.create_string_buffer(_VERSION_3, 8), answer), "capget")
     words = _CAPABILITIES.unpack(answer.raw)
@@ -83,7 +83,7 @@ def capabilities() -> Capabilities:
 
 
 def set_capabilities(wanted: Capabilities) -> None:
-    """Change this thread's, and no other's (capset(2))."""
+    """Change those of this thread only (capset(2))."""
     words = [one & 0xFFFFFFFF for one in wanted] + [one >> 32 for one in wanted]
     _check(_libc.capset(ctypes.create_string_buffer(_VERSION_3, 8), _CAPABILITIES.pack(*words)), "capset")
 
@@ -100,7 +100,7 @@ def bind(source: Path, target: Path) -> None:
 
 
 def unmount(target: Path) -> None:
-    """umount2(2), lazily: the mount is gone for everyone, its users keep what they have open."""
+    """umount2(2), lazily: the mount disappears at once, and its users keep their open files."""
     _check(_libc.umount2(str(target).encode(), MNT_DETACH), f"umount {target}")
 
 
@@ -111,15 +111,15 @@ class _MountAttributes(ctypes.Structure):
 
 
 def read_only(path: Path, *, below: bool = False) -> None:
-    """The mount at PATH can be written to no more; with BELOW, no mount under it either.
+    """Make the mount at PATH read-only; with BELOW every mount under it too.
 
-    mount_setattr(2), Linux 5.12: all of a tree in one call that also holds for mounts we have no name for.
+    mount_setattr(2), Linux 5.12: one call for the whole tree, including mounts that no path leads to.
     """
     _mount_attributes(path, _MountAttributes(set=MOUNT_ATTR_RDONLY), AT_RECURSIVE if below else 0)
 
 
 def writable(path: Path) -> None:
-    """The mount at PATH, and none under it, can be written to."""
+    """Make the mount at PATH writable, and no mount under it."""
     _mount_attributes(path, _MountAttributes(clear=MOUNT_ATTR_RDONLY), 0)
 
 
@@ -130,7 +130,7 @@ def _mount_attributes(path: Path, wanted: _MountAttributes, flags: int) -> None:
 
 
 def private_mounts() -> None:
-    """A mount namespace of our own: mounts made from now on are nobody else's and end with us."""
+    """Enter a new mount namespace: mounts made from now on are seen by this process alone and end with it."""
     unshare(CLONE_NEWNS)
     mount("none", "/", "none", MS_REC | MS_SLAVE)
 
@@ -152,7 +152,7 @@ class _Timex(ctypes.Structure):
 
 
 def clock_is_synchronised() -> bool:
-    """Whether something keeps the machine's clock right (adjtimex(2)); reading needs no privilege."""
+    """Whether a program keeps the machine's clock synchronised (adjtimex(2)); reading needs no privilege."""
     asked = _Timex()
     if _libc.adjtimex(ctypes.byref(asked)) < 0:
         _check(-1, "adjtimex")

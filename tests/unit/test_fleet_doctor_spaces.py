@@ -64,12 +64,12 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     "networkd elsewhere": (
         "networkd",
         lambda laid: laid.process(4, "systemd-network"),
-        "namespaces of their own",
+        "own namespace",
     ),
     "NetworkManager elsewhere": (
         "networkmanager",
         lambda laid: laid.process(4, "NetworkManager"),
-        "namespaces of their own",
+        "own namespace",
     ),
     "Docker elsewhere": (
         "docker",

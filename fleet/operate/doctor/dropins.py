@@ -1,9 +1,9 @@
 """What keeps systemd-networkd and NetworkManager off our rules, routes and interfaces.
 
-networkd removes rules and routes it did not make, whenever it restarts or an interface changes: from
-systemd 249 on both settings default to yes (networkd.conf(5); systemd issues 19106, 22077, 41350).
-NetworkManager may configure an interface it has not seen before. Both read drop-ins, below /etc and
-for us below FLEET_ROOT.
+networkd removes rules and routes that it did not make when it reconfigures an interface or gets another address
+(measured: systemd 252). From systemd 249 both settings default to yes (networkd.conf(5); systemd issues 19106, 22077).
+NetworkManager may configure an interface it has not seen before. Both read drop-ins below /etc; this
+module also looks below FLEET_ROOT.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def networkd_text() -> str:
     lines = "".join(f"{key}=no\n" for key in _FOREIGN)
     return (
         "# Made by `fleet doctor --fix`; deploy/networkd.conf is the same.\n"
-        "# The fleet's rules and routes are not systemd-networkd's to remove.\n"
+        "# systemd-networkd must not remove the fleet's rules and routes.\n"
         f"[Network]\n{lines}"
     )
 
 
 def network_manager_text(fleet: Fleet) -> str:
-    """The drop-in for NetworkManager: our interfaces by name, so that an operator's own wg0 stays managed."""
+    """The drop-in for NetworkManager: the fleet's interfaces by name, so that an operator's own wg0 stays managed."""
     names = ";".join(f"interface-name:{name}" for name in fleet.interfaces)
     return (
         "# Made by `fleet doctor --fix`; again when workers.count or workers.first_uid has changed.\n"
@@ -57,7 +57,7 @@ def network_manager_text(fleet: Fleet) -> str:
 
 
 def install(root: Path, dropin: DropIn) -> Path:
-    """Write DROPIN below ROOT, readable by all; gives the path."""
+    """Write DROPIN below ROOT, readable by all; returns the path."""
     path = root / dropin.path
     make(Folder(path=path.parent))
     write_durably(path, dropin.text.encode())
@@ -71,25 +71,25 @@ def networkd(case: Case) -> Seen:
     if started is None:
         return ok("does not run here")
     if case.fleet.isolation == "netns":
-        return ok("runs; workers' rules and routes are in namespaces of their own, where it removes none")
+        return ok("runs; each worker has its rules and routes in its own namespace, where networkd removes none")
     settings = _networkd_settings(case)
     missing = [key for key in _FOREIGN if settings.get(key, "yes").lower() not in _NO]
     if missing:
         return warning(
             f"runs, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set to no",
-            "fleet doctor --fix, then with the fleet down: systemctl restart systemd-networkd",
+            "fleet doctor --fix, then fleet down, then: systemctl restart systemd-networkd",
             fixable=True,
         )
     return _read_since(case, NETWORKD, started, "systemctl restart systemd-networkd")
 
 
 def network_manager(case: Case) -> Seen:
-    """Whether NetworkManager runs here and leaves our interfaces alone."""
+    """Whether NetworkManager runs here and leaves the fleet's interfaces alone."""
     started = _started(case, "NetworkManager")
     if started is None:
         return ok("does not run here")
     if case.fleet.isolation == "netns":
-        return ok("runs; tunnels are moved to namespaces of their own, where it manages nothing")
+        return ok("runs; each tunnel is in its worker's own namespace, where NetworkManager manages nothing")
     specs = _unmanaged(case)
     managed = [name for name in case.fleet.interfaces if not matches(specs, name)]
     if managed:
@@ -98,8 +98,8 @@ def network_manager(case: Case) -> Seen:
             "fleet doctor --fix, then: systemctl reload NetworkManager",
             fixable=True,
         )
-    # Reading the settings again is no start, so the start's time tells nothing.
-    return ok("runs, and leaves our interfaces alone")
+    # A reload does not change the start time, so the start time says nothing here.
+    return ok("runs, and leaves the fleet's interfaces alone")
 
 
 def matches(specs: Iterable[str], interface: str) -> bool:
@@ -127,7 +127,7 @@ def _names(spec: str, interface: str) -> bool:
 def _read_since(case: Case, path: str, started: float, command: str) -> Seen:
     file = case.paths.root / path
     if file.exists() and file.stat().st_mtime > started:
-        return warning(f"{file} is there, and newer than the running program", f"with the fleet down: {command}")
+        return warning(f"{file} is there, and newer than the running program", f"fleet down, then: {command}")
     return ok("runs, and leaves foreign rules and routes alone")
 
 
@@ -155,7 +155,7 @@ def _mains(case: Case, path: str) -> list[Path]:
 
 
 def _networkd_settings(case: Case) -> dict[str, str]:
-    """Drop-ins by name behind the main file, the last one wins (networkd.conf(5))."""
+    """Drop-ins by name after the main file; the last one wins (networkd.conf(5))."""
     folders = ("usr/lib/systemd/networkd.conf.d", "run/systemd/networkd.conf.d", "etc/systemd/networkd.conf.d")
     files = [*_mains(case, "etc/systemd/networkd.conf"), *(path for _, path in _drop_ins(case, folders))]
     found: dict[str, str] = {}

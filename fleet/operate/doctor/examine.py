@@ -1,4 +1,4 @@
-"""Every check in the order of the report, and the few things that are safe to mend without being asked twice."""
+"""All checks in the order of the report, and the repairs that are safe without asking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleet.operate.doctor.machine import Case
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One look, and why anybody should care."""
+    """One check, and why it matters."""
 
     name: str
     why: str
@@ -25,9 +25,9 @@ class Check:
         try:
             seen = self.look(case)
         except (OSError, ValueError, LookupError) as reason:
-            # One look that fails, at a file or an answer of another shape, must not keep the others back.
+            # A check that fails, at an odd file or answer, must not stop the other checks.
             seen = error(
-                f"the look itself failed: {type(reason).__name__}: {reason}", "report this, with --json's output"
+                f"this check could not run: {type(reason).__name__}: {reason}", "report this, with --json's output"
             )
         return Finding(
             name=self.name,
@@ -43,14 +43,14 @@ CHECKS = (
     Check(name="settings", why="everything derives from fleet.toml", look=own.settings),
     Check(
         name="accounts",
-        why="the kernel tells workers apart by UID: rules on somebody else's UID would hold that person",
+        why="the kernel tells workers apart by UID: rules on another person's UID would block that person",
         look=own.accounts,
     ),
     Check(name="wireguard", why="without it there is no tunnel", look=network.wireguard),
     Check(name="nftables", why="the kill switch and the translation of addresses are a table", look=network.nftables),
     Check(
         name="namespaces",
-        why="with isolation netns each worker has a network namespace of its own, known by a name",
+        why="with isolation netns each worker has its own network namespace, which has a name",
         look=network.namespaces,
     ),
     Check(
@@ -60,8 +60,8 @@ CHECKS = (
     ),
     Check(
         name="networkd",
-        why="systemd-networkd removes rules and routes of others when it restarts: workers are cut off until netctl "
-        "has put them back",
+        why="systemd-networkd removes rules and routes of others when it reconfigures an interface or gets another "
+        "address: workers are cut off until netctl has put them back",
         look=dropins.networkd,
     ),
     Check(
@@ -71,7 +71,7 @@ CHECKS = (
     ),
     Check(
         name="resolved",
-        why="a question to systemd-resolved would leave outside the tunnel, under its UID",
+        why="systemd-resolved sends a worker's question outside the tunnel, under its own UID",
         look=network.resolved,
     ),
     Check(
@@ -81,15 +81,17 @@ CHECKS = (
         look=network.docker,
     ),
     Check(
-        name="sandbox", why="without Chrome's sandbox a page that breaks out has the worker's UID", look=host.sandbox
+        name="sandbox",
+        why="without Chrome's sandbox a page that breaks out of the browser has the worker's UID",
+        look=host.sandbox,
     ),
-    Check(name="browser", why="a ChromeDriver drives the Chrome of its own version alone", look=host.browser),
+    Check(name="browser", why="a ChromeDriver drives only the Chrome of its own version", look=host.browser),
     Check(
         name="fonts", why="without them Korean, Japanese and Chinese pages are boxes in screenshots", look=host.fonts
     ),
     Check(
         name="shared-memory",
-        why="Chrome passes pictures through /dev/shm, and its profile lies in a /tmp of memory",
+        why="Chrome passes pictures through /dev/shm, and its profile lies in /tmp, which is memory",
         look=host.shared_memory,
     ),
     Check(name="memory", why="the kernel kills browsers when memory runs out", look=host.memory),
@@ -103,19 +105,19 @@ CHECKS = (
     ),
     Check(
         name="foreign-objects",
-        why="netctl never touches what is not its own, so it refuses to start over it",
+        why="netctl never changes an object that is not its own, and refuses to start while one is in its place",
         look=own.foreign,
     ),
     Check(
         name="left-over",
-        why="what an earlier life left in the kernel still holds its UIDs and its table",
+        why="objects that an earlier run left in the kernel still block its UIDs",
         look=own.left_over,
     ),
 )
 
 
 AT_START = ("nftables", "sandbox", "shared-memory", "open-files")
-"""Quick looks at what would end a start minutes later, in a worker's log."""
+"""Quick checks of what would otherwise fail minutes later, in a worker's log."""
 
 
 def examine(case: Case, watch: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
@@ -132,7 +134,7 @@ def at_start(case: Case) -> Iterator[Finding]:
 
 
 def fix(case: Case, findings: list[Finding]) -> Iterator[str]:
-    """Mend what is safe to mend, saying each thing done; raises FleetError. Starts and stops no service."""
+    """Repair what is safe to repair, and say each thing done; raises FleetError. Starts and stops no service."""
     for finding in findings:
         mend = _MENDS.get(finding.name)
         if finding.fixable and finding.verdict is not Verdict.OK and mend is not None:
@@ -141,13 +143,13 @@ def fix(case: Case, findings: list[Finding]) -> Iterator[str]:
 
 def _networkd(case: Case) -> str:
     path = dropins.install(case.paths.root, DropIn(path=dropins.NETWORKD, text=dropins.networkd_text()))
-    return f"wrote {path}; it counts after, with the fleet down: systemctl restart systemd-networkd"
+    return f"wrote {path}; to make it count: fleet down, then systemctl restart systemd-networkd"
 
 
 def _network_manager(case: Case) -> str:
     text = dropins.network_manager_text(case.fleet)
     path = dropins.install(case.paths.root, DropIn(path=dropins.NETWORK_MANAGER, text=text))
-    return f"wrote {path}; it counts after: systemctl reload NetworkManager"
+    return f"wrote {path}; to make it count: systemctl reload NetworkManager"
 
 
 def _left_over(case: Case) -> str:

@@ -1,4 +1,4 @@
-"""What a look at the machine gives."""
+"""What a check of the doctor returns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Seen:
     verdict: Verdict
     text: str
     command: str = ""
-    """What mends it, for a shell; or in words, where no one command does."""
+    """The command that repairs it, or words where one command is not enough."""
     fixable: bool = False
     """`fleet doctor --fix` does it."""
 
@@ -57,10 +57,10 @@ def ok(text: str) -> Seen:
 
 
 def warning(text: str, command: str, *, fixable: bool = False) -> Seen:
-    """Works, and could hurt."""
+    """It works, but could cause harm."""
     return Seen(verdict=Verdict.WARNING, text=text, command=command, fixable=fixable)
 
 
 def error(text: str, command: str, *, fixable: bool = False) -> Seen:
-    """Will not work, or not safely."""
+    """It will not work, or not safely."""
     return Seen(verdict=Verdict.ERROR, text=text, command=command, fixable=fixable)

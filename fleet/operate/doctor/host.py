@@ -1,4 +1,4 @@
-"""What browsers need of the machine: a sandbox, memory, descriptors, the right time, fonts, a driver that fits."""
+"""What browsers need from the machine: a sandbox, memory, descriptors, the right time, fonts, a driver that fits."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def sandbox(case: Case) -> Seen:
 
 
 def _namespaces(case: Case, helper: str) -> Seen:
-    """User namespaces for ordinary users: the three places that can forbid them, then a try."""
+    """User namespaces for ordinary users: looks at the three settings that can forbid them, then tries."""
     machine = case.machine
     for path, mends in _FORBIDDEN.items():
         if machine.number(path) == 0:
-            return error(f"user namespaces are not for ordinary users ({path} is 0)", f"sysctl -w {mends}")
+            return error(f"ordinary users may not make user namespaces ({path} is 0)", f"sysctl -w {mends}")
     if machine.number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1:
         if machine.glob(_PROFILES):
             return ok("user namespaces, by the browser's AppArmor profile")
         return error(
-            "AppArmor keeps user namespaces from programs without a profile, and the browser has none",
+            "AppArmor denies user namespaces to programs without a profile, and the browser has no profile",
             "install Google Chrome's own package, or: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         )
     who = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
@@ -53,7 +53,7 @@ def _namespaces(case: Case, helper: str) -> Seen:
     if answer.code == 0:
         return ok("user namespaces for every user")
     return error(
-        f"an ordinary user gets no user namespace: {answer.words}",
+        f"an ordinary user cannot make a user namespace: {answer.words}",
         f"chmod 4755 {helper}" if helper else "apt install chromium-sandbox, or allow user namespaces here",
     )
 
@@ -73,13 +73,13 @@ def browser(case: Case) -> Seen:
 
 
 def fonts(case: Case) -> Seen:
-    """A font that has Korean, and with it Japanese and Chinese."""
+    """A font with Korean letters; such fonts have Japanese and Chinese letters too."""
     command = "apt install fonts-noto-cjk"
     answer = case.ask("fc-list", ":lang=ko", "family")
     if answer.code == NOT_THERE:
         if case.machine.glob("/usr/share/fonts/**/*CJK*"):
             return ok("font files with CJK in their name")
-        return warning("fc-list is not there, nor a font file with CJK in its name", command)
+        return warning("fc-list is not installed, and no font file has CJK in its name", command)
     families = sorted({line.partition(",")[0] for line in answer.out.splitlines() if line.strip()})
     if not families:
         return warning("no font has Korean letters", command)
@@ -90,7 +90,7 @@ def shared_memory(case: Case) -> Seen:
     """Each worker has a /dev/shm and a /tmp of its own, in memory."""
     machine, workers = case.machine, case.fleet.workers
     if not machine.at("/dev/shm").is_dir():  # noqa: S108 - looked at, not used
-        return error("there is no /dev/shm to mount a worker's own on", "mkdir /dev/shm")
+        return error("there is no folder /dev/shm, on which each worker's own is mounted", "mkdir /dev/shm")
     if "tmpfs" not in machine.text("/proc/filesystems"):
         return error("this kernel has no tmpfs", "another kernel: CONFIG_TMPFS")
     most = 2 * workers.tmp_mebibytes * workers.count
@@ -151,5 +151,6 @@ def clock(case: Case) -> Seen:
     if synchronised:
         return ok("synchronised")
     return warning(
-        "nothing synchronises it (a virtual machine's host may)", "timedatectl set-ntp true, or: apt install chrony"
+        "no program synchronises it (the host of a virtual machine may do it)",
+        "timedatectl set-ntp true, or: apt install chrony",
     )

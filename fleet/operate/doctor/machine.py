@@ -18,7 +18,7 @@ from fleet.programs import SEARCH_PATH, Installation
 
 _COMMAND_SECONDS = 60.0
 NOT_THERE = 127
-"""What a shell says for a program that is not there."""
+"""The exit code of a shell for a program that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +127,14 @@ class Machine:
 def _process(folder: Path, boot: float) -> Process | None:
     try:
         fields = dict(line.partition(":")[::2] for line in (folder / "status").read_text().splitlines())
-        # Behind the name, which may hold anything, field 22 counts from 3 (proc_pid_stat(5)).
+        # The name may hold any character; after it field 22 has index 19 (proc_pid_stat(5)).
         ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, LookupError, ValueError):
         return None  # it has just ended
     try:
         environment = (folder / "environ").read_bytes().split(b"\0")
     except OSError:
-        environment = []  # not ours to read
+        environment = []  # we may not read it
     root = next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
     return Process(
         pid=int(folder.name),

@@ -48,7 +48,7 @@ def wireguard(case: Case) -> Seen:
     answer = case.ours("netctl", "probe", "--json")
     backend = _field(answer, "backend")
     if not backend:
-        return error(f"netctl finds none: {answer.words}", answer.advice or "modprobe wireguard")
+        return error(f"netctl finds no WireGuard: {answer.words}", answer.advice or "modprobe wireguard")
     if backend == "kernel":
         return ok("the kernel's")
     return _wireguard_go(case)
@@ -59,15 +59,18 @@ def _wireguard_go(case: Case) -> Seen:
     machine = case.machine
     if machine.program("wireguard-go") is None:
         return error(
-            "the kernel has none and wireguard-go is not there", "modprobe wireguard, or: apt install wireguard-go"
+            "the kernel has no WireGuard and wireguard-go is not installed",
+            "modprobe wireguard, or: apt install wireguard-go",
         )
     if not machine.is_device("/dev/net/tun"):
-        return error("wireguard-go is there, /dev/net/tun is not", "modprobe tun, or give this container the device")
+        return error(
+            "wireguard-go is installed, but there is no /dev/net/tun", "modprobe tun, or give this container the device"
+        )
     instances, count = machine.number("/proc/sys/fs/inotify/max_user_instances"), case.fleet.workers.count
     if instances and instances < count + _SPARE_INSTANCES:
         # wireguard-go watches its socket through one, and all of them run under netctl's account.
         return error(
-            f"{count} wireguard-go of one user need as many inotify instances, and this kernel allows {instances}",
+            f"{count} processes of wireguard-go need {count} inotify instances; this kernel allows a user {instances}",
             f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * count)}",
         )
     release = machine.text("/proc/sys/kernel/osrelease")
@@ -86,7 +89,7 @@ def nftables(case: Case) -> Seen:
     if answer.code == NOT_THERE or "failed to execute nft" in answer.err:
         return error("nft is not there", _INSTALL_NFT)
     return error(
-        f"the kernel refuses a table like ours: {answer.words}",
+        f"the kernel refuses a table like netctl's: {answer.words}",
         "modprobe nf_tables nft_chain_nat nft_ct, or a newer kernel",
     )
 
@@ -111,18 +114,18 @@ def namespaces(case: Case) -> Seen:
     answer = case.ask(*NAMED)
     if answer.code:
         return error(
-            f"this machine gives us no network namespace with a name: {answer.words}",
-            'isolation = "uid" in fleet.toml does without; a container needs CAP_SYS_ADMIN for them',
+            f"no named network namespace can be made on this machine: {answer.words}",
+            'set isolation = "uid" in fleet.toml, or give this container CAP_SYS_ADMIN',
         )
     if not _can_be_written(folder):
         return error(
-            f"no names can be made in {folder}: it cannot be written to", f"ls -ld {folder}; findmnt -T {folder}"
+            f"{folder} is not writable, so no names can be made in it", f"ls -ld {folder}; findmnt -T {folder}"
         )
     unknown = sorted(spaces.names(folder) - {worker.space for worker in case.fleet.members})
     if unknown:
         return warning(
-            f"{', '.join(unknown[:_MOST_NAMED])}{' ...' if len(unknown) > _MOST_NAMED else ''}: of workers that "
-            "fleet.toml no longer has",
+            f"{', '.join(unknown[:_MOST_NAMED])}{' ...' if len(unknown) > _MOST_NAMED else ''}: their workers are "
+            "no longer in fleet.toml",
             "fleet down, then fleet up" if case.running else "fleet up, or: netctl cleanup",
         )
     return ok(f"one for each worker, named in {folder}")

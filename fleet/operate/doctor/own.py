@@ -13,11 +13,11 @@ _MOST_NAMED = 4
 
 
 def settings(case: Case) -> Seen:
-    """fleet.toml as netctl and the workers will read it, under their own accounts."""
+    """fleet.toml as the operator's program reads it."""
     path = case.paths.config
     if not path.exists():
         return warning(
-            f"{path} is not there; everything below is about the defaults",
+            f"{path} is not there; everything below is checked with the defaults",
             f"install -D -m 644 docs/fleet.example.toml {path}, then edit it",
         )
     if case.configuration:
@@ -50,7 +50,7 @@ def accounts(case: Case) -> Seen:
     ]
     if delegated:
         return error(
-            f"{', '.join(delegated[:_MOST_NAMED])} may take on other UIDs, which no rule of ours holds (/etc/subuid)",
+            f"{', '.join(delegated[:_MOST_NAMED])} may use other UIDs, which no rule of netctl covers (/etc/subuid)",
             "take those lines out of /etc/subuid and /etc/subgid",
         )
     first, last = min(members), max(members)
@@ -89,12 +89,12 @@ def foreign(case: Case) -> Seen:
         return _without_settings()
     answer = case.ours("netctl", "plan", "--json")
     if answer.code in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
-        return ok("nobody else has anything inside our marks")
+        return ok("no object of another program is inside the fleet's marks")
     return error(answer.words, answer.advice or "netctl plan")
 
 
 def _without_settings() -> Seen:
-    return warning("cannot be told without settings", "write fleet.toml, then fleet doctor again")
+    return warning("cannot be checked without settings", "write fleet.toml, then fleet doctor again")
 
 
 def left_over(case: Case) -> Seen:
@@ -108,6 +108,6 @@ def left_over(case: Case) -> Seen:
         return error(f"netctl cannot look: {answer.words}", answer.advice or "netctl cleanup --dry-run")
     lines = json.loads(answer.out)
     if not lines:
-        return ok("nothing of an earlier life")
+        return ok("nothing is left of an earlier run")
     more = f" and {len(lines) - _MOST_NAMED} more" if len(lines) > _MOST_NAMED else ""
     return warning(f"{'; '.join(lines[:_MOST_NAMED])}{more}", "netctl cleanup", fixable=True)
