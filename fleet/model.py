@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
 )
 
+from fleet import backends
 from fleet.errors import ConfigurationError
 from fleet.isolation import ISOLATIONS, Isolation
 
@@ -90,7 +91,7 @@ class WorkersSettings(Settings):
 class WireguardSettings(Settings):
     """`[wireguard]`."""
 
-    backend: Literal["auto", "kernel", "userspace"] = "auto"
+    backend: Literal["auto", backends.Name] = "auto"
     handshake_timeout_seconds: Seconds = 5
     keepalive_seconds: int = Field(default=25, ge=1, le=600)
     mtu: int = Field(default=1420, ge=1280, le=9000)

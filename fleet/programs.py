@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet.backends import Backend
 from fleet.errors import (
     ConfigurationError,
     ExitCode,
@@ -70,9 +71,9 @@ class Installation:
         """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""
         return [*_as_netctl(walls), *self.module("netctl", *arguments)]
 
-    def tunnel(self, worker: Worker) -> list[str]:
-        """The userspace WireGuard device of WORKER, where the kernel has none."""
-        return [*_as_netctl(UID), "wireguard-go", "-f", worker.interface]
+    def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
+        """The program that is WORKER's WireGuard device, where BACKEND has one."""
+        return [*_as_netctl(UID), *backend.program, worker.interface]
 
     def worker(self, worker: Worker) -> list[str]:
         """Root's last act for WORKER: become it, and go on as its loop."""

@@ -13,13 +13,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.backends import Backend
 from fleet.callers import group_number
 from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, Paths
-
-TUN = Path("/dev/net/tun")
-WIREGUARD_SOCKETS = Path("/run/wireguard")
-"""Where every wireguard-go of a machine puts its socket; the path is fixed in its code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +29,8 @@ class Folder:
     mode: int = 0o755
 
 
-def wanted(fleet: Fleet, paths: Paths, backend: str) -> tuple[Folder, ...]:
-    """Every folder, parents before children."""
+def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
+    """Every folder but those of a backend, parents before children."""
     group, netctl = grp.getgrnam(ACCOUNT_GROUP).gr_gid, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
     made = [
         Folder(path=paths.run),
@@ -55,8 +52,6 @@ def wanted(fleet: Fleet, paths: Paths, backend: str) -> tuple[Folder, ...]:
     if (operators := group_number(fleet.netctl.operator_group)) is not None:
         # Set-group-ID: netctl, no member itself, makes a socket of that group in it.
         made.append(Folder(path=paths.netctl_operator_socket.parent, uid=netctl, gid=operators, mode=0o2750))
-    if backend == "userspace":
-        made.append(Folder(path=WIREGUARD_SOCKETS, uid=netctl, gid=group, mode=0o700))
     return tuple(made)
 
 
@@ -91,23 +86,36 @@ def netctl_lock(paths: Paths) -> None:
     _file(paths.netctl_socket.parent / "netctl.lock", pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, 0, 0o600)
 
 
-def open_tun() -> None:
-    """netctl can open /dev/net/tun; raises ConfigurationError when there is no such device.
+def prepare_backend(backend: Backend) -> None:
+    """The device and the folder that the programs of BACKEND need, usable by netctl's account.
+
+    Raises ConfigurationError when there is no such device.
+    """
+    if backend.device is not None:
+        _open_device(backend.device)
+    if backend.sockets is not None:
+        group, netctl = grp.getgrnam(ACCOUNT_GROUP).gr_gid, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+        make(Folder(path=backend.sockets, uid=netctl, gid=group, mode=0o700))
+
+
+def _open_device(device: Path) -> None:
+    """netctl can open DEVICE.
 
     udev makes it 0666 nearly everywhere. Where it is root's alone its owner becomes netctl and its
     mode stays: no other user gains anything.
     """
     netctl = pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    module = f"modprobe {device.name}"
     try:
-        found = TUN.stat()
+        found = device.stat()
         if not stat.S_ISCHR(found.st_mode):
-            raise ConfigurationError(f"{TUN} is no device", hint="modprobe tun")
+            raise ConfigurationError(f"{device} is no device", hint=module)
         if found.st_mode & 0o006 != 0o006 and found.st_uid != netctl:
-            os.chown(TUN, netctl, -1)
+            os.chown(device, netctl, -1)
     except OSError as error:
         raise ConfigurationError(
-            f"{TUN} cannot be used: {error.strerror}; without WireGuard in the kernel the tunnels need it",
-            hint="modprobe tun, or give this container the device /dev/net/tun",
+            f"{device} cannot be used: {error.strerror}; without WireGuard in the kernel the tunnels need it",
+            hint=f"{module}, or give this container the device {device}",
         ) from error
 
 

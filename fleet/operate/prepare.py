@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import cast
 
 from fleet import log, spaces
+from fleet.backends import BACKENDS, Backend
 from fleet.errors import FleetError
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
 from fleet.operate import accounts, folders, host_address, preflight
-from fleet.operate.folders import Folder
-from fleet.operate.render import Backend, supervisord_conf
+from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
 from fleet.result import write_durably
 
@@ -35,14 +34,13 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     preflight.divide_memory(fleet)
     preflight.uids_are_free(fleet, installation)
     accounts.ensure(fleet)
-    _make(folders.wanted(fleet, paths, "kernel"))
+    for folder in folders.wanted(fleet, paths):
+        folders.make(folder)
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
     folders.netctl_lock(paths)
     preflight.enough_keys(fleet, installation)
     backend = probe(fleet, installation)
-    if backend == "userspace":
-        folders.open_tun()
-    _make(folders.wanted(fleet, paths, backend))
+    folders.prepare_backend(backend)
     namespaces(fleet, paths)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
@@ -70,20 +68,15 @@ def namespaces(fleet: Fleet, paths: Paths) -> None:
 def probe(fleet: Fleet, installation: Installation) -> Backend:
     """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
     if fleet.wireguard.backend != "auto":
-        return fleet.wireguard.backend
+        return BACKENDS[fleet.wireguard.backend]
     text = call(installation.netctl("probe", "--json"), installation.environment, deadline_seconds=_PROBE_SECONDS)
-    backend = json.loads(text).get("backend")
-    if backend not in ("kernel", "userspace"):
+    backend = BACKENDS.get(json.loads(text).get("backend"))
+    if backend is None:
         raise FleetError(f"netctl's probe names no backend: {text.strip()!r}")
-    _log.info("backend.chosen", backend=backend)
-    return cast(Backend, backend)
+    _log.info("backend.chosen", backend=backend.name)
+    return backend
 
 
 def nothing_left(installation: Installation) -> None:
     """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
     call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
-
-
-def _make(wanted: tuple[Folder, ...]) -> None:
-    for folder in wanted:
-        folders.make(folder)

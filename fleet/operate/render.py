@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import jinja2
 
+from fleet.backends import Backend
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Fleet
 from fleet.programs import Installation
 
-Backend = Literal["kernel", "userspace"]
 TEMPLATE = "supervisord.conf.j2"
 _FILES_PER_PROGRAM = 8
 """Descriptors supervisord may need for one program: pipes, log files and what a restart overlaps."""
@@ -26,7 +25,7 @@ _FILES_PER_PROGRAM = 8
 def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend, *, start_workers: bool = True) -> str:
     """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
     paths = installation.paths
-    tunnels = fleet.members if backend == "userspace" else ()
+    tunnels = fleet.members if backend.program else ()
     programs = 1 + len(tunnels) + len(fleet.members)
     return _template(installation).render(
         socket=paths.supervisor_socket,
@@ -38,7 +37,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
         final_codes=",".join(str(int(code)) for code in ExitCode.final()),
         stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
         netctl=installation.netctl("serve", walls=fleet.walls),
-        tunnels=[{"name": worker.interface, "command": installation.tunnel(worker)} for worker in tunnels],
+        tunnels=[{"name": worker.interface, "command": installation.tunnel(worker, backend)} for worker in tunnels],
         start_workers=start_workers,
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],
     )

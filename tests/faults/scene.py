@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet import rpc, wire
+from fleet.backends import USERSPACE
 from fleet.errors import FleetError
 from fleet.model import Worker
 from fleet.operate import render
@@ -96,7 +97,7 @@ class Scene:
     # --- starting and ending
 
     def _start_supervisord(self) -> None:
-        text = render.supervisord_conf(self.rig.fleet, self.installation, "userspace")
+        text = render.supervisord_conf(self.rig.fleet, self.installation, USERSPACE)
         # The workers' programs are the streams here.
         text, group, _ = text.partition("\n[group:worker]")
         assert group, "supervisord.conf has no group of workers"

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fleet import model
+from fleet.backends import USERSPACE
 from fleet.isolation import UID, Isolation
 from fleet.model import Fleet, Paths, Worker
 from fleet.operate import accounts, folders, prepare
@@ -89,9 +90,9 @@ class Rig:
         self.log = self.paths.root / "netctl.log"
         self.fleet = self._configure()
         accounts.ensure(self.fleet)
-        for folder in folders.wanted(self.fleet, self.paths, "kernel"):
+        for folder in folders.wanted(self.fleet, self.paths):
             folders.make(folder)
-        folders.open_tun()
+        folders.prepare_backend(replace(USERSPACE, sockets=None))
         prepare.namespaces(self.fleet, self.paths)
         # wireguard-go's folder is the lab's own, mounted over the machine's.
         os.chown(self.lab.places.at("host") / "wireguard", pwd.getpwnam("netctl").pw_uid, -1)

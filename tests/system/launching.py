@@ -43,7 +43,7 @@ class Stage:
         )
         self.worker: Worker = self.fleet.members[0]
         accounts.ensure(self.fleet)
-        for folder in folders.wanted(self.fleet, self.paths, "kernel"):
+        for folder in folders.wanted(self.fleet, self.paths):
             folders.make(folder)
         folders.gate_files(self.paths, 1)
         self.launcher = run.program("launcher")

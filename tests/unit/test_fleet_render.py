@@ -10,6 +10,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from fleet import model
+from fleet.backends import KERNEL, USERSPACE
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Fleet, Paths
 from fleet.operate.render import supervisord_conf
@@ -56,13 +57,13 @@ def programs(options: Any) -> dict[str, Any]:
 
 def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path) -> None:
     """Where the kernel has WireGuard there is one program per worker and netctl."""
-    options = parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path)
+    options = parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path)
     assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"]}
 
 
 def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:
     """Elsewhere every worker has its wireguard-go, there before netctl starts and after it has ended."""
-    options = parsed(supervisord_conf(fleet, installation(tmp_path), "userspace"), tmp_path)
+    options = parsed(supervisord_conf(fleet, installation(tmp_path), USERSPACE), tmp_path)
     assert groups(options)["wg"] == ["wg101", "wg102", "wg103"]
     order = {group.name: group.priority for group in options.process_group_configs}
     assert order["wg"] < order["netctl"] < order["worker"]
@@ -71,7 +72,7 @@ def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path
 
 def test_worker_ends_as_the_settings_say(fleet: Fleet, tmp_path: Path) -> None:
     """SIGTERM for the worker alone, SIGKILL for its group, final exit codes are not tried again."""
-    worker = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["w1102"]
+    worker = programs(parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path))["w1102"]
     assert (worker.stopwaitsecs, worker.stopasgroup, worker.killasgroup) == (18, False, True)
     assert worker.exitcodes == [int(code) for code in ExitCode.final()]
     assert (worker.startsecs, worker.startretries, worker.redirect_stderr) == (1, 20, True)
@@ -82,14 +83,14 @@ def test_commands_come_back_word_for_word(fleet: Fleet, tmp_path: Path) -> None:
     """Spaces, percent signs and single quotes in paths survive supervisor's expansion and splitting."""
     odd = tmp_path / "100% of it's here"
     place = installation(odd)
-    found = programs(parsed(supervisord_conf(fleet, place, "userspace"), tmp_path))
+    found = programs(parsed(supervisord_conf(fleet, place, USERSPACE), tmp_path))
     assert shlex.split(found["w1103"].command) == place.worker(fleet.members[2])
     assert shlex.split(found["netctl"].command) == place.netctl("serve")
 
 
 def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) -> None:
     """FLEET_ROOT and an override of the number of workers reach every program."""
-    options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%", workers=3), "kernel"), tmp_path)
+    options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%", workers=3), KERNEL), tmp_path)
     netctl = programs(options)["netctl"].environment
     assert netctl["FLEET_ROOT"] == str(tmp_path / "50%")
     assert netctl["FLEET_WORKERS"] == "3"
@@ -98,16 +99,16 @@ def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) 
 def test_serving_with_namespaces_takes_one_capability_more(fleet: Fleet, tmp_path: Path) -> None:
     """Only netctl's `serve`, and only with isolation netns, may enter namespaces; its tunnels never."""
     alone = fleet.model_copy(update={"isolation": "netns"})
-    found = programs(parsed(supervisord_conf(alone, installation(tmp_path), "userspace"), tmp_path))
+    found = programs(parsed(supervisord_conf(alone, installation(tmp_path), USERSPACE), tmp_path))
     assert "--bounding-set=-all,+net_admin,+sys_admin" in found["netctl"].command
     assert "sys_admin" not in found["wg101"].command
-    usual = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "userspace"), tmp_path))
+    usual = programs(parsed(supervisord_conf(fleet, installation(tmp_path), USERSPACE), tmp_path))
     assert "sys_admin" not in usual["netctl"].command
 
 
 def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
     """netctl runs before the browsers, as its own user with CAP_NET_ADMIN, can gain nothing, ends with supervisord."""
-    netctl = programs(parsed(supervisord_conf(fleet, installation(tmp_path), "kernel"), tmp_path))["netctl"]
+    netctl = programs(parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path))["netctl"]
     words = shlex.split(netctl.command)
     assert netctl.umask == 0o077
     assert words[:5] == ["prlimit", "--core=1", "nice", "--adjustment=-10", "setpriv"]
@@ -126,12 +127,12 @@ def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
 def test_what_supervisor_cannot_quote_is_refused(fleet: Fleet, tmp_path: Path, name: str) -> None:
     """A path that would change the meaning of the file is a configuration error, never a file."""
     with pytest.raises(ConfigurationError):
-        supervisord_conf(fleet, Installation(paths=Paths(root=tmp_path / name)), "kernel")
+        supervisord_conf(fleet, Installation(paths=Paths(root=tmp_path / name)), KERNEL)
 
 
 def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
     """The largest fleet renders, and supervisord is told to have enough descriptors for it."""
     many = model.with_workers(fleet, 512, "test")
-    options = parsed(supervisord_conf(many, installation(tmp_path), "userspace"), tmp_path)
+    options = parsed(supervisord_conf(many, installation(tmp_path), USERSPACE), tmp_path)
     assert len(programs(options)) == 1025
     assert options.minfds > 8 * 1025

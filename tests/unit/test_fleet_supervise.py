@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from fleet import model
+from fleet.backends import KERNEL
 from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
@@ -43,7 +44,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     made = Plain(paths=Paths(root=tmp_path), release=release)
     made.paths.run.mkdir(parents=True)
     made.paths.logs.mkdir(parents=True)
-    text = render.supervisord_conf(model.parse(FLEET, "test"), made, "kernel")
+    text = render.supervisord_conf(model.parse(FLEET, "test"), made, KERNEL)
     made.paths.supervisor_config.write_text(text)
     yield made
     # A program that is stopped between supervisord's fork and its exec misses the signal and is killed later.

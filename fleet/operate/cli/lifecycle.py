@@ -7,6 +7,7 @@ import os
 import subprocess
 
 from fleet import console
+from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, TryLater, Unavailable
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths, load
@@ -76,7 +77,7 @@ def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[byte
 
 def _already_up(fleet: Fleet, installation: Installation) -> int:
     written = installation.paths.supervisor_config.read_text(encoding="utf-8")
-    same = written in {supervisord_conf(fleet, installation, kind) for kind in ("kernel", "userspace")}
+    same = written in {supervisord_conf(fleet, installation, kind) for kind in BACKENDS.values()}
     if not same:
         raise TryLater("the fleet is running, with other settings or another release", hint="fleet down, then fleet up")
     console.say("the fleet is already up; see: fleet status")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from fleet import console, status
+from fleet.backends import BACKENDS
 from fleet.errors import ExitCode
 from fleet.operate import prepare
 from fleet.operate.cli import places
@@ -18,7 +19,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         nouns, "render", _render, "print the supervisord.conf that `fleet up` would use", "fleet render | less"
     )
     render.add_argument(
-        "--backend", choices=("kernel", "userspace"), help="WireGuard's home; without it netctl looks (needs root)"
+        "--backend", choices=tuple(BACKENDS), help="WireGuard's home; without it netctl looks (needs root)"
     )
     places.add_workers(render)
     shown = console.command(nouns, "status", _status, "the workers, their tunnels and their last loops", "fleet status")
@@ -27,10 +28,10 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
 
 def _render(arguments: argparse.Namespace) -> int:
     fleet, installation = places.load(arguments)
-    backend = arguments.backend
-    if backend is None and fleet.wireguard.backend == "auto":
+    if arguments.backend is None and fleet.wireguard.backend == "auto":
         console.require_root("fleet render")
-    sys.stdout.write(supervisord_conf(fleet, installation, backend or prepare.probe(fleet, installation)))
+    backend = BACKENDS[arguments.backend] if arguments.backend else prepare.probe(fleet, installation)
+    sys.stdout.write(supervisord_conf(fleet, installation, backend))
     return int(ExitCode.DONE)
 
 

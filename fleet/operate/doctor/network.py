@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from fleet import spaces
+from fleet.backends import BACKENDS, Backend
 from fleet.operate.doctor.finding import Seen, error, ok, warning
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case
 
@@ -44,39 +45,37 @@ NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", 
 
 
 def wireguard(case: Case) -> Seen:
-    """The kernel's WireGuard, or wireguard-go and what it needs; netctl itself is asked."""
+    """The kernel's WireGuard, or a backend's program and what it needs; netctl itself is asked."""
     answer = case.ours("netctl", "probe", "--json")
-    backend = _field(answer, "backend")
-    if not backend:
+    backend = BACKENDS.get(_field(answer, "backend"))
+    if backend is None:
         return error(f"netctl finds no WireGuard: {answer.words}", answer.advice or "modprobe wireguard")
-    if backend == "kernel":
-        return ok("the kernel's")
-    return _wireguard_go(case)
+    return _programs(case, backend) if backend.program else ok("the kernel's")
 
 
-def _wireguard_go(case: Case) -> Seen:
-    """What one process a worker, all of one user, needs."""
-    machine = case.machine
-    if machine.program("wireguard-go") is None:
+def _programs(case: Case, backend: Backend) -> Seen:
+    """What one process of BACKEND's program for each worker, all of one user, needs."""
+    machine, name, device = case.machine, backend.program[0], backend.device
+    if machine.program(name) is None:
         return error(
-            "the kernel has no WireGuard and wireguard-go is not installed",
-            "modprobe wireguard, or: apt install wireguard-go",
+            f"the kernel has no WireGuard and {name} is not installed", f"modprobe wireguard, or: apt install {name}"
         )
-    if not machine.is_device("/dev/net/tun"):
+    if device is not None and not machine.is_device(str(device)):
         return error(
-            "wireguard-go is installed, but there is no /dev/net/tun", "modprobe tun, or give this container the device"
+            f"{name} is installed, but there is no {device}",
+            f"modprobe {device.name}, or give this container the device",
         )
-    instances, count = machine.number("/proc/sys/fs/inotify/max_user_instances"), case.fleet.workers.count
-    if instances and instances < count + _SPARE_INSTANCES:
-        # wireguard-go watches its socket through one, and all of them run under netctl's account.
+    allowed, count = machine.number("/proc/sys/fs/inotify/max_user_instances"), case.fleet.workers.count
+    needed = count * backend.inotify_instances
+    if allowed and needed and allowed < needed + _SPARE_INSTANCES:
         return error(
-            f"{count} processes of wireguard-go need {count} inotify instances; this kernel allows a user {instances}",
-            f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * count)}",
+            f"{count} processes of {name} need {needed} inotify instances; this kernel allows a user {allowed}",
+            f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * needed)}",
         )
     release = machine.text("/proc/sys/kernel/osrelease")
     if case.fleet.wireguard.backend == "auto" and machine.glob(f"/lib/modules/{release}/**/wireguard.ko*"):
-        return warning("wireguard-go, though this kernel has a module for it", "modprobe wireguard")
-    return ok(f"wireguard-go, one process a worker (kernel {release or '?'} has none, or is not to be used)")
+        return warning(f"{name}, though this kernel has a module for it", "modprobe wireguard")
+    return ok(f"{name}, one process a worker (kernel {release or '?'} has none, or is not to be used)")
 
 
 def nftables(case: Case) -> Seen:

@@ -1,0 +1,51 @@
+"""What the WireGuard backends differ in, a row each; how netctl speaks to one is a file in netctl/wireguard.
+
+kernel       the kernel's own WireGuard: netctl makes the links
+userspace    a process for each worker, which makes its own link; for kernels without WireGuard
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Name = Literal["kernel", "userspace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One way to have WireGuard devices."""
+
+    name: Name
+    link_kind: str
+    """As `ip -details link` shows it."""
+    program: tuple[str, ...] = ()
+    """The command that is one device, without the link's name; () where the kernel is all of them.
+
+    The supervisor runs it for each worker. It makes the link itself, which ends with it, and it outlives netctl.
+    """
+    device: Path | None = None
+    """The character device that the program opens."""
+    sockets: Path | None = None
+    """The folder in which each program listens; the same in every network namespace."""
+    inotify_instances: int = 0
+    """How many each program takes. All programs run as one user, and a user may have a limited number."""
+
+    @property
+    def makes_links(self) -> bool:
+        """Whether netctl makes the links; else it waits for a program to make each."""
+        return not self.program
+
+
+KERNEL = Backend(name="kernel", link_kind="wireguard")
+USERSPACE = Backend(
+    name="userspace",
+    link_kind="tun",
+    program=("wireguard-go", "-f"),
+    device=Path("/dev/net/tun"),
+    sockets=Path("/run/wireguard"),
+    inotify_instances=1,
+)
+BACKENDS: dict[str, Backend] = {one.name: one for one in (KERNEL, USERSPACE)}
+"""All there are, the preferred one first."""
