@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fleet import processes
 from lab.net import Lab
 from tests.netns.netctl_rig import ROOT, Rig
 from tests.waiting import until
@@ -171,14 +172,13 @@ def idle(pid: int, seconds: float) -> dict[str, Any]:
 
 def processor(pid: int) -> float:
     """Seconds of processor time that PID has used (proc(5), stat: utime and stime)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = processes.stat(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
 
 def memory(pid: int) -> float:
     """Resident memory of PID in MB."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return round(int(text.split("VmRSS:")[1].split()[0]) * 1024 / 1e6, 1)
+    return round(int(processes.status(pid)["VmRSS"].split()[0]) * 1024 / 1e6, 1)
 
 
 def spread(values: Sequence[float]) -> str:

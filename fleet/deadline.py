@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class File(Protocol):
+    """What has a descriptor."""
+
+    def fileno(self) -> int: ...
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -30,6 +36,24 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         if task.cancelled():
             raise asyncio.TimeoutError
     return task.result()
+
+
+async def readable(file: File, seconds: float) -> bool:
+    """Whether FILE has something to read (a pidfd has when its process has ended) within SECONDS."""
+    loop, descriptor = asyncio.get_running_loop(), file.fileno()
+    ready: asyncio.Future[bool] = loop.create_future()
+
+    def tell(what: bool) -> None:
+        if not ready.done():
+            ready.set_result(what)
+
+    loop.add_reader(descriptor, tell, True)
+    late = loop.call_later(seconds, tell, False)
+    try:
+        return await ready
+    finally:
+        late.cancel()
+        loop.remove_reader(descriptor)  # before it is closed: its number may be another's then
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -1,21 +1,82 @@
-"""Who owns a lease, in a form that outlives netctl: `boot:pid:start`.
+"""Processes as the kernel tells of them: their certain end, and who one is in a form that outlives the asker.
 
-A pid alone may be somebody else's by now; with its start time (proc(5), field 22, clock ticks since
-boot) and the boot's id it is one process for ever.
+A pid alone may be somebody else's by now. A pidfd (pidfd_open(2)) stands for one process; so does `boot:pid:start`,
+its pid with its start time (clock ticks since boot) and the boot's id. Standard library only, and little of it: the
+worker's launcher runs this as root.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
+import select
+import signal
+import time
 from functools import cache
 from pathlib import Path
 
-from fleet.deadline import within
+PROC = Path("/proc")
+
+
+class Handle:
+    """One process, a child or not: its number cannot be reused under us. Raises ProcessLookupError when it has gone."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once the process has ended."""
+        return self._descriptor
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it ended within SECONDS; None waits for ever."""
+        return bool(select.select([self], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        """SIGKILL; one that has gone already is fine. Raises PermissionError."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def kill(pid: int, deadline: float) -> None:
+    """SIGKILL, then wait for the end until DEADLINE (monotonic); a process that is gone is fine."""
+    try:
+        process = Handle(pid)
+    except ProcessLookupError:
+        return
+    with process:
+        process.kill()
+        process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def pids() -> list[int]:
+    """Every process that this one can see."""
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+
+
+def stat(process: int | Path) -> list[str]:
+    """The fields of PROCESS (a pid or its folder) from the third, the state, on (proc_pid_stat(5)). Raises OSError."""
+    text = (PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()  # before it stands the program's name, which may hold anything
+
+
+def status(process: int | Path) -> dict[str, str]:
+    """Name -> value of each line about PROCESS (a pid or its folder) in proc_pid_status(5). Raises OSError."""
+    lines = (PROC / str(process) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def owner_of(pid: int) -> str:
-    """The owner string of process PID; one that is gone already is nobody's."""
+    """The owner string of process PID; of one that has gone it names no process."""
     return f"{boot_id()}:{pid}:{_start(pid) or 'gone'}"
 
 
@@ -25,42 +86,27 @@ def alive(owner: str) -> bool:
     return boot == boot_id() and start != "gone" and _start(int(pid)) == start
 
 
-def pid_of(owner: str) -> int:
-    """The process id in OWNER."""
-    return int(owner.split(":")[1])
+def handle_of(owner: str) -> Handle | None:
+    """The process that OWNER names; None when it has ended."""
+    try:
+        process = Handle(int(owner.split(":")[1]))
+    except OSError:
+        return None
+    if alive(owner):
+        return process
+    process.close()  # the pid was another's before we opened it
+    return None
 
 
 @cache
 def boot_id() -> str:
     """Names this boot of the machine (proc_sys_kernel(5), random/boot_id)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
 def _start(pid: int) -> str | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = stat(pid)
     except OSError:
         return None
-    # The second field is the program's name in parentheses and may hold anything.
-    fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]
-
-
-async def wait_for_end(owner: str, timeout_seconds: float) -> bool:
-    """True as soon as OWNER's process has ended, False when it still runs after TIMEOUT_SECONDS."""
-    try:
-        descriptor = os.pidfd_open(pid_of(owner))
-    except OSError:
-        return True
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        if not alive(owner):  # the pid was another's before we opened it
-            return True
-        await within(timeout_seconds, ended.wait())
-        return True
-    except asyncio.TimeoutError:
-        return False
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)

@@ -7,8 +7,6 @@ UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl 
 from __future__ import annotations
 
 import http.client
-import os
-import select
 import socket
 import subprocess
 import xmlrpc.client
@@ -22,6 +20,7 @@ import tenacity
 from fleet import log
 from fleet.errors import FleetError, NotInTime, Unavailable
 from fleet.interrupts import deferred
+from fleet.processes import Handle
 from fleet.programs import Installation
 
 _ANSWER_SECONDS = 10.0
@@ -147,7 +146,7 @@ class Supervisor:
         pid = self.pid()
         if pid is None:
             return False
-        with Process(pid) as process:
+        with Handle(pid) as process:
             if "SHUTDOWN" not in str(self._ask("getState")):
                 self._ask("shutdown")
             if not process.wait(deadline_seconds):
@@ -175,23 +174,6 @@ class Supervisor:
             # The transport keeps its connection; after a failure only a new one can work.
             self._proxy("close")()
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
-
-
-class Process:
-    """A process that is no child of ours, held by a pidfd so that its number cannot be reused under us."""
-
-    def __init__(self, pid: int) -> None:
-        self._descriptor = os.pidfd_open(pid)
-
-    def wait(self, seconds: float | None) -> bool:
-        """Whether it ended within SECONDS; None waits for ever."""
-        return bool(select.select([self._descriptor], [], [], seconds)[0])
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_state: Callable[[], str]) -> None:

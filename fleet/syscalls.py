@@ -1,4 +1,4 @@
-"""Kernel calls that Python 3.10 does not offer, through libc, and the certain end of a process.
+"""Kernel calls that Python 3.10 does not offer, through libc.
 
 Every function raises OSError with the call's name; constants are from the kernel's uapi headers.
 Standard library only: the worker's launcher runs this as root.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
-import signal
 import struct
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,21 +154,3 @@ def clock_is_synchronised() -> bool:
     if _libc.adjtimex(ctypes.byref(asked)) < 0:
         _check(-1, "adjtimex")
     return not asked.status & STA_UNSYNC
-
-
-def kill(pid: int, deadline: float) -> None:
-    """SIGKILL, then wait for the end until DEADLINE (monotonic); a process that is gone is fine.
-
-    Through a pidfd: a number used again cannot be hit by mistake.
-    """
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(descriptor)

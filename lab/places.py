@@ -1,4 +1,4 @@
-"""Where a lab keeps its files, and the record of what it is. Standard library and fleet.errors only.
+"""Where a lab keeps its files, and the record of what it is. Standard library, fleet.errors and fleet.lockfile only.
 
 /var/lib/fleet-lab/NAME/
     lab.json         parameters, and the namespaces that are ours
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet import lockfile
 from fleet.errors import TryLater
 
 LABS = Path("/var/lib/fleet-lab")
@@ -136,40 +136,30 @@ def lock(name: str, what: str) -> Iterator[None]:
     Held while a lab changes, not while it stands. The file is removed by whoever lets go.
     """
     path = LABS / f".{name}.{what}"
-    descriptor = _take(path, name, what)
-    try:
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-        with contextlib.suppress(OSError):  # other labs are there
-            LABS.rmdir()
+
+    def busy(holder: str) -> TryLater:
+        message = f"the lab {name} is busy: process {holder} holds its {what} lock"
+        return TryLater(message, hint="wait for it, or stop it first")
+
+    with lockfile.held(_opened(path), busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other labs are there
+                LABS.rmdir()
 
 
-def _take(path: Path, name: str, what: str) -> int:
+def _opened(path: Path) -> int:
+    """The lock file at PATH. Waits for the lock of a holder that has ended."""
     while True:
         LABS.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # another lab's end removed the empty folder
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode()
+        with contextlib.suppress(FileNotFoundError):  # another lab's end removed the empty folder
+            descriptor = lockfile.opened(path)
+            holder = "" if lockfile.take(descriptor) else lockfile.holder(descriptor)
             if holder and not Path("/proc", holder).exists():
-                # Killed while it started a child, which has our lock until its exec: wait for that.
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                os.close(descriptor)
-                continue
-            os.close(descriptor)
-            raise TryLater(
-                f"the lab {name} is busy: process {holder or '?'} holds its {what} lock",
-                hint="wait for it, or stop it first",
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                # It was killed while it started a child, which has its lock until its exec.
+                lockfile.wait(descriptor)
+            if os.fstat(descriptor).st_nlink:
                 return descriptor
-        os.close(descriptor)  # its last holder removed the file while we waited for it: take the new one
+            os.close(descriptor)  # its last holder removed the file while we waited for it: take the new one

@@ -11,17 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
-import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet import processes
 from fleet.errors import FleetError
 from lab.wires import NAMESPACES
-
-_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +36,11 @@ def members(namespaces: Iterable[str], folder: Path) -> list[Member]:
     for name in namespaces:
         with contextlib.suppress(FileNotFoundError):
             inodes[(NAMESPACES / name).stat().st_ino] = name
-    ours = {os.getpid()}
-    found = []
-    for path in _PROC.iterdir():
-        if path.name.isdecimal() and int(path.name) not in ours:
-            member = _member(path, inodes, folder)
-            if member is not None:
-                found.append(member)
-    return found
+    return [
+        member
+        for pid in processes.pids()
+        if pid != os.getpid() and (member := _member(processes.PROC / str(pid), inodes, folder)) is not None
+    ]
 
 
 def _member(path: Path, inodes: dict[int, str], folder: Path) -> Member | None:
@@ -76,7 +70,7 @@ def _mounts(path: Path, folder: Path) -> bool:
 def _inside_file_system(folder: Path) -> tuple[str, str]:
     """FOLDER's device and its path inside that file system, as mountinfo names them (proc(5), fields 3 to 5)."""
     best = ("", "/", "/")
-    with (_PROC / "self/mountinfo").open() as lines:
+    with (processes.PROC / "self/mountinfo").open() as lines:
         for line in lines:
             _, _, device, root, point, _ = line.split(" ", 5)
             # The last of several mounts on one place is the one that is seen.
@@ -100,15 +94,11 @@ def end_all(namespaces: Iterable[str], folder: Path, deadline_seconds: float = 1
 def _kill(one: Member, namespaces: tuple[str, ...], folder: Path, deadline: float) -> None:
     """By a handle on the process, checked again: a pid alone may be somebody else's by now."""
     try:
-        handle = os.pidfd_open(one.pid)
+        process = processes.Handle(one.pid)
     except ProcessLookupError:
         return
-    try:
+    with process:
         inodes = {(NAMESPACES / name).stat().st_ino: name for name in namespaces if (NAMESPACES / name).exists()}
-        if _member(_PROC / str(one.pid), inodes, folder) is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-        select.select([handle], [], [], max(0.0, min(1.0, deadline - time.monotonic())))
-    finally:
-        os.close(handle)
+        if _member(processes.PROC / str(one.pid), inodes, folder) is not None:
+            process.kill()
+            process.wait(max(0.0, min(1.0, deadline - time.monotonic())))

@@ -3,7 +3,7 @@
     account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
         -> own control group and mounts -> limits -> seccomp -> UID dropped -> exec
 
-It runs as root before every worker, so it imports the standard library, one seccomp library and four files of fleet.
+It runs as root before every worker, so it imports the standard library, one seccomp library and few files of fleet.
 All it needs to know stands in SPEC, which only root can have written.
 """
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import pwd
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet import syscalls
+from fleet import lockfile, processes
 from fleet.launch_spec import LaunchSpec
 from launcher.refusal import CONFIGURATION, TRY_LATER, Refused
 
 LOCK_SECONDS = 10
-
-
 KILL_SECONDS = 10
 
 
@@ -41,14 +37,13 @@ def take_lock(spec: LaunchSpec) -> int:
     """A descriptor that holds the UID's lock. A left-over worker that has it is killed first."""
     path = Path(spec.lock)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    descriptor = lockfile.opened(path)
+    if lockfile.take(descriptor):
         return descriptor
     sweep(spec.uid)  # an earlier worker, unknown to this supervisor
     with alarm(LOCK_SECONDS):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lockfile.wait(descriptor)
         except InterruptedError:
             message = f"another launch of {spec.account} holds {path}; is a second supervisor running?"
             raise Refused(TRY_LATER, message) from None
@@ -76,12 +71,11 @@ def sweep(uid: int) -> None:
     deadline = time.monotonic() + KILL_SECONDS
     while True:
         # A process may fork between the look and the kill, so look until nobody is found.
-        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-        found = [pid for pid in numbers if is_alive_of(pid, uid)]
+        found = [pid for pid in processes.pids() if is_alive_of(pid, uid)]
         if not found:
             return
         for pid in found:
-            syscalls.kill(pid, deadline)
+            processes.kill(pid, deadline)
         if time.monotonic() > deadline:
             raise Refused(TRY_LATER, f"processes {found} of UID {uid} do not end, even after SIGKILL")
 
@@ -92,9 +86,8 @@ def is_alive_of(pid: int, uid: int) -> bool:
     A zombie does not, unless its first thread alone has ended: the others go on behind that state.
     """
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        fields = processes.status(pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
-    fields = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
-    ended = fields["State"][0] in "ZX" and int(fields.get("Threads", ["1"])[0]) <= 1
-    return str(uid) in fields["Uid"] and not ended
+    ended = fields["State"][0] in "ZX" and int(fields.get("Threads", "1")) <= 1
+    return str(uid) in fields["Uid"].split() and not ended

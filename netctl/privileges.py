@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
 
-from fleet import log, syscalls
+from fleet import log, processes, syscalls
 from fleet.errors import NotAllowed
 from fleet.isolation import Isolation
 from netctl.kernel.spaces import CAP_SYS_ADMIN
@@ -64,6 +63,5 @@ def _put_by(mask: int) -> None:
 
 def effective() -> set[int]:
     """The numbers of this process's effective capabilities (capabilities(7))."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    mask = int(fields["CapEff"], 16)
+    mask = int(processes.status(os.getpid())["CapEff"], 16)
     return {number for number in range(mask.bit_length()) if mask >> number & 1}

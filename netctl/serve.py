@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fleet import log
+from fleet import lockfile, log
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.rpc import refuse_if_served
@@ -53,7 +52,7 @@ def sole(paths: Paths) -> Iterator[None]:
     folder = paths.netctl_socket.parent
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "netctl.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = lockfile.opened(folder / "netctl.lock")
     except OSError as error:
         raise ConfigurationError(
             f"{folder} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
@@ -65,21 +64,16 @@ def sole(paths: Paths) -> Iterator[None]:
 @contextmanager
 def locked(descriptor: int, paths: Paths) -> Iterator[None]:
     """Hold the lock on the open file DESCRIPTOR, and close it; raises ConfigurationError naming who has it."""
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode().strip()
-            raise ConfigurationError(
-                f"netctl is running already: process {holder} holds {paths.netctl_socket.parent / 'netctl.lock'}",
-                hint="fleet down, or: fleet supervisorctl stop netctl",
-            ) from None
+
+    def busy(holder: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"netctl is running already: process {holder} holds {paths.netctl_socket.parent / 'netctl.lock'}",
+            hint="fleet down, or: fleet supervisorctl stop netctl",
+        )
+
+    with lockfile.held(descriptor, busy):
         refuse_if_served(paths.netctl_socket)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
 
 
 async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Repair, faults: Recovery) -> None:

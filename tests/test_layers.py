@@ -35,13 +35,12 @@ ARROWS: dict[str, str] = {
     "fleet.listen": "callers errors",
     "fleet.model": "backends errors isolation numbers paths",
     "fleet.paths": "numbers",
-    "fleet.processes": "deadline",
     "fleet.programs": "backends errors isolation model",
     "fleet.result": "errors wire",
     "fleet.rpc": "bucket callers deadline errors listen log wire",
     "fleet.spaces": "syscalls",
     "fleet.status": "errors model programs result rpc supervise wire",
-    "fleet.supervise": "errors interrupts log programs",
+    "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
     "fleet.operate.__main__": "operate.cli",
@@ -98,7 +97,7 @@ LIBRARIES = {
     ),
 }
 
-LAUNCHER = {"fleet.cgroups", "fleet.launch_spec", "fleet.spaces", "fleet.syscalls"}
+LAUNCHER = {f"fleet.{name}" for name in ("cgroups", "launch_spec", "lockfile", "processes", "spaces", "syscalls")}
 """What root runs before every worker: the standard library, one seccomp library, and these of ours."""
 
 FORBIDDEN_WORDS = {

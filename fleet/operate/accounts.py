@@ -6,7 +6,6 @@ fleet's rules would then hold that person. Making accounts is idempotent and qui
 
 from __future__ import annotations
 
-import fcntl
 import grp
 import os
 import pwd
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet import log
+from fleet import lockfile, log
 from fleet.errors import AccountTaken
 from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
 from fleet.programs import SEARCH_PATH, call
@@ -145,9 +144,9 @@ def _run(*command: str) -> None:
 def _one_at_a_time() -> Iterator[None]:
     """Two operators who come at once wait for each other; the lock dies with its holder."""
     _LOCK.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = lockfile.opened(_LOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lockfile.wait(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from fleet import console, log, spaces, status
+from fleet import console, lockfile, log, spaces, status
 from fleet.errors import FleetError, TryLater, Unavailable
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, prepare
@@ -30,21 +29,14 @@ _log = log.get("fleet")
 def operator(paths: Paths) -> Iterator[None]:
     """Only one `up` or `run` at a time; raises TryLater naming the other. Ends with its holder."""
     folders.make(Folder(path=paths.run))
-    descriptor = os.open(paths.run / "operator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
-            raise TryLater(
-                f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
-            ) from None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def busy(holder: str) -> TryLater:
+        return TryLater(
+            f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
+        )
+
+    with lockfile.held(lockfile.opened(paths.run / "operator.lock"), busy):
         yield
-        os.truncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_if_running(installation: Installation) -> None:

@@ -17,9 +17,10 @@ from fleet.errors import FleetError, Unavailable
 from fleet.interrupts import Interrupts
 from fleet.model import Fleet, Paths, Worker
 from fleet.operate import lifecycle
+from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.result import Result, RunOrder, read_result, write_durably
-from fleet.supervise import Process, ProgramState, Supervisor
+from fleet.supervise import ProgramState, Supervisor
 
 _LOOK_SECONDS = 0.3
 _MARGIN_SECONDS = 60.0
@@ -133,7 +134,7 @@ def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, p
     supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
     patience = _loop_seconds(fleet)
     progress = time.monotonic()
-    with Process(pid) as process:
+    with Handle(pid) as process:
         while True:
             try:
                 states = supervisor.states()

@@ -10,7 +10,7 @@ from functools import partial
 from ipaddress import ip_address
 
 from fleet import log, processes
-from fleet.deadline import to_the_end, within
+from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet
 from netctl import wireguard
@@ -254,7 +254,16 @@ class Tunnels:
         lease = slot.lease
         assert lease is not None
         grace = self._fleet.netctl.owner_grace_seconds
-        ended = await processes.wait_for_end(lease.owner, grace)
+        ended = await ended_in_time(lease.owner, grace)
         async with slot.lock:
             if slot.state is SlotState.ORPHANED and slot.lease is lease:
                 await self.seal(slot, "its worker ended" if ended else f"its worker did not come back in {grace:g} s")
+
+
+async def ended_in_time(owner: str, seconds: float) -> bool:
+    """Whether the process that OWNER names (fleet.processes) has ended, at once or within SECONDS."""
+    process = processes.handle_of(owner)
+    if process is None:
+        return True
+    with process:
+        return await readable(process, seconds)

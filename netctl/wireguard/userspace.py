@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
-import signal
 import socket
-import struct
 import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from fleet import processes
+from fleet.callers import peer_of
+from fleet.deadline import readable
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
+from fleet.processes import Handle
 from netctl.plan.secrets import Secret
 from netctl.plan.state import Device, Peer
 from netctl.wireguard import CALL_SECONDS, Reading
@@ -61,13 +62,13 @@ class UserspaceBackend:
 
     async def end(self, interface: str) -> None:
         """See Backend.end. A process that is stopped still listens: the kernel knows whose the socket is."""
-        with socket.socket(socket.AF_UNIX) as asking:
+        with contextlib.ExitStack() as stack:
+            asking = stack.enter_context(socket.socket(socket.AF_UNIX))
             asking.setblocking(False)
             try:
                 asking.connect(str(self._sockets / f"{interface}.sock"))
-                pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-                process = processes.owner_of(pid)
-                os.kill(pid, signal.SIGKILL)
+                process = stack.enter_context(Handle(peer_of(asking).pid))
+                process.kill()
             except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
                 return
             except (BlockingIOError, PermissionError) as error:
@@ -75,8 +76,8 @@ class UserspaceBackend:
                     f"wireguard-go of {interface} hangs and cannot be ended: {error.strerror}",
                     hint=f"supervisorctl restart wg:{interface}",
                 ) from None
-        # Until it has ended, its socket still takes questions that nobody answers.
-        await processes.wait_for_end(process, CALL_SECONDS)
+            # Until it has ended, its socket still takes questions that nobody answers.
+            await readable(process, CALL_SECONDS)
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
         pairs = _pairs(await self._exchange(interface, text))
@@ -97,7 +98,8 @@ class UserspaceBackend:
                 connection.connect(str(self._sockets / f"{interface}.sock"))
                 connection.send(text.encode())  # less than a socket's buffer always has room for
                 while not answer.endswith(b"\n\n"):
-                    await _readable(connection, deadline)
+                    if not await readable(connection, deadline - time.monotonic()):
+                        raise asyncio.TimeoutError
                     chunk = connection.recv(1 << 16)
                     if not chunk:
                         raise ConnectionResetError
@@ -108,25 +110,6 @@ class UserspaceBackend:
             except (ConnectionResetError, BrokenPipeError):
                 raise TunnelError(f"wireguard-go of {interface} hung up") from None
         return answer
-
-
-async def _readable(connection: socket.socket, deadline: float) -> None:
-    """Wait until CONNECTION has something to read; raises asyncio.TimeoutError at DEADLINE (monotonic)."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[bool] = loop.create_future()
-    loop.add_reader(connection, _tell, ready, True)
-    late = loop.call_later(deadline - time.monotonic(), _tell, ready, False)
-    try:
-        if not await ready:
-            raise asyncio.TimeoutError
-    finally:
-        late.cancel()
-        loop.remove_reader(connection)  # before it is closed: its number may be another's then
-
-
-def _tell(ready: asyncio.Future[bool], what: bool) -> None:
-    if not ready.done():
-        ready.set_result(what)
 
 
 def _pairs(answer: bytes) -> list[tuple[str, str]]:

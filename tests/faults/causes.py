@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fleet import spaces, syscalls
-from fleet.supervise import Process
+from fleet.processes import Handle
 from lab import vpn
 from tests.faults.scene import Scene
 from tests.waiting import until
@@ -228,6 +226,6 @@ def _dropped(scene: Scene, match: str) -> Iterator[None]:
 
 def _kill(pid: int) -> None:
     """SIGKILL, and the end waited for."""
-    with Process(pid) as process:
-        os.kill(pid, signal.SIGKILL)
+    with Handle(pid) as process:
+        process.kill()
         assert process.wait(10)

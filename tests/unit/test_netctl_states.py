@@ -15,6 +15,7 @@ from fleet.model import Worker
 from fleet.rpc import Peer
 from netctl import access
 from netctl.slots.slot import OPEN, TRANSITIONS, Event, Slot, SlotState
+from netctl.slots.tunnels import ended_in_time
 
 FLEET = model.parse(
     '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]', "test"
@@ -88,11 +89,11 @@ def test_waiting_for_an_owner_notices_its_end() -> None:
     owner = processes.owner_of(process.pid)
 
     async def both() -> tuple[bool, bool]:
-        patient = await processes.wait_for_end(owner, 0.05)
+        patient = await ended_in_time(owner, 0.05)
         process.kill()
-        return patient, await processes.wait_for_end(owner, 10)
+        return patient, await ended_in_time(owner, 10)
 
     assert asyncio.run(both()) == (False, True)
     process.wait()
-    assert asyncio.run(processes.wait_for_end(owner, 1)) is True
+    assert asyncio.run(ended_in_time(owner, 1)) is True
     assert processes.alive(processes.owner_of(os.getpid()))

@@ -10,7 +10,6 @@ with everybody looking, the unlucky one waited for minutes while others passed a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import tenacity
 
+from fleet import lockfile
 from fleet.errors import Unavailable
 
 QUEUE = "queue"
@@ -71,7 +71,7 @@ class _Turn:
         threading.Thread(target=self._wait, name="gate", daemon=True).start()
 
     def _wait(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        lockfile.wait(self._descriptor)
         self.came.set()
         self._left.wait()
         os.close(self._descriptor)
@@ -98,9 +98,7 @@ def _take(places: list[Path], seconds: float) -> int:
 def _try(places: list[Path]) -> int | None:
     for place in places:
         descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lockfile.take(descriptor):
             return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
+        os.close(descriptor)
     return None

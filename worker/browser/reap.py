@@ -6,11 +6,11 @@ is complete and nothing escapes by forking twice. Used as root by nobody.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from pathlib import Path
 
-from fleet import syscalls
+from fleet import processes, syscalls
 from fleet.errors import FleetError
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -24,23 +24,16 @@ def adopt_orphans() -> None:
 def descendants() -> list[int]:
     """Every process below this one, zombies included."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (parent := _parent(int(entry.name))) is not None:
-            children.setdefault(parent, []).append(int(entry.name))
+    for pid in processes.pids():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parent = int(processes.stat(pid)[1])
+            children.setdefault(parent, []).append(pid)
     found, waiting = [], [os.getpid()]
     while waiting:
         below = children.get(waiting.pop(), [])
         found += below
         waiting += below
     return found
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(text.rpartition(")")[2].split()[1])  # the command's name may hold anything, spaces too
 
 
 def end_descendants(*, seconds: float = 10) -> None:
@@ -60,7 +53,7 @@ def end_descendants(*, seconds: float = 10) -> None:
 def kill_descendants(deadline: float) -> None:
     """SIGKILL for everything below this process now; waits for each end, until DEADLINE (monotonic), and reaps none."""
     for pid in descendants():
-        syscalls.kill(pid, deadline)
+        processes.kill(pid, deadline)
 
 
 def _collect() -> None:

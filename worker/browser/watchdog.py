@@ -6,11 +6,13 @@ with it. Killing everything makes them fail at once, and the reason stands here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
 import time
 
+from fleet.processes import Handle
 from worker.browser import reap
 from worker.browser.folder import Folder
 
@@ -38,36 +40,27 @@ class Watchdog:
 
     def _watch(self) -> None:
         deadline = time.monotonic() + self._seconds
-        browser: int | None = None
-        try:
+        browser: Handle | None = None
+        with contextlib.ExitStack() as stack:
             while not self.reason:
-                if browser is None:
-                    browser = self._open_browser()
-                left = deadline - time.monotonic()
-                watched = [self._done_reader, *([] if browser is None or browser == -1 else [browser])]
+                left, gone = deadline - time.monotonic(), False
+                try:
+                    # Its process is known once its wrapper has run.
+                    if browser is None and (pid := self._folder.browser_pid) is not None:
+                        browser = stack.enter_context(Handle(pid))
+                except ProcessLookupError:
+                    left, gone = 0.0, True
+                watched: list[int | Handle] = [self._done_reader, *([browser] if browser else [])]
                 ready, _, _ = select.select(watched, [], [], max(0.0, left if browser else min(left, _LOOK_SECONDS)))
                 if self._done_reader in ready:
                     return
-                if browser == -1 or browser in ready:
+                if gone or browser in ready:
                     self.reason = "it ended at once"
                 elif time.monotonic() >= deadline:
                     self.reason = f"it was not ready within {self._seconds:g} s"
             self._kill_until_done()
-        finally:
-            if browser is not None and browser != -1:
-                os.close(browser)
 
     def _kill_until_done(self) -> None:
         """Again and again: the driver library may start its next program after the first time."""
         while not select.select([self._done_reader], [], [], _LOOK_SECONDS)[0]:
             reap.kill_descendants(time.monotonic() + 1)
-
-    def _open_browser(self) -> int | None:
-        """A pidfd of the browser; None while its wrapper has not run, -1 when it has ended already."""
-        pid = self._folder.browser_pid
-        if pid is None:
-            return None
-        try:
-            return os.pidfd_open(pid)
-        except ProcessLookupError:
-            return -1

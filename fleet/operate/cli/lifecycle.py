@@ -14,8 +14,9 @@ from fleet.model import Fleet, Paths, load
 from fleet.operate import lifecycle
 from fleet.operate.cli import places
 from fleet.operate.render import supervisord_conf
+from fleet.processes import Handle
 from fleet.programs import Installation
-from fleet.supervise import Process, Supervisor
+from fleet.supervise import Supervisor
 
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
@@ -64,7 +65,7 @@ def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[byte
     """Until supervisord ends or a signal comes; then end everything."""
     with Interrupts() as interrupts:
         try:
-            with Process(child.pid) as process:
+            with Handle(child.pid) as process:
                 process.wait(None)
         except Stopped:
             with interrupts.shield():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import syscalls
+from fleet import processes, syscalls
 from fleet.model import Fleet, Paths
 from fleet.programs import SEARCH_PATH, Installation
 
@@ -126,9 +126,8 @@ class Machine:
 
 def _process(folder: Path, boot: float) -> Process | None:
     try:
-        fields = dict(line.partition(":")[::2] for line in (folder / "status").read_text().splitlines())
-        # The name may hold any character; after it field 22 has index 19 (proc_pid_stat(5)).
-        ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+        fields = processes.status(folder)
+        ticks = int(processes.stat(folder)[19])
     except (OSError, LookupError, ValueError):
         return None  # it has just ended
     try:
@@ -138,7 +137,7 @@ def _process(folder: Path, boot: float) -> Process | None:
     root = next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
     return Process(
         pid=int(folder.name),
-        name=fields["Name"].strip(),
+        name=fields["Name"],
         uid=int(fields["Uid"].split()[0]),
         started=boot + ticks / os.sysconf("SC_CLK_TCK"),
         fleet_root=root,

@@ -6,7 +6,6 @@ and has no terminal that it could type into (TIOCSTI, ioctl_tty(2)).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import subprocess
@@ -14,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from fleet.errors import Unanswered
+from fleet.processes import Handle
 
 MOST_BYTES = 1 << 20
 """Of an answer: one has some 20 kB."""
@@ -69,15 +69,12 @@ class _Talk:
     def go_on(self, deadline: float) -> None:
         """To its end; raises TimeoutError at the monotonic DEADLINE, _TooMuch."""
         assert self._child.stdin
-        ended = os.pidfd_open(self._child.pid)
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, ended)
-            ready = stack.enter_context(selectors.DefaultSelector())
+        with Handle(self._child.pid) as ended, selectors.DefaultSelector() as ready:
             for descriptor in (self._in, self._out, self._err):
                 os.set_blocking(descriptor, False)
             ready.register(self._in, selectors.EVENT_WRITE)
-            for descriptor in (self._out, self._err, ended):
-                ready.register(descriptor, selectors.EVENT_READ)
+            for source in (self._out, self._err, ended):
+                ready.register(source, selectors.EVENT_READ)
             while True:
                 if (left := deadline - time.monotonic()) <= 0:
                     raise TimeoutError
@@ -88,7 +85,7 @@ class _Talk:
                 for descriptor in found & {self._out, self._err}:
                     if not self._read(descriptor):
                         ready.unregister(descriptor)
-                if ended in found and not found & {self._out, self._err}:
+                if ended.fileno() in found and not found & {self._out, self._err}:
                     self._child.wait()
                     return
 
