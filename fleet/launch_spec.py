@@ -1,8 +1,12 @@
-"""What the launcher is told about one worker: `worker prepare` writes it, the launcher reads it."""
+"""What the launcher is told about one worker: `worker prepare` writes it, the launcher reads it.
+
+Standard library only: the launcher runs as root before every worker.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
 """Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
@@ -40,3 +44,12 @@ class LaunchSpec:
     """The name (a path) of the network namespace to enter; "": stay."""
     death_signal: int
     """Sent to the worker when its parent, the supervisor, is gone."""
+
+    @classmethod
+    def of_json(cls, text: str) -> LaunchSpec:
+        """What TEXT says; raises ValueError or TypeError when it is no launch spec."""
+        return cls(**json.loads(text))
+
+    def as_json(self) -> str:
+        """What `of_json` reads."""
+        return json.dumps(asdict(self), indent=1)

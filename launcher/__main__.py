@@ -9,7 +9,6 @@ All it needs to know stands in SPEC, which only root can have written.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import stat
@@ -71,7 +70,7 @@ def read_spec(path: Path) -> LaunchSpec:
             found = os.fstat(file.fileno())
             if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise Refused(NOT_ALLOWED, f"{path} must belong to root and be writable by root alone")
-            return LaunchSpec(**json.load(file))
+            return LaunchSpec.of_json(file.read())
     except FileNotFoundError:
         raise Refused(CONFIGURATION, f"{path} is not there; run: fleet up") from None
     except (ValueError, TypeError) as error:

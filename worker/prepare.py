@@ -20,7 +20,7 @@ from pathlib import Path
 from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.isolation import HOST
-from fleet.launch_spec import POLICY_FOLDERS
+from fleet.launch_spec import POLICY_FOLDERS, LaunchSpec
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.result import write_durably
 from worker.browser import switches
@@ -56,8 +56,7 @@ def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
     for worker in fleet.members:
         path = paths.launch_spec(worker)
         path.parent.mkdir(parents=True, exist_ok=True)
-        document = launch_spec(fleet, paths, worker, installed, etc)
-        write_durably(path, json.dumps(document, indent=1).encode())
+        write_durably(path, launch_spec(fleet, paths, worker, installed, etc).as_json().encode())
     _log.info("worker.prepared", browser=str(installed.browser), version=installed.version, workers=len(fleet.members))
     return installed
 
@@ -161,10 +160,8 @@ def hosts(path: Path) -> str:
     return text if known else f"127.0.0.1 localhost\n::1 localhost\n{text}"
 
 
-def launch_spec(
-    fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, etc: dict[str, str]
-) -> dict[str, object]:
-    """The JSON that the launcher reads (fleet.launch_spec)."""
+def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, etc: dict[str, str]) -> LaunchSpec:
+    """What the launcher is told about WORKER."""
     release = Path(__file__).resolve().parent.parent
     home = str(paths.home(worker))
     environment = {
@@ -181,26 +178,26 @@ def launch_spec(
     }
     if WORKERS_VARIABLE in os.environ:
         environment[WORKERS_VARIABLE] = os.environ[WORKERS_VARIABLE]
-    return {
-        "uid": worker.uid,
-        "account": worker.name,
-        "argv": [sys.executable, "-I", str(release / "launch.py"), "worker", "run", "--worker", worker.name],
-        "environment": environment,
-        "home": home,
-        "lock": str(paths.worker_lock(worker)),
-        "etc": etc,
-        "keep": [str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
-        "write": [str(path) for path in (paths.gate, paths.home(worker))],
-        "space": "" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
-        "deny_netlink": fleet.workers.deny_netlink,
-        "open_files": fleet.workers.open_files,
-        "processes": fleet.workers.processes,
-        "memory_mebibytes": fleet.workers.memory_mebibytes,
-        "cgroup": str(cgroups.of_worker(worker.name, cgroups.own()) or ""),
-        "file_mebibytes": fleet.workers.file_mebibytes,
-        "tmp_mebibytes": fleet.workers.tmp_mebibytes,
-        "death_signal": int(signal.SIGTERM),
-    }
+    return LaunchSpec(
+        uid=worker.uid,
+        account=worker.name,
+        argv=[sys.executable, "-I", str(release / "launch.py"), "worker", "run", "--worker", worker.name],
+        environment=environment,
+        home=home,
+        lock=str(paths.worker_lock(worker)),
+        etc=etc,
+        keep=[str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
+        write=[str(path) for path in (paths.gate, paths.home(worker))],
+        space="" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
+        deny_netlink=fleet.workers.deny_netlink,
+        open_files=fleet.workers.open_files,
+        processes=fleet.workers.processes,
+        memory_mebibytes=fleet.workers.memory_mebibytes,
+        cgroup=str(cgroups.of_worker(worker.name, cgroups.own()) or ""),
+        file_mebibytes=fleet.workers.file_mebibytes,
+        tmp_mebibytes=fleet.workers.tmp_mebibytes,
+        death_signal=int(signal.SIGTERM),
+    )
 
 
 def installed_from(environment: Mapping[str, str]) -> Installed:

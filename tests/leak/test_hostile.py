@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlencode
@@ -113,11 +114,11 @@ def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str
     files = {f"{folder}/fleet.json" for folder in POLICY_FOLDERS}
     assert files <= set(etc)
     kept = etc if policies else {name: text for name, text in etc.items() if name not in files}
-    document = prepare.launch_spec(scene.rig.fleet, scene.rig.paths, scene.worker, installed(), kept)
-    document["argv"] = [*WAITING, str(installed().browser), *chrome]
-    spec = scene.rig.paths.root / "hostile.json"
-    spec.write_text(json.dumps(document))
-    return [*run.program("launcher"), str(spec)]
+    usual = prepare.launch_spec(scene.rig.fleet, scene.rig.paths, scene.worker, installed(), kept)
+    spec = replace(usual, argv=[*WAITING, str(installed().browser), *chrome])
+    path = scene.rig.paths.root / "hostile.json"
+    path.write_text(spec.as_json())
+    return [*run.program("launcher"), str(path)]
 
 
 @pytest.mark.parametrize("policies", [True, False], ids=["policies", "netctl_alone"])

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,10 @@ class Stage:
     def spec(self, argv: list[str], *, driver: str = "undetected", **changes: Any) -> Path:
         """A launch spec that ends in ARGV instead of `worker run`."""
         installed = self.installed(driver)
-        document = prepare.launch_spec(self.fleet, self.paths, self.worker, installed, prepare.etc_files(self.fleet))
-        environment = document["environment"]
-        assert isinstance(environment, dict)
-        environment.update(RELEASE=str(Path(self.launcher[2]).parent), BROWSER_DRIVER=driver)
-        document.update(argv=argv, **changes)
+        spec = prepare.launch_spec(self.fleet, self.paths, self.worker, installed, prepare.etc_files(self.fleet))
+        spec.environment.update(RELEASE=str(Path(self.launcher[2]).parent), BROWSER_DRIVER=driver)
         path = self.scripts / "spec.json"
-        path.write_text(json.dumps(document))
+        path.write_text(replace(spec, argv=argv, **changes).as_json())
         return path
 
     def python(self, text: str) -> list[str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError, MissingProgram
-from fleet.model import BrowserSettings
+from fleet.launch_spec import LaunchSpec
+from fleet.model import BrowserSettings, DnsSettings, EgressSettings, Fleet, Paths
 from worker import prepare
 from worker.browser import switches
-from worker.browser.interface import Ports
+from worker.browser.interface import Installed, Ports
 
 
 def program(path: Path, says: str) -> Path:
@@ -114,6 +115,21 @@ def test_authorities_are_certificates(tmp_path: Path) -> None:
     path.write_text("nothing")
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         switches.certificates(path)
+
+
+def test_the_launcher_reads_what_was_written(tmp_path: Path) -> None:
+    """A launch spec comes back from its file as it was; one field too many or too few is an error that names it."""
+    fleet = Fleet(
+        dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}), egress=EgressSettings(urls=("https://a/ip",))
+    )
+    installed = Installed(browser=Path("/b"), driver=Path("/d"), version="156.0")
+    written = prepare.launch_spec(fleet, Paths(root=tmp_path), fleet.members[0], installed, prepare.etc_files(fleet))
+    assert LaunchSpec.of_json(written.as_json()) == written
+    assert (written.uid, written.account, written.space) == (1101, "w1101", "")
+    with pytest.raises(TypeError, match="colour"):
+        LaunchSpec.of_json(written.as_json().replace('"uid"', '"colour": 1, "uid"'))
+    with pytest.raises(TypeError, match="uid"):
+        LaunchSpec.of_json("{}")
 
 
 def test_ports_of_two_workers_never_meet() -> None:

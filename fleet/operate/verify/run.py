@@ -6,12 +6,11 @@ fleet up, or the one worker stopped -> capture -> control (has to be seen) -> wo
 
 from __future__ import annotations
 
-import json
 import platform
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from fleet import console, status
 from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
 from fleet.interrupts import Interrupts
+from fleet.launch_spec import LaunchSpec
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.operate import lifecycle
 from fleet.operate.verify import host as hosts
@@ -99,8 +99,7 @@ class Verifier:
                 f"the fleet that runs has no {self.worker.name}",
                 hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
             )
-        spec = self.installation.paths.launch_spec(self.worker)
-        if bool(json.loads(spec.read_text(encoding="utf-8")).get("space")) != (self.fleet.isolation == "netns"):
+        if bool(self._launch_spec().space) != (self.fleet.isolation == "netns"):
             raise TryLater(
                 f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
                 hint="fleet down, then fleet verify",
@@ -196,10 +195,10 @@ class Verifier:
     def _worker(self, order: Order) -> Answer:
         """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
         paths = self.installation.paths
-        spec = json.loads(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
-        spec["argv"] = self.installation.module("worker", "verify", "--worker", self.worker.name)
+        argv = self.installation.module("worker", "verify", "--worker", self.worker.name)
+        spec = replace(self._launch_spec(), argv=argv)
         path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-verify.json")
-        write_durably(path, json.dumps(spec).encode())
+        write_durably(path, spec.as_json().encode())
         what = f"{self.worker.name}'s half"
         try:
             command = self.installation.module("launcher", str(path))
@@ -212,6 +211,10 @@ class Verifier:
             path.unlink()
             # Whoever has been ended in the middle left a browser behind.
             lifecycle.sweep(paths, {self.worker.uid})
+
+    def _launch_spec(self) -> LaunchSpec:
+        """What the launcher is told about the worker itself."""
+        return LaunchSpec.of_json(self.installation.paths.launch_spec(self.worker).read_text(encoding="utf-8"))
 
     def _ask(self, command: list[str], order: Value, *, seconds: float, what: str) -> str:
         line = f"{order.model_dump_json()}\n"
