@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import itertools
 import socket
 import struct
 import time
-from dataclasses import dataclass
-
-import structlog
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fleet.bucket import Bucket
+from fleet.log import Logger
+from fleet.request_table import Caller
 
 SO_PEERGROUPS = 59
 """include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
@@ -38,6 +40,25 @@ class Peer:
     """Supplementary groups of the process when it connected."""
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
+class Connection:
+    """One client's connection; its identity is what a lease hangs on."""
+
+    peer: Peer
+    caller: Caller
+    number: int = field(default_factory=itertools.count(1).__next__)
+    hang_up: Callable[[], object] = field(default=lambda: None, repr=False)
+    """Ends the connection from our side; whoever is at the other end finds it closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """So many a second; after a rest BURST of them at once."""
+
+    per_second: float
+    burst: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one caller (one UID) may use; settings with units. A burst is what it may use at once after a rest."""
@@ -47,9 +68,8 @@ class Limits:
     connections_burst: int = 40
     requests_per_second: float = 20
     requests_burst: int = 60
-    key_requests_per_second: float = 1
-    """Requests that take a key of the pool (fleet.wire.Request.takes_key)."""
-    key_requests_burst: int = 10
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """Of single requests, by the names that rows of the program's table give them (fleet.request_table.Row)."""
     frame_seconds: float = 10
     """How long the rest of a started frame may take, and the taking of an answer."""
     request_seconds: float = 30
@@ -89,19 +109,19 @@ def turn(bucket: Bucket, patience_seconds: float = 0.0) -> float | None:
 class Account:
     """What one caller uses at the moment."""
 
-    __slots__ = ("connections", "key_requests", "open", "requests")
+    __slots__ = ("connections", "open", "rates", "requests")
 
     def __init__(self, limits: Limits) -> None:
         self.open = 0
         self.connections = Bucket(limits.connections_per_second, limits.connections_burst)
         self.requests = Bucket(limits.requests_per_second, limits.requests_burst)
-        self.key_requests = Bucket(limits.key_requests_per_second, limits.key_requests_burst)
+        self.rates = {name: Bucket(rate.per_second, rate.burst) for name, rate in limits.rates.items()}
 
 
 class Refusals:
     """Tells of refusals without letting the refused write the log: two lines a caller and period at most."""
 
-    def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(self, logger: Logger) -> None:
         self._log = logger
         self._more: dict[tuple[str, int], int] = {}
 

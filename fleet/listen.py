@@ -12,10 +12,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from fleet.callers import peer_of
 from fleet.errors import ConfigurationError
+from fleet.log import Logger
 
 BACKLOG = 512
 """As many workers as there may be come at once when netctl has been restarted."""
@@ -34,7 +33,7 @@ class Listener:
         path: Path,
         mode: int,
         let_in: Callable[[socket.socket], bool],
-        logger: structlog.typing.FilteringBoundLogger,
+        logger: Logger,
     ) -> None:
         """LET_IN takes a connection over, or closes it and gives False. Raises ConfigurationError."""
         refuse_if_served(path)

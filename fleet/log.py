@@ -68,9 +68,12 @@ def configure(*, debug: bool = False) -> None:
     )
 
 
-def get(program: str) -> structlog.typing.FilteringBoundLogger:
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def get(program: str) -> Logger:
     """The logger of one program or part; bind context with `.bind(...)` or `bound(...)`."""
-    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(program=program))
+    return cast(Logger, structlog.get_logger(program=program))
 
 
 bind = structlog.contextvars.bind_contextvars

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from fleet import rpc, wire
+from fleet.client import Client
 from fleet.errors import FleetError, Unavailable
 from fleet.model import Fleet, Paths, Worker
+from fleet.netctl_api import NetctlStatus, SlotStatus, Status
 from fleet.programs import Installation
 from fleet.result import Result, read_result
 from fleet.supervise import ProgramState, Supervisor
@@ -21,7 +22,7 @@ class WorkerSnapshot(BaseModel):
     model_config = ConfigDict(frozen=True)
     worker: str
     process: ProgramState | None
-    slot: wire.SlotStatus | None
+    slot: SlotStatus | None
     last: Result | None
 
 
@@ -31,7 +32,7 @@ class Snapshot(BaseModel):
     model_config = ConfigDict(frozen=True)
     supervisor_pid: int | None
     programs: tuple[ProgramState, ...]
-    netctl: wire.NetctlStatus | None
+    netctl: NetctlStatus | None
     workers: tuple[WorkerSnapshot, ...]
 
 
@@ -104,7 +105,7 @@ def _newest(spool: Path) -> Result | None:
         return None
 
 
-def netctl_status(paths: Paths) -> wire.NetctlStatus:
+def netctl_status(paths: Paths) -> NetctlStatus:
     """What netctl says; raises Unavailable when it does not answer."""
-    with rpc.Client(paths.netctl_socket, timeout_seconds=10) as client:
-        return client.ask(wire.Status(), wire.NetctlStatus)
+    with Client(paths.netctl_socket, timeout_seconds=10) as client:
+        return client.ask(Status(), NetctlStatus)

@@ -1,4 +1,4 @@
-"""Requests and replies that cross a Unix socket: JSON, one object a line, a request at most 64 KiB.
+"""Frames of a Unix socket, and how values become frames: JSON, one object a line, a request at most 64 KiB.
 
     {"method": "connect", "parameters": {...}}
     {"result": {...}}   or   {"error": "NoKeyFree", "parameters": {"message", "hint", "data"}}
@@ -10,10 +10,11 @@ peer credentials (`SO_PEERCRED`), never from the message.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from fleet.errors import FleetError, ProtocolError, from_wire
 
@@ -32,117 +33,16 @@ class Message(BaseModel):
 
 
 class Request(Message):
-    """What a client asks for; each kind has a method name of its own."""
+    """What a client asks for. Which kinds there are is the program's to say (fleet.request_table)."""
 
     method: ClassVar[str]
-    takes_key: ClassVar[bool] = False
-    """It takes a key out of the pool: limited by a rate of its own."""
-    routine: ClassVar[bool] = False
-    """It is asked often and changes nothing: no line in an ordinary log."""
-
-
-class Connect(Request):
-    """Give the calling worker a tunnel over a fresh key; its connection then holds the lease.
-
-    `resume` names a lease the worker still held when netctl went away; it is given back unchanged
-    if it is still the worker's, and refused with TunnelLost otherwise.
-    """
-
-    method: ClassVar[str] = "connect"
-    takes_key: ClassVar[bool] = True
-    resume: str | None = Field(default=None, max_length=64)
-
-
-class Rotate(Request):
-    """Swap the calling worker's tunnel to another key; only on the connection that holds the lease."""
-
-    method: ClassVar[str] = "rotate"
-    takes_key: ClassVar[bool] = True
-
-
-class Proved(Request):
-    """The worker's first proof of a key whose exit address is not known yet."""
-
-    method: ClassVar[str] = "proved"
-    address: Address
-
-
-class Status(Request):
-    """Slots and keys: all of them for root and operators, the caller's own slot for a worker."""
-
-    method: ClassVar[str] = "status"
-    routine: ClassVar[bool] = True
-
-
-class Tunnel(Message):
-    """A tunnel in use: the answer to connect and rotate, given only after the handshake."""
-
-    interface: str
-    exit_server: str
-    """Name of the key's server: the endpoint's host in the key's .conf file."""
-    exit_address: Address | None
-    """Address the world should see; None until the key's first proof."""
-    exit_address_v6: IPv6Address | None = None
-    """The same over IPv6, where the key's file names it."""
-    carries_ipv6: bool = False
-    """Without it the worker's IPv6 is blocked."""
-    source: IPv4Address
-    """The worker's placeholder source."""
-    dns: tuple[Address, ...]
-    lease: str
-    generation: int
-    """Counts the tunnels this slot has had since netctl's store was made."""
-    handshake_milliseconds: float
-    total_milliseconds: float
-
-
-class SlotStatus(Message):
-    """One slot as netctl sees it."""
-
-    worker: str
-    interface: str
-    state: str
-    """`sealed`, `connecting`, `connected`, `orphaned` (netctl restarted, its worker not back yet) or `repairing`
-    (its device is being replaced: nothing passes)."""
-    exit_server: str | None
-    exit_address: Address | None
-    lease: str | None
-    generation: int
-    since: AwareDatetime
-    received_bytes: int
-    sent_bytes: int
-    last_handshake: AwareDatetime | None
-    counted_at: AwareDatetime | None
-    """When the three above were read; every 5 s while something passes, every 30 s at rest."""
-
-
-class PoolStatus(Message):
-    """The key pool in numbers; never a key."""
-
-    keys: int
-    leased: int
-    cooling: int
-    free: int
-    servers: int
-    servers_aside: tuple[str, ...] = ()
-    """Servers that have not answered lately: chosen last, until their time is over."""
-
-
-class NetctlStatus(Message):
-    """The answer to status."""
-
-    backend: str
-    pid: int
-    slots: tuple[SlotStatus, ...]
-    pool: PoolStatus | None
-    """None for a worker, which sees its own slot alone."""
+    """Its name on the wire, and that of the service's method that answers it."""
 
 
 class Done(Message):
     """The answer of a request that has nothing to say."""
 
 
-KINDS: dict[str, type[Request]] = {kind.method: kind for kind in (Connect, Rotate, Proved, Status)}
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 
@@ -161,15 +61,15 @@ def encode_error(error: FleetError) -> bytes:
     return _line({"error": type(error).__name__, "parameters": error.parameters()})
 
 
-def decode_request(line: bytes) -> Request:
-    """The request on LINE; raises ProtocolError for anything else."""
+def decode_request(line: bytes, kinds: Mapping[str, type[Request]]) -> Request:
+    """The request on LINE, one of KINDS by their methods; raises ProtocolError for anything else."""
     document = _object(line, FRAME_BYTES)
     if document.keys() - {"method", "parameters"}:
         raise ProtocolError("a request has the fields method and parameters alone")
     method, parameters = document.get("method"), document.get("parameters", {})
-    kind = KINDS.get(method) if isinstance(method, str) else None
+    kind = kinds.get(method) if isinstance(method, str) else None
     if kind is None:
-        raise ProtocolError(f"there is no method {ascii(method)[:40]}", hint=f"methods are {', '.join(KINDS)}")
+        raise ProtocolError(f"there is no method {ascii(method)[:40]}", hint=f"methods are {', '.join(kinds)}")
     if not isinstance(parameters, dict):
         raise ProtocolError(f"{method}: parameters is an object")
     # Looked at before the validation, which says something about each: 9,000 of them take 0.1 s.

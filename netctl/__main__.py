@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
-from fleet import console, model, rpc, wire
+from fleet import console, model
+from fleet.client import Client
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet, Paths, Worker
-from netctl import doors, privileges
+from fleet.netctl_api import NetctlStatus, Status
+from fleet.wire import Address
+from netctl import access, privileges
 
 if TYPE_CHECKING:
     from netctl.kernel import monitor
@@ -124,8 +127,8 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     _, paths = _load()
-    with rpc.Client(doors.mine(paths), timeout_seconds=STATUS_SECONDS) as client:
-        status = client.ask(wire.Status(), wire.NetctlStatus)
+    with Client(access.mine(paths), timeout_seconds=STATUS_SECONDS) as client:
+        status = client.ask(Status(), NetctlStatus)
     if arguments.json:
         console.print_json(status.model_dump(mode="json"))
         return ExitCode.DONE
@@ -258,7 +261,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _both(*addresses: wire.Address | None) -> str:
+def _both(*addresses: Address | None) -> str:
     return ", ".join(str(address) for address in addresses if address) or "-"
 
 

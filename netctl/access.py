@@ -1,48 +1,28 @@
-"""Who may ask for what: one table. Authority is who calls, as the kernel says, never what is sent.
-
-    root       UID 0
-    worker     a UID of this fleet's range; whatever groups it is in, it is nothing more
-    operator   any other UID whose process is in the operators' group (`netctl.operator_group`)
-    stranger   everybody else: one line of refusal
+"""netctl's sockets: who a caller is, what one caller may use, and the two doors it comes in through.
 
 Workers come in through the socket's folder of group `fleet`. Operators have a door of their own, a second
-socket in a folder of their group: neither can fill the other's queue, and strangers are kept from both
-by the folders' modes. The table is asked at either door alike.
+socket in a folder of their group (`netctl.operator_group`): neither can fill the other's queue, and strangers are kept
+from both by the folders' modes. The table of requests (fleet.netctl_api) is asked at either door alike.
 """
 
 from __future__ import annotations
 
-import enum
+import os
+from pathlib import Path
 
-from fleet import wire
-from fleet.callers import group_number
-from fleet.model import Fleet
-from fleet.rpc import Limits, Peer, Permission, Verdict
+from fleet import log, netctl_api
+from fleet.callers import Limits, Peer, Rate, group_number
+from fleet.dispatch import Service
+from fleet.model import Fleet, Paths
+from fleet.request_table import Caller
+from fleet.rpc import Server
 
-
-class Caller(enum.Enum):
-    """What a caller is to this fleet."""
-
-    ROOT = "root"
-    WORKER = "a worker of this fleet"
-    OPERATOR = "an operator"
-    STRANGER = "anybody"
-
-
-TABLE: dict[type[wire.Request], frozenset[Caller]] = {
-    # A worker acts on the slot of its own UID; no request can name another.
-    wire.Connect: frozenset({Caller.WORKER}),
-    wire.Rotate: frozenset({Caller.WORKER}),
-    wire.Proved: frozenset({Caller.WORKER}),
-    # Of its own slot for a worker, of everything for the others; never a key.
-    wire.Status: frozenset({Caller.WORKER, Caller.ROOT, Caller.OPERATOR}),
-}
 MARGIN_SECONDS = 5.0
-"""A request is cut off this long behind its own deadline: by then something of ours hangs."""
+"""A request is cut off this long after its own deadline: by then something of ours hangs."""
 
 
 class Access:
-    """The table, for one FLEET. The operators' group is looked up once: who makes it later starts netctl again."""
+    """Who is who for one FLEET. The operators' group is looked up once: who makes it later starts netctl again."""
 
     def __init__(self, fleet: Fleet) -> None:
         first = fleet.workers.first_uid
@@ -59,35 +39,51 @@ class Access:
             return Caller.OPERATOR
         return Caller.STRANGER
 
-    def admits(self, peer: Peer) -> Verdict:
-        """Whether PEER may connect: whoever may ask for anything."""
-        known = self.caller(peer) is not Caller.STRANGER
-        return Verdict(allowed=known, reason=f"netctl serves this fleet's workers and operators, not UID {peer.uid}")
-
-    def allows(self, peer: Peer, request: wire.Request) -> Verdict:
-        """Whether PEER may ask for REQUEST; what is not in the table is refused."""
-        allowed = TABLE.get(type(request), frozenset())
-        text = " or ".join(sorted(caller.value for caller in allowed)) or "nobody"
-        reason = f"{request.method} is for {text}, and this is UID {peer.uid}"
-        return Verdict(allowed=self.caller(peer) in allowed, reason=reason)
-
-
-def permission(fleet: Fleet) -> Permission:
-    """The permission function of a server for FLEET."""
-    return Access(fleet).allows
-
 
 def limits(fleet: Fleet) -> Limits:
     """What one caller may use, from the settings."""
     settings = fleet.netctl
+    takes_key = Rate(per_second=settings.key_requests_per_second, burst=settings.key_requests_burst)
     return Limits(
         connections_per_uid=settings.connections_per_uid,
         connections_per_second=settings.connections_per_second,
         connections_burst=settings.connections_burst,
         requests_per_second=settings.requests_per_second,
         requests_burst=settings.requests_burst,
-        key_requests_per_second=settings.key_requests_per_second,
-        key_requests_burst=settings.key_requests_burst,
+        rates={netctl_api.TAKES_KEY: takes_key},
         frame_seconds=settings.frame_seconds,
         request_seconds=settings.request_deadline_seconds + MARGIN_SECONDS,
     )
+
+
+def server(fleet: Fleet, service: Service) -> Server:
+    """The server of SERVICE, with FLEET's callers and limits."""
+    return Server(netctl_api.TABLE, service, caller=Access(fleet).caller, limits=limits(fleet))
+
+
+async def listen(made: Server, paths: Paths) -> None:
+    """Open the doors. The operators' opens where `fleet up` found their group and made its folder.
+
+    Raises ConfigurationError when somebody else serves the workers'.
+    """
+    folder = paths.netctl_operator_socket.parent
+    if folder.is_dir():
+        try:
+            await made.start(paths.netctl_operator_socket)
+        except OSError as error:
+            # Left by an earlier life, with another owner: the workers need not suffer from it.
+            log.get("netctl").warning("operators.shut_out", folder=str(folder), error=str(error))
+    await made.start(paths.netctl_socket)
+
+
+def close(paths: Paths) -> None:
+    """Take the sockets' files away."""
+    for path in (paths.netctl_operator_socket, paths.netctl_socket):
+        path.unlink(missing_ok=True)
+
+
+def mine(paths: Paths) -> Path:
+    """The door this process may come in through; the workers' when it may through none, to be told so there."""
+    operators = paths.netctl_operator_socket
+    outside = not os.access(paths.netctl_socket.parent, os.X_OK)
+    return operators if outside and os.access(operators.parent, os.X_OK) else paths.netctl_socket

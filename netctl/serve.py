@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from fleet import lockfile, log
 from fleet.errors import ConfigurationError
+from fleet.listen import refuse_if_served
 from fleet.model import Fleet, Paths
-from fleet.rpc import refuse_if_served
-from netctl import doors, wireguard
+from netctl import access, wireguard
 from netctl.host import Host
 from netctl.kernel.spaces import Spaces
 from netctl.pool.store import Store
@@ -84,13 +84,13 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Repair
     await guard.start()
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
-    server = doors.server(fleet, service)
+    server = access.server(fleet, service)
     tasks = [background(guard.run()), background(faults.tend())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
     # What start-up made stays: a full collection over it would take 50 ms, in the middle of somebody's request.
     gc.collect()
     gc.freeze()
-    await doors.listen(server, paths)
+    await access.listen(server, paths)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()
     # Tunnels in use go on without us; the next netctl adopts them.
@@ -99,5 +99,5 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Repair
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    doors.close(paths)
+    access.close(paths)
     logger.info("netctl.stopped")

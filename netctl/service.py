@@ -7,11 +7,13 @@ import os
 import time
 from dataclasses import replace
 
-from fleet import log, processes, wire
+from fleet import log, processes
+from fleet.callers import Connection
 from fleet.deadline import within
-from fleet.errors import NotAllowed, ProtocolError, TunnelLost
+from fleet.errors import NotAllowed, TunnelLost
 from fleet.model import Fleet
-from fleet.rpc import Connection
+from fleet.netctl_api import Connect, NetctlStatus, PoolStatus, Proved, Rotate, SlotStatus, Status, Tunnel
+from fleet.wire import Done
 from netctl.host import ipv6_stack
 from netctl.pool.store import Lease, Store
 from netctl.slots.slot import Event, Slot, SlotState
@@ -23,7 +25,7 @@ FREED_SECONDS = 2.0
 
 
 class NetctlService:
-    """The service behind netctl's socket (fleet.rpc.Service)."""
+    """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.dispatch.Service)."""
 
     def __init__(self, *, fleet: Fleet, store: Store, tunnels: Tunnels, backend: Backend) -> None:
         self._fleet = fleet
@@ -35,20 +37,8 @@ class NetctlService:
         self.stopping = False
         """True: connections end because we do, so their tunnels stay for the next netctl to adopt."""
 
-    async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
-        """See fleet.rpc.Service."""
-        if isinstance(request, wire.Connect):
-            return await self._connect(connection, request)
-        if isinstance(request, wire.Rotate):
-            return await self._rotate(connection)
-        if isinstance(request, wire.Proved):
-            return self._proved(connection, request)
-        if isinstance(request, wire.Status):
-            return self._status(connection)
-        raise ProtocolError(f"netctl has no method {request.method}")
-
     async def closed(self, connection: Connection) -> None:
-        """See fleet.rpc.Service: the connection was the lease."""
+        """See fleet.dispatch.Service: the connection was the lease."""
         slot = self.slots.get(connection.peer.uid)
         if slot is None or self.stopping or slot.owner is not connection:
             return
@@ -58,7 +48,8 @@ class NetctlService:
 
     # --- requests
 
-    async def _connect(self, connection: Connection, request: wire.Connect) -> wire.Tunnel:
+    async def connect(self, connection: Connection, request: Connect) -> Tunnel:
+        """A tunnel over a fresh key, or the one to be resumed."""
         started = time.monotonic()
         slot = self.slots[connection.peer.uid]
         if slot.owner is not None:
@@ -82,7 +73,7 @@ class NetctlService:
         except asyncio.TimeoutError:
             raise _owned(slot) from None
 
-    def _resume(self, slot: Slot, connection: Connection, lease: str, started: float) -> wire.Tunnel:
+    def _resume(self, slot: Slot, connection: Connection, lease: str, started: float) -> Tunnel:
         if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.lease != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         slot.own(connection)
@@ -91,7 +82,8 @@ class NetctlService:
         self._log.info("slot.resumed", worker=slot.worker.name, lease=lease)
         return self._tunnel(slot, slot.lease, started)
 
-    async def _rotate(self, connection: Connection) -> wire.Tunnel:
+    async def rotate(self, connection: Connection, _: Rotate) -> Tunnel:
+        """Another key for the caller's tunnel."""
         started = time.monotonic()
         slot = self.slots[connection.peer.uid]
         async with slot.lock:
@@ -100,7 +92,8 @@ class NetctlService:
             slot.step(Event.ROTATE)
             return await self._answer(slot, started)
 
-    def _proved(self, connection: Connection, request: wire.Proved) -> wire.Done:
+    async def proved(self, connection: Connection, request: Proved) -> Done:
+        """What the world has seen becomes the key's exit address."""
         slot = self.slots[connection.peer.uid]
         if slot.owner is not connection or slot.lease is None:
             raise TunnelLost("this connection holds no tunnel", hint="connect first")
@@ -108,26 +101,26 @@ class NetctlService:
             # Only the first proof counts: a worker cannot change what others have seen.
             self._store.learn_exit(slot.lease.key_id, request.address)
             slot.lease = replace(slot.lease, key=replace(slot.lease.key, exit_address=request.address))
-        return wire.Done()
+        return Done()
 
-    def _status(self, connection: Connection) -> wire.NetctlStatus:
+    async def status(self, connection: Connection, _: Status) -> NetctlStatus:
         """What is known: no device is asked, so that one that hangs delays nobody."""
         own = self.slots.get(connection.peer.uid)
-        return wire.NetctlStatus(
+        return NetctlStatus(
             backend=self._backend.name,
             pid=os.getpid(),
             slots=tuple(map(self._slot_status, [own] if own else self.slots.values())),
             pool=None if own else self._pool(),
         )
 
-    def _pool(self) -> wire.PoolStatus:
+    def _pool(self) -> PoolStatus:
         found = self._store.pool(self._fleet.netctl.key_cooldown_seconds)
         return found.model_copy(update={"servers_aside": self.tunnels.servers.aside_names()})
 
-    def _slot_status(self, slot: Slot) -> wire.SlotStatus:
+    def _slot_status(self, slot: Slot) -> SlotStatus:
         reading = slot.reading if slot.lease else None
         lease = slot.lease
-        return wire.SlotStatus(
+        return SlotStatus(
             worker=slot.worker.name,
             interface=self.tunnels.interface(slot),
             state="repairing" if slot.repairing else slot.state.value,
@@ -144,30 +137,26 @@ class NetctlService:
 
     # --- replies
 
-    async def _answer(self, slot: Slot, started: float) -> wire.Tunnel:
+    async def _answer(self, slot: Slot, started: float) -> Tunnel:
         lease = await self.tunnels.renew(slot, started + self._fleet.netctl.request_deadline_seconds)
         tunnel = self._tunnel(slot, lease, started)
         self._log.info(
             "slot.connected",
             worker=slot.worker.name,
             server=tunnel.exit_server,
-            generation=tunnel.generation,
+            generation=slot.generation,
             handshake_milliseconds=tunnel.handshake_milliseconds,
             total_milliseconds=tunnel.total_milliseconds,
         )
         return tunnel
 
-    def _tunnel(self, slot: Slot, lease: Lease, started: float) -> wire.Tunnel:
-        return wire.Tunnel(
-            interface=self.tunnels.interface(slot),
+    def _tunnel(self, slot: Slot, lease: Lease, started: float) -> Tunnel:
+        return Tunnel(
             exit_server=lease.key.server,
             exit_address=lease.key.exit_address,
             exit_address_v6=lease.key.exit_address_v6,
             carries_ipv6=lease.key.address_v6 is not None and ipv6_stack() == "on",
-            source=slot.worker.placeholder,
-            dns=tuple(self._fleet.dns.resolvers),
             lease=lease.lease,
-            generation=lease.generation,
             handshake_milliseconds=slot.handshake_milliseconds,
             total_milliseconds=round((time.monotonic() - started) * 1000, 1),
         )

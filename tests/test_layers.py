@@ -29,17 +29,21 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
-    "fleet.callers": "bucket",
+    "fleet.callers": "bucket log request_table",
+    "fleet.client": "errors wire",
     "fleet.console": "errors log",
+    "fleet.dispatch": "bucket callers deadline errors log request_table wire",
     "fleet.isolation": "numbers",
-    "fleet.listen": "callers errors",
+    "fleet.listen": "callers errors log",
     "fleet.model": "backends errors isolation numbers paths",
+    "fleet.netctl_api": "request_table wire",
     "fleet.paths": "numbers",
     "fleet.programs": "backends errors isolation model",
+    "fleet.request_table": "wire",
     "fleet.result": "errors wire",
-    "fleet.rpc": "bucket callers deadline errors listen log wire",
+    "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",
     "fleet.spaces": "syscalls",
-    "fleet.status": "errors model programs result rpc supervise wire",
+    "fleet.status": "client errors model netctl_api programs result supervise",
     "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
@@ -63,11 +67,10 @@ ARROWS: dict[str, str] = {
     "netctl.host": "plan kernel filter wireguard",
     "netctl.slots": "plan kernel filter wireguard pool host",
     "netctl.privileges": "kernel",
-    "netctl.doors": "access",
     "netctl.service": "wireguard pool host slots",
-    "netctl.serve": "kernel wireguard pool host slots service doors",
+    "netctl.serve": "kernel wireguard pool host slots access service",
     "netctl.cleanup": "plan kernel wireguard pool host slots serve",
-    "netctl.__main__": "kernel wireguard pool serve cleanup privileges doors",
+    "netctl.__main__": "kernel wireguard pool serve cleanup privileges access",
 }
 """Which room imports which, inside one package; what is not here is not allowed, and no circle is.
 
@@ -90,9 +93,9 @@ LIBRARIES = {
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "httpx": (r"fleet/operate/host_address\.py|worker/egress\.py|lab/.*", "the web is asked in two places"),
     "cryptography": (r"netctl/plan/secrets\.py|lab/.*", "keys are made and derived in one place"),
-    "structlog": (r"fleet/(log|callers|listen)\.py", "log lines have one form"),
+    "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
-        r"fleet/(syscalls|spaces)\.py|netctl/filter/library\.py|fleet/(callers|listen)\.py|worker/browser/wrap\.py",
+        r"fleet/(syscalls|spaces)\.py|netctl/filter/library\.py|worker/browser/wrap\.py",
         "calls without a net stay where they are seen",
     ),
 }

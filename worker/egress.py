@@ -16,7 +16,7 @@ from pathlib import Path
 import httpcore
 import httpx
 
-from fleet import log, wire
+from fleet import log, netctl_api, wire
 from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings, Paths
 
@@ -79,7 +79,7 @@ class Prover:
         if seen in self._host:
             raise WrongExit(f"the world sees {seen}, an address of this host: nothing went through the tunnel")
 
-    def agrees(self, told: wire.Address, seen: wire.Address, tunnel: wire.Tunnel | None) -> bool:
+    def agrees(self, told: wire.Address, seen: wire.Address, tunnel: netctl_api.Tunnel | None) -> bool:
         """Whether a page that TOLD this address came through the TUNNEL whose IPv4 exit was SEEN.
 
         Over IPv6 a site sees the other exit; where nobody has named that, it must not be the host.

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 
 from pydantic import ValidationError
 
-from fleet import log, wire
+from fleet import log, netctl_api, wire
 from fleet.errors import BrowserDied, ConfigurationError, ElementMissing, FleetError, PageFailed, WrongExit, describe
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import Failure, Result, RunOrder
@@ -54,7 +54,7 @@ class Record:
     started: datetime
     stages_ms: dict[str, float] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    tunnel: wire.Tunnel | None = None
+    tunnel: netctl_api.Tunnel | None = None
     rotate_ms: float | None = None
     seen: wire.Address | None = None
     found: Found = field(default_factory=Found)
@@ -158,7 +158,7 @@ class Loop:
                     record.found = self._do_task(record, browser)
         self._compare(record)
 
-    def _have_tunnel(self, record: Record, *, keep: bool) -> wire.Tunnel:
+    def _have_tunnel(self, record: Record, *, keep: bool) -> netctl_api.Tunnel:
         current = self._tunnel.current
         if keep and current is not None:
             return current
@@ -174,7 +174,7 @@ class Loop:
         )
         return tunnel
 
-    def _prove(self, tunnel: wire.Tunnel) -> wire.Address:
+    def _prove(self, tunnel: netctl_api.Tunnel) -> wire.Address:
         seen = self._prover.prove(tunnel.exit_address)
         if tunnel.exit_address is None:
             self._tunnel.proved(seen)

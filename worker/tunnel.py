@@ -15,8 +15,10 @@ from pathlib import Path
 
 import tenacity
 
-from fleet import log, rpc, wire
+from fleet import log, netctl_api
+from fleet.client import Client
 from fleet.errors import FleetError, HandshakeTimeout, TryLater, TunnelLost, Unavailable
+from fleet.wire import Address, Done
 
 MARGIN_SECONDS = 5
 """netctl answers within its own deadline; this much later it counts as gone."""
@@ -30,9 +32,9 @@ class Tunnel:
     """Gives the loop one tunnel after another; a context manager, whose exit gives the lease back."""
 
     def __init__(self, socket: Path, *, deadline_seconds: float) -> None:
-        self._client = rpc.Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
+        self._client = Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
         self._lock = threading.RLock()
-        self._current: wire.Tunnel | None = None
+        self._current: netctl_api.Tunnel | None = None
         self._lost: FleetError | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         self._closing = False
@@ -41,7 +43,7 @@ class Tunnel:
         self._thread = threading.Thread(target=context.run, args=(self._watch,), name="tunnel", daemon=True)
         self._thread.start()
 
-    def fresh(self) -> tuple[wire.Tunnel, bool]:
+    def fresh(self) -> tuple[netctl_api.Tunnel, bool]:
         """A tunnel over a fresh key, and whether it was a rotation (False: the first connect, or a new one).
 
         Waits while netctl is away. Raises the named errors of netctl.
@@ -59,20 +61,20 @@ class Tunnel:
             self._wake()
             return tunnel, rotates
 
-    def _rotate(self) -> wire.Tunnel:
+    def _rotate(self) -> netctl_api.Tunnel:
         try:
-            return self._client.ask(wire.Rotate(), wire.Tunnel)
+            return self._client.ask(netctl_api.Rotate(), netctl_api.Tunnel)
         except (Unavailable, TunnelLost) as error:
             if isinstance(error, Unavailable) and self._client.fileno() >= 0:
                 raise  # netctl's own answer: it is there, and it is busy
             _log.info("tunnel.reconnecting", reason=str(error))
             return self._connect()
 
-    def _connect(self) -> wire.Tunnel:
+    def _connect(self) -> netctl_api.Tunnel:
         self._hang_up()
-        return self._ask_whoever_comes(wire.Connect())
+        return self._ask_whoever_comes(netctl_api.Connect())
 
-    def _ask_whoever_comes(self, request: wire.Connect) -> wire.Tunnel:
+    def _ask_whoever_comes(self, request: netctl_api.Connect) -> netctl_api.Tunnel:
         """Connect and ask, again while nobody is there.
 
         A netctl that is killed closes its connections before its listening socket: who comes back in
@@ -85,9 +87,9 @@ class Tunnel:
             reraise=True,
         )(self._open_and_ask, request)
 
-    def _open_and_ask(self, request: wire.Connect) -> wire.Tunnel:
+    def _open_and_ask(self, request: netctl_api.Connect) -> netctl_api.Tunnel:
         self._client.open()
-        return self._client.ask(request, wire.Tunnel)
+        return self._client.ask(request, netctl_api.Tunnel)
 
     def _nobody_there(self, error: BaseException) -> bool:
         # Unavailable on a connection that stands is netctl's own answer.
@@ -97,13 +99,13 @@ class Tunnel:
         self._client.close()
         self._current = None
 
-    def proved(self, address: wire.Address) -> None:
+    def proved(self, address: Address) -> None:
         """Tell netctl the exit address that the first proof of a key has shown."""
         with self._lock:
-            self._client.ask(wire.Proved(address=address), wire.Done)
+            self._client.ask(netctl_api.Proved(address=address), Done)
 
     @property
-    def current(self) -> wire.Tunnel | None:
+    def current(self) -> netctl_api.Tunnel | None:
         """The tunnel in use; None before the first, and after it is lost."""
         return None if self._lost else self._current
 
@@ -135,7 +137,7 @@ class Tunnel:
                 return
             _log.warning("netctl.gone", lease=held.lease)
             try:
-                self._current = self._ask_whoever_comes(wire.Connect(resume=held.lease))
+                self._current = self._ask_whoever_comes(netctl_api.Connect(resume=held.lease))
                 _log.info("tunnel.resumed", lease=held.lease)
             except FleetError as error:
                 self._lost = error

@@ -18,7 +18,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.wire import Address, PoolStatus
+from fleet.netctl_api import PoolStatus
+from fleet.wire import Address
 from netctl.plan.secrets import Key, Secret
 from netctl.pool import choice, leases, schema
 from netctl.pool.schema import keys as _keys

@@ -17,9 +17,9 @@ import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from fleet.callers import Connection
 from fleet.errors import FleetError
 from fleet.model import Worker
-from fleet.rpc import Connection
 from netctl.plan.desired import Held
 from netctl.pool.store import Lease
 from netctl.wireguard import Reading

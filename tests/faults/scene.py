@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet import rpc, wire
 from fleet.backends import USERSPACE
+from fleet.client import Client
 from fleet.errors import FleetError
 from fleet.model import Worker
+from fleet.netctl_api import NetctlStatus, Status
 from fleet.operate import render
 from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor
@@ -78,7 +79,7 @@ class Scene:
         self.supervisor = Supervisor(self.installation)
         self.clock = self.rig.paths.root / "clock"
         self.clock.write_text("0")
-        self._client: rpc.Client | None = None
+        self._client: Client | None = None
         self.daemon: subprocess.Popen[str] | None = None
         self.streams: list[Stream] = []
         self.normal = ""
@@ -268,13 +269,13 @@ class Scene:
 
     # --- what there is to see
 
-    def asked(self) -> wire.NetctlStatus | None:
+    def asked(self) -> NetctlStatus | None:
         """netctl's own status; None while it does not answer."""
         try:
             if self._client is None:
-                self._client = rpc.Client(self.rig.paths.netctl_socket, timeout_seconds=2)
+                self._client = Client(self.rig.paths.netctl_socket, timeout_seconds=2)
                 self._client.open()
-            return self._client.ask(wire.Status(), wire.NetctlStatus)
+            return self._client.ask(Status(), NetctlStatus)
         except FleetError:
             if self._client is not None:
                 self._client.close()

@@ -9,17 +9,21 @@ import asyncio
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from fleet import log, wire
-from fleet.rpc import Connection, Limits, Server, Verdict
+from fleet import log, netctl_api
+from fleet.callers import Connection, Limits, Rate
+from fleet.netctl_api import NetctlStatus
+from fleet.request_table import Caller
+from fleet.rpc import Server
+from fleet.wire import Done, Message, Request
 
 MANY = 1_000_000
 WIDE = {
     **{"connections_per_second": MANY, "connections_burst": MANY, "requests_per_second": MANY},
-    **{"requests_burst": MANY, "key_requests_per_second": MANY, "key_requests_burst": MANY},
+    "requests_burst": MANY,
 }
+RATES = {netctl_api.TAKES_KEY: Rate(per_second=MANY, burst=MANY)}
 
 
 class Planted:
@@ -29,32 +33,36 @@ class Planted:
         self._fault = fault
         self._kept: list[bytes] = []
 
-    async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
-        """See fleet.rpc.Service."""
-        if isinstance(request, wire.Status) and self._fault != "mute":
-            return wire.NetctlStatus(backend="none", pid=os.getpid(), slots=(), pool=None)
-        if isinstance(request, wire.Proved):
-            if self._fault == "crash":
-                raise ZeroDivisionError
-            if self._fault == "end":
-                os._exit(3)
+    async def status(self, connection: Connection, request: Request) -> Message:
+        """The status of nothing."""
+        if self._fault == "mute":
+            return Done()
+        return NetctlStatus(backend="none", pid=os.getpid(), slots=(), pool=None)
+
+    async def connect(self, connection: Connection, request: Request) -> Message:
+        """Nothing, for which a leak keeps something."""
         if self._fault == "leak":
             self._kept.append(os.urandom(1_000_000))
-        return wire.Done()
+        return Done()
+
+    rotate = connect
+
+    async def proved(self, connection: Connection, request: Request) -> Message:
+        """Nothing, or the end."""
+        if self._fault == "crash":
+            raise ZeroDivisionError
+        if self._fault == "end":
+            os._exit(3)
+        return await self.connect(connection, request)
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.rpc.Service."""
+        """See fleet.dispatch.Service."""
         if self._fault == "crash when closed":
             raise ZeroDivisionError
 
 
 async def _serve(path: Path, fault: str, limits: Limits) -> None:
-    server = Server(
-        service=Planted(fault),
-        permission=lambda _peer, _request: Verdict(allowed=True, reason="a test"),
-        limits=limits,
-        program="test",
-    )
+    server = Server(netctl_api.TABLE, Planted(fault), caller=lambda _: Caller.WORKER, limits=limits)
     await server.start(path, 0o666)
     await asyncio.Event().wait()
 
@@ -62,7 +70,7 @@ async def _serve(path: Path, fault: str, limits: Limits) -> None:
 def main() -> None:
     """Serve until killed."""
     log.configure()
-    limits = Limits(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else replace(Limits(), **WIDE)
+    limits = Limits(rates=RATES, **(json.loads(sys.argv[3]) if len(sys.argv) > 3 else WIDE))
     asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], limits))
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet import rpc, wire
+from fleet.client import Client
 from fleet.errors import FleetError
+from fleet.netctl_api import NetctlStatus, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 CRASHES = (
@@ -42,8 +43,8 @@ class Watched:
         if self.resident[-1] > GROWTH * self.resident[0]:
             found.append(f"resident memory grew from {self.resident[0]} to {self.resident[-1]} bytes")
         try:
-            with rpc.Client(self.socket, timeout_seconds=20) as client:
-                client.ask(wire.Status(), wire.NetctlStatus)
+            with Client(self.socket, timeout_seconds=20) as client:
+                client.ask(Status(), NetctlStatus)
         except FleetError as error:
             found.append(f"a valid request is not answered: {error}")
         return found

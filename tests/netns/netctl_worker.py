@@ -13,25 +13,27 @@ from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 
-from fleet import rpc, wire
+from fleet.client import Client
 from fleet.errors import FleetError
+from fleet.netctl_api import Connect, NetctlStatus, Proved, Rotate, Status, Tunnel
+from fleet.wire import Done
 
 IPV6_FREEBIND = 78
 """linux/in6.h; Python has no name for it."""
-client = rpc.Client(Path(sys.argv[2]), timeout_seconds=60)
+client = Client(Path(sys.argv[2]), timeout_seconds=60)
 
 
 def ask(order: dict[str, Any]) -> Any:
     """What netctl answers."""
     if order["do"] == "connect":
         client.open(wait_seconds=20)
-        return client.ask(wire.Connect(resume=order.get("resume")), wire.Tunnel).model_dump(mode="json")
+        return client.ask(Connect(resume=order.get("resume")), Tunnel).model_dump(mode="json")
     if order["do"] == "rotate":
-        return client.ask(wire.Rotate(), wire.Tunnel).model_dump(mode="json")
+        return client.ask(Rotate(), Tunnel).model_dump(mode="json")
     if order["do"] == "proved":
-        return client.ask(wire.Proved(address=order["address"]), wire.Done).model_dump(mode="json")
+        return client.ask(Proved(address=order["address"]), Done).model_dump(mode="json")
     if order["do"] == "status":
-        return client.ask(wire.Status(), wire.NetctlStatus).model_dump(mode="json")
+        return client.ask(Status(), NetctlStatus).model_dump(mode="json")
     return net(order)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS
 from tests.netns.netctl_rig import Client, Rig, running
@@ -31,17 +32,16 @@ def test_eight_rotate_at_once(rig: Rig) -> None:
     devices = [worker.interface for worker in rig.fleet.members]
     until("devices are there", lambda: set(devices) <= set(rig.host(["wg", "show", "interfaces"]).stdout.split()), 20)
 
-    def turn(pair: tuple[Client, str]) -> str:
-        client, do = pair
+    def turn(client: Client, worker: Worker, do: str) -> str:
         tunnel = client.ask(do=do)["ok"]
         site = client.ask(do="tcp", host=str(WEB_ADDRESS), timeout=5)
-        assert site["ok"]["from"] == tunnel["source"], site
+        assert site["ok"]["from"] == str(worker.placeholder), site
         return str(tunnel["lease"])
 
     with ThreadPoolExecutor(COUNT) as pool:
         for number in range(ROUNDS):
             do = "rotate" if number else "connect"
-            leases = list(pool.map(turn, [(client, do) for client in clients]))
+            leases = list(pool.map(turn, clients, rig.fleet.members, [do] * COUNT))
             assert len(set(leases)) == COUNT
             peers = rig.host(["wg", "show", "all", "peers"], check=True).stdout.splitlines()
             assert len(peers) == COUNT

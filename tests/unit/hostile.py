@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 
 from fleet import wire
+from fleet.netctl_api import Status
 from tests.fuzz.frames import frames
 
 MANY = 200
-STATUS = wire.encode_request(wire.Status())
+STATUS = wire.encode_request(Status())
 
 
 def connection(path: str) -> socket.socket:

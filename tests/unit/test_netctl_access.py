@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import grp
+import inspect
 import itertools
 from ipaddress import IPv4Address
+from typing import get_type_hints
 
 import pytest
 
-from fleet import wire
+from fleet import netctl_api
+from fleet.callers import Connection, Limits, Peer, Rate
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
-from fleet.rpc import Limits, Peer
+from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, Status
+from fleet.request_table import Caller, Verdict
+from fleet.wire import Message, Request
 from netctl import access
 from netctl.access import Access
+from netctl.service import NetctlService
 
 GROUP = grp.getgrnam("daemon")
 """A group that every system has stands in for the operators'."""
@@ -22,14 +28,14 @@ FLEET = Fleet(
     workers=WorkersSettings(count=3, first_uid=1201),
     netctl=NetctlSettings(operator_group=GROUP.gr_name),
 )
-REQUESTS = (wire.Connect(), wire.Rotate(), wire.Proved(address=IPv4Address("203.0.113.11")), wire.Status())
+REQUESTS = (Connect(), Rotate(), Proved(address=IPv4Address("203.0.113.11")), Status())
 MEMBER, OTHER = frozenset({GROUP.gr_gid}), frozenset({4242})
 CALLERS = {
     "root": (Peer(uid=0, gid=0, pid=1), {"status"}),
     "root in the operators' group": (Peer(uid=0, gid=0, pid=1, groups=MEMBER), {"status"}),
-    "the first worker": (Peer(uid=1201, gid=900, pid=1), set(wire.KINDS)),
-    "the last worker": (Peer(uid=1203, gid=900, pid=1), set(wire.KINDS)),
-    "a worker in root's group": (Peer(uid=1202, gid=0, pid=1), set(wire.KINDS)),
+    "the first worker": (Peer(uid=1201, gid=900, pid=1), set(TABLE.rows)),
+    "the last worker": (Peer(uid=1203, gid=900, pid=1), set(TABLE.rows)),
+    "a worker in root's group": (Peer(uid=1202, gid=0, pid=1), set(TABLE.rows)),
     "one UID below the workers": (Peer(uid=1200, gid=900, pid=1), set[str]()),
     "one UID above the workers": (Peer(uid=1204, gid=900, pid=1), set[str]()),
     "an operator": (Peer(uid=1000, gid=1000, pid=1, groups=MEMBER | OTHER), {"status"}),
@@ -41,11 +47,21 @@ CALLERS = {
 }
 
 
+def allows(peer: Peer, request_: Request) -> Verdict:
+    """The table's word on a request of PEER."""
+    return TABLE.allows(Access(FLEET).caller(peer), peer.uid, request_)
+
+
+def admits(fleet: Fleet, peer: Peer) -> Verdict:
+    """The table's word on a connection of PEER to FLEET."""
+    return TABLE.admits(Access(fleet).caller(peer), peer.uid)
+
+
 @pytest.mark.parametrize(("who", "request_"), list(itertools.product(CALLERS, REQUESTS)))
-def test_every_caller_times_every_request(who: str, request_: wire.Request) -> None:
+def test_every_caller_times_every_request(who: str, request_: Request) -> None:
     """A worker may all for its own slot; root and operators may look; everybody else may nothing. With a reason."""
     peer, may = CALLERS[who]
-    verdict = Access(FLEET).allows(peer, request_)
+    verdict = allows(peer, request_)
     assert verdict.allowed == (request_.method in may)
     assert str(peer.uid) in verdict.reason and request_.method in verdict.reason
 
@@ -54,34 +70,55 @@ def test_every_caller_times_every_request(who: str, request_: wire.Request) -> N
 def test_who_may_nothing_may_not_even_connect(who: str) -> None:
     """Admission is the table's: known is who may ask for anything."""
     peer, may = CALLERS[who]
-    assert Access(FLEET).admits(peer).allowed == bool(may)
+    assert admits(FLEET, peer).allowed == bool(may)
 
 
 def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
     """Its UID comes first: it sees its own slot and no other."""
-    assert Access(FLEET).caller(Peer(uid=1201, gid=900, pid=1, groups=MEMBER)) is access.Caller.WORKER
+    assert Access(FLEET).caller(Peer(uid=1201, gid=900, pid=1, groups=MEMBER)) is Caller.WORKER
 
 
 def test_without_the_group_root_alone_is_an_operator() -> None:
     """A group that is not there has no members."""
     fleet = FLEET.model_copy(update={"netctl": NetctlSettings(operator_group="there-is-no-such-group")})
-    assert not Access(fleet).admits(Peer(uid=1000, gid=1000, pid=1, groups=MEMBER)).allowed
-    assert Access(fleet).admits(Peer(uid=0, gid=0, pid=1)).allowed
+    assert not admits(fleet, Peer(uid=1000, gid=1000, pid=1, groups=MEMBER)).allowed
+    assert admits(fleet, Peer(uid=0, gid=0, pid=1)).allowed
 
 
 def test_a_request_that_nobody_wrote_into_the_table_is_nobodys() -> None:
     """What is not in the table is refused, to root too."""
 
-    class Shutdown(wire.Request):
+    class Shutdown(Request):
         method = "shutdown"
 
-    assert not Access(FLEET).allows(Peer(uid=0, gid=0, pid=1), Shutdown()).allowed
+    assert not allows(Peer(uid=0, gid=0, pid=1), Shutdown()).allowed
 
 
 def test_every_limit_is_a_setting() -> None:
     """What fleet.toml does not say is the limit's own default, and each setting reaches its limit."""
-    assert access.limits(FLEET) == Limits(request_seconds=25)
-    names = set(Limits.__dataclass_fields__) - {"request_seconds"}
-    changed = NetctlSettings.model_validate(dict.fromkeys(names, 77))
+    assert access.limits(FLEET) == Limits(request_seconds=25, rates={TAKES_KEY: Rate(per_second=1, burst=10)})
+    names = set(Limits.__dataclass_fields__) - {"request_seconds", "rates"}
+    of_keys = {"key_requests_per_second", "key_requests_burst"}
+    changed = NetctlSettings.model_validate(dict.fromkeys(names | of_keys, 77))
     found = access.limits(FLEET.model_copy(update={"netctl": changed}))
     assert {getattr(found, name) for name in names} == {77}
+    assert found.rates == {TAKES_KEY: Rate(per_second=77, burst=77)}
+
+
+def test_table_and_service_are_one() -> None:
+    """Each row has its method, which takes the row's request; the service answers nothing that is not in the table."""
+    methods = {name for name in vars(NetctlService) if not name.startswith("_")} - {"closed"}
+    assert methods == set(TABLE.rows)
+    for name, row in TABLE.rows.items():
+        method = getattr(NetctlService, name)
+        hints = get_type_hints(method)
+        reply, connection, request_ = hints.pop("return"), *hints.values()
+        assert inspect.iscoroutinefunction(method)
+        assert (connection, request_) == (Connection, row.request)
+        assert issubclass(reply, Message)
+
+
+def test_every_request_has_a_row() -> None:
+    """A request that was forgotten in the table would be no method of netctl's."""
+    kinds = {kind for kind in vars(netctl_api).values() if isinstance(kind, type) and issubclass(kind, Request)}
+    assert kinds - {Request} == set(TABLE.kinds.values())

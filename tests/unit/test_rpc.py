@@ -9,63 +9,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from fleet import rpc, wire
+from fleet import netctl_api, wire
+from fleet.callers import Connection, Limits, Peer
+from fleet.client import Client
 from fleet.errors import ConfigurationError, FleetError, NoKeyFree, NotAllowed, ProtocolError, RateLimited, Unavailable
-from fleet.rpc import Client, Connection, Limits, Peer, Server, Verdict
+from fleet.request_table import Caller
+from fleet.rpc import Server
 from fleet.supervise import wait_until
-
-
-class Recorder:
-    """A service that answers by request kind and remembers what happened to it."""
-
-    def __init__(self, status: wire.Message) -> None:
-        self.status = status
-        self.peers: list[Peer] = []
-        self.closed_connections: list[int] = []
-
-    async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
-        self.peers.append(connection.peer)
-        if isinstance(request, wire.Connect):
-            raise NoKeyFree(data={"free_in_seconds": 2})
-        if isinstance(request, wire.Rotate):
-            await asyncio.Event().wait()
-        if isinstance(request, wire.Proved):
-            raise ZeroDivisionError
-        return self.status
-
-    async def closed(self, connection: Connection) -> None:
-        self.closed_connections.append(connection.number)
-
-
-def everybody(peer: Peer, request: wire.Request) -> Verdict:
-    return Verdict(allowed=True, reason="everybody may")
-
-
-def nobody(peer: Peer, request: wire.Request) -> Verdict:
-    return Verdict(allowed=False, reason="nobody may")
+from fleet.wire import Done
+from tests.unit.toy import RATES, TABLE, Crash, Hang, Look, Take, Toy
 
 
 @contextmanager
 def serving(
     path: Path,
-    permission: rpc.Permission = everybody,
     *,
     limits: Limits | None = None,
     mode: int = 0o660,
-    status: wire.Message | None = None,
-    admission: rpc.Admission = lambda _: Verdict(allowed=True, reason="everybody may"),
-) -> Iterator[Recorder]:
-    """A server on a thread of its own; its service is given."""
-    recorder, loop = Recorder(status or wire.Done()), asyncio.new_event_loop()
-    limits = limits or Limits(connections_per_uid=3, frame_seconds=0.3, request_seconds=0.3)
-    server = Server(service=recorder, permission=permission, admission=admission, limits=limits, program="test")
+    reply: wire.Message | None = None,
+    caller: Callable[[Peer], Caller] = lambda _: Caller.WORKER,
+) -> Iterator[Toy]:
+    """The toy's server on a thread of its own; its service is given."""
+    recorder, loop = Toy(reply or Done()), asyncio.new_event_loop()
+    limits = limits or Limits(connections_per_uid=3, frame_seconds=0.3, request_seconds=0.3, rates=RATES)
+    server = Server(TABLE, recorder, caller=caller, limits=limits)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
@@ -110,14 +83,14 @@ def test_question_and_answer(path: Path) -> None:
     """A request gets its reply; a connection carries many, in order."""
     with serving(path) as recorder, client(path) as asking:
         for _ in range(3):
-            assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+            assert asking.ask(Look(), Done) == Done()
     assert len(recorder.peers) == 3
 
 
 def test_caller_is_who_the_kernel_says(path: Path) -> None:
     """uid, gid and pid come from the socket's credentials."""
     with serving(path) as recorder, client(path) as asking:
-        asking.ask(wire.Status(), wire.Done)
+        asking.ask(Look(), Done)
     assert recorder.peers == [Peer(uid=os.getuid(), gid=os.getgid(), pid=os.getpid())]
 
 
@@ -127,7 +100,7 @@ def test_another_user_is_known_by_its_uid(path: Path) -> None:
     path.parent.chmod(0o755)
     code = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
-        's.sendall(b\'{"method": "status", "parameters": {}}\\n\'); print(s.recv(9999))'
+        's.sendall(b\'{"method": "look", "parameters": {}}\\n\'); print(s.recv(9999))'
     )
     for place in path.parents:
         if place.stat().st_mode & 0o001 == 0:
@@ -148,25 +121,48 @@ def test_errors_arrive_as_errors(path: Path) -> None:
     """A service's error is raised at the client with its data, and the connection goes on."""
     with serving(path), client(path) as asking:
         with pytest.raises(NoKeyFree) as caught:
-            asking.ask(wire.Connect(), wire.Tunnel)
+            asking.ask(Take(), Done)
         assert caught.value.data == {"free_in_seconds": 2}
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        assert asking.ask(Look(), Done) == Done()
 
 
 def test_refusal_carries_the_reason(path: Path) -> None:
     """Who may not gets NotAllowed with the reason; the service never hears of it."""
-    with serving(path, permission=nobody) as recorder, client(path) as asking:
-        with pytest.raises(NotAllowed, match="nobody may"):
-            asking.ask(wire.Status(), wire.Done)
+    with serving(path, caller=lambda _: Caller.OPERATOR) as recorder, client(path) as asking:
+        reason = f"take is for a worker of this fleet, and this is UID {os.getuid()}"
+        with pytest.raises(NotAllowed, match=reason):
+            asking.ask(Take(), Done)
         assert recorder.peers == []
+        assert asking.ask(Look(), Done) == Done()
+
+
+def test_a_program_is_asked_what_its_own_table_says(path: Path) -> None:
+    """The server knows no program's requests: what another program answers is no method of this one."""
+    with serving(path), client(path) as asking:
+        with pytest.raises(ProtocolError, match="no method 'connect'") as caught:
+            asking.ask(netctl_api.Connect(), netctl_api.Tunnel)
+        assert caught.value.hint == "methods are look, take, hang, crash, fail"
+
+
+def test_a_service_without_a_method_is_not_served() -> None:
+    """A row of the table that nothing answers is found when the server is made."""
+
+    class Half:
+        look = take = Toy.look
+
+        async def closed(self, connection: Connection) -> None:
+            """Nothing to give back."""
+
+    with pytest.raises(AttributeError, match="hang"):
+        Server(TABLE, Half(), caller=lambda _: Caller.WORKER, limits=Limits(rates=RATES))
 
 
 def test_fault_inside_is_one_callers_error(path: Path) -> None:
     """A crash in a request is an error to its caller and nothing to the next request."""
     with serving(path), client(path) as asking:
         with pytest.raises(FleetError, match="failed inside"):
-            asking.ask(wire.Proved(address=IPv4Address("203.0.113.11")), wire.Done)
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+            asking.ask(Crash(), Done)
+        assert asking.ask(Look(), Done) == Done()
 
 
 def test_request_has_a_deadline(path: Path) -> None:
@@ -174,7 +170,7 @@ def test_request_has_a_deadline(path: Path) -> None:
     with serving(path), client(path) as asking:
         started = time.monotonic()
         with pytest.raises(Unavailable, match="longer than"):
-            asking.ask(wire.Rotate(), wire.Tunnel)
+            asking.ask(Hang(), Done)
         assert time.monotonic() - started < 3
 
 
@@ -183,7 +179,7 @@ def test_end_of_connection_reaches_the_service(path: Path) -> None:
     with serving(path) as recorder:
         asking = client(path)
         asking.open()
-        asking.ask(wire.Status(), wire.Done)
+        asking.ask(Look(), Done)
         asking.close()
         wait_until(lambda: len(recorder.closed_connections) == 1, 3, lambda: str(recorder.closed_connections))
 
@@ -194,15 +190,15 @@ def test_too_many_connections_of_one_user(path: Path) -> None:
         held = [client(path) for _ in range(3)]
         for one in held:
             one.open()
-            one.ask(wire.Status(), wire.Done)
+            one.ask(Look(), Done)
         with client(path) as fourth, pytest.raises((RateLimited, Unavailable)):
-            fourth.ask(wire.Status(), wire.Done)
+            fourth.ask(Look(), Done)
         held.pop().close()
 
         def free_again() -> bool:
             with client(path) as later:
                 try:
-                    return later.ask(wire.Status(), wire.Done) == wire.Done()
+                    return later.ask(Look(), Done) == Done()
                 except FleetError:
                     return False
 
@@ -216,16 +212,16 @@ def test_long_frame_ends_the_connection(path: Path) -> None:
     with serving(path), raw(path) as connection:
         connection.sendall(b"{" + b" " * (2 * wire.FRAME_BYTES))
         with pytest.raises(ProtocolError, match="65536"):
-            wire.decode_reply(everything(connection), wire.Done)
+            wire.decode_reply(everything(connection), Done)
 
 
 def test_slow_frame_ends_the_connection(path: Path) -> None:
     """Who starts a frame and does not finish it is cut off; who is silent between frames is not."""
     with serving(path), raw(path) as slow, client(path) as silent:
-        silent.ask(wire.Status(), wire.Done)
+        silent.ask(Look(), Done)
         slow.sendall(b'{"method"')
         assert everything(slow) == b""
-        assert silent.ask(wire.Status(), wire.Done) == wire.Done()
+        assert silent.ask(Look(), Done) == Done()
 
 
 def test_served_socket_is_not_taken_over(path: Path) -> None:
@@ -233,7 +229,7 @@ def test_served_socket_is_not_taken_over(path: Path) -> None:
     with serving(path), client(path) as asking:
         with pytest.raises(ConfigurationError, match=f"process {os.getpid()}"), serving(path):
             pass
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        assert asking.ask(Look(), Done) == Done()
 
 
 def test_stale_socket_is_replaced(path: Path) -> None:
@@ -241,7 +237,7 @@ def test_stale_socket_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     with serving(path), client(path) as asking:
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        assert asking.ask(Look(), Done) == Done()
 
 
 def test_client_waits_for_a_server_to_come(path: Path) -> None:
@@ -253,7 +249,7 @@ def test_client_waits_for_a_server_to_come(path: Path) -> None:
     opened.start()
     with serving(path):
         opened.join(10)
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        assert asking.ask(Look(), Done) == Done()
         asking.close()
 
 
@@ -278,10 +274,10 @@ def test_server_that_goes_away_is_unavailable(path: Path) -> None:
     asking = client(path)
     with serving(path):
         asking.open()
-        asking.ask(wire.Status(), wire.Done)
+        asking.ask(Look(), Done)
     with pytest.raises(Unavailable):
-        asking.ask(wire.Status(), wire.Done)
+        asking.ask(Look(), Done)
     with serving(path):
         asking.open()
-        assert asking.ask(wire.Status(), wire.Done) == wire.Done()
+        assert asking.ask(Look(), Done) == Done()
         asking.close()

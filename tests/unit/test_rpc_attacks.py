@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import wire
-from fleet.rpc import Client
+from fleet.client import Client
+from fleet.netctl_api import NetctlStatus, Status
 from tests.fuzz.planted import WIDE
 from tests.unit.hostile import KINDS
 from tests.waiting import until
@@ -82,7 +82,7 @@ def typical(client: Client) -> float:
     times = []
     for _ in range(SAMPLES):
         begin = time.perf_counter()
-        client.ask(wire.Status(), wire.NetctlStatus)
+        client.ask(Status(), NetctlStatus)
         times.append(time.perf_counter() - begin)
         select.select([], [], [], PACE_SECONDS)
     return statistics.quantiles(times, n=4)[0]

@@ -7,7 +7,11 @@ import socket
 from pathlib import Path
 
 from fleet import wire
-from fleet.rpc import Connection, Limits, Server, Verdict
+from fleet.callers import Connection, Limits
+from fleet.request_table import Caller, Row, Table
+from fleet.rpc import Server
+from fleet.wire import Done
+from tests.unit.toy import Look
 
 
 class Slow:
@@ -18,7 +22,7 @@ class Slow:
         self.story: list[str] = []
         self.caller: Connection | None = None
 
-    async def handle(self, connection: Connection, request: wire.Request) -> wire.Message:
+    async def look(self, connection: Connection, _: Look) -> Done:
         """Take a minute."""
         self.caller = connection
         self.started.set()
@@ -28,7 +32,7 @@ class Slow:
             await asyncio.sleep(0.01)  # cleaning up takes its time, and is waited for
             self.story.append("cancelled")
             raise
-        return wire.Done()
+        return Done()
 
     async def closed(self, connection: Connection) -> None:
         """The end."""
@@ -38,12 +42,8 @@ class Slow:
 
 async def serving(service: Slow, path: Path) -> Server:
     """A server of SERVICE at PATH that lets everybody do everything."""
-    server = Server(
-        service=service,
-        permission=lambda _peer, _request: Verdict(allowed=True, reason="a test"),
-        limits=Limits(),
-        program="test",
-    )
+    table = Table("test", Row(request=Look, callers=frozenset({Caller.WORKER})))
+    server = Server(table, service, caller=lambda _: Caller.WORKER, limits=Limits())
     await server.start(path)
     return server
 
@@ -55,7 +55,7 @@ def test_a_service_hangs_up(tmp_path: Path) -> None:
         service = Slow()
         server = await serving(service, tmp_path / "socket")
         reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
-        writer.write(wire.encode_request(wire.Status()))
+        writer.write(wire.encode_request(Look()))
         await asyncio.wait_for(service.started.wait(), 5)
         assert service.caller
         service.caller.hang_up()
@@ -76,7 +76,7 @@ def test_a_hang_up_ends_the_request(tmp_path: Path) -> None:
         server = await serving(service, tmp_path / "socket")
         with socket.socket(socket.AF_UNIX) as caller:
             caller.connect(str(tmp_path / "socket"))
-            caller.sendall(wire.encode_request(wire.Status()))
+            caller.sendall(wire.encode_request(Look()))
             await asyncio.wait_for(service.started.wait(), 5)
         await asyncio.wait_for(service.ended.wait(), 1)
         await server.close()

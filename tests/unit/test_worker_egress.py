@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import wire
+from fleet import netctl_api
 from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings, Paths
 from worker.egress import Prover, parse_address
@@ -45,17 +45,13 @@ def test_leased_exit(tmp_path: Path) -> None:
         made.check(OTHER, EXIT)
 
 
-def _tunnel(exit_v6: str | None, *, carries: bool) -> wire.Tunnel:
-    return wire.Tunnel(
-        interface="wg101",
+def _tunnel(exit_v6: str | None, *, carries: bool) -> netctl_api.Tunnel:
+    return netctl_api.Tunnel(
         exit_server="vpn1",
         exit_address=IPv4Address("203.0.113.11"),
         exit_address_v6=IPv6Address(exit_v6) if exit_v6 else None,
         carries_ipv6=carries,
-        source=IPv4Address("10.255.0.101"),
-        dns=(),
         lease="1",
-        generation=1,
         handshake_milliseconds=1,
         total_milliseconds=1,
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet import rpc, wire
+from fleet import netctl_api
+from fleet.callers import Connection, Limits, Rate
 from fleet.errors import HandshakeTimeout, TunnelLost
+from fleet.request_table import Caller
+from fleet.rpc import Server
+from fleet.wire import Request
 from tests.waiting import until
 from worker.tunnel import Tunnel
 
@@ -22,31 +26,27 @@ class Leases:
     """The requests of a worker, without any tunnel behind them."""
 
     def __init__(self) -> None:
-        self.asked: list[wire.Request] = []
+        self.asked: list[Request] = []
         self.ended = threading.Semaphore(0)
         self.refuse: type[Exception] | None = None
 
-    async def handle(self, connection: rpc.Connection, request: wire.Request) -> wire.Message:
+    async def connect(self, connection: Connection, request: Request) -> netctl_api.Tunnel:
         """A lease with the number of the request, or the one to be resumed."""
         self.asked.append(request)
         if self.refuse is not None:
             raise self.refuse()
-        if isinstance(request, wire.Proved):
-            return wire.Done()
-        lease = (request.resume if isinstance(request, wire.Connect) else None) or f"lease-{len(self.asked)}"
-        return wire.Tunnel(
-            interface="wg101",
+        lease = (request.resume if isinstance(request, netctl_api.Connect) else None) or f"lease-{len(self.asked)}"
+        return netctl_api.Tunnel(
             exit_server="one.example",
             exit_address=IPv4Address("203.0.113.11"),
-            source=IPv4Address("10.255.0.101"),
-            dns=(IPv4Address("198.18.0.53"),),
             lease=lease,
-            generation=len(self.asked),
             handshake_milliseconds=1,
             total_milliseconds=2,
         )
 
-    async def closed(self, connection: rpc.Connection) -> None:
+    rotate = proved = status = connect
+
+    async def closed(self, connection: Connection) -> None:
         """Count the end."""
         self.ended.release()
 
@@ -58,15 +58,15 @@ class Daemon:
         self.path, self.leases = path, Leases()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._server: rpc.Server | None = None
+        self._server: Server | None = None
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def start(self) -> None:
         """Serve."""
-        allow: Callable[..., rpc.Verdict] = lambda *_: rpc.Verdict(allowed=True, reason="test")  # noqa: E731
-        self._server = rpc.Server(service=self.leases, permission=allow, limits=rpc.Limits(), program="test")
+        limits = Limits(rates={netctl_api.TAKES_KEY: Rate(per_second=1, burst=10)})
+        self._server = Server(netctl_api.TABLE, self.leases, caller=lambda _: Caller.WORKER, limits=limits)
         self._do(self._server.start(self.path))
 
     def stop(self) -> None:
@@ -109,7 +109,7 @@ def test_resumes_while_in_use(daemon: Daemon) -> None:
         held, _ = tunnel.fresh()
         daemon.stop()
         daemon.start()
-        until("it asks for its lease", lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        until("it asks for its lease", lambda: netctl_api.Connect(resume=held.lease) in daemon.leases.asked)
         until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
         assert tunnel.fresh()[1], "the resumed connection rotates"
@@ -128,7 +128,7 @@ def test_a_dying_netctl_is_not_taken_for_its_successor(daemon: Daemon, tmp_path:
             for _ in range(2):
                 dying.accept()[0].close()
         daemon.start()
-        until("it asks for its lease", lambda: wire.Connect(resume=held.lease) in daemon.leases.asked)
+        until("it asks for its lease", lambda: netctl_api.Connect(resume=held.lease) in daemon.leases.asked)
         until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
 

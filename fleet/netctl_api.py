@@ -1,0 +1,118 @@
+"""What netctl is asked, and what it answers: one table of its requests, and the values that cross its socket.
+
+The table is the one place where a request is entered; netctl.service has a method of its name.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from typing import ClassVar
+
+from pydantic import AwareDatetime, Field
+
+from fleet.request_table import Caller, Row, Table
+from fleet.wire import Address, Message, Request
+
+
+class Connect(Request):
+    """Give the calling worker a tunnel over a fresh key; its connection then holds the lease.
+
+    `resume` names a lease the worker still held when netctl went away; it is given back unchanged
+    if it is still the worker's, and refused with TunnelLost otherwise.
+    """
+
+    method: ClassVar[str] = "connect"
+    resume: str | None = Field(default=None, max_length=64)
+
+
+class Rotate(Request):
+    """Swap the calling worker's tunnel to another key; only on the connection that holds the lease."""
+
+    method: ClassVar[str] = "rotate"
+
+
+class Proved(Request):
+    """The worker's first proof of a key whose exit address is not known yet."""
+
+    method: ClassVar[str] = "proved"
+    address: Address
+
+
+class Status(Request):
+    """Slots and keys: all of them for root and operators, the caller's own slot for a worker."""
+
+    method: ClassVar[str] = "status"
+
+
+class Tunnel(Message):
+    """A tunnel in use: the answer to connect and rotate, given only after the handshake."""
+
+    exit_server: str
+    """Name of the key's server: the endpoint's host in the key's .conf file."""
+    exit_address: Address | None
+    """Address the world should see; None until the key's first proof."""
+    exit_address_v6: IPv6Address | None = None
+    """The same over IPv6, where the key's file names it."""
+    carries_ipv6: bool = False
+    """Without it the worker's IPv6 is blocked."""
+    lease: str
+    handshake_milliseconds: float
+    total_milliseconds: float
+
+
+class SlotStatus(Message):
+    """One slot as netctl sees it."""
+
+    worker: str
+    interface: str
+    state: str
+    """`sealed`, `connecting`, `connected`, `orphaned` (netctl restarted, its worker not back yet) or `repairing`
+    (its device is being replaced: nothing passes)."""
+    exit_server: str | None
+    exit_address: Address | None
+    lease: str | None
+    generation: int
+    """Counts the tunnels this slot has had since netctl's store was made."""
+    since: AwareDatetime
+    received_bytes: int
+    sent_bytes: int
+    last_handshake: AwareDatetime | None
+    counted_at: AwareDatetime | None
+    """When the three above were read; every 5 s while something passes, every 30 s at rest."""
+
+
+class PoolStatus(Message):
+    """The key pool in numbers; never a key."""
+
+    keys: int
+    leased: int
+    cooling: int
+    free: int
+    servers: int
+    servers_aside: tuple[str, ...] = ()
+    """Servers that have not answered lately: chosen last, until their time is over."""
+
+
+class NetctlStatus(Message):
+    """The answer to status."""
+
+    backend: str
+    pid: int
+    slots: tuple[SlotStatus, ...]
+    pool: PoolStatus | None
+    """None for a worker, which sees its own slot alone."""
+
+
+TAKES_KEY = "requests that take a key"
+"""A rate of its own: it keeps one worker from draining the pool."""
+_WORKER = frozenset({Caller.WORKER})
+
+TABLE = Table(
+    "netctl",
+    # A worker acts on the slot of its own UID; no request can name another.
+    Row(request=Connect, callers=_WORKER, rate=TAKES_KEY),
+    Row(request=Rotate, callers=_WORKER, rate=TAKES_KEY),
+    Row(request=Proved, callers=_WORKER),
+    # Of its own slot for a worker, of everything for the others; never a key.
+    Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
+)
