@@ -11,6 +11,17 @@ from dataclasses import asdict, dataclass
 POLICY_FOLDERS = ("chromium/policies/managed", "opt/chrome/policies/managed")
 """Below /etc: where Chromium (Debian) and Google Chrome look for policies."""
 
+NSSWITCH = """\
+passwd: files
+group: files
+shadow: files
+hosts: files dns
+networks: files
+protocols: files
+services: files
+"""
+"""A worker's /etc/nsswitch.conf: no name is asked of anything but files and the resolvers of resolv.conf."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSpec:

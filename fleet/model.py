@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -29,6 +30,7 @@ from pydantic import (
 from fleet import backends
 from fleet.errors import ConfigurationError
 from fleet.isolation import ISOLATIONS, Isolation
+from fleet.mistakes import mistakes
 
 # Part of the model for everybody else.
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
@@ -53,6 +55,15 @@ LEAST_MEMORY_MEBIBYTES = 256
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _web_address(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"{url!r} is no http or https address")
+    return url
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class Settings(BaseModel):
@@ -155,18 +166,10 @@ class ReachSettings(Settings):
 class EgressSettings(Settings):
     """`[egress]`: services that answer with the caller's address, as text or as JSON {"ip": ...}."""
 
-    urls: tuple[str, ...] = Field(min_length=1)
+    urls: tuple[WebAddress, ...] = Field(min_length=1)
     timeout_seconds: Seconds = 10
     host_addresses: tuple[IPvAnyAddress, ...] = ()
     """What the host shows without a tunnel; empty: `fleet up` asks the first url that answers."""
-
-    @field_validator("urls")
-    @classmethod
-    def _web_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            if not url.startswith(("https://", "http://")):
-                raise ValueError(f"{url!r} is no http or https address")
-        return urls
 
 
 class BrowserSettings(Settings):
@@ -321,15 +324,8 @@ def parse(text: str, origin: str) -> Fleet:
     try:
         fleet = Fleet.model_validate(document)
     except ValidationError as error:
-        found = error.errors()
-        # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
-        within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
-        mistakes = [
-            _mistake(origin, item["loc"], item["msg"], item["input"])
-            for item in found
-            if item["type"] != "too_short" or item["loc"] not in within
-        ]
-        raise ConfigurationError("\n".join(mistakes), hint="docs/fleet.example.toml explains every key") from None
+        hint = "docs/fleet.example.toml explains every key"
+        raise ConfigurationError(mistakes(error, f"{origin}: "), hint=hint) from None
     return _within_uids(fleet, origin)
 
 
@@ -338,12 +334,3 @@ def _within_uids(fleet: Fleet, origin: str) -> Fleet:
     if last > LAST_UID:
         raise ConfigurationError(f"{origin}: workers.count: the last UID would be {last}, above {LAST_UID}")
     return fleet
-
-
-def _mistake(origin: str, location: tuple[int | str, ...], message: str, value: object) -> str:
-    key = ".".join(str(part) for part in location)
-    if message == "Field required":
-        return f"{origin}: {key}: is missing"
-    if message.startswith("Extra inputs"):
-        return f"{origin}: {key}: there is no such key"
-    return f"{origin}: {key}: {message[:1].lower()}{message[1:]} (it is {value!r})"

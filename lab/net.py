@@ -17,6 +17,7 @@ import tenacity
 
 from fleet import spaces
 from fleet.errors import ConfigurationError, FleetError
+from fleet.launch_spec import NSSWITCH
 from lab import dns, places, processes, vpn, wires
 from lab.places import Places
 from lab.site import certificate
@@ -126,7 +127,7 @@ class Lab:
             (seen / "wireguard").mkdir(parents=True)
             (seen / "empty").mkdir()
             (seen / "resolv.conf").write_text(f"nameserver {self.topology.resolver(host)}\noptions timeout:2\n")
-            (seen / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
+            (seen / "nsswitch.conf").write_text(NSSWITCH)
 
     def _make_server(self, server: Server, started: dict[str, subprocess.Popen[bytes]]) -> None:
         """One VPN server, up to answering; its clients' files are written."""

@@ -20,8 +20,9 @@ from pathlib import Path
 from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.isolation import HOST
-from fleet.launch_spec import POLICY_FOLDERS, LaunchSpec
+from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
+from fleet.programs import SEARCH_PATH
 from fleet.result import write_durably
 from worker.browser import switches
 from worker.browser.interface import Installed
@@ -30,22 +31,9 @@ BROWSERS = ("google-chrome", "google-chrome-stable", "chromium")
 DRIVERS = ("chromedriver",)
 AUTHORITIES = Path("/etc/fleet-authorities.pem")
 """In the worker's private /etc: the settings' further authorities in one file."""
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 _VERSION = re.compile(r"\b(\d+(?:\.\d+){1,3})\b")
 _INJECTED = re.compile(rb"\{window\.cdc.*?;\}", re.DOTALL)
 _REPLACEMENT = b'{console.log("undetected chromedriver 1337!")}'
-_NSSWITCH = "".join(
-    f"{database}: {sources}\n"
-    for database, sources in {
-        "passwd": "files",
-        "group": "files",
-        "shadow": "files",
-        "hosts": "files dns",
-        "networks": "files",
-        "protocols": "files",
-        "services": "files",
-    }.items()
-)
 _log = log.get("worker")
 
 
@@ -143,7 +131,7 @@ def etc_files(fleet: Fleet) -> dict[str, str]:
     resolvers = "".join(f"nameserver {address}\n" for address in fleet.dns.resolvers)
     return {
         "resolv.conf": f"{resolvers}options timeout:2 attempts:3\n",
-        "nsswitch.conf": _NSSWITCH,
+        "nsswitch.conf": NSSWITCH,
         "hosts": hosts(Path("/etc/hosts")),
         AUTHORITIES.name: "".join(path.read_text(encoding="ascii", errors="ignore") for path in authorities),
         **{f"{folder}/fleet.json": policies for folder in POLICY_FOLDERS},

@@ -15,6 +15,7 @@ from fleet import log, probes, wire
 from fleet.errors import FleetError, WrongExit, in_a_line
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Answer, Order
+from fleet.seen_address import IPV6
 from worker import page
 from worker.browser.interface import Installed
 from worker.egress import Prover
@@ -73,7 +74,7 @@ class Half:
 
     def _exit_v6(self, prover: Prover, leased: wire.Address | None) -> None:
         try:
-            seen = prover.seen_v6()
+            seen = prover.seen(IPV6)
             self.found["exit_v6_seen"] = str(seen)
             if leased is not None and seen != leased:
                 raise WrongExit(f"the world sees {seen} over IPv6, the leased exit is {leased}")

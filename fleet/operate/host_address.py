@@ -7,20 +7,15 @@ what its .conf file says or what it showed first.
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import ssl
 from collections.abc import Iterator
 
-import httpx
-
 from fleet import log
-from fleet.model import EgressSettings, Fleet, Paths
+from fleet.errors import Unproved
+from fleet.model import Fleet, Paths
 from fleet.result import write_durably
+from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.wire import Address
 
-_FAMILIES = {"IPv4": "0.0.0.0", "IPv6": "::"}  # noqa: S104 - source wildcards that pick a family, nothing listens
-_ANSWER_BYTES = 4096
 _log = log.get("fleet")
 
 
@@ -35,32 +30,9 @@ def learn(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
 
 
 def _ask_all(fleet: Fleet) -> Iterator[Address]:
-    trust = ssl.create_default_context()
-    for authority in fleet.browser.certificate_authorities:
-        trust.load_verify_locations(authority)
-    for family, source in _FAMILIES.items():
-        address = _first_answer(fleet.egress, source, trust, family)
-        if address is not None:
-            yield address
-
-
-def _first_answer(settings: EgressSettings, source: str, trust: ssl.SSLContext, family: str) -> Address | None:
-    with httpx.Client(
-        transport=httpx.HTTPTransport(local_address=source, verify=trust), timeout=settings.timeout_seconds
-    ) as client:
-        for url in settings.urls:
-            try:
-                answer = client.get(url, headers={"Accept": "text/plain, application/json"})
-                answer.raise_for_status()
-                return parse_address(answer.text[:_ANSWER_BYTES])
-            except (httpx.HTTPError, OSError, ValueError) as error:
-                _log.debug("host_address.no_answer", url=url, family=family, reason=str(error))
-    return None
-
-
-def parse_address(text: str) -> Address:
-    """The address in an answer: plain text, or JSON with the field `ip`; raises ValueError for anything else."""
-    text = text.strip()
-    if text.startswith("{"):
-        text = str(json.loads(text).get("ip", ""))
-    return ipaddress.ip_address(text)
+    asker = Asker(fleet.egress, fleet.browser.certificate_authorities)
+    for source in (IPV4, IPV6):
+        try:
+            yield asker.seen(source)
+        except Unproved as error:
+            _log.debug("host_address.no_answer", source=source, reason=error.message)

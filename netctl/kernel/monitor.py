@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -67,7 +66,7 @@ async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
 
 def _address(message: Message) -> Notice:
     line = rtnetlink.read_address(message.body)
-    address, interface = ip_address(line.packed), _name(line.interface)
+    address, interface = ip_address(line.packed), rtnetlink.link_name(line.interface) or f"#{line.interface}"
     worker = Worker.of_interface(interface)
     worker = worker or Worker.of_placeholder(address)
     return Notice(
@@ -90,10 +89,3 @@ def _link(message: Message) -> Notice:
         up=line.up,
         worker=Worker.of_interface(line.name),
     )
-
-
-def _name(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return f"#{index}"  # gone again

@@ -149,14 +149,7 @@ class Judge:
         return self._name(line.interface) in self._workers
 
     def _name(self, index: int) -> str:
-        return self._inside(lambda: _name(index))
-
-
-def _name(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return ""  # gone again
+        return self._inside(lambda: rtnetlink.link_name(index))
 
 
 class Notifications:

@@ -184,3 +184,11 @@ def all_of(family: int) -> bytes:
 
 def _u32(value: int) -> bytes:
     return struct.pack("=I", value)
+
+
+def link_name(index: int) -> str:
+    """The name of this namespace's link INDEX; empty when it has gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""

@@ -13,7 +13,8 @@ import pytest
 from fleet import netctl_api
 from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings, Paths
-from worker.egress import Prover, parse_address
+from fleet.seen_address import parse_address
+from worker.egress import Prover
 
 EXIT, OTHER, HOST = ip_address("203.0.113.11"), ip_address("203.0.113.12"), ip_address("198.51.100.10")
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fleet.errors import ConfigurationError
+from fleet.mistakes import mistakes
 from fleet.model import TaskSettings
 from worker.tasks import search, visit
 from worker.tasks.contract import Task
@@ -39,13 +40,8 @@ def resolve(settings: TaskSettings) -> Ready:
     try:
         return Ready(name=settings.run, run=run, options=model.model_validate(settings.options))
     except ValidationError as error:
-        lines = [f"task.options.{'.'.join(map(str, item['loc']))}: {_mistake(item['msg'])}" for item in error.errors()]
-        known = ", ".join(model.model_fields)
-        raise ConfigurationError("\n".join(lines), hint=f"{settings.run} has the options {known}") from None
-
-
-def _mistake(message: str) -> str:
-    return "there is no such option" if message.startswith("Extra inputs") else message[:1].lower() + message[1:]
+        hint = f"{settings.run} has the options {', '.join(model.model_fields)}"
+        raise ConfigurationError(mistakes(error, "task.options."), hint=hint) from None
 
 
 def _find(name: str) -> Task:

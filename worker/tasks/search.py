@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
+from fleet.model import WebAddress
 from worker.browser.interface import Browser
 from worker.tasks.contract import Context, Found
-from worker.tasks.options import Selector, TaskOptions, WebAddress
+from worker.tasks.options import Selector, TaskOptions
 
 _KEPT_ITEMS = 10
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
+from fleet.model import WebAddress
 from worker.tasks.contract import Context, Found
-from worker.tasks.options import Selector, TaskOptions, WebAddress
+from worker.tasks.options import Selector, TaskOptions
 from worker.tasks.search import first_text
 
 

@@ -1,0 +1,26 @@
+"""What is wrong with a table of settings, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+
+def mistakes(error: ValidationError, prefix: str) -> str:
+    """Every mistake in a line of its own: PREFIX, key, what is wrong, value."""
+    found = error.errors()
+    # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
+    within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
+    return "\n".join(
+        f"{prefix}{'.'.join(map(str, item['loc']))}: {_wrong(item)}"
+        for item in found
+        if item["type"] != "too_short" or item["loc"] not in within
+    )
+
+
+def _wrong(item: ErrorDetails) -> str:
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "extra_forbidden":
+        return "there is no such key"
+    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {item['input']!r})"
