@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
-from fleet import VERSION, log
+from fleet import VERSION, child_errors, log
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -103,6 +103,7 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
     # A message may begin with the program's name already, as in `fleet up needs root`.
     name = "" if not kind and first.startswith((f"{prog} ", f"{prog}: ")) else f"{prog}: "
     print(f"{name}{kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+    child_errors.tell(error)
     return int(code)
 
 

@@ -36,7 +36,7 @@ whoever receives a name knows the class, whatever else its program has imported.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -233,17 +233,19 @@ def from_wire(name: str, parameters: Mapping[str, JsonValue]) -> FleetError:
     return made
 
 
-def describe(error: BaseException) -> list[str]:
-    """The chain of causes, one a line, the outermost first, then what to do about it."""
-    lines: list[str] = []
-    hints: list[str] = []
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """ERROR itself, its cause, the cause of that."""
     seen: BaseException | None = error
     while seen is not None:
-        lines.append(str(seen) or type(seen).__name__)
-        if isinstance(seen, FleetError) and seen.hint:
-            hints.append(f"what to do: {seen.hint}")
+        yield seen
         seen = seen.__cause__
-    return lines + hints
+
+
+def describe(error: BaseException) -> list[str]:
+    """The chain of causes, one a line, the outermost first, then what to do about it."""
+    chain = list(causes(error))
+    hints = [f"what to do: {one.hint}" for one in chain if isinstance(one, FleetError) and one.hint]
+    return [str(one) or type(one).__name__ for one in chain] + hints
 
 
 def in_a_line(error: BaseException) -> str:

@@ -13,29 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet import child_errors
 from fleet.backends import Backend
-from fleet.errors import (
-    ConfigurationError,
-    ExitCode,
-    FleetError,
-    MissingProgram,
-    NotAllowed,
-    TryLater,
-    UsageError,
-)
+from fleet.child_errors import told
+from fleet.errors import FleetError, MissingProgram
 from fleet.isolation import UID, Isolation
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, WORKERS_VARIABLE, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_FILES = 16_384
 """netctl has some ten sockets in each worker's namespace, where workers have one."""
-_ERRORS: dict[int, type[FleetError]] = {
-    ExitCode.USAGE: UsageError,
-    ExitCode.MISSING_PROGRAM: MissingProgram,
-    ExitCode.TRY_LATER: TryLater,
-    ExitCode.NOT_ALLOWED: NotAllowed,
-    ExitCode.CONFIGURATION: ConfigurationError,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +38,7 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of every program: nothing of the caller's gets in."""
-        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH}
+        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH, **child_errors.ENVIRONMENT}
         if self.workers is not None:
             made[WORKERS_VARIABLE] = str(self.workers)
         return made
@@ -108,8 +95,8 @@ def _as_netctl(walls: Isolation) -> list[str]:
 def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float) -> str:
     """Run COMMAND to its end and give its standard output.
 
-    A failure keeps the program's own message, hint and exit code, so that the operator reads one
-    error and not an error about an error.
+    A failure is the program's own error, so that the operator reads one error and not an error about an error.
+    ENVIRONMENT has to ask for it (fleet.child_errors).
     """
     try:
         done = subprocess.run(
@@ -126,17 +113,8 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"{_short(command)} did not end within {deadline_seconds:g} s") from error
     if done.returncode != 0:
-        raise _failure(command, done.returncode, done.stderr)
+        raise told(done.stderr, f"{_short(command)} ended with code {done.returncode}")
     return done.stdout
-
-
-def _failure(command: Sequence[str], code: int, stderr: str) -> FleetError:
-    # Log lines are JSON objects; what remains is the program's message to people.
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
-    hint = next((line.partition("what to do: ")[2] for line in lines if line.startswith("what to do: ")), "")
-    message = "\n".join(line for line in lines if not line.startswith("what to do: "))
-    kind = _ERRORS.get(code, FleetError)
-    return kind(message or f"{_short(command)} ended with code {code}", hint=hint)
 
 
 def _short(command: Sequence[str]) -> str:

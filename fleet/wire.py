@@ -96,6 +96,18 @@ def decode_reply(line: bytes, kind: type[ReplyT]) -> ReplyT:
         raise ProtocolError(f"the answer is no {kind.__name__}: {error}") from error
 
 
+def decode_error(line: bytes) -> FleetError | None:
+    """The error on LINE; None where LINE is anything else, a line of a log for example."""
+    try:
+        document = _object(line, REPLY_BYTES)
+    except ProtocolError:
+        return None
+    name, parameters = document.get("error"), document.get("parameters")
+    if len(document) != 2 or not isinstance(name, str) or not isinstance(parameters, dict):
+        return None
+    return from_wire(name, parameters)
+
+
 def _line(document: dict[str, JsonValue]) -> bytes:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair has no UTF-8; backslashreplace writes it as JSON does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fleet.errors import ConfigurationError, FleetError, UsageError
+from fleet import child_errors
+from fleet.errors import FleetError
 from fleet.model import Paths
 from lab.net import Lab
 from lab.topology import SITE_NAME, TUNNEL_RESOLVER
@@ -86,16 +88,17 @@ def program(module: str, *arguments: str) -> list[str]:
 def call(lab: Lab, module: str, *arguments: str) -> str:
     """Run one of the fleet's programs inside LAB's host and give its output; its error becomes ours."""
     try:
-        done = lab.run("host", program(module, *arguments), stdin=subprocess.DEVNULL, timeout=_CALL_SECONDS)
+        done = lab.run(
+            "host",
+            program(module, *arguments),
+            stdin=subprocess.DEVNULL,
+            timeout=_CALL_SECONDS,
+            env={**os.environ, **child_errors.ENVIRONMENT},
+        )
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"{module} {' '.join(arguments[:2])} took longer than {_CALL_SECONDS} s") from error
     if done.returncode != 0:
-        # Its code and its own words; the lines that are no message are its log.
-        kind = next(
-            (kind for kind in (UsageError, ConfigurationError) if kind.exit_code == done.returncode), FleetError
-        )
-        words = [line for line in done.stderr.strip().splitlines() if not line.startswith("{")]
-        raise kind("\n".join(words) or f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
+        raise child_errors.told(done.stderr, f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
     return done.stdout
 
 

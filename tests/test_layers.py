@@ -30,15 +30,16 @@ OPERATOR = "fleet.operate"
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
     "fleet.callers": "bucket log request_table",
+    "fleet.child_errors": "errors wire",
     "fleet.client": "errors wire",
-    "fleet.console": "errors log",
+    "fleet.console": "child_errors errors log",
     "fleet.dispatch": "bucket callers deadline errors log request_table wire",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.model": "backends errors isolation mistakes numbers paths",
     "fleet.netctl_api": "request_table wire",
     "fleet.paths": "numbers",
-    "fleet.programs": "backends errors isolation model",
+    "fleet.programs": "backends child_errors errors isolation model",
     "fleet.request_table": "wire",
     "fleet.result": "errors wire",
     "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet import cgroups, log
+from fleet import cgroups, child_errors, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
@@ -160,6 +160,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         "LANG": "C.UTF-8",
         "PATH": SEARCH_PATH,
         "TMPDIR": "/tmp",  # noqa: S108 - private, made by the launcher
+        **child_errors.ENVIRONMENT,
         "FLEET_BROWSER": str(installed.browser),
         "FLEET_DRIVER": str(installed.driver),
         "FLEET_BROWSER_VERSION": installed.version,

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import psutil
 
 from fleet import console, lockfile, log, spaces, status
-from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.child_errors import told
+from fleet.errors import FleetError, TryLater, Unavailable, describe
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, prepare
 from fleet.operate.folders import Folder
@@ -131,9 +132,7 @@ class Trouble:
         path = self._paths.log(state.name.rpartition(":")[2])
         how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
         lines = list(last_lines(path, since=self._log_bytes.get(path, 0)))
-        # Words for people say more than log lines, where there are any.
-        words = [line for line in lines if not line.startswith("{")] or lines[-5:]
-        said = "\n  ".join(words)
+        said = "\n  ".join(describe(told("\n".join(lines), "\n  ".join(lines[-5:]))))
         return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import model
+from fleet import model, wire
+from fleet.errors import FleetError
 from fleet.model import Paths
 from fleet.operate.doctor import examine
 from fleet.operate.doctor.finding import Finding
@@ -131,6 +132,12 @@ Change = Callable[[Laid], object]
 def settings(text: str) -> Change:
     """fleet.toml is TEXT."""
     return lambda laid: laid.write("etc/fleet/fleet.toml", text)
+
+
+def fails(command: str, error: FleetError) -> Change:
+    """Our program COMMAND ends with ERROR, which it says to people and as data."""
+    said = "\n".join([f"{command}: {error}", wire.encode_error(error).decode()])
+    return answers(command, error.exit_code, err=said)
 
 
 def answers(command: str, code: int = 1, out: str = "", err: str = "") -> Change:

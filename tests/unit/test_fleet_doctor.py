@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.errors import ConfigurationError, ForeignObject, MissingProgram
 from fleet.operate import preflight
 from fleet.operate.doctor import examine, network
 from fleet.operate.doctor.finding import Verdict
-from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings, snap, tun
+from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, fails, settings, snap, tun
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "kernel wanted": (
         "wireguard",
-        answers("netctl probe", 69, err="netctl: this kernel has no WireGuard\n  what to do: modprobe wireguard\n"),
+        fails("netctl probe", MissingProgram("this kernel has no WireGuard", hint="modprobe wireguard")),
         "error",
         "modprobe wireguard",
     ),
@@ -180,7 +181,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "versions apart": (
         "browser",
-        answers("worker check", 78, err="worker: 155 but 156\n  what to do: install the ChromeDriver of version 156\n"),
+        fails("worker check", ConfigurationError("155 but 156", hint="install the ChromeDriver of version 156")),
         "error",
         "ChromeDriver of version 156",
     ),
@@ -220,7 +221,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
     "foreign object": (
         "foreign-objects",
-        answers("netctl plan", 78, err="netctl: wg101 is not ours\n  what to do: ip link show wg101\n"),
+        fails("netctl plan", ForeignObject("wg101 is not ours", hint="ip link show wg101")),
         "error",
         "ip link show wg101",
     ),

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import processes, syscalls
+from fleet import child_errors, processes, syscalls
+from fleet.errors import FleetError
 from fleet.model import Fleet, Paths
 from fleet.programs import SEARCH_PATH, Installation
 
@@ -30,16 +31,19 @@ class Answer:
     err: str = ""
 
     @property
+    def error(self) -> FleetError:
+        """Why it failed: the error of one of our programs, the plain words of any other."""
+        return child_errors.told(self.err, f"code {self.code}")
+
+    @property
     def words(self) -> str:
-        """Its message to people on one line, without log lines."""
-        lines = [line.strip() for line in self.err.splitlines() if line.strip() and not line.startswith("{")]
-        return "; ".join(line for line in lines if not line.startswith("what to do: ")) or f"code {self.code}"
+        """Its message to people on one line."""
+        return "; ".join(self.error.message.splitlines())
 
     @property
     def advice(self) -> str:
         """What a program of ours says to do, empty when it does not."""
-        lines = (line.strip() for line in self.err.splitlines())
-        return next((line.partition("what to do: ")[2] for line in lines if line.startswith("what to do: ")), "")
+        return self.error.hint
 
 
 Runner = Callable[[Sequence[str], str], Answer]
@@ -161,7 +165,10 @@ def _run(command: Sequence[str], given: str) -> Answer:
             timeout=_COMMAND_SECONDS,
             check=False,
             cwd="/",
-            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "FLEET_ROOT": os.environ.get("FLEET_ROOT", "/")},
+            env={
+                **{"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "FLEET_ROOT": os.environ.get("FLEET_ROOT", "/")},
+                **child_errors.ENVIRONMENT,
+            },
         )
     except FileNotFoundError as error:
         return Answer(code=NOT_THERE, err=f"{error.filename} is not there")

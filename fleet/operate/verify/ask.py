@@ -12,7 +12,8 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
-from fleet.errors import Unanswered
+from fleet.child_errors import told
+from fleet.errors import Unanswered, in_a_line
 from fleet.processes import Handle
 
 MOST_BYTES = 1 << 20
@@ -46,10 +47,9 @@ def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, s
             child.kill()
     answer = talk.answer.decode(errors="replace")
     if child.returncode != 0 or not answer.strip():
-        # Log lines are JSON objects; what remains is the program's message to people.
-        lines = bytes(talk.said).decode(errors="replace").splitlines()
-        words = " ".join(line.strip() for line in lines[-5:] if not line.startswith("{"))
-        raise Unanswered(f"{what} ended with code {child.returncode}{': ' if words else ''}{words}")
+        lines = bytes(talk.said).decode(errors="replace").strip().split("\n")
+        words = " ".join(in_a_line(told("\n".join(lines[-5:]), "it said nothing")).splitlines())
+        raise Unanswered(f"{what} ended with code {child.returncode}: {words}")
     return answer
 
 
