@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
-from fleet import VERSION, child_errors, log
+from fleet import VERSION, child_errors, log, startsecs
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -55,8 +55,19 @@ def parser(prog: str, description: str, example: str) -> Parser:
     return made
 
 
-def command(nouns: argparse._SubParsersAction[Parser], name: str, run: Command, help: str, example: str) -> Parser:
-    """Add one verb: its parser, its example, and the function that RUNs it and returns an exit code."""
+def command(
+    nouns: argparse._SubParsersAction[Parser],
+    name: str,
+    run: Command,
+    help: str,
+    example: str,
+    *,
+    start_seconds: float | None = None,
+) -> Parser:
+    """Add one verb: its parser, its example, and the function that RUNs it and returns an exit code.
+
+    START_SECONDS are supervisord's `startsecs` where it runs this verb.
+    """
     made = nouns.add_parser(
         name,
         help=help,
@@ -64,13 +75,14 @@ def command(nouns: argparse._SubParsersAction[Parser], name: str, run: Command, 
         epilog=f"example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.set_defaults(run=run, parser=made)
+    made.set_defaults(run=run, parser=made, start_seconds=start_seconds)
     return made
 
 
 def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, run, and turn every error into one clear message and its exit code. Does not return."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    arguments = argparse.Namespace()
     try:
         arguments, unknown = made.parse_known_args(argv)
         if unknown:  # the verb's own help says which words it knows
@@ -84,6 +96,8 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except FleetError as error:
         code = _report(made.prog, error, error.exit_code, debug)
+        if code in ExitCode.final() and (seconds := getattr(arguments, "start_seconds", None)):
+            startsecs.wait_out(seconds)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

@@ -18,7 +18,7 @@ from typing import cast
 import tenacity
 
 from fleet import log
-from fleet.errors import FleetError, NotInTime, Unavailable
+from fleet.errors import ExitCode, FleetError, NotInTime, Unavailable
 from fleet.interrupts import deferred
 from fleet.processes import Handle
 from fleet.programs import Installation
@@ -41,6 +41,11 @@ class ProgramState:
     """Of its last end after it had been running."""
     up_seconds: int
     message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended for good: after any other code supervisord is about to start it again."""
+        return self.state == "EXITED" and self.exit_code in ExitCode.final()
 
 
 class _UnixConnection(http.client.HTTPConnection):

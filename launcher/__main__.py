@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, spaces, syscalls
+from fleet import cgroups, spaces, startsecs, syscalls
 from fleet.launch_spec import LaunchSpec
 from launcher import mounts
 from launcher.account import check_account, sweep, take_lock
@@ -30,6 +30,8 @@ def main() -> NoReturn:
         become(read_spec(Path(sys.argv[1])))
     except Refused as refusal:
         print(f"launcher: {refusal}", file=sys.stderr)  # noqa: T201 - this program's only output
+        if refusal.code != TRY_LATER:
+            startsecs.wait_out(startsecs.WORKER_SECONDS)
         sys.exit(refusal.code)
     except OSError as error:
         print(f"launcher: {error}", file=sys.stderr)  # noqa: T201

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
-from fleet import console, model
+from fleet import console, model, startsecs
 from fleet.client import Client
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet, Paths, Worker
@@ -36,7 +36,14 @@ def main() -> None:
         "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
-    console.command(verbs, "serve", _serve, "serve the workers until told to stop", "netctl serve")
+    console.command(
+        verbs,
+        "serve",
+        _serve,
+        "serve the workers until told to stop",
+        "netctl serve",
+        start_seconds=startsecs.NETCTL_SECONDS,
+    )
     _with_json(console.command(verbs, "probe", _probe, "say which WireGuard will be used", "netctl probe --json"))
     _with_json(console.command(verbs, "status", _status, "show every slot and the key pool", "sudo netctl status"))
     _with_json(

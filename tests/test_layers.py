@@ -32,7 +32,7 @@ ARROWS: dict[str, str] = {
     "fleet.callers": "bucket log request_table",
     "fleet.child_errors": "errors wire",
     "fleet.client": "errors wire",
-    "fleet.console": "child_errors errors log",
+    "fleet.console": "child_errors errors log startsecs",
     "fleet.dispatch": "bucket callers deadline errors log request_table wire",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
@@ -45,6 +45,7 @@ ARROWS: dict[str, str] = {
     "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",
     "fleet.seen_address": "errors model wire",
     "fleet.spaces": "syscalls",
+    "fleet.startsecs": "processes",
     "fleet.status": "client errors model netctl_api programs result supervise",
     "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
@@ -102,7 +103,9 @@ LIBRARIES = {
     ),
 }
 
-LAUNCHER = {f"fleet.{name}" for name in ("cgroups", "launch_spec", "lockfile", "processes", "spaces", "syscalls")}
+LAUNCHER = {
+    f"fleet.{name}" for name in ("cgroups", "launch_spec", "lockfile", "processes", "spaces", "startsecs", "syscalls")
+}
 """What root runs before every worker: the standard library, one seccomp library, and these of ours."""
 
 FORBIDDEN_WORDS = {

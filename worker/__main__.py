@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fleet import console, log, syscalls
+from fleet import console, log, startsecs, syscalls
 from fleet.errors import ExitCode, NotAllowed
 from fleet.model import BrowserSettings, Paths, load
 from worker import signals
@@ -77,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
         logger.info("worker.started", pid=os.getpid(), task=task.name)
         loop.run(read_order(paths))
         logger.info("worker.finished")
+        startsecs.wait_out(startsecs.WORKER_SECONDS)
     except signals.Stopped:
         logger.info("worker.stopped")
     finally:
@@ -120,7 +121,14 @@ def main() -> None:
         nouns, "check", _check, "say which browser and driver there are, fail unless they fit", "worker check --json"
     )
     check.add_argument("--json", action="store_true", help="the same as JSON")
-    run = console.command(nouns, "run", _run, "be one worker (its launcher calls this)", "worker run --worker w1101")
+    run = console.command(
+        nouns,
+        "run",
+        _run,
+        "be one worker (its launcher calls this)",
+        "worker run --worker w1101",
+        start_seconds=startsecs.WORKER_SECONDS,
+    )
     run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     verify = console.command(
         nouns,

@@ -12,7 +12,7 @@ import psutil
 
 from fleet import console, lockfile, log, spaces, status
 from fleet.child_errors import told
-from fleet.errors import FleetError, TryLater, Unavailable, describe
+from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, prepare
 from fleet.operate.folders import Folder
@@ -137,11 +137,11 @@ class Trouble:
 
 
 def _gave_up(state: ProgramState) -> bool:
-    return state.state == "EXITED" and state.exit_code != 0
+    return state.ended and state.exit_code != ExitCode.DONE
 
 
 def _finished(state: ProgramState) -> bool:
-    return state.state == "EXITED" and state.exit_code == 0
+    return state.ended and state.exit_code == ExitCode.DONE
 
 
 def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -> None:

@@ -167,7 +167,7 @@ def _all_still_working(board: Board) -> None:
     for worker in board.members:
         state, found = board.states.get(f"worker:{worker.name}"), board.results[worker.name]
         # STOPPED is somebody's `supervisorctl stop`: they may start it again.
-        if state is not None and state.state == "EXITED" and len(found) < board.order.loops:
+        if state is not None and state.ended and len(found) < board.order.loops:
             board.look()
             if len(found) < board.order.loops:
                 raise FleetError(f"{worker.name} ended after {len(found)} of {board.order.loops} loops")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,7 @@ import pytest
 
 from fleet import model
 from fleet.backends import KERNEL
-from fleet.errors import FleetError, TryLater, Unavailable
+from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
 from fleet.operate import lifecycle, render
@@ -44,8 +46,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     made = Plain(paths=Paths(root=tmp_path), release=release)
     made.paths.run.mkdir(parents=True)
     made.paths.logs.mkdir(parents=True)
-    text = render.supervisord_conf(model.parse(FLEET, "test"), made, KERNEL)
-    made.paths.supervisor_config.write_text(text)
+    write_config(made)
     yield made
     # A program that is stopped between supervisord's fork and its exec misses the signal and is killed later.
     Supervisor(made).shut_down(60)
@@ -53,6 +54,12 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     for process in psutil.process_iter(["cmdline"]):
         if str(release / "launch.py") in (process.info["cmdline"] or ()):
             process.kill()
+
+
+def write_config(installation: Installation) -> None:
+    """supervisord.conf for two workers of INSTALLATION."""
+    text = render.supervisord_conf(model.parse(FLEET, "test"), installation, KERNEL)
+    installation.paths.supervisor_config.write_text(text)
 
 
 def running(supervisor: Supervisor) -> bool:
@@ -125,20 +132,50 @@ def test_program_with_a_final_error_is_trouble(installation: Installation) -> No
 
 
 def test_program_that_never_stays_up_is_trouble(installation: Installation) -> None:
-    """A program that ends before startsecs again and again is reported long before supervisor gives up."""
+    """A program that ends before startsecs again and again is reported long before supervisor gives up.
+
+    It is started again after 1, 2, 3 s and so on: a crash at the start takes no processor time.
+    """
     (installation.release / "behaviour").write_text("raise SystemExit('no browser')\n")
     with pytest.raises(FleetError, match=r"does not stay up.*\n.*no browser"):
-        watch_for_trouble(installation, 20)
+        watch_for_trouble(installation, 20)  # which takes 6 s
+    assert all(3 <= count <= 5 for count in spawned(installation).values()), spawned(installation)
 
 
-def watch_for_trouble(installation: Installation, seconds: float) -> None:
-    """Start the programs, and look for SECONDS at what becomes of them, as `fleet up` does."""
+def test_final_code_at_once_is_final(installation: Installation) -> None:
+    """The real launcher and the real netctl, whose settings are not there: each ends once, with the code it gave."""
+    real = Plain(paths=installation.paths, release=CHECKOUT)
+    write_config(real)
+    supervisor = Supervisor(real)
+    supervisor.start(end_with_us=True)
+    wait_until(lambda: all(item.ended for item in supervisor.states()), 20, lambda: str(supervisor.states()))
+    codes = {item.name: item.exit_code for item in supervisor.states()}
+    launcher = ExitCode.CONFIGURATION if os.geteuid() == 0 else ExitCode.NOT_ALLOWED
+    assert codes == {"netctl": ExitCode.CONFIGURATION, "worker:w1101": launcher, "worker:w1102": launcher}
+    assert spawned(real) == {"netctl": 1, "w1101": 1, "w1102": 1}
+
+
+def test_a_crash_later_on_is_no_end(installation: Installation) -> None:
+    """A code that is not final, after a while: supervisord starts the program again, and nobody calls it ended."""
+    (installation.release / "behaviour").write_text(
+        "import select, sys; select.select([], [], [], 2.1); sys.exit(70)\n"
+    )
+    watch_for_trouble(installation, 20, lambda: all(count >= 2 for count in spawned(installation).values()))
+
+
+def spawned(installation: Installation) -> Counter[str]:
+    """How often supervisord has started each program."""
+    return Counter(re.findall(r"spawned: '(\w+)'", installation.paths.log("supervisord").read_text()))
+
+
+def watch_for_trouble(installation: Installation, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+    """Start the programs, and look for SECONDS at what becomes of them, as `fleet up` does, until there is ENOUGH."""
     supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
     supervisor.start(end_with_us=True)
 
     def noticed() -> bool:
         trouble.check(supervisor.states())
-        return False
+        return enough()
 
     wait_until(noticed, seconds, lambda: "no trouble")
 
