@@ -49,3 +49,8 @@ USERSPACE = Backend(
 )
 BACKENDS: dict[str, Backend] = {one.name: one for one in (KERNEL, USERSPACE)}
 """All there are, the preferred one first."""
+
+
+def makes_links(link_kind: str) -> bool:
+    """Whether netctl makes links of LINK_KIND."""
+    return any(one.makes_links for one in BACKENDS.values() if one.link_kind == link_kind)

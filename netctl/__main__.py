@@ -119,12 +119,12 @@ def _serve(_: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
-    from netctl import wireguard
+    from netctl.wireguard.probe import probe
 
     config = Paths.from_environment().config
     # `fleet doctor` looks before there are settings.
     setting = model.load(config).wireguard.backend if config.exists() else "auto"
-    backend = _run(wireguard.probe(setting))
+    backend = _run(probe(setting)).backend
     if arguments.json:
         console.print_json({"backend": backend.name})
     else:

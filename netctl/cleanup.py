@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
-from netctl import wireguard
 from netctl.host import Host
 from netctl.kernel.spaces import Spaces
 from netctl.plan import diff as planning
@@ -20,9 +19,10 @@ from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.pool import commands, store
 from netctl.serve import locked
+from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.rp_filter import Remembered
-from netctl.wireguard.userspace import UserspaceBackend
+from netctl.wireguard.probe import probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +42,10 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
             held = {lease.uid: _as_held(lease) for lease in store.held() if processes.alive(lease.owner)}
     members = {worker.uid for worker in fleet.members}
     spaces = Spaces(paths.spaces)
-    backend = await wireguard.probe(fleet.wireguard.backend, spaces)
-    async with Host(backend, fleet, spaces) as kernel:
-        reconciler = Reconciler(fleet, kernel)
-        try:
-            return await reconciler.plan({uid: one for uid, one in held.items() if uid in members})
-        finally:
-            reconciler.close()
+    wireguard = await probe(fleet.wireguard.backend, spaces)
+    async with Host(wireguard, fleet, spaces) as host:
+        reconciler = Reconciler(fleet, wireguard.backend, host, Links(fleet, host))
+        return await reconciler.plan({uid: one for uid, one in held.items() if uid in members})
 
 
 async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool = False) -> Cleaned:
@@ -59,14 +56,14 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
     """
     with alone(paths):
         # Nothing is asked of WireGuard: a device goes with its link.
-        async with Host(UserspaceBackend(), None, Spaces(paths.spaces)) as kernel:
-            found = (await kernel.observe(devices=())).state
+        async with Host(None, None, Spaces(paths.spaces)) as host:
+            found = (await host.observe()).state
             remembered = Remembered(paths)
             operations = planning.diff(State(), found if worker is None else slices.slice_of(found, worker))
             operations += tuple(remembered.restored(found)) if worker is None else ()
             if dry_run:
                 return Cleaned(operations=operations)
-            await kernel.apply(operations)
+            await host.apply(operations)
             if worker is None:
                 remembered.forget()
         return Cleaned(operations=operations, trouble=_end_leases(paths, worker))

@@ -27,7 +27,7 @@ from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
 from netctl.kernel.threads import WorkThread
 from netctl.plan.operations import Operation
 from netctl.plan.state import Device, Filter, Gate, Link, Space, Sysctl
-from netctl.wireguard import Backend
+from netctl.wireguard.contract import Reading, WireGuard
 
 CALL_SECONDS = 5.0
 """A lock of the kernel's that somebody holds: longer than this it is a fault, and the slot's own trouble."""
@@ -42,15 +42,15 @@ class Host:
     Use as an async context manager.
     """
 
-    def __init__(self, backend: Backend, fleet: Fleet | None, spaces: Spaces | None = None) -> None:
-        """Without a FLEET whatever has our marks is found, and nothing is foreign.
+    def __init__(self, wireguard: WireGuard | None, fleet: Fleet | None, spaces: Spaces | None = None) -> None:
+        """Without a FLEET whatever has our marks is found, and nothing is foreign. Without WIREGUARD no device is seen.
 
         SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
         """
-        self.backend = backend
+        self._wireguard = wireguard
         self.spaces = spaces or Spaces(NOWHERE)
         self._fleet = fleet
-        self._observer = Observer(fleet.members if fleet else (), backend.link_kind)
+        self._observer = Observer(fleet.members if fleet else (), wireguard.backend if wireguard else None)
         # Each made by the thread that uses it.
         self._netlink = PerSpace(self.spaces, lambda _: Socket(ROUTE), Socket.close)
         self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
@@ -138,7 +138,7 @@ class Host:
             return frozenset(), frozenset()  # somebody else's table of our name is none of ours
 
     async def _claim_unmarked(self, sight: Sight) -> None:
-        """wireguard-go makes its tun without our alias; the answering socket says whose it is."""
+        """A program makes its link without our alias; whether it answers under that name says whose it is."""
         answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
         for link, answered in zip(sight.unmarked, answers, strict=True):
             if answered:
@@ -148,17 +148,20 @@ class Host:
 
     async def _answers(self, link: Link) -> bool:
         try:
-            return await self.backend.read(link.interface, link.space) is not None
+            return await self._read(link) is not None
         except TunnelError:
             return True  # it is there, and hangs
 
     async def _device(self, link: Link) -> Device | None:
         """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
         try:
-            reading = await self.backend.read(link.interface, link.space)
+            reading = await self._read(link)
         except TunnelError:
             return None
         return reading.device if reading is not None else None
+
+    async def _read(self, link: Link) -> Reading | None:
+        return await self._wireguard.read(link.interface, link.space) if self._wireguard is not None else None
 
     # --- apply
 
@@ -176,8 +179,8 @@ class Host:
             await self._in_time(self._routing, space, lambda: self._changes.at(space).apply(operations), more_seconds)
         elif kind == "device":
             for operation in operations:
-                assert isinstance(operation.thing, Device)
-                await self.backend.write(operation.thing)
+                assert self._wireguard is not None and isinstance(operation.thing, Device)
+                await self._wireguard.write(operation.thing)
         elif kind == "removal":
             for operation in operations:
                 assert isinstance(operation.thing, Link)

@@ -13,16 +13,20 @@ from fleet import lockfile, log
 from fleet.errors import ConfigurationError
 from fleet.listen import refuse_if_served
 from fleet.model import Fleet, Paths
-from netctl import access, wireguard
+from netctl import access
 from netctl.host import Host
 from netctl.kernel.spaces import Spaces
 from netctl.pool.store import Store
 from netctl.service import NetctlService
+from netctl.slots.devices import Devices
+from netctl.slots.endings import Endings
+from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.recovery import Recovery
 from netctl.slots.repair import Repair, background
 from netctl.slots.rp_filter import Remembered
 from netctl.slots.tunnels import Tunnels
+from netctl.wireguard.probe import probe
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
@@ -30,19 +34,22 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
     with sole(paths):
         store = Store(paths.key_store)
         spaces = Spaces(paths.spaces)
-        backend = await wireguard.probe(fleet.wireguard.backend, spaces)
+        wireguard = await probe(fleet.wireguard.backend, spaces)
+        backend = wireguard.backend
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
-        async with Host(backend, fleet, spaces) as kernel:
-            reconciler = Reconciler(fleet, kernel, Remembered(paths))
-            tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, backend=backend)
+        async with Host(wireguard, fleet, spaces) as host:
+            links, endings = Links(fleet, host), Endings(fleet, spaces)
+            reconciler = Reconciler(fleet, backend, host, links, Remembered(paths))
+            devices = Devices(fleet, wireguard, host, links, reconciler)
+            tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, devices=devices, endings=endings)
             service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
-            guard = Repair(fleet, tunnels, reconciler)
-            faults = Recovery(fleet=fleet, tunnels=tunnels, reconciler=reconciler, backend=backend)
+            repair, recovery = Repair(fleet, tunnels, reconciler, spaces), Recovery(fleet, tunnels, devices, spaces)
             try:
-                await _run(fleet, paths, service, guard, faults)
+                await _run(fleet, paths, service, repair, recovery)
             finally:
-                guard.close()
-                reconciler.close()
+                repair.close()
+                links.close()
+                await endings.close()
                 store.close()
 
 
@@ -76,16 +83,16 @@ def locked(descriptor: int, paths: Paths) -> Iterator[None]:
         yield
 
 
-async def _run(fleet: Fleet, paths: Paths, service: NetctlService, guard: Repair, faults: Recovery) -> None:
+async def _run(fleet: Fleet, paths: Paths, service: NetctlService, repair: Repair, recovery: Recovery) -> None:
     logger = log.get("netctl")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await guard.start()
+    await repair.start()
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])
     server = access.server(fleet, service)
-    tasks = [background(guard.run()), background(faults.tend())]
+    tasks = [background(repair.run()), background(recovery.tend())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
     # What start-up made stays: a full collection over it would take 50 ms, in the middle of somebody's request.
     gc.collect()

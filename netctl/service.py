@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 from fleet import log, processes
+from fleet.backends import Backend
 from fleet.callers import Connection
 from fleet.deadline import within
 from fleet.errors import NotAllowed, TunnelLost
@@ -18,7 +19,6 @@ from netctl.host import ipv6_stack
 from netctl.pool.store import Lease, Store
 from netctl.slots.slot import Event, Slot, SlotState
 from netctl.slots.tunnels import Tunnels
-from netctl.wireguard import Backend
 
 FREED_SECONDS = 2.0
 """How long a new connection waits for the end of the old one of its worker to be dealt with."""

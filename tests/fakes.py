@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
+from fleet.backends import KERNEL, Backend
 from fleet.errors import KernelRefused, TunnelError
 from fleet.isolation import HOST
 from netctl.host import Found
@@ -18,7 +19,7 @@ from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Secret
 from netctl.plan.state import Address, Device, Filter, Gate, Link, Route, Rule, Space, State, Sysctl, Thing
-from netctl.wireguard import Reading
+from netctl.wireguard.contract import Reading
 from tests.paths import ForeignRule
 
 _Change = Callable[[State, Any, str], State]
@@ -217,9 +218,9 @@ _CHANGES: dict[type, _Change] = {
 
 @dataclass
 class FakeKernel:
-    """Observes and applies like netctl.host.Kernel, reads and writes devices like a backend."""
+    """Observes and applies like netctl.host.Host, reads and writes devices like a backend."""
 
-    kind: Literal["wireguard", "tun"] = "wireguard"
+    backend: Backend = KERNEL
     state: State = field(
         default_factory=lambda: State(
             sysctls=frozenset(rp_filter(name, 0) for name in ("all", "default", "lo", "eth0"))
@@ -237,13 +238,7 @@ class FakeKernel:
     """Peers that somebody else added, by interface."""
     hung: set[str] = field(default_factory=set)
 
-    name: Literal["kernel", "userspace"] = "kernel"
-
-    @property
-    def link_kind(self) -> Literal["wireguard", "tun"]:
-        return self.kind
-
-    # --- like netctl.host.Kernel
+    # --- like netctl.host.Host
 
     async def __aenter__(self) -> FakeKernel:
         return self
@@ -252,8 +247,8 @@ class FakeKernel:
         return None
 
     async def observe(self) -> Found:
-        """Links without our alias are not ours, unless wireguard-go made them."""
-        owned = {one.interface for one in self.state.links if one.alias or self.kind == "tun"}
+        """Links without our alias are not ours, unless a program of ours made them."""
+        owned = {one.interface for one in self.state.links if one.alias or not self.backend.makes_links}
         devices = frozenset(one for one in self.state.devices if one.interface in owned - self.hung)
         links = frozenset(one for one in self.state.links if one.interface in owned)
         sysctls = frozenset(one for one in self.state.sysctls if one.path[-1] == "rp_filter" or one.path[3] in owned)
@@ -269,14 +264,14 @@ class FakeKernel:
             changed = before.addresses ^ self.state.addresses
             self.events += [str(one.address) for one in changed if one.space in HEARD_IN]
 
-    # --- like a netctl.wireguard.Backend
+    # --- like a netctl.wireguard.contract.WireGuard
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
         if interface in self.hung:
             raise TunnelError(f"{interface} did not answer")
-        # wireguard-go is asked by the name of its interface alone, wherever that is.
+        # A program is asked by the name of its interface alone, wherever that is.
         found = (one for one in self.state.devices if one.interface == interface)
-        device = next((one for one in found if self.kind == "tun" or one.space == space), None)
+        device = next((one for one in found if not self.backend.makes_links or one.space == space), None)
         if device is None:
             return None
         device = replace(device, space=space)
@@ -299,11 +294,13 @@ class FakeKernel:
             sent_bytes=148 if up and device.peer is not None else 0,
         )
 
-    async def end(self, interface: str) -> None:
+    async def restart(self, interface: str) -> bool:
         """Where a program makes the links, its supervisor starts another."""
+        if self.backend.makes_links:
+            return False
         self.hung.discard(interface)
-        if self.kind == "tun":
-            self.state = with_fresh_link(without_link(self.state, interface), interface, self.kind)
+        self.state = with_fresh_link(without_link(self.state, interface), interface, self.backend.link_kind)
+        return True
 
     def answers(self, device: Device) -> bool:
         """Whether DEVICE's server is there, is the one it means, and knows it."""

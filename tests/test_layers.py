@@ -70,7 +70,7 @@ ARROWS: dict[str, str] = {
     "netctl.host": "plan kernel filter wireguard",
     "netctl.slots": "plan kernel filter wireguard pool host",
     "netctl.privileges": "kernel",
-    "netctl.service": "wireguard pool host slots",
+    "netctl.service": "pool host slots",
     "netctl.serve": "kernel wireguard pool host slots access service",
     "netctl.cleanup": "plan kernel wireguard pool host slots serve",
     "netctl.__main__": "kernel wireguard pool serve cleanup privileges access",
@@ -83,7 +83,7 @@ kernel offers; host applies plans with them; slots decide; the files above them 
 
 LIBRARIES = {
     "pyroute2": (
-        r"netctl/kernel/changes\.py|netctl/wireguard/kernel\.py|lab/.*|bench/addresses\.py",
+        r"netctl/kernel/changes\.py|netctl/wireguard/kernel_module\.py|lab/.*|bench/addresses\.py",
         "its dicts stay behind our own types",
     ),
     "selenium": (r"worker/browser/\w+\.py", "drivers change; one small interface does not"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
+from fleet.backends import BACKENDS, Backend
 from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl.kernel import rtnetlink
@@ -17,7 +18,7 @@ from netctl.kernel.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
 from netctl.plan.state import Address, Family, Link, Route, Rule, Space, Stack, State
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
-KINDS = ("tun", "wireguard")
+KINDS = {one.link_kind for one in BACKENDS.values()}
 _MARK = re.compile(r"fleet:w([0-9]{4})")
 
 
@@ -45,7 +46,7 @@ class Sight:
     space: str = HOST
     links: list[Link] = field(default_factory=list)
     unmarked: list[Link] = field(default_factory=list)
-    """Under a name of ours, without anybody's mark: wireguard-go's, if that answers for it."""
+    """Under a name of ours, without anybody's mark: made by our program, if that answers for it."""
     names: dict[int, str] = field(default_factory=dict)
     addresses: list[Address] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
@@ -80,14 +81,15 @@ class Sight:
 class Observer:
     """Looks for the objects of MEMBERS, and by their marks for those of any other worker."""
 
-    def __init__(self, members: Iterable[Worker], link_kind: str) -> None:
+    def __init__(self, members: Iterable[Worker], backend: Backend | None) -> None:
+        """BACKEND has the members' links."""
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._priorities = {
             priority: worker
             for worker in self._workers.values()
             for priority in (worker.table, worker.prohibit_priority)
         }
-        self._kind = link_kind
+        self._backend = backend
         self._own_links: set[tuple[str, int]] = set()
         """Space and index of the links that were ours at an earlier look: a mark can be taken away."""
 
@@ -124,12 +126,12 @@ class Observer:
             # By its mark alone: of a worker there is no more, or renamed by somebody.
             if of_alias(line.alias) is not None and line.kind in KINDS:
                 sight.links.append(link)
-        elif line.kind != self._kind:
+        elif self._backend is None or line.kind != self._backend.link_kind:
             sight.refuse_link(link)
         elif line.alias == worker.alias or place in self._own_links:
             self._own_links.add(place)
             sight.links.append(link)
-        elif line.kind == "tun" and not line.alias:
+        elif not self._backend.makes_links and not line.alias:
             sight.unmarked.append(link)
         else:
             sight.refuse_link(link)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from fleet.backends import makes_links
 from fleet.isolation import HOST
 from netctl.plan.desired import rp_filter
 from netctl.plan.operations import Operation, Verb
@@ -60,11 +61,11 @@ def _place(one: Link | Address | Route) -> tuple[str, str | None]:
 
 
 def _trim(desired: State, observed: State) -> State:
-    """DESIRED without what hangs on a tun that wireguard-go has not made yet: we cannot make it."""
+    """DESIRED without what hangs on a link that its program has not made yet: we cannot make it."""
     there = {_place(link) for link in observed.links}
-    tuns = [link for link in desired.links if link.kind == "tun"]
-    # It makes them in the host; from there they move.
-    missing = {link.interface for link in tuns if not {_place(link), (HOST, link.interface)} & there}
+    awaited = [link for link in desired.links if not makes_links(link.kind)]
+    # It is made in the host; from there it moves.
+    missing = {link.interface for link in awaited if not {_place(link), (HOST, link.interface)} & there}
     if not missing:
         return desired
     return replace(

@@ -35,10 +35,11 @@ class Space(Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Placed):
-    """A worker's interface. A `tun` is made by wireguard-go, a `wireguard` by us."""
+    """A worker's interface, made by netctl or by the program that is its device, as the backend of its kind says."""
 
     interface: str
     kind: str
+    """As `ip -details link` shows it."""
     alias: str
     mtu_bytes: int
     up: bool = True

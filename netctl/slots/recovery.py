@@ -14,31 +14,29 @@ from typing import Any
 from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
 from fleet.model import Fleet
-from netctl import wireguard
 from netctl.kernel.link_counters import LinkCounters
-from netctl.plan import desired, state
+from netctl.kernel.spaces import Spaces
 from netctl.pool.store import Lease
 from netctl.slots import health
+from netctl.slots.devices import Devices
 from netctl.slots.health import Aside, Pulse, Verdict
-from netctl.slots.reconcile import Reconciler
 from netctl.slots.slot import OPEN, Slot
 from netctl.slots.tunnels import Tunnels
-from netctl.wireguard import Backend, Reading
+from netctl.wireguard.contract import Reading
 
 
 class Recovery:
     """The care of all slots of TUNNELS, for ever."""
 
-    def __init__(self, *, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, backend: Backend) -> None:
+    def __init__(self, fleet: Fleet, tunnels: Tunnels, devices: Devices, spaces: Spaces) -> None:
         self._fleet = fleet
         self._tunnels = tunnels
-        self._reconciler = reconciler
-        self._backend = backend
+        self._devices = devices
         self._pulses: dict[int, tuple[Lease, Pulse]] = {}
         self._at_work: dict[int, asyncio.Task[None]] = {}
         # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
-        self._movement = LinkCounters(reconciler.spaces.counters)
+        self._counters = LinkCounters(spaces.counters)
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
@@ -46,7 +44,7 @@ class Recovery:
         slots = self._tunnels.slots.values()
         try:
             while True:
-                moving = self._movement.look() if any(slot.state in OPEN for slot in slots) else frozenset()
+                moving = self._counters.look() if any(slot.state in OPEN for slot in slots) else frozenset()
                 for slot in slots:
                     if slot.unconfirmed:
                         self._begin(slot, self._confirm)
@@ -59,9 +57,9 @@ class Recovery:
 
     def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
         """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
-        name, known = self._reconciler.interface(slot.worker), self._pulses.get(slot.worker.uid)
+        name, known = self._devices.interface(slot), self._pulses.get(slot.worker.uid)
         fresh = known is None or slot.lease is None or known[0].lease != slot.lease.lease
-        return fresh or name in moving or not self._movement.there(name)
+        return fresh or name in moving or not self._counters.there(name)
 
     def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
         """One thing at a time for a slot; nobody waits for the trouble of another."""
@@ -111,8 +109,7 @@ class Recovery:
         """The device's counters; None when it is gone, or has not answered twice."""
         for _ in range(2):
             try:
-                space = self._fleet.walls.space(slot.worker)
-                return await self._backend.read(self._reconciler.interface(slot.worker), space)
+                return await self._devices.read(slot)
             except TunnelError as error:
                 self._log.warning("device.silent", worker=slot.worker.name, error=str(error))
         return None
@@ -137,13 +134,9 @@ class Recovery:
         return answered
 
     async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
-        """Reconfigure: the first step. The gate may stay open, the exit is the same."""
-        device = desired.device(self._fleet, slot.worker, self._reconciler.interface(slot.worker), slot.held)
+        """The first step; whether LEASE's server answers."""
         try:
-            # A key and peer that are the same would be no change; without them first it is a new session.
-            await self._backend.write(state.Device(interface=device.interface, space=device.space))
-            await self._backend.write(device)
-            await wireguard.wait_for_handshake(self._backend, device, seconds)
+            await self._devices.shake_hands_again(slot, seconds)
         except HandshakeTimeout:
             return False
         self._tunnels.servers.answered(slot, lease)
@@ -162,7 +155,7 @@ class Recovery:
             async with slot.lock:
                 if not _holds(slot, lease):
                     return
-                await self._tunnels.devices.replace(slot, reason)
+                await self._devices.replace(slot, reason)
                 if await self._shake_hands_again(slot, lease, health.PROBE_SECONDS):
                     return
         except TunnelError as error:

@@ -20,6 +20,7 @@ from fleet.isolation import HOST
 from fleet.model import Fleet
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
+from netctl.kernel.spaces import Spaces
 from netctl.plan import desired, state
 from netctl.plan.operations import Operation
 from netctl.slots.reconcile import Reconciler
@@ -38,10 +39,11 @@ SHOWN = 20
 class Repair:
     """Watches over the slots of TUNNELS, for ever."""
 
-    def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler) -> None:
+    def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces) -> None:
         (self._filter,) = desired.shared(fleet).filters
         self._hold = OwnedTable()
         self._fleet = fleet
+        self._spaces = spaces
         self._watch = Notifications(self._hear)
         self._heard_in: dict[str, int] = {}
         """Which namespace of that name is listened to."""
@@ -61,7 +63,7 @@ class Repair:
 
     def _listen(self) -> None:
         """To the host, and to every space there is; one that was made anew is listened to anew."""
-        spaces, walls = self._reconciler.spaces, self._fleet.walls
+        spaces, walls = self._spaces, self._fleet.walls
         own = {walls.space(worker): worker for worker in self._fleet.members if walls.space(worker) != HOST}
         for space in (HOST, *own):
             spaces.refresh(space)
@@ -84,7 +86,7 @@ class Repair:
         if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
             return
         if sign.born and sign.worker is not None:
-            self._repair(sign.worker.uid)  # wireguard-go has just made it: nobody's doing, and not to be waited for
+            self._repair(sign.worker.uid)  # its program has just made it: that is no change to answer in a batch
             return
         if sign.worker is not None:
             self._changed.add(sign.worker.uid)

@@ -22,7 +22,7 @@ from fleet.errors import FleetError
 from fleet.model import Worker
 from netctl.plan.desired import Held
 from netctl.pool.store import Lease
-from netctl.wireguard import Reading
+from netctl.wireguard.contract import Reading
 
 
 class SlotState(enum.Enum):

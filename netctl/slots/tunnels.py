@@ -13,21 +13,19 @@ from fleet import log, processes
 from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet
-from netctl import wireguard
-from netctl.plan import desired
 from netctl.pool.store import Lease, Store
 from netctl.slots.devices import Devices
+from netctl.slots.endings import Endings
 from netctl.slots.health import Step
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
-from netctl.wireguard import Backend
 
 POOL_SECONDS = 0.25
 """How often a request that waits for a key looks at the pool: another program may have added one."""
 RESOLVE_SECONDS = 5.0
 REPAIR_SECONDS = 10.0
-BEHIND_SECONDS = 0.02
+FREE_AFTER_SECONDS = 0.02
 """An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
 LAST_TRY_SECONDS = 0.5
 """With less than this left before the deadline no other key is tried."""
@@ -38,19 +36,21 @@ NEW_DEVICE_SECONDS = 3.0
 class Tunnels:
     """All slots, and the only code that changes what they hold."""
 
-    def __init__(self, *, fleet: Fleet, store: Store, reconciler: Reconciler, backend: Backend) -> None:
+    def __init__(
+        self, *, fleet: Fleet, store: Store, reconciler: Reconciler, devices: Devices, endings: Endings
+    ) -> None:
         self._fleet = fleet
         self._store = store
         self._reconciler = reconciler
-        self._backend = backend
+        self._devices = devices
+        self._endings = endings
         self._log = log.get("netctl")
         self.servers = Servers()
-        self.devices = Devices(reconciler, backend)
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
 
     def interface(self, slot: Slot) -> str:
         """The name of SLOT's link now."""
-        return self._reconciler.interface(slot.worker)
+        return self._devices.interface(slot)
 
     async def renew(self, slot: Slot, deadline: float) -> Lease:
         """Another key for SLOT, up to the open gate (monotonic DEADLINE). Call with the slot's lock held.
@@ -61,68 +61,73 @@ class Tunnels:
         try:
             # Before a key is taken that no device can be given, and whose end none could confirm: one worker that asks
             # again and again would empty the pool.
-            self._reconciler.find_space(slot.worker)
+            self._devices.find_space(slot.worker)
             old = slot.lease
-            lease = await self._shake_hands(slot, deadline)
-            slot.step(Event.READY)
-            await self._reconciler.settle(slot.worker, slot.held)
+            lease = await self._connect(slot, deadline)
         except BaseException as error:
             # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
             await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
             raise
         if old is not None:
-            self._reconciler.sweep_later(slot.worker, old.key)
+            self._endings.sweep_later(slot.worker, old.key)
         asyncio.get_running_loop().call_later(
             # Those before this lease alone: by then a next request may be at work, with its key in the device.
-            BEHIND_SECONDS,
-            partial(self._free_behind, slot.worker.uid, lease.generation),
+            FREE_AFTER_SECONDS,
+            partial(self._free_earlier, slot.worker.uid, lease.generation),
         )
         slot.unconfirmed = False
         return lease
 
-    def _free_behind(self, uid: int, generation: int) -> None:
+    def _free_earlier(self, uid: int, generation: int) -> None:
         try:
             self._store.ended(uid, before=generation)
         except KeyStoreFailed as error:
             self._log.error("key.not_freed", worker=self.slots[uid].worker.name, error=str(error))
 
-    async def _shake_hands(self, slot: Slot, deadline: float) -> Lease:
-        """Try keys until a server answers; the gate is closed all the while."""
+    async def _connect(self, slot: Slot, deadline: float) -> Lease:
+        """Take a key, bring its device up sealed, end the old sockets, see the server's answer, open the gate.
+
+        Keys are tried until a server answers.
+        """
         failed: list[str] = []
         while True:
             lease = await self._take_key(slot, frozenset(failed), deadline)
             slot.hold(lease)
             try:
                 slot.hold(lease := await self._resolved(lease))
-                await self._switch(slot, deadline)
-                self.servers.answered(slot, lease)
-                return lease
+                # Then it has let go of the old key; the store hears of it after the reply, see renew().
+                await self._devices.bring(slot, deadline)
+                await self._shake_hands(slot, deadline)
+                break
             except HandshakeTimeout as error:
                 failed.append(lease.key.server)
-                step = self.servers.silent(slot, lease, failed)
-                self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
-                left = deadline - time.monotonic()
-                if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
-                    raise
-                if step is Step.NEW_DEVICE:
-                    await self.devices.replace(slot, error.message)
-                    failed.clear()
+                await self._prepare_next_try(slot, lease, failed, error, deadline)
+        self.servers.answered(slot, lease)
+        slot.step(Event.READY)
+        await self._reconciler.settle(slot.worker, slot.held)
+        return lease
 
-    async def _switch(self, slot: Slot, deadline: float) -> None:
-        """Gate closed, key and peer swapped, the old sources ended, the new server's answer seen."""
-        worker, held = slot.worker, slot.held
-        assert held is not None
-        await self.devices.settle(slot, deadline)
-        # The device has let go of the old key; the store hears of it behind the reply, see renew().
-        patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
-        ending = asyncio.ensure_future(self._reconciler.end_sockets(worker))
+    async def _shake_hands(self, slot: Slot, deadline: float) -> None:
+        """The old sources are ended while the new server's answer is waited for."""
+        ending = asyncio.ensure_future(self._endings.end_sockets(slot.worker))
         try:
-            device = desired.device(self._fleet, worker, self._reconciler.interface(worker), held)
-            seconds, reading = await wireguard.wait_for_handshake(self._backend, device, patience)
+            patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
+            slot.handshake_milliseconds = round(await self._devices.shake_hands(slot, patience) * 1000, 1)
         finally:
             await ending
-        slot.handshake_milliseconds = round(seconds * 1000, 1)
-        slot.count(reading)
+
+    async def _prepare_next_try(
+        self, slot: Slot, lease: Lease, failed: list[str], error: HandshakeTimeout, deadline: float
+    ) -> None:
+        """What has to be done before another key is tried; raises ERROR where there is no time for that."""
+        step = self.servers.silent(slot, lease, failed)
+        self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
+        left = deadline - time.monotonic()
+        if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
+            raise error
+        if step is Step.NEW_DEVICE:
+            await self._devices.replace(slot, error.message)
+            failed.clear()
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""
@@ -171,7 +176,7 @@ class Tunnels:
         slot.lease = None
         trouble = self._said_ending(slot)
         await self._reconciler.settle(slot.worker, None)
-        await self._reconciler.sweep(slot.worker)
+        await self._endings.sweep(slot.worker)
         if trouble is not None:
             raise trouble
         self._store.ended(slot.worker.uid)
@@ -201,9 +206,9 @@ class Tunnels:
     async def confirm(self, slot: Slot) -> None:
         """Finish a seal that device or store did not confirm. Call with the slot's lock held."""
         if slot.repairing:
-            await self.devices.replace(slot, "it did not answer when netctl started")
+            await self._devices.replace(slot, "it did not answer when netctl started")
         else:
-            await self.devices.settle(slot, time.monotonic())
+            await self._devices.bring(slot, time.monotonic())
         if slot.state is SlotState.SEALED:
             await self._give_back(slot)
         slot.unconfirmed = False
@@ -215,7 +220,7 @@ class Tunnels:
         slot = self.slots[uid]
         self._reconciler.forget(slot.worker)
         try:
-            await self._reconciler.device_ready(slot.worker, time.monotonic() + REPAIR_SECONDS)
+            await self._devices.ready(slot.worker, time.monotonic() + REPAIR_SECONDS)
             async with slot.lock:
                 slot.repairing = False
                 await self._reconciler.settle(slot.worker, slot.held)
@@ -243,7 +248,7 @@ class Tunnels:
             self.slots[worker.uid].repairing = self.slots[worker.uid].unconfirmed = True
         for uid in gone:
             if uid in self.slots:
-                await self._reconciler.sweep(self.slots[uid].worker)
+                await self._endings.sweep(self.slots[uid].worker)
         for uid in self._store.unfinished():
             if uid not in self.slots or not self.slots[uid].unconfirmed:
                 self._store.ended(uid)

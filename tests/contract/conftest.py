@@ -56,8 +56,8 @@ def give_time(patch: pytest.MonkeyPatch) -> None:
     """The vm tier runs in software, up to a hundred times slower beside others: no deadline of ours is its subject."""
     from netctl import host
     from netctl.kernel import removal
-    from netctl.wireguard import kernel as wireguard
+    from netctl.wireguard import kernel_module
 
     patch.setattr(host, "CALL_SECONDS", 240.0)
     patch.setattr(removal, "DEADLINE_SECONDS", 240.0)
-    patch.setattr(wireguard, "CALL_SECONDS", 240.0)
+    patch.setattr(kernel_module, "CALL_SECONDS", 240.0)

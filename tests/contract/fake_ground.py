@@ -37,7 +37,7 @@ class FakeGround:
             )
 
     @property
-    def backend(self) -> FakeKernel:
+    def wireguard(self) -> FakeKernel:
         return self._kernel
 
     def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -68,7 +68,7 @@ class FakeGround:
     @contextlib.contextmanager
     def device(self, interface: str) -> Iterator[None]:
         kernel = self._kernel
-        kernel.state = with_fresh_link(kernel.state, interface, kernel.kind)
+        kernel.state = with_fresh_link(kernel.state, interface, kernel.backend.link_kind)
         try:
             yield
         finally:

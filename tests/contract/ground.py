@@ -23,7 +23,7 @@ from netctl.plan.desired import Held
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Key
 from netctl.plan.state import Device, Peer
-from netctl.wireguard import Backend
+from netctl.wireguard.contract import WireGuard
 
 T = TypeVar("T")
 SERVERS = (1, 2, 3)
@@ -31,7 +31,7 @@ CLIENTS = (1, 2, 3, 4, 5, 6)
 
 
 class AnyKernel(Protocol):
-    """The part of netctl.host.Kernel that the reconciler uses."""
+    """The part of netctl.host.Host that the reconciler uses."""
 
     async def observe(self) -> Found: ...
 
@@ -45,7 +45,7 @@ class Ground(Protocol):
     isolation: str
 
     @property
-    def backend(self) -> Backend: ...
+    def wireguard(self) -> WireGuard: ...
 
     def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine inside the host's network."""

@@ -16,8 +16,8 @@ from fleet import spaces
 from fleet.model import Fleet, Worker
 from netctl.host import Host
 from netctl.kernel.spaces import Spaces
-from netctl.wireguard import Backend
-from netctl.wireguard.kernel import KernelBackend
+from netctl.wireguard.contract import WireGuard
+from netctl.wireguard.kernel_module import KernelWireGuard
 from tests.contract.ground import AnyKernel
 from tests.contract.teller import ask
 from tests.contract.wired import Wired, run
@@ -33,7 +33,7 @@ class Spaced(Wired):
         self._names = self._folder / "netns"
         self._spaces = Spaces(self._names)
         self._there: list[Worker] = []
-        self.backend: Backend = KernelBackend(self._spaces) if name == "kernel" else self.backend
+        self.wireguard: WireGuard = KernelWireGuard(self._spaces) if name == "kernel" else self.wireguard
 
     def __exit__(self, *_: object) -> None:
         self._spaces.close()
@@ -41,7 +41,7 @@ class Spaced(Wired):
         super().__exit__()
 
     def kernel(self, fleet: Fleet) -> AbstractAsyncContextManager[AnyKernel]:
-        return Host(self.backend, fleet, self._spaces)
+        return Host(self.wireguard, fleet, self._spaces)
 
     def _path(self, worker: Worker) -> Path:
         return self._names / worker.space

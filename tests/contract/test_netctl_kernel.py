@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import pytest
 
 from fleet.model import Fleet, Worker
-from netctl import wireguard
 from netctl.plan import diff
 from netctl.plan.desired import Held, desired
 from netctl.plan.operations import Operation
 from netctl.plan.state import Filter, Gate, Rule, State
+from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import AnyKernel, Ground, fleet_of, held
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Host:
 
     def wanted(self, leases: dict[int, Held] | None = None) -> State:
         """What LEASES ask for."""
-        return desired(self.fleet, leases or {}, kind=self.ground.backend.link_kind)
+        return desired(self.fleet, leases or {}, kind=self.ground.wireguard.backend.link_kind)
 
     def observe(self) -> State:
         """Ours, as it is now; nobody else's objects are inside our marks."""
@@ -72,7 +72,7 @@ class Host:
         wanted = self.wanted({worker.uid: held(self.ground.key(server, client))})
         self.settle(wanted)
         (device,) = (one for one in wanted.devices if one.interface == worker.interface)
-        self.ground.call(lambda: wireguard.wait_for_handshake(self.ground.backend, device, 10))
+        self.ground.call(lambda: wait_for_handshake(self.ground.wireguard, device, 10))
         return wanted
 
     def _with_kernel(self, work: Callable[[AnyKernel], Coroutine[Any, Any, T]]) -> T:
@@ -90,7 +90,7 @@ def host(ground: Ground) -> Iterator[Host]:
     with ExitStack() as programs:
         for worker in made.workers:
             programs.enter_context(ground.space(worker))
-        if ground.backend.link_kind == "tun":
+        if not ground.wireguard.backend.makes_links:
             for worker in made.workers:
                 programs.enter_context(ground.device(worker.interface))
         yield made

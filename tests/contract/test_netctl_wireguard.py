@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fleet.errors import HandshakeTimeout, TunnelError
-from netctl import wireguard
 from netctl.plan.secrets import Secret
 from netctl.plan.state import Device
-from netctl.wireguard import Backend, Reading
+from netctl.wireguard.contract import CALL_SECONDS, Reading, WireGuard
+from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import Ground, device_of
 
 INTERFACE = "wg150"
@@ -25,8 +25,8 @@ class Bench:
     ground: Ground
 
     @property
-    def backend(self) -> Backend:
-        return self.ground.backend
+    def wireguard(self) -> WireGuard:
+        return self.ground.wireguard
 
     def device(self, server: int, client: int) -> Device:
         """The device that a key of SERVER makes."""
@@ -34,20 +34,20 @@ class Bench:
 
     def read(self) -> Reading:
         """The device, which is there."""
-        reading = self.ground.call(lambda: self.backend.read(INTERFACE))
+        reading = self.ground.call(lambda: self.wireguard.read(INTERFACE))
         assert reading is not None
         return reading
 
     def write(self, device: Device) -> None:
         """Set the device."""
-        self.ground.call(lambda: self.backend.write(device))
+        self.ground.call(lambda: self.wireguard.write(device))
 
     def shake(self, device: Device, seconds: float = 10) -> float:
         """Set the device and wait for its handshake."""
 
         async def both() -> float:
-            await self.backend.write(device)
-            return (await wireguard.wait_for_handshake(self.backend, device, seconds))[0]
+            await self.wireguard.write(device)
+            return (await wait_for_handshake(self.wireguard, device, seconds))[0]
 
         return self.ground.call(both)
 
@@ -62,7 +62,7 @@ def bench(ground: Ground) -> Iterator[Bench]:
 
 def test_a_missing_device_is_none(bench: Bench) -> None:
     """Reading what is not there is an answer, not an error."""
-    assert bench.ground.call(lambda: bench.backend.read("wg151")) is None
+    assert bench.ground.call(lambda: bench.wireguard.read("wg151")) is None
 
 
 def test_a_fresh_device_is_sealed(bench: Bench) -> None:
@@ -116,7 +116,7 @@ def test_the_handshake_starts_by_itself(bench: Bench) -> None:
     """Each swap is followed by a handshake with the new server without any traffic of ours."""
     for server in (1, 2, 3):
         seconds = bench.shake(bench.device(server, 2))
-        print(f"{bench.backend.name}: handshake after {seconds * 1000:.1f} ms")
+        print(f"{bench.wireguard.backend.name}: handshake after {seconds * 1000:.1f} ms")
         reading = bench.read()
         assert reading.last_handshake is not None
         assert reading.sent_bytes > 0
@@ -151,4 +151,4 @@ def test_a_hung_device_is_an_error_in_time(bench: Bench) -> None:
         started = time.monotonic()
         with pytest.raises(TunnelError, match=INTERFACE):
             bench.read()
-        assert time.monotonic() - started < wireguard.CALL_SECONDS + 2
+        assert time.monotonic() - started < CALL_SECONDS + 2

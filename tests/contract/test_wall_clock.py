@@ -11,11 +11,11 @@ import pytest
 
 from fleet.errors import HandshakeTimeout
 from fleet.model import Worker
-from netctl import wireguard
 from netctl.plan import diff
 from netctl.plan.desired import desired
 from netctl.plan.secrets import Key
 from netctl.plan.state import Device, State
+from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import Ground, device_of, fleet_of, held
 
 HOUR_SECONDS = 3600
@@ -39,9 +39,9 @@ def shake(ground: Ground, interface: str, key: Key, seconds: float = 20) -> floa
     device = device_of(interface, key)
 
     async def both() -> float:
-        await ground.backend.write(Device(interface=interface))
-        await ground.backend.write(device)
-        return (await wireguard.wait_for_handshake(ground.backend, device, seconds))[0]
+        await ground.wireguard.write(Device(interface=interface))
+        await ground.wireguard.write(device)
+        return (await wait_for_handshake(ground.wireguard, device, seconds))[0]
 
     return ground.call(both)
 

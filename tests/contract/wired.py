@@ -28,9 +28,9 @@ from fleet import syscalls
 from fleet.model import Fleet, Worker
 from netctl.host import Host
 from netctl.plan.secrets import Key, Secret
-from netctl.wireguard import Backend
-from netctl.wireguard.kernel import KernelBackend
-from netctl.wireguard.userspace import UserspaceBackend
+from netctl.wireguard.contract import WireGuard
+from netctl.wireguard.kernel_module import KernelWireGuard
+from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
 from tests.contract.teller import TELLER, ask
 from tests.waiting import stopped, until
@@ -60,7 +60,8 @@ class Wired:
         self._host, self._far = f"{prefix}h", f"{prefix}s"
         self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/var/tmp"))
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
-        self.backend: Backend = KernelBackend() if name == "kernel" else UserspaceBackend(self._folder / self._host)
+        sockets = self._folder / self._host
+        self.wireguard: WireGuard = KernelWireGuard() if name == "kernel" else UserspaceWireGuard(sockets)
         self._undo = ExitStack()
 
     # --- up and down
@@ -163,7 +164,7 @@ class Wired:
         return inside(self._host, lambda: asyncio.run(make()))
 
     def kernel(self, fleet: Fleet) -> AbstractAsyncContextManager[AnyKernel]:
-        return Host(self.backend, fleet)
+        return Host(self.wireguard, fleet)
 
     def key(self, server: int, client: int) -> Key:
         return Key(

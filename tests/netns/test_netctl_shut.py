@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from fleet.backends import USERSPACE
 from fleet.errors import KernelRefused
 from lab.net import Lab
 from netctl.host import Host
@@ -15,8 +16,9 @@ from netctl.kernel.observe import Observer, Sight
 from netctl.plan import desired
 from netctl.plan.operations import Operation
 from netctl.plan.state import Gate
+from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
-from netctl.wireguard.userspace import UserspaceBackend
+from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import fleet_of
 from tests.contract.wired import inside
 
@@ -36,16 +38,12 @@ def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(110, "it hangs")
 
     async def scenario() -> None:
-        async with Host(UserspaceBackend(), fleet) as kernel:
-            await kernel.apply([Operation(verb="add", thing=whole), Operation(verb="open", thing=gate)])
+        async with Host(UserspaceWireGuard(), fleet) as host:
+            await host.apply([Operation(verb="add", thing=whole), Operation(verb="open", thing=gate)])
             assert passages().count(worker.interface) == 2
             monkeypatch.setattr(Observer, "look", refuse)
-            reconciler = Reconciler(fleet, kernel)
-            try:
-                with pytest.raises(KernelRefused):
-                    await reconciler.settle(worker, None)
-            finally:
-                reconciler.close()
+            with pytest.raises(KernelRefused):
+                await Reconciler(fleet, USERSPACE, host, Links(fleet, host)).settle(worker, None)
 
     try:
         inside(f"{lab.name}-host", lambda: asyncio.run(scenario()))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 
+from fleet.backends import BACKENDS, Backend
 from fleet.isolation import HOST
 from fleet.model import Worker
 from netctl.plan import diff
@@ -119,7 +119,7 @@ def test_at_the_end_there_is_no_way_out(case: Case) -> None:
 @given(cases())
 def test_a_plan_reaches_its_goal_and_applied_twice_is_a_no_op(case: Case) -> None:
     """The kernel refuses no step of it; looked at again there is nothing to do."""
-    kernel = FakeKernel(kind=_kind(case), state=case.observed, foreign_rules=case.world.rules)
+    kernel = FakeKernel(backend=_backend(case), state=case.observed, foreign_rules=case.world.rules)
 
     async def twice() -> tuple[Operation, ...]:
         await kernel.apply(diff.diff(case.wanted, case.observed))
@@ -129,8 +129,9 @@ def test_a_plan_reaches_its_goal_and_applied_twice_is_a_no_op(case: Case) -> Non
     assert kernel.foreign_rules == case.world.rules
 
 
-def _kind(case: Case) -> Literal["wireguard", "tun"]:
-    return "tun" if any(link.kind == "tun" for link in case.wanted.links) else "wireguard"
+def _backend(case: Case) -> Backend:
+    (kind,) = {link.kind for link in case.wanted.links}
+    return next(one for one in BACKENDS.values() if one.link_kind == kind)
 
 
 @many

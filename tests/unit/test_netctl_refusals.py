@@ -13,7 +13,7 @@ from netctl.filter.library import NftError
 from netctl.host import Host
 from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
-from netctl.wireguard.userspace import UserspaceBackend
+from netctl.wireguard.wireguard_go import UserspaceWireGuard
 
 FLEET = Fleet(
     dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}), egress=EgressSettings(urls=("https://a.example",))
@@ -30,8 +30,8 @@ def test_a_refused_look_has_a_name(refusal: Exception, monkeypatch: pytest.Monke
     monkeypatch.setattr(Observer, "look", refuse)
 
     async def look() -> None:
-        async with Host(UserspaceBackend(), FLEET) as kernel:
-            await kernel.observe()
+        async with Host(UserspaceWireGuard(), FLEET) as host:
+            await host.observe()
 
     with pytest.raises(KernelRefused):
         asyncio.run(look())

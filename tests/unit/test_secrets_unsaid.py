@@ -16,7 +16,7 @@ from fleet import log
 from fleet.errors import TunnelError
 from netctl.plan.secrets import Secret
 from netctl.plan.state import Device
-from netctl.wireguard.userspace import UserspaceBackend
+from netctl.wireguard.wireguard_go import UserspaceWireGuard
 
 SECRET = Secret(b"0123456789abcdefghijklmnopqrstuv")
 
@@ -60,5 +60,5 @@ def test_a_wireguard_go_that_dies_in_a_request_is_a_tunnel_error() -> None:
         thread = threading.Thread(target=die)
         thread.start()
         with pytest.raises(TunnelError, match="wg150"):
-            asyncio.run(UserspaceBackend(Path(folder)).write(Device(interface="wg150", private=SECRET)))
+            asyncio.run(UserspaceWireGuard(Path(folder)).write(Device(interface="wg150", private=SECRET)))
         thread.join()

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from datetime import datetime, timezone
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pyroute2 import WireGuard
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
@@ -29,6 +29,7 @@ from pyroute2.netlink.generic.wireguard import (
     wgmsg,
 )
 
+from fleet.backends import KERNEL
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
@@ -37,7 +38,7 @@ from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
 from netctl.kernel.threads import WorkThread
 from netctl.plan.secrets import KEY_BYTES, Secret
 from netctl.plan.state import Device, Peer
-from netctl.wireguard import CALL_SECONDS, Reading
+from netctl.wireguard.contract import CALL_SECONDS, Reading
 
 GENERIC = 16
 """NETLINK_GENERIC."""
@@ -52,9 +53,9 @@ _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
 
 
-async def available() -> bool:
-    """Whether this kernel has WireGuard; asking for its family loads the module."""
-    return await asyncio.to_thread(_available)
+async def found(spaces: Spaces | None = None) -> KernelWireGuard | None:
+    """The kernel's WireGuard in SPACES; None where it has none. Asking for its family loads the module."""
+    return KernelWireGuard(spaces) if await asyncio.to_thread(_available) else None
 
 
 def _available() -> bool:
@@ -70,33 +71,33 @@ def _available() -> bool:
         asking.close()
 
 
-class KernelBackend:
-    """The preferred backend."""
+class KernelWireGuard:
+    """See netctl.wireguard.contract."""
 
-    name: Literal["kernel"] = "kernel"
-    link_kind: Literal["wireguard"] = "wireguard"
+    backend = KERNEL
 
     def __init__(self, spaces: Spaces | None = None) -> None:
-        self._lane = WorkThread("wireguard")
+        self._thread = WorkThread("wireguard")
         self._spaces = spaces or Spaces(NOWHERE)
         # By the thread that uses it; the kernel looks a device up where the socket was made.
         self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
-        """See Backend.read."""
+        """See WireGuard.read."""
         return await self._in_time(interface, space, lambda: _read(self._wireguard.at(space), interface, space))
 
     async def write(self, device: Device) -> None:
-        """See Backend.write."""
+        """See WireGuard.write."""
         space = device.space
         await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(device))
 
-    async def end(self, interface: str) -> None:
-        """See Backend.end: there is no process behind a kernel's device."""
+    async def restart(self, interface: str) -> bool:
+        """See WireGuard.restart: the kernel itself is the device."""
+        return False
 
     async def _in_time(self, interface: str, space: str, work: Callable[[], T]) -> T:
         try:
-            return await self._lane.run(lambda: self._spaces.inside(space, work), CALL_SECONDS)
+            return await self._thread.run(lambda: self._spaces.inside(space, work), CALL_SECONDS)
         except (asyncio.TimeoutError, TimeoutError):
             raise TunnelError(f"the kernel did not answer for {interface} within {CALL_SECONDS:g} s") from None
         except OSError as error:

@@ -15,32 +15,37 @@ import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
+from fleet.backends import USERSPACE
 from fleet.callers import peer_of
 from fleet.deadline import readable
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.processes import Handle
+from netctl.kernel.spaces import Spaces
 from netctl.plan.secrets import Secret
 from netctl.plan.state import Device, Peer
-from netctl.wireguard import CALL_SECONDS, Reading
+from netctl.wireguard.contract import CALL_SECONDS, Reading
 
-SOCKETS = Path("/var/run/wireguard")
 NO_KEY = "0" * 64
 
 
-class UserspaceBackend:
-    """The backend for kernels without WireGuard."""
+async def found(_: Spaces | None = None) -> UserspaceWireGuard:
+    """wireguard-go; `fleet doctor` knows whether it is installed."""
+    return UserspaceWireGuard()
 
-    name: Literal["userspace"] = "userspace"
-    link_kind: Literal["tun"] = "tun"
 
-    def __init__(self, sockets: Path = SOCKETS) -> None:
+class UserspaceWireGuard:
+    """See netctl.wireguard.contract."""
+
+    backend = USERSPACE
+
+    def __init__(self, sockets: Path | None = USERSPACE.sockets) -> None:
+        assert sockets is not None
         self._sockets = sockets
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
-        """See Backend.read."""
+        """See WireGuard.read."""
         try:
             lines = await self._ask(interface, "get=1\n\n")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -48,7 +53,7 @@ class UserspaceBackend:
         return _reading(interface, space, lines)
 
     async def write(self, device: Device) -> None:
-        """See Backend.write."""
+        """See WireGuard.write."""
         lines = ["set=1", f"private_key={device.private.reveal().hex() if device.private else NO_KEY}"]
         lines.append("replace_peers=true")
         if device.peer is not None:
@@ -60,8 +65,8 @@ class UserspaceBackend:
                 f"wireguard-go of {device.interface} is not running", hint=f"supervisorctl status wg:{device.interface}"
             ) from error
 
-    async def end(self, interface: str) -> None:
-        """See Backend.end. A process that is stopped still listens: the kernel knows whose the socket is."""
+    async def restart(self, interface: str) -> bool:
+        """See WireGuard.restart. A process that is stopped still listens: the kernel knows whose the socket is."""
         with contextlib.ExitStack() as stack:
             asking = stack.enter_context(socket.socket(socket.AF_UNIX))
             asking.setblocking(False)
@@ -70,7 +75,7 @@ class UserspaceBackend:
                 process = stack.enter_context(Handle(peer_of(asking).pid))
                 process.kill()
             except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
-                return
+                return True
             except (BlockingIOError, PermissionError) as error:
                 raise TunnelError(
                     f"wireguard-go of {interface} hangs and cannot be ended: {error.strerror}",
@@ -78,6 +83,7 @@ class UserspaceBackend:
                 ) from None
             # Until it has ended, its socket still takes questions that nobody answers.
             await readable(process, CALL_SECONDS)
+        return True
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
         pairs = _pairs(await self._exchange(interface, text))

@@ -1,0 +1,74 @@
+"""Ends what a worker's placeholder source still has in the kernel when its exit changes: sockets, conntrack entries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+
+from fleet import log
+from fleet.errors import SpaceGone
+from fleet.model import Fleet, Worker
+from netctl.kernel.sockets import Leased, Sockets, Source
+from netctl.kernel.spaces import Spaces
+from netctl.kernel.threads import WorkThread
+from netctl.plan.secrets import Key
+
+SOCKETS_SECONDS = 5.0
+CONNTRACK_SECONDS = 30.0
+"""A sweep takes 12 ms, and every worker's may wait in one row."""
+
+
+class Endings:
+    """The endings of all workers, in a thread for each kind of raw socket, so that each has one user at a time."""
+
+    def __init__(self, fleet: Fleet, spaces: Spaces) -> None:
+        self._fleet = fleet
+        self._raw = Sockets(spaces)
+        self._sockets, self._conntrack = WorkThread("sockets"), WorkThread("conntrack")
+        self._sweeps: set[asyncio.Future[None]] = set()
+        self._log = log.get("netctl")
+
+    async def end_sockets(self, worker: Worker) -> None:
+        """Abort every socket of WORKER's source. A kernel that refuses leaves them to their time-outs."""
+        # Listing them costs the same for one worker and for many: those who come together share it.
+        await self._told(
+            "sockets.ended", self._sockets.run_together(self._raw.end, self._source(worker), SOCKETS_SECONDS)
+        )
+
+    async def sweep(self, worker: Worker) -> None:
+        """Abort every socket and conntrack entry of WORKER's source."""
+        await self.end_sockets(worker)
+        await self._end_connections(worker)
+
+    def sweep_later(self, worker: Worker, key: Key) -> None:
+        """End WORKER's conntrack entries of an earlier lease, KEY's, without waiting: 12 ms that no reply needs.
+
+        Until they are gone the table's last chain drops what they translate.
+        """
+        sweep = asyncio.ensure_future(self._end_connections(worker, Leased(key.address, key.address_v6)))
+        self._sweeps.add(sweep)
+        sweep.add_done_callback(self._sweeps.discard)
+
+    async def _end_connections(self, worker: Worker, leased: Leased | None = None) -> None:
+        work = partial(self._raw.forget_connections, self._source(worker), leased)
+        await self._told("conntrack.ended", self._conntrack.run(work, CONNTRACK_SECONDS))
+
+    def _source(self, worker: Worker) -> Source:
+        return Source(self._fleet.walls.space(worker), *worker.placeholders)
+
+    async def _told(self, action: str, work: Awaitable[int]) -> None:
+        try:
+            count = await work
+        except (OSError, SpaceGone, asyncio.TimeoutError) as error:
+            # The gate and the table's last chain hold all the same.
+            self._log.warning(f"{action}.failed", error=str(error) or "the kernel did not answer in time")
+        else:
+            self._log.debug(action, count=count)
+
+    async def close(self) -> None:
+        """Finish the sweeps that were begun, and let the threads end."""
+        if self._sweeps:
+            await asyncio.wait(self._sweeps, timeout=SOCKETS_SECONDS)
+        self._sockets.close()
+        self._conntrack.close()

@@ -1,0 +1,77 @@
+"""Which of its two names each worker's link has, and the deletion of links that were given up.
+
+A link of the kernel's cannot be killed, and its deletion may hang for ever. So the worker goes on at once under its
+link's other name, and the old link is quarantined: nothing looks at it while it is being deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fleet import log
+from fleet.errors import TunnelError
+from fleet.model import Fleet, Worker
+from netctl.host import Host
+from netctl.plan import slices
+from netctl.plan.state import State
+
+DELETE_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 600.0
+
+
+class Links:
+    """The links of all workers, by name; used from one asyncio loop."""
+
+    def __init__(self, fleet: Fleet, host: Host) -> None:
+        self._fleet = fleet
+        self._host = host
+        self._spare: set[int] = set()
+        self._quarantined: set[str] = set()
+        self._deletions: set[asyncio.Task[None]] = set()
+        self._log = log.get("netctl")
+
+    @property
+    def spare(self) -> frozenset[int]:
+        """UIDs of the workers whose links have their spare names."""
+        return frozenset(self._spare)
+
+    @property
+    def quarantined(self) -> frozenset[str]:
+        """The links that were given up and are still there."""
+        return frozenset(self._quarantined)
+
+    def name(self, worker: Worker) -> str:
+        """The name of WORKER's link: the usual one, or the spare."""
+        return worker.spare_interface if worker.uid in self._spare else worker.interface
+
+    def adopt(self, found: State) -> None:
+        """Go on with the names that an earlier netctl left, as FOUND shows them."""
+        self._spare = {worker.uid for worker in self._fleet.members if slices.uses_spare(found, worker)}
+
+    def give_up(self, worker: Worker) -> None:
+        """WORKER goes on under its link's other name; the old link is deleted meanwhile.
+
+        Raises TunnelError while the link of the other name is still being deleted.
+        """
+        old, other = self.name(worker), next(name for name in worker.interfaces if name != self.name(worker))
+        if other in self._quarantined:
+            raise TunnelError(f"the links {old} and {other} are both stuck in the kernel", hint=f"ip link show {old}")
+        self._quarantined.add(old)
+        self._spare ^= {worker.uid}
+        task = asyncio.ensure_future(self._delete(old, self._fleet.walls.space(worker)))
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+
+    async def _delete(self, interface: str, space: str) -> None:
+        """Delete a quarantined link however long that takes."""
+        pause = DELETE_AGAIN_SECONDS
+        while not await self._host.delete_link(interface, space):
+            self._log.error("link.stuck", interface=interface, again_seconds=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        self._quarantined.discard(interface)
+        self._log.info("link.deleted", interface=interface)
+
+    def close(self) -> None:
+        """Delete no further: a link that is still there is the next netctl's to find."""
+        for task in self._deletions:
+            task.cancel()

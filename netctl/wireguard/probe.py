@@ -1,0 +1,24 @@
+"""Which backend this machine has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fleet.backends import BACKENDS, Name
+from fleet.errors import MissingProgram
+from netctl.kernel.spaces import Spaces
+from netctl.wireguard import kernel_module, wireguard_go
+from netctl.wireguard.contract import WireGuard
+
+_FOUND = {"kernel": kernel_module.found, "userspace": wireguard_go.found}
+"""By the name of its row: makes the backend, or tells that this kernel has none."""
+
+
+async def probe(setting: Literal["auto", Name], spaces: Spaces | None = None) -> WireGuard:
+    """What SETTING asks for, with devices in SPACES too; `auto` takes the first there is. Raises MissingProgram."""
+    for name in BACKENDS if setting == "auto" else (setting,):
+        if (found := await _FOUND[name](spaces)) is not None:
+            return found
+    raise MissingProgram(
+        "this kernel has no WireGuard", hint='modprobe wireguard, or set wireguard.backend = "userspace"'
+    )
