@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import itertools
 import socket
 import struct
 import time
@@ -46,7 +45,6 @@ class Connection:
 
     peer: Peer
     caller: Caller
-    number: int = field(default_factory=itertools.count(1).__next__)
     hang_up: Callable[[], object] = field(default=lambda: None, repr=False)
     """Ends the connection from our side; whoever is at the other end finds it closed."""
 

@@ -66,7 +66,7 @@ class Toy:
     def __init__(self, reply: Message) -> None:
         self.reply = reply
         self.peers: list[Peer] = []
-        self.closed_connections: list[int] = []
+        self.closed_connections: list[Connection] = []
 
     async def look(self, connection: Connection, _: Look) -> Message:
         """The reply it was made with."""
@@ -92,4 +92,4 @@ class Toy:
 
     async def closed(self, connection: Connection) -> None:
         """Count the end."""
-        self.closed_connections.append(connection.number)
+        self.closed_connections.append(connection)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fleet.errors import FleetError
 from fleet.operate.doctor import dropins, host, network, own
 from fleet.operate.doctor.dropins import DropIn
 from fleet.operate.doctor.finding import Finding, Seen, Verdict, error
@@ -155,7 +154,7 @@ def _network_manager(case: Case) -> str:
 def _left_over(case: Case) -> str:
     answer = case.ours("netctl", "cleanup")
     if answer.code:
-        raise FleetError(f"netctl cleanup: {answer.words}", hint=answer.advice)
+        raise answer.error
     return f"removed: {'; '.join(answer.out.split(chr(10))).strip('; ')}"
 
 

@@ -62,7 +62,7 @@ def browser(case: Case) -> Seen:
     """Chrome and ChromeDriver, of one version; the worker's own check says it."""
     answer = case.ours("worker", "check", "--json")
     if answer.code:
-        return error(answer.words, answer.advice or "install Google Chrome or chromium, and its ChromeDriver")
+        return error(answer.words, answer.error.hint or "install Google Chrome or chromium, and its ChromeDriver")
     found = json.loads(answer.out)
     if "/snap/" in str(case.machine.at(found["browser"]).resolve()):
         return error(

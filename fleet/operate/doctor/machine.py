@@ -40,11 +40,6 @@ class Answer:
         """Its message to people on one line."""
         return "; ".join(self.error.message.splitlines())
 
-    @property
-    def advice(self) -> str:
-        """What a program of ours says to do, empty when it does not."""
-        return self.error.hint
-
 
 Runner = Callable[[Sequence[str], str], Answer]
 """Runs a command with a standard input; the code is 127 when there is no such program."""

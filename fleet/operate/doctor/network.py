@@ -49,7 +49,7 @@ def wireguard(case: Case) -> Seen:
     answer = case.ours("netctl", "probe", "--json")
     backend = BACKENDS.get(_field(answer, "backend"))
     if backend is None:
-        return error(f"netctl finds no WireGuard: {answer.words}", answer.advice or "modprobe wireguard")
+        return error(f"netctl finds no WireGuard: {answer.words}", answer.error.hint or "modprobe wireguard")
     return _programs(case, backend) if backend.program else ok("the kernel's")
 
 

@@ -90,7 +90,7 @@ def foreign(case: Case) -> Seen:
     answer = case.ours("netctl", "plan", "--json")
     if answer.code in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
         return ok("no object of another program is inside the fleet's marks")
-    return error(answer.words, answer.advice or "netctl plan")
+    return error(answer.words, answer.error.hint or "netctl plan")
 
 
 def _without_settings() -> Seen:
@@ -105,7 +105,7 @@ def left_over(case: Case) -> Seen:
     if answer.code == ExitCode.CONFIGURATION and (case.configuration or not case.paths.config.exists()):
         return _without_settings()
     if answer.code not in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
-        return error(f"netctl cannot look: {answer.words}", answer.advice or "netctl cleanup --dry-run")
+        return error(f"netctl cannot look: {answer.words}", answer.error.hint or "netctl cleanup --dry-run")
     lines = json.loads(answer.out)
     if not lines:
         return ok("nothing is left of an earlier run")
