@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import stream
-from bench.slots import Plain, processor
+from bench.slots import processor
 from bench.starts import MOMENTS, PROCESSOR
-from fleet import model
 from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
-from fleet.model import Fleet
 from fleet.supervise import wait_until
 from lab import processes, run
 from lab.net import Lab
 from lab.topology import SITE_NAME, WEB_ADDRESS
-from tests.netns.netctl_rig import ROOT
+from tests.fleets import CHECKOUT, Rig
 from tests.system.launching import Stage
 
 PORT = 5201
@@ -34,17 +32,11 @@ DEVICE = "bare0"
 FREE_UID = 4321
 """No worker's."""
 WAIT_SECONDS = 30.0
-SETTINGS = """[netctl]
-key_cooldown_seconds = 0
-key_requests_per_second = 1000
-key_requests_burst = 1000
-[browser]
-certificate_authorities = ["{authority}"]
-[task]
-run = "visit"
-[task.options]
-urls = ["https://{site}/"]
-"""
+CHANGES: run.Changes = {
+    "netctl": {"key_cooldown_seconds": 0},
+    "task": {"run": "visit"},
+    "task.options": {"urls": [f"https://{SITE_NAME}/"]},
+}
 TEXT = Path(stream.__file__).read_text(encoding="utf-8")
 
 
@@ -117,25 +109,14 @@ class Bare(Side):
         self.lab.run("host", argv, input=stdin, check=True)
 
 
-class Rigged(Plain):
-    """netctl and one worker, whose UID no other lab of ours has: a launcher ends what its UID runs."""
-
-    def _configure(self) -> Fleet:
-        super()._configure()
-        text = self.paths.config.read_text(encoding="utf-8")
-        uid = FIRST_UID + (self.isolation == "netns")
-        self.paths.config.write_text(text.replace("[workers]\n", f"[workers]\nfirst_uid = {uid}\n"), encoding="utf-8")
-        return model.load(self.paths.config)
-
-
 class Walled(Side):
     """A worker behind its tunnel in ISOLATION."""
 
     def __init__(self, lab: Lab, isolation: str, stack: ExitStack) -> None:
         super().__init__(lab, stack)
-        self.rig = Rigged(
-            lab, isolation=isolation, extra=SETTINGS.format(authority=lab.places.authority, site=SITE_NAME)
-        )
+        # No other lab of ours has this UID: a launcher ends what its UID runs.
+        uid = FIRST_UID + (isolation == "netns")
+        self.rig = Rig(lab, first_uid=uid, isolation=isolation, changes=CHANGES, debug=False)
         stack.callback(self.rig.stop)
         self.starter = self._starter()
         self.processes.append(self.starter)
@@ -147,9 +128,9 @@ class Walled(Side):
         worker = stage.worker
         spec = stage.spec(run.program("worker", "run", "--worker", worker.name))
         words = [sys.executable, "-m", "bench.starts", str(spec), str(worker.uid), *stage.launcher]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return self.lab.popen("host", words, cwd=ROOT, env=environment, **pipes)
+        return self.lab.popen("host", words, cwd=CHECKOUT, env=environment, **pipes)
 
     def start(self) -> dict[str, float]:
         """Milliseconds from the launcher's exec to each of the worker's MOMENTS; raises FleetError."""

@@ -20,37 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from fleet import processes
+from lab import run
 from lab.net import Lab
-from tests.netns.netctl_rig import ROOT, Rig
+from tests.fleets import CHECKOUT, Rig
+from tests.inside import PIPES
 from tests.waiting import until
 
-SETTINGS = """[netctl]
-key_cooldown_seconds = 0.5
-key_requests_per_second = 1000
-key_requests_burst = 1000
-requests_per_second = 1000
-requests_burst = 1000
-connections_per_second = 1000
-connections_burst = 1000
-"""
+CHANGES: run.Changes = {
+    "netctl": {
+        **{"key_cooldown_seconds": 0.5, "requests_per_second": 1000, "requests_burst": 1000},
+        **{"connections_per_second": 1000, "connections_burst": 1000},
+    }
+}
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 """wireguard-go watches its socket through one of these; more of them cannot run as one user."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-class Plain(Rig):
-    """netctl as the supervisor starts it: without --debug, whose lines are a part of what a tunnel costs."""
-
-    def argv(self, *arguments: str) -> list[str]:
-        """See Rig.argv."""
-        return super().argv(*(word for word in arguments if word != "--debug"))
-
-    def start_wireguards(self) -> None:
-        """A wireguard-go for each worker."""
-        for worker in self.fleet.members:
-            self.start_wireguard(worker)
-        sockets = self.lab.places.at("host") / "wireguard"
-        until("wireguard-go is there", lambda: len(list(sockets.glob("wg*.sock"))) == self.count, 120)
 
 
 def main() -> None:
@@ -86,9 +70,13 @@ def laboratory(name: str, slots: int) -> Iterator[Lab]:
 
 def measure(lab: Lab, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, in order."""
-    rig = Plain(lab, count=arguments.slots, extra=SETTINGS)
+    # Without --debug, whose lines are a part of what a tunnel costs.
+    rig = Rig(lab, arguments.slots, changes=CHANGES, debug=False)
     try:
-        rig.start_wireguards()
+        for worker in rig.fleet.members:
+            rig.start_wireguard(worker)
+        sockets = lab.places.at("host") / "wireguard"
+        until("wireguard-go is there", lambda: len(list(sockets.glob("wg*.sock"))) == arguments.slots, 120)
         started = time.perf_counter()
         pid = rig.start_netctl(wait=False).pid
         until("netctl serves", lambda: rig.logged("netctl.ready"), 120)
@@ -105,16 +93,8 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the crowd measures, and what netctl costs while it holds its tunnels."""
     assert rig.netctl
     numbers = (rig.worker().uid, arguments.slots, arguments.at_once, arguments.rounds)
-    argv = [str(rig.python), "-m", "bench.crowd", str(rig.paths.netctl_socket), *map(str, numbers)]
-    crowd = rig.lab.popen(
-        "host",
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    rig.processes.append(crowd)
+    argv = [sys.executable, "-m", "bench.crowd", str(rig.paths.netctl_socket), *map(str, numbers)]
+    crowd = rig.popen(argv, cwd=CHECKOUT, **PIPES)
     found, busy = stages(crowd, rig.netctl.pid)
     assert found["states"] == ["connected"] * arguments.slots, found["states"]
     alone = statistics.median(handshake for _, handshake in found["rotate alone"])

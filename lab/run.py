@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -21,8 +22,9 @@ HOME_DIRECTORY = Path("/opt/fleet")
 QUERY = "커피"
 _CALL_SECONDS = 120
 
+Keys = Mapping[str, JsonValue]
 Tables = dict[str, dict[str, JsonValue]]
-Changes = Mapping[str, Mapping[str, JsonValue]]
+Changes = Mapping[str, Keys]
 NO_CHANGES: Changes = {}
 
 
@@ -102,6 +104,7 @@ def call(lab: Lab, module: str, *arguments: str) -> str:
     return done.stdout
 
 
+@functools.cache
 def _release() -> Path:
     """This code itself when it runs from a release; a copy of the checkout when it does not."""
     here = Path(__file__).resolve().parent.parent

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +32,23 @@ def until(
         pytest.fail(f"{what}: not within {timeout_seconds:g} s, last seen {last!r}")
 
 
-def stopped(pid: int) -> bool:
-    """Whether every thread of PID is stopped: SIGSTOP is sent at once and takes hold of each when it next runs."""
-    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
-    return set(states) == {"T"}
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """While entered, no thread of PIDS runs: SIGSTOP is sent at once, and takes hold of each thread when it next runs.
+
+    One that has ended meanwhile is left out.
+    """
+
+    def states(pid: int) -> set[str]:
+        stats = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+        return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        until("all threads stand still", partial(lambda pid: states(pid) <= {"T"}, pid))
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

@@ -13,7 +13,6 @@ import hashlib
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -33,7 +32,7 @@ from netctl.wireguard.kernel_module import KernelWireGuard
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
 from tests.contract.teller import TELLER, ask
-from tests.waiting import stopped, until
+from tests.waiting import frozen, until
 
 T = TypeVar("T")
 FIRST_PORT = 51820
@@ -193,7 +192,7 @@ class Wired:
 
     def frozen(self, interface: str) -> AbstractContextManager[None] | None:
         program = self._programs.get(interface)
-        return _stopped(program) if program is not None else None
+        return frozen(program.pid) if program is not None else None
 
     def shown(self, interface: str, what: str) -> str:
         return self._at(self._host, "wg", "show", interface, what).strip()
@@ -325,13 +324,3 @@ def _leased(server: int, client: int) -> IPv4Address:
 
 def _base64(key: Secret) -> str:
     return base64.b64encode(key.reveal()).decode()
-
-
-@contextlib.contextmanager
-def _stopped(program: subprocess.Popen[bytes]) -> Iterator[None]:
-    program.send_signal(signal.SIGSTOP)
-    until("all its threads stand still", lambda: stopped(program.pid), 10)
-    try:
-        yield
-    finally:
-        program.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What goes wrong, as context managers: entered, the cause is there; left, it is gone. Somebody else's doing each."""
+"""What somebody does to a host: a function does it once, a context manager keeps it there while it is entered."""
 
 from __future__ import annotations
 
@@ -13,90 +13,69 @@ from fleet import spaces, syscalls
 from fleet.processes import Handle
 from lab import vpn
 from tests.faults.scene import Scene
-from tests.waiting import until
+from tests.layers import flush_both, flush_rules
+from tests.waiting import frozen, until
 
-Cause = Callable[[Scene], AbstractContextManager[None]]
+Cause = Callable[[Scene], AbstractContextManager[None] | None]
 FAMILIES = ("-4", "-6")
 KEPT = {"kernel", "boot", "static", "ra", "dhcp"}
 """Protocols of routes and rules that a network manager takes for its own or the kernel's."""
-MAIN = ("rule add from all lookup main priority 32766 protocol kernel",)
-DEFAULT = ("rule add from all lookup default priority 32767 protocol kernel",)
 
 
-@contextlib.contextmanager
-def netctl_killed(scene: Scene) -> Iterator[None]:
+def netctl_killed(scene: Scene) -> None:
     """SIGKILL; supervisord starts another."""
-    _kill(scene.netctl_pid())
-    yield
+    _kill(scene.pid())
 
 
-@contextlib.contextmanager
-def netctl_frozen(scene: Scene) -> Iterator[None]:
+def netctl_frozen(scene: Scene) -> AbstractContextManager[None]:
     """SIGSTOP: alive, its connections stand, it does nothing."""
-    with scene.frozen(scene.netctl_pid()):
-        yield
+    return frozen(scene.pid())
 
 
 @contextlib.contextmanager
 def netctl_frozen_and_flushed(scene: Scene) -> Iterator[None]:
     """Everything flushed while nobody is there who could bring it back."""
-    with netctl_frozen(scene), both_flushed(scene):
+    with netctl_frozen(scene):
+        flush_both(scene)
         yield
 
 
-@contextlib.contextmanager
-def rules_flushed(scene: Scene) -> Iterator[None]:
+def rules_flushed(scene: Scene) -> None:
     """`ip rule flush`, and the two rules back without which no host has a network."""
-    scene.batch("rule flush", *MAIN, *DEFAULT)
-    scene.batch("rule flush", *MAIN, family="-6")
-    yield
+    flush_rules(scene)
 
 
-@contextlib.contextmanager
-def netctl_killed_and_rules_flushed(scene: Scene) -> Iterator[None]:
+def netctl_killed_and_rules_flushed(scene: Scene) -> None:
     """The rules go while nobody is there who could bring them back: the table that outlives netctl holds alone."""
-    with netctl_killed(scene), rules_flushed(scene):
-        yield
+    netctl_killed(scene)
+    flush_rules(scene)
 
 
-@contextlib.contextmanager
-def tables_flushed(scene: Scene) -> Iterator[None]:
+def tables_flushed(scene: Scene) -> None:
     """The workers' routing tables, emptied."""
+    lines = "".join(f"route flush table {worker.table}\n" for worker in scene.fleet.members)
     for family in FAMILIES:
-        scene.batch(*(f"route flush table {worker.table}" for worker in scene.rig.fleet.members), family=family)
-    yield
+        scene.everywhere(["ip", family, "-batch", "-"], input=lines)
 
 
-@contextlib.contextmanager
-def ruleset_flushed(scene: Scene) -> Iterator[None]:
+def ruleset_flushed(scene: Scene) -> None:
     """`nft flush ruleset`, as a firewall's reload does."""
-    scene.everywhere("nft", "flush", "ruleset")
-    yield
+    scene.everywhere(["nft", "flush", "ruleset"])
 
 
-@contextlib.contextmanager
-def both_flushed(scene: Scene) -> Iterator[None]:
+def both_flushed(scene: Scene) -> None:
     """Rules and ruleset in the same moment."""
-    inside = ["nsenter", f"--net=/run/netns/{scene.lab.name}-host", "--"]
-    flush = ["nft", "flush", "ruleset"]
-    places = {tuple(flush), *(tuple(scene.rig.inside(worker, flush)) for worker in scene.rig.fleet.members)}
-    flushing = [subprocess.Popen([*inside, *place]) for place in places]
-    with rules_flushed(scene):
-        assert [nft.wait(10) for nft in flushing] == [0] * len(places)
-        yield
+    flush_both(scene)
 
 
-@contextlib.contextmanager
-def swept(scene: Scene) -> Iterator[None]:
+def swept(scene: Scene) -> None:
     """Every rule and route that is nobody's it knows: systemd-networkd from v249, on restart or reload."""
     for family in FAMILIES:
         rules = json.loads(scene.net("ip", family, "-json", "-details", "rule"))
-        foreign = sorted({rule["priority"] for rule in rules if rule["protocol"] not in KEPT})
         ours = [rule["priority"] for rule in rules if rule["protocol"] not in KEPT]
         assert ours
-        for priority in foreign:
-            for _ in range(ours.count(priority)):
-                scene.net("ip", family, "rule", "delete", "priority", str(priority))
+        for priority in ours:
+            scene.net("ip", family, "rule", "delete", "priority", str(priority))
         routes = json.loads(scene.net("ip", family, "-json", "-details", "route", "show", "table", "all"))
         for route in routes:
             if route["protocol"] not in KEPT:
@@ -104,49 +83,39 @@ def swept(scene: Scene) -> Iterator[None]:
                 metric = f" metric {route['metric']}" if "metric" in route else ""
                 words = f"route delete {kind}{route['dst']} table {route['table']}{metric}"
                 scene.net("ip", family, *words.split())
-    yield
 
 
-@contextlib.contextmanager
-def device_deleted(scene: Scene) -> Iterator[None]:
+def device_deleted(scene: Scene) -> None:
     """`ip link delete`; wireguard-go ends with its device, and supervisord starts another."""
-    scene.there("ip", "link", "delete", scene.rig.worker().interface)
-    yield
+    scene.there(["ip", "link", "delete", scene.worker().interface], check=True)
 
 
-@contextlib.contextmanager
-def device_down(scene: Scene) -> Iterator[None]:
+def device_down(scene: Scene) -> None:
     """`ip link set down`; its routes go with it."""
-    scene.there("ip", "link", "set", scene.rig.worker().interface, "down")
-    yield
+    scene.there(["ip", "link", "set", scene.worker().interface, "down"], check=True)
 
 
-@contextlib.contextmanager
-def wireguard_killed(scene: Scene) -> Iterator[None]:
+def wireguard_killed(scene: Scene) -> None:
     """SIGKILL; the device goes with it."""
-    _kill(scene.wireguard_pid())
-    yield
+    _kill(scene.pid(f"wg:{scene.worker().interface}"))
 
 
-@contextlib.contextmanager
-def wireguard_frozen(scene: Scene) -> Iterator[None]:
+def wireguard_frozen(scene: Scene) -> AbstractContextManager[None]:
     """SIGSTOP, never continued by anybody but netctl, which has to replace it."""
-    with scene.frozen(scene.wireguard_pid()):
-        yield
+    return frozen(scene.pid(f"wg:{scene.worker().interface}"))
 
 
 @contextlib.contextmanager
 def wireguard_frozen_and_netctl_killed(scene: Scene) -> Iterator[None]:
     """The next netctl finds a device that does not answer, and has to start all the same."""
-    with wireguard_frozen(scene), netctl_killed(scene):
+    with wireguard_frozen(scene):
+        netctl_killed(scene)
         yield
 
 
-@contextlib.contextmanager
-def server_silent(scene: Scene) -> Iterator[None]:
+def server_silent(scene: Scene) -> AbstractContextManager[None]:
     """The worker's VPN server takes everything and says nothing."""
-    with scene.frozen(scene.server_pid(scene.server_of())):
-        yield
+    return frozen(*scene.server_pids(scene.server_of()))
 
 
 @contextlib.contextmanager
@@ -154,17 +123,17 @@ def server_restarted(scene: Scene) -> Iterator[None]:
     """The worker's VPN server is gone, with all its sessions; left, it is back with the same keys."""
     server = next(one for one in scene.lab.topology.vpn if one.host == scene.server_of())
     settings = scene.lab.run(server.host, ["wg", "showconf", server.interface], check=True).stdout
-    _kill(scene.server_pid(server.host))
+    _kill(*scene.server_pids(server.host))
     try:
         yield
     finally:
         again = scene.lab.popen(server.host, vpn.command(server), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        scene.rig.processes.append(again)
+        scene.processes.append(again)
         control = scene.lab.places.wireguard_socket(server.host, server.interface)
         until("the server is back", lambda: control.exists() and vpn.answers(control), 10)
         scene.lab.run(server.host, ["wg", "setconf", server.interface, "/dev/stdin"], input=settings, check=True)
         for words in (f"address add {server.network[1]}/24 dev {server.interface}", f"link set {server.interface} up"):
-            scene.net("ip", *words.split(), host=server.host)
+            scene.net("ip", *words.split(), at=server.host)
 
 
 @contextlib.contextmanager
@@ -177,7 +146,7 @@ def servers_unreachable(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def receive_stalled(scene: Scene) -> Iterator[None]:
     """What the servers send to this one device never comes."""
-    shown = scene.host(["wg", "show", scene.rig.worker().interface, "listen-port"])
+    shown = scene.within(["wg", "show", scene.worker().interface, "listen-port"])
     with _dropped(scene, f"udp sport 51820 udp dport {int(shown.stdout)}"):
         yield
 
@@ -203,7 +172,7 @@ def uplink_down(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def name_lost(scene: Scene) -> Iterator[None]:
     """`ip netns delete` of the worker's namespace; left, the name stands for the same one again."""
-    path = scene.rig.paths.space(scene.rig.worker())
+    path = scene.paths.space(scene.worker())
     inside = Path(f"/proc/{scene.streams[0].process.pid}/ns/net")
     spaces.remove(path)
     try:
@@ -217,11 +186,11 @@ def name_lost(scene: Scene) -> Iterator[None]:
 def _dropped(scene: Scene, match: str) -> Iterator[None]:
     """The ISP forwards no packet that MATCHes."""
     text = f"table inet fault {{ chain drops {{ type filter hook forward priority 0; {match} drop; }}; }}"
-    scene.net("nft", "-f", "-", host="isp", text=text)
+    scene.net("nft", "-f", "-", at="isp", text=text)
     try:
         yield
     finally:
-        scene.net("nft", "delete", "table", "inet", "fault", host="isp")
+        scene.net("nft", "delete", "table", "inet", "fault", at="isp")
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.faults import causes, judge
 from tests.faults.judge import Fault
 from tests.faults.scene import Scene
+from tests.fleets import FREE
 from tests.waiting import until
 
 FAULTS = (
@@ -42,7 +43,7 @@ bound to the host's own address."""
 
 def test_every_way_is_seen_of_another_uid(scene: Scene) -> None:
     """Positive control: the same tries under a UID that is no worker's are all seen, so that a zero means something."""
-    free = scene.free_stream()
+    free = scene.stream(FREE, tunnel=False)
     seen: list[str] = []
 
     def counts() -> dict[str, float]:

@@ -27,9 +27,8 @@ CLOSED_SECONDS = 10
 def test_a_dead_netctl_and_a_flush_leak_until_it_is_back(scene: Scene, limit: str) -> None:
     """netctl is killed and its layers are flushed in the same moment: open until the next netctl stands, not longer."""
     cause, mark = LIMITS[limit]
-    os.kill(scene.netctl_pid(), signal.SIGKILL)
-    with cause(scene):
-        pass
+    os.kill(scene.pid(), signal.SIGKILL)
+    cause(scene)
     scene.calm()
     seen = [line for line in scene.capture.lines() if mark in line]
     assert seen, "the control sees nothing: every zero of this tier means nothing"

@@ -45,7 +45,7 @@ def scene(spaced: Stage) -> Scene:
     """Two workers at work, everything as it should be."""
     made = spaced.scene()
     for index in range(2):
-        made.there("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647", index=index)
+        made.there(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], index, check=True)
     made.capture.lines()
     return made
 

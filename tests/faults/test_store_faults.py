@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from fleet.errors import ExitCode
 from tests.faults import judge
 from tests.faults.judge import BACK_SECONDS, UNHURT_SECONDS
 from tests.faults.scene import COOLDOWN_SECONDS, Scene
-from tests.netns.netctl_rig import at
+from tests.fleets import at
 from tests.waiting import until
 
 HOUR_SECONDS = 3600
@@ -33,7 +34,7 @@ NAMES = (FULL, FULL_AT_START, DAMAGED_AT_START, DAMAGED_UNDER_US, *STEPPED.value
 
 def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
     """Not a byte is free: who asks for a key is refused by name, the neighbour works on; space, and all is well."""
-    begin, pid = time.monotonic(), scene.netctl_pid()
+    begin, pid = time.monotonic(), scene.pid()
     with full_disk(scene):
         refused = refused_key(scene)
         judge.passed(2)
@@ -43,7 +44,7 @@ def test_a_full_disk_hands_out_no_key(scene: Scene) -> None:
     seen = judge.judged(scene, FULL, begin, time.monotonic(), back)
     assert back is not None and back <= BACK_SECONDS, scene.picture()
     assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
-    assert scene.netctl_pid() == pid, "netctl did not survive it"
+    assert scene.pid() == pid, "netctl did not survive it"
     one_key_each(scene)
 
 
@@ -51,7 +52,7 @@ def test_a_full_disk_keeps_no_tunnel_from_being_adopted(scene: Scene) -> None:
     """netctl is killed and its disk full: tunnels in use go on, and are its successor's as soon as there is space."""
     begin = time.monotonic()
     with full_disk(scene):
-        os.kill(scene.netctl_pid(), signal.SIGKILL)
+        os.kill(scene.pid(), signal.SIGKILL)
         judge.passed(4)
     back = judge.back_after(scene, [0, 1], time.monotonic())
     seen = judge.judged(scene, FULL_AT_START, begin, time.monotonic(), back)
@@ -64,15 +65,15 @@ def test_a_damaged_store_starts_no_netctl(scene: Scene) -> None:
     """Found damaged at start: exit 78 with the file's name; tunnels in use go on; mended, they are taken over."""
     began, begin = datetime.now(timezone.utc), time.monotonic()
     scene.supervisorctl("stop")
-    log = scene.rig.paths.log("supervisord")
+    log = scene.paths.log("supervisord")
     said = len(log.read_text())
     with damaged(scene):
         scene.supervisorctl("start")
         # One that ends so soon is started again and again, ever more rarely; each time it refuses.
         words = f"exited: netctl (exit status {int(ExitCode.CONFIGURATION)};"
         until("netctl refuses", lambda: words in log.read_text()[said:], 20, lambda: log.read_text()[said:])
-        assert str(scene.rig.paths.key_store) in scene.rig.paths.log("netctl").read_text()[-3000:]
-        assert not [line for line in scene.rig.logged("slot.connected") if at(line) > began], "a key was handed out"
+        assert str(scene.paths.key_store) in scene.paths.log("netctl").read_text()[-3000:]
+        assert not [line for line in scene.logged("slot.connected") if at(line) > began], "a key was handed out"
         judge.passed(1)
         scene.supervisorctl("stop")
     mended = time.monotonic()
@@ -95,7 +96,7 @@ def test_a_store_damaged_under_netctl_hands_out_no_key(scene: Scene) -> None:
     back = judge.back_after(scene, [0, 1], mended)
     seen = judge.judged(scene, DAMAGED_UNDER_US, begin, time.monotonic(), back)
     assert refused["refused"] == "KeyStoreFailed", refused
-    assert str(scene.rig.paths.key_store) in refused["message"]
+    assert str(scene.paths.key_store) in refused["message"]
     assert back is not None and back <= BACK_SECONDS, scene.picture()
     assert seen.neighbour < UNHURT_SECONDS, "the neighbour stopped"
     one_key_each(scene)
@@ -124,13 +125,13 @@ def test_the_wall_clock_stepped_by_an_hour_moves_no_rest(scene: Scene, hours: in
 
 def test_the_second_netctl_disturbs_nobody(scene: Scene) -> None:
     """Two at once: the second says which process holds the lock and ends with 78; no stream notices."""
-    begin, pid = time.monotonic(), scene.netctl_pid()
-    done = scene.host(scene.installation.netctl("serve"), check=False)
+    begin, pid = time.monotonic(), scene.pid()
+    done = scene.within(scene.installation.netctl("serve"), check=False)
     assert done.returncode == ExitCode.CONFIGURATION
     assert f"process {pid} holds" in done.stderr
     back = judge.back_after(scene, [0, 1], time.monotonic())
     seen = judge.judged(scene, TWO, begin, time.monotonic(), back)
-    assert scene.netctl_pid() == pid
+    assert scene.pid() == pid
     assert back is not None
     assert max(seen.gap, seen.neighbour) < UNHURT_SECONDS
 
@@ -154,19 +155,19 @@ def full_disk(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def damaged(scene: Scene) -> Iterator[None]:
     """The key store is overwritten behind its header; an operator puts a copy back, with netctl stopped."""
-    store = scene.state / scene.rig.paths.key_store.name
+    store = scene.state / scene.paths.key_store.name
     copy = store.with_name("copy")
     # Inside: SQLite resolves links, also that of another mount namespace.
     words = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
-    store_inside = scene.rig.paths.key_store
-    scene.host([sys.executable, "-I", "-c", words, str(store_inside), str(store_inside.with_name("copy"))])
+    store_inside = scene.paths.key_store
+    scene.within([sys.executable, "-I", "-c", words, str(store_inside), str(store_inside.with_name("copy"))])
     with store.open("r+b") as file:
         file.seek(100)
         file.write(b"\xa5" * (store.stat().st_size - 100))
     try:
         yield
     finally:
-        until("netctl is stopped", lambda: not scene.program("netctl").pid, 20)
+        until("netctl is stopped", lambda: not scene.running("netctl").pid, 20)
         owner = store.stat()
         for suffix in ("-wal", "-shm"):
             store.with_name(store.name + suffix).unlink(missing_ok=True)
@@ -178,9 +179,9 @@ def damaged(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def few_keys(scene: Scene) -> Iterator[None]:
     """One key more than there are workers."""
-    listed = scene.keys()
+    listed = json.loads(scene.within(scene.installation.module("netctl", "keys", "list", "--json")).stdout)
     free = [key["public_key"] for key in listed if not key["leased_to"]]
-    scene.host(scene.rig.argv("keys", "remove", *free[1:]))
+    scene.within(scene.installation.module("netctl", "keys", "remove", *free[1:]))
     try:
         yield
     finally:
@@ -218,6 +219,6 @@ def answered_after(scene: Scene, moment: float) -> float | None:
 
 def one_key_each(scene: Scene) -> None:
     """No two devices have one key."""
-    names = [worker.interface for worker in scene.rig.fleet.members]
-    seen = [scene.host(["wg", "show", name, "public-key"]).stdout for name in names]
+    names = [worker.interface for worker in scene.fleet.members]
+    seen = [scene.within(["wg", "show", name, "public-key"]).stdout for name in names]
     assert len(set(seen)) == len(seen)

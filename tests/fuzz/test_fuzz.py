@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.net import Lab
+from tests.fleets import Rig, running
 from tests.fuzz.watched import ROOT, Watched
-from tests.netns.netctl_rig import Rig, running
 from tests.waiting import until
 
 WIDE = """[netctl]

@@ -3,98 +3,67 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from fleet.isolation import HOST
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS, WEB_ADDRESS_V6
-from tests.faults.capture import Capture
+from tests.fleets import FREE, Rig
+from tests.inside import PAST_THE_TUNNELS, Capture, Client, Ear, capturing, server, speaking
 from tests.leak import probes
-from tests.netns.ear import Ear, speaking
-from tests.netns.netctl_rig import Client, Rig
-from tests.netns.test_netctl_reach import LISTEN
+from tests.leak.probes import BULK, DELAYED, LINGER
 from tests.waiting import until
 
-HERE = Path(__file__).parent
 LATE_COUNT = 4
 """Connections of each kind and of each IP version that end badly, in every state."""
 Tick = Callable[[], object]
+SITE = (str(WEB_ADDRESS), str(WEB_ADDRESS_V6))
 
 
-class Late:
-    """A running late_client.py of WORKER's."""
-
-    def __init__(self, scene: Scene, worker: Worker) -> None:
-        self._scene = scene
-        ports = map(str, (probes.BULK, probes.LINGER, probes.DELAYED, LATE_COUNT))
-        self._process = scene.popen(worker, "late_client.py", f"{WEB_ADDRESS},{WEB_ADDRESS_V6}", *ports)
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n", "nothing to end: no connection came about"
-
-    def end(self) -> None:
-        """Some connections are closed, some answers asked for, and all that is killed."""
-        assert self._process.stdin
-        assert self._process.stdout
-        with contextlib.suppress(BrokenPipeError):  # it ended with its sockets
-            self._process.stdin.write("end\n")
-            self._process.stdin.flush()
-            self._process.stdout.readline()
-        self._process.kill()
-        self._process.wait(10)
-        self._scene.ended += 3 * LATE_COUNT
-
-
-class Scene:
+class Scene(Rig):
     """A fleet on the lab's host, its first worker without a tunnel, and a neighbour; see started()."""
 
-    def __init__(self, lab: Lab, rig: Rig, ear: Ear) -> None:
-        self.lab, self.rig, self.worker, self.neighbour = lab, rig, rig.worker(), rig.worker(1)
-        self.capture, self._ear = Capture(rig), ear
+    ear: Ear
+    capture: Capture
+
+    def __init__(self, lab: Lab, isolation: str) -> None:
+        super().__init__(lab, 2, isolation=isolation)
         self.clients: list[Client] = []
         self.ended = 0
         """How many connections and questions of each IP version have ended badly."""
-        self.wireguard = next(one for one in rig.processes if "wireguard-go" in one.args)  # type: ignore[operator]
-        for run in (rig.host, rig.there):
-            run(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
 
     @property
     def isolated(self) -> bool:
         """Whether the worker has a network namespace of its own."""
-        return self.rig.fleet.walls.space(self.worker) != HOST
+        return self.fleet.walls.space(self.worker()) != HOST
 
     # --- the worker
 
-    def client(self) -> Client:
-        """A process of the worker's that may ask for a tunnel."""
-        self.clients.append(self.rig.client())
+    def holder(self) -> Client:
+        """A process of the worker's that may ask for a tunnel; it ends with the state."""
+        self.clients.append(self.client())
         return self.clients[-1]
 
     def connected(self) -> Client:
         """One that has it."""
-        made = self.client()
+        made = self.holder()
         answer = made.ask(do="connect")
         assert "ok" in answer, answer
         return made
 
-    def late(self, worker: Worker | None = None) -> Late:
-        """Connections of the worker's, or of a free UID, that are about to end."""
-        return Late(self, worker or self.worker)
+    def late(self, worker: Worker | None = None) -> Callable[[], None]:
+        """Connections of the worker's, or of WORKER's, that end when the function given is called."""
+        process, ports = self.client_of(worker or self.worker()), {"bulk": BULK, "linger": LINGER, "delayed": DELAYED}
+        assert "ok" in process.ask(do="hold", hosts=SITE, count=LATE_COUNT, **ports), "nothing to end"
 
-    def popen(self, worker: Worker, program: str, *arguments: str, host: bool = False) -> subprocess.Popen[str]:
-        """One of this folder's programs under that UID, where the worker is; with HOST in the host's namespace."""
-        argv = ["/usr/bin/python3", "-I", "-c", (HERE / program).read_text(), *arguments]
-        argv = self.rig.as_worker(worker, *argv)
-        where = argv if host else self.rig.inside(worker, argv)
-        made = self.lab.popen("host", where, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
-        self.rig.processes.append(made)
-        return made
+        def end() -> None:
+            process.ask(do="end")
+            process.kill()
+            self.ended += 3 * LATE_COUNT
+
+        return end
 
     def probe(self, worker: Worker, tick: Tick, *, seconds: float = 1.5, rounds: int = 1_000_000) -> Counter[str]:
         """Every probe under that UID, TICK being called all the time: how many tries of each row.
@@ -103,21 +72,22 @@ class Scene:
         the host's public address is an address of the world, to be reached through the tunnel by everybody.
         """
         wanted = {**probes.probes(), **probes.loopback_probes(public=not self.isolated)}
-        plan = json.dumps({"probes": wanted, "seconds": seconds, "rounds": rounds})
-        places = [True, False] if self.isolated and worker == self.worker else [True]
-        running = [self.popen(worker, "prober.py", plan, host=place) for place in places]
-        until("the probers end", lambda: (tick(), all(one.poll() is not None for one in running))[1], 30)
+        probers = [self.client_of(worker, at=FREE)]
+        probers += [self.client_of(worker)] if self.isolated and worker == self.worker() else []
+        for one in probers:
+            one.send(do="probe", ways=wanted, seconds=seconds, rounds=rounds)
+        until("the probers end", lambda: (tick(), all(one.has_answered() for one in probers))[1], 30)
         tries: Counter[str] = Counter()
-        for one in running:
-            assert one.stdout
-            tries.update(json.loads(one.stdout.read()))
+        for one in probers:
+            tries.update(one.answer()["ok"])
+            one.kill()
         return tries
 
     # --- the judges
 
     def heard(self) -> list[str]:
-        """Every time a listener on the host itself was reached since the last call: `tcp 127.0.0.1`."""
-        return self._ear.rest()
+        """Every time a listener on the host itself was reached since the last call."""
+        return self.ear.rest()
 
     def heard_at_least(self, count: int) -> int:
         """Wait until they were reached COUNT times."""
@@ -135,57 +105,35 @@ class Scene:
         until("nothing is seen", lambda: not self.capture.lines() and not self.capture.lines(), 20)
         self.heard()
 
-    # --- the host
-
-    def in_space(self, *argv: str, text: str | None = None) -> None:
-        """Run a tool in the host's network and, if there is one, in the worker's own."""
-        places = [f"/run/netns/{self.lab.name}-host"]
-        places += [str(self.rig.paths.space(self.worker))] if self.isolated else []
-        for place in places:
-            subprocess.run(["nsenter", f"--net={place}", "--", *argv], input=text, text=True, check=True, timeout=30)
-
-    def servers(self) -> list[int]:
-        """The wireguard-go of every VPN server."""
-        names = {self.lab.topology.namespace(server.host) for server in self.lab.topology.vpn}
-        found = self.lab.status().processes
-        return [one.pid for one in found if one.namespace in names and "wireguard-go" in one.command]
-
-    @contextlib.contextmanager
-    def frozen(self, pids: Sequence[int]) -> Iterator[None]:
-        """SIGSTOP, and SIGCONT at the end."""
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
     def settle(self) -> None:
         """Everything stands, and the worker has no tunnel."""
         for client in self.clients:
             client.kill()
         self.clients.clear()
-        if self.wireguard.poll() is not None:
-            self.wireguard = self.rig.start_wireguard(self.worker)
-        assert self.rig.netctl
-        if self.rig.netctl.poll() is not None:
-            self.rig.start_netctl()
-        until("the slot is sealed", lambda: self.rig.slot()["state"] == "sealed", 20, self.rig.slot)
-        plan = ["plan", "--json"]
-        until("all stands", lambda: self.rig.command(*plan).stdout.strip() == "[]", 25, lambda: self.rig.command(*plan))
+        if self.devices[self.worker().interface].poll() is not None:
+            self.start_wireguard(self.worker())
+        if self.netctl and self.netctl.poll() is not None:
+            self.start_netctl()
+        self.wait_until_sealed()
+        self.wait_until_settled()
         self.quiet()
 
 
 @contextlib.contextmanager
 def started(lab: Lab, isolation: str) -> Iterator[Scene]:
-    """A Scene, ended behind the block."""
-    listening = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, probes.NEAR) for host in probes.OF_HOST])]
-    serving = ["/usr/bin/python3", "-I", "-c", (HERE / "late_server.py").read_text()]
-    serving += map(str, (probes.BULK, probes.LINGER, probes.DELAYED))
-    rig = Rig(lab, count=2, isolation=isolation)
-    with speaking(lab, "web", serving, "ready"), speaking(lab, "host", listening, "listening") as ear:
-        try:
-            yield Scene(lab, rig.start(), ear)
-        finally:
-            rig.stop()
+    """A Scene, ended after the block."""
+    scene = Scene(lab, isolation)
+    late = [("bulk", "::", BULK), ("linger", "::", LINGER), *(("delayed", host, DELAYED) for host in SITE)]
+    near = [("tell", host, probes.NEAR) for host in probes.OF_HOST]
+    try:
+        with (
+            speaking(lab, "web", server(lab, *late), "ready"),
+            speaking(lab, "host", server(lab, *near), "ready") as scene.ear,
+            capturing(lab, *PAST_THE_TUNNELS) as seen,
+        ):
+            scene.start()
+            scene.everywhere(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])
+            scene.capture = Capture(seen, scene.client_of(FREE))
+            yield scene
+    finally:
+        scene.stop()

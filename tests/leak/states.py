@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.leak.scene import Late, Scene, Tick
-from tests.waiting import until
+from tests.layers import flush_rules
+from tests.leak.scene import Scene, Tick
+from tests.waiting import frozen, until
 
 ROTATIONS = 3
 FLUSHES = 5
-_RULES = "rule flush\nrule add from all lookup main priority 32766\n"
-_DEFAULT = "rule add from all lookup default priority 32767\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class Held:
 
     tick: Tick
     """Called again and again while probes run."""
-    late: Late | None = None
+    late: Callable[[], object] | None = None
     """Connections of before, to be ended while the state lasts; the state's own matter where it is None."""
 
 
@@ -36,7 +35,7 @@ def nothing() -> None:
 @contextlib.contextmanager
 def no_tunnel(scene: Scene) -> Iterator[Held]:
     """A slot that nobody has asked for."""
-    assert scene.rig.slot()["state"] == "sealed"
+    assert scene.slot()["state"] == "sealed"
     yield Held(tick=nothing)
 
 
@@ -45,11 +44,11 @@ def connecting(scene: Scene) -> Iterator[Held]:
     """Every VPN server is frozen while a worker that had a tunnel asks for another."""
     client = scene.connected()
     late = scene.late()
-    with scene.frozen(scene.servers()):
+    with frozen(*scene.server_pids()):
         client.send(do="rotate")
-        until("connecting", lambda: scene.rig.slot()["state"] == "connecting", 10, scene.rig.slot)
+        until("connecting", lambda: scene.slot()["state"] == "connecting", 10, scene.slot)
         yield Held(tick=nothing, late=late)
-        assert scene.rig.slot()["state"] == "connecting"
+        assert scene.slot()["state"] == "connecting"
         client.kill()
 
 
@@ -58,7 +57,7 @@ def connected(scene: Scene) -> Iterator[Held]:
     """A tunnel that is held."""
     scene.connected()
     yield Held(tick=nothing, late=scene.late())
-    assert scene.rig.slot()["state"] == "connected"
+    assert scene.slot()["state"] == "connected"
 
 
 @contextlib.contextmanager
@@ -79,8 +78,8 @@ def rotating(scene: Scene) -> Iterator[Held]:
 def browser_crashed(scene: Scene) -> Iterator[Held]:
     """Its connections are cut off in the middle, while the probes run; the tunnel goes on."""
     scene.connected()
-    yield Held(tick=_once(scene.late().end))
-    assert scene.rig.slot()["state"] == "connected"
+    yield Held(tick=_once(scene.late()))
+    assert scene.slot()["state"] == "connected"
 
 
 @contextlib.contextmanager
@@ -90,10 +89,10 @@ def worker_killed(scene: Scene) -> Iterator[Held]:
 
     def kill() -> None:
         client.kill()
-        late.end()
+        late()
 
     yield Held(tick=_once(kill))
-    assert scene.rig.slot()["state"] == "sealed"
+    assert scene.slot()["state"] == "sealed"
 
 
 @contextlib.contextmanager
@@ -101,7 +100,7 @@ def sealed(scene: Scene) -> Iterator[Held]:
     """The worker is gone, and the slot is known to be closed; what is left of its connections ends then."""
     client, late = scene.connected(), scene.late()
     client.kill()
-    until("the slot is sealed", lambda: scene.rig.slot()["state"] == "sealed", 10, scene.rig.slot)
+    scene.wait_until_sealed()
     yield Held(tick=nothing, late=late)
 
 
@@ -113,9 +112,8 @@ def rules_flushed(scene: Scene) -> Iterator[Held]:
 
     def flush() -> None:
         nonlocal count
-        scene.in_space("ip", "-4", "-batch", "-", text=_RULES + _DEFAULT)
-        scene.in_space("ip", "-6", "-batch", "-", text=_RULES)
-        scene.in_space("nft", "flush", "ruleset")
+        flush_rules(scene)
+        scene.everywhere(["nft", "flush", "ruleset"])
         count += 1
 
     yield Held(tick=flush, late=scene.late())
@@ -127,10 +125,10 @@ def device_deleted(scene: Scene) -> Iterator[Held]:
     """`ip link delete`; wireguard-go ends with its device, and nobody starts another."""
     scene.connected()
     late = scene.late()
-    scene.rig.there(["ip", "link", "delete", scene.worker.interface], check=True)
-    scene.wireguard.wait(10)
+    scene.there(["ip", "link", "delete", scene.worker().interface], check=True)
+    scene.devices[scene.worker().interface].wait(10)
     yield Held(tick=nothing, late=late)
-    assert scene.rig.there(["ip", "link", "show", scene.worker.interface]).returncode != 0
+    assert scene.there(["ip", "link", "show", scene.worker().interface]).returncode != 0
 
 
 @contextlib.contextmanager
@@ -138,11 +136,9 @@ def netctl_dead(scene: Scene) -> Iterator[Held]:
     """SIGKILL under a tunnel that is held."""
     scene.connected()
     late = scene.late()
-    assert scene.rig.netctl
-    scene.rig.netctl.kill()
-    scene.rig.netctl.wait(10)
+    scene.kill_netctl()
     yield Held(tick=nothing, late=late)
-    assert scene.rig.netctl.poll() is not None
+    assert scene.netctl and scene.netctl.poll() is not None
 
 
 def _once(work: Callable[[], object]) -> Tick:

@@ -28,10 +28,11 @@ from lab import run
 from lab.net import Lab
 from lab.site.hostile import WAYS
 from lab.topology import HOSTILE_PORTS, LAN_HOST, LAN_ROUTER, LAN_ROUTER_V6, METADATA
-from tests.faults.capture import FREE
+from tests.fleets import FREE
+from tests.inside import Ear, server, speaking
 from tests.leak.scene import Scene
 from tests.leak.visit import WAITING, forget, visit
-from tests.netns.ear import Ear, speaking
+from tests.programs.sockets import place
 from worker import prepare
 from worker.browser.interface import Installed
 
@@ -42,7 +43,6 @@ ON_HOST = [(host, NEAR) for host in (*LOOPBACK, str(LAN_HOST))]
 NEIGHBOUR = [("127.0.0.1", DEVTOOLS)]
 REBOUND = [(host, NEAR) for host in ("127.0.0.1", str(LAN_HOST), str(LAN_ROUTER), str(METADATA))]
 """What names are bound to behind Chrome's back; and so is the neighbour's DevTools."""
-HERE = Path(__file__).parent
 CHROME = (
     *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-popup-blocking"),
     # The page is on plain HTTP, so that no rule about mixed content holds it back.
@@ -52,17 +52,12 @@ UNCHECKED = (*CHROME[:-1], f"{CHROME[-1]},LocalNetworkAccessChecks")
 FREE_ADDRESSES = ("198.51.100.10", "2001:db8:1::10")
 
 
-def at(host: str, port: int) -> str:
-    """As it stands in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def rebound_names() -> dict[str, str]:
     """Names that are the shop's at first, and what each is when it is asked for again."""
     targets = [*REBOUND, ("127.0.0.1", DEVTOOLS)]
     word = secrets.token_hex(4)
     return {
-        f"{int(IPv4Address(host)):08x}.{word}{port}.rebind.example:{port}": at(host, port) for host, port in targets
+        f"{int(IPv4Address(host)):08x}.{word}{port}.rebind.example:{port}": place(host, port) for host, port in targets
     }
 
 
@@ -74,8 +69,8 @@ def asked_again(scene: Scene, name: str) -> bool:
 
 def url(names: Sequence[str]) -> str:
     """The page, which tries everything near."""
-    targets = [at(host, port) for host, port in (*ON_HOST, ("localhost", NEAR), *((host, NEAR) for host in LAN))]
-    targets += [at(host, port) for host, port in NEIGHBOUR]
+    targets = [place(host, port) for host, port in (*ON_HOST, ("localhost", NEAR), *((host, NEAR) for host in LAN))]
+    targets += [place(host, port) for host, port in NEIGHBOUR]
     return "http://shop.example/hostile?" + urlencode(
         [("at", one) for one in targets] + [("rebind", one) for one in names]
     )
@@ -89,17 +84,17 @@ def near(lab: Lab, *neighbours: Sequence[str]) -> Iterator[Sequence[Ear]]:
     """
 
     def argv(targets: Sequence[tuple[str, int]]) -> list[str]:
-        return ["/usr/bin/python3", "-I", "-c", (HERE / "near_server.py").read_text(), json.dumps(targets)]
+        return server(lab, *(("tell", *target) for target in targets))
 
     wanted = [("host", argv(ON_HOST)), ("isp", argv([(host, NEAR) for host in LAN]))]
     wanted += [("host", [*words, *argv(NEIGHBOUR)]) for words in neighbours]
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(speaking(lab, where, words, "listening")) for where, words in wanted]
+        yield [stack.enter_context(speaking(lab, where, words, "ready")) for where, words in wanted]
 
 
 def heard(ears: Sequence[Ear]) -> list[str]:
-    """Everything that listeners have heard since the last call."""
-    return [line for ear in ears for line in ear.rest()]
+    """Everything that listeners have heard since the last call, whoever came."""
+    return [line.rpartition(" ")[0] for ear in ears for line in ear.rest()]
 
 
 @functools.cache
@@ -110,13 +105,13 @@ def installed() -> Installed:
 
 def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str]:
     """The real launcher's command line for the worker's Chrome; without POLICIES it finds none in its /etc."""
-    etc = prepare.etc_files(scene.rig.fleet)
+    etc = prepare.etc_files(scene.fleet)
     files = {f"{folder}/fleet.json" for folder in POLICY_FOLDERS}
     assert files <= set(etc)
     kept = etc if policies else {name: text for name, text in etc.items() if name not in files}
-    usual = prepare.launch_spec(scene.rig.fleet, scene.rig.paths, scene.worker, installed(), kept)
+    usual = prepare.launch_spec(scene.fleet, scene.paths, scene.worker(), installed(), kept)
     spec = replace(usual, argv=[*WAITING, str(installed().browser), *chrome])
-    path = scene.rig.paths.root / "hostile.json"
+    path = scene.paths.root / "hostile.json"
     path.write_text(spec.as_json())
     return [*run.program("launcher"), str(path)]
 
@@ -128,7 +123,7 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
     chrome = [*(CHROME if policies else UNCHECKED), "--user-data-dir=/tmp/hostile", url(list(names))]
     argv = launched(scene, chrome, policies=policies)
     exits = [str(address) for server in scene.lab.topology.vpn for address in (server.address, server.address_v6)]
-    neighbour = scene.rig.inside(scene.neighbour, scene.rig.as_worker(scene.neighbour))
+    neighbour = scene.inside(scene.worker(1), scene.as_worker(scene.worker(1)))
     # With a namespace of its own the neighbour has a loopback of its own; on the host's is another listener then.
     with near(scene.lab, *([[]] if scene.isolated else []), neighbour) as ears:
         scene.quiet()
@@ -144,10 +139,10 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
 
 def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
     """The control of the one listener that no browser in the host's namespace comes to: a connection from there."""
-    other = scene.rig.client_of(FREE, at=scene.neighbour)
+    other = scene.client_of(FREE, at=scene.worker(1))
     for host, port in NEIGHBOUR:
         assert "ok" in other.ask(do="tcp", host=host, port=port)
-        assert ear.lines(1) == [f"tcp {at(host, port)}"]
+        assert ear.heard(1) == Counter([f"tcp {place(host, port)}"])
     other.kill()
 
 
@@ -169,7 +164,9 @@ def test_the_same_page_of_another_uid_is_heard(carrying: Lab) -> None:
         forget(carrying)
         shutil.rmtree(folder)
     for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR):
-        missing = [way for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) if not came[f"{way} {at(host, port)}"]]
+        missing = [
+            way for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) if not came[f"{way} {place(host, port)}"]
+        ]
         assert missing == [], (host, port, came)
     assert any(what.startswith("udp") for what in came), came
     assert {path for path in said if "stolen" in path} == {f"/hostile/stolen-{name}" for name in names}

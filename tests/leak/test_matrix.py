@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.capture import FREE
+from tests.fleets import FREE
 from tests.leak import table
 from tests.leak.probes import BULK, LATE, LINGER, LOOPBACK, ROWS, probes, row_of
 from tests.leak.scene import Scene
@@ -36,8 +36,8 @@ def _try(scene: Scene, held: Held) -> Counter[str]:
     """Connections end badly, and every probe is tried as often as it can be."""
     scene.ended = 0
     if held.late:
-        held.late.end()
-    tries = scene.probe(scene.worker, held.tick)
+        held.late()
+    tries = scene.probe(scene.worker(), held.tick)
     tries.update(dict.fromkeys(LATE.values(), scene.ended))
     assert min(tries[row] for row in (*ROWS, LOOPBACK)) >= LEAST_TRIES
     return tries
@@ -57,7 +57,7 @@ def _control(scene: Scene) -> Counter[str]:
     nobody sends anything for a moment.
     """
     ending, lines = scene.late(FREE), list[str]()
-    ending.end()
+    ending()
     tries = scene.probe(FREE, nothing, rounds=CONTROL_ROUNDS, seconds=20)
     until("late packets of every kind are seen", lambda: _late_are_seen(lines, scene), 10, lambda: lines[-20:])
     seen = Counter(row_of(line) for line in lines)

@@ -6,45 +6,25 @@ the exit; in the host's namespace the address lies behind `lo`, and is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from lab.topology import HOST_ADDRESS, HOST_ADDRESS_V6, LAN_HOST
-from tests.faults.capture import FREE
+from tests.fleets import FREE
+from tests.inside import Client, Ear, server, speaking
 from tests.leak.probes import UPLINK
 from tests.leak.scene import Scene
-from tests.netns.ear import Ear, speaking
-from tests.netns.netctl_rig import Client
 
 PORT = 4446
 PUBLIC = (str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
-LISTEN = """
-import json, selectors, socket, sys
-selector = selectors.DefaultSelector()
-for host in json.loads(sys.argv[1]):
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, int(sys.argv[2])))
-        if kind == socket.SOCK_STREAM:
-            made.listen(100)
-        selector.register(made, selectors.EVENT_READ)
-print("listening", flush=True)
-while True:
-    for key, _ in selector.select():
-        tcp = key.fileobj.type == socket.SOCK_STREAM
-        peer = key.fileobj.accept()[1] if tcp else key.fileobj.recvfrom(100)[1]
-        print("tcp" if tcp else "udp", peer[0], flush=True)
-"""
 
 
 @pytest.fixture
 def ear(scene: Scene) -> Iterator[Ear]:
     """Listeners on the host's public addresses, which say who comes."""
-    argv = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps(PUBLIC), str(PORT)]
-    with speaking(scene.lab, "host", argv, "listening") as made:
+    argv = server(scene.lab, *(("tell", host, PORT) for host in PUBLIC))
+    with speaking(scene.lab, "host", argv, "ready") as made:
         yield made
 
 
@@ -60,7 +40,7 @@ def knock(client: Client) -> None:
 def came(ear: Ear, other: Client) -> set[str]:
     """The addresses that have come since the last call; one more of OTHER's, behind them, shows that all were heard."""
     assert "ok" in other.ask(do="tcp", host=PUBLIC[0], port=PORT, source=str(LAN_HOST))
-    return {line.split()[1] for line in ear.before(str(LAN_HOST))}
+    return {line.split()[2] for line in ear.before(str(LAN_HOST))}
 
 
 def test_the_hosts_own_address_is_reached_from_the_exit_alone(scene: Scene, ear: Ear) -> None:
@@ -68,8 +48,8 @@ def test_the_hosts_own_address_is_reached_from_the_exit_alone(scene: Scene, ear:
 
     The control: of a UID that is no worker's every kind is heard, from the host's own addresses.
     """
-    holder, outside = scene.client(), scene.rig.client_of(scene.worker, at=FREE)
-    other = scene.rig.client_of(FREE)
+    holder, outside = scene.holder(), scene.client_of(scene.worker(), at=FREE)
+    other = scene.client_of(FREE)
     knock(holder)
     knock(outside)
     assert came(ear, other) == set()

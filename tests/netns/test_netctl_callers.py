@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from lab import run
 from lab.net import Lab
-from tests.netns.netctl_rig import ROOT, Rig, running
+from tests.fleets import CHECKOUT, Rig, running
 from tests.waiting import until
 
 GROUP = "daemon"
@@ -22,14 +22,14 @@ PERSON = 4711
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
     """Two slots, and the limits as they come."""
-    extra = f'[netctl]\noperator_group = "{GROUP}"\nkey_requests_per_second = 1\nkey_requests_burst = 4\n'
-    with running(lab, count=2, extra=extra) as made:
+    settings: run.Keys = {"operator_group": GROUP, "key_requests_per_second": 1, "key_requests_burst": 4}
+    with running(lab, 2, changes={"netctl": settings}) as made:
         yield made
 
 
 def ask_as(rig: Rig, *identity: str) -> subprocess.CompletedProcess[str]:
     """`netctl status --json` under another identity."""
-    return rig.host(["setpriv", *identity, *rig.argv("status", "--json")], cwd="/")
+    return rig.host(["setpriv", *identity, *rig.installation.module("netctl", "status", "--json")], cwd="/")
 
 
 def test_an_operator_sees_every_slot(rig: Rig) -> None:
@@ -80,24 +80,8 @@ def test_a_hostile_worker_is_its_own_trouble(rig: Rig, kind: str) -> None:
     """While one worker floods the socket in any way, another connects, looks and ends; the log stays short."""
     lines = len(rig.log.read_text().splitlines())
     uid, socket = rig.worker(0).uid, str(rig.paths.netctl_socket)
-    attacker = rig.lab.popen(
-        "host",
-        [
-            "setpriv",
-            "--regid=fleet",
-            "--clear-groups",
-            sys.executable,
-            "-m",
-            "tests.unit.hostile",
-            socket,
-            str(uid),
-            kind,
-        ],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=os.environ,
-    )
-    rig.processes.append(attacker)
+    argv = ["setpriv", "--regid=fleet", "--clear-groups", sys.executable, "-m", "tests.unit.hostile", socket]
+    attacker = rig.popen([*argv, str(uid), kind], stdout=subprocess.PIPE, cwd=CHECKOUT)
     assert attacker.stdout and attacker.stdout.readline() == "on\n"
     neighbour = rig.client(1)
     assert "ok" in neighbour.ask(do="connect")

@@ -11,14 +11,14 @@ from fleet import model, spaces
 from fleet.model import Worker
 from fleet.operate import prepare
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig, running
+from tests.fleets import Rig, running
 
 
 @pytest.fixture
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """Two workers with tunnels, and netctl killed."""
     lab.run("host", ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.uplink.rp_filter=0"], check=True)
-    with running(lab, count=2, isolation=isolation) as made:
+    with running(lab, 2, isolation=isolation) as made:
         for index in range(2):
             assert "ok" in made.client(index).ask(do="connect")
         assert made.netctl

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.net import Lab
-from tests.netns.netctl_rig import Client, Rig, running
+from tests.fleets import Rig, running
+from tests.inside import Client
 from tests.waiting import until
 
 SITE = "203.0.113.80"
@@ -22,7 +23,7 @@ HEALED_SECONDS = 2.5
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """Two workers' slots."""
-    with running(lab, count=2, extra="[netctl]\nkey_cooldown_seconds = 0.1\n", isolation=isolation) as made:
+    with running(lab, 2, changes={"netctl": {"key_cooldown_seconds": 0.1}}, isolation=isolation) as made:
         yield made
 
 
@@ -154,7 +155,7 @@ def test_damage_is_put_right_as_it_happens(rig: Rig, client: Client, what: str) 
     rig.there(["sh", "-c", damage.done], check=True)
     until(f"{what}: as it was", lambda: _is(rig, damage.mended), HEALED_SECONDS + _rest(rig))
     print(f"{what}: {time.monotonic() - settled:.2f} s")
-    until("nothing is left to do", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 10)
+    rig.wait_until_settled(10)
     assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
 
 
@@ -168,14 +169,14 @@ def test_a_renamed_link_is_replaced(rig: Rig, client: Client) -> None:
     rig.there(["sh", "-c", "ip link set wg101 down; ip link set wg101 name other9"], check=True)
     until("it is gone", lambda: not _is(rig, "ip link show other9"), 10)
     rig.start_wireguard(rig.worker())  # the earlier one has ended with its link
-    until("nothing is left to do", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 20)
+    rig.wait_until_settled(20)
 
 
 def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
     """One line names what was heard and the commands that mended it, however many they are."""
     before = len(rig.logged("guard.repaired"))
     rig.there(["sh", "-c", "ip rule flush protocol 77; ip -6 rule flush protocol 77"], check=True)
-    until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 20)
+    rig.wait_until_settled(20)
     lines = rig.logged("guard.repaired")[before:]
     text = str([line["commands"] for line in lines])
     ip = "ip -n fleet-w1101" if rig.fleet.isolation == "netns" else "ip"
@@ -199,7 +200,7 @@ def test_others_objects_are_left_alone_and_hold_nobody_up(rig: Rig, client: Clie
 
 def test_own_changes_are_no_news(rig: Rig, client: Client) -> None:
     """Connecting and rotating make netctl look at nothing: it knows its own changes by their sender."""
-    until("quiet", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 10)
+    rig.wait_until_settled(10)
     before = len(rig.logged("guard.looks"))
     for _ in range(10):
         assert "ok" in client.ask(do="rotate")
@@ -208,7 +209,7 @@ def test_own_changes_are_no_news(rig: Rig, client: Client) -> None:
 
 def test_a_busy_host_costs_next_to_nothing(rig: Rig, client: Client) -> None:
     """Thousands of others' notifications, as Docker makes them: hardly any processor time, and no look at all."""
-    until("quiet", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 10)
+    rig.wait_until_settled(10)
     assert rig.netctl
     looks, before = len(rig.logged("guard.looks")), _processor_seconds(rig.netctl.pid)
     rules = "".join(f"add rule inet docker forward ip daddr 192.0.2.{number % 250} accept\n" for number in range(2000))

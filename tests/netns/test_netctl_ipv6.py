@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
-from fleet.model import PLACEHOLDERS_V6, Worker
+from fleet.model import PLACEHOLDERS_V6
 from lab import vpn
 from lab.net import Lab
 from lab.topology import HOST_ADDRESS_V6, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
-from tests.netns.ear import Ear, capturing, speaking
-from tests.netns.netctl_rig import Client, Rig, running
+from tests.fleets import FREE, Rig, running
+from tests.inside import Client, Ear, capturing, speaking
 from tests.waiting import until
 
 PORT, MARK = 4443, 4445
-FREE = Worker(uid=4321)
-"""A UID that is no worker: the positive control."""
 PROBES = f"port {PORT} or port {MARK} or net {PLACEHOLDERS_V6} or (ip6 and port 53) or (icmp6 and ip6[40] = 128)"
 TARGET = str(WEB_ADDRESS_V6)
 
@@ -35,16 +33,13 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
         text = (lab.places.keys / f"{one.host}-{number:02d}.conf").read_text()
         (folder / f"{number}.conf").write_text(vpn.with_ipv6(text, one, number))
     try:
-        with running(lab, keys=("dual/*.conf", f"{two.host}-0[1-5].conf"), extra=_quick(), isolation=isolation) as made:
+        keys = ("dual/*.conf", f"{two.host}-0[1-5].conf")
+        with running(lab, keys=keys, changes={"netctl": {"key_cooldown_seconds": 0.1}}, isolation=isolation) as made:
             yield made
     finally:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
-
-
-def _quick() -> str:
-    return "[netctl]\nkey_cooldown_seconds = 0.1\n"
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def client(rig: Rig) -> Iterator[Client]:
     made = rig.client()
     yield made
     made.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    rig.wait_until_sealed()
 
 
 def have(client: Client, *, ipv6: bool) -> dict[str, Any]:
@@ -147,16 +142,14 @@ def test_nothing_of_it_leaves_beside_the_tunnel(rig: Rig, client: Client, state:
         have(client, ipv6=state != "without")
     with capturing(rig.lab, PROBES) as ear:
         if state == "netctl dead":
-            assert rig.netctl
-            rig.netctl.kill()
-            rig.netctl.wait(10)
+            rig.kill_netctl()
         if state == "rules flushed":
             rig.there(["ip", "-6", "rule", "flush", "protocol", "77"], check=True)
         probe(rig, client)
         assert_silent(rig, ear)
     if state == "netctl dead":
         rig.start_netctl()
-    until("all is as it was", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 20)
+    rig.wait_until_settled(20)
 
 
 def test_the_same_probes_are_seen_of_another_uid(rig: Rig) -> None:
@@ -176,8 +169,7 @@ def test_a_rotation_ends_its_sockets_and_connections(rig: Rig, client: Client) -
     have(client, ipv6=True)
     hold = ["curl", "-sk", "--max-time", "60", f"telnet://[{TARGET}]:443"]
     argv = rig.inside(rig.worker(), rig.as_worker(rig.worker(), *hold))
-    holder = rig.lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    rig.processes.append(holder)
+    holder = rig.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     source = str(rig.worker().placeholder_v6)
     until("connected", lambda: source in rig.there(["ss", "-6tnH", "state", "established"]).stdout, 10)
     tracked = ["conntrack", "-f", "ipv6", "-L", "--src", source]
@@ -200,8 +192,7 @@ def test_netctl_restarted_keeps_it(rig: Rig, client: Client) -> None:
     before = have(client, ipv6=True)
     assert rig.netctl
     with events(rig) as heard:
-        rig.netctl.kill()
-        rig.netctl.wait(10)
+        rig.kill_netctl()
         assert seen(rig, "-6") == before["exit_address_v6"]
         rig.start_netctl()
         again = client.ask(do="connect", resume=before["lease"])["ok"]

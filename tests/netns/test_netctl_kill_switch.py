@@ -12,8 +12,9 @@ import pytest
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6
-from tests.netns.ear import tcpdump
-from tests.netns.netctl_rig import Client, Rig, running
+from tests.fleets import FREE, Rig, running
+from tests.inside import Client, tcpdump
+from tests.layers import flush_both, layers
 from tests.waiting import until
 
 TCP, UDP = 4443, 4444
@@ -22,16 +23,13 @@ PROBES = (
     " or icmp[icmptype] = icmp-echo or (icmp6 and ip6[40] = 128)"
 )
 OPEN = ("open", '{ 1101 . "wg101" }')
-FREE = Worker(uid=4321)
-"""A UID that is no worker: the positive control."""
 
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """One worker's slot, and ping sockets for everybody."""
-    with running(lab, count=1, isolation=isolation) as made:
-        for run in (made.host, made.there):
-            run(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
+    with running(lab, isolation=isolation) as made:
+        made.everywhere(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])
         yield made
 
 
@@ -85,6 +83,11 @@ def uplink(rig: Rig) -> str:
     """The interface of the host that leads to the ISP."""
     route: str = rig.json("ip", "-json", "route", "get", str(WEB_ADDRESS))[0]["dev"]
     return route
+
+
+def is_open(rig: Rig) -> bool:
+    """Whether the worker's gate is open."""
+    return rig.there(["nft", "get", "element", "inet", "fleet", *OPEN]).returncode == 0
 
 
 def try_everything(rig: Rig, client: Client) -> list[str]:
@@ -185,7 +188,7 @@ while True:
 def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
     """A process of WORKER's that sends in a tight loop."""
     argv = ["/usr/bin/python3", "-I", "-c", FLOOD, str(WEB_ADDRESS), str(WEB_ADDRESS_V6), str(UDP)]
-    process = rig.lab.popen("host", rig.inside(worker, rig.as_worker(worker, *argv)), stdout=subprocess.PIPE)
+    process = rig.popen(rig.inside(worker, rig.as_worker(worker, *argv)), stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline()
     try:
         yield
@@ -194,30 +197,18 @@ def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
         process.wait(10)
 
 
-FLUSH = (
-    "ip rule flush; ip rule add lookup main priority 32766 protocol kernel;"
-    "ip rule add lookup default priority 32767 protocol kernel;"
-    "ip -6 rule flush; ip -6 rule add lookup main priority 32766 protocol kernel"
-)
-"""As careless as it gets: every rule, with only the kernel's own put back."""
-
-
-def flush_both(rig: Rig) -> None:
-    """Rules and ruleset at the same moment, as close as two programs come to it, everywhere."""
-    for run in {rig.fleet.isolation: rig.there, "uid": rig.host}.values():
-        run(["sh", "-c", f"nft flush ruleset & ({FLUSH}); wait"], check=True)
-
-
 def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
     """Rules and nftables flushed at the same moment, ten times, while the worker sends in a tight loop: nothing.
 
     The table that netctl owns stands through it; everything else is back each time.
     """
     client.ask(do="connect")
+    before = layers(rig)
     with flooding(rig, rig.worker()):
         for _ in range(10):
             flush_both(rig)
-            until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+            until("all is back", lambda: layers(rig) == before and is_open(rig), 25, lambda: layers(rig))
+        rig.wait_until_settled()
     assert capture.lines() == []
     assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
 
@@ -227,9 +218,7 @@ def test_the_same_flood_is_seen_when_nothing_holds_it(rig: Rig, capture: Capture
 
     Not from a namespace of the worker's own, which has no other way out: there the control is another UID's flood.
     """
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
+    rig.kill_netctl()
     alone = rig.fleet.isolation == "netns"
     with contextlib.ExitStack() as floods:
         floods.enter_context(flooding(rig, rig.worker()))
@@ -239,7 +228,7 @@ def test_the_same_flood_is_seen_when_nothing_holds_it(rig: Rig, capture: Capture
             floods.enter_context(flooding(rig, FREE))
         until("the flood is seen", lambda: capture.seen(f".{UDP}: UDP"), 10)
         rig.start_netctl()
-        until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+        rig.wait_until_settled()
     lines = capture.lines()
     assert any(str(WEB_ADDRESS_V6) in line for line in lines)
 
@@ -275,11 +264,7 @@ def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
     client.ask(do="connect")
     device = uplink(rig)
     rig.there(["nft", "flush", "ruleset"], check=True)
-    until(
-        "the gate is open again",
-        lambda: rig.there(["nft", "get", "element", "inet", "fleet", *OPEN]).returncode == 0,
-        20,
-    )
+    until("the gate is open again", lambda: is_open(rig), 20)
     assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
     assert "error" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, device=device, timeout=0.3)
     rig.there(["nft", "flush", "ruleset"], check=True)
@@ -290,21 +275,13 @@ def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
 def test_sockets_of_a_killed_worker_are_silent(rig: Rig, client: Client, capture: Capture) -> None:
     """A worker killed with a connection open: no packet of its placeholder, whatever the kernel sends for it."""
     client.ask(do="connect")
-    holder = rig.lab.popen(
-        "host",
-        rig.inside(
-            rig.worker(),
-            rig.as_worker(rig.worker(), "curl", "-sk", "--max-time", "60", f"telnet://{WEB_ADDRESS}:443"),
-        ),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    rig.processes.append(holder)
+    argv = rig.as_worker(rig.worker(), "curl", "-sk", "--max-time", "60", f"telnet://{WEB_ADDRESS}:443")
+    holder = rig.popen(rig.inside(rig.worker(), argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     source = str(rig.worker().placeholder)
     until("it is connected", lambda: source in rig.there(["ss", "-tnH", "state", "established"]).stdout, 10)
     holder.kill()
     client.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    rig.wait_until_sealed()
     # Of the worker alone: root's own requests to the site may still be in TIME_WAIT.
     until("gone", lambda: source not in sockets(rig), 10, lambda: sockets(rig))
     until("no longer tracked", lambda: "dport=443" not in tracked(rig), 10, lambda: tracked(rig))

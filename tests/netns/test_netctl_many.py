@@ -11,7 +11,8 @@ import pytest
 from fleet.model import Worker
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS
-from tests.netns.netctl_rig import Client, Rig, running
+from tests.fleets import Rig, running
+from tests.inside import Client
 from tests.waiting import until
 
 COUNT, ROUNDS = 8, 5
@@ -20,14 +21,13 @@ COUNT, ROUNDS = 8, 5
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
     """Eight slots over thirty keys."""
-    with running(lab, count=COUNT, extra="[netctl]\nkey_cooldown_seconds = 0.5\n") as made:
+    with running(lab, COUNT, changes={"netctl": {"key_cooldown_seconds": 0.5}}) as made:
         yield made
 
 
 def test_eight_rotate_at_once(rig: Rig) -> None:
     """All connect and rotate together: every answer good, all leases different, no address event in the host."""
-    judge = rig.lab.popen("host", ["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
-    rig.processes.append(judge)
+    judge = rig.popen(["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
     clients = [rig.client(index) for index in range(COUNT)]
     devices = [worker.interface for worker in rig.fleet.members]
     until("devices are there", lambda: set(devices) <= set(rig.host(["wg", "show", "interfaces"]).stdout.split()), 20)
@@ -57,9 +57,8 @@ def test_a_neighbours_interface_may_come_and_go(rig: Rig) -> None:
     """wireguard-go of one worker dies and returns while another is connected: no address event, its tunnel stays."""
     client = rig.client(0)
     client.ask(do="connect")
-    judge = rig.lab.popen("host", ["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
-    rig.processes.append(judge)
-    wireguard = next(one for one in rig.processes if "wg105" in str(one.args) and one.poll() is None)
+    judge = rig.popen(["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
+    wireguard = rig.devices["wg105"]
     for _ in range(3):
         wireguard.kill()
         wireguard.wait()

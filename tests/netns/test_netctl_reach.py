@@ -7,7 +7,6 @@ each listener has heard is exactly the latter.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,16 +14,16 @@ from typing import Any
 import pytest
 
 from fleet.model import Worker
+from lab import run
 from lab.net import Lab
 from lab.topology import HOST_ADDRESS, HOST_ADDRESS_V6, SITE_NAME, WEB_ADDRESS
-from tests.netns.ear import Ear, capturing, speaking
-from tests.netns.netctl_rig import Client, Rig, running
+from tests.fleets import FREE, Rig, running
+from tests.inside import Client, Ear, capturing, server, speaking
+from tests.programs.sockets import place
 from tests.waiting import until
 
 PORT, HELPER = 8080, 3128
-FREE = Worker(uid=4321)
-"""A UID that is no worker: the positive control."""
-SETTINGS = f'[reach]\nallow = ["10.66.0.0/16"]\nloopback_ports = [{HELPER}]\n'
+CHANGES: run.Changes = {"reach": {"allow": ["10.66.0.0/16"], "loopback_ports": [HELPER]}}
 OF_HOST = ("127.0.0.1", "127.7.7.7", "::1", "192.168.77.10", "fd00:77::10", str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
 """Addresses of the host itself."""
 OF_LAN = ("192.168.77.1", "169.254.169.254", "fd00:77::1")
@@ -33,25 +32,6 @@ REFUSED, ALLOWED = "10.9.9.9", "10.66.0.1"
 """Private addresses behind the tunnel."""
 AT_ONCE = {"ConnectionRefusedError", "PermissionError", "OSError"}
 """Refused, not permitted, no route. A wait in vain would be TimeoutError."""
-LISTEN = """
-import json, selectors, socket, sys
-wanted, selector = json.loads(sys.argv[1]), selectors.DefaultSelector()
-for host, port in wanted:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        made = socket.socket(family, kind)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, port))
-        if kind == socket.SOCK_STREAM:
-            made.listen(100)
-        selector.register(made, selectors.EVENT_READ, host)
-print("listening", flush=True)
-while True:
-    for key, _ in selector.select():
-        tcp = key.fileobj.type == socket.SOCK_STREAM
-        key.fileobj.accept()[0].close() if tcp else key.fileobj.recv(100)
-        print(("tcp " if tcp else "udp ") + key.data, flush=True)
-"""
 BULK = """
 import socket, sys, threading
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
@@ -77,7 +57,7 @@ def rig(lab: Lab) -> Iterator[Rig]:
     for host, device, address in places:
         lab.run(host, ["ip", "address", "add", address, "dev", device], check=True)
     try:
-        with running(lab, count=2, keys=("vpn1-*.conf",), extra=SETTINGS) as made:
+        with running(lab, 2, keys=("vpn1-*.conf",), changes=CHANGES) as made:
             yield made
     finally:
         for host, device, address in places:
@@ -87,9 +67,9 @@ def rig(lab: Lab) -> Iterator[Rig]:
 @contextlib.contextmanager
 def listening(rig: Rig, where: str, hosts: Sequence[str], port: int, uid: int = 0) -> Iterator[Ear]:
     """Listeners in the namespace WHERE, on every address of HOSTS."""
-    argv = ["/usr/bin/python3", "-I", "-c", LISTEN, json.dumps([(host, port) for host in hosts])]
+    argv = server(rig.lab, *(("tell", host, port) for host in hosts))
     argv = rig.as_worker(Worker(uid=uid), *argv) if uid else argv
-    with speaking(rig.lab, where, argv, "listening") as made:
+    with speaking(rig.lab, where, argv, "ready") as made:
         yield made
 
 
@@ -118,9 +98,9 @@ def assert_refused(answers: dict[str, dict[str, Any]]) -> None:
         assert answer.get("error") in AT_ONCE, (what, answer)
 
 
-def everybody(hosts: Sequence[str]) -> Counter[str]:
-    """Each of HOSTS heard once by TCP and once by UDP."""
-    return Counter(f"{kind} {host}" for kind in ("tcp", "udp") for host in hosts)
+def everybody(hosts: Sequence[str], port: int = PORT, kinds: Sequence[str] = ("tcp", "udp")) -> Counter[str]:
+    """Each of HOSTS heard once by TCP and once by UDP, or by those of KINDS."""
+    return Counter(f"{kind} {place(host, port)}" for kind in kinds for host in hosts)
 
 
 def test_a_worker_reaches_no_service_of_the_host(rig: Rig) -> None:
@@ -175,7 +155,7 @@ def test_a_neighbours_browser_is_refused_and_ones_own_is_not(rig: Rig) -> None:
             with listening(rig, "host", hosts, port, owner.uid) as ear:
                 assert_refused(tries(neighbour, hosts, port))
                 assert all("ok" in own.ask(do="tcp", host=host, port=port) for host in hosts)
-                assert ear.heard(2) == Counter(f"tcp {host}" for host in hosts)
+                assert ear.heard(2) == everybody(hosts, port, ("tcp",))
 
 
 def test_a_named_port_of_loopback_is_open(rig: Rig) -> None:
@@ -183,7 +163,7 @@ def test_a_named_port_of_loopback_is_open(rig: Rig) -> None:
     with asking(rig, rig.worker()) as worker, listening(rig, "host", OF_HOST, HELPER) as ear:
         answers = tries(worker, OF_HOST, HELPER)
         assert_refused({what: answer for what, answer in answers.items() if what.startswith("udp")})
-        assert ear.heard(len(OF_HOST)) == Counter(f"tcp {host}" for host in OF_HOST)
+        assert ear.heard(len(OF_HOST)) == everybody(OF_HOST, HELPER, ("tcp",))
 
 
 @pytest.mark.parametrize("tracked", [True, False])
@@ -214,9 +194,7 @@ def spoof(client: Client, port: int) -> dict[str, Any]:
 
 def rules_off(rig: Rig, *chains: str) -> None:
     """Kill netctl, whose held table ends with it; without IPv6's policy rules, and everything through CHAINS."""
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait(10)
+    rig.kill_netctl()
     until("the held table is gone", lambda: rig.host(["nft", "list", "table", "inet", "fleet_hold"]).returncode, 10)
     rig.host(["ip", "-6", "rule", "flush", "protocol", "77"], check=True)
     for chain in chains:
@@ -227,11 +205,9 @@ def rules_off(rig: Rig, *chains: str) -> None:
 def restored(rig: Rig) -> Iterator[None]:
     """netctl is back behind the test, and with it the rules."""
     yield
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait(10)
+    rig.kill_netctl()
     rig.start_netctl()
-    until("all is back", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+    rig.wait_until_settled()
 
 
 def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) -> None:
@@ -267,6 +243,6 @@ def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None
         tries(worker, OF_LAN, PORT, device="uplink")
         assert lan.heard(2 * len(OF_LAN)) == everybody(OF_LAN)
         tries(worker, ("127.0.0.1", "::1"), port)
-        assert browser.heard(4) == everybody(("127.0.0.1", "::1"))
+        assert browser.heard(4) == everybody(("127.0.0.1", "::1"), port)
         tries(worker, (REFUSED,), PORT)
         assert server.heard(2) == everybody((REFUSED,))

@@ -13,18 +13,20 @@ from itertools import pairwise
 
 import pytest
 
+from lab import run
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig, running
+from tests.fleets import Rig, running
+from tests.inside import PIPES, server
 from tests.waiting import until
 
 SITE = "203.0.113.80"
+CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}}
 
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """Two workers' slots, keys that rest only a moment."""
-    extra = "[netctl]\nkey_cooldown_seconds = 0.1\nowner_grace_seconds = 10\n"
-    with running(lab, count=2, extra=extra, isolation=isolation) as made:
+    with running(lab, 2, changes=CHANGES, isolation=isolation) as made:
         yield made
 
 
@@ -55,9 +57,7 @@ def address_events(rig: Rig) -> list[subprocess.Popen[str]]:
     """`ip monitor address` in the host and where the first worker is, as the judges."""
     argv = ("ip", "-o", "monitor", "address")
     places = {argv, tuple(rig.inside(rig.worker(), argv))}
-    judges = [rig.lab.popen("host", place, stdout=subprocess.PIPE) for place in places]
-    rig.processes.extend(judges)
-    return judges
+    return [rig.popen(place, stdout=subprocess.PIPE) for place in places]
 
 
 def heard(judges: list[subprocess.Popen[str]]) -> str:
@@ -109,12 +109,6 @@ def test_rotate_is_quick(rig: Rig) -> None:
     assert ratios[-1] <= 4, ratios
 
 
-LISTEN = """
-import socket, sys
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
-    print("listening", flush=True)
-    sys.stdin.read()
-"""
 HOLD = """
 import socket, sys
 with socket.socket(socket.AF_INET6) as mapped, socket.socket() as plain:
@@ -128,9 +122,7 @@ with socket.socket(socket.AF_INET6) as mapped, socket.socket() as plain:
 def script(rig: Rig, index: int, text: str, argument: str) -> subprocess.Popen[str]:
     """A small program of a worker's UID, once it has said that it is ready."""
     argv = rig.as_worker(rig.worker(index), "/usr/bin/python3", "-I", "-c", text, argument)
-    inside = rig.inside(rig.worker(index), argv)
-    process = rig.lab.popen("host", inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
-    rig.processes.append(process)
+    process = rig.popen(rig.inside(rig.worker(index), argv), **PIPES)
     assert process.stdout and process.stdout.readline()
     return process
 
@@ -151,7 +143,9 @@ def test_a_rotation_ends_the_sockets_of_the_old_exit(rig: Rig) -> None:
 def test_a_worker_does_not_reach_its_neighbours_browser(rig: Rig) -> None:
     """The driver's port runs any program as its owner for whoever asks: its owner alone may ask."""
     port = rig.worker(1).browser_ports[1]
-    listener = script(rig, 1, LISTEN, str(port))
+    argv = rig.as_worker(rig.worker(1), *server(rig.lab, ("tell", "127.0.0.1", port)))
+    listener = rig.popen(rig.inside(rig.worker(1), argv), stdout=subprocess.PIPE)
+    assert listener.stdout and listener.stdout.readline() == "ready\n"
     neighbour, owner = rig.client(0), rig.client(1)
     assert "ok" in owner.ask(do="tcp", host="127.0.0.1", port=port)
     assert "error" in neighbour.ask(do="tcp", host="127.0.0.1", port=port, timeout=0.5)
@@ -204,9 +198,7 @@ def test_netctl_killed_tunnels_go_on_and_are_adopted(rig: Rig) -> None:
     before = client.ask(do="connect")["ok"]
     generation = rig.slot()["generation"]
     judge, wireguard = address_events(rig), peers(rig)
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
+    rig.kill_netctl()
     assert seen_address(rig) == before["exit_address"]
     rig.start_netctl()
     assert seen_address(rig) == before["exit_address"]
@@ -225,9 +217,7 @@ def test_netctl_stopped_keeps_tunnels_too(rig: Rig) -> None:
     client = rig.client()
     before = client.ask(do="connect")["ok"]
     generation = rig.slot()["generation"]
-    assert rig.netctl
-    rig.netctl.terminate()
-    assert rig.netctl.wait(10) == 0
+    assert rig.kill_netctl(signal.SIGTERM) == 0
     assert seen_address(rig) == before["exit_address"]
     rig.start_netctl()
     after = client.ask(do="connect")["ok"]
@@ -240,9 +230,7 @@ def test_an_adopted_tunnel_whose_worker_is_gone_is_sealed_at_once(rig: Rig) -> N
     """The owner died while netctl was away: sealed before the first request is answered."""
     client = rig.client()
     client.ask(do="connect")
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
+    rig.kill_netctl()
     client.kill()
     assert not is_sealed(rig)
     rig.start_netctl()
@@ -254,10 +242,12 @@ def test_an_adopted_tunnel_is_sealed_when_nobody_comes_back(rig: Rig) -> None:
     """The owner lives but does not come back within the grace time: sealed, and its resume is refused."""
     client = rig.client()
     lease = client.ask(do="connect")["ok"]["lease"]
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
-    rig.start_netctl()
+    rig.kill_netctl()
+    rig.configure({"netctl": {"owner_grace_seconds": 2}})
+    try:
+        rig.start_netctl()
+    finally:
+        rig.configure()
     assert not is_sealed(rig)
     until("sealed after the grace time", lambda: is_sealed(rig), 20)
     assert client.ask(do="connect", resume=lease)["error"] == "TunnelLost"
@@ -268,7 +258,7 @@ def test_a_restarted_wireguard_go_is_repaired(rig: Rig) -> None:
     """wireguard-go dies and is started again: the same lease works on the new device."""
     client = rig.client()
     tunnel = client.ask(do="connect")["ok"]
-    wireguard = next(process for process in rig.processes if "wg101" in str(process.args) and process.poll() is None)
+    wireguard = rig.devices["wg101"]
     wireguard.kill()
     wireguard.wait()
     rig.start_wireguard(rig.worker())
@@ -282,7 +272,7 @@ def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
     """wireguard-go of one worker does not answer: what another lost is brought back, and it rotates."""
     client = rig.client(0)
     client.ask(do="connect")
-    hung = next(process for process in rig.processes if "wg102" in str(process.args) and process.poll() is None)
+    hung = rig.devices["wg102"]
     hung.send_signal(signal.SIGSTOP)
     try:
         rig.there(["ip", "rule", "flush", "protocol", "77"], check=True)
@@ -290,7 +280,7 @@ def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
         assert "ok" in client.ask(do="rotate")
     finally:
         hung.send_signal(signal.SIGCONT)
-    until("all is well", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 25)
+    rig.wait_until_settled()
     client.kill()
 
 
@@ -312,7 +302,7 @@ def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
         rig.there(["ip", "route", "del", *route], 1, check=True)
     for state in ("down", "up"):
         rig.there(["ip", "link", "set", link, state], 1, check=True)
-    until("all is well", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 15)
+    rig.wait_until_settled(15)
 
 
 def test_the_layers_are_there(rig: Rig) -> None:

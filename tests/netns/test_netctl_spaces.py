@@ -9,7 +9,7 @@ import pytest
 
 from fleet import spaces
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig, running
+from tests.fleets import Rig, running
 from tests.waiting import until
 
 SITE = "203.0.113.80"
@@ -19,7 +19,7 @@ NET_ADMIN, SYS_ADMIN = 1 << 12, 1 << 21
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
     """Two workers' slots, each with a namespace."""
-    with running(lab, count=2, extra="[netctl]\nkey_cooldown_seconds = 0.1\n", isolation="netns") as made:
+    with running(lab, 2, changes={"netctl": {"key_cooldown_seconds": 0.1}}, isolation="netns") as made:
         yield made
 
 
@@ -34,7 +34,7 @@ def test_the_capability_to_enter_is_never_in_effect_at_rest(rig: Rig) -> None:
     client = rig.client()
     assert "ok" in client.ask(do="connect")  # every thread has been inside by now
     client.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    rig.wait_until_sealed()
     assert rig.netctl
     assert masks(rig.netctl.pid, "CapEff") == {NET_ADMIN}
     assert masks(rig.netctl.pid, "CapPrm") == {NET_ADMIN | SYS_ADMIN}, "the control: it is there"
@@ -83,10 +83,10 @@ def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:
     assert "ok" in client.ask(do="rotate")
     assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
     client.kill()
-    until("sealed", lambda: rig.slot()["state"] == "sealed", 10)
+    rig.wait_until_sealed()
     spaces.make(path)  # as the launcher does
     assert path.stat().st_ino != before
-    old = next(one for one in rig.processes if worker.interface in str(one.args) and one.poll() is None)
+    old = rig.devices[worker.interface]
     client = rig.client()
     client.send(do="connect")
     # Its device is in a namespace that nobody can enter any more: netctl ends it, and the supervisor starts another.
@@ -96,7 +96,7 @@ def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:
     assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
     assert worker.interface in rig.there(["ip", "-o", "link"], check=True).stdout
     client.kill()
-    until("nothing is left to do", lambda: rig.command("plan", "--json").stdout.strip() == "[]", 15)
+    rig.wait_until_settled(15)
 
 
 def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
@@ -104,9 +104,7 @@ def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
 
     However often it asks, it takes no key.
     """
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
+    rig.kill_netctl()
     path = rig.paths.space(rig.worker())
     spaces.remove(path)
     rig.start_netctl()
@@ -120,10 +118,8 @@ def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
     assert "ok" in second.ask(do="connect")
     first.kill()
     spaces.make(path)
-    for one in rig.processes:
-        if rig.worker().interface in str(one.args) and one.poll() is None:
-            one.kill()
-            one.wait()
+    rig.devices[rig.worker().interface].kill()
+    rig.devices[rig.worker().interface].wait(10)
     rig.start_wireguard(rig.worker())
     client = rig.client()
     until("connected", lambda: "ok" in client.ask(do="connect"), 20)
@@ -134,9 +130,7 @@ def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
 
 def test_cleanup_takes_the_names_away(rig: Rig) -> None:
     """The last of this file: nothing of ours is in the host, no name is left, and a second time there is nothing."""
-    assert rig.netctl
-    rig.netctl.kill()
-    rig.netctl.wait()
+    rig.kill_netctl()
     done = rig.command("cleanup", check=True)
     assert "ip netns delete fleet-w1101" in done.stdout
     assert spaces.names(rig.paths.spaces) == frozenset()

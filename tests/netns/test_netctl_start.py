@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 
 from fleet import spaces
+from lab import run
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig
+from tests.fleets import Rig
 from tests.waiting import until
 
-EXTRA = "[netctl]\nrequest_deadline_seconds = 4\nkey_cooldown_seconds = 0.1\n"
+CHANGES: run.Changes = {"netctl": {"request_deadline_seconds": 4, "key_cooldown_seconds": 0.1}}
 
 
 @pytest.fixture
 def rig(lab: Lab) -> Iterator[Rig]:
     """One worker's fleet, nothing started."""
-    made = Rig(lab, count=1, extra=EXTRA)
+    made = Rig(lab, changes=CHANGES)
     yield made
     made.stop()
 
@@ -30,7 +31,7 @@ def rig(lab: Lab) -> Iterator[Rig]:
 @pytest.fixture
 def either(lab: Lab, isolation: str) -> Iterator[Rig]:
     """The same, in either isolation."""
-    made = Rig(lab, count=1, extra=EXTRA, isolation=isolation)
+    made = Rig(lab, changes=CHANGES, isolation=isolation)
     yield made
     made.stop()
 
@@ -70,7 +71,7 @@ def test_a_foreign_object_is_named_and_left_alone(either: Rig, kind: str) -> Non
         rig.host(["ip", "address", "add", "10.255.0.101/16", "dev", "br9"], check=True)
     try:
         before = _everything(rig)
-        done = rig.host(rig.as_netctl(*rig.argv("serve")), timeout=30)
+        done = rig.host(rig.serving(), timeout=30)
         assert done.returncode == 78
         assert name in done.stderr
         assert "what to do" in done.stderr
@@ -85,7 +86,7 @@ def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
     """Two at once: the second exits 78 and names the first's process; cleanup refuses as well."""
     first = rig.start().netctl
     assert first
-    for argv in (rig.as_netctl(*rig.argv("serve")), rig.argv("cleanup")):
+    for argv in (rig.serving(), rig.installation.module("netctl", "cleanup")):
         done = rig.host(argv)
         assert done.returncode == 78
         assert str(first.pid) in done.stderr
@@ -102,9 +103,7 @@ def test_cleanup_removes_ours_and_nothing_else(either: Rig) -> None:
         client = rig.client()
         assert "ok" in client.ask(do="connect")
         assert _everything(rig) != before
-        assert rig.netctl
-        rig.netctl.kill()
-        rig.netctl.wait()
+        rig.kill_netctl()
         rig.command("cleanup", check=True)
         assert _everything(rig) == before
         listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
@@ -146,8 +145,7 @@ def test_a_silent_server_is_left_for_another(rig: Rig) -> None:
 def test_a_worker_killed_while_it_connects_gives_its_key_back(rig: Rig) -> None:
     """A hang-up is noticed while a request is being handled: sealed and free within a second, not at the deadline."""
     _only_keys(rig, [_silent(rig, "vpn1-01.conf", "198.18.1.200")])
-    text = rig.paths.config.read_text()
-    rig.paths.config.write_text(text.replace("request_deadline_seconds = 4", "request_deadline_seconds = 60"))
+    rig.configure({"netctl": {"request_deadline_seconds": 60}})
     rig.start()
     for _ in range(5):  # each at a moment of its own between two looks for the handshake
         client = rig.client()
@@ -213,7 +211,7 @@ def test_monitor_names_the_worker(either: Rig) -> None:
     rig = either
     with (rig.paths.root / "monitor.out").open("w+") as out:
         inside = ["--worker", "w1101"] if rig.fleet.isolation == "netns" else []
-        rig.processes.append(rig.lab.popen("host", rig.argv("monitor", "--json", *inside), stdout=out))
+        rig.popen(rig.installation.module("netctl", "monitor", "--json", *inside), stdout=out)
 
         def look() -> str:
             for verb in ("add", "delete"):

@@ -7,22 +7,18 @@ test's alone.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lab.net import Lab
 from lab.topology import SITE_NAME, WEB_ADDRESS
-from tests.faults.capture import FREE
-from tests.netns.ear import Ear, capturing, speaking
-from tests.netns.netctl_rig import Rig, running
+from tests.fleets import FREE, Rig, running
+from tests.inside import Ear, capturing, program, speaking
 from tests.system.launching import Puppet, Stage
 from tests.waiting import until
 from worker.browser.interface import Installed
 
-SITE = Path(__file__).with_name("http3_site.py")
 QUIC, CLOSED = 8443, 8444
 """The site listens on TCP on both, on UDP on the first alone."""
 FORCED = ",".join(f"{SITE_NAME}:{port}" for port in (QUIC, CLOSED))
@@ -45,16 +41,14 @@ class ForcedStage(Stage):
 def site(lab: Lab) -> Iterator[Ear]:
     """The site, which says who asked and how."""
     files = [str(lab.places.site / name) for name in ("cert.pem", "key.pem")]
-    argv = [sys.executable, "-I", "-c", SITE.read_text(), *files, str(QUIC), str(CLOSED)]
-    with speaking(lab, "web", argv, "(QUIC)") as ear:
+    with speaking(lab, "web", program(lab, "http3_site", *files, str(QUIC), str(CLOSED)), "(QUIC)") as ear:
         yield ear
 
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """netctl and one worker's device, in each isolation."""
-    browser = f'[browser]\ncertificate_authorities = ["{lab.places.authority}"]\n'
-    with running(lab, isolation=isolation, extra=browser) as made:
+    with running(lab, isolation=isolation) as made:
         yield made
 
 

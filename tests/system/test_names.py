@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig, running
+from tests.fleets import FREE, Rig, running
+from tests.inside import PIPES, program
 from tests.system.launching import ISP_RESOLVER, Puppet, Stage
 from tests.waiting import until
 
 SITE = "https://shop.example/"
-FREE_UID = 4321
-"""A UID that is no worker's: the control."""
-DESKTOP = Path(__file__).with_name("desktop.py")
 SERVICES = (
     "/run/systemd/resolve/io.systemd.Resolve",
     "/run/nscd/socket",
@@ -41,12 +37,11 @@ print(json.dumps([reach(address) for address in json.loads(sys.argv[1])]))
 class Desktop:
     """The host's name services, and what they were asked (see desktop.py)."""
 
-    def __init__(self, lab: Lab, release: Path) -> None:
+    def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.folder = lab.places.root / "desktop"
         self.folder.mkdir()
-        argv = [sys.executable, "-I", "-c", DESKTOP.read_text(), str(release), str(self.folder)]
-        self.process = lab.popen("host", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = lab.popen("host", program(lab, "desktop", str(self.folder)), **PIPES)
         self.heard: list[tuple[str, str]] = []
         threading.Thread(target=self._hear, daemon=True).start()
         self._wait_for("ready", 1)
@@ -79,7 +74,7 @@ class Desktop:
 
     def free(self, *argv: str) -> str:
         """What ARGV prints under a UID that is no worker's, without the launcher."""
-        words = ["setpriv", f"--reuid={FREE_UID}", f"--regid={FREE_UID}", "--clear-groups", "env", "HOME=/tmp", *argv]
+        words = ["setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups", "env", "HOME=/tmp", *argv]
         return self.lab.run("host", [*self.prefix, *words], timeout=60, cwd="/").stdout
 
     def end(self) -> None:
@@ -91,15 +86,14 @@ class Desktop:
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
     """netctl and one worker's device, in each isolation."""
-    browser = f'[browser]\ncertificate_authorities = ["{lab.places.authority}"]\n'
-    with running(lab, isolation=isolation, extra=browser) as made:
+    with running(lab, isolation=isolation) as made:
         yield made
 
 
 @pytest.fixture
 def desktop(rig: Rig) -> Iterator[Desktop]:
     """The host, fresh for each test."""
-    made = Desktop(rig.lab, rig.release)
+    made = Desktop(rig.lab)
     yield made
     made.end()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.net import Lab
-from tests.netns.netctl_rig import Rig
+from tests.fleets import Rig
 from tests.system.launching import Stage
 
 WALK = """
@@ -64,7 +64,7 @@ def rig(root: None) -> Iterator[Rig]:
     lab = Lab(f"q{os.getpid() % 10_000}", servers=1, keys=2)
     try:
         lab.up()
-        made = Rig(lab, count=2)
+        made = Rig(lab, 2)
         yield made
         made.stop()
     finally:

@@ -1,6 +1,6 @@
 """Runs inside a lab's host, not as a test: a host with a desktop's name services, all of which only tell who asks.
 
-    desktop.py RELEASE FOLDER
+    python -m tests.programs.desktop FOLDER
 
 In a mount namespace of its own: /run with the sockets of systemd-resolved, nscd, avahi and D-Bus, a stub resolver on
 127.0.0.53, and an /etc that sends every lookup there. A line of JSON for each question; each line of input is the text
@@ -17,8 +17,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-
-sys.path.insert(0, sys.argv[1])
 
 from fleet import syscalls
 
@@ -111,7 +109,7 @@ def rewrite(text: str) -> None:
 
 def main() -> None:
     """Set up, tell, obey."""
-    mounts(Path(sys.argv[2]))
+    mounts(Path(sys.argv[1]))
     os.umask(0)
     for name in SOCKETS:
         path = Path("/run") / name

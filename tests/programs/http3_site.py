@@ -1,6 +1,6 @@
-"""A site that speaks HTTP/3, in the lab's `web`: `python -I -c TEXT CERTIFICATE KEY PORT [PORT WITHOUT QUIC]`.
+"""A site in the lab's `web` that speaks HTTP/3: `python -m tests.programs.http3_site CERTIFICATE KEY PORT [PORT]`.
 
-Says `PROTOCOL ADDRESS` for every page that it serves.
+Says `PROTOCOL ADDRESS` for every page that it serves; on the second port without QUIC.
 """
 
 from __future__ import annotations

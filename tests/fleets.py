@@ -1,0 +1,288 @@
+"""A fleet in a lab's host, built from small parts: settings and keys, netctl alone, clients of it, or the whole fleet.
+
+Everything that tests judge by (`ip`, `nft`, `wg`, tcpdump) runs in the lab's host too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fleet import model
+from fleet.backends import USERSPACE
+from fleet.model import Fleet, Worker
+from fleet.operate import accounts, folders, prepare
+from fleet.programs import Installation
+from lab import run
+from lab.net import Lab
+from tests.inside import PIPES, Client, program
+from tests.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FREE = Worker(uid=4321)
+"""A UID that is no worker's: the positive control of what a worker may not."""
+NETWORK_TOOLS = {"ip", "nft", "ss", "conntrack", "sysctl", "sh"}
+"""These need the network of a host alone: to enter it takes 5 ms, to enter the whole host 200."""
+QUICK: run.Changes = {
+    "wireguard": {"backend": "userspace"},
+    "netctl": {"key_requests_per_second": 1000, "key_requests_burst": 1000},
+}
+"""Settings of every Rig: tests take keys faster than any worker does."""
+
+
+class Host:
+    """A lab's host with settings for COUNT workers, CHANGES of those by table; nothing is made but fleet.toml."""
+
+    usual: run.Changes = run.NO_CHANGES
+
+    def __init__(
+        self,
+        lab: Lab,
+        count: int = 1,
+        *,
+        first_uid: int = 1101,
+        isolation: str = "uid",
+        changes: run.Changes = run.NO_CHANGES,
+    ) -> None:
+        self.lab, self.paths, self.count, self.first_uid = lab, run.paths(lab), count, first_uid
+        self.changes: run.Changes = {"": {"isolation": isolation}, **changes}
+        self.processes: list[subprocess.Popen[str]] = []
+        self.configure()
+
+    def configure(self, more: run.Changes = run.NO_CHANGES) -> None:
+        """Write fleet.toml, with MORE changes of it."""
+        tables = run.settings(self.lab, self.count, first_uid=self.first_uid)
+        for changes in (self.usual, self.changes, more):
+            for table, keys in changes.items():
+                # The options of another task are in the place of the lab's own.
+                kept = {} if table == "task.options" else tables.get(table, {})
+                tables[table] = {**kept, **keys}
+        self.paths.config.parent.mkdir(parents=True, exist_ok=True)
+        self.paths.config.write_text(run.toml(tables), encoding="utf-8")
+        self.__dict__.pop("fleet", None)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The settings as they are now."""
+        return model.load(self.paths.config)
+
+    @cached_property
+    def installation(self) -> Installation:
+        """The programs of this checkout, where every UID can read them."""
+        python, _, launch, *_ = run.program("netctl")
+        return Installation(paths=self.paths, python=Path(python), release=Path(launch).parent)
+
+    def worker(self, index: int = 0) -> Worker:
+        """The worker at INDEX."""
+        return self.fleet.members[index]
+
+    def lay_out(self) -> None:
+        """Accounts and folders, as `fleet up` makes them."""
+        accounts.ensure(self.fleet)
+        for folder in folders.wanted(self.fleet, self.paths):
+            folders.make(folder)
+        folders.gate_files(self.paths, self.count)
+
+    def stop(self) -> None:
+        """End what was started here."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait(10)
+
+    # --- programs
+
+    def host(self, argv: Sequence[str], *, at: str = "host", **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run any program as root inside the host, or inside the lab's host AT, or deeper (see inside())."""
+        settings = {"timeout": 60, **settings}
+        deeper = argv[0] == "nsenter" and argv[1].startswith("--net=") and argv[2] in NETWORK_TOOLS
+        if not deeper and argv[0] not in NETWORK_TOOLS:
+            return self.lab.run(at, argv, **settings)
+        into = [] if deeper else ["nsenter", f"--net=/run/netns/{self.lab.topology.namespace(at)}", "--"]
+        settings = {"capture_output": True, "text": True, **settings}
+        return subprocess.run([*into, *argv], check=settings.pop("check", False), **settings)
+
+    def there(self, argv: Sequence[str], index: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run any program as root where the worker at INDEX has its tunnel: in the host, or in its own namespace."""
+        return self.host(self.inside(self.worker(index), argv), **settings)
+
+    def everywhere(self, argv: Sequence[str], **settings: Any) -> list[subprocess.CompletedProcess[str]]:
+        """Run a program as root in the host and in every worker's own namespace, in turn; each has to end well."""
+        places = {tuple(argv): None, **{tuple(self.inside(one, argv)): None for one in self.fleet.members}}
+        return [self.host(place, check=True, **settings) for place in places]
+
+    def inside(self, worker: Worker, argv: Sequence[str]) -> list[str]:
+        """ARGV where WORKER has its tunnel; in the host for whom the fleet does not know."""
+        member = worker in self.fleet.members and self.fleet.walls.space(worker)
+        return ["nsenter", f"--net={self.paths.space(worker)}", *argv] if member else [*argv]
+
+    def as_worker(self, worker: Worker, *argv: str) -> list[str]:
+        """ARGV under a worker's UID."""
+        return ["setpriv", f"--reuid={worker.uid}", "--regid=fleet", "--clear-groups", *argv]
+
+    def json(self, *argv: str) -> Any:
+        """The JSON that a tool prints inside the host."""
+        return json.loads(self.host(argv, check=True).stdout or "[]")
+
+    def popen(self, argv: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
+        """Start a program as root inside the host; it ends with stop()."""
+        self.processes.append(self.lab.popen("host", argv, **{"cwd": "/", **settings}))
+        return self.processes[-1]
+
+    def client(self, index: int = 0) -> Client:
+        """A process of the worker at INDEX."""
+        return self.client_of(self.worker(index))
+
+    def client_of(self, worker: Worker, at: Worker | None = None) -> Client:
+        """A process of that UID where that worker, or the one given by AT, is; it can ask netctl and the network."""
+        argv = self.as_worker(worker, *program(self.lab, "client", str(self.paths.netctl_socket)))
+        return Client(self.popen(self.inside(at or worker, argv), **PIPES))
+
+    def command(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run netctl with ARGUMENTS as root inside the host."""
+        return self.host(self.installation.module("netctl", *arguments), **settings)
+
+    def operate(self, *words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """One of the operator's commands inside the host."""
+        argv = self.installation.module("fleet", *words)
+        return self.host(argv, **{"timeout": 300, "stdin": subprocess.DEVNULL, **settings})
+
+    def import_keys(self, *patterns: str) -> None:
+        """The lab's key files of these names are in netctl's pool."""
+        paths = sorted(str(path) for pattern in patterns for path in self.lab.places.keys.glob(pattern))
+        self.command("keys", "import", *paths, check=True)
+
+    # --- what there is to see
+
+    def status(self) -> dict[str, Any]:
+        """`netctl status --json`."""
+        found: dict[str, Any] = json.loads(self.command("status", "--json", check=True).stdout)
+        return found
+
+    def slot(self, index: int = 0) -> dict[str, Any]:
+        """One slot of the status."""
+        found: dict[str, Any] = self.status()["slots"][index]
+        return found
+
+    def server_pids(self, *hosts: str) -> list[int]:
+        """The wireguard-go of the lab's VPN servers, or of those on HOSTS."""
+        names = {self.lab.topology.namespace(one) for one in hosts or (server.host for server in self.lab.topology.vpn)}
+        found = self.lab.status().processes
+        return [one.pid for one in found if one.namespace in names and "wireguard-go" in one.command]
+
+    def wait_until_sealed(self, index: int = 0) -> None:
+        """Until netctl says that the slot has no tunnel."""
+        until("sealed", lambda: self.slot(index)["state"] == "sealed", 20, lambda: self.slot(index))
+
+    def wait_until_settled(self, seconds: float = 25) -> None:
+        """Until `netctl plan` has nothing to do. It takes up to a second each time: wait for what is awaited first."""
+        plan = ("plan", "--json")
+        until("all stands", lambda: self.command(*plan).stdout.strip() == "[]", seconds, lambda: self.command(*plan))
+
+
+class Rig(Host):
+    """A Host with KEYS in its pool, whose netctl and wireguard-go run as the supervisor would start them."""
+
+    usual = QUICK
+
+    def __init__(
+        self, lab: Lab, count: int = 1, *, keys: Sequence[str] = ("*.conf",), debug: bool = True, **more: Any
+    ) -> None:
+        super().__init__(lab, count, **more)
+        self.log, self._debug = self.paths.root / "netctl.log", ["--debug"] if debug else []
+        self.netctl: subprocess.Popen[str] | None = None
+        self.devices: dict[str, subprocess.Popen[str]] = {}
+        """The last wireguard-go of each interface."""
+        self.lay_out()
+        folders.prepare_backend(replace(USERSPACE, sockets=None))
+        prepare.namespaces(self.fleet, self.paths)
+        # wireguard-go's folder is the lab's own, mounted over the machine's.
+        os.chown(self.lab.places.at("host") / "wireguard", pwd.getpwnam("netctl").pw_uid, -1)
+        self.import_keys(*keys)
+
+    def start(self) -> Rig:
+        """wireguard-go for every worker, and netctl."""
+        for worker in self.fleet.members:
+            self.start_wireguard(worker)
+        self.start_netctl()
+        return self
+
+    def start_wireguard(self, worker: Worker) -> subprocess.Popen[str]:
+        """Start a worker's wireguard-go."""
+        self.devices[worker.interface] = self._start(self.installation.tunnel(worker))
+        return self.devices[worker.interface]
+
+    def start_netctl(self, *, wait: bool = True) -> subprocess.Popen[str]:
+        """Start `netctl serve` and wait until it answers."""
+        started = self.netctl = self._start(self.serving(*self._debug))
+        if wait:
+            until("netctl serves", lambda: self._is_ready(started), 15)
+        return started
+
+    def serving(self, *words: str) -> list[str]:
+        """The command line of `netctl serve`, under its own account."""
+        return self.installation.netctl(*words, "serve", walls=self.fleet.walls)
+
+    def kill_netctl(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """End netctl; its exit code."""
+        assert self.netctl
+        self.netctl.send_signal(number)
+        return self.netctl.wait(10)
+
+    def _is_ready(self, started: subprocess.Popen[str]) -> bool:
+        assert started.poll() is None, self.log.read_text()[-3000:]
+        return any(line["pid"] == started.pid for line in self.logged("netctl.ready"))
+
+    def _start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        with self.log.open("a") as log:
+            return self.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        """End everything that was started here, and take ours out of the kernel."""
+        super().stop()
+        self.command("cleanup")
+        for path in self.paths.key_store.parent.glob(f"{self.paths.key_store.name}*"):
+            path.unlink()
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of netctl's log that tell of EVENT, oldest first."""
+        # Its name is looked for first: a log has thousands of lines, and tests wait for one.
+        texts = [text for text in self.log.read_text().splitlines() if f'"{event}"' in text]
+        lines = [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
+        return [line for line in lines if line["event"] == event]
+
+    def seal_after(self, moment: datetime) -> tuple[float, str]:
+        """Wait for the first seal after MOMENT: how many seconds after, by netctl's log, and why."""
+
+        def look() -> tuple[float, str] | None:
+            sealed = [line for line in self.logged("slot.sealed") if at(line) > moment]
+            return ((at(sealed[0]) - moment).total_seconds(), sealed[0]["reason"]) if sealed else None
+
+        found = until("sealed", look, 10)
+        assert found
+        return found
+
+
+def at(line: dict[str, Any]) -> datetime:
+    """When a line was logged."""
+    return datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00"))
+
+
+@contextlib.contextmanager
+def running(lab: Lab, count: int = 1, **settings: Any) -> Iterator[Rig]:
+    """A started Rig, stopped at the end."""
+    rig = Rig(lab, count, **settings)
+    try:
+        yield rig.start()
+    finally:
+        rig.stop()
