@@ -219,7 +219,7 @@ class Rig(Host):
 
     def start_wireguard(self, worker: Worker) -> subprocess.Popen[str]:
         """Start a worker's wireguard-go."""
-        self.devices[worker.interface] = self._start(self.installation.tunnel(worker))
+        self.devices[worker.interface] = self._start(self.installation.tunnel(worker, USERSPACE))
         return self.devices[worker.interface]
 
     def start_netctl(self, *, wait: bool = True) -> subprocess.Popen[str]:

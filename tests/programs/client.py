@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import socket
 import sys
@@ -21,30 +22,27 @@ PAUSE_SECONDS = 0.01
 class Netctl:
     """A connection to netctl, as bare as it is: lines of JSON over a socket."""
 
-    _lines: IO[bytes] | None = None
+    _socket = socket.socket(socket.AF_UNIX)
+    _answers: IO[bytes] = io.BytesIO()
 
     def __call__(self, order: dict[str, Any]) -> dict[str, Any]:
-        """What netctl answers to the request that `do` names; connect makes the connection."""
+        """What netctl answers to the request that `do` names; connect comes first."""
         if order["do"] == "connect":
             self._connect()
-        if self._lines is None:
-            return {"error": "NotConnected", "message": "connect comes first"}
-        request = {"method": order.pop("do"), "parameters": order}
-        self._lines.write(json.dumps(request).encode() + b"\n")
-        self._lines.flush()
-        answer = json.loads(self._lines.readline() or b'{"error": "HungUp", "parameters": {"message": "no answer"}}')
+        self._socket.sendall(json.dumps({"method": order.pop("do"), "parameters": order}).encode() + b"\n")
+        answer = json.loads(self._answers.readline() or b'{"error": "HungUp", "parameters": {}}')
         return {"ok": answer["result"]} if "result" in answer else {"error": answer["error"], **answer["parameters"]}
 
     def _connect(self) -> None:
-        """One connection, in the place of that of before; where nobody listens yet, somebody will within 20 s."""
-        if self._lines is not None:
-            self._lines.close()
-        made, end, never = socket.socket(socket.AF_UNIX), time.monotonic() + 20, threading.Event()
-        made.settimeout(60)
-        while made.connect_ex(sys.argv[1]) and time.monotonic() < end:
+        """Another connection in place of the last; where nobody listens yet, somebody will within 20 s."""
+        self._answers.close()
+        self._socket.close()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        end, never = time.monotonic() + 20, threading.Event()
+        while self._socket.connect_ex(sys.argv[1]) and time.monotonic() < end:
             never.wait(PAUSE_SECONDS)
-        self._lines = made.makefile("rwb")
-        made.close()  # the connection is the file's now
+        self._answers = self._socket.makefile("rb")
 
 
 netctl = Netctl()
