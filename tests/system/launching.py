@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,12 @@ from fleet.model import BrowserSettings, DnsSettings, EgressSettings, Fleet, Pat
 from fleet.operate import accounts, folders
 from lab import run
 from lab.net import Lab
+from tests.inside import scripts
 from worker import prepare
 from worker.browser.interface import Installed
 
 UID = 1191
 ISP_RESOLVER = "198.51.100.53"
-PUPPET = Path(__file__).with_name("puppet.py")
 DEADLINE_SECONDS = 60
 
 
@@ -100,11 +99,10 @@ class Puppet:
     """A browser session in a launched worker process, moved from outside a command at a time."""
 
     def __init__(self, stage: Stage, driver: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> None:
-        target = stage.scripts / PUPPET.name
-        shutil.copyfile(PUPPET, target)
+        puppet = scripts(stage.lab) / "tests/programs/puppet.py"
         authorities = [str(path) for path in stage.fleet.browser.certificate_authorities]
         wanted = {"driver": driver, "certificate_authorities": authorities, **(settings or {})}
-        argv = [stage.launcher[0], "-I", str(target), json.dumps(wanted), str(stage.paths.gate)]
+        argv = [stage.launcher[0], "-I", str(puppet), json.dumps(wanted), str(stage.paths.gate)]
         self.process = stage.popen(argv, driver=driver, **changes)
         self.started = self._answer()
 
