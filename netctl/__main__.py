@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from netctl.kernel import monitor
 
 STATUS_SECONDS = 10.0
-T = TypeVar("T")
 
 
 def main() -> None:
@@ -36,44 +35,20 @@ def main() -> None:
         "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
-    console.command(
-        verbs,
-        "serve",
-        _serve,
-        "serve the workers until told to stop",
-        "netctl serve",
-        start_seconds=startsecs.NETCTL_SECONDS,
-    )
-    _with_json(console.command(verbs, "probe", _probe, "say which WireGuard will be used", "netctl probe --json"))
-    _with_json(console.command(verbs, "status", _status, "show every slot and the key pool", "sudo netctl status"))
-    _with_json(
-        console.command(
-            verbs,
-            "plan",
-            _plan,
-            "show what serve would change (exit 2 if anything), change nothing",
-            "sudo netctl plan",
-        )
-    )
-    clean = console.command(
-        verbs,
-        "cleanup",
-        _cleanup,
-        "remove everything of ours from the kernel, give all keys back",
-        "sudo netctl cleanup",
-    )
+    words, seconds = "serve the workers until told to stop", startsecs.NETCTL_SECONDS
+    console.command(verbs, "serve", _serve, words, "netctl serve", start_seconds=seconds)
+    add = partial(_answers, verbs)
+    add("probe", _probe, "say which WireGuard will be used", "netctl probe --json")
+    add("status", _status, "show every slot and the key pool", "sudo netctl status")
+    words = "show what serve would change (exit 2 if anything), change nothing"
+    add("plan", _plan, words, "sudo netctl plan")
+    words = "remove everything of ours from the kernel, give all keys back"
+    clean = add("cleanup", _cleanup, words, "sudo netctl cleanup")
     clean.add_argument("--worker", metavar="WORKER", help="of this one alone, like w1103; it stays held back")
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
-    _with_json(clean)
-    following = console.command(
-        verbs,
-        "monitor",
-        _monitor,
-        "print address and link events as they come, with their workers",
-        "netctl monitor --json",
-    )
+    words = "print address and link events as they come, with their workers"
+    following = add("monitor", _monitor, words, "netctl monitor --json")
     following.add_argument("--worker", metavar="WORKER", help="in this one's own network namespace, like w1103")
-    _with_json(following)
     _keys(verbs)
     console.main(top)
 
@@ -81,23 +56,22 @@ def main() -> None:
 def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     keys = verbs.add_parser("keys", help="the key pool", epilog="example: sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    bring = console.command(
-        nouns,
-        "import",
-        _import,
-        "add WireGuard client files; none unless all are good",
-        "netctl keys import *.conf",
-    )
+    add = partial(_answers, nouns)
+    words = "add WireGuard client files; none unless all are good"
+    bring = add("import", _import, words, "netctl keys import *.conf")
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
-    _with_json(bring)
-    _with_json(console.command(nouns, "list", _list, "show the keys, without anything secret", "sudo netctl keys list"))
-    remove = console.command(nouns, "remove", _remove, "delete keys that are not leased", "sudo netctl keys remove KEY")
+    add("list", _list, "show the keys, without anything secret", "sudo netctl keys list")
+    remove = add("remove", _remove, "delete keys that are not leased", "sudo netctl keys remove KEY")
     remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
-    _with_json(remove)
 
 
-def _with_json(made: console.Parser) -> None:
+def _answers(
+    verbs: argparse._SubParsersAction[console.Parser], name: str, run: console.Command, words: str, example: str
+) -> console.Parser:
+    """A verb whose answer can be had in JSON."""
+    made = console.command(verbs, name, run, words, example)
     made.add_argument("--json", action="store_true", help="answer in JSON")
+    return made
 
 
 def _load() -> tuple[Fleet, Paths]:
@@ -105,16 +79,12 @@ def _load() -> tuple[Fleet, Paths]:
     return model.load(paths.config), paths
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
-
-
 def _serve(_: argparse.Namespace) -> int:
     from netctl import serve
 
     fleet, paths = _load()
     privileges.cut(fleet.walls)
-    _run(serve.serve(fleet, paths))
+    asyncio.run(serve.serve(fleet, paths))
     return ExitCode.DONE
 
 
@@ -124,7 +94,7 @@ def _probe(arguments: argparse.Namespace) -> int:
     config = Paths.from_environment().config
     # `fleet doctor` looks before there are settings.
     setting = model.load(config).wireguard.backend if config.exists() else "auto"
-    backend = _run(probe(setting)).backend
+    backend = asyncio.run(probe(setting)).backend
     if arguments.json:
         console.print_json({"backend": backend.name})
     else:
@@ -169,7 +139,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
     console.require_root("netctl plan")
-    lines = [str(operation) for operation in _run(cleanup.plan(*_load()))]
+    lines = [str(operation) for operation in asyncio.run(cleanup.plan(*_load()))]
     _show(lines, arguments.json, "nothing to change")
     return ExitCode.WOULD_CHANGE if lines else ExitCode.DONE
 
@@ -178,7 +148,9 @@ def _cleanup(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
     console.require_root("netctl cleanup")
-    done = _run(cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run))
+    done = asyncio.run(
+        cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run)
+    )
     lines = [str(operation) for operation in done.operations]
     _show(lines, arguments.json, "nothing of ours was there")
     if done.trouble is not None:
@@ -217,7 +189,7 @@ def _monitor(arguments: argparse.Namespace) -> int:
             sys.stdout.write(_line(notice, arguments.json))
             sys.stdout.flush()
 
-    _run(follow())
+    asyncio.run(follow())
     return ExitCode.DONE
 
 
