@@ -10,7 +10,8 @@ from datetime import datetime
 
 from fleet.errors import FleetError
 from fleet.model import Worker, parse
-from fleet.result import Result, read_spool
+from fleet.result import Result
+from fleet.spool import read_spool
 from fleet.supervise import last_lines, wait_until
 from lab import run
 from lab.net import Lab

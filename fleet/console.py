@@ -17,6 +17,7 @@ import shtab
 from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fleet import VERSION, child_errors, log, startsecs
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
@@ -138,8 +139,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         print(title)  # above the table and not in it: it may be wider
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(cell, row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def cell(words: str) -> Text:
+    """WORDS in a table as they are: a worker may have written them, for rich or for the terminal to obey."""
+    return Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words))
 
 
 def say(text: str) -> None:

@@ -26,7 +26,8 @@
     ├── BrowserDied                     the browser does not answer
     │   └── BrowserStartFailed          it did not start
     ├── PageFailed                      a page that did not load
-    └── ElementMissing               1  a page without what the task looks for
+    ├── ElementMissing               1  a page without what the task looks for
+    └── TaskFailed                   1  a task that brought home what cannot be kept
 
 A class's docstring is its default message. An error crosses a socket or a pipe as its class name plus its
 message, hint and data; keys and other secrets are never part of either. Every error class stands in this file:
@@ -200,6 +201,12 @@ class PageFailed(FleetError):
 
 class ElementMissing(FleetError):
     """the page does not have what the task looks for"""
+
+    exit_code = ExitCode.FAILED
+
+
+class TaskFailed(FleetError):
+    """the task brought home what cannot be kept"""
 
     exit_code = ExitCode.FAILED
 

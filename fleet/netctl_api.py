@@ -56,8 +56,9 @@ class Tunnel(Message):
     carries_ipv6: bool = False
     """Without it the worker's IPv6 is blocked."""
     lease: str
-    handshake_milliseconds: float
-    total_milliseconds: float
+    handshake_ms: float
+    rotate_ms: float | None = None
+    """netctl's own time from request to answer, handshake included; None for a connect."""
 
 
 class SlotStatus(Message):

@@ -1,23 +1,13 @@
-"""The result of one loop, as it lies in a worker's spool and as every reader sees it.
-
-A finished loop is two files in the spool: `RUN-LOOP.json` (a Result) and, unless it failed before
-the page stood, `RUN-LOOP.png`. Both are written to a temporary name, synced and renamed, the JSON
-last: whoever sees the JSON has the whole result.
-"""
+"""The result of one loop: what a worker hands in, and every reader gets."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from pathlib import Path
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
-
-from fleet.errors import FleetError
 from fleet.wire import Address
 
-_RESULT_BYTES = 4 << 20
+VERSION = 1
+"""Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
 
 
 class RunOrder(BaseModel):
@@ -28,10 +18,29 @@ class RunOrder(BaseModel):
     loops: int = Field(ge=1)
 
 
+class Losses(BaseModel):
+    """What browsers asked the network for and what they lost, main frames and sub-resources alike.
+
+    Two of them, or what inherits from them, add up to one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    pages: int = 0
+    """Pages that were opened and stood."""
+    requests: int = 0
+    network_changed: int = 0
+    """Requests lost to ERR_NETWORK_CHANGED."""
+    other_losses: int = 0
+    """Requests lost for any other reason; those that the page itself gave up (ERR_ABORTED) are no losses."""
+
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(**{name: getattr(self, name) + getattr(other, name) for name in Losses.model_fields})
+
+
 class Failure(BaseModel):
     """Why an attempt or a loop failed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
     name: str
     """The error's class name, or Chrome's (`net::ERR_...`)."""
     message: str
@@ -39,10 +48,12 @@ class Failure(BaseModel):
     """The stage it happened in, one of the keys of stages_ms."""
 
 
-class Result(BaseModel):
-    """One loop of one worker, good or failed."""
+class Result(Losses):
+    """One loop of one worker, good or failed. A reader leaves fields alone that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    version: int = VERSION
+    """VERSION when it was written; a result without one is of version 1."""
     run: str
     worker: str
     loop: int = Field(ge=1)
@@ -64,13 +75,6 @@ class Result(BaseModel):
     handshake_ms: float | None = None
     rotate_ms: float | None = None
     """netctl's own time from request to answer, handshake included; None on a worker's first connect."""
-    pages: int = 0
-    requests: int = 0
-    """Requests the browser made, main frames and sub-resources."""
-    network_changed: int = 0
-    """Requests lost to ERR_NETWORK_CHANGED, counted from BiDi fetch errors."""
-    other_losses: int = 0
-    """Requests that failed for any other reason."""
     screenshot: str | None = None
     """File name beside the JSON."""
     answer: dict[str, JsonValue] = Field(default_factory=dict)
@@ -79,40 +83,3 @@ class Result(BaseModel):
     @property
     def file_stem(self) -> str:
         return f"{self.run}-{self.loop:06d}"
-
-
-def read_result(path: Path) -> Result:
-    """The result in PATH; raises FleetError when it holds none.
-
-    A spool belongs to a worker, and so to whatever took its browser over, while root reads it: links,
-    pipes and endless files are refused.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise FleetError(f"{path} is no ordinary file")
-            return Result.model_validate_json(file.read(_RESULT_BYTES))
-    except (OSError, ValidationError) as error:
-        raise FleetError(f"{path} holds no result") from error
-
-
-def read_spool(folder: Path, run: str | None = None) -> Iterator[Result]:
-    """The results in FOLDER, of one run or of all, oldest loop first; none when there is no folder."""
-    for path in sorted(folder.glob(f"{run or '*'}-*.json")):
-        yield read_result(path)
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """PATH holds CONTENT after this returns, also after a power cut; never half of it."""
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

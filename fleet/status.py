@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from fleet.client import Client
-from fleet.errors import FleetError, Unavailable
+from fleet.errors import Unavailable
 from fleet.model import Fleet, Paths, Worker
 from fleet.netctl_api import NetctlStatus, SlotStatus, Status
 from fleet.programs import Installation
-from fleet.result import Result, read_result
+from fleet.result import Result
+from fleet.spool import newest
 from fleet.supervise import ProgramState, Supervisor
 
 
@@ -24,6 +24,8 @@ class WorkerSnapshot(BaseModel):
     process: ProgramState | None
     slot: SlotStatus | None
     last: Result | None
+    unreadable: tuple[str, ...] = ()
+    """What lies in its spool instead of a younger result, and why that is none."""
 
 
 class Snapshot(BaseModel):
@@ -52,11 +54,13 @@ def take(fleet: Fleet, installation: Installation) -> Snapshot:
     slots = {slot.worker: slot for slot in netctl.slots} if netctl is not None else {}
 
     def one(worker: Worker) -> WorkerSnapshot:
+        last, unreadable = newest(installation.paths.spool(worker))
         return WorkerSnapshot(
             worker=worker.name,
             process=states.get(f"worker:{worker.name}"),
             slot=slots.get(worker.name),
-            last=_newest(installation.paths.spool(worker)),
+            last=last,
+            unreadable=tuple(one.why for one in unreadable),
         )
 
     return Snapshot(
@@ -93,16 +97,9 @@ def summary(snapshot: Snapshot) -> str:
         pool = snapshot.netctl.pool
         if pool is not None:
             parts.append(f"keys: {pool.leased} leased, {pool.free} free, {pool.cooling} cooling of {pool.keys}")
+    if unreadable := [text for worker in snapshot.workers for text in worker.unreadable]:
+        parts.append(f"{len(unreadable)} files hold no result: {unreadable[0]}")
     return "; ".join(parts)
-
-
-def _newest(spool: Path) -> Result | None:
-    """The result written last, None when there is none that can be read."""
-    try:
-        newest = max(spool.glob("*.json"), key=lambda path: path.lstat().st_mtime, default=None)
-        return read_result(newest) if newest is not None else None
-    except (OSError, FleetError):
-        return None
 
 
 def netctl_status(paths: Paths) -> NetctlStatus:

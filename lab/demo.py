@@ -20,7 +20,8 @@ from fleet import console, log
 from fleet.errors import ExitCode, FleetError, RunFailed, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Worker, parse
-from fleet.result import Result, read_spool
+from fleet.result import Result
+from fleet.spool import read_spool
 from lab import leaks, places, report, run
 from lab.events import AddressListener
 from lab.habit import habit

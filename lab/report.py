@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import statistics
@@ -13,9 +14,11 @@ from typing import Final
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleet.result import Result
+from fleet.files import read_foreign
+from fleet.result import Losses, Result
 
 _TEMPLATE: Final = "report.html.j2"
+_SCREENSHOT_BYTES: Final = 64 << 20
 STAGES: Final = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
 BROWSER_STAGES: Final = ("browser_start", "load", "search", "screenshot", "browser_end")
 """What a loop spends in Chrome and on the page; the rest is the loop's own."""
@@ -37,16 +40,14 @@ class Run(BaseModel):
     """Path from report.json's folder."""
 
 
-class Report(BaseModel):
-    """report.json."""
+class Report(Losses):
+    """report.json, with the losses of all loops."""
 
     model_config = ConfigDict(frozen=True)
     workers: int
     loops: int
     """Asked of each worker."""
-    pages: int
-    requests: int
-    network_changed: int
+    other_losses: int = Field(default=0, exclude=True)
     address_events: int
     """In the host's namespace, from the first browser start to the last browser end."""
     failures: int
@@ -87,14 +88,12 @@ def make(
     return Report(
         workers=workers,
         loops=loops,
-        pages=sum(result.pages for result in results),
-        requests=sum(result.requests for result in results),
-        network_changed=sum(result.network_changed for result in results),
         address_events=address_events,
         failures=workers * loops - sum(run.ok for run in runs),
         wall_seconds=round(wall_seconds, 1),
         runs=runs,
         leaks=leaks,
+        **sum(results, Losses()).model_dump(),
     )
 
 
@@ -126,7 +125,7 @@ def summary(report: Report, results: Sequence[Result]) -> list[tuple[str, str]]:
         ("loops good", f"{good} of {report.workers * report.loops}"),
         ("pages, requests", f"{report.pages}, {report.requests}"),
         ("requests lost to ERR_NETWORK_CHANGED", str(report.network_changed)),
-        ("requests lost to anything else", str(sum(result.other_losses for result in results))),
+        ("requests lost to anything else", str(report.other_losses)),
         ("address events while browsers ran", str(report.address_events)),
         ("requests and questions past the tunnels", str(len(report.leaks))),
         ("exits used", str(len({run.exit for run in report.runs if run.exit}))),
@@ -169,8 +168,9 @@ def write(folder: Path, report: Report, results: Sequence[Result], spools: dict[
         if result.screenshot:
             # The name comes from a worker: its last part alone, and never through a link.
             picture = spools[result.worker] / Path(result.screenshot).name
-            if picture.is_file() and not picture.is_symlink():
-                shutil.copyfile(picture, screenshots / f"{result.worker}-{result.loop}.png", follow_symlinks=False)
+            with contextlib.suppress(OSError):
+                png = read_foreign(picture, _SCREENSHOT_BYTES)
+                (screenshots / f"{result.worker}-{result.loop}.png").write_bytes(png)
     text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
     (folder / "report.html").write_text(_html(report, results), encoding="utf-8")

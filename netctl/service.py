@@ -58,7 +58,7 @@ class NetctlService:
             if slot.owner is not None:
                 raise _owned(slot)
             if request.resume is not None:
-                return self._resume(slot, connection, request.resume, started)
+                return self._resume(slot, connection, request.resume)
             if slot.state is SlotState.ORPHANED:
                 await self.tunnels.seal(slot, "its worker came back without it")
             slot.own(connection)
@@ -73,14 +73,14 @@ class NetctlService:
         except asyncio.TimeoutError:
             raise _owned(slot) from None
 
-    def _resume(self, slot: Slot, connection: Connection, lease: str, started: float) -> Tunnel:
+    def _resume(self, slot: Slot, connection: Connection, lease: str) -> Tunnel:
         if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.lease != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         slot.own(connection)
         slot.step(Event.RESUME)
         self._store.owned(lease, processes.owner_of(connection.peer.pid))
         self._log.info("slot.resumed", worker=slot.worker.name, lease=lease)
-        return self._tunnel(slot, slot.lease, started)
+        return self._tunnel(slot, slot.lease)
 
     async def rotate(self, connection: Connection, _: Rotate) -> Tunnel:
         """Another key for the caller's tunnel."""
@@ -90,7 +90,8 @@ class NetctlService:
             if slot.owner is not connection:
                 raise TunnelLost("this connection holds no tunnel", hint="connect first")
             slot.step(Event.ROTATE)
-            return await self._answer(slot, started)
+            tunnel = await self._answer(slot, started)
+            return tunnel.model_copy(update={"rotate_ms": round((time.monotonic() - started) * 1000, 1)})
 
     async def proved(self, connection: Connection, request: Proved) -> Done:
         """What the world has seen becomes the key's exit address."""
@@ -139,26 +140,25 @@ class NetctlService:
 
     async def _answer(self, slot: Slot, started: float) -> Tunnel:
         lease = await self.tunnels.renew(slot, started + self._fleet.netctl.request_deadline_seconds)
-        tunnel = self._tunnel(slot, lease, started)
+        tunnel = self._tunnel(slot, lease)
         self._log.info(
             "slot.connected",
             worker=slot.worker.name,
             server=tunnel.exit_server,
             generation=slot.generation,
-            handshake_milliseconds=tunnel.handshake_milliseconds,
-            total_milliseconds=tunnel.total_milliseconds,
+            handshake_ms=tunnel.handshake_ms,
+            answer_ms=round((time.monotonic() - started) * 1000, 1),
         )
         return tunnel
 
-    def _tunnel(self, slot: Slot, lease: Lease, started: float) -> Tunnel:
+    def _tunnel(self, slot: Slot, lease: Lease) -> Tunnel:
         return Tunnel(
             exit_server=lease.key.server,
             exit_address=lease.key.exit_address,
             exit_address_v6=lease.key.exit_address_v6,
             carries_ipv6=lease.key.address_v6 is not None and ipv6_stack() == "on",
             lease=lease.lease,
-            handshake_milliseconds=slot.handshake_milliseconds,
-            total_milliseconds=round((time.monotonic() - started) * 1000, 1),
+            handshake_ms=slot.handshake_ms,
         )
 
 

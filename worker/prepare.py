@@ -19,11 +19,11 @@ from pathlib import Path
 
 from fleet import cgroups, child_errors, log
 from fleet.errors import ConfigurationError, MissingProgram
+from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import SEARCH_PATH
-from fleet.result import write_durably
 from worker.browser import switches
 from worker.browser.interface import Installed
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from fleet.result import Result, read_spool, write_durably
+from fleet import spool
+from fleet.files import write_durably
+from fleet.result import Result
 
 
 class Spool:
@@ -13,12 +16,13 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for half in folder.glob(".*.new"):
-            half.unlink()  # an earlier life ended in the middle of a write
+        for half in folder.glob(".*.new"):  # an earlier life ended in the middle of a write
+            with contextlib.suppress(IsADirectoryError):
+                half.unlink()
 
     def last_loop(self, run: str) -> int:
         """The highest loop of RUN that was handed in, 0 when none was."""
-        return max((result.loop for result in read_spool(self.folder, run)), default=0)
+        return spool.last_loop(self.folder, run)
 
     def put_screenshot(self, name: str, png: bytes) -> None:
         """Durable under NAME; nobody looks at it before its JSON is there."""

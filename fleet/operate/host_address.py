@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from fleet import log
 from fleet.errors import Unproved
+from fleet.files import write_durably
 from fleet.model import Fleet, Paths
-from fleet.result import write_durably
 from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.wire import Address
 

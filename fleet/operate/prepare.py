@@ -14,12 +14,12 @@ import os
 from fleet import log, spaces
 from fleet.backends import BACKENDS, Backend
 from fleet.errors import FleetError
+from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
 from fleet.operate import accounts, folders, host_address, preflight
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
-from fleet.result import write_durably
 
 _PROBE_SECONDS = 30.0
 _PREPARE_SECONDS = 120.0

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from fleet import console
 from fleet.operate.run import Board, Report, Show
-from fleet.result import Failure, Result
+from fleet.result import Failure, Losses, Result
 
 COLUMNS = ("worker", "loop", "", "exit", "seen address", "seconds", "requests", "lost", "what went wrong")
 
@@ -62,13 +62,16 @@ def summary(report: Report) -> str:
     return (
         f"{report.run}: {report.good} of {report.loops * len(report.workers)} loops good, {report.bad} failed, "
         f"{report.missing} missing; {report.requests} requests, {report.network_changed} lost to ERR_NETWORK_CHANGED; "
-        f"{report.wall_seconds:.1f} s"
+        + (f"{report.unreadable} files that hold no result; " if report.unreadable else "")
+        + f"{report.wall_seconds:.1f} s"
     )
 
 
 def _lines(_: Board, fresh: list[Result]) -> None:
     for result in fresh:
-        worker, loop, verdict, server, address, seconds, requests, lost, wrong = row(result)
+        worker, loop, verdict, server, address, seconds, requests, lost, wrong = (
+            console.cell(words).plain for words in row(result)
+        )
         console.say(
             f"{worker} loop {loop} {verdict} by {server} as {address}, {seconds} s, "
             f"{requests} requests, {lost} lost{f'; {wrong}' if wrong else ''}"
@@ -82,14 +85,15 @@ def _table(board: Board) -> Table:
         results = [board.results[worker.name][loop] for loop in sorted(board.results[worker.name])]
         state = board.states.get(f"worker:{worker.name}")
         last = row(results[-1]) if results else ("-",) * len(COLUMNS)
-        good = sum(result.ok for result in results)
-        table.add_row(
+        good, losses = sum(result.ok for result in results), sum(results, Losses())
+        cells = (
             worker.name,
             state.state if state is not None else "-",
             f"{good}/{board.order.loops}",
             str(len(results) - good),
             *last[3:6],
-            str(sum(result.requests for result in results)),
-            str(sum(result.network_changed for result in results)),
+            str(losses.requests),
+            str(losses.network_changed),
         )
+        table.add_row(*map(console.cell, cells))
     return table

@@ -10,26 +10,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from fleet import log
 from fleet.errors import FleetError, Unavailable
+from fleet.files import write_durably
 from fleet.interrupts import Interrupts
 from fleet.model import Fleet, Paths, Worker
 from fleet.operate import lifecycle
 from fleet.processes import Handle
 from fleet.programs import Installation
-from fleet.result import Result, RunOrder, read_result, write_durably
+from fleet.result import Losses, Result, RunOrder
+from fleet.spool import Reader
 from fleet.supervise import ProgramState, Supervisor
 
 _LOOK_SECONDS = 0.3
 _MARGIN_SECONDS = 60.0
 _END_SECONDS = 5.0
 """How long workers may take to end by themselves after their last loop."""
+_MOST_NAMED = 20
+"""A spool full of nonsense fills no terminal."""
+_log = log.get("fleet")
 
 
-class Report(BaseModel):
-    """What came of a run."""
+class Report(Losses):
+    """What came of a run, and the losses of all its loops."""
 
     model_config = ConfigDict(frozen=True)
     run: str
@@ -40,8 +47,8 @@ class Report(BaseModel):
     bad: int
     missing: int
     """Loops that were asked for and never handed in."""
-    requests: int
-    network_changed: int
+    unreadable: int
+    """Files in the spools that have the name of a result and hold none."""
     wall_seconds: float
     trouble: str | None
     """What ended the run early."""
@@ -60,26 +67,25 @@ class Board:
         self.order = order
         self.members = members
         self.results: dict[str, dict[int, Result]] = {worker.name: {} for worker in members}
+        self.unreadable: set[Path] = set()
         self.states: dict[str, ProgramState] = {}
-        self._paths = paths
-        self._read: set[str] = set()
+        self._spools = {worker.name: Reader(paths.spool(worker)) for worker in members}
 
     def look(self) -> list[Result]:
-        """The results that are new since the last look."""
+        """The results that are new since the last look; a file that holds none is named once, and counted."""
         fresh = list(self._fresh())
         for result in fresh:
             self.results[result.worker][result.loop] = result
         return fresh
 
     def _fresh(self) -> Iterator[Result]:
-        for worker in self.members:
-            for path in sorted(self._paths.spool(worker).glob(f"{self.order.run}-*.json")):
-                if str(path) in self._read:
-                    continue
-                self._read.add(str(path))
-                result = read_result(path)
-                if result.worker == worker.name and result.run == self.order.run and result.loop <= self.order.loops:
-                    yield result
+        for name, spool in self._spools.items():
+            found, unreadable = spool.look(self.order.run)
+            for one in unreadable:
+                if one.path not in self.unreadable and len(self.unreadable) < _MOST_NAMED:
+                    _log.warning("spool.unreadable", reason=one.why)
+                self.unreadable.add(one.path)
+            yield from (one for one in found if one.worker == name and one.loop <= self.order.loops)
 
     @property
     def complete(self) -> bool:
@@ -191,9 +197,9 @@ def _report(board: Board, trouble: str | None, wall_seconds: float) -> Report:
         good=good,
         bad=len(runs) - good,
         missing=board.order.loops * len(board.members) - len(runs),
-        requests=sum(result.requests for result in runs),
-        network_changed=sum(result.network_changed for result in runs),
+        unreadable=len(board.unreadable),
         wall_seconds=round(wall_seconds, 3),
         trouble=trouble,
         runs=runs,
+        **sum(runs, Losses()).model_dump(),
     )

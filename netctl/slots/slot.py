@@ -72,7 +72,7 @@ class Slot:
     owner: Connection | None = None
     lease: Lease | None = None
     generation: int = 0
-    handshake_milliseconds: float = 0.0
+    handshake_ms: float = 0.0
     reading: Reading | None = None
     """The lease's device when it was last read, at `counted_at`."""
     counted_at: datetime | None = None

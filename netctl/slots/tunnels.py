@@ -112,7 +112,7 @@ class Tunnels:
         ending = asyncio.ensure_future(self._endings.end_sockets(slot.worker))
         try:
             patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
-            slot.handshake_milliseconds = round(await self._devices.shake_hands(slot, patience) * 1000, 1)
+            slot.handshake_ms = round(await self._devices.shake_hands(slot, patience) * 1000, 1)
         finally:
             await ending
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ sys.path.insert(0, os.environ["RELEASE"])
 
 from fleet.errors import FleetError
 from fleet.model import BrowserSettings
+from fleet.result import Losses
 from worker import prepare, signals
 from worker.browser import reap
 from worker.browser.session import Session
@@ -75,8 +75,8 @@ def call(session: Session, line: str) -> object:
         value = found(*arguments, **keywords) if callable(found) else found
     except FleetError as error:
         return {"error": type(error).__name__, "message": str(error)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+    if isinstance(value, Losses):
+        return value.model_dump()
     return value.hex() if isinstance(value, bytes) else value
 
 

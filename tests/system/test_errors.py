@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ExitCode
-from fleet.result import Result, read_spool
+from fleet.result import Result
+from fleet.spool import read_spool
 from lab import run
 from lab.net import Lab
 from lab.run import Changes

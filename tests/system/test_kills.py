@@ -21,7 +21,8 @@ import psutil
 import pytest
 
 from fleet.model import Worker
-from fleet.result import Result, read_result, read_spool
+from fleet.result import Result
+from fleet.spool import read_result, read_spool
 from lab import run
 from lab.events import AddressListener
 from lab.net import Lab

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from fleet.model import Worker, WorkersSettings
-from fleet.result import read_spool
+from fleet.spool import read_spool
 from lab import run
 from lab.net import Lab
 from tests.system.test_kills import STAGES, Running, alive, logged

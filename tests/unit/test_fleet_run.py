@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError
+from fleet.files import write_durably
 from fleet.model import Paths, Worker
 from fleet.operate.run import Board, _report
-from fleet.result import Failure, Result, RunOrder, read_result, write_durably
+from fleet.result import Failure, Result, RunOrder
+from fleet.spool import read_result
 
 ORDER = RunOrder(run="run-1", loops=2)
 MEMBERS = (Worker(uid=1101), Worker(uid=1102))

@@ -29,8 +29,8 @@ tunnels = st.builds(
     exit_server=st.text(max_size=60),
     exit_address=st.none() | addresses,
     lease=st.text(max_size=64),
-    handshake_milliseconds=numbers,
-    total_milliseconds=numbers,
+    handshake_ms=numbers,
+    rotate_ms=st.none() | numbers,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.result import Losses
 from worker.browser.count import Counter
 
 
@@ -55,7 +56,7 @@ def test_counts() -> None:
         events.send("before_request", event("https://a.example/"))
         events.send("fetch_error" if error else "response_completed", event("https://a.example/", error))
     events.join()
-    assert counter.values() == (100, 25, 25)
+    assert counter.losses == Losses(requests=100, network_changed=25, other_losses=25)
 
 
 def test_both_forms_of_an_event() -> None:
@@ -65,7 +66,7 @@ def test_both_forms_of_an_event() -> None:
     events.send("before_request", Parameters(request={"url": "https://a.example/"}))
     events.send("fetch_error", Parameters(request={"url": "https://a.example/"}, error_text="net::ERR_NETWORK_CHANGED"))
     events.join()
-    assert counter.values() == (1, 1, 0)
+    assert counter.losses == Losses(requests=1, network_changed=1)
 
 
 def test_only_the_network_counts() -> None:
@@ -75,7 +76,7 @@ def test_only_the_network_counts() -> None:
     for url in ("data:text/plain,x", "chrome://version/", "blob:https://a.example/1", "about:blank"):
         events.send("before_request", event(url))
     events.join()
-    assert counter.values() == (0, 0, 0)
+    assert counter.losses == Losses()
 
 
 def test_settle() -> None:

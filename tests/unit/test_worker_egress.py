@@ -53,8 +53,7 @@ def _tunnel(exit_v6: str | None, *, carries: bool) -> netctl_api.Tunnel:
         exit_address_v6=IPv6Address(exit_v6) if exit_v6 else None,
         carries_ipv6=carries,
         lease="1",
-        handshake_milliseconds=1,
-        total_milliseconds=1,
+        handshake_ms=1,
     )
 
 

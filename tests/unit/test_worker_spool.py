@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fleet.result import Result, read_spool
+from fleet.result import Result
+from fleet.spool import read_spool
 from worker.spool import Spool
 
 

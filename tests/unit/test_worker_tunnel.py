@@ -40,8 +40,7 @@ class Leases:
             exit_server="one.example",
             exit_address=IPv4Address("203.0.113.11"),
             lease=lease,
-            handshake_milliseconds=1,
-            total_milliseconds=2,
+            handshake_ms=1,
         )
 
     rotate = proved = status = connect

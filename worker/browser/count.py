@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from fleet.result import Losses
+
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 ABORTED = "ERR_ABORTED"
 _COUNTED = ("http://", "https://", "ws://", "wss://")
@@ -27,10 +29,8 @@ class Counter:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._requests = 0
+        self._losses = Losses()
         self._ended = 0
-        self._network_changed = 0
-        self._other = 0
 
     def listen(self, events: Events) -> None:
         """Start to count what EVENTS tells."""
@@ -41,42 +41,34 @@ class Counter:
     def settle(self, *, seconds: float) -> None:
         """Wait until no request is under way, at most SECONDS: pages may poll for ever."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended >= self._requests, timeout=seconds)
+            self._changed.wait_for(lambda: self._ended >= self._losses.requests, timeout=seconds)
 
-    def values(self) -> tuple[int, int, int]:
-        """Requests, lost to ERR_NETWORK_CHANGED, lost otherwise."""
-        with self._changed:
-            return self._requests, self._network_changed, self._other
+    @property
+    def losses(self) -> Losses:
+        """So far."""
+        return self._losses
 
-    def add_page_loss(self) -> None:
-        """A main frame that was lost to ERR_NETWORK_CHANGED and no event told of."""
+    def add(self, more: Losses, *, ended: int = 0) -> None:
+        """Count MORE, and so many requests as ended."""
         with self._changed:
-            self._network_changed += 1
+            self._losses += more
+            self._ended += ended
+            self._changed.notify_all()
 
     def _on_request(self, event: object) -> None:
         if _is_counted(event):
-            with self._changed:
-                self._requests += 1
+            self.add(Losses(requests=1))
 
     def _on_response(self, event: object) -> None:
         if _is_counted(event):
-            self._end()
+            self.add(Losses(), ended=1)
 
     def _on_error(self, event: object) -> None:
         if not _is_counted(event):
             return
         text = str(_field(event, "errorText", "error_text"))
-        with self._changed:
-            if NETWORK_CHANGED in text:
-                self._network_changed += 1
-            elif ABORTED not in text:
-                self._other += 1
-        self._end()
-
-    def _end(self) -> None:
-        with self._changed:
-            self._ended += 1
-            self._changed.notify_all()
+        changed = NETWORK_CHANGED in text
+        self.add(Losses(network_changed=changed, other_losses=not changed and ABORTED not in text), ended=1)
 
 
 def _is_counted(event: object) -> bool:

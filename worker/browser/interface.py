@@ -7,19 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet.model import BrowserSettings, Worker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Since the browser's start, main frames and sub-resources alike."""
-
-    pages: int
-    """Pages that were opened and stood."""
-    requests: int
-    network_changed: int
-    """Lost to ERR_NETWORK_CHANGED."""
-    other_losses: int
-    """Lost for any other reason; requests the page itself gave up (ERR_ABORTED) are no losses."""
+from fleet.result import Losses
 
 
 class Browser(Protocol):
@@ -53,8 +41,8 @@ class Browser(Protocol):
         """The window's content as PNG."""
         ...
 
-    def counts(self) -> Counts:
-        """The requests so far; waits a moment for those still under way."""
+    def counts(self) -> Losses:
+        """Since the browser's start; waits a moment for requests that are still under way."""
         ...
 
     @property

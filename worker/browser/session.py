@@ -21,11 +21,12 @@ from urllib3.exceptions import HTTPError
 from fleet import log
 from fleet.errors import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
 from fleet.model import BrowserSettings
+from fleet.result import Losses
 from worker.browser import plain, reap, undetected
 from worker.browser.count import NETWORK_CHANGED, Counter
 from worker.browser.folder import Folder
 from worker.browser.gate import pass_through
-from worker.browser.interface import Counts, Installed, Ports
+from worker.browser.interface import Installed, Ports
 from worker.browser.watchdog import Watchdog
 
 _DRIVERS = {"undetected": undetected, "selenium": plain}
@@ -45,7 +46,6 @@ class Session:
         self._settings = settings
         self._kind = _DRIVERS[settings.driver]
         self._counter = Counter()
-        self._pages = 0
         self._counted = 0.0
         self._lost_before = 0
         self._driver: WebDriver | None = None
@@ -94,7 +94,7 @@ class Session:
             raise BrowserDied(f"the browser does not answer: {_first_line(error)}") from error
 
     def open(self, url: str) -> None:
-        self._lost_before = self._counter.values()[1]
+        self._lost_before = self._counter.losses.network_changed
         with self._command() as driver:
             try:
                 driver.get(url)
@@ -113,7 +113,7 @@ class Session:
         """One more page, unless it is the one counted last: a form's answer may come without `open`."""
         document = self._document()
         if document != self._counted:
-            self._pages += 1
+            self._counter.add(Losses(pages=1))
             self._counted = document
 
     def _document(self) -> float:
@@ -129,8 +129,8 @@ class Session:
         code = found[0] if found else "ERR_UNKNOWN"
         if code == NETWORK_CHANGED:
             self._counter.settle(seconds=_SETTLE_SECONDS)
-            if self._counter.values()[1] == lost_before:
-                self._counter.add_page_loss()
+            if self._counter.losses.network_changed == lost_before:
+                self._counter.add(Losses(network_changed=1))  # no event told of it
         raise PageFailed(url, code)
 
     def wait(self, selector: str, *, seconds: float) -> int:
@@ -202,10 +202,9 @@ class Session:
             value: JsonValue = driver.execute_script(script, *arguments)
             return value
 
-    def counts(self) -> Counts:
+    def counts(self) -> Losses:
         self._counter.settle(seconds=_SETTLE_SECONDS)
-        requests, network_changed, other = self._counter.values()
-        return Counts(pages=self._pages, requests=requests, network_changed=network_changed, other_losses=other)
+        return self._counter.losses
 
     def close(self) -> None:
         driver, self._driver = self._driver, None

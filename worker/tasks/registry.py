@@ -1,23 +1,26 @@
 """From `[task]` in fleet.toml to something that can be run, with every mistake named before the first loop.
 
 A task is a function from a Context to what it Found. Its options are checked by the pydantic model in
-the function's attribute `Options`, if it has one; else it gets them as they stand.
+the function's attribute `Options` (contract.takes), if it has one; else it gets them as they stand.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fleet.errors import ConfigurationError
+from fleet.errors import ConfigurationError, TaskFailed
 from fleet.mistakes import mistakes
 from fleet.model import TaskSettings
+from worker.browser.interface import Browser
 from worker.tasks import search, visit
-from worker.tasks.contract import Task
+from worker.tasks.contract import Context, Found, Task
 
 GROUP = "fleet.tasks"
 
@@ -29,6 +32,18 @@ class Ready:
     name: str
     run: Task
     options: Any
+
+    def perform(self, browser: Browser, stage: Callable[[str], AbstractContextManager[None]]) -> Found:
+        """Run it; raises TaskFailed for what it brings home that cannot be kept."""
+        try:
+            found: object = self.run(Context(browser=browser, options=self.options, stage=stage))
+        except ValidationError as error:
+            if error.title != Found.__name__:
+                raise
+            raise TaskFailed(f"task {self.name}: {_unkept(error)}", hint="docs/own-task.md says what is kept") from None
+        if not isinstance(found, Found):
+            raise TaskFailed(f"task {self.name}: it gave a {type(found).__name__}, and no Found")
+        return found
 
 
 def resolve(settings: TaskSettings) -> Ready:
@@ -67,3 +82,15 @@ def _import(name: str) -> object:
     if not (module and colon and function):
         raise ImportError("there is no task of that name")
     return getattr(importlib.import_module(module), function)
+
+
+def _unkept(error: ValidationError) -> str:
+    """Which fields are wrong, and why; the first of them."""
+
+    def field(place: tuple[int | str, ...]) -> str:
+        # Below `answer.KEY` a place names the kind of each value on the way as well: list, dict.
+        return ".".join(map(str, (*place[:2], *place[3::2])))[:200]
+
+    return "; ".join(
+        f"{field(item['loc'])}: {item['msg']} (a {type(item['input']).__name__})" for item in error.errors()[:5]
+    )

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from fleet.model import WebAddress
 from worker.browser.interface import Browser
-from worker.tasks.contract import Context, Found
+from worker.tasks.contract import Context, Found, takes
 from worker.tasks.options import Selector, TaskOptions
 
 _KEPT_ITEMS = 10
@@ -21,10 +21,10 @@ class Options(TaskOptions):
     result_items: Selector
 
 
-def search(context: Context) -> Found:
+@takes(Options)
+def search(context: Context[Options]) -> Found:
     """Home page, query, results, screenshot."""
     options, browser = context.options, context.browser
-    assert isinstance(options, Options)
     with context.stage("load"):
         browser.open(options.home)
         browser.wait(options.search_box, seconds=options.wait_seconds)
@@ -44,6 +44,3 @@ def first_text(browser: Browser, selector: str | None) -> str | None:
     """The text of the first match, None without a selector or a match."""
     texts = browser.texts(selector) if selector else []
     return texts[0].strip() if texts else None
-
-
-search.Options = Options  # type: ignore[attr-defined]

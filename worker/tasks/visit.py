@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from fleet.model import WebAddress
-from worker.tasks.contract import Context, Found
+from worker.tasks.contract import Context, Found, takes
 from worker.tasks.options import Selector, TaskOptions
 from worker.tasks.search import first_text
 
@@ -17,10 +17,10 @@ class Options(TaskOptions):
     wait_for: Selector | None = None
 
 
-def visit(context: Context) -> Found:
+@takes(Options)
+def visit(context: Context[Options]) -> Found:
     """Every page in order, then the screenshot."""
     options, browser = context.options, context.browser
-    assert isinstance(options, Options)
     visited: list[JsonValue] = []
     with context.stage("load"):
         for url in options.urls:
@@ -32,6 +32,3 @@ def visit(context: Context) -> Found:
     with context.stage("screenshot"):
         png = browser.screenshot()
     return Found(screenshot=png, seen_address=address, answer={"visited": visited})
-
-
-visit.Options = Options  # type: ignore[attr-defined]

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.files import write_durably
 from fleet.model import Fleet
 from fleet.operate.doctor.finding import Seen, ok, warning
 from fleet.operate.doctor.machine import Case
 from fleet.operate.folders import Folder, make
-from fleet.result import write_durably
 
 NETWORKD = "etc/systemd/networkd.conf.d/50-fleet.conf"
 NETWORK_MANAGER = "etc/NetworkManager/conf.d/50-fleet.conf"

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from fleet import console, status
 from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
+from fleet.files import write_durably
 from fleet.interrupts import Interrupts
 from fleet.launch_spec import LaunchSpec
 from fleet.model import LAST_UID, Fleet, Worker
@@ -33,7 +34,6 @@ from fleet.operate.verify.values import Report
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
 from fleet.programs import Installation
-from fleet.result import write_durably
 from fleet.supervise import Supervisor
 
 CONTROL_SECONDS = 60.0

@@ -1,0 +1,109 @@
+"""What one loop gathers while it runs: the times of its stages, what failed, and at its end the Result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from fleet import log
+from fleet.errors import FleetError, PageFailed, describe
+from fleet.netctl_api import Tunnel
+from fleet.result import Failure, Losses, Result
+from fleet.wire import Address
+from worker import signals
+from worker.failures import Budget, Reaction, reaction
+from worker.tasks.contract import Found
+
+_log = log.get("worker")
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class Record:
+    """One loop. A browser's losses count with every attempt: trying again does not undo a loss."""
+
+    started: datetime = field(default_factory=_now)
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    tunnel: Tunnel | None = None
+    seen: Address | None = None
+    found: Found = field(default_factory=Found)
+    losses: Losses = field(default_factory=Losses)
+    reaction: Reaction | None = None
+    """To the failure noted last."""
+    _stage: str = "start"
+    _noted: Exception | None = None
+
+    @contextlib.contextmanager
+    def timed(self, stage: str, *, ending: bool = False) -> Iterator[None]:
+        """Name and time a stage; attempts add up. Log lines inside carry its name.
+
+        A stage that is ENDING something runs also while the worker stops.
+        """
+        if not ending:
+            signals.raise_if_stopping()
+        before, self._stage = self._stage, stage
+        started = time.monotonic()
+        try:
+            with log.bound(stage=stage):
+                _log.info("stage.begun")
+                yield
+            self._stage = before
+        finally:
+            passed = (time.monotonic() - started) * 1000
+            self.stages_ms[stage] = round(self.stages_ms.get(stage, 0.0) + passed, 2)
+
+    @contextlib.contextmanager
+    def noting(self, budget: Budget) -> Iterator[None]:
+        """Every failure is noted once, where it first passes."""
+        try:
+            yield
+        except Exception as error:
+            if error is not self._noted:
+                self._noted = error
+                budget.spend(error)
+                self._note(error)
+            raise
+
+    def _note(self, error: Exception) -> None:
+        name = f"net::{error.code}" if isinstance(error, PageFailed) else type(error).__name__
+        text, self.reaction = "\n".join(describe(error)), reaction(error)
+        self.failures.append(Failure(name=name, message=text[:2000], stage=self._stage))
+        _log.warning(
+            "attempt.failed",
+            stage=self._stage,
+            name=name,
+            reason=text,
+            reaction=self.reaction.value,
+            exc_info=not isinstance(error, FleetError),
+        )
+
+    def result(self, run: str, worker: str, loop: int, *, ok: bool) -> Result:
+        """What is handed in; its screenshot lies beside it."""
+        tunnel = self.tunnel
+        made = Result(
+            run=run,
+            worker=worker,
+            loop=loop,
+            ok=ok,
+            started=self.started,
+            finished=_now(),
+            attempts=len(self.failures) + ok,
+            failures=tuple(self.failures),
+            exit_server=tunnel.exit_server if tunnel else None,
+            exit_address=(tunnel.exit_address or self.seen) if tunnel else None,
+            seen_address=self.seen,
+            lease=tunnel.lease if tunnel else None,
+            stages_ms=self.stages_ms,
+            handshake_ms=tunnel.handshake_ms if tunnel else None,
+            rotate_ms=tunnel.rotate_ms if tunnel else None,
+            answer=self.found.answer,
+            **self.losses.model_dump(),
+        )
+        return made.model_copy(update={"screenshot": f"{made.file_stem}.png" if self.found.screenshot else None})
