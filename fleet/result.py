@@ -45,7 +45,7 @@ class Failure(BaseModel):
     """The error's class name, or Chrome's (`net::ERR_...`)."""
     message: str
     stage: str
-    """The stage it happened in, one of the keys of stages_ms."""
+    """The stage it happened in: one of the keys of stages_ms, or `task` between those of the task."""
 
 
 class Result(Losses):

@@ -144,6 +144,7 @@ class Loop:
                 browser.close()
 
     def _do_task(self, record: Record, browser: Session) -> Found:
+        record.stage = "task"  # until it names one
         try:
             return self._task.perform(browser, record.timed)
         except (ElementMissing, PageFailed, TaskFailed):

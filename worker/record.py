@@ -37,7 +37,8 @@ class Record:
     losses: Losses = field(default_factory=Losses)
     reaction: Reaction | None = None
     """To the failure noted last."""
-    _stage: str = "start"
+    stage: str = "start"
+    """In which a failure happens that passes now."""
     _noted: Exception | None = None
 
     @contextlib.contextmanager
@@ -48,13 +49,13 @@ class Record:
         """
         if not ending:
             signals.raise_if_stopping()
-        before, self._stage = self._stage, stage
+        before, self.stage = self.stage, stage
         started = time.monotonic()
         try:
             with log.bound(stage=stage):
                 _log.info("stage.begun")
                 yield
-            self._stage = before
+            self.stage = before
         finally:
             passed = (time.monotonic() - started) * 1000
             self.stages_ms[stage] = round(self.stages_ms.get(stage, 0.0) + passed, 2)
@@ -74,10 +75,10 @@ class Record:
     def _note(self, error: Exception) -> None:
         name = f"net::{error.code}" if isinstance(error, PageFailed) else type(error).__name__
         text, self.reaction = "\n".join(describe(error)), reaction(error)
-        self.failures.append(Failure(name=name, message=text[:2000], stage=self._stage))
+        self.failures.append(Failure(name=name, message=text[:2000], stage=self.stage))
         _log.warning(
             "attempt.failed",
-            stage=self._stage,
+            stage=self.stage,
             name=name,
             reason=text,
             reaction=self.reaction.value,

@@ -169,6 +169,15 @@ def test_a_port_that_is_taken(attempt: Attempt, own_lab: Lab) -> None:
             listener.kill()
 
 
+def test_a_task_that_brings_home_nonsense(own_lab: Lab) -> None:
+    """A function that is no task: each loop fails with its name and the reason, and the worker does all of them."""
+    run.prepare(own_lab, 1, first_uid=FIRST_UID, changes={"task": {"run": "copy:copy"}})
+    done = own_lab.run("host", run.program("fleet", "run", "--loops", "2"), timeout=170)
+    said(done, ExitCode.FAILED, "task: TaskFailed: task copy:copy: it gave a Context, and no Found", "docs/own-task.md")
+    assert [(one.loop, one.ok, one.attempts) for one in results(own_lab)] == [(1, False, 1), (2, False, 1)]
+    assert all(one.screenshot for one in results(own_lab)), "what the page looked like"
+
+
 def test_not_root(root: None) -> None:
     """Without root: what needs it, and the same command with sudo in front."""
     for module in ("fleet", "demo"):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet import console, log
 from fleet.errors import FleetError
 from fleet.files import write_durably
 from fleet.model import Paths, Worker
+from fleet.operate import progress
 from fleet.operate.run import Board, _report
 from fleet.result import Failure, Result, RunOrder
 from fleet.spool import read_result
@@ -97,3 +99,41 @@ def test_spool_cannot_lead_root_elsewhere(paths: Paths, tmp_path: Path) -> None:
     for number in (1, 2, 3):
         with pytest.raises(FleetError, match=f"run-1-00000{number}.json"):
             read_result(spool / f"run-1-00000{number}.json")
+
+
+def test_a_file_that_holds_no_result_is_counted_and_named_once(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on beside it; the log names it once, the report counts it, and its loop is missing."""
+    log.configure()
+    board = Board(ORDER, MEMBERS, paths)
+    (paths.spool(MEMBERS[0]) / "run-1-000001.json").mkdir()
+    for worker, loop in ((MEMBERS[0], 2), (MEMBERS[1], 1), (MEMBERS[1], 2)):
+        hand_in(paths, worker, loop)
+    assert len(board.look()) == 3 and board.look() == []
+    assert capsys.readouterr().err.count("run-1-000001.json") == 1
+    report = _report(board, None, 1.0)
+    assert (report.good, report.missing, report.unreadable, report.ok) == (3, 1, 1, False)
+    assert "1 files that hold no result" in progress.summary(report)
+
+
+def test_a_spool_full_of_nonsense_fills_no_terminal(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are counted; the log names the first of them."""
+    log.configure()
+    board = Board(ORDER, MEMBERS, paths)
+    for number in range(1, 101):
+        (paths.spool(MEMBERS[0]) / f"run-1-{number:06d}.json").touch()
+    board.look()
+    assert len(board.unreadable) == 100
+    assert len(capsys.readouterr().err.splitlines()) == 20
+
+
+def test_words_of_a_worker_are_shown_as_they_are(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    """What rich or a terminal would obey in a result is shown, and stops no report."""
+    words = Failure(name="[/red]", message="\x1b[2J[bold]x[/nothing]", stage="[load]")
+    hand_in(paths, MEMBERS[0], 1)
+    board = Board(ORDER, MEMBERS, paths)
+    result = board.look()[0].model_copy(update={"failures": (words,), "exit_server": "[/]"})
+    console.print_table("", progress.COLUMNS, [progress.row(result)])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "[/]" in shown and "[/red]" in shown

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import decimal
+import importlib
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 
-from fleet.errors import ConfigurationError
+from fleet.errors import ConfigurationError, TaskFailed
 from fleet.model import TaskSettings
-from worker.tasks.registry import resolve
+from worker.browser.interface import Browser
+from worker.tasks.contract import ANSWER_BYTES, Found
+from worker.tasks.registry import Ready, resolve
 from worker.tasks.search import Options
 
 SEARCH = {"home": "https://shop.example/", "search_box": "#q", "query": "커피", "result_items": ".item"}
@@ -46,3 +58,78 @@ def test_unknown_task(name: str) -> None:
     """A task that is not there is a configuration error that names the kinds there are."""
     with pytest.raises(ConfigurationError, match=name):
         resolve(TaskSettings(run=name))
+
+
+def perform(run: Callable[..., Any]) -> Found:
+    """What a task of one's own brings home that needs no browser."""
+    return Ready(name="own", run=run, options={}).perform(cast(Browser, None), lambda _: contextlib.nullcontext())
+
+
+def test_an_answer_is_json() -> None:
+    """Everything that JSON has is brought home as it is."""
+    answer: dict[str, Any] = {
+        "text": "커피",
+        "number": 1.5,
+        "yes": True,
+        "none": None,
+        "list": [1, [2, {"deep": "x"}]],
+        "big": 10**40,
+    }
+    assert perform(lambda _: Found(answer=answer)).answer == answer
+    assert perform(lambda _: Found()).answer == {}
+
+
+circle: list[Any] = []
+circle.append(circle)
+deep: Any = 1
+for _ in range(210):
+    deep = [deep]
+NO_JSON: dict[str, tuple[Any, str]] = {
+    "tuple": ({"prices": [1, (2, 3)]}, r"answer\.prices\.1: .*\(a tuple\)"),
+    "Decimal": ({"price": decimal.Decimal("1.5")}, r"answer\.price: .*\(a Decimal\)"),
+    "datetime": ({"shop": {"seen": datetime.datetime.now(datetime.timezone.utc)}}, r"answer\.shop\.seen: .*datetime"),
+    "NaN": ({"items": [{"price": math.nan}]}, r"answer\.items\.0\.price: .*finite"),
+    "bytes": ({"page": b"x"}, r"answer\.page: .*\(a bytes\)"),
+    "a key that is no text": ({"by": {1: "x"}}, r"answer\.by\.1: .*\(a int\)"),
+    "half a letter": ({"title": "\ud83d"}, r"answer: .*surrogates"),
+    "a circle": ({"circle": circle}, r"answer\.circle\.0: .*cyclic"),
+    "deeper than can be read": ({"deep": deep}, r"answer.*: .*(recursion|Recursion|depth)"),
+    "too large": ({"page": "x" * ANSWER_BYTES}, r"answer: .*more than 3145728"),
+    "no table": ([1], r"answer: .*\(a list\)"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_JSON)
+def test_an_answer_that_is_no_json_fails_its_task(kind: str) -> None:
+    """The reason names the task and the field."""
+    answer, words = NO_JSON[kind]
+    with pytest.raises(TaskFailed, match=f"^task own: {words}"):
+        perform(lambda _: Found(answer=answer))
+
+
+def test_whatever_a_task_brings_home_is_checked() -> None:
+    """Other fields too; nothing at all; and an error of the task's own stays what it is."""
+    with pytest.raises(TaskFailed, match=r"screenshot: .*\(a str\)"):
+        perform(lambda _: Found(screenshot="png"))  # type: ignore[arg-type]
+    with pytest.raises(TaskFailed, match=r"seen_address: .*\(a int\)"):
+        perform(lambda _: Found(seen_address=1))  # type: ignore[arg-type]
+    with pytest.raises(TaskFailed, match="a NoneType, and no Found"):
+        perform(lambda _: None)
+    with pytest.raises(ZeroDivisionError):
+        perform(lambda _: 1 / 0)
+
+
+def test_the_task_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/own-task.md shows can be run, also as it was shown before, by an attribute."""
+    text = (Path(__file__).parents[2] / "docs/own-task.md").read_text(encoding="utf-8")
+    found = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found
+    monkeypatch.syspath_prepend(str(tmp_path))
+    earlier = found[1].replace("@takes(Options)\n", "") + "\n\nprices.Options = Options\n"
+    for name, code in (("own_task", found[1]), ("own_task_earlier", earlier)):
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        importlib.invalidate_caches()
+        settings = TaskSettings(run=f"{name}:prices", options={"page": "https://www.example.com/", "price": ".price"})
+        assert resolve(settings).options.price == ".price"
+        with pytest.raises(ConfigurationError, match=r"task\.options\.price"):
+            resolve(TaskSettings(run=f"{name}:prices", options={"page": "https://www.example.com/"}))

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fleet.model import Settings
+from fleet.model import Settings, WebAddress
 
+__all__ = ["Selector", "TaskOptions", "WebAddress"]
 Selector = Annotated[str, Field(min_length=1)]
 """CSS."""
 

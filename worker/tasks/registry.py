@@ -23,6 +23,7 @@ from worker.tasks import search, visit
 from worker.tasks.contract import Context, Found, Task
 
 GROUP = "fleet.tasks"
+_HINT = "docs/own-task.md says what a task may bring home"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +41,9 @@ class Ready:
         except ValidationError as error:
             if error.title != Found.__name__:
                 raise
-            raise TaskFailed(f"task {self.name}: {_unkept(error)}", hint="docs/own-task.md says what is kept") from None
+            raise TaskFailed(f"task {self.name}: {_unkept(error)}", hint=_HINT) from None
         if not isinstance(found, Found):
-            raise TaskFailed(f"task {self.name}: it gave a {type(found).__name__}, and no Found")
+            raise TaskFailed(f"task {self.name}: it gave a {type(found).__name__}, and no Found", hint=_HINT)
         return found
 
 
