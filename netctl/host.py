@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Literal, NamedTuple, TypeVar
@@ -26,7 +27,8 @@ from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
 from netctl.kernel.threads import WorkThread
 from netctl.plan.operations import Operation
-from netctl.plan.state import Device, Filter, Gate, Link, Space, Sysctl
+from netctl.plan.state import State
+from netctl.plan.things import Device, Filter, Gate, Link, Way
 from netctl.wireguard.contract import Reading, WireGuard
 
 CALL_SECONDS = 5.0
@@ -56,6 +58,14 @@ class Host:
         self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
         self._tables = PerSpace(self.spaces, Tables, Tables.close)
         self._routing, self._filtering = WorkThread("rtnetlink"), WorkThread("nftables")
+        self._ways: dict[Way, Callable[[str, list[Operation]], Awaitable[None]]] = {
+            "space": self._change_spaces,
+            "routing": self._change_routing,
+            "removal": self._remove_links,
+            "device": self._write_devices,
+            "table": self._change_tables,
+            "gate": self._change_gates,
+        }
         self._asked: set[str] = set()
         self._looking: asyncio.Task[Found] | None = None
         self._next_look: asyncio.Task[Found] | None = None
@@ -84,7 +94,7 @@ class Host:
         """
         self._asked |= set(self._all_spaces() if spaces is None else spaces) - {HOST}
         if self._next_look is None:
-            self._next_look = asyncio.ensure_future(self._look_behind(self._looking))
+            self._next_look = asyncio.ensure_future(self._look_after(self._looking))
         found = await asyncio.shield(self._next_look)
         asked = [link for link in found.state.links if devices is None or link.interface in devices]
         # All at once: one that hangs takes its deadline, and no other waits for it.
@@ -96,7 +106,7 @@ class Host:
             return self.spaces.known()
         return frozenset(self._fleet.walls.space(worker) for worker in self._fleet.members)
 
-    async def _look_behind(self, before: asyncio.Task[Found] | None) -> Found:
+    async def _look_after(self, before: asyncio.Task[Found] | None) -> Found:
         if before is not None:
             await asyncio.wait({before})
         self._looking, self._next_look = self._next_look, None
@@ -109,7 +119,7 @@ class Host:
 
     async def _look(self, space: str) -> Found:
         try:
-            sight, values = await self._in_time(self._routing, space, lambda: self._sight(space))
+            sight = await self._in_time(self._routing, space, lambda: self._sight(space))
             filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
         except ForeignObject as error:
             # Every one of them is named at once.
@@ -121,13 +131,14 @@ class Host:
         except NftError as error:
             raise KernelRefused(f"nftables refused to be looked at: {error}") from None
         await self._claim_unmarked(sight)
-        state = replace(sight.state(), sysctls=values, filters=filters, gates=gates)
+        state = State.of((*sight.things, *filters, *gates))
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
 
-    def _sight(self, space: str) -> tuple[Sight, frozenset[Sysctl]]:
+    def _sight(self, space: str) -> Sight:
         sight = self._observer.look(self._netlink.at(space), space)
-        # Here and not behind it: /proc/sys shows the namespace of the thread that looks.
-        return sight, frozenset(sysctls.observe({link.interface for link in (*sight.links, *sight.unmarked)}, space))
+        # In this thread: /proc/sys shows the namespace of the one that looks.
+        sight.things += sysctls.observe(sight.interfaces, space)
+        return sight
 
     def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
         try:
@@ -142,7 +153,7 @@ class Host:
         answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
         for link, answered in zip(sight.unmarked, answers, strict=True):
             if answered:
-                sight.links.append(link)
+                sight.things.append(link)
             else:
                 sight.refuse_link(link)
 
@@ -166,75 +177,71 @@ class Host:
     # --- apply
 
     async def apply(self, operations: Sequence[Operation]) -> None:
-        """Apply OPERATIONS in order, neighbours of one kind and place in one call, gates in one transaction.
+        """Apply OPERATIONS in order, neighbours of one way and place in one call, gates in one transaction.
 
         Raises KernelRefused, SpaceGone, TunnelError.
         """
-        for (kind, space), group in itertools.groupby(operations, key=_kind):
-            await self._apply(kind, space, list(group))
+        for (way, space), group in itertools.groupby(operations, key=lambda one: (one.way, one.space)):
+            await self._ways[way](space, list(group))
 
-    async def _apply(self, kind: str, space: str, operations: list[Operation]) -> None:
-        if kind == "routing":
-            more_seconds = CHANGE_SECONDS * len(operations)
-            await self._in_time(self._routing, space, lambda: self._changes.at(space).apply(operations), more_seconds)
-        elif kind == "device":
-            for operation in operations:
-                assert self._wireguard is not None and isinstance(operation.thing, Device)
-                await self._wireguard.write(operation.thing)
-        elif kind == "removal":
-            for operation in operations:
-                assert isinstance(operation.thing, Link)
-                if not await self.delete_link(operation.thing.interface, space):
-                    raise TunnelError(f"the kernel did not do in time: {operation}", hint=f"try it: {operation}")
-        elif kind == "space":
-            for operation in operations:
-                self.spaces.change(operation.thing.space, remove=operation.verb == "delete")
-        else:
-            await self._filter(space, operations)
+    async def _change_spaces(self, _: str, operations: list[Operation]) -> None:
+        for operation in operations:
+            self.spaces.change(operation.thing.space, remove=operation.verb == "delete")
 
-    async def _filter(self, space: str, operations: list[Operation]) -> None:
-        things, verb = [operation.thing for operation in operations], operations[0].verb
-        gates = [thing for thing in things if isinstance(thing, Gate)]
-        filters = [thing for thing in things if isinstance(thing, Filter)]
-        try:
-            for wanted in filters:
-                await self._in_time(self._filtering, space, partial(self._set_table, wanted, verb))
-            if gates:
+    async def _change_routing(self, space: str, operations: list[Operation]) -> None:
+        more_seconds = CHANGE_SECONDS * len(operations)
+        await self._in_time(self._routing, space, lambda: self._changes.at(space).apply(operations), more_seconds)
+
+    async def _remove_links(self, space: str, operations: list[Operation]) -> None:
+        for operation in operations:
+            if not await self.delete_link(str(operation.thing.on), space):
+                raise TunnelError(f"the kernel did not finish in time: {operation}", hint=f"try it: {operation}")
+
+    async def _write_devices(self, _: str, operations: list[Operation]) -> None:
+        for operation in operations:
+            assert self._wireguard is not None and isinstance(operation.thing, Device)
+            await self._wireguard.write(operation.thing)
+
+    async def _change_tables(self, space: str, operations: list[Operation]) -> None:
+        for operation in operations:
+            with _refusal(f"`{operation}`"):
+                await self._in_time(self._filtering, space, partial(self._set_table, operation))
+
+    async def _change_gates(self, space: str, operations: list[Operation]) -> None:
+        for verb, group in itertools.groupby(operations, key=lambda one: one.verb):
+            listed = list(group)
+            gates = [one.thing for one in listed if isinstance(one.thing, Gate)]
+            with _refusal(f"`{listed[0]}`"):
                 # Workers who come together share one transaction: each takes nearly 1 ms.
                 change = _Change(space, "open" if verb == "open" else "seal", gates)
                 await self._answered(self._filtering.run_together(self._turn_gates, change, CALL_SECONDS))
-        except NftError as error:
-            raise KernelRefused(f"nftables refused `{operations[0]}`: {error}") from None
 
-    def _set_table(self, wanted: Filter, verb: str) -> None:
-        tables = self._tables.at(wanted.space)
-        tables.remove() if verb == "delete" else tables.install(wanted, ())
+    def _set_table(self, operation: Operation) -> None:
+        tables, wanted = self._tables.at(operation.space), operation.thing
+        assert isinstance(wanted, Filter)
+        tables.remove() if operation.verb == "delete" else tables.install(wanted, ())
 
     def _turn_gates(self, changes: Sequence[_Change]) -> None:
         for space in dict.fromkeys(change.space for change in changes):
             there = [(change.verb, change.gates) for change in changes if change.space == space]
-            self.spaces.inside(space, partial(self._change_gates, space, there))
+            self.spaces.inside(space, partial(self._turn_gates_at, space, there))
 
-    def _change_gates(self, space: str, changes: list[tuple[Literal["seal", "open"], list[Gate]]]) -> None:
+    def _turn_gates_at(self, space: str, changes: list[tuple[Literal["seal", "open"], list[Gate]]]) -> None:
         self._tables.at(space).change(changes)
 
     async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
         """Make the host's table anew with GATES open, in one transaction. Raises KernelRefused."""
         opened = list(gates)
-        try:
+        with _refusal("the table"):
             await self._in_time(self._filtering, HOST, lambda: self._tables.at(HOST).install(wanted, opened))
-        except NftError as error:
-            raise KernelRefused(f"nftables refused the table: {error}") from None
 
     async def shut(self, worker: Worker) -> None:
         """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""
         space = self._fleet.walls.space(worker) if self._fleet is not None else HOST
         if not self.spaces.there(space):
             return  # nothing was ever opened there
-        try:
+        with _refusal(f"to close the gate of {worker.name}"):
             await self._in_time(self._filtering, space, lambda: self._tables.at(space).shut(worker))
-        except NftError as error:
-            raise KernelRefused(f"nftables refused to close the gate of {worker.name}: {error}") from None
 
     async def delete_link(self, interface: str, space: str = HOST) -> bool:
         """Delete a link; False when the kernel does not do it in time, True when it is gone."""
@@ -258,22 +265,18 @@ class Host:
             raise KernelRefused(f"the kernel did not answer within {CALL_SECONDS + more_seconds:g} s") from None
 
 
+@contextmanager
+def _refusal(what: str) -> Iterator[None]:
+    """A refusal of nftables is that of WHAT."""
+    try:
+        yield
+    except NftError as error:
+        raise KernelRefused(f"nftables refused {what}: {error}") from None
+
+
 class _Change(NamedTuple):
     """Gates of one space that open, or are sealed."""
 
     space: str
     verb: Literal["seal", "open"]
     gates: list[Gate]
-
-
-def _kind(operation: Operation) -> tuple[str, str]:
-    thing, kind = operation.thing, "routing"
-    if isinstance(thing, Device):
-        return "device", HOST
-    if isinstance(thing, Gate | Filter):
-        kind = f"{type(thing).__name__} {operation.verb}"
-    elif isinstance(thing, Space):
-        kind = "space"
-    elif isinstance(thing, Link) and operation.verb == "delete":
-        kind = "removal"
-    return kind, operation.space

@@ -7,7 +7,7 @@ suite (tests/contract, ground `fake`) holds it to what the real kernels do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +18,8 @@ from netctl.host import Found
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Secret
-from netctl.plan.state import Address, Device, Filter, Gate, Link, Route, Rule, Space, State, Sysctl, Thing
+from netctl.plan.state import State
+from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Space, Sysctl, Thing
 from netctl.wireguard.contract import Reading
 from tests.paths import ForeignRule
 
@@ -34,21 +35,12 @@ def after(state: State, operation: Operation) -> State:
     thing, verb = operation.thing, operation.verb
     if operation.space != HOST and operation.space not in {one.space for one in state.spaces}:
         raise KernelRefused(f"{operation}: there is no {operation.space}")
-    for kind, change in _CHANGES.items():
-        if isinstance(thing, kind):
-            return change(state, thing, verb)
-    raise TypeError(f"{operation!r}")
+    return _CHANGES.get(type(thing), _change)(state, thing, verb)
 
 
-def _member(part: str) -> _Change:
+def _change(state: State, thing: Thing, verb: str) -> State:
     """A thing that is there or not, and no more."""
-
-    def change(state: State, thing: Thing, verb: str) -> State:
-        things: frozenset[Any] = getattr(state, part)
-        changed: dict[str, Any] = {part: things - {thing} if verb == "delete" else things | {thing}}
-        return replace(state, **changed)
-
-    return change
+    return state - State.of([thing]) if verb == "delete" else state | State.of([thing])
 
 
 def _address(state: State, address: Address, verb: str) -> State:
@@ -69,11 +61,7 @@ def _space(state: State, space: Space, verb: str) -> State:
         fresh = (rp_filter(name, 0, space.space) for name in ("all", "default", "lo"))
         sysctls = frozenset(replace(one, value=values.get(one.path, 0)) for one in fresh)
         return replace(state, spaces=state.spaces | {space}, sysctls=state.sysctls | sysctls)
-    left = {
-        part.name: frozenset(one for one in getattr(state, part.name) if one.space != space.space)
-        for part in fields(State)
-    }
-    return State(**left)
+    return state.keep(lambda one: one.space != space.space)
 
 
 def _filter(state: State, wanted: Filter, verb: str) -> State:
@@ -147,19 +135,8 @@ def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> St
 
 
 def without_link(state: State, name: str, space: str = HOST) -> State:
-    """A link goes, and with it all that hangs on it."""
-
-    def stays(one: Link | Device | Route | Address) -> bool:
-        return (one.space, one.interface) != (space, name)
-
-    return replace(
-        state,
-        links=frozenset(filter(stays, state.links)),
-        devices=frozenset(filter(stays, state.devices)),
-        sysctls=frozenset(one for one in state.sysctls if (one.space, one.path[3]) != (space, name)),
-        routes=frozenset(filter(stays, state.routes)),
-        addresses=frozenset(filter(stays, state.addresses)),
-    )
+    """A link goes, and with it all that hangs on it but its gate."""
+    return replace(state.keep(lambda one: (one.space, one.on) != (space, name)), gates=state.gates)
 
 
 def _device(state: State, device: Device, _verb: str) -> State:
@@ -212,7 +189,6 @@ _CHANGES: dict[type, _Change] = {
     Gate: _gate,
     Sysctl: _sysctl,
     Address: _address,
-    Rule: _member("rules"),
 }
 
 

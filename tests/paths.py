@@ -14,7 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
 from netctl.plan.slices import at
-from netctl.plan.state import Family, Route, State
+from netctl.plan.state import State
+from netctl.plan.things import Family, Route
 
 HOST, HOST_V6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:1::10")
 """The host's own addresses on its uplink."""

@@ -14,7 +14,8 @@ from fleet.model import Fleet, Worker
 from netctl.plan import slices
 from netctl.plan.desired import Held, addr_gen_mode, desired, disable_ipv6, rp_filter
 from netctl.plan.secrets import Key, Secret
-from netctl.plan.state import Device, Filter, Gate, Link, Route, Rule, State, Sysctl
+from netctl.plan.state import State
+from netctl.plan.things import Device, Filter, Gate, Link, Route, Rule, Sysctl
 from tests.paths import MAIN, ForeignRule, World
 
 T = TypeVar("T")

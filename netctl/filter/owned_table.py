@@ -18,8 +18,7 @@ from fleet.errors import ForeignObject
 from netctl.filter import rules
 from netctl.filter.library import Context, NftError
 from netctl.kernel.netlink import NETFILTER, Socket, attribute, attributes
-from netctl.plan import state
-from netctl.plan.state import Filter
+from netctl.plan.things import OWNED_TABLE, Filter
 
 GET_TABLE = 0xA01
 """NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE (linux/netfilter/nf_tables.h)."""
@@ -49,20 +48,20 @@ class OwnedTable:
             await asyncio.sleep(LOOK_SECONDS)  # a netctl that was killed a moment ago is still being taken apart
         if found == 0:
             raise ForeignObject(
-                f"the nftables table inet {state.OWNED_TABLE} is there and not netctl's: nobody owns it",
-                hint=f"see: nft list table inet {state.OWNED_TABLE}",
+                f"the nftables table inet {OWNED_TABLE} is there and not netctl's: nobody owns it",
+                hint=f"see: nft list table inet {OWNED_TABLE}",
             )
         try:
             self._context = Context()
             # The library's JSON knows no flag of a table. An empty table holds nothing yet; the rest is one step.
-            self._context.run(f"table inet {state.OWNED_TABLE} {{ flags owner; }}")
+            self._context.run(f"table inet {OWNED_TABLE} {{ flags owner; }}")
             self._context.run(json.dumps({"nftables": [{"add": part} for part in rules.hold_document(wanted)]}))
             self._owner = owner() or 0
         except (NftError, OSError) as error:
             self.close()
             self._log.warning("hold.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
             return False
-        self._log.info("hold.made", table=f"inet {state.OWNED_TABLE}", workers=len(wanted.uids))
+        self._log.info("hold.made", table=f"inet {OWNED_TABLE}", workers=len(wanted.uids))
         return self._owner != 0
 
     def lost(self) -> bool:
@@ -81,7 +80,7 @@ def owner() -> int | None:
     """The netlink port that owns the held table; None when there is no such table, 0 when nobody owns it."""
     asking = Socket(NETFILTER)
     try:
-        body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, state.OWNED_TABLE.encode() + b"\0"))
+        body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))
     except FileNotFoundError:
         return None
     finally:

@@ -28,7 +28,7 @@ from typing import Any
 
 from fleet.model import Worker
 from fleet.numbers import OUTER_MARK
-from netctl.plan.state import OWNED_TABLE, TABLE, Filter, Gate
+from netctl.plan.things import OWNED_TABLE, TABLE, Filter, Gate
 
 MARK = "owner_netctl_"
 """An empty chain whose name says whose table this is, and in which version."""

@@ -20,10 +20,8 @@ from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.filter import rules
 from netctl.filter.library import Context, NftError
 from netctl.filter.rules import Object
-from netctl.plan import state
-from netctl.plan.state import Filter, Gate
+from netctl.plan.things import TABLE, Filter, Gate
 
-TABLE = state.TABLE
 _UIDS = range(FIRST_UID, LAST_UID + 1)
 Listing = dict[str, list[str]]
 """The rules of each chain in the library's own words, without what it counted and numbered."""

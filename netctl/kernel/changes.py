@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from functools import singledispatchmethod
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -16,8 +17,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from fleet.errors import KernelRefused
 from netctl.kernel import rtnetlink, sysctls
 from netctl.kernel.netlink import ROUTE, Socket
-from netctl.plan.operations import Operation, Verb
-from netctl.plan.state import Address, Link, Route, Rule, Sysctl
+from netctl.plan.operations import Operation
+from netctl.plan.things import Address, Link, Route, Rule, Sysctl, Thing, Verb
 
 _THERE = {errno.EEXIST}
 _GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL}
@@ -60,7 +61,7 @@ class Changes:
         """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel does not take."""
         for operation in operations:
             try:
-                self._apply(operation)
+                self._change(operation.thing, operation.verb)
             except NetlinkError as error:
                 if error.code not in _fine(operation):
                     raise refused(operation, error.code) from None
@@ -68,19 +69,15 @@ class Changes:
                 if error.errno not in _fine(operation):
                     raise refused(operation, error.errno or 0) from None
 
-    def _apply(self, operation: Operation) -> None:
-        thing, verb = operation.thing, operation.verb
-        if isinstance(thing, Link):
-            self._change_link(thing, verb)
-        elif isinstance(thing, Address):
-            self._change_address(thing, verb)
-        elif isinstance(thing, Route):
-            self._change_route(thing, verb)
-        elif isinstance(thing, Rule):
-            self._change_rule(thing, verb)
-        elif isinstance(thing, Sysctl):
-            sysctls.write(thing)
+    @singledispatchmethod
+    def _change(self, thing: Thing, verb: Verb) -> None:
+        raise TypeError(f"{verb} {thing!r}")
 
+    @_change.register
+    def _change_sysctl(self, sysctl: Sysctl, _verb: Verb) -> None:
+        sysctls.write(sysctl)
+
+    @_change.register
     def _change_link(self, link: Link, verb: Verb) -> None:
         if verb == "add":
             self._ip.link("add", ifname=link.interface, kind=link.kind)
@@ -96,12 +93,14 @@ class Changes:
         else:
             self._ip.link("set", index=index, ifalias=link.alias, mtu=link.mtu_bytes)
 
+    @_change.register
     def _change_address(self, address: Address, verb: Verb) -> None:
         index = index_of(address.interface)
         if index is not None:
             word = "del" if verb == "delete" else "add"
             self._ip.addr(word, index=index, address=str(address.address), prefixlen=address.prefix, scope=0)
 
+    @_change.register
     def _change_route(self, route: Route, verb: Verb) -> None:
         if route.listed:
             self._raw.request(rtnetlink.DEL_ROUTE, route.listed)
@@ -120,6 +119,7 @@ class Changes:
             spec["priority"] = route.metric
         self._ip.route("del" if verb == "delete" else "add", **spec)
 
+    @_change.register
     def _change_rule(self, rule: Rule, verb: Verb) -> None:
         """A deletion takes the first rule that has all of what is named: so all we set is repeated there."""
         if rule.listed:

@@ -19,7 +19,7 @@ from fleet.model import PROTOCOL, Worker
 from netctl.kernel import netlink, rtnetlink
 from netctl.kernel.netlink import NETFILTER, ROUTE, Message
 from netctl.kernel.observe import of_alias, of_priority
-from netctl.plan import state
+from netctl.plan.things import OWNED_TABLE, TABLE
 
 
 class Kind(enum.Enum):
@@ -42,7 +42,7 @@ _SUBSYSTEM = 10
 """NFNL_SUBSYS_NFTABLES, the upper byte of a message's type."""
 _TABLE_NAME = 1
 """The first attribute of every message of nftables is its table's name."""
-_OUR_TABLES = (state.TABLE.encode() + b"\0", state.OWNED_TABLE.encode() + b"\0")
+_OUR_TABLES = (TABLE.encode() + b"\0", OWNED_TABLE.encode() + b"\0")
 READS_AT_ONCE = 64
 """Then the program's other work has its turn."""
 _ALL_INTERFACES = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -14,8 +14,9 @@ from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
-from netctl.kernel.rtnetlink import AddressLine, LinkLine, RouteLine, RuleLine
-from netctl.plan.state import Address, Family, Link, Route, Rule, Space, Stack, State
+from netctl.kernel.rtnetlink import RouteLine, RuleLine
+from netctl.plan.state import State
+from netctl.plan.things import Address, Family, Link, Route, Rule, Space, Stack, Thing
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = {one.link_kind for one in BACKENDS.values()}
@@ -44,13 +45,14 @@ class Sight:
     """One look at one namespace while it is being put together."""
 
     space: str = HOST
-    links: list[Link] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+    """What is ours, but for nftables, sysctls and the devices."""
     unmarked: list[Link] = field(default_factory=list)
     """Under a name of ours, without anybody's mark: made by our program, if that answers for it."""
     names: dict[int, str] = field(default_factory=dict)
-    addresses: list[Address] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-    rules: list[Rule] = field(default_factory=list)
+    """Of every link, by its index."""
+    interfaces: set[str] = field(default_factory=set)
+    """Names of the links that are ours or unmarked."""
     foreign: list[tuple[str, str]] = field(default_factory=list)
     blocked: set[int] = field(default_factory=set)
 
@@ -62,20 +64,15 @@ class Sight:
         if worker is not None:
             self.blocked.add(worker.uid)
 
+    def own_link(self, link: Link) -> None:
+        """LINK is ours."""
+        self.things.append(link)
+        self.interfaces.add(link.interface)
+
     def refuse_link(self, link: Link) -> None:
         """LINK has a name of ours and is not ours."""
         what = f"link {link.interface} ({link.kind}, alias {link.alias!r})"
         self.refuse(what, f"ip -details link show {link.interface}", Worker.of_interface(link.interface))
-
-    def state(self) -> State:
-        """What is ours, but for nftables, sysctls and the devices."""
-        return State(
-            spaces=frozenset[Space]() if self.space == HOST else frozenset({Space(space=self.space)}),
-            links=frozenset(self.links),
-            addresses=frozenset(self.addresses),
-            routes=frozenset(self.routes),
-            rules=frozenset(self.rules),
-        )
 
 
 class Observer:
@@ -92,25 +89,27 @@ class Observer:
         self._backend = backend
         self._own_links: set[tuple[str, int]] = set()
         """Space and index of the links that were ours at an earlier look: a mark can be taken away."""
+        self._judges: dict[int, Callable[[bytes, Sight], None]] = {
+            rtnetlink.GET_ADDRESS: self._address,
+            rtnetlink.GET_ROUTE: self._route,
+            rtnetlink.GET_RULE: self._rule,
+        }
 
     def look(self, netlink: Socket, space: str = HOST) -> Sight:
         """One look at SPACE, through a socket made inside; raises OSError."""
         sight = Sight(space=space)
+        if space != HOST:
+            sight.things.append(Space(space=space))
         for body in netlink.dump(rtnetlink.GET_LINK, rtnetlink.all_links()):
-            self._link(rtnetlink.read_link(body), sight)
-        own = {link.interface for link in (*sight.links, *sight.unmarked)}
+            self._link(body, sight)
         for family in families():
-            request = rtnetlink.all_of(family)
-            for body in netlink.dump(rtnetlink.GET_ADDRESS, request):
-                self._address(rtnetlink.read_address(body), own, sight)
-            for body in netlink.dump(rtnetlink.GET_ROUTE, request):
-                if rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE:  # ours are all above 255
-                    self._route(rtnetlink.read_route(body), sight)
-            for body in netlink.dump(rtnetlink.GET_RULE, request):
-                self._rule(rtnetlink.read_rule(body), sight)
+            for kind, judge in self._judges.items():
+                for body in netlink.dump(kind, rtnetlink.all_of(family)):
+                    judge(body, sight)
         return sight
 
-    def _link(self, line: LinkLine, sight: Sight) -> None:
+    def _link(self, body: bytes, sight: Sight) -> None:
+        line = rtnetlink.read_link(body)
         sight.names[line.interface] = line.name
         place = sight.space, line.interface
         link = Link(
@@ -125,23 +124,25 @@ class Observer:
         if worker is None:
             # By its mark alone: of a worker there is no more, or renamed by somebody.
             if of_alias(line.alias) is not None and line.kind in KINDS:
-                sight.links.append(link)
+                sight.own_link(link)
         elif self._backend is None or line.kind != self._backend.link_kind:
             sight.refuse_link(link)
         elif line.alias == worker.alias or place in self._own_links:
             self._own_links.add(place)
-            sight.links.append(link)
+            sight.own_link(link)
         elif not self._backend.makes_links and not line.alias:
             sight.unmarked.append(link)
+            sight.interfaces.add(link.interface)
         else:
             sight.refuse_link(link)
 
-    def _address(self, line: AddressLine, own: set[str], sight: Sight) -> None:
+    def _address(self, body: bytes, sight: Sight) -> None:
+        line = rtnetlink.read_address(body)
         name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
         network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
         placeholder = address in network
-        if name in own or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
-            sight.addresses.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
+        if name in sight.interfaces or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
+            sight.things.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
         elif placeholder:
             text = f"address {address}/{line.prefix} on {name}, inside the placeholders {network}"
             sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
@@ -149,18 +150,22 @@ class Observer:
     def _of_placeholder(self, address: object) -> Worker | None:
         return next((worker for worker in self._workers.values() if address in worker.placeholders), None)
 
-    def _route(self, line: RouteLine, sight: Sight) -> None:
+    def _route(self, body: bytes, sight: Sight) -> None:
+        if rtnetlink.header_table(body) != rtnetlink.COMPAT_TABLE:
+            return  # ours are all above 255
+        line = rtnetlink.read_route(body)
         worker = self._priorities.get(line.table)
         if line.protocol == PROTOCOL and line.prefix == 0 and of_priority(line.table):
-            sight.routes.append(_route(line, sight))
+            sight.things.append(_route(line, sight))
         elif worker is not None and line.table == worker.table:
             text = f"a route in table {line.table}"
             sight.refuse(text, f"ip -{FAMILIES[line.family]} route show table {line.table}", worker)
 
-    def _rule(self, line: RuleLine, sight: Sight) -> None:
+    def _rule(self, body: bytes, sight: Sight) -> None:
+        line = rtnetlink.read_rule(body)
         worker, family = self._priorities.get(line.priority), FAMILIES[line.family]
         if line.protocol == PROTOCOL and of_priority(line.priority):
-            sight.rules.append(_rule(line, sight.space))
+            sight.things.append(_rule(line, sight.space))
         elif worker is not None:
             text = f"an IPv{family} rule of priority {line.priority} without protocol {PROTOCOL}"
             sight.refuse(text, f"ip -{family} rule show", worker)

@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet.errors import FleetError
 from fleet.isolation import HOST
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
-from netctl.plan.state import Sysctl
+from netctl.plan.things import Sysctl
 
 ROOT = Path("/proc/sys")
 

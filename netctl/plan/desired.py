@@ -9,7 +9,8 @@ from functools import cache
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
 from netctl.plan.secrets import Key
-from netctl.plan.state import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, State, Sysctl
+from netctl.plan.state import State
+from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
 
 LAST_METRIC = 4294967295
 """The metric that loses against every other: 2^32 - 1."""

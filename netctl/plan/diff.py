@@ -2,7 +2,6 @@
 
 Block before open, add before delete: a gate that changes, or whose device, link or route changes, is
 sealed first and opened last, so that no prefix of a plan lets anything out that neither State did.
-Operations print themselves as the command an administrator would type; keys are never shown.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from dataclasses import replace
 from fleet.backends import makes_links
 from fleet.isolation import HOST
 from netctl.plan.desired import rp_filter
-from netctl.plan.operations import Operation, Verb
-from netctl.plan.state import Address, Gate, Link, Route, State, Sysctl, Thing
+from netctl.plan.operations import Operation
+from netctl.plan.state import State
+from netctl.plan.things import Address, Gate, Link, Route, Space, Sysctl, Thing, Verb
 
 LAST_PRIORITY = 2**32
 """Behind every rule: a table that no rule looks up."""
@@ -33,9 +33,7 @@ def _doomed(desired: State, observed: State) -> State:
     going = {one.space for one in observed.spaces - desired.spaces}
     if not going:
         return observed
-    ending = ("addresses", "routes", "rules", "sysctls", "devices", "filters")
-    parts = {name: frozenset(one for one in getattr(observed, name) if one.space not in going) for name in ending}
-    return replace(observed, **parts)
+    return observed.keep(lambda one: one.space not in going or isinstance(one, Space | Link | Gate))
 
 
 def _behind(strange: frozenset[Address], desired: State, observed: State) -> State:
@@ -66,17 +64,7 @@ def _trim(desired: State, observed: State) -> State:
     awaited = [link for link in desired.links if not makes_links(link.kind)]
     # It is made in the host; from there it moves.
     missing = {link.interface for link in awaited if not {_place(link), (HOST, link.interface)} & there}
-    if not missing:
-        return desired
-    return replace(
-        desired,
-        links=frozenset(link for link in desired.links if link.interface not in missing),
-        addresses=frozenset(one for one in desired.addresses if one.interface not in missing),
-        routes=frozenset(route for route in desired.routes if route.interface not in missing),
-        sysctls=frozenset(one for one in desired.sysctls if not missing & set(one.path)),
-        devices=frozenset(device for device in desired.devices if device.interface not in missing),
-        gates=frozenset(gate for gate in desired.gates if gate.interface not in missing),
-    )
+    return desired.keep(lambda one: one.on not in missing) if missing else desired
 
 
 def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iterator[Operation]:
@@ -153,12 +141,12 @@ def _links(desired: State, observed: State) -> Iterator[Operation]:
     moving = _arriving(desired, observed)
     at_home = [replace(link, space=HOST) if link in moving else link for link in fresh]
     yield from _each("set", _preserved(desired, observed))
-    yield from _each("set", (one for one in sysctls if not own & set(one.path)))
+    yield from _each("set", (one for one in sysctls if one.on not in own))
     yield from _each("add", (link for link in at_home if _place(link) not in seen))
     yield from _each("set", at_home)
     yield from _each("move", moving)
     # Before the link goes up: IPv6 would give it a link-local address, an event Chrome hears.
-    yield from _each("set", (one for one in sysctls if own & set(one.path)))
+    yield from _each("set", (one for one in sysctls if one.on in own))
     # A link that moves goes down.
     yield from _each("up", (link for link in fresh if not (_place(link) in seen and seen[_place(link)].up)))
 

@@ -15,7 +15,7 @@ from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.host import Host
 from netctl.plan import desired
-from netctl.plan.state import Device
+from netctl.plan.things import Device
 from netctl.slots.links import Links
 from netctl.slots.reconcile import LOOK_SECONDS, Reconciler
 from netctl.slots.slot import Slot

@@ -18,10 +18,11 @@ from fleet.errors import FleetError, ForeignObject, KernelRefused, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.host import Found, Host, ipv6_stack
-from netctl.plan import desired, diff, slices, state
+from netctl.plan import desired, diff, slices
 from netctl.plan.desired import Held
 from netctl.plan.operations import Operation
-from netctl.plan.state import Filter, State
+from netctl.plan.state import State
+from netctl.plan.things import Device, Filter
 from netctl.slots.links import Links
 from netctl.slots.rp_filter import Remembered
 
@@ -138,7 +139,7 @@ class Reconciler:
     async def _shut(self, worker: Worker, seen: State) -> tuple[Operation, ...]:
         """Gate closed, key and peer gone, nothing else touched: a stranger's object keeps no slot open."""
         self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
-        devices = frozenset(state.Device(interface=link.interface, space=link.space) for link in seen.links)
+        devices = frozenset(Device(interface=link.interface, space=link.space) for link in seen.links)
         operations = diff.diff(replace(seen, gates=frozenset(), devices=devices), seen)
         await self._apply(operations)
         return operations

@@ -21,8 +21,9 @@ from fleet.model import Fleet
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
 from netctl.kernel.spaces import Spaces
-from netctl.plan import desired, state
+from netctl.plan import desired
 from netctl.plan.operations import Operation
+from netctl.plan.state import State
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.repair_pace import RepairPace
 from netctl.slots.slot import Slot
@@ -152,7 +153,7 @@ class Repair:
                 more=max(0, len(commands) - SHOWN),
             )
 
-    def _wrong(self, slot: Slot, seen: state.State) -> tuple[Operation, ...]:
+    def _wrong(self, slot: Slot, seen: State) -> tuple[Operation, ...]:
         wrong = self._reconciler.difference(slot.worker, slot.held, seen)
         if wrong and slot.lock.locked():
             # Whoever holds the lock is changing the slice, and was told nothing of this: look then, and again later.

@@ -13,7 +13,8 @@ from fleet.isolation import HOST
 from fleet.model import Paths, Worker
 from fleet.processes import boot_id
 from netctl.plan.operations import Operation
-from netctl.plan.state import State, Sysctl
+from netctl.plan.state import State
+from netctl.plan.things import Sysctl
 
 _Values = dict[tuple[str, ...], tuple[int, int]]
 """What it was, and what it was set to."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fleet.backends import Backend
 from fleet.isolation import HOST
-from netctl.plan.state import Device
+from netctl.plan.things import Device
 
 CALL_SECONDS = 2.0
 """How long one call may take; wireguard-go answers in 1 ms."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from fleet.errors import HandshakeTimeout
-from netctl.plan.state import Device
+from netctl.plan.things import Device
 from netctl.wireguard.contract import Reading, WireGuard
 
 POLL_SECONDS = 0.001

@@ -37,7 +37,7 @@ from netctl.kernel.netlink import Socket, attribute, attributes, number
 from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
 from netctl.kernel.threads import WorkThread
 from netctl.plan.secrets import KEY_BYTES, Secret
-from netctl.plan.state import Device, Peer
+from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading
 
 GENERIC = 16

@@ -24,7 +24,7 @@ from fleet.isolation import HOST
 from fleet.processes import Handle
 from netctl.kernel.spaces import Spaces
 from netctl.plan.secrets import Secret
-from netctl.plan.state import Device, Peer
+from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading
 
 NO_KEY = "0" * 64

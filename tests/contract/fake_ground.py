@@ -13,7 +13,7 @@ from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Fleet, Worker
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Key, Secret
-from netctl.plan.state import Route, Space
+from netctl.plan.things import Route, Space
 from tests.contract.ground import CLIENTS, SERVERS
 from tests.fakes import FakeKernel, after, with_fresh_link, without_link
 from tests.paths import HOST, Attempt, ForeignRule, Paths, World

@@ -22,7 +22,7 @@ from netctl.host import Found
 from netctl.plan.desired import Held
 from netctl.plan.operations import Operation
 from netctl.plan.secrets import Key
-from netctl.plan.state import Device, Peer
+from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import WireGuard
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from fleet.model import Fleet, Worker
 from netctl.plan import diff
 from netctl.plan.desired import Held, desired
 from netctl.plan.operations import Operation
-from netctl.plan.state import Filter, Gate, Rule, State
+from netctl.plan.state import State
+from netctl.plan.things import Filter, Gate, Rule
 from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import AnyKernel, Ground, fleet_of, held
 

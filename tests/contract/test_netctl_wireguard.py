@@ -10,7 +10,7 @@ import pytest
 
 from fleet.errors import HandshakeTimeout, TunnelError
 from netctl.plan.secrets import Secret
-from netctl.plan.state import Device
+from netctl.plan.things import Device
 from netctl.wireguard.contract import CALL_SECONDS, Reading, WireGuard
 from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import Ground, device_of

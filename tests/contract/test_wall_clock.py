@@ -14,7 +14,8 @@ from fleet.model import Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired
 from netctl.plan.secrets import Key
-from netctl.plan.state import Device, State
+from netctl.plan.state import State
+from netctl.plan.things import Device
 from netctl.wireguard.handshake import wait_for_handshake
 from tests.contract.ground import Ground, device_of, fleet_of, held
 

@@ -15,7 +15,7 @@ from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
 from netctl.plan import desired
 from netctl.plan.operations import Operation
-from netctl.plan.state import Gate
+from netctl.plan.things import Gate
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.wireguard.wireguard_go import UserspaceWireGuard

@@ -10,10 +10,12 @@ from ipaddress import IPv6Address
 
 from hypothesis import given, settings
 
+from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired, rp_filter
 from netctl.plan.secrets import Secret
-from netctl.plan.state import Device, Route, Rule, State
+from netctl.plan.state import State
+from netctl.plan.things import Device, Route, Rule, marks_of
 from tests.fakes import after
 from tests.states import Case, cases, fleet_of, held_of
 
@@ -179,3 +181,9 @@ def test_what_ends_with_a_space_is_not_deleted_singly() -> None:
         "ip netns delete fleet-w1101",
         "nft delete table inet fleet",
     ]
+
+
+def test_no_two_workers_share_a_mark() -> None:
+    """Names, numbers and addresses of one worker are no other's, whatever kind of object bears them."""
+    found = [mark for uid in range(FIRST_UID, LAST_UID + 1) for mark in marks_of(Worker(uid=uid))]
+    assert len(found) == len(set(found))

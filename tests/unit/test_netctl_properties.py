@@ -18,8 +18,9 @@ from fleet.isolation import HOST
 from fleet.model import Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired
-from netctl.plan.operations import Operation, Verb
-from netctl.plan.state import Device, Gate, State, Sysctl
+from netctl.plan.operations import Operation
+from netctl.plan.state import State
+from netctl.plan.things import Device, Gate, Sysctl, Verb
 from tests.fakes import FakeKernel, after
 from tests.paths import Leak, Paths, World, relevant
 from tests.states import Case, cases, fleet_of, held_of

@@ -15,7 +15,7 @@ import pytest
 from fleet import log
 from fleet.errors import TunnelError
 from netctl.plan.secrets import Secret
-from netctl.plan.state import Device
+from netctl.plan.things import Device
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 
 SECRET = Secret(b"0123456789abcdefghijklmnopqrstuv")

@@ -1,0 +1,300 @@
+"""The kinds of kernel object that netctl owns, as frozen values: one class a kind.
+
+A value says everything that is to be known of it outside the kernel: its equality is "nothing to do", it prints its
+changes as commands, and it tells whose marks it bears, on which link it hangs and which way its changes go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import ClassVar, Literal
+
+from fleet.isolation import HOST
+from fleet.model import PROTOCOL, Worker
+from netctl.plan.secrets import Secret
+
+TABLE, OWNED_TABLE = "fleet", "fleet_hold"
+"""The nftables tables of netctl, family inet: the one with the gates, and the one that only its owner can change."""
+Family = Literal[4, 6]
+Stack = Literal["absent", "off", "on"]
+"""What the kernel has of IPv6: nothing, all but addresses (net.ipv6.conf.all.disable_ipv6), or all of it."""
+Verb = Literal["add", "set", "move", "up", "delete", "open", "seal"]
+Way = Literal["space", "routing", "removal", "device", "gate", "table"]
+"""How a change gets into the kernel: see netctl.host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Thing:
+    """One kernel object, in the network namespace SPACE: the host's (""), or the one of that name."""
+
+    space: str = HOST
+
+    part: ClassVar[str]
+    """The field of a State that holds this kind."""
+    way: ClassVar[Way] = "routing"
+    """How it is changed."""
+    way_out: ClassVar[Way | None] = None
+    """How it is deleted, where that is not the same."""
+
+    def describe(self, verb: Verb) -> str:
+        """The command that an administrator would type for VERB in its namespace; keys are never shown."""
+        raise NotImplementedError
+
+    def place(self, verb: Verb) -> str:
+        """The namespace in which VERB is done."""
+        return self.space
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        """What tells whose it is in the host's namespace; see marks_of()."""
+        return ()
+
+    @property
+    def on(self) -> str | None:
+        """The link that it hangs on, or that it is."""
+        return getattr(self, "interface", None)
+
+
+def marks_of(worker: Worker) -> frozenset[Hashable]:
+    """All marks of WORKER: names, numbers and addresses, of which no two kinds overlap."""
+    numbers = worker.uid, worker.table, worker.prohibit_priority
+    return frozenset({*worker.interfaces, worker.alias, *worker.placeholders, *numbers})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space(Thing):
+    """The namespace of that name itself. Root makes and removes it; netctl only enters."""
+
+    part, way = "spaces", "space"
+
+    def describe(self, verb: Verb) -> str:
+        return f"ip netns {verb} {self.space}"
+
+    def place(self, verb: Verb) -> str:
+        return HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Thing):
+    """A worker's interface, made by netctl or by the program that is its device, as the backend of its kind says."""
+
+    part = "links"
+    way_out = "removal"
+
+    interface: str
+    kind: str
+    """As `ip -details link` shows it."""
+    alias: str
+    mtu_bytes: int
+    up: bool = True
+
+    def describe(self, verb: Verb) -> str:
+        texts = {
+            "add": f"ip link add {self.interface} type {self.kind}",
+            "delete": f"ip link delete {self.interface}",
+            "up": f"ip link set {self.interface} up",
+            "move": f"ip link set {self.interface} netns {self.space}",
+            "set": f"ip link set {self.interface} alias {self.alias} mtu {self.mtu_bytes}",
+        }
+        return texts[verb]
+
+    def place(self, verb: Verb) -> str:
+        return HOST if verb == "move" else self.space
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return self.interface, self.alias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address(Thing):
+    """A placeholder, on `lo` or, in a space, on the interface; also what somebody else has put on an interface."""
+
+    part = "addresses"
+
+    address: IPv4Address | IPv6Address
+    interface: str = "lo"
+    prefix: int = 32
+
+    def describe(self, verb: Verb) -> str:
+        return f"ip address {verb} {self.address}/{self.prefix} dev {self.interface}"
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return self.address, self.interface
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Thing):
+    """A default route of a worker's table: through its interface, or `unreachable`, which every other one precedes."""
+
+    part = "routes"
+
+    family: Family
+    table: int
+    interface: str | None = None
+    """None: unreachable."""
+    source: IPv4Address | IPv6Address | None = None
+    metric: int = 0
+    protocol: int = PROTOCOL
+    listed: bytes = field(default=b"", repr=False)
+    """The kernel's own words for one with attributes that netctl never sets: deleted by them."""
+
+    def describe(self, verb: Verb) -> str:
+        kind = "unreachable default" if self.interface is None else f"default dev {self.interface}"
+        source = f" src {self.source}" if self.source else ""
+        metric = f" metric {self.metric}" if self.metric else ""
+        route = f"ip -{self.family} route {verb} {kind} table {self.table}"
+        return f"{route}{source}{metric} proto {self.protocol}{_more(self.listed)}"
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return (self.table,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Thing):
+    """A policy rule that selects by UID or by placeholder source, and looks a table up or prohibits."""
+
+    part = "rules"
+
+    family: Family
+    priority: int
+    uid: int | None = None
+    source: IPv4Address | IPv6Address | None = None
+    table: int | None = None
+    """None: prohibit."""
+    protocol: int = PROTOCOL
+    listed: bytes = field(default=b"", repr=False)
+    """The kernel's own words for one with attributes that netctl never sets: deleted by them."""
+
+    def describe(self, verb: Verb) -> str:
+        who = f"from {self.source}" if self.source else f"uidrange {self.uid}-{self.uid}"
+        what = "prohibit" if self.table is None else f"lookup {self.table}"
+        rule = f"ip -{self.family} rule {verb} {who} {what}"
+        return f"{rule} priority {self.priority} protocol {PROTOCOL}{_more(self.listed)}"
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return (self.priority,)
+
+
+def _more(listed: bytes) -> str:
+    return " # has attributes that netctl never sets" if listed else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Sysctl(Thing):
+    """One file below /proc/sys/net/*/conf; a tuple, because interface names may hold dots."""
+
+    part = "sysctls"
+
+    path: tuple[str, ...]
+    value: int
+
+    def describe(self, verb: Verb) -> str:
+        return f"sysctl -w {'/'.join(self.path)}={self.value}"
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return (self.on,)
+
+    @property
+    def on(self) -> str:
+        return self.path[3]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The VPN server as a device knows it; everything is allowed through it."""
+
+    public_key: str
+    preshared: Secret | None
+    keepalive_seconds: int
+    ipv6: bool = False
+    """Whether IPv6 is allowed through it too."""
+    # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
+    endpoint: tuple[str, int] = field(compare=False)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Its allowed networks."""
+        return ("0.0.0.0/0", "::/0") if self.ipv6 else ("0.0.0.0/0",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device(Thing):
+    """A WireGuard device's key and its one peer; both None: sealed."""
+
+    part, way = "devices", "device"
+
+    interface: str
+    private: Secret | None = None
+    peer: Peer | None = None
+
+    def describe(self, verb: Verb) -> str:
+        if self.peer is None:
+            return f"wg set {self.interface} private-key /dev/null # and every peer removed"
+        host, port = self.peer.endpoint
+        host = f"[{host}]" if ":" in host else host
+        return (
+            f"wg set {self.interface} private-key (hidden) peer {self.peer.public_key} endpoint {host}:{port}"
+            f" persistent-keepalive {self.peer.keepalive_seconds}"
+            f" allowed-ips {','.join(self.peer.allowed)}"
+        )
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return (self.interface,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate(Thing):
+    """An opening in the nftables table: this worker may leave, as ADDRESS, through its own interface."""
+
+    part, way = "gates", "gate"
+
+    uid: int
+    address: IPv4Address
+    address_v6: IPv6Address | None = None
+    """None: closed for IPv6."""
+    interface: str
+
+    @property
+    def worker(self) -> Worker:
+        return Worker(uid=self.uid)
+
+    def describe(self, verb: Verb) -> str:
+        action = "add" if verb == "open" else "delete"
+        return (
+            f'nft {action} element inet {TABLE} open {{ {self.uid} . "{self.interface}" }}'
+            f' # and translation {{ "{self.interface}" : {self.address} }}'
+            + (f', translation6 {{ "{self.interface}" : {self.address_v6} }}' if self.address_v6 else "")
+        )
+
+    @property
+    def marks(self) -> tuple[Hashable, ...]:
+        return (self.uid,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Thing):
+    """The table `inet fleet` without its gates: who is held back, and what of names and of what is near is open."""
+
+    part, way = "filters", "table"
+
+    uids: frozenset[int]
+    resolvers: frozenset[IPv4Address | IPv6Address]
+    reachable: frozenset[IPv4Network | IPv6Network] = frozenset()
+    """Private networks that may be reached through the tunnel; none overlaps another."""
+    loopback_ports: frozenset[int] = frozenset()
+    """TCP ports of the loopback interface that every worker may connect to."""
+    intact: bool = True
+    """False when observed chains or rules are not what this program writes."""
+
+    def describe(self, verb: Verb) -> str:
+        if verb == "delete":
+            return f"nft delete table inet {TABLE}"
+        return f"nft -f - # table inet {TABLE}: {len(self.uids)} workers held back"
