@@ -101,7 +101,9 @@ class NetctlStatus(Message):
     pid: int
     slots: tuple[SlotStatus, ...]
     pool: PoolStatus | None
-    """None for a worker, which sees its own slot alone."""
+    """None for a worker, which sees its own slot alone, and while the key store fails."""
+    pool_trouble: str = ""
+    """Why it is not known."""
 
 
 TAKES_KEY = "requests that take a key"

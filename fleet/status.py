@@ -94,9 +94,11 @@ def summary(snapshot: Snapshot) -> str:
     parts += [f"{item.name} {item.state}" for item in snapshot.programs if not item.name.startswith("worker:")]
     if snapshot.netctl is not None:
         parts.append(f"WireGuard: {snapshot.netctl.backend}")
-        pool = snapshot.netctl.pool
+        pool, trouble = snapshot.netctl.pool, snapshot.netctl.pool_trouble
         if pool is not None:
             parts.append(f"keys: {pool.leased} leased, {pool.free} free, {pool.cooling} cooling of {pool.keys}")
+        elif trouble:
+            parts.append(f"keys: {trouble}")
     if unreadable := [text for worker in snapshot.workers for text in worker.unreadable]:
         parts.append(f"{len(unreadable)} files hold no result: {unreadable[0]}")
     return "; ".join(parts)

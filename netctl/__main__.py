@@ -124,14 +124,15 @@ def _status(arguments: argparse.Namespace) -> int:
     ]
     columns = ("worker", "interface", "state", "server", "exit address", "generation", "received bytes", "sent bytes")
     console.print_table(f"netctl {status.pid}, WireGuard: {status.backend}", columns, rows)
-    if status.pool is not None:
-        pool_ = status.pool
+    if (pool := status.pool) is not None:
         print(  # noqa: T201 - the answer
-            f"keys: {pool_.keys} on {pool_.servers} servers, "
-            f"{pool_.leased} leased, {pool_.cooling} cooling, {pool_.free} free"
+            f"keys: {pool.keys} on {pool.servers} servers, "
+            f"{pool.leased} leased, {pool.cooling} cooling, {pool.free} free"
         )
-        if pool_.servers_aside:
-            print(f"not answering lately, chosen last: {' '.join(pool_.servers_aside)}")  # noqa: T201
+        if pool.servers_aside:
+            print(f"not answering lately, chosen last: {' '.join(pool.servers_aside)}")  # noqa: T201
+    elif status.pool_trouble:
+        print(f"keys: {status.pool_trouble}")  # noqa: T201
     return ExitCode.DONE
 
 

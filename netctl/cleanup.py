@@ -17,7 +17,8 @@ from netctl.plan import slices
 from netctl.plan.desired import Held
 from netctl.plan.operations import Operation
 from netctl.plan.state import State
-from netctl.pool import commands, store
+from netctl.pool import commands
+from netctl.pool.contract import Lease
 from netctl.serve import locked
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
@@ -89,12 +90,12 @@ def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
         with commands.opened(paths) as store:
             for uid in {*(lease.uid for lease in store.held()), *store.unfinished()}:
                 if worker is None or worker.uid == uid:
-                    store.end(uid)
+                    store.ending(uid)
                     store.ended(uid)
     except FleetError as error:
         return error
     return None
 
 
-def _as_held(lease: store.Lease) -> Held:
+def _as_held(lease: Lease) -> Held:
     return Held(key=lease.key, endpoint=lease.endpoint, open=True)

@@ -25,10 +25,10 @@ from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
-from netctl.kernel.threads import WorkThread
 from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way
+from netctl.threads import WorkThread
 from netctl.wireguard.contract import Reading, WireGuard
 
 CALL_SECONDS = 5.0

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from fleet import lockfile, log
 from fleet.errors import ConfigurationError
@@ -17,6 +18,7 @@ from netctl import access
 from netctl.host import Host
 from netctl.kernel.spaces import Spaces
 from netctl.pool.store import Store
+from netctl.pool.threaded import ThreadedPool
 from netctl.service import NetctlService
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
@@ -32,7 +34,7 @@ from netctl.wireguard.probe import probe
 async def serve(fleet: Fleet, paths: Paths) -> None:
     """Serve until SIGTERM or SIGINT. Raises ForeignObject, ConfigurationError, MissingProgram."""
     with sole(paths):
-        store = Store(paths.key_store)
+        pool = await ThreadedPool.open(partial(Store, paths.key_store), fleet.netctl.key_cooldown_seconds)
         spaces = Spaces(paths.spaces)
         wireguard = await probe(fleet.wireguard.backend, spaces)
         backend = wireguard.backend
@@ -41,8 +43,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             links, endings = Links(fleet, host), Endings(fleet, spaces)
             reconciler = Reconciler(fleet, backend, host, links, Remembered(paths))
             devices = Devices(fleet, wireguard, host, links, reconciler)
-            tunnels = Tunnels(fleet=fleet, store=store, reconciler=reconciler, devices=devices, endings=endings)
-            service = NetctlService(fleet=fleet, store=store, tunnels=tunnels, backend=backend)
+            tunnels = Tunnels(fleet=fleet, pool=pool, reconciler=reconciler, devices=devices, endings=endings)
+            service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend)
             repair, recovery = Repair(fleet, tunnels, reconciler, spaces), Recovery(fleet, tunnels, devices, spaces)
             try:
                 await _run(fleet, paths, service, repair, recovery)
@@ -50,7 +52,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
                 repair.close()
                 links.close()
                 await endings.close()
-                store.close()
+                await pool.close()
 
 
 @contextmanager

@@ -11,25 +11,27 @@ from fleet import log, processes
 from fleet.backends import Backend
 from fleet.callers import Connection
 from fleet.deadline import within
-from fleet.errors import NotAllowed, TunnelLost
+from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost
 from fleet.model import Fleet
 from fleet.netctl_api import Connect, NetctlStatus, PoolStatus, Proved, Rotate, SlotStatus, Status, Tunnel
 from fleet.wire import Done
 from netctl.host import ipv6_stack
-from netctl.pool.store import Lease, Store
+from netctl.pool.contract import Lease, Pool
 from netctl.slots.slot import Event, Slot, SlotState
 from netctl.slots.tunnels import Tunnels
 
 FREED_SECONDS = 2.0
 """How long a new connection waits for the end of the old one of its worker to be dealt with."""
+NUMBERS_SECONDS = 1.0
+"""How long a status waits for the key store: who asks wants to see the slots above all."""
 
 
 class NetctlService:
     """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.dispatch.Service)."""
 
-    def __init__(self, *, fleet: Fleet, store: Store, tunnels: Tunnels, backend: Backend) -> None:
+    def __init__(self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend) -> None:
         self._fleet = fleet
-        self._store = store
+        self._pool = pool
         self._backend = backend
         self._log = log.get("netctl")
         self.tunnels = tunnels
@@ -58,7 +60,7 @@ class NetctlService:
             if slot.owner is not None:
                 raise _owned(slot)
             if request.resume is not None:
-                return self._resume(slot, connection, request.resume)
+                return await self._resume(slot, connection, request.resume)
             if slot.state is SlotState.ORPHANED:
                 await self.tunnels.seal(slot, "its worker came back without it")
             slot.own(connection)
@@ -73,14 +75,17 @@ class NetctlService:
         except asyncio.TimeoutError:
             raise _owned(slot) from None
 
-    def _resume(self, slot: Slot, connection: Connection, lease: str) -> Tunnel:
+    async def _resume(self, slot: Slot, connection: Connection, lease: str) -> Tunnel:
         if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.lease != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
+        resumed = replace(slot.lease, owner=processes.owner_of(connection.peer.pid))
+        # Before it is owned: with a store that fails it stays as it is, and may be asked for again.
+        await self._pool.renew(resumed)
+        slot.lease = resumed
         slot.own(connection)
         slot.step(Event.RESUME)
-        self._store.owned(lease, processes.owner_of(connection.peer.pid))
         self._log.info("slot.resumed", worker=slot.worker.name, lease=lease)
-        return self._tunnel(slot, slot.lease)
+        return self._tunnel(slot, resumed)
 
     async def rotate(self, connection: Connection, _: Rotate) -> Tunnel:
         """Another key for the caller's tunnel."""
@@ -96,27 +101,37 @@ class NetctlService:
     async def proved(self, connection: Connection, request: Proved) -> Done:
         """What the world has seen becomes the key's exit address."""
         slot = self.slots[connection.peer.uid]
-        if slot.owner is not connection or slot.lease is None:
+        lease = slot.lease
+        if slot.owner is not connection or lease is None:
             raise TunnelLost("this connection holds no tunnel", hint="connect first")
-        if slot.lease.key.exit_address is None:
+        if lease.key.exit_address is None:
             # Only the first proof counts: a worker cannot change what others have seen.
-            self._store.learn_exit(slot.lease.key_id, request.address)
-            slot.lease = replace(slot.lease, key=replace(slot.lease.key, exit_address=request.address))
+            await self._pool.learn_exit(lease.key_id, request.address)
+            if slot.lease is lease:  # else it was sealed meanwhile
+                slot.lease = replace(lease, key=replace(lease.key, exit_address=request.address))
         return Done()
 
     async def status(self, connection: Connection, _: Status) -> NetctlStatus:
-        """What is known: no device is asked, so that one that hangs delays nobody."""
+        """What is known: no device is asked and the key store waited for only a moment, so that none delays it."""
         own = self.slots.get(connection.peer.uid)
+        pool, trouble = (None, "") if own else await self._pool_status()
         return NetctlStatus(
             backend=self._backend.name,
             pid=os.getpid(),
             slots=tuple(map(self._slot_status, [own] if own else self.slots.values())),
-            pool=None if own else self._pool(),
+            pool=pool,
+            pool_trouble=trouble,
         )
 
-    def _pool(self) -> PoolStatus:
-        found = self._store.pool(self._fleet.netctl.key_cooldown_seconds)
-        return found.model_copy(update={"servers_aside": self.tunnels.servers.aside_names()})
+    async def _pool_status(self) -> tuple[PoolStatus | None, str]:
+        """The pool in numbers, or why they are not known."""
+        try:
+            found = await within(NUMBERS_SECONDS, self._pool.numbers())
+        except KeyStoreFailed as error:
+            return None, error.message
+        except asyncio.TimeoutError:
+            return None, f"the key store did not answer within {NUMBERS_SECONDS:g} s"
+        return found.model_copy(update={"servers_aside": self.tunnels.servers.aside_names()}), ""
 
     def _slot_status(self, slot: Slot) -> SlotStatus:
         reading = slot.reading if slot.lease else None

@@ -43,7 +43,7 @@ def choose(
     avoid: frozenset[str],
     now: float,
     cooldown_seconds: float,
-    aside: Mapping[Hashable, float] | None = None,
+    aside: Mapping[Hashable, float],
 ) -> int | None:
     """The id of the key to lease next, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
 
@@ -54,11 +54,10 @@ def choose(
 
     The rest is for WireGuard's replay guard, which refuses a key used again at once.
     """
-    put_aside = aside or {}
     values = {
         "avoid": json.dumps(sorted(avoid)),
-        "servers_aside": json.dumps({name: back for name, back in put_aside.items() if isinstance(name, str)}),
-        "keys_aside": json.dumps({name: back for name, back in put_aside.items() if isinstance(name, int)}),
+        "servers_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, str)}),
+        "keys_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, int)}),
         "last_server": last_server,
         "cooldown": cooldown_seconds,
         "now": now,

@@ -43,7 +43,7 @@ def begin(db: sa.Connection, values: dict[str, Any]) -> None:
     db.exec_driver_sql(_BEGIN, values)
 
 
-def end(db: sa.Connection, uid: int) -> None:
+def ending(db: sa.Connection, uid: int) -> None:
     """The slot's lease is `ending`."""
     db.exec_driver_sql("UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
 from fleet.processes import boot_id
 
-BUSY_MILLISECONDS = 5000
+BUSY_MILLISECONDS = 4000
+"""How long another program may hold the file: less than the deadline of a call (netctl.pool.threaded)."""
 LONGEST_REST_SECONDS = 86_400
 """No key rests longer (see netctl.key_cooldown_seconds): what is older than this is rested."""
 metadata = sa.MetaData()
@@ -91,16 +92,18 @@ class File:
         self._engine.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """One transaction; raises KeyStoreFailed when the disk is full, or the file damaged or no longer there."""
+    def begin(self, *, reading: bool = False) -> Iterator[sa.Connection]:
+        """One transaction; raises KeyStoreFailed: locked, disk full, the file damaged or no longer there.
+
+        READING it waits for no other program that writes.
+        """
         self._look()
         try:
-            with self._engine.begin() as db:
+            with self._engine.execution_options(reading=reading).begin() as db:
                 yield db
         except sa.exc.DatabaseError as error:
-            if isinstance(error, sa.exc.IntegrityError):
-                raise
-            hint = "restart netctl: it looks at the whole file" if _is_damage(error) else "is the disk full?"
+            busy = "is the disk full, or does another program hold the file?"
+            hint = "restart netctl: it looks at the whole file" if _is_damage(error) else busy
             raise KeyStoreFailed(f"{self._path}: {error.orig}", hint=hint) from None
 
     def _look(self) -> None:
@@ -201,4 +204,5 @@ def _on_connect(connection: Any, _record: object) -> None:
 
 def _on_begin(connection: sa.Connection) -> None:
     # Immediate: two writers wait for each other instead of failing when they turn from reading to writing.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,10 +1,8 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
 The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, a
-slot at most one that is held. Choosing a key is one query (netctl/pool/choice.py).
-
-A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then
-`ended`; its key is free again only then.
+slot at most one that is held. Choosing a key is one query (netctl/pool/choice.py). What the methods on leases mean:
+netctl/pool/contract.py, whose names they have.
 """
 
 from __future__ import annotations
@@ -22,25 +20,12 @@ from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
 from netctl.plan.secrets import Key, Secret
 from netctl.pool import choice, leases, schema
+from netctl.pool.contract import Lease
 from netctl.pool.schema import keys as _keys
 from netctl.pool.schema import leases as _leases
 
 KEPT_LEASES = 20
 """Ended leases of a slot that are remembered: enough for its generation and its last server."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """A key in the hands of a slot."""
-
-    lease: str
-    uid: int
-    key_id: int
-    key: Key
-    generation: int
-    endpoint: tuple[str, int]
-    owner: str
-    """Who holds it: see fleet.processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,19 +66,15 @@ class Store:
 
     # --- leases
 
-    def take_next(
+    def take(
         self,
         uid: int,
         owner: str,
         *,
         avoid: frozenset[str],
+        aside: Mapping[Hashable, float],
         cooldown_seconds: float,
-        aside: Mapping[Hashable, float] | None = None,
     ) -> Lease | None:
-        """Choose a key and lease it to slot UID, in one transaction; None when no key is free.
-
-        AVOID and ASIDE as in choice.choose. The lease that the slot held until now is `ending`.
-        """
         with self._file.begin() as db:
             last, server = leases.latest(db, uid)
             chosen = choice.choose(
@@ -104,21 +85,16 @@ class Store:
                 cooldown_seconds=cooldown_seconds,
                 aside=aside,
             )
-            return None if chosen is None else self._take(db, uid, chosen, owner, last)
+            return None if chosen is None else self._take(db, uid, chosen, owner, last + 1)
 
-    def take(self, uid: int, key_id: int, owner: str) -> Lease:
-        """Lease key KEY_ID to slot UID; the lease it held until now is `ending`."""
-        with self._file.begin() as db:
-            return self._take(db, uid, key_id, owner, leases.latest(db, uid)[0])
-
-    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, last: int) -> Lease:
-        leases.end(db, uid)
+    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, generation: int) -> Lease:
+        leases.ending(db, uid)
         key = _key_of(leases.key(db, key_id))
         values = {
             "id": secrets.token_hex(8),
             "key_id": key_id,
             "slot": uid,
-            "generation": last + 1,
+            "generation": generation,
             "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
             "owner": owner,
             "state": "held",
@@ -127,46 +103,42 @@ class Store:
         leases.begin(db, values)
         return _lease(values, key)
 
-    def resolved(self, lease: str, endpoint: tuple[str, int]) -> None:
-        """Remember the address a server's name stood for."""
-        self._update(lease, endpoint=f"{endpoint[0]} {endpoint[1]}")
-
-    def owned(self, lease: str, owner: str) -> None:
-        """The lease has a new owner: its worker came back."""
-        self._update(lease, owner=owner)
-
-    def end(self, uid: int) -> None:
-        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
+    def renew(self, lease: Lease) -> None:
+        host, port = lease.endpoint
+        values = {"owner": lease.owner, "endpoint": f"{host} {port}"}
         with self._file.begin() as db:
-            leases.end(db, uid)
+            db.execute(sa.update(_leases).where(_leases.c.id == lease.lease).values(**values))
+
+    def ending(self, uid: int) -> None:
+        with self._file.begin() as db:
+            leases.ending(db, uid)
 
     def ended(self, uid: int, *, before: int | None = None) -> None:
-        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
-
-        With BEFORE only of leases of an earlier generation: the one device has not let go of stays.
-        """
         with self._file.begin() as db:
             leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
 
     def held(self) -> list[Lease]:
-        """Every lease that is held."""
         query = sa.select(_leases, _keys).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
-        with self._file.begin() as db:
+        with self._file.begin(reading=True) as db:
             # Both tables have a column `id`; the join's first is the lease's.
             rows = db.execute(query.set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)).mappings().all()
         return [_lease(_part(row, "leases_"), _key_of(_part(row, "keys_"))) for row in rows]
 
     def unfinished(self) -> list[int]:
-        """Slots with leases that are `ending`."""
-        with self._file.begin() as db:
+        with self._file.begin(reading=True) as db:
             return list(db.scalars(sa.select(_leases.c.slot).where(_leases.c.state == "ending").distinct()))
 
     def learn_exit(self, key_id: int, address: Address) -> None:
-        """The first proof of a key says where it comes out."""
+        unknown = sa.and_(_keys.c.id == key_id, _keys.c.exit_address.is_(None))
         with self._file.begin() as db:
-            db.execute(sa.update(_keys).where(_keys.c.id == key_id).values(exit_address=str(address)))
+            db.execute(sa.update(_keys).where(unknown).values(exit_address=str(address)))
 
-    # --- the pool
+    def numbers(self, cooldown_seconds: float) -> PoolStatus:
+        with self._file.begin(reading=True) as db:
+            keys, leased, servers, cooling = choice.numbers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
+        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=keys - leased - cooling, servers=servers)
+
+    # --- keys, for the commands
 
     def add(self, keys: Sequence[tuple[str, Key]]) -> Imported:
         """Add KEYS, each with its origin; a key that is there is completed by what it lacks for IPv6."""
@@ -206,7 +178,7 @@ class Store:
         """Every key for people, by server."""
         holder = sa.select(_leases.c.key_id, _leases.c.slot).where(_leases.c.state != "ended").subquery()
         query = sa.select(_keys, holder.c.slot).outerjoin(holder, holder.c.key_id == _keys.c.id)
-        with self._file.begin() as db:
+        with self._file.begin(reading=True) as db:
             rows = db.execute(query.order_by(_keys.c.endpoint_host, _keys.c.id)).all()
         return [
             KeyLine(
@@ -221,16 +193,6 @@ class Store:
             )
             for row in rows
         ]
-
-    def pool(self, cooldown_seconds: float) -> PoolStatus:
-        """The pool in numbers."""
-        with self._file.begin() as db:
-            keys, leased, servers, cooling = choice.numbers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
-        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=keys - leased - cooling, servers=servers)
-
-    def _update(self, lease: str, **values: str) -> None:
-        with self._file.begin() as db:
-            db.execute(sa.update(_leases).where(_leases.c.id == lease).values(**values))
 
 
 def _part(row: Any, prefix: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from fleet.errors import SpaceGone
 from fleet.model import Fleet, Worker
 from netctl.kernel.sockets import Leased, Sockets, Source
 from netctl.kernel.spaces import Spaces
-from netctl.kernel.threads import WorkThread
 from netctl.plan.secrets import Key
+from netctl.threads import WorkThread
 
 SOCKETS_SECONDS = 5.0
 CONNTRACK_SECONDS = 30.0

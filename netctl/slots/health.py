@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 LOOK_SECONDS = 5.0
@@ -115,8 +115,3 @@ class Aside:
     def until(self, now: float) -> dict[Hashable, float]:
         """What is put aside at NOW, and until when."""
         return {name: until for name, (_, until) in self._failures.items() if until > now}
-
-    def keep(self, names: Iterable[Hashable]) -> None:
-        """Forget all but NAMES: the pool has changed."""
-        kept = set(names)
-        self._failures = {name: value for name, value in self._failures.items() if name in kept}

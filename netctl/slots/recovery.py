@@ -16,7 +16,7 @@ from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
 from fleet.model import Fleet
 from netctl.kernel.link_counters import LinkCounters
 from netctl.kernel.spaces import Spaces
-from netctl.pool.store import Lease
+from netctl.pool.contract import Lease
 from netctl.slots import health
 from netctl.slots.devices import Devices
 from netctl.slots.health import Aside, Pulse, Verdict

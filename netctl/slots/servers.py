@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping
 
-from netctl.pool.store import Lease
+from netctl.pool.contract import Lease
 from netctl.slots.health import Aside, Step, next_step
 from netctl.slots.slot import Slot
 

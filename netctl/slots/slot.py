@@ -21,7 +21,7 @@ from fleet.callers import Connection
 from fleet.errors import FleetError
 from fleet.model import Worker
 from netctl.plan.desired import Held
-from netctl.pool.store import Lease
+from netctl.pool.contract import Lease
 from netctl.wireguard.contract import Reading
 
 

@@ -6,14 +6,13 @@ import asyncio
 import socket
 import time
 from dataclasses import replace
-from functools import partial
 from ipaddress import ip_address
 
 from fleet import log, processes
 from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
-from fleet.model import Fleet
-from netctl.pool.store import Lease, Store
+from fleet.model import Fleet, Worker
+from netctl.pool.contract import Lease, Pool
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
 from netctl.slots.health import Step
@@ -36,17 +35,16 @@ NEW_DEVICE_SECONDS = 3.0
 class Tunnels:
     """All slots, and the only code that changes what they hold."""
 
-    def __init__(
-        self, *, fleet: Fleet, store: Store, reconciler: Reconciler, devices: Devices, endings: Endings
-    ) -> None:
+    def __init__(self, *, fleet: Fleet, pool: Pool, reconciler: Reconciler, devices: Devices, endings: Endings) -> None:
         self._fleet = fleet
-        self._store = store
+        self._pool = pool
         self._reconciler = reconciler
         self._devices = devices
         self._endings = endings
         self._log = log.get("netctl")
         self.servers = Servers()
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
+        self._freeing: set[asyncio.Task[None]] = set()
 
     def interface(self, slot: Slot) -> str:
         """The name of SLOT's link now."""
@@ -66,23 +64,23 @@ class Tunnels:
             lease = await self._connect(slot, deadline)
         except BaseException as error:
             # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
-            await to_the_end(self.seal(slot, f"no tunnel: {type(error).__name__}"))
+            await self.seal(slot, f"no tunnel: {type(error).__name__}")
             raise
         if old is not None:
             self._endings.sweep_later(slot.worker, old.key)
-        asyncio.get_running_loop().call_later(
-            # Those before this lease alone: by then a next request may be at work, with its key in the device.
-            FREE_AFTER_SECONDS,
-            partial(self._free_earlier, slot.worker.uid, lease.generation),
-        )
+        # Those before this lease alone: by then a next request may be at work, with its key in the device.
+        freeing = asyncio.ensure_future(self._free_earlier(slot, lease.generation))
+        self._freeing.add(freeing)
+        freeing.add_done_callback(self._freeing.discard)
         slot.unconfirmed = False
         return lease
 
-    def _free_earlier(self, uid: int, generation: int) -> None:
+    async def _free_earlier(self, slot: Slot, generation: int) -> None:
+        await asyncio.sleep(FREE_AFTER_SECONDS)
         try:
-            self._store.ended(uid, before=generation)
+            await self._pool.ended(slot.worker.uid, before=generation)
         except KeyStoreFailed as error:
-            self._log.error("key.not_freed", worker=self.slots[uid].worker.name, error=str(error))
+            self._log.error("key.not_freed", worker=slot.worker.name, error=str(error))
 
     async def _connect(self, slot: Slot, deadline: float) -> Lease:
         """Take a key, bring its device up sealed, end the old sockets, see the server's answer, open the gate.
@@ -131,16 +129,14 @@ class Tunnels:
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""
-        uid, cooldown = slot.worker.uid, self._fleet.netctl.key_cooldown_seconds
         assert slot.owner is not None
         owner = processes.owner_of(slot.owner.peer.pid)
         while True:
-            aside = self.servers.aside()
-            lease = self._store.take_next(uid, owner, avoid=avoid, cooldown_seconds=cooldown, aside=aside)
+            lease = await self._pool.take(slot.worker.uid, owner, avoid=avoid, aside=self.servers.aside())
             if lease is not None:
                 return lease
-            pool = self._store.pool(cooldown)
-            if not pool.keys:
+            numbers = await self._pool.numbers()
+            if not numbers.keys:
                 raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH...")
             if slot.lease is not None:
                 await self._give_back(slot)  # our own old key may be the only one there is
@@ -148,9 +144,9 @@ class Tunnels:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NoKeyFree(
-                    f"none of {pool.keys} keys became free in time: each is leased or cooling down",
+                    f"none of {numbers.keys} keys became free in time: each is leased or cooling down",
                     hint="import more keys, or run fewer workers",
-                    data=pool.model_dump(mode="json"),
+                    data=numbers.model_dump(mode="json"),
                 )
             await asyncio.sleep(min(POOL_SECONDS, left))
 
@@ -167,40 +163,44 @@ class Tunnels:
             found = await within(RESOLVE_SECONDS, loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
         except (OSError, asyncio.TimeoutError):
             raise HandshakeTimeout(f"the server's name {host} has no address", hint="does DNS work?") from None
-        endpoint = (str(found[0][4][0]), port)
-        self._store.resolved(lease.lease, endpoint)
-        return replace(lease, endpoint=endpoint)
+        lease = replace(lease, endpoint=(str(found[0][4][0]), port))
+        await self._pool.renew(lease)
+        return lease
 
     async def _give_back(self, slot: Slot) -> None:
-        """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free."""
-        slot.lease = None
-        trouble = self._said_ending(slot)
-        await self._reconciler.settle(slot.worker, None)
-        await self._endings.sweep(slot.worker)
-        if trouble is not None:
-            raise trouble
-        self._store.ended(slot.worker.uid)
+        """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free.
 
-    def _said_ending(self, slot: Slot) -> KeyStoreFailed | None:
-        """Write down that the lease is ending; a store that fails keeps no gate open, and its keys to itself."""
-        try:
-            self._store.end(slot.worker.uid)
-        except KeyStoreFailed as error:
-            return error
-        return None
+        The store is told at the same time: one that fails or hangs keeps no gate open, and keeps the key.
+        """
+        slot.lease = None
+        outcomes = await asyncio.gather(
+            self._empty(slot.worker), self._pool.ending(slot.worker.uid), return_exceptions=True
+        )
+        for trouble in filter(None, outcomes):
+            raise trouble
+        await self._pool.ended(slot.worker.uid)
+
+    async def _empty(self, worker: Worker) -> None:
+        await self._reconciler.settle(worker, None)
+        await self._endings.sweep(worker)
 
     async def seal(self, slot: Slot, reason: str) -> None:
-        """Nothing leaves, nobody owns it, its key goes back. Call with the slot's lock held."""
-        lease = slot.lease
+        """Nothing leaves, nobody owns it, its key goes back. Call with the slot's lock held.
+
+        Runs to its end also when its caller is cancelled. Whoever wants the slot next waits for the lock.
+        """
         slot.step(Event.END)
+        slot.own(None)
+        await to_the_end(self._seal(slot, reason))
+
+    async def _seal(self, slot: Slot, reason: str) -> None:
+        lease = slot.lease
         try:
             await self._give_back(slot)
         except (FleetError, OSError) as error:
             # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
             slot.unconfirmed = True
             self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_a_line(error))
-        finally:
-            slot.own(None)
         self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.lease if lease else None)
 
     async def confirm(self, slot: Slot) -> None:
@@ -224,7 +224,7 @@ class Tunnels:
             async with slot.lock:
                 slot.repairing = False
                 await self._reconciler.settle(slot.worker, slot.held)
-                self._store.ended(uid)
+                await self._pool.ended(uid)
         except FleetError as error:
             self._log.error("slot.repair_failed", worker=slot.worker.name, error=in_a_line(error))
 
@@ -235,23 +235,23 @@ class Tunnels:
         touched, so no address event is sent.
         """
         gone: list[int] = []
-        for lease in self._store.held():
+        for lease in await self._pool.held():
             slot = self.slots.get(lease.uid)
             if slot is not None and processes.alive(lease.owner):
                 slot.hold(lease)
                 slot.step(Event.ADOPT)
             else:
                 gone.append(lease.uid)
-                self._store.end(lease.uid)
+                await self._pool.ending(lease.uid)
         held = {uid: slot.held for uid, slot in self.slots.items() if slot.held}
         for worker in await self._reconciler.settle_all(held):
             self.slots[worker.uid].repairing = self.slots[worker.uid].unconfirmed = True
         for uid in gone:
             if uid in self.slots:
                 await self._endings.sweep(self.slots[uid].worker)
-        for uid in self._store.unfinished():
+        for uid in await self._pool.unfinished():
             if uid not in self.slots or not self.slots[uid].unconfirmed:
-                self._store.ended(uid)
+                await self._pool.ended(uid)
         return [slot for slot in self.slots.values() if slot.state is SlotState.ORPHANED]
 
     async def expire(self, slot: Slot) -> None:

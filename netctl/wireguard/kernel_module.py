@@ -35,9 +35,9 @@ from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
 from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
-from netctl.kernel.threads import WorkThread
 from netctl.plan.secrets import KEY_BYTES, Secret
 from netctl.plan.things import Device, Peer
+from netctl.threads import WorkThread
 from netctl.wireguard.contract import CALL_SECONDS, Reading
 
 GENERIC = 16

@@ -56,7 +56,7 @@ def pool_of(keys: list[Pooled]) -> Iterator[sa.Connection]:
 def test_a_chosen_key_is_free_rested_and_elsewhere(keys: list[Pooled], last: str | None, cooldown: float) -> None:
     """Never leased, never within its rest; the last server only when no other has a free key."""
     with pool_of(keys) as db:
-        found = choice.choose(db, last_server=last, avoid=frozenset(), now=1000, cooldown_seconds=cooldown)
+        found = choice.choose(db, last_server=last, avoid=frozenset(), now=1000, cooldown_seconds=cooldown, aside={})
     free = {
         one.key_id: one
         for one in keys
@@ -71,7 +71,7 @@ def test_a_chosen_key_is_free_rested_and_elsewhere(keys: list[Pooled], last: str
 def test_a_server_that_did_not_answer_comes_last(keys: list[Pooled]) -> None:
     """A server to avoid is taken only when there is no other."""
     with pool_of(keys) as db:
-        found = choice.choose(db, last_server=None, avoid=frozenset("a"), now=2000, cooldown_seconds=0)
+        found = choice.choose(db, last_server=None, avoid=frozenset("a"), now=2000, cooldown_seconds=0, aside={})
     servers = {one.key_id: one.server for one in keys if not one.leased}
     assert found is None or servers[found] != "a" or set(servers.values()) == {"a"}
 
@@ -80,7 +80,7 @@ def test_a_server_that_did_not_answer_comes_last(keys: list[Pooled]) -> None:
 def test_the_emptiest_server_and_the_longest_unused_key_come_first(keys: list[Pooled]) -> None:
     """Servers with fewer workers before others; of those a key never used, then the one used longest ago."""
     with pool_of(keys) as db:
-        found = choice.choose(db, last_server=None, avoid=frozenset(), now=2000, cooldown_seconds=0)
+        found = choice.choose(db, last_server=None, avoid=frozenset(), now=2000, cooldown_seconds=0, aside={})
     free = {one.key_id: one for one in keys if not one.leased}
     workers = {one.server: sum(other.leased for other in keys if other.server == one.server) for one in keys}
     if found is not None:

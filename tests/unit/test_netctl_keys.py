@@ -6,15 +6,16 @@ import base64
 import contextlib
 import sqlite3
 import stat
+from collections.abc import Hashable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from netctl.plan.secrets import Key, Secret
 from netctl.pool import conf
+from netctl.pool.contract import Lease
 from netctl.pool.store import Imported, Store
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
@@ -53,9 +54,13 @@ class Clock:
         return self.now
 
 
-def leased(store: Store) -> list[int]:
-    """The numbers of the key files whose keys are leased."""
-    return sorted(int(line.origin.partition(".")[0]) for line in store.lines() if line.leased_to)
+def take(store: Store, uid: int, key_id: int) -> Lease:
+    """Lease the free key KEY_ID of four: the others are put aside."""
+    others: dict[Hashable, float] = {number: 1.0 for number in range(1, 5) if number != key_id}
+    found = store.take(uid, "o", avoid=frozenset(), aside=others, cooldown_seconds=0)
+    assert found
+    assert found.key_id == key_id
+    return found
 
 
 @pytest.fixture
@@ -161,87 +166,46 @@ def test_a_secret_shows_itself_nowhere() -> None:
         assert "hidden" in text
 
 
-def test_a_key_is_never_leased_twice(store: Store) -> None:
+def test_a_key_is_never_leased_twice(store: Store, tmp_path: Path) -> None:
     """The schema refuses a second lease of a key, also while the first is still ending."""
-    store.take(1101, 1, "o")
-    with pytest.raises(sa.exc.IntegrityError):
-        store.take(1102, 1, "o")
-    store.end(1101)
-    with pytest.raises(sa.exc.IntegrityError):
-        store.take(1102, 1, "o")
-    store.ended(1101)
-    assert store.take(1102, 1, "o").uid == 1102
-
-
-def test_a_slot_holds_one_lease(store: Store) -> None:
-    """Taking the next key ends the last lease, counts the generation, and frees the old key once confirmed."""
-    first, second = store.take(1101, 1, "o"), store.take(1101, 2, "o")
-    assert (first.generation, second.generation) == (1, 2)
-    assert [lease.lease for lease in store.held()] == [second.lease]
-    assert leased(store) == [1, 2]
-    store.ended(1101)
-    assert leased(store) == [2]
-
-
-def test_a_late_confirmation_frees_no_later_key(store: Store) -> None:
-    """What is written down behind a reply may meet the next request, whose old key is still in the device."""
-    store.take(1101, 1, "o")
-    second = store.take(1101, 2, "o")
-    store.take(1101, 3, "o")
-    store.ended(1101, before=second.generation)
-    assert leased(store) == [2, 3]
-    store.ended(1101)
-    assert leased(store) == [3]
+    take(store, 1101, 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "netctl/keys.db", isolation_level=None)) as db:
+        second = "INSERT INTO leases SELECT id || '2', key_id, 1102, 1, endpoint, owner, 'held', began_at FROM leases"
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute(second)
+        store.ending(1101)
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute(second)
+        store.ended(1101)
+        assert db.execute(second).rowcount == 1
 
 
 def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
     """Its rest counts from the confirmed end of the lease."""
-    store.take(1101, 1, "o")
-    store.end(1101)
+    take(store, 1101, 1)
+    store.ending(1101)
     clock.now = 1005.0
     store.ended(1101)
     clock.now = 1014.9
-    assert store.pool(10).cooling == 1
+    assert store.numbers(10).cooling == 1
     clock.now = 1015.0
-    assert store.pool(10).cooling == 0
-
-
-def test_leases_survive_the_program(store: Store, tmp_path: Path) -> None:
-    """Another process finds the lease with its key, its server's address and its owner."""
-    lease = store.take(1101, 3, "boot:1:2")
-    store.resolved(lease.lease, ("203.0.113.11", 51820))
-    store.close()
-    again = Store(tmp_path / "netctl/keys.db")
-    (found,) = again.held()
-    assert (found.uid, found.owner, found.endpoint) == (1101, "boot:1:2", ("203.0.113.11", 51820))
-    assert found.key == key(3, "vpn1.example")
-    after = again.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=5)
-    assert after is not None
-    assert after.key.server == "vpn0.example"
-
-
-def test_no_free_key_is_no_lease(store: Store) -> None:
-    """Four keys, four slots; the fifth gets none, and the leases of the others stay."""
-    for uid in range(1101, 1105):
-        assert store.take_next(uid, "o", avoid=frozenset(), cooldown_seconds=5) is not None
-    assert store.take_next(1105, "o", avoid=frozenset(), cooldown_seconds=5) is None
-    assert len(store.held()) == 4
+    assert store.numbers(10).cooling == 0
 
 
 def test_history_is_bounded(store: Store) -> None:
     """A slot's leases of long ago are forgotten, its generation goes on."""
     for _ in range(60):
-        store.take(1101, 1, "o")
-        store.end(1101)
+        take(store, 1101, 1)
+        store.ending(1101)
         store.ended(1101)
-    assert store.take(1101, 1, "o").generation == 61
+    assert take(store, 1101, 1).generation == 61
 
 
 def test_duplicates_are_skipped_and_leased_keys_stay(store: Store) -> None:
     """The same private key is one key; a leased key is not removed."""
     done = store.add([("again.conf", key(1, "vpn9.example")), ("new.conf", key(9, "vpn1.example"))])
     assert done == Imported(new=("new.conf",), completed=(), there=("again.conf",))
-    store.take(1101, 1, "o")
+    take(store, 1101, 1)
     publics = [key(1, "x").private.public(), key(2, "x").private.public()]
     assert store.remove(publics) == ([publics[1]], [publics[0]])
 
@@ -250,7 +214,7 @@ def _old_file(path: Path) -> None:
     """A store as it was before IPv6, with one key that is leased."""
     made = Store(path)
     made.add([("1.conf", key(1, "vpn1.example"))])
-    made.take(1101, 1, "o")
+    take(made, 1101, 1)
     made.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         for column in ("address_v6", "exit_address_v6"):
@@ -279,7 +243,7 @@ def test_a_file_of_an_earlier_version_is_completed(tmp_path: Path) -> None:
 
 def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None:
     """0600 for the file and SQLite's own beside it, 0700 for the folder."""
-    store.take(1101, 1, "o")
+    take(store, 1101, 1)
     folder = tmp_path / "netctl"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for path in folder.iterdir():

@@ -15,7 +15,7 @@ from netctl.kernel import netlink, rtnetlink
 from netctl.kernel.netlink import Message, attribute
 from netctl.kernel.notifications import Judge, Kind, Sign
 from netctl.kernel.observe import of_alias, of_priority
-from netctl.kernel.threads import WorkThread
+from netctl.threads import WorkThread
 
 WORKER = Worker(uid=1101)
 STRANGER = 4242

@@ -11,7 +11,7 @@ import pytest
 from fleet.errors import ConfigurationError, ExitCode, KeyStoreFailed
 from netctl.pool import schema
 from netctl.pool.store import Store
-from tests.unit.test_netctl_keys import key
+from tests.unit.test_netctl_keys import key, take
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def path(tmp_path: Path) -> Path:
     store = Store(made)
     store.add([(f"{n}.conf", key(n, f"vpn{n}.example")) for n in range(1, 5)])
     for number in (3, 1):
-        store.take(1101, number, "o")
-        store.end(1101)
+        take(store, 1101, number)
+        store.ending(1101)
         store.ended(1101)
     store.close()
     return made
@@ -48,20 +48,20 @@ def test_a_damaged_file_is_refused_by_name(path: Path, offset: int, length: int)
 
 def test_a_whole_file_is_not_refused(path: Path) -> None:
     """Positive control: the same file untouched is opened."""
-    assert Store(path).pool(0).keys == 4
+    assert Store(path).numbers(0).keys == 4
 
 
 def test_a_file_damaged_while_it_is_open_is_refused(path: Path) -> None:
     """Overwritten under a running netctl, whose cache still is right: no key is handed out; put back, it goes on."""
     store = Store(path)
-    assert store.pool(0).keys == 4
+    assert store.numbers(0).keys == 4
     whole = path.read_bytes()
     damage(path, 100, len(whole) - 100)
     for _ in range(2):
         with pytest.raises(KeyStoreFailed, match=r"keys\.db"):
-            store.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=0)
+            take(store, 1101, 2)
     path.write_bytes(whole)
-    assert store.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=0)
+    assert take(store, 1101, 2)
 
 
 def test_another_file_in_its_place_is_not_used(path: Path) -> None:
@@ -70,7 +70,7 @@ def test_another_file_in_its_place_is_not_used(path: Path) -> None:
     path.rename(path.with_name("moved"))
     for _ in range(2):
         with pytest.raises(KeyStoreFailed, match="removed or replaced"):
-            store.take_next(1101, "o", avoid=frozenset(), cooldown_seconds=0)
+            take(store, 1101, 2)
         path.write_bytes(path.with_name("moved").read_bytes())
 
 
@@ -81,7 +81,7 @@ def test_a_write_that_fails_is_named(path: Path) -> None:
         db.exec_driver_sql(f"PRAGMA max_page_count = {db.exec_driver_sql('PRAGMA page_count').scalar()}")
     with pytest.raises(KeyStoreFailed, match=r"keys\.db.*full"):
         store.add([(f"{n}.conf", key(n, "vpn9.example")) for n in range(10, 200)])
-    assert store.pool(0).keys == 4
+    assert store.numbers(0).keys == 4
 
 
 def test_a_store_that_another_holds_may_be_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_a_reboot_ends_every_rest_and_keeps_the_order(path: Path) -> None:
     assert used[3] is not None
     assert used[1] is not None
     assert used[3] < used[1] <= -schema.LONGEST_REST_SECONDS
-    taken = [store.take_next(uid, "o", avoid=frozenset(), cooldown_seconds=86_400) for uid in range(1101, 1105)]
+    taken = [store.take(uid, "o", avoid=frozenset(), aside={}, cooldown_seconds=86_400) for uid in range(1101, 1105)]
     assert [lease.key_id for lease in taken if lease] == [2, 4, 3, 1]
 
 
@@ -115,5 +115,5 @@ def test_the_wall_clock_moves_no_rest(monkeypatch: pytest.MonkeyPatch, path: Pat
     rests = []
     for step in (-3600, 3600):
         monkeypatch.setattr(time, "time", lambda step=step: 1.8e9 + step)
-        rests.append((store.pool(0.001).cooling, store.pool(86_400).cooling))
+        rests.append((store.numbers(0.001).cooling, store.numbers(86_400).cooling))
     assert rests == [(0, 2), (0, 2)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from netctl.kernel.threads import WorkThread
+from netctl.threads import WorkThread
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""Blocking calls of the kernel, each under a deadline: one thread a kind, so that order is kept.
+"""Blocking calls, of the kernel and of the key store, each under a deadline: one thread a kind, so that order is kept.
 
 The kernel takes its locks inside the call: a thread that waits for rtnetlink's (somebody deletes a link that
 does not go) cannot be interrupted, and would take the whole program with it if it were the only one.

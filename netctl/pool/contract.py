@@ -1,0 +1,83 @@
+"""The key pool as netctl uses it: asynchronous, frozen values in and out, never longer than a deadline.
+
+A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then `ended`; its
+key is free again only then, and rests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleet.netctl_api import PoolStatus
+from fleet.wire import Address
+from netctl.plan.secrets import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A key in the hands of a slot."""
+
+    lease: str
+    uid: int
+    key_id: int
+    key: Key
+    generation: int
+    endpoint: tuple[str, int]
+    owner: str
+    """Who holds it: see fleet.processes."""
+
+
+class Pool(Protocol):
+    """The keys and their leases. A slot is named by its worker's UID.
+
+    Every method raises KeyStoreFailed when the store refuses, or does not answer in time. Calls take effect one
+    after the other, in the order in which they are made. A call that its caller has given up (cancelled, or told
+    that it took too long) takes effect before those made later, or never: whatever a take() that was given up has
+    leased, the ending() that follows it ends.
+    """
+
+    async def take(
+        self, uid: int, owner: str, *, avoid: frozenset[str], aside: Mapping[Hashable, float]
+    ) -> Lease | None:
+        """Choose a key (AVOID and ASIDE: netctl.pool.choice) and lease it to slot UID; None when none is free.
+
+        The lease that the slot held until now is `ending`.
+        """
+        ...
+
+    async def renew(self, lease: Lease) -> None:
+        """Write down the owner and the server's address that LEASE has now."""
+        ...
+
+    async def ending(self, uid: int) -> None:
+        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
+        ...
+
+    async def ended(self, uid: int, *, before: int | None = None) -> None:
+        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
+
+        With BEFORE only of leases of an earlier generation: the one that the device has not let go of stays.
+        """
+        ...
+
+    async def held(self) -> list[Lease]:
+        """Every lease that is held."""
+        ...
+
+    async def unfinished(self) -> list[int]:
+        """Slots with leases that are `ending`."""
+        ...
+
+    async def learn_exit(self, key_id: int, address: Address) -> None:
+        """The first proof of a key says where it comes out; a later one changes nothing."""
+        ...
+
+    async def numbers(self) -> PoolStatus:
+        """How many keys there are, leased, resting, free."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store; one that does not answer is left as it is."""
+        ...

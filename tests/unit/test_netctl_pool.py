@@ -1,0 +1,337 @@
+"""The contract of the key pool (netctl/pool/contract.py), on every store there is.
+
+A store is added as one more class in MAKINGS. Somebody else's lock on it is a real one, held by another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.errors import KeyStoreFailed
+from netctl.pool import schema, threaded
+from netctl.pool.contract import Lease, Pool
+from netctl.pool.store import Store
+from netctl.pool.threaded import ThreadedPool
+from tests.unit.test_netctl_keys import key
+
+REST_SECONDS = 3600
+TICK_SECONDS = 0.01
+_HOLD = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class Sqlite:
+    """A SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "netctl/keys.db"
+        store = Store(self._path)
+        store.add([(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
+        store.close()
+
+    async def open(self, cooldown_seconds: float) -> Pool:
+        """The pool of four keys, two on each of two servers."""
+        return await ThreadedPool.open(partial(Store, self._path), cooldown_seconds)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Another program holds the store: whatever has to be written waits."""
+        argv = [sys.executable, "-I", "-c", _HOLD, str(self._path)]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout and process.stdout.readline()
+            yield
+            process.communicate()
+
+
+MAKINGS = (Sqlite,)
+
+
+@pytest.fixture(params=MAKINGS)
+def making(request: pytest.FixtureRequest, tmp_path: Path) -> Sqlite:
+    """Each store there is."""
+    made: Sqlite = request.param(tmp_path)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def opened(making: Sqlite, cooldown_seconds: float = 0) -> AsyncIterator[Pool]:
+    """MAKING's pool."""
+    pool = await making.open(cooldown_seconds)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def run(work: Callable[[Pool], Coroutine[Any, Any, None]], making: Sqlite, cooldown_seconds: float = 0) -> None:
+    """Run WORK with MAKING's pool."""
+
+    async def whole() -> None:
+        async with opened(making, cooldown_seconds) as pool:
+            await work(pool)
+
+    asyncio.run(whole())
+
+
+async def take(pool: Pool, uid: int) -> Lease:
+    """A lease for slot UID, of any free key."""
+    lease = await pool.take(uid, f"owner of {uid}", avoid=frozenset(), aside={})
+    assert lease
+    return lease
+
+
+async def leased(pool: Pool) -> int:
+    """How many keys have a lease that has not ended."""
+    return (await pool.numbers()).leased
+
+
+def test_no_key_is_leased_twice_and_none_free_is_no_lease(making: Sqlite) -> None:
+    """Six slots ask at once for four keys: four have one each, two none; the leases stay with their slots."""
+
+    async def work(pool: Pool) -> None:
+        asked = [pool.take(uid, "o", avoid=frozenset(), aside={}) for uid in range(1101, 1107)]
+        found = [lease for lease in await asyncio.gather(*asked) if lease]
+        assert len({lease.key_id for lease in found}) == len(found) == 4
+        assert {lease.lease for lease in await pool.held()} == {lease.lease for lease in found}
+        assert (await pool.numbers()).free == 0
+
+    run(work, making)
+
+
+def test_avoid_and_aside_are_chosen_last(making: Sqlite) -> None:
+    """A server that did not answer, and what is put aside, are taken when there is nothing else."""
+
+    async def work(pool: Pool) -> None:
+        first = await pool.take(1101, "o", avoid=frozenset({"vpn1.example"}), aside={})
+        second = await pool.take(1102, "o", avoid=frozenset({"vpn1.example"}), aside={})
+        third = await pool.take(1103, "o", avoid=frozenset({"vpn1.example"}), aside={1: 9.0})
+        assert [lease.key.server for lease in (first, second) if lease] == ["vpn0.example"] * 2
+        assert third
+        assert third.key_id == 3
+
+    run(work, making)
+
+
+def test_a_slot_holds_one_lease(making: Sqlite) -> None:
+    """Taking the next key ends the last lease, counts the generation, and frees the old key once confirmed."""
+
+    async def work(pool: Pool) -> None:
+        first, second = await take(pool, 1101), await take(pool, 1101)
+        assert (first.generation, second.generation) == (1, 2)
+        assert first.key.server != second.key.server
+        assert await pool.held() == [second]
+        assert (await leased(pool), await pool.unfinished()) == (2, [1101])
+        await pool.ended(1101)
+        assert (await leased(pool), await pool.unfinished()) == (1, [])
+
+    run(work, making)
+
+
+def test_a_late_confirmation_frees_no_later_key(making: Sqlite) -> None:
+    """What is written down after a reply may meet the next request, whose old key is still in the device."""
+
+    async def work(pool: Pool) -> None:
+        await take(pool, 1101)
+        second = await take(pool, 1101)
+        await take(pool, 1101)
+        await pool.ended(1101, before=second.generation)
+        assert await leased(pool) == 2
+        await pool.ended(1101)
+        assert await leased(pool) == 1
+
+    run(work, making)
+
+
+def test_a_key_that_is_ending_is_not_free_and_one_that_ended_rests(making: Sqlite) -> None:
+    """Until the device has confirmed the key is leased; then it rests before it is free."""
+
+    async def work(pool: Pool) -> None:
+        await take(pool, 1101)
+        await pool.ending(1101)
+        numbers = await pool.numbers()
+        assert (numbers.leased, numbers.cooling, numbers.free) == (1, 0, 3)
+        assert await pool.held() == []
+        await pool.ended(1101)
+        numbers = await pool.numbers()
+        assert (numbers.leased, numbers.cooling, numbers.free) == (0, 1, 3)
+
+    run(work, making, REST_SECONDS)
+
+
+def test_leases_survive_the_program(making: Sqlite) -> None:
+    """The next netctl finds the lease with its key, and the owner and server's address that were written down."""
+    renewed: list[Lease] = []
+
+    async def before(pool: Pool) -> None:
+        lease = await take(pool, 1101)
+        renewed.append(replace(lease, owner="boot:1:2", endpoint=("203.0.113.11", 51820)))
+        await pool.renew(renewed[0])
+
+    async def after(pool: Pool) -> None:
+        assert await pool.held() == renewed
+
+    run(before, making)
+    run(after, making)
+
+
+def test_the_first_proof_of_a_key_counts(making: Sqlite) -> None:
+    """A worker cannot change the exit that others have seen."""
+
+    async def work(pool: Pool) -> None:
+        lease = await take(pool, 1101)
+        for number in (1, 2):
+            await pool.learn_exit(lease.key_id, IPv4Address(f"203.0.113.{number}"))
+        (found,) = await pool.held()
+        assert found.key == replace(lease.key, exit_address=IPv4Address("203.0.113.1"))
+
+    run(work, making)
+
+
+# --- a store that does not answer
+
+
+WRITES: dict[str, Callable[[Pool, Lease], Coroutine[Any, Any, Any]]] = {
+    "take": lambda pool, lease: take(pool, lease.uid),
+    "renew": lambda pool, lease: pool.renew(lease),
+    "ending": lambda pool, lease: pool.ending(lease.uid),
+    "ended": lambda pool, lease: pool.ended(lease.uid),
+    "learn_exit": lambda pool, lease: pool.learn_exit(lease.key_id, IPv6Address("2001:db8::1")),
+}
+
+
+@pytest.mark.parametrize("call", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("patience_milliseconds", [50, 5000], ids=["refuses", "is silent"])
+def test_a_store_that_another_holds_ends_in_its_own_error(
+    making: Sqlite,
+    call: Callable[[Pool, Lease], Coroutine[Any, Any, Any]],
+    patience_milliseconds: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """KeyStoreFailed, whether the store says so or says nothing until the deadline; then it works again."""
+    monkeypatch.setattr(threaded, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(schema, "BUSY_MILLISECONDS", patience_milliseconds)
+
+    async def work(pool: Pool) -> None:
+        lease = await take(pool, 1101)
+        with making.held():
+            started = time.monotonic()
+            with pytest.raises(KeyStoreFailed):
+                await call(pool, lease)
+            assert time.monotonic() - started < 3
+        assert (await pool.numbers()).keys == 4
+
+    run(work, making)
+
+
+async def longest_pause(work: Coroutine[Any, Any, Any]) -> float:
+    """Seconds that this loop was away at most while WORK went on."""
+    task, pauses, last = asyncio.ensure_future(work), [0.0], time.monotonic()
+    while not task.done():
+        await asyncio.sleep(TICK_SECONDS)
+        pauses.append(time.monotonic() - last)
+        last = time.monotonic()
+    with contextlib.suppress(KeyStoreFailed):
+        await task
+    return max(pauses)
+
+
+def test_a_store_that_hangs_stops_no_other_task(making: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on while a call waits for the lock. The control: the same call made in the loop stops it."""
+    monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 1500)
+
+    async def work(pool: Pool) -> None:
+        assert isinstance(pool, ThreadedPool)
+
+        async def at_once() -> None:
+            pool._store.ending(1101)
+
+        with making.held():
+            assert await longest_pause(pool.ending(1101)) < 1
+            assert await longest_pause(at_once()) > 1
+
+    run(work, making)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "waiting"])
+def test_what_a_cancelled_take_has_leased_is_ended_by_the_call_that_follows(making: Sqlite, begun: bool) -> None:
+    """Its caller hangs up while the store is locked; then its slot is sealed: no lease is left, whatever came of it."""
+
+    async def work(pool: Pool) -> None:
+        await take(pool, 1101)
+        with making.held():
+            if not begun:
+                blocking = asyncio.ensure_future(pool.ending(1102))
+                await asyncio.sleep(TICK_SECONDS)
+            taking = asyncio.ensure_future(take(pool, 1101))
+            await asyncio.sleep(TICK_SECONDS)
+            taking.cancel()
+            ending = asyncio.ensure_future(pool.ending(1101))
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+        await ending
+        # What had begun has leased a key; what had not, none.
+        assert (await pool.held(), await leased(pool)) == ([], 2 if begun else 1)
+        await pool.ended(1101)
+        assert await leased(pool) == 0
+        if not begun:
+            await blocking
+
+    run(work, making)
+
+
+def test_no_moment_of_a_cancellation_loses_a_lease(making: Sqlite) -> None:
+    """Cancelled after ever longer, until nothing is cut off any more: ending and ended leave every key free."""
+
+    async def work(pool: Pool) -> None:
+        cut, uncut = 0, 0
+        while uncut < 10:
+            taking = asyncio.ensure_future(take(pool, 1101))
+            await asyncio.sleep((cut + uncut) * 5e-5)
+            taking.cancel()
+            await pool.ending(1101)
+            await pool.ended(1101)
+            assert (await pool.held(), await leased(pool)) == ([], 0), cut
+            cut, uncut = (cut + 1, uncut) if taking.cancelled() else (cut, uncut + 1)
+        assert cut > 0
+
+    run(work, making)
+
+
+def test_a_pool_is_closed_while_its_store_hangs(making: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() ends within the deadline; what the store was given up over does not keep the program."""
+    monkeypatch.setattr(threaded, "ANSWER_SECONDS", 0.2)
+
+    async def work() -> None:
+        pool = await making.open(0)
+        with making.held():
+            with pytest.raises(KeyStoreFailed):
+                await pool.ending(1101)
+            started = time.monotonic()
+            await pool.close()
+            assert time.monotonic() - started < 1
+
+    asyncio.run(work())
+
+
+def test_a_store_that_cannot_be_opened_says_so(making: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened while another program holds it: KeyStoreFailed."""
+    monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 50)
+    with making.held(), pytest.raises(KeyStoreFailed):
+        asyncio.run(making.open(0))
