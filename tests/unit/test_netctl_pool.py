@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -24,17 +22,11 @@ from netctl.pool import schema, threaded
 from netctl.pool.contract import Lease, Pool
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
+from tests.locked_store import locked
 from tests.unit.test_netctl_keys import key
 
 REST_SECONDS = 3600
 TICK_SECONDS = 0.01
-_HOLD = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 class Sqlite:
@@ -53,11 +45,8 @@ class Sqlite:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Another program holds the store: whatever has to be written waits."""
-        argv = [sys.executable, "-I", "-c", _HOLD, str(self._path)]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdout and process.stdout.readline()
+        with locked(self._path):
             yield
-            process.communicate()
 
 
 MAKINGS = (Sqlite,)
