@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from fleet import model
 from fleet.isolation import HOST
-from fleet.model import Fleet, Worker
+from fleet.model import Worker
 from netctl.plan import slices
 from netctl.plan.desired import Held, addr_gen_mode, desired, disable_ipv6, rp_filter
 from netctl.plan.secrets import Key, Secret
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Route, Rule, Sysctl
+from tests.contract.ground import fleet_of
 from tests.paths import MAIN, ForeignRule, World
 
 T = TypeVar("T")
@@ -23,14 +23,6 @@ COUNT = 3
 UIDS = [1101 + index for index in range(COUNT)]
 OTHER_INTERFACES = ("default", "lo", "eth0")
 _RP_VALUES = st.integers(0, 2)
-
-
-def fleet_of(count: int, isolation: str = "uid") -> Fleet:
-    """A fleet of COUNT workers."""
-    return model.parse(
-        f'isolation = "{isolation}"\n[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
-        "test",
-    )
 
 
 def held_of(number: int, *, open_: bool) -> Held:

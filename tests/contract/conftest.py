@@ -43,10 +43,9 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
         yield FakeGround(isolation or "uid")
         return
     request.getfixturevalue("root")
-    from tests.contract.spaced import Spaced
     from tests.contract.wired import Wired
 
-    with (Spaced if isolation else Wired)(name) as made, pytest.MonkeyPatch.context() as patch:
+    with Wired(name, isolation or "uid") as made, pytest.MonkeyPatch.context() as patch:
         if name == "kernel":
             give_time(patch)
         yield made

@@ -16,7 +16,7 @@ from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Filter, Gate, Rule
 from netctl.wireguard.handshake import wait_for_handshake
-from tests.contract.ground import AnyKernel, Ground, fleet_of, held
+from tests.contract.ground import AnyHost, Ground, fleet_of, held, key
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Host:
     def observe(self) -> State:
         """Ours, as it is now; nobody else's objects are inside our marks."""
 
-        async def look(kernel: AnyKernel) -> State:
+        async def look(kernel: AnyHost) -> State:
             found = await kernel.observe()
             assert found.foreign == ()
             return found.state
@@ -49,7 +49,7 @@ class Host:
     def settle(self, wanted: State) -> tuple[Operation, ...]:
         """Bring the kernel to WANTED; what was done."""
 
-        async def bring(kernel: AnyKernel) -> tuple[Operation, ...]:
+        async def bring(kernel: AnyHost) -> tuple[Operation, ...]:
             operations = diff.diff(wanted, (await kernel.observe()).state)
             await kernel.apply(operations)
             return operations
@@ -59,7 +59,7 @@ class Host:
     def foreign(self) -> tuple[tuple[str, str], ...]:
         """Objects inside our marks that are not ours."""
 
-        async def look(kernel: AnyKernel) -> tuple[tuple[str, str], ...]:
+        async def look(kernel: AnyHost) -> tuple[tuple[str, str], ...]:
             return (await kernel.observe()).foreign
 
         return self._with_kernel(look)
@@ -70,13 +70,13 @@ class Host:
 
     def lease(self, worker: Worker, server: int, client: int) -> State:
         """Settle one worker on a key of SERVER, and wait for its handshake; what was wanted."""
-        wanted = self.wanted({worker.uid: held(self.ground.key(server, client))})
+        wanted = self.wanted({worker.uid: held(key(server, client))})
         self.settle(wanted)
         (device,) = (one for one in wanted.devices if one.interface == worker.interface)
         self.ground.call(lambda: wait_for_handshake(self.ground.wireguard, device, 10))
         return wanted
 
-    def _with_kernel(self, work: Callable[[AnyKernel], Coroutine[Any, Any, T]]) -> T:
+    def _with_kernel(self, work: Callable[[AnyHost], Coroutine[Any, Any, T]]) -> T:
         async def entered() -> T:
             async with self.ground.kernel(self.fleet) as kernel:
                 return await work(kernel)
@@ -102,7 +102,7 @@ def host(ground: Ground) -> Iterator[Host]:
 
 def test_the_goal_is_reached_and_then_there_is_nothing_to_do(host: Host) -> None:
     """From an empty host to a fleet with one tunnel; the second plan is empty."""
-    wanted = host.wanted({host.workers[0].uid: held(host.ground.key(1, 1))})
+    wanted = host.wanted({host.workers[0].uid: held(key(1, 1))})
     assert host.settle(wanted)
     found = host.observe()
     assert (found.links, found.addresses, found.routes) == (wanted.links, wanted.addresses, wanted.routes)
@@ -118,12 +118,12 @@ def test_what_somebody_flushed_comes_back_and_nothing_else_changes(host: Host, w
     """All rules or all of nftables gone: the plan holds what is missing, and then there is nothing to do."""
     worker = host.workers[0]
     wanted = host.lease(worker, 1, 2)
-    assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
+    assert host.ground.seen_as(worker) == key(1, 2).address
     host.ground.flush(what)
     kinds = {type(one.thing) for one in host.settle(wanted)}
     assert kinds == ({Rule} if what == "rules" else {Filter, Gate})
     assert host.settle(wanted) == ()
-    assert host.ground.seen_as(worker) == host.ground.key(1, 2).address
+    assert host.ground.seen_as(worker) == key(1, 2).address
 
 
 def test_a_route_that_leads_astray_is_replaced_at_once(host: Host) -> None:
@@ -134,7 +134,7 @@ def test_a_route_that_leads_astray_is_replaced_at_once(host: Host) -> None:
     assert host.ground.seen_as(worker) is None
     host.settle(wanted)
     assert host.settle(wanted) == ()
-    assert host.ground.seen_as(worker) == host.ground.key(3, 2).address
+    assert host.ground.seen_as(worker) == key(3, 2).address
 
 
 def test_a_worker_is_seen_from_its_leased_address_through_every_rotation(host: Host) -> None:
@@ -144,7 +144,7 @@ def test_a_worker_is_seen_from_its_leased_address_through_every_rotation(host: H
     with host.ground.address_events() as events:
         for server in (1, 2, 3, 1):
             host.lease(worker, server, 3)
-            assert host.ground.seen_as(worker) == host.ground.key(server, 3).address
+            assert host.ground.seen_as(worker) == key(server, 3).address
     assert events == []
 
 
@@ -162,16 +162,16 @@ def test_a_neighbours_device_comes_and_goes_in_silence(host: Host) -> None:
     """A lost device is made again: no address event, and the other worker's tunnel works on."""
     worker, neighbour = host.workers
     host.lease(worker, 1, 5)
-    leases = {worker.uid: held(host.ground.key(1, 5)), neighbour.uid: held(host.ground.key(2, 5))}
+    leases = {worker.uid: held(key(1, 5)), neighbour.uid: held(key(2, 5))}
     host.settle(host.wanted(leases))
     with host.ground.address_events() as events:
         host.ground.lose(neighbour.interface)
         assert host.ground.seen_as(neighbour) is None
         host.settle(host.wanted(leases))
         assert host.settle(host.wanted(leases)) == ()
-        assert host.ground.seen_as(worker) == host.ground.key(1, 5).address
+        assert host.ground.seen_as(worker) == key(1, 5).address
     assert events == []
-    assert host.ground.seen_as(neighbour) == host.ground.key(2, 5).address
+    assert host.ground.seen_as(neighbour) == key(2, 5).address
 
 
 def test_foreign_objects_survive_everything(host: Host) -> None:

@@ -13,7 +13,7 @@ from netctl.plan.secrets import Secret
 from netctl.plan.things import Device
 from netctl.wireguard.contract import CALL_SECONDS, Reading, WireGuard
 from netctl.wireguard.handshake import wait_for_handshake
-from tests.contract.ground import Ground, device_of
+from tests.contract.ground import Ground, device_of, key
 
 INTERFACE = "wg150"
 
@@ -30,7 +30,7 @@ class Bench:
 
     def device(self, server: int, client: int) -> Device:
         """The device that a key of SERVER makes."""
-        return device_of(INTERFACE, self.ground.key(server, client))
+        return device_of(INTERFACE, key(server, client))
 
     def read(self) -> Reading:
         """The device, which is there."""
@@ -136,7 +136,7 @@ def test_more_peers_than_ours_is_never_equal(bench: Bench) -> None:
     """A peer somebody added makes the device differ from any of ours, and the next write removes it."""
     device = bench.device(1, 4)
     bench.write(device)
-    bench.ground.add_peer(INTERFACE, bench.ground.key(2, 4).server_public)
+    bench.ground.add_peer(INTERFACE, key(2, 4).server_public)
     assert bench.read().device != device
     bench.write(device)
     assert bench.read().device == device

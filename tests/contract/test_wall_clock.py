@@ -17,7 +17,7 @@ from netctl.plan.secrets import Key
 from netctl.plan.state import State
 from netctl.plan.things import Device
 from netctl.wireguard.handshake import wait_for_handshake
-from tests.contract.ground import Ground, device_of, fleet_of, held
+from tests.contract.ground import Ground, device_of, fleet_of, held, key
 
 HOUR_SECONDS = 3600
 
@@ -70,16 +70,16 @@ def tunnel(ground: Ground, key: Key) -> Iterator[Worker]:
 
 def test_an_hour_forward_is_nothing(ground: Ground, clock: None) -> None:
     """The tunnel carries on, and the next key, and the same key again, shake hands at once."""
-    with tunnel(ground, ground.key(1, 1)) as worker:
+    with tunnel(ground, key(1, 1)) as worker:
         step(HOUR_SECONDS)
-        assert ground.seen_as(worker) == ground.key(1, 1).address
-        assert shake(ground, worker.interface, ground.key(2, 1)) < 5
-        assert shake(ground, worker.interface, ground.key(1, 1)) < 5
+        assert ground.seen_as(worker) == key(1, 1).address
+        assert shake(ground, worker.interface, key(2, 1)) < 5
+        assert shake(ground, worker.interface, key(1, 1)) < 5
 
 
 def test_an_hour_back_keeps_the_tunnel_and_refuses_keys_used_before(ground: Ground, clock: None) -> None:
     """The tunnel in use carries on, a key never used shakes hands; one used "later" is refused by its server."""
-    used, fresh = ground.key(3, 2), ground.key(3, 6)
+    used, fresh = key(3, 2), key(3, 6)
     with tunnel(ground, used) as worker:
         step(-HOUR_SECONDS)
         assert ground.seen_as(worker) == used.address

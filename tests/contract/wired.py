@@ -1,7 +1,7 @@
-"""The two real grounds: a host and its VPN servers in two namespaces with one wire, WireGuard at both ends.
+"""The real grounds: a host and its VPN servers in two namespaces with one wire, WireGuard at both ends.
 
-The judges are other programs: `ip`, `nft`, `wg`, and a teller beyond the servers that answers with the
-address it was asked from.
+The judges are other programs: `ip`, `nft`, `wg`, and a teller beyond the servers that answers with the address it was
+asked from. Workers have namespaces of their own where the isolation says so.
 """
 
 from __future__ import annotations
@@ -9,173 +9,156 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
-import os
-import select
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from fleet import syscalls
+from fleet import spaces
 from fleet.model import Fleet, Worker
 from netctl.host import Host
-from netctl.plan.secrets import Key, Secret
+from netctl.kernel.spaces import Spaces
 from netctl.wireguard.contract import WireGuard
 from netctl.wireguard.kernel_module import KernelWireGuard
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
-from tests.contract.ground import CLIENTS, SERVERS, AnyKernel
-from tests.contract.teller import TELLER, ask
+from tests.contract.ground import CLIENTS, SERVERS, key, secret
+from tests.contract.places import TELL, TELLER, ask, at, monitored, moved, run
 from tests.waiting import frozen, until
 
 T = TypeVar("T")
-FIRST_PORT = 51820
 _SOCKETS_THERE = 'mkdir -p /run/wireguard && mount --bind "$0" /run/wireguard && exec "$@"'
 """wireguard-go knows one socket folder for the whole machine: each end has its own in its place."""
-
-
-def secret(name: str) -> Secret:
-    """A private key that belongs to that name, with the bits set that every device sets (RFC 7748, 5)."""
-    made = bytearray(hashlib.sha256(name.encode()).digest())
-    made[0] &= 248
-    made[31] = made[31] & 127 | 64
-    return Secret(bytes(made))
 
 
 class Wired:
     """One host, three servers; use as a context manager."""
 
-    isolation = "uid"
-
-    def __init__(self, name: Literal["userspace", "kernel"]) -> None:
-        self.name: str = name
-        prefix = f"c{self.isolation[0]}{os.getpid() % 100_000}"
-        self._host, self._far = f"{prefix}h", f"{prefix}s"
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/var/tmp"))
-        self._programs: dict[str, subprocess.Popen[bytes]] = {}
-        sockets = self._folder / self._host
-        self.wireguard: WireGuard = KernelWireGuard() if name == "kernel" else UserspaceWireGuard(sockets)
-        self._undo = ExitStack()
-
-    # --- up and down
+    def __init__(self, name: Literal["userspace", "kernel"], isolation: str) -> None:
+        self.name, self.isolation = name, isolation
+        self._folder = Path(tempfile.mkdtemp(prefix="contract-", dir="/var/tmp"))
+        self._names = self._folder / "netns"
+        self._host, self._far = self._names / "host", self._names / "far"
+        self._there: list[Worker] = []
+        """Those with a namespace of their own."""
+        self._programs: dict[str, subprocess.Popen[str]] = {}
+        self._spaces = Spaces(self._names)
+        user = UserspaceWireGuard(self._folder / "host")
+        self.wireguard: WireGuard = KernelWireGuard(self._spaces) if name == "kernel" else user
 
     def __enter__(self) -> Wired:
         try:
             self._make()
         except BaseException:
-            self._undo.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        for name in list(self._programs):
+            self._end_device(name)
+        self._spaces.close()
+        for place in (self._host, self._far):
+            spaces.remove(place)
+        spaces.clear(self._names)
+        shutil.rmtree(self._folder)
 
     def _make(self) -> None:
-        self._undo.callback(shutil.rmtree, self._folder)
-        for namespace in (self._host, self._far):
-            (self._folder / namespace).mkdir()
-            run("ip", "netns", "add", namespace)
-            self._undo.callback(run, "ip", "netns", "delete", namespace)
-            run("ip", "-n", namespace, "link", "set", "lo", "up")
-        self._undo.callback(self._end_programs)
-        run("ip", "-n", self._host, "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", self._far)
-        for namespace, address in ((self._host, "198.51.100.10/24"), (self._far, "198.51.100.1/24")):
-            run("ip", "-n", namespace, "address", "add", address, "dev", "up0")
-            run("ip", "-n", namespace, "link", "set", "up0", "up")
-        run("ip", "-n", self._host, "route", "add", "default", "via", "198.51.100.1")
-        run("ip", "-n", self._far, "address", "add", f"{TELLER[0]}/32", "dev", "lo")
+        for place in (self._host, self._far):
+            (self._folder / place.name).mkdir()
+            spaces.make(place)
+        at(self._host, f"ip link add up0 type veth peer name up0 netns {self._far}")
+        for place, address in ((self._host, "198.51.100.10/24"), (self._far, "198.51.100.1/24")):
+            at(place, f"ip address add {address} dev up0")
+            at(place, "ip link set up0 up")
+        at(self._host, "ip route add default via 198.51.100.1")
+        at(self._far, f"ip address add {TELLER[0]}/32 dev lo")
         for server in SERVERS:
             self._make_server(server)
-        self._start_teller()
+        self._programs["teller"] = self._start(self._far, "/usr/bin/python3", "-ISc", TELL)
+        assert (told := self._programs["teller"].stdout) and told.readline() == "ready\n"
 
     def _make_server(self, server: int) -> None:
-        interface = f"s{server}"
-        run("ip", "-n", self._far, "address", "add", f"203.0.113.{10 + server}/32", "dev", "lo")
+        interface, keys = f"s{server}", [key(server, client) for client in CLIENTS]
+        at(self._far, f"ip address add {keys[0].endpoint_host}/32 dev lo")
         self._make_device(self._far, interface)
-        peers: list[str] = []
-        for client in CLIENTS:
-            public = secret(f"client {server} {client}").public()
-            peers += ["peer", public, "allowed-ips", f"{_leased(server, client)}/32"]
         private = self._folder / f"{interface}.key"
-        private.write_text(_base64(secret(f"server {server}")))
-        port = str(FIRST_PORT + server)
-        self._at(self._far, "wg", "set", interface, "listen-port", port, "private-key", str(private), *peers)
-        run("ip", "-n", self._far, "link", "set", interface, "up")
-        run("ip", "-n", self._far, "route", "add", f"198.18.{server}.0/24", "dev", interface)
+        private.write_text(base64.b64encode(secret(f"server {server}").reveal()).decode())
+        peers = [f"peer {one.private.public()} allowed-ips {one.address}/32" for one in keys]
+        settings = f"listen-port {keys[0].endpoint_port} private-key {private} {' '.join(peers)}"
+        self._wg(self._far, f"set {interface} {settings}")
+        at(self._far, f"ip link set {interface} up")
+        at(self._far, f"ip route add 198.18.{server}.0/24 dev {interface}")
 
-    def _make_device(self, namespace: str, interface: str) -> None:
+    def _make_device(self, place: Path, interface: str) -> None:
         if self.name == "kernel":
-            run("ip", "-n", namespace, "link", "add", interface, "type", "wireguard")
+            at(place, f"ip link add {interface} type wireguard")
             return
-        argv = self._argv(namespace, "wireguard-go", "-f", interface)
-        self._programs[interface] = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        made = self._folder / namespace / f"{interface}.sock"
-        until(f"wireguard-go made {interface}", made.exists)
+        self._programs[interface] = self._start(place, "wireguard-go", "-f", interface)
+        until(f"wireguard-go made {interface}", (self._folder / place.name / f"{interface}.sock").exists)
 
     def _end_device(self, interface: str) -> None:
+        """Of the host, or of whichever worker has it."""
         if program := self._programs.pop(interface, None):
             program.kill()
             program.wait(10)
-            (self._folder / self._host / f"{interface}.sock").unlink(missing_ok=True)
-        else:
-            subprocess.run(["ip", "-n", self._host, "link", "delete", interface], capture_output=True, check=False)
+            (self._folder / "host" / f"{interface}.sock").unlink(missing_ok=True)
+            return
+        for place in self._places():
+            subprocess.run(
+                ["nsenter", f"--net={place}", "ip", "link", "delete", interface], capture_output=True, check=False
+            )
 
-    def _end_programs(self) -> None:
-        for interface in list(self._programs):
-            self._end_device(interface)
+    def _places(self) -> list[Path]:
+        """The host's namespace and those of workers."""
+        return [self._host, *(self._names / worker.space for worker in self._there)]
 
-    def _start_teller(self) -> None:
-        """Answers every datagram with the address it came from."""
+    def _place(self, worker: Worker) -> Path:
+        """Where WORKER is."""
+        return self._names / worker.space if worker in self._there else self._host
 
-        def bound() -> socket.socket:
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            made.bind(TELLER)
-            return made
+    def _inside(self, place: Path, *argv: str) -> list[str]:
+        """ARGV with that end's sockets of wireguard-go."""
+        mounted = ("unshare", "--mount", "sh", "-c", _SOCKETS_THERE, str(self._folder / place.name))
+        return ["nsenter", f"--net={place}", *mounted, *argv]
 
-        listener, ending = inside(self._far, bound), os.eventfd(0)
-        pool = ThreadPoolExecutor(max_workers=1)
+    def _start(self, place: Path, *argv: str) -> subprocess.Popen[str]:
+        output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        return subprocess.Popen(self._inside(place, *argv), stdin=subprocess.DEVNULL, **output)
 
-        def serve() -> None:
-            while ending not in select.select([listener.fileno(), ending], [], [])[0]:
-                _, caller = listener.recvfrom(100)
-                listener.sendto(caller[0].encode(), caller)
+    def _wg(self, place: Path, words: str) -> str:
+        return run(*self._inside(place, "wg", *words.split()))
 
-        def end() -> None:
-            os.eventfd_write(ending, 1)
-            pool.shutdown()
-            listener.close()
-            os.close(ending)
-
-        pool.submit(serve)
-        self._undo.callback(end)
-
-    # --- what a ground can do; see ground.Ground
+    # --- what a ground can do
 
     def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return inside(self._host, lambda: asyncio.run(make()))
+        """Run a coroutine inside the host's network."""
+        return moved(self._host, lambda: asyncio.run(make()))
 
-    def kernel(self, fleet: Fleet) -> AbstractAsyncContextManager[AnyKernel]:
-        return Host(self.wireguard, fleet)
+    def kernel(self, fleet: Fleet) -> Host:
+        """The side that observes and applies; entered inside `call`."""
+        return Host(self.wireguard, fleet, self._spaces)
 
-    def key(self, server: int, client: int) -> Key:
-        return Key(
-            private=secret(f"client {server} {client}"),
-            address=_leased(server, client),
-            server_public=secret(f"server {server}").public(),
-            endpoint_host=f"203.0.113.{10 + server}",
-            endpoint_port=FIRST_PORT + server,
-        )
+    @contextlib.contextmanager
+    def space(self, worker: Worker) -> Iterator[None]:
+        """WORKER's own network namespace is there, where the isolation gives it one."""
+        if self.isolation == "uid":
+            yield
+            return
+        spaces.make(self._names / worker.space)
+        self._there.append(worker)
+        try:
+            yield
+        finally:
+            self._there.remove(worker)
+            spaces.remove(self._names / worker.space)
 
     @contextlib.contextmanager
     def device(self, interface: str) -> Iterator[None]:
+        """A fresh device that is there; where nobody but a program can make it, that program runs."""
         self._make_device(self._host, interface)
         try:
             yield
@@ -183,144 +166,88 @@ class Wired:
             self._end_device(interface)
 
     def up(self, interface: str) -> None:
-        run("ip", "-n", self._host, "link", "set", interface, "up")
+        """Set the link up."""
+        at(self._host, f"ip link set {interface} up")
 
     def lose(self, interface: str) -> None:
+        """The device goes, as if somebody deleted it; a fresh one comes where a program makes it."""
         self._end_device(interface)
         if self.name == "userspace":
             self._make_device(self._host, interface)
 
     def frozen(self, interface: str) -> AbstractContextManager[None] | None:
+        """The device does not answer; None where one device alone cannot hang."""
         program = self._programs.get(interface)
         return frozen(program.pid) if program is not None else None
 
     def shown(self, interface: str, what: str) -> str:
-        return self._at(self._host, "wg", "show", interface, what).strip()
+        """What `wg show INTERFACE WHAT` says: `peers`, `allowed-ips` or `private-key`."""
+        return self._wg(self._host, f"show {interface} {what}").strip()
 
     def add_peer(self, interface: str, public_key: str) -> None:
-        self._at(self._host, "wg", "set", interface, "peer", public_key, "allowed-ips", "192.0.2.0/24")
+        """Somebody else adds a peer for 192.0.2.0/24."""
+        self._wg(self._host, f"set {interface} peer {public_key} allowed-ips 192.0.2.0/24")
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
-        return inside(self._host, lambda: ask(worker.uid))
+        """The address the world sees when WORKER's UID asks; None when nothing comes back."""
+        return moved(self._place(worker), lambda: ask(worker.uid))
 
     @contextlib.contextmanager
     def plant_foreign(self) -> Iterator[Callable[[], object]]:
-        ip, nft = ("ip", "-n", self._host), ("ip", "netns", "exec", self._host, "nft")
-        with ExitStack() as undo:
-            run(*ip, "link", "add", "else0", "type", "veth", "peer", "name", "else1")
-            undo.callback(run, *ip, "link", "delete", "else0")
-            run(*ip, "address", "add", "192.0.2.9/24", "dev", "else0")
-            run(*ip, "link", "set", "else0", "up")
-            run(*ip, "route", "add", "192.0.2.128/25", "dev", "else0", "table", "999", "proto", "42")
-            run(*ip, "rule", "add", "priority", "5000", "uidrange", "4000-4001", "lookup", "999", "protocol", "42")
-            undo.callback(run, *ip, "rule", "delete", "priority", "5000")
-            for word in ("table inet else", "chain inet else kept", "rule inet else kept counter"):
-                run(*nft, "add", *word.split())
-            undo.callback(run, *nft, "delete", "table", "inet", "else")
+        """Links, addresses, routes, rules and tables of somebody else; call it to see them as they are now."""
+        for words in (
+            "ip link add else0 type veth peer name else1",
+            "ip address add 192.0.2.9/24 dev else0",
+            "ip link set else0 up",
+            "ip route add 192.0.2.128/25 dev else0 table 999 proto 42",
+            "ip rule add priority 5000 uidrange 4000-4001 lookup 999 protocol 42",
+            *("nft add table inet else", "nft add chain inet else kept", "nft add rule inet else kept counter"),
+        ):
+            at(self._host, words)
+        try:
             yield self._foreign
+        finally:
+            for words in ("nft delete table inet else", "ip rule delete priority 5000", "ip link delete else0"):
+                at(self._host, words)
 
     def _foreign(self) -> object:
         """What of the planted there is; `ip` leaves out what ends with its link alone."""
-        ip = ("ip", "-n", self._host)
-        return (
-            run(*ip, "-brief", "address", "show", "else0"),
-            run(*ip, "route", "show", "table", "999"),
-            [line for line in run(*ip, "rule", "show").splitlines() if not line.endswith("proto 77")],
-            run("ip", "netns", "exec", self._host, "nft", "list", "table", "inet", "else"),
-            run(*ip, "route", "show"),
-        )
+        shown = ("ip -brief address show else0", "ip route show table 999", "nft list table inet else", "ip route show")
+        rules = at(self._host, "ip rule show").splitlines()
+        return [*(at(self._host, words) for words in shown), *(one for one in rules if not one.endswith("proto 77"))]
 
     @contextlib.contextmanager
     def plant_rule(self, priority: int) -> Iterator[None]:
-        rule = ("priority", str(priority), "uidrange", "4000-4001", "lookup", "main")
-        run("ip", "-n", self._host, "rule", "add", *rule)
+        """A rule of that priority without our protocol number."""
+        rule = f"priority {priority} uidrange 4000-4001 lookup main"
+        at(self._host, f"ip rule add {rule}")
         try:
             yield
         finally:
-            run("ip", "-n", self._host, "rule", "delete", *rule)
+            at(self._host, f"ip rule delete {rule}")
 
     def lead_astray(self, worker: Worker) -> None:
-        table = str(worker.table)
-        run("ip", "-n", self._host, "route", "replace", "default", "dev", "up0", "table", table, "proto", "77")
-
-    def space(self, worker: Worker) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+        """WORKER's table leads past its tunnel, under our protocol number."""
+        way = "lo" if worker in self._there else "up0"
+        at(self._place(worker), f"ip route replace default dev {way} table {worker.table} proto 77")
 
     def flush(self, what: str) -> None:
-        if what == "tables":
-            run("ip", "netns", "exec", self._host, "nft", "flush", "ruleset")
-            return
-        for family in ("-4", "-6"):
-            run("ip", "-n", self._host, family, "rule", "flush")
-            # What the kernel makes by itself in every namespace, so that the host stays reachable.
-            for priority, table in (("32766", "main"), ("32767", "default"))[: 2 if family == "-4" else 1]:
-                run("ip", "-n", self._host, family, "rule", "add", "priority", priority, "lookup", table)
+        """Somebody flushes `rules` or `tables` (nftables), all of them."""
+        for place in self._places():
+            if what == "tables":
+                at(place, "nft flush ruleset")
+                continue
+            for family in ("-4", "-6"):
+                at(place, f"ip {family} rule flush")
+                # What the kernel makes by itself in every namespace, so that the host stays reachable.
+                for priority, table in ((32766, "main"), (32767, "default"))[: 2 if family == "-4" else 1]:
+                    at(place, f"ip {family} rule add priority {priority} lookup {table}")
 
     @contextlib.contextmanager
-    def address_events(self, *ip: str) -> Iterator[list[str]]:
+    def address_events(self) -> Iterator[list[str]]:
+        """Every address notification meanwhile in the host, and where the first worker is."""
         heard: list[str] = []
-        ip = ip or ("ip", "-n", self._host)
-        with subprocess.Popen([*ip, "monitor", "address"], stdout=subprocess.PIPE, text=True) as monitor:
-            assert monitor.stdout
-            # The monitor is listening once it reports an address made for that purpose; another ends the wait.
-            try:
-                self._beacon(monitor, ip, "192.0.2.101", [])
-                yield heard
-                self._beacon(monitor, ip, "192.0.2.102", heard)
-            finally:
-                monitor.kill()
-
-    def _beacon(self, monitor: subprocess.Popen[str], ip: tuple[str, ...], address: str, heard: list[str]) -> None:
-        """Read what MONITOR has heard up to an ADDRESS that comes and goes, where IP goes."""
-        assert monitor.stdout
-        heard_from = monitor.stdout.fileno()
-
-        def heard_it() -> bool:
-            for verb in ("add", "delete"):
-                run(*ip, "address", verb, f"{address}/32", "dev", "lo")
-            return bool(select.select([heard_from], [], [], 0.2)[0])
-
-        until("ip monitor hears", heard_it)
-        # Behind the last beacon's going nothing is of interest.
-        for line in iter(monitor.stdout.readline, ""):
-            if address in line:
-                break
-            if "192.0.2.10" not in line and "valid_lft" not in line:
-                heard.append(line.strip())
-
-    # --- programs inside
-
-    def _argv(self, namespace: str, *argv: str) -> list[str]:
-        folder = str(self._folder / namespace)
-        return ["ip", "netns", "exec", namespace, "sh", "-c", _SOCKETS_THERE, folder, *argv]
-
-    def _at(self, namespace: str, *argv: str) -> str:
-        return run(
-            *(self._argv(namespace, *argv) if self.name == "userspace" else ("ip", "netns", "exec", namespace, *argv))
-        )
-
-
-def inside(namespace: str, work: Callable[[], T]) -> T:
-    """Do WORK in the network namespace, in a thread of its own: setns(2) moves one thread alone."""
-
-    def moved() -> T:
-        syscalls.enter_network(namespace)
-        return work()
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(moved).result()
-
-
-def run(*argv: str) -> str:
-    """Run ARGV to its end; the test fails with what it says."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr.strip()}"
-    return done.stdout
-
-
-def _leased(server: int, client: int) -> IPv4Address:
-    return IPv4Address(f"198.18.{server}.{10 + client}")
-
-
-def _base64(key: Secret) -> str:
-    return base64.b64encode(key.reveal()).decode()
+        with ExitStack() as monitors:
+            for place in self._places()[:2]:
+                monitors.enter_context(monitored(place, heard))
+            yield heard

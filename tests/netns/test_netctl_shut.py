@@ -10,6 +10,7 @@ import pytest
 from fleet.backends import USERSPACE
 from fleet.errors import KernelRefused
 from lab.net import Lab
+from lab.wires import inside
 from netctl.host import Host
 from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
@@ -20,7 +21,6 @@ from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import fleet_of
-from tests.contract.wired import inside
 
 
 def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from netctl.plan.desired import desired, rp_filter
 from netctl.plan.secrets import Secret
 from netctl.plan.state import State
 from netctl.plan.things import Device, Route, Rule, marks_of
+from tests.contract.ground import fleet_of
 from tests.fakes import after
-from tests.states import Case, cases, fleet_of, held_of
+from tests.states import Case, cases, held_of
 
 few = settings(max_examples=100, deadline=None)
 

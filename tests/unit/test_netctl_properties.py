@@ -21,9 +21,10 @@ from netctl.plan.desired import desired
 from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Gate, Sysctl, Verb
+from tests.contract.ground import fleet_of
 from tests.fakes import FakeKernel, after
 from tests.paths import Leak, Paths, World, relevant
-from tests.states import Case, cases, fleet_of, held_of
+from tests.states import Case, cases, held_of
 
 many = settings(max_examples=150, deadline=None)
 NOBODY = World()
