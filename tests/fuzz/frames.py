@@ -21,45 +21,9 @@ VALID = tuple(
 )
 TUNNEL = b'{"method":"connect"}'
 TOKENS = (
-    *(
-        b"null",
-        b"true",
-        b"NaN",
-        b"-Infinity",
-        b"1e999",
-        b"-0",
-        b"1" * 400,
-        b"9" * 5000,
-        b"0.1e-400",
-        b'""',
-        b"{}",
-        b"[]",
-    ),
-    *(
-        b'"\\ud800"',
-        b'"\\u0000"',
-        b"\0",
-        b"\xff\xfe",
-        b"\xc0\x80",
-        b"\xf0\x9f\x98\x80",
-        b"\r",
-        b"\t",
-        b"\x1b[2J",
-        b"\\",
-    ),
-    *(
-        b'"method"',
-        b'"parameters"',
-        b'"resume"',
-        b'"address"',
-        b'"uid":0',
-        b'"__class__"',
-        b":",
-        b",",
-        b"{",
-        b"}",
-        b"[",
-    ),
+    *b'null true NaN -Infinity 1e999 -0 0.1e-400 "" {} [] : , { } [ \\ "method" "parameters"'.split(),
+    *rb'"resume" "address" "\ud800" "\u0000" "uid":0 "__class__"'.split(),
+    *(b"1" * 400, b"9" * 5000, b"\0", b"\xff\xfe", b"\xc0\x80", b"\xf0\x9f\x98\x80", b"\r", b"\t", b"\x1b[2J"),
 )
 NAMES = ("resume", "address", "uid", "interface", "key", "__class__", "", "\0", "\ud800", "a" * 300, "method")
 

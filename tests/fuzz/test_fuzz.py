@@ -9,27 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from lab import run
 from lab.net import Lab
-from tests.fleets import Rig, running
-from tests.fuzz.watched import ROOT, Watched
+from tests.fleets import CHECKOUT, Rig, running
+from tests.fuzz.planted import MANY, WIDE
+from tests.fuzz.watched import Watched
+from tests.inside import PIPES
 from tests.waiting import until
 
-WIDE = """[netctl]
-key_cooldown_seconds = 0.1
-connections_per_second = 1000000
-connections_burst = 1000000
-requests_per_second = 1000000
-requests_burst = 1000000
-key_requests_per_second = 1000000
-key_requests_burst = 1000000
-"""
-PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+CHANGES: run.Changes = {
+    "netctl": {**WIDE, "key_cooldown_seconds": 0.1, "key_requests_per_second": MANY, "key_requests_burst": MANY}
+}
+HERE = {**PIPES, "cwd": CHECKOUT}
 
 
 @pytest.fixture
 def rig(lab: Lab) -> Iterator[Rig]:
     """netctl with two slots and their wireguard-go, its rates as good as off: the frames shall come through."""
-    with running(lab, count=2, extra=WIDE) as made:
+    with running(lab, 2, changes=CHANGES) as made:
         yield made
 
 
@@ -41,7 +38,7 @@ def test_netctl_stands(rig: Rig, pytestconfig: pytest.Config) -> None:
     before = neighbour.ask(do="connect")["ok"]
     watched = Watched(rig.netctl, rig.log, rig.paths.netctl_socket)
     sent = watched.suffer(
-        frames, uid=rig.worker(0).uid, seed=seed, start=lambda argv: rig.lab.popen("host", as_member(argv), **PIPES)
+        frames, uid=rig.worker(0).uid, seed=seed, start=lambda argv: rig.lab.popen("host", as_member(argv), **HERE)
     )
     print(f"{sent} frames, answers {watched.answers}, resident memory {watched.resident}")
     assert sent >= frames
@@ -72,13 +69,13 @@ def test_a_planted_fault_is_noticed(fault: str, told: str, tmp_path: Path) -> No
     path, log = tmp_path / "s.sock", tmp_path / "log"
     with log.open("w") as file:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.planted", str(path), fault], cwd=ROOT, stdout=file, stderr=file
+            [sys.executable, "-m", "tests.fuzz.planted", str(path), fault], cwd=CHECKOUT, stdout=file, stderr=file
         )
     try:
         until("it serves", path.exists, 20)
         watched = Watched(server, log, path)
         watched.look()
-        watched.suffer(3000, uid=0, seed=1, start=lambda argv: subprocess.Popen(argv, text=True, **PIPES))  # type: ignore[call-overload]
+        watched.suffer(3000, uid=0, seed=1, start=lambda argv: subprocess.Popen(argv, text=True, **HERE))
         if fault == "end":
             server.wait(10)
         assert any(told in one for one in watched.faults())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fleet import processes
 from fleet.client import Client
 from fleet.errors import FleetError
 from fleet.netctl_api import NetctlStatus, Status
 
-ROOT = Path(__file__).resolve().parents[2]
 CRASHES = (
     *("request.crashed", "connection.crashed", "background.failed", "Traceback (most recent call last)"),
     *("never retrieved", "Exception in callback", "was never awaited", "Task was destroyed"),
@@ -55,12 +56,8 @@ class Watched:
 
     def look(self) -> None:
         """Note its memory (proc(5), VmRSS)."""
-        try:
-            text = Path(f"/proc/{self.process.pid}/status").read_text()
-        except FileNotFoundError:
-            return
-        if "VmRSS:" in text:
-            self.resident.append(int(text.split("VmRSS:")[1].split()[0]) * 1024)
+        with contextlib.suppress(OSError, KeyError):  # it has ended
+            self.resident.append(int(processes.status(self.process.pid)["VmRSS"].split()[0]) * 1024)
 
     def suffer(
         self, frames: int, *, uid: int, seed: int, start: Callable[[Sequence[str]], subprocess.Popen[str]]

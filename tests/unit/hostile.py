@@ -11,13 +11,13 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Callable, Iterator
 
 from fleet import wire
 from fleet.netctl_api import Status
 from tests.fuzz.frames import frames
 
 MANY = 200
+FRAMES = frames(7)
 STATUS = wire.encode_request(Status())
 
 
@@ -30,97 +30,76 @@ def connection(path: str) -> socket.socket:
     return made
 
 
-def crowd(path: str, each: Callable[[socket.socket], None]) -> Iterator[None]:
-    """MANY connections on which EACH is done again and again; those that were hung up on are made anew."""
-    held: list[socket.socket] = []
-    while True:
-        with contextlib.suppress(OSError):
-            while len(held) < MANY:
-                held.append(connection(path))
-        for one in list(held):
-            try:
-                each(one)
-            except BlockingIOError:
-                pass
-            except OSError:
-                held.remove(one)
-                one.close()
-        yield
+def heard(one: socket.socket) -> None:
+    """Read what there is; raises ConnectionResetError when it was hung up."""
+    if not one.recv(1 << 16):
+        raise ConnectionResetError
 
 
-def connects(path: str) -> Iterator[None]:
+def connects(_: socket.socket) -> None:
     """Connects and hangs up."""
-    while True:
-        with contextlib.suppress(OSError):
-            connection(path).close()
-        yield
+    raise ConnectionResetError
 
 
-def asks(path: str) -> Iterator[None]:
+def asks(one: socket.socket) -> None:
     """Asks without end, and reads the answers."""
-
-    def each(one: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            one.send(STATUS * 10)
-        if not one.recv(1 << 16):
-            raise ConnectionResetError
-
-    return crowd(path, each)
+    with contextlib.suppress(BlockingIOError):
+        one.send(STATUS * 10)
+    heard(one)
 
 
-def deaf(path: str) -> Iterator[None]:
+def deaf(one: socket.socket) -> None:
     """Asks without end, and reads nothing."""
-    return crowd(path, lambda one: [one.send(STATUS * 10) for _ in range(10)].clear())
+    for _ in range(10):
+        one.send(STATUS * 10)
 
 
-def long(path: str) -> Iterator[None]:
+def long(one: socket.socket) -> None:
     """Frames that do not end."""
-    return crowd(path, lambda one: [one.send(b"x" * 65_536) for _ in range(3)].clear())
+    for _ in range(3):
+        one.send(b"x" * 65_536)
 
 
-def slow(path: str) -> Iterator[None]:
+def slow(one: socket.socket) -> None:
     """A byte of a frame now and then."""
-
-    def each(one: socket.socket) -> None:
-        one.send(b"x")
-        select.select([], [], [], 0.001)
-
-    return crowd(path, each)
+    one.send(b"x")
+    select.select([], [], [], 0.001)
 
 
-def half(path: str) -> Iterator[None]:
+def half(one: socket.socket) -> None:
     """Says that no more will come in the middle of a frame, and stays."""
-
-    def each(one: socket.socket) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            one.send(b'{"method"')
-        one.shutdown(socket.SHUT_WR)
-        if not one.recv(1 << 16):
-            raise ConnectionResetError
-
-    return crowd(path, each)
+    with contextlib.suppress(BrokenPipeError):
+        one.send(b'{"method"')
+    one.shutdown(socket.SHUT_WR)
+    heard(one)
 
 
-def garbage(path: str) -> Iterator[None]:
+def garbage(one: socket.socket) -> None:
     """Fuzzed frames."""
-    source = frames(7)
-
-    def each(one: socket.socket) -> None:
-        one.send(b"\n".join(itertools.islice(source, 5)) + b"\n")
-        if not one.recv(1 << 16):
-            raise ConnectionResetError
-
-    return crowd(path, each)
+    one.send(b"\n".join(itertools.islice(FRAMES, 5)) + b"\n")
+    heard(one)
 
 
 KINDS = {made.__name__: made for made in (connects, asks, deaf, long, slow, half, garbage)}
 
 
 def main() -> None:
-    """Become UID and attack."""
+    """Become UID; round after round on MANY connections, or on one where they only come and go."""
     path, uid, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     os.setresuid(uid, uid, uid)
-    for number, _ in enumerate(KINDS[kind](path)):
+    held: list[socket.socket] = []
+    for number in itertools.count():
+        with contextlib.suppress(OSError):
+            while len(held) < (1 if kind == "connects" else MANY):
+                held.append(connection(path))
+        for one in list(held):
+            try:
+                KINDS[kind](one)
+            except BlockingIOError:
+                pass
+            except OSError:  # hung up; another is made
+                held.remove(one)
+                one.close()
         if number == 3:
             print("on", flush=True)
 
