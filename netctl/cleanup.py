@@ -11,7 +11,7 @@ from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
 from netctl.host import Host
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.plan import diff as planning
 from netctl.plan import slices
 from netctl.plan.desired import Held
@@ -22,7 +22,7 @@ from netctl.pool.contract import Lease
 from netctl.serve import locked
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
-from netctl.slots.rp_filter import Remembered
+from netctl.slots.rp_filter import FirstValues
 from netctl.wireguard.probe import probe
 
 
@@ -59,14 +59,14 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
         # Nothing is asked of WireGuard: a device goes with its link.
         async with Host(None, None, Spaces(paths.spaces)) as host:
             found = (await host.observe()).state
-            remembered = Remembered(paths)
+            first_values = FirstValues(paths)
             operations = planning.diff(State(), found if worker is None else slices.slice_of(found, worker))
-            operations += tuple(remembered.restored(found)) if worker is None else ()
+            operations += tuple(first_values.restored(found)) if worker is None else ()
             if dry_run:
                 return Cleaned(operations=operations)
             await host.apply(operations)
             if worker is None:
-                remembered.forget()
+                first_values.forget()
         return Cleaned(operations=operations, trouble=_end_leases(paths, worker))
 
 

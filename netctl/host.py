@@ -24,7 +24,7 @@ from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() gives
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
-from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
+from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
 from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way
@@ -74,12 +74,12 @@ class Host:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for lane, end in ((self._routing, self._close_netlink), (self._filtering, self._tables.close)):
+        for thread, end in ((self._routing, self._close_netlink), (self._filtering, self._tables.close)):
             try:
-                await lane.run(end, CALL_SECONDS)
+                await thread.run(end, CALL_SECONDS)
             except asyncio.TimeoutError:
                 pass  # the kernel has the thread; it ends with the program
-            lane.close()
+            thread.close()
 
     def _close_netlink(self) -> None:
         self._netlink.close()
@@ -254,8 +254,8 @@ class Host:
         with self.spaces.inside(space, removal.opened) as netlink:
             return await removal.delete(index, netlink)
 
-    async def _in_time(self, lane: WorkThread, space: str, work: Callable[[], T], more_seconds: float = 0) -> T:
-        call = lane.run(lambda: self.spaces.inside(space, work), CALL_SECONDS + more_seconds)
+    async def _in_time(self, thread: WorkThread, space: str, work: Callable[[], T], more_seconds: float = 0) -> T:
+        call = thread.run(lambda: self.spaces.inside(space, work), CALL_SECONDS + more_seconds)
         return await self._answered(call, more_seconds)
 
     async def _answered(self, call: Awaitable[T], more_seconds: float = 0) -> T:

@@ -12,7 +12,7 @@ import resource
 from fleet import log, processes, syscalls
 from fleet.errors import NotAllowed
 from fleet.isolation import Isolation
-from netctl.kernel.spaces import CAP_SYS_ADMIN
+from netctl.kernel.setns import CAP_SYS_ADMIN
 
 _NUMBERS = {"net_admin": 12, "sys_admin": CAP_SYS_ADMIN}
 """linux/capability.h."""

@@ -16,7 +16,7 @@ from fleet.listen import refuse_if_served
 from fleet.model import Fleet, Paths
 from netctl import access
 from netctl.host import Host
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
 from netctl.service import NetctlService
@@ -26,7 +26,7 @@ from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.recovery import Recovery
 from netctl.slots.repair import Repair, background
-from netctl.slots.rp_filter import Remembered
+from netctl.slots.rp_filter import FirstValues
 from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.probe import probe
 
@@ -41,7 +41,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
         async with Host(wireguard, fleet, spaces) as host:
             links, endings = Links(fleet, host), Endings(fleet, spaces)
-            reconciler = Reconciler(fleet, backend, host, links, Remembered(paths))
+            reconciler = Reconciler(fleet, backend, host, links, FirstValues(paths))
             devices = Devices(fleet, wireguard, host, links, reconciler)
             tunnels = Tunnels(fleet=fleet, pool=pool, reconciler=reconciler, devices=devices, endings=endings)
             service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend)

@@ -15,7 +15,7 @@ import time
 
 from fleet import log
 from fleet.errors import ForeignObject
-from netctl.filter import rules
+from netctl.filter import documents
 from netctl.filter.library import Context, NftError
 from netctl.kernel.netlink import NETFILTER, Socket, attribute, attributes
 from netctl.plan.things import OWNED_TABLE, Filter
@@ -30,7 +30,7 @@ _INET = struct.pack("=BBH", 1, 0, 0)
 
 
 class OwnedTable:
-    """The held table, while this object lives and its process runs."""
+    """The owned table, while this object lives and its process runs."""
 
     def __init__(self) -> None:
         self._context: Context | None = None
@@ -38,7 +38,7 @@ class OwnedTable:
         self._log = log.get("netctl")
 
     async def make(self, wanted: Filter) -> bool:
-        """Hold the workers of WANTED back, anew; False, and logged, where the kernel or the library cannot.
+        """Make the table, with the workers of WANTED; False, and logged, where the kernel or the library cannot.
 
         Raises ForeignObject for a table of that name that nobody owns.
         """
@@ -55,13 +55,13 @@ class OwnedTable:
             self._context = Context()
             # The library's JSON knows no flag of a table. An empty table holds nothing yet; the rest is one step.
             self._context.run(f"table inet {OWNED_TABLE} {{ flags owner; }}")
-            self._context.run(json.dumps({"nftables": [{"add": part} for part in rules.hold_document(wanted)]}))
+            self._context.run(json.dumps({"nftables": [{"add": part} for part in documents.owned_document(wanted)]}))
             self._owner = owner() or 0
         except (NftError, OSError) as error:
             self.close()
-            self._log.warning("hold.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
+            self._log.warning("owned_table.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
             return False
-        self._log.info("hold.made", table=f"inet {OWNED_TABLE}", workers=len(wanted.uids))
+        self._log.info("owned_table.made", table=f"inet {OWNED_TABLE}", workers=len(wanted.uids))
         return self._owner != 0
 
     def lost(self) -> bool:
@@ -77,7 +77,7 @@ class OwnedTable:
 
 
 def owner() -> int | None:
-    """The netlink port that owns the held table; None when there is no such table, 0 when nobody owns it."""
+    """The netlink port that owns the table; None when there is no such table, 0 when nobody owns it."""
     asking = Socket(NETFILTER)
     try:
         body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))

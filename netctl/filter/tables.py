@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fleet.errors import ForeignObject
 from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
-from netctl.filter import rules
+from netctl.filter import documents, rules
 from netctl.filter.library import Context, NftError
 from netctl.filter.rules import Object
 from netctl.plan.things import TABLE, Filter, Gate
@@ -56,14 +56,14 @@ class Tables:
         """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
         table: Object = {"table": {"family": "inet", "name": TABLE}}
         commands: list[Object] = [{"add": table}, {"delete": table}]
-        commands += [{"add": part} for part in rules.document(wanted)]
-        self._run(commands + [{"add": element} for gate in gates for element in rules.elements(gate)])
+        commands += [{"add": part} for part in documents.document(wanted)]
+        self._run(commands + [{"add": element} for gate in gates for element in documents.elements(gate)])
 
     def change(self, changes: Iterable[tuple[Literal["seal", "open"], Sequence[Gate]]]) -> None:
         """Close and open gates in one transaction, in this order; sealing what is sealed already is no error."""
         commands: list[Object] = []
         for verb, gates in changes:
-            for element in (element for gate in gates for element in rules.elements(gate)):
+            for element in (element for gate in gates for element in documents.elements(gate)):
                 # Deleting a missing element is an error, and so is adding a map entry of another value:
                 # add the very one, then delete it.
                 commands += [{"add": element}] if verb == "open" else [{"add": element}, {"delete": element}]
@@ -74,7 +74,7 @@ class Tables:
         """Close WORKER's gate under either name of its link, without a look at what is open."""
         commands: list[Object] = []
         for name in worker.interfaces:
-            for part in rules.passage(worker, name):
+            for part in documents.passage(worker, name):
                 commands += [{"add": part}, {"delete": part}]
         self._run(commands)
 
@@ -96,7 +96,7 @@ class Tables:
             raise
         chains = {entry["chain"]["name"]: entry["chain"] for entry in listed if "chain" in entry}
         sets = _sets(listed)
-        marked = any(name.startswith(rules.MARK) for name in chains)
+        marked = any(name.startswith(documents.MARK) for name in chains)
         # The mark itself may be taken away from a table that was ours a moment ago.
         self._ours = marked or (self._ours and {*rules.SETS} <= sets.keys())
         if not self._ours:
@@ -130,7 +130,7 @@ def _shape() -> Listing:
             context.run(f"table inet {name} {{ flags owner; }}")  # whatever happens to us, it goes with the context
         except NftError:
             context.run(f"add table inet {name}")
-        context.run(json.dumps({"nftables": [{"add": part} for part in rules.shape_document(name)]}))
+        context.run(json.dumps({"nftables": [{"add": part} for part in documents.shape_document(name)]}))
         listed: list[Object] = json.loads(context.run(f"list table inet {name}"))["nftables"]
         context.run(f"delete table inet {name}")
         return _rules(listed)
@@ -169,12 +169,12 @@ def _element(listed: Any) -> Any:
 
 def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]], gates: frozenset[Gate]) -> bool:
     """Whether chains, hooks and sets are this program's, of this version, and no gate is half open."""
-    if chains.keys() != {*rules.RULES, rules.mark()}:
+    if chains.keys() != {*rules.RULES, documents.mark()}:
         return False
     hooks = all(chains[name].items() >= hook.items() for name, hook in rules.HOOKS.items())
-    wanted = _sets([part for part in rules.document(found) if "set" in part or "map" in part])
+    wanted = _sets([part for part in documents.document(found) if "set" in part or "map" in part])
     for gate in gates:
-        for part in rules.elements(gate):
+        for part in documents.elements(gate):
             wanted[part["element"]["name"]] += [_element(one) for one in part["element"]["elem"]]
     return hooks and all(set(sets.get(name, [])) == set(elements) for name, elements in wanted.items())
 

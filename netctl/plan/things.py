@@ -33,6 +33,8 @@ class Thing:
 
     part: ClassVar[str]
     """The field of a State that holds this kind."""
+    marked_by: ClassVar[tuple[str, ...]] = ()
+    """The fields that tell whose it is."""
     way: ClassVar[Way] = "routing"
     """How it is changed."""
     way_out: ClassVar[Way | None] = None
@@ -49,7 +51,7 @@ class Thing:
     @property
     def marks(self) -> tuple[Hashable, ...]:
         """What tells whose it is in the host's namespace; see marks_of()."""
-        return ()
+        return tuple(getattr(self, name) for name in self.marked_by)
 
     @property
     def on(self) -> str | None:
@@ -81,6 +83,7 @@ class Link(Thing):
     """A worker's interface, made by netctl or by the program that is its device, as the backend of its kind says."""
 
     part = "links"
+    marked_by = ("interface", "alias")
     way_out = "removal"
 
     interface: str
@@ -103,16 +106,13 @@ class Link(Thing):
     def place(self, verb: Verb) -> str:
         return HOST if verb == "move" else self.space
 
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return self.interface, self.alias
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address(Thing):
     """A placeholder, on `lo` or, in a space, on the interface; also what somebody else has put on an interface."""
 
     part = "addresses"
+    marked_by = ("address", "interface")
 
     address: IPv4Address | IPv6Address
     interface: str = "lo"
@@ -121,16 +121,13 @@ class Address(Thing):
     def describe(self, verb: Verb) -> str:
         return f"ip address {verb} {self.address}/{self.prefix} dev {self.interface}"
 
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return self.address, self.interface
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Thing):
     """A default route of a worker's table: through its interface, or `unreachable`, which every other one precedes."""
 
     part = "routes"
+    marked_by = ("table",)
 
     family: Family
     table: int
@@ -149,16 +146,13 @@ class Route(Thing):
         route = f"ip -{self.family} route {verb} {kind} table {self.table}"
         return f"{route}{source}{metric} proto {self.protocol}{_more(self.listed)}"
 
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return (self.table,)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Thing):
     """A policy rule that selects by UID or by placeholder source, and looks a table up or prohibits."""
 
     part = "rules"
+    marked_by = ("priority",)
 
     family: Family
     priority: int
@@ -176,10 +170,6 @@ class Rule(Thing):
         rule = f"ip -{self.family} rule {verb} {who} {what}"
         return f"{rule} priority {self.priority} protocol {PROTOCOL}{_more(self.listed)}"
 
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return (self.priority,)
-
 
 def _more(listed: bytes) -> str:
     return " # has attributes that netctl never sets" if listed else ""
@@ -190,16 +180,13 @@ class Sysctl(Thing):
     """One file below /proc/sys/net/*/conf; a tuple, because interface names may hold dots."""
 
     part = "sysctls"
+    marked_by = ("on",)
 
     path: tuple[str, ...]
     value: int
 
     def describe(self, verb: Verb) -> str:
         return f"sysctl -w {'/'.join(self.path)}={self.value}"
-
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return (self.on,)
 
     @property
     def on(self) -> str:
@@ -229,6 +216,7 @@ class Device(Thing):
     """A WireGuard device's key and its one peer; both None: sealed."""
 
     part, way = "devices", "device"
+    marked_by = ("interface",)
 
     interface: str
     private: Secret | None = None
@@ -245,16 +233,13 @@ class Device(Thing):
             f" allowed-ips {','.join(self.peer.allowed)}"
         )
 
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return (self.interface,)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate(Thing):
     """An opening in the nftables table: this worker may leave, as ADDRESS, through its own interface."""
 
     part, way = "gates", "gate"
+    marked_by = ("uid",)
 
     uid: int
     address: IPv4Address
@@ -273,10 +258,6 @@ class Gate(Thing):
             f' # and translation {{ "{self.interface}" : {self.address} }}'
             + (f', translation6 {{ "{self.interface}" : {self.address_v6} }}' if self.address_v6 else "")
         )
-
-    @property
-    def marks(self) -> tuple[Hashable, ...]:
-        return (self.uid,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

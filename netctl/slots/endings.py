@@ -9,8 +9,8 @@ from functools import partial
 from fleet import log
 from fleet.errors import SpaceGone
 from fleet.model import Fleet, Worker
-from netctl.kernel.sockets import Leased, Sockets, Source
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.connections import Connections, Leased, Source
+from netctl.kernel.setns import Spaces
 from netctl.plan.secrets import Key
 from netctl.threads import WorkThread
 
@@ -24,7 +24,7 @@ class Endings:
 
     def __init__(self, fleet: Fleet, spaces: Spaces) -> None:
         self._fleet = fleet
-        self._raw = Sockets(spaces)
+        self._connections = Connections(spaces)
         self._sockets, self._conntrack = WorkThread("sockets"), WorkThread("conntrack")
         self._sweeps: set[asyncio.Future[None]] = set()
         self._log = log.get("netctl")
@@ -32,9 +32,9 @@ class Endings:
     async def end_sockets(self, worker: Worker) -> None:
         """Abort every socket of WORKER's source. A kernel that refuses leaves them to their time-outs."""
         # Listing them costs the same for one worker and for many: those who come together share it.
-        await self._told(
-            "sockets.ended", self._sockets.run_together(self._raw.end, self._source(worker), SOCKETS_SECONDS)
-        )
+        source = self._source(worker)
+        work = self._sockets.run_together(self._connections.end_sockets, source, SOCKETS_SECONDS)
+        await self._told("sockets.ended", work)
 
     async def sweep(self, worker: Worker) -> None:
         """Abort every socket and conntrack entry of WORKER's source."""
@@ -51,7 +51,7 @@ class Endings:
         sweep.add_done_callback(self._sweeps.discard)
 
     async def _end_connections(self, worker: Worker, leased: Leased | None = None) -> None:
-        work = partial(self._raw.forget_connections, self._source(worker), leased)
+        work = partial(self._connections.end_tracked, self._source(worker), leased)
         await self._told("conntrack.ended", self._conntrack.run(work, CONNTRACK_SECONDS))
 
     def _source(self, worker: Worker) -> Source:

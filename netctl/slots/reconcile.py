@@ -24,7 +24,7 @@ from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter
 from netctl.slots.links import Links
-from netctl.slots.rp_filter import Remembered
+from netctl.slots.rp_filter import FirstValues
 
 FOREIGN_SECONDS = 2.0
 """A program makes its link a moment before it answers for it; only what stays foreign is."""
@@ -35,13 +35,13 @@ class Reconciler:
     """Owner of all changes; used from one asyncio loop."""
 
     def __init__(
-        self, fleet: Fleet, backend: Backend, host: Host, links: Links, remembered: Remembered | None = None
+        self, fleet: Fleet, backend: Backend, host: Host, links: Links, first_values: FirstValues | None = None
     ) -> None:
         self._fleet = fleet
         self._backend = backend
         self._host = host
         self._links = links
-        self._remembered = remembered
+        self._first_values = first_values
         self._known: dict[int, State] = {}
         self._foreign: tuple[tuple[str, str], ...] = ()
         self._log = log.get("netctl")
@@ -169,9 +169,9 @@ class Reconciler:
         operations = diff.diff(wanted, State(filters=host.filters, sysctls=others))
         if not operations:
             return (), found
-        if self._remembered is not None:
+        if self._first_values is not None:
             try:
-                self._remembered.note(operations, host)
+                self._first_values.note(operations, host)
             except OSError as error:
                 self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will leave them as they are
         gates = found.gates

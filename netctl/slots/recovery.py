@@ -15,7 +15,7 @@ from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
 from fleet.model import Fleet
 from netctl.kernel.link_counters import LinkCounters
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.pool.contract import Lease
 from netctl.slots import health
 from netctl.slots.devices import Devices

@@ -20,7 +20,7 @@ from fleet.isolation import HOST
 from fleet.model import Fleet
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.plan import desired
 from netctl.plan.operations import Operation
 from netctl.plan.state import State
@@ -42,10 +42,10 @@ class Repair:
 
     def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces) -> None:
         (self._filter,) = desired.shared(fleet).filters
-        self._hold = OwnedTable()
+        self._owned_table = OwnedTable()
         self._fleet = fleet
         self._spaces = spaces
-        self._watch = Notifications(self._hear)
+        self._notifications = Notifications(self._hear)
         self._heard_in: dict[str, int] = {}
         """Which namespace of that name is listened to."""
         self._tunnels = tunnels
@@ -60,7 +60,7 @@ class Repair:
     async def start(self) -> None:
         """Hold every worker back and listen, before anything opens. Raises ForeignObject."""
         self._listen()
-        await self._hold.make(self._filter)
+        await self._owned_table.make(self._filter)
 
     def _listen(self) -> None:
         """To the host, and to every space there is; one that was made anew is listened to anew."""
@@ -75,13 +75,13 @@ class Repair:
                 judge = Judge(self._fleet.members, self._fleet.wireguard.mtu, transit=bool(own))
             else:
                 judge = Judge([own[space]], self._fleet.wireguard.mtu, inside=inside)
-            self._watch.open(space, judge, inside)
+            self._notifications.open(space, judge, inside)
             self._heard_in[space] = spaces.identity(space)
 
     def close(self) -> None:
         """Let go."""
-        self._watch.close()
-        self._hold.close()
+        self._notifications.close()
+        self._owned_table.close()
 
     def _hear(self, sign: Sign) -> None:
         if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
@@ -123,17 +123,17 @@ class Repair:
         try:
             await self._look(kinds)
         except (FleetError, OSError) as error:
-            self._log.error("guard.failed", error=str(error))
+            self._log.error("repair.failed", error=str(error))
 
     async def _look(self, kinds: frozenset[Kind]) -> None:
         """See what is not as it should be, put it right, and say so in one line."""
-        self._log.debug("guard.looks", heard=sorted(kind.value for kind in kinds))
+        self._log.debug("repair.looks", heard=sorted(kind.value for kind in kinds))
         self._listen()
         changed, self._changed = self._changed, set()
         for uid in changed:
             self._repair(uid)
-        if self._hold.lost():
-            await self._hold.make(self._filter)
+        if self._owned_table.lost():
+            await self._owned_table.make(self._filter)
         found, seen = await self._reconciler.mend()
         slots = []
         for slot in self._tunnels.slots.values():
@@ -147,7 +147,7 @@ class Repair:
         if found:
             commands = [str(operation) for operation in found]
             self._log.warning(
-                "guard.repaired",
+                "repair.done",
                 heard=sorted(kind.value for kind in kinds),
                 commands=commands[:SHOWN],
                 more=max(0, len(commands) - SHOWN),

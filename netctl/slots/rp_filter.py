@@ -20,7 +20,7 @@ _Values = dict[tuple[str, ...], tuple[int, int]]
 """What it was, and what it was set to."""
 
 
-class Remembered:
+class FirstValues:
     """A file beside the key store; of this boot and this network namespace, others' are no use."""
 
     def __init__(self, paths: Paths) -> None:

@@ -34,7 +34,7 @@ from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
-from netctl.kernel.spaces import NOWHERE, PerSpace, Spaces
+from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
 from netctl.plan.secrets import KEY_BYTES, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread

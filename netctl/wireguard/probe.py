@@ -6,7 +6,7 @@ from typing import Literal
 
 from fleet.backends import BACKENDS, Name
 from fleet.errors import MissingProgram
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.wireguard import kernel_module, wireguard_go
 from netctl.wireguard.contract import WireGuard
 

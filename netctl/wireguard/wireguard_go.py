@@ -22,7 +22,7 @@ from fleet.deadline import readable
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.processes import Handle
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.plan.secrets import Secret
 from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from fleet import spaces
 from fleet.model import Fleet, Worker
 from netctl.host import Host
-from netctl.kernel.spaces import Spaces
+from netctl.kernel.setns import Spaces
 from netctl.wireguard.contract import WireGuard
 from netctl.wireguard.kernel_module import KernelWireGuard
 from netctl.wireguard.wireguard_go import UserspaceWireGuard

@@ -161,7 +161,7 @@ def test_damage_is_put_right_as_it_happens(rig: Rig, client: Client, what: str) 
 
 def _rest(rig: Rig) -> float:
     """How much longer a repair may wait when this module has had its burst."""
-    return 5.0 if len(rig.logged("guard.repaired")) >= 10 else 0.0
+    return 5.0 if len(rig.logged("repair.done")) >= 10 else 0.0
 
 
 def test_a_renamed_link_is_replaced(rig: Rig, client: Client) -> None:
@@ -174,10 +174,10 @@ def test_a_renamed_link_is_replaced(rig: Rig, client: Client) -> None:
 
 def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
     """One line names what was heard and the commands that mended it, however many they are."""
-    before = len(rig.logged("guard.repaired"))
+    before = len(rig.logged("repair.done"))
     rig.there(["sh", "-c", "ip rule flush protocol 77; ip -6 rule flush protocol 77"], check=True)
     rig.wait_until_settled(20)
-    lines = rig.logged("guard.repaired")[before:]
+    lines = rig.logged("repair.done")[before:]
     text = str([line["commands"] for line in lines])
     ip = "ip -n fleet-w1101" if rig.fleet.isolation == "netns" else "ip"
     assert f"{ip} -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in text
@@ -201,7 +201,7 @@ def test_others_objects_are_left_alone_and_hold_nobody_up(rig: Rig, client: Clie
 def test_own_changes_are_no_news(rig: Rig, client: Client) -> None:
     """Connecting and rotating make netctl look at nothing: it knows its own changes by their sender."""
     rig.wait_until_settled(10)
-    before = len(rig.logged("guard.looks"))
+    before = len(rig.logged("repair.looks"))
     for _ in range(10):
         assert "ok" in client.ask(do="rotate")
     assert _heard(rig, before) == []
@@ -211,7 +211,7 @@ def test_a_busy_host_costs_next_to_nothing(rig: Rig, client: Client) -> None:
     """Thousands of others' notifications, as Docker makes them: hardly any processor time, and no look at all."""
     rig.wait_until_settled(10)
     assert rig.netctl
-    looks, before = len(rig.logged("guard.looks")), _processor_seconds(rig.netctl.pid)
+    looks, before = len(rig.logged("repair.looks")), _processor_seconds(rig.netctl.pid)
     rules = "".join(f"add rule inet docker forward ip daddr 192.0.2.{number % 250} accept\n" for number in range(2000))
     rig.host(["nft", "-f", "-"], input=f"table inet docker {{ chain forward {{ }}\n}}\n{rules}", check=True)
     rig.host(["nft", "delete table inet docker"], check=True)
@@ -230,7 +230,7 @@ def test_a_busy_host_costs_next_to_nothing(rig: Rig, client: Client) -> None:
 
 def _heard(rig: Rig, before: int) -> list[str]:
     """What netctl has looked for since it had looked BEFORE times; its looks each minute hear nothing."""
-    return [kind for line in rig.logged("guard.looks")[before:] for kind in line["heard"]]
+    return [kind for line in rig.logged("repair.looks")[before:] for kind in line["heard"]]
 
 
 def _processor_seconds(pid: int) -> float:
@@ -244,9 +244,9 @@ def test_nobody_is_fought_for_ever(rig: Rig, client: Client) -> None:
 
     The last of this file: what is still owed to it is done seconds later.
     """
-    begun, before = time.monotonic(), len(rig.logged("guard.repaired"))
+    begun, before = time.monotonic(), len(rig.logged("repair.done"))
     while time.monotonic() < begun + 4:
         rig.there(["ip", "rule", "delete", "uidrange", "1101-1101", "lookup", "10101", "priority", "10101"])
     seconds = time.monotonic() - begun
-    assert len(rig.logged("guard.repaired")) - before <= 10 + seconds / 5 + 1
+    assert len(rig.logged("repair.done")) - before <= 10 + seconds / 5 + 1
     until("the last word is netctl's", lambda: _is(rig, DAMAGES["one rule"].mended), 10)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import ExitCode
-from fleet.operate.verify import plan
+from fleet.operate.verify import probe_sets
 from fleet.operate.verify.capture import marks_of
 from fleet.operate.verify.host import Host
 from fleet.operate.verify.report import text
@@ -25,14 +25,14 @@ LISTENERS = ("loopback", "lan", "devtools of w1102")
 LEFT = ("1 by eth0",)
 
 
-def sent(drawn: plan.Drawn, error: str = "") -> tuple[Sent, ...]:
+def sent(drawn: probe_sets.Drawn, error: str = "") -> tuple[Sent, ...]:
     """Every probe of DRAWN, with the kernel's word to it."""
     return tuple(Sent(mark=probe.mark, error=error) for probe in drawn.probes)
 
 
 def good() -> Evidence:
     """A run in which everything holds."""
-    control, sealed, connected = plan.draw(HOST, 3)
+    control, sealed, connected = probe_sets.draw(HOST, 3)
     page = Page(candidates=(), gathered=True, navigated=(), tried=21, sandboxed=True, sandbox="adequately sandboxed")
     refused = [Reached(name=name, connected=False, error="No route to host") for name in (*LISTENERS, "metadata")]
     return Evidence(
@@ -111,7 +111,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
         {"uplink": BROKEN, "ipv6": BROKEN},
     ),
     "a packet to cloud metadata": (
-        lambda seen: leaking(seen, first(seen, "connected", lambda probe: probe.target == plan.METADATA)),
+        lambda seen: leaking(seen, first(seen, "connected", lambda probe: probe.target == probe_sets.METADATA)),
         {"uplink": BROKEN, "metadata": BROKEN},
     ),
     "no tunnel": (
@@ -142,7 +142,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
         {"uplink": UNPROVEN},
     ),
     "metadata nobody could see": (
-        lambda seen: blind_to(seen, lambda probe: probe.target == plan.METADATA),
+        lambda seen: blind_to(seen, lambda probe: probe.target == probe_sets.METADATA),
         {"uplink": UNPROVEN, "metadata": UNPROVEN},
     ),
     "a name at the uplink": (lambda seen: leaking(seen, "fv2"), {"names": BROKEN}),
@@ -238,7 +238,7 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
 
 def test_two_draws_have_nothing_in_common_but_their_names() -> None:
     """Every probe can be told from every other by its mark, within a draw and between two."""
-    one, other = plan.draw(HOST, 2)
+    one, other = probe_sets.draw(HOST, 2)
     assert list(one.marks) == list(other.marks)
     marks = [probe.mark for drawn in (one, other) for probe in drawn.probes]
     assert len(set(marks)) == len(marks) == 2 * len(one.probes)
@@ -247,7 +247,7 @@ def test_two_draws_have_nothing_in_common_but_their_names() -> None:
 @pytest.mark.parametrize("kind", ["udp", "dns", "stun", "quic", "icmp"])
 def test_a_token_is_found_in_what_is_sent(kind: Any) -> None:
     """Each kind's payload carries its token, whatever case a resolver gives to the letters of a name."""
-    probe = Probe(name="x", kind=kind, target="192.0.2.1", port=1, token=plan.token())
+    probe = Probe(name="x", kind=kind, target="192.0.2.1", port=1, token=probe_sets.token())
     packet = bytes([0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, *(192, 0, 2, 9), *(192, 0, 2, 1)]) + payload(probe)
     assert marks_of(packet) == marks_of(packet.upper()) == {probe.token}
 

@@ -25,11 +25,11 @@ from fleet.launch_spec import LaunchSpec
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.operate import lifecycle
 from fleet.operate.verify import host as hosts
-from fleet.operate.verify import plan
+from fleet.operate.verify import probe_sets
 from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
 from fleet.operate.verify.listeners import Listeners
-from fleet.operate.verify.plan import METADATA, Drawn
+from fleet.operate.verify.probe_sets import METADATA, Drawn
 from fleet.operate.verify.values import Report
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
@@ -121,9 +121,9 @@ class Verifier:
 
     def _gather(self) -> tuple[Evidence, Capture, Answer]:
         host = hosts.look()
-        control, again, sealed, connected = plan.draw(host, 4)
-        tokens = {asker: plan.token() for asker in _ASKERS}
-        lookup = plan.token()
+        control, again, sealed, connected = probe_sets.draw(host, 4)
+        tokens = {asker: probe_sets.token() for asker in _ASKERS}
+        lookup = probe_sets.token()
         with ExitStack() as stack:
             listeners = stack.enter_context(Listeners(self._near(host)))
             capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
@@ -244,4 +244,4 @@ class Verifier:
 
 
 def _udp(drawn: Drawn) -> Probe:
-    return plan.first_of_each(drawn.probes, "udp")
+    return probe_sets.first_of_each(drawn.probes, "udp")

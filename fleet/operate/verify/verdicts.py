@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fleet.operate.verify.plan import Drawn
+from fleet.operate.verify.probe_sets import Drawn
 from fleet.operate.verify.values import Property, Verdict
 from fleet.probes import Answer, ControlAnswer, Probe, Sent
 

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from netctl.kernel.netlink import NESTED, NETFILTER, SOCK_DIAG, Socket, attribute, attributes
-from netctl.kernel.spaces import PerSpace, Spaces
+from netctl.kernel.setns import PerSpace, Spaces
 
 CT_GET, CT_DELETE = 0x101, 0x102
 """NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)."""
@@ -50,7 +50,7 @@ class Leased(NamedTuple):
     address_v6: IPv6Address | None
 
 
-class Sockets:
+class Connections:
     """One socket a protocol and a namespace, for the program's life; for one thread.
 
     Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
@@ -63,7 +63,7 @@ class Sockets:
             protocol: PerSpace(spaces, partial(_open, protocol), Socket.close) for protocol in (NETFILTER, SOCK_DIAG)
         }
 
-    def forget_connections(self, source: Source, translated_to: Leased | None = None) -> int:
+    def end_tracked(self, source: Source, translated_to: Leased | None = None) -> int:
         """Delete the conntrack entries that SOURCE began; their number. Raises OSError, SpaceGone.
 
         With TRANSLATED_TO only those of that leased address: the slot may be in use under the next one
@@ -77,10 +77,10 @@ class Sockets:
         if translated_to is None or translated_to.address_v6 is not None:
             pairs.append((source.address_v6, translated_to.address_v6 if translated_to else None))
         return self._spaces.inside(
-            source.space, lambda: sum(_forget_connections(opened.at(source.space), *pair) for pair in pairs)
+            source.space, lambda: sum(_end_tracked(opened.at(source.space), *pair) for pair in pairs)
         )
 
-    def end(self, sources: Iterable[Source]) -> int:
+    def end_sockets(self, sources: Iterable[Source]) -> int:
         """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number. Raises OSError, SpaceGone.
 
         A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
@@ -88,9 +88,9 @@ class Sockets:
         together: dict[str, list[Source]] = {}
         for source in sources:
             together.setdefault(source.space, []).append(source)
-        return sum(self._end(space, found) for space, found in together.items())
+        return sum(self._end_sockets(space, found) for space, found in together.items())
 
-    def _end(self, space: str, sources: list[Source]) -> int:
+    def _end_sockets(self, space: str, sources: list[Source]) -> int:
         opened = self._opened[SOCK_DIAG]
         return self._spaces.inside(space, lambda: _end_sockets(opened.at(space), sources))
 
@@ -99,7 +99,7 @@ def _open(protocol: int, _space: str) -> Socket:
     return Socket(protocol)
 
 
-def _forget_connections(asking: Socket, source: AnyAddress, translated_to: AnyAddress | None) -> int:
+def _end_tracked(asking: Socket, source: AnyAddress, translated_to: AnyAddress | None) -> int:
     entries, head = [], struct.pack("=BBH", socket.AF_INET if source.version == 4 else socket.AF_INET6, 0, 0)
     from_, to = _TUPLE_ADDRESSES[source.version]
     # Of IPv6 the kernel's filter gives every entry but those asked for, so it is not asked to filter:
