@@ -7,8 +7,6 @@ import socket
 import struct
 from pathlib import Path
 
-import tenacity
-
 from fleet import wire
 from fleet.errors import NotAllowed, Unavailable
 
@@ -27,18 +25,8 @@ class Client:
         self._socket: socket.socket | None = None
         self._buffer = b""
 
-    def open(self, *, wait_seconds: float = 0) -> None:
-        """Connect; while nobody listens, keep trying for WAIT_SECONDS. Raises Unavailable."""
-        for attempt in tenacity.Retrying(
-            stop=tenacity.stop_after_delay(wait_seconds),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
-            retry=tenacity.retry_if_exception_type(Unavailable),
-            reraise=True,
-        ):
-            with attempt:
-                self._connect()
-
-    def _connect(self) -> None:
+    def open(self) -> None:
+        """Connect; raises Unavailable where nobody answers, NotAllowed where the file's mode forbids it."""
         self.close()
         fresh = socket.socket(socket.AF_UNIX)
         try:

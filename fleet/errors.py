@@ -211,17 +211,14 @@ class TaskFailed(FleetError):
     exit_code = ExitCode.FAILED
 
 
-Kind = type[FleetError]
-
-
-def _named(kind: Kind) -> dict[str, Kind]:
+def _named(kind: type[FleetError]) -> dict[str, type[FleetError]]:
     found = {kind.__name__: kind}
     for child in kind.__subclasses__():
         found.update(_named(child))
     return found
 
 
-TREE: Mapping[str, Kind] = _named(FleetError)
+TREE: Mapping[str, type[FleetError]] = _named(FleetError)
 """Every class by its name: made here, where nothing but this file's classes can be in it."""
 
 

@@ -240,15 +240,13 @@ def test_stale_socket_is_replaced(path: Path) -> None:
         assert asking.ask(Look(), Done) == Done()
 
 
-def test_client_waits_for_a_server_to_come(path: Path) -> None:
-    """A server that restarts is waited for, so that its clients' requests do not fail."""
+def test_nobody_is_unavailable_and_may_come(path: Path) -> None:
+    """Without a server opening is an error with a name; the same client opens once there is one."""
     asking = client(path)
     with pytest.raises(Unavailable):
         asking.open()
-    opened = threading.Thread(target=lambda: asking.open(wait_seconds=10))
-    opened.start()
     with serving(path):
-        opened.join(10)
+        asking.open()
         assert asking.ask(Look(), Done) == Done()
         asking.close()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from fleet.client import Client
+from fleet.errors import Unavailable
 from fleet.netctl_api import NetctlStatus, Status
 from tests.fuzz.planted import WIDE
 from tests.unit.hostile import KINDS
@@ -46,6 +47,15 @@ def started(*argv: str, output: int | None = None) -> Iterator[subprocess.Popen[
         process.wait(10)
 
 
+def answers(path: Path) -> bool:
+    """Whether somebody listens at PATH."""
+    try:
+        with Client(path, timeout_seconds=30):
+            return True
+    except Unavailable:
+        return False
+
+
 @contextmanager
 def serving(folder: Path, limits: dict[str, float]) -> Iterator[tuple[Path, int]]:
     """A server with LIMITS that everybody can reach: its socket and its process."""
@@ -54,9 +64,7 @@ def serving(folder: Path, limits: dict[str, float]) -> Iterator[tuple[Path, int]
         if place.stat().st_mode & 0o011 != 0o011:
             place.chmod(place.stat().st_mode | 0o011)
     with started("-m", "tests.fuzz.planted", str(path), "none", json.dumps(limits)) as server:
-        asking = Client(path, timeout_seconds=30)
-        asking.open(wait_seconds=20)  # the file is there a moment before anybody listens
-        asking.close()
+        until("it serves", lambda: answers(path), 20)  # the file is there a moment before anybody listens
         yield path, server.pid
 
 
