@@ -18,8 +18,6 @@ Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
 TOKEN_PATTERN = rb"fv[0-9a-f]{14}"
 _SO_BINDTODEVICE = 25
 """include/uapi/asm-generic/socket.h; an ordinary user may set it on a socket that has no device (Linux 5.7)."""
-_NO_WAY = {errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-"""The host itself has no such way: no IPv6, for example."""
 _QUIC_LEAST_BYTES = 1200
 """RFC 9000, section 14.1."""
 _STUN_COOKIE = 0x2112A442
@@ -71,8 +69,8 @@ class Sent(Value):
     mark: Said
     error: Said = ""
     """Why it could not be sent, "" when the kernel took it."""
-    absent: bool = False
-    """The machine has no such route for any user."""
+    forbidden: bool = False
+    """The machine lets no such user send this kind."""
 
 
 class Reach(Value):
@@ -105,8 +103,8 @@ def send(probe: Probe) -> Sent:
                 made.send(payload(probe))
     except OSError as error:
         # Who may open a ping socket is a setting of the host's (net.ipv4.ping_group_range).
-        absent = error.errno in _NO_WAY or (probe.kind == "icmp" and error.errno in (errno.EACCES, errno.EPERM))
-        return Sent(mark=probe.mark, error=error.strerror or str(error), absent=absent)
+        forbidden = probe.kind == "icmp" and error.errno in (errno.EACCES, errno.EPERM)
+        return Sent(mark=probe.mark, error=error.strerror or str(error), forbidden=forbidden)
     return Sent(mark=probe.mark)
 
 

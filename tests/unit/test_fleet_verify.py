@@ -38,6 +38,7 @@ def good() -> Evidence:
     return Evidence(
         control=ControlAnswer(sent=sent(control), echo=("198.51.100.53",)),
         control_drawn=control,
+        no_way=frozenset(),
         control_lookup="fv0",
         states={"sealed": sealed, "connected": connected},
         lookups={"getaddrinfo": "fv1", "chrome": "fv2"},
@@ -217,11 +218,15 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
     """Without IPv6 on the host there is nothing to see, as long as the worker could not send either."""
     seen = good()
     absent = tuple(
-        Sent(mark=probe.mark, error="unreachable", absent=True) if ":" in probe.target else Sent(mark=probe.mark)
+        Sent(mark=probe.mark, error="unreachable") if ":" in probe.target else Sent(mark=probe.mark)
         for probe in seen.control_drawn.probes
     )
-    without = blind_to(dataclasses.replace(seen, control=ControlAnswer(sent=absent)), lambda one: ":" in one.target)
+    blind = blind_to(dataclasses.replace(seen, control=ControlAnswer(sent=absent)), lambda one: ":" in one.target)
+    assert verdicts(blind) == {"uplink": Verdict.UNPROVEN}, "an error alone says nothing of the host"
+    no_way = frozenset(probe.mark for probe in seen.control_drawn.probes if ":" in probe.target)
+    without = dataclasses.replace(blind, no_way=no_way)
     assert verdicts(without) == {}
+    assert uplink(without).endswith("was seen; the host has no IPv6")
     could = answering(without, sealed=sent(without.states["sealed"]))
     assert verdicts(could) == {"uplink": Verdict.UNPROVEN}
     # Its tunnel has IPv6 where the host has none: what is not bound to the uplink goes there.
@@ -234,6 +239,23 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
     everything = sent(without.states["connected"])
     carried = answering(without, connected=everything, carries_ipv6=True, exit_v6_seen="2001:db8::1")
     assert verdicts(carried) == {"uplink": Verdict.UNPROVEN}
+
+
+def test_a_kind_that_ordinary_users_may_not_send_is_not_asked_for() -> None:
+    """Where ping is not for everybody there is nothing to see of it, as long as the worker could not send either."""
+    seen = good()
+    pings = {probe.mark for probe in seen.control_drawn.probes if probe.kind == "icmp"}
+    said = [one.model_copy(update={"forbidden": one.mark in pings}) for one in seen.control.sent]
+    without = dataclasses.replace(seen, control=ControlAnswer(sent=tuple(said), echo=seen.control.echo))
+    without = blind_to(without, lambda probe: probe.kind == "icmp")
+    assert verdicts(without) == {}
+    assert uplink(without).endswith(f"; {len(pings)} kinds this host has no way for")
+    assert verdicts(answering(without, sealed=sent(without.states["sealed"]))) == {"uplink": Verdict.UNPROVEN}
+
+
+def uplink(evidence: Evidence) -> str:
+    """What is said of what left the host."""
+    return next(one.seen for one in judge(evidence) if one.name == "uplink")
 
 
 def test_two_draws_have_nothing_in_common_but_their_names() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from fleet.errors import FleetError
+from fleet.probes import Probe
 from fleet.programs import SEARCH_PATH
 
 NOBODYS = ipaddress.IPv4Network("192.0.2.0/24")
@@ -42,11 +44,23 @@ def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
     )
 
 
-def _route(family: int, target: str) -> dict[str, str]:
-    """Where the host sends what is for TARGET; empty when it has no way."""
+def without_way(probes: Sequence[Probe], uid: int) -> frozenset[str]:
+    """The marks of those PROBES for which the host's routing tables have no way, for the user UID.
+
+    A sender's error does not tell: on a host without IPv6 the kernel finds a worker's placeholder as the only source
+    address, and then answers what our rules say of that (ip6_dst_lookup_tail_net in net/ipv6/ip6_output.c).
+    """
+    tried = {(one.target, one.bound) for one in probes}
+    ways = {(to, by) for to, by in tried if _route(6 if ":" in to else 4, to, by, uid)}
+    return frozenset(one.mark for one in probes if (one.target, one.bound) not in ways)
+
+
+def _route(family: int, target: str, interface: str = "", uid: int = 0) -> dict[str, str]:
+    """Where the host sends what is for TARGET, by INTERFACE alone if one is named; empty when it has no way."""
+    bound = ["oif", interface] if interface else []
     try:
         done = subprocess.run(
-            ["ip", f"-{family}", "-json", "route", "get", target],
+            ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound],
             env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

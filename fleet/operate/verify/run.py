@@ -28,6 +28,7 @@ from fleet.operate.verify import host as hosts
 from fleet.operate.verify import probe_sets
 from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
+from fleet.operate.verify.control import NOBODY
 from fleet.operate.verify.listeners import Listeners
 from fleet.operate.verify.probe_sets import METADATA, Drawn
 from fleet.operate.verify.values import Report
@@ -122,6 +123,7 @@ class Verifier:
     def _gather(self) -> tuple[Evidence, Capture, Answer]:
         host = hosts.look()
         control, again, sealed, connected = probe_sets.draw(host, 4)
+        no_way = hosts.without_way(control.probes, NOBODY)
         tokens = {asker: probe_sets.token() for asker in _ASKERS}
         lookup = probe_sets.token()
         with ExitStack() as stack:
@@ -152,6 +154,7 @@ class Verifier:
         evidence = Evidence(
             control=asked,
             control_drawn=control,
+            no_way=no_way,
             control_lookup=lookup,
             states=states,
             lookups=tokens,

@@ -20,6 +20,8 @@ class Evidence:
 
     control: ControlAnswer
     control_drawn: Drawn
+    no_way: frozenset[str]
+    """Marks of the control's probes that the host's routing tables have no way for."""
     control_lookup: str
     """The token in the name that the control looked up."""
     states: Mapping[str, Drawn]
@@ -104,9 +106,25 @@ def _uplink(evidence: Evidence) -> Property:
         return _unproven("uplink", f"{missing} of {len(tried)} probes were not tried")
     if blind:
         return _unproven("uplink", f"{len(blind)} kinds of probe could have left unseen", blind)
-    absent = sum(one.absent for one in evidence.control.sent)
-    without = f"; {absent} kinds this host has no way for" if absent else ""
-    return _holds("uplink", f"0 of {len(tried)} probes left the host, and each of the control's was seen{without}")
+    seen = f"0 of {len(tried)} probes left the host, and each of the control's was seen"
+    return _holds("uplink", "; ".join([seen, *_absent(evidence)]))
+
+
+def _cannot(evidence: Evidence) -> set[str]:
+    """Marks of the control's probes that an ordinary user of this host cannot send."""
+    return {*evidence.no_way, *(one.mark for one in evidence.control.sent if one.forbidden)}
+
+
+def _absent(evidence: Evidence) -> Iterator[str]:
+    """What the host has not, in words."""
+    left = _cannot(evidence)
+    for family, sign in (("IPv4", "."), ("IPv6", ":")):
+        marks = {probe.mark for probe in evidence.control_drawn.probes if sign in probe.target}
+        if marks <= evidence.no_way:
+            yield f"the host has no {family}"
+            left -= marks
+    if left:
+        yield f"{len(left)} kinds this host has no way for"
 
 
 def _leaks(evidence: Evidence) -> Iterator[str]:
@@ -123,13 +141,13 @@ def _said(evidence: Evidence) -> dict[str, Sent]:
 
 def _blind(evidence: Evidence) -> Iterator[str]:
     """Kinds of probe that the control did not show to be visible, and that a worker could have sent."""
-    sent, control = _said(evidence), {one.mark: one for one in evidence.control.sent}
+    sent, control, cannot = _said(evidence), {one.mark: one for one in evidence.control.sent}, _cannot(evidence)
     for number, probe in enumerate(evidence.control_drawn.probes):
         if evidence.left.get(probe.mark):
             continue
         said = control.get(probe.mark)
         tries = [(state, drawn.probes[number]) for state, drawn in evidence.states.items()]
-        if said is not None and said.absent and not any(_could(evidence, *one, sent) for one in tries):
+        if said is not None and probe.mark in cannot and not any(_could(evidence, *one, sent) for one in tries):
             continue  # the host has no such way, for nobody
         yield f"{probe.name}: the control's was not seen{f' ({said.error})' if said and said.error else ''}"
 
