@@ -39,8 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that asks for an isolation, or whose fixtures do, runs in both."""
-    if "isolation" in metafunc.fixturenames:
+    """Every test that asks for an isolation, or whose fixtures do, runs in both, unless it says in which."""
+    said = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "isolation" in metafunc.fixturenames and "isolation" not in said:
         chosen = metafunc.config.getoption("--isolation") or ["uid", "netns"]
         metafunc.parametrize("isolation", chosen, scope="session")
 

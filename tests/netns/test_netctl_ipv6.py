@@ -203,23 +203,13 @@ def test_netctl_restarted_keeps_it(rig: Rig, client: Client) -> None:
 
 def test_a_host_that_turns_ipv6_off_goes_on_with_ipv4(rig: Rig, client: Client) -> None:
     """net.ipv6.conf.all.disable_ipv6 = 1: IPv4 tunnels come and go as before; back at 0, IPv6 is carried again."""
-    switch = ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"]
-    links = rig.json("ip", "-json", "-6", "address", "show", "scope", "global")
-    own = [(link["ifname"], one) for link in links if link["ifname"] != "lo" for one in link["addr_info"] if one]
-    try:
-        rig.host(switch, check=True)
+    with rig.without_ipv6(off=True):
         answer = client.ask(do="connect")["ok"]
         for _ in range(2):
             assert not answer["carries_ipv6"]
             assert seen(rig, "-4") == answer["exit_address"]
             assert seen(rig, "-6") == ""
             answer = client.ask(do="rotate")["ok"]
-    finally:
-        rig.host([one.replace("=1", "=0") for one in switch], check=True)
-        # The kernel takes the addresses away with the switch and does not bring them back; others use this host too.
-        for name, one in own:
-            rig.host(["ip", "address", "replace", f"{one['local']}/{one['prefixlen']}", "dev", name], check=True)
-        rig.host(["ip", "-6", "route", "replace", "default", "via", "2001:db8:1::1"], check=True)
     answer = have(client, ipv6=True)
     assert seen(rig, "-6") == answer["exit_address_v6"]
 
