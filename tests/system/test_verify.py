@@ -153,7 +153,7 @@ def test_a_capture_that_sees_nothing_proves_nothing(at_work: Verified) -> None:
 @UID_ALONE
 @pytest.mark.parametrize("off", [False, True], ids=["no route", "switched off"])
 def test_a_host_without_ipv6_is_no_doubt(at_work: Verified, *, off: bool) -> None:
-    """Exit code 0, and one line says that the host has none. The control: without it the sender's error is ours.
+    """Exit code 0, and a few words say that it has none, whatever errors our rules make of that for everybody.
 
     Where only the route is missing, the tunnel carries IPv6 all the same.
     """
