@@ -124,7 +124,7 @@ class Walled(Side):
         self.serve()
 
     def _starter(self) -> subprocess.Popen[str]:
-        stage = Stage(self.lab, self.rig.fleet)
+        stage = Stage(self.lab, self.rig)
         worker = stage.worker
         spec = stage.spec(run.program("worker", "run", "--worker", worker.name))
         words = [sys.executable, "-m", "bench.starts", str(spec), str(worker.uid), *stage.launcher]

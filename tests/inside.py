@@ -65,12 +65,12 @@ class Client:
 
     process: subprocess.Popen[str]
 
-    def ask(self, **order: Any) -> dict[str, Any]:
+    def ask(self, **order: Any) -> Any:
         """Send one order, wait for its answer."""
         self.send(**order)
         return self.answer()
 
-    def timed(self, **order: Any) -> tuple[dict[str, Any], float]:
+    def timed(self, **order: Any) -> tuple[Any, float]:
         """The answer, and the milliseconds from the order to it."""
         started = time.perf_counter()
         answer = self.ask(**order)
@@ -87,13 +87,12 @@ class Client:
         assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], 0)[0])
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> Any:
         """The next answer."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, "the client's process ended"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return json.loads(line)
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""

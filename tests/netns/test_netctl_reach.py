@@ -186,7 +186,7 @@ SPOOFED = "2001:db8:77::5"
 """Nobody's address, whose way is the uplink."""
 
 
-def spoof(client: Client, port: int) -> dict[str, Any]:
+def spoof(client: Client, port: int) -> Any:
     """Connect to the host itself from an address that is not its own: IPV6_FREEBIND needs no privilege."""
     host = str(HOST_ADDRESS_V6)
     return client.ask(do="tcp", host=host, port=port, source=SPOOFED, freebind=True, timeout=0.3)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, os.environ["RELEASE"])
 
@@ -65,9 +66,8 @@ OWN: dict[str, Callable[..., object]] = {
 """What the tests ask beyond the interface."""
 
 
-def call(session: Session, line: str) -> object:
+def call(session: Session, method: str, arguments: list[Any], keywords: dict[str, Any]) -> object:
     """What one line asks."""
-    method, arguments, keywords = json.loads(line)
     if method in OWN:
         return OWN[method](session, *arguments)
     try:
@@ -86,20 +86,21 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments = {"uid": os.getuid(), "gate": Path(sys.argv[2])}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "gate": Path(sys.argv[2])}
     try:
-        session = Session(settings, installed, **arguments)  # type: ignore[arg-type]
+        session = Session(settings, installed, **arguments)
     except FleetError as error:
         answer({"error": type(error).__name__, "message": str(error), "left": len(reap.descendants())})
         return
     answer("ready")
     for line in sys.stdin:
-        if json.loads(line)[0] == "restart":
+        order = json.loads(line)
+        if order["method"] == "restart":
             session.close()
-            session = Session(settings, installed, **arguments)  # type: ignore[arg-type]
+            session = Session(settings, installed, **arguments)
             answer("ready")
         else:
-            answer(call(session, line))
+            answer(call(session, **order))
     session.close()
 
 

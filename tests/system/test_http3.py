@@ -58,7 +58,7 @@ def test_a_page_over_http3_through_the_tunnel(rig: Rig, site: Ear) -> None:
     The controls: with nobody on the UDP port the same page does not come, without the switch it comes over h2, and
     UDP to that port is seen of another UID.
     """
-    puppet = Puppet(ForcedStage(rig.lab, rig.fleet), "selenium")
+    puppet = Puppet(ForcedStage(rig.lab, rig), "selenium")
     holder = rig.client()  # after the launch, which ends whatever the UID runs
     with capturing(rig.lab, f"udp port {QUIC} or udp port {CLOSED}") as uplink:
         exit_address = holder.ask(do="connect")["ok"]["exit_address"]

@@ -101,7 +101,7 @@ def desktop(rig: Rig) -> Iterator[Desktop]:
 @pytest.fixture
 def puppet(rig: Rig, desktop: Desktop) -> Iterator[Puppet]:
     """A worker's browser on that host, behind a tunnel."""
-    made = Puppet(Stage(rig.lab, rig.fleet, desktop.prefix), "selenium")
+    made = Puppet(Stage(rig.lab, rig, desktop.prefix), "selenium")
     holder = rig.client()  # after the launch, which ends whatever the UID runs
     assert "ok" in holder.ask(do="connect")
     yield made
@@ -139,7 +139,7 @@ def test_the_same_askers_without_the_launcher(rig: Rig, desktop: Desktop) -> Non
     """The control: under another UID, on the same host, each of them asks the host's services."""
     desktop.free("/usr/bin/getent", "ahosts", "free-getent.example")
     desktop.free(sys.executable, "-Ic", "import socket; socket.getaddrinfo('free-python.example', 80)")
-    chrome = str(Stage(rig.lab, rig.fleet).installed("selenium").browser)
+    chrome = str(Stage(rig.lab, rig).installed("selenium").browser)
     page = ["--headless=new", "--no-first-run", "--disable-gpu", "--user-data-dir=/tmp/fleet-test-names"]
     desktop.free("timeout", "30", chrome, *page, "--dump-dom", "https://free-chrome.example/")
     for way in ("getent", "python", "chrome"):

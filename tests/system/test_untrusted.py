@@ -74,7 +74,7 @@ def rig(root: None) -> Iterator[Rig]:
 @pytest.fixture
 def stage(rig: Rig) -> Stage:
     """The first of the two."""
-    return Stage(rig.lab, rig.fleet)
+    return Stage(rig.lab, rig)
 
 
 def as_worker(stage: Stage, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
