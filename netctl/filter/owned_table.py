@@ -9,7 +9,6 @@ outlives netctl, this one outlives a flush: both are gone only when netctl is de
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 import time
 
@@ -53,9 +52,7 @@ class OwnedTable:
             )
         try:
             self._context = Context()
-            # The library's JSON knows no flag of a table. An empty table holds nothing yet; the rest is one step.
-            self._context.run(f"table inet {OWNED_TABLE} {{ flags owner; }}")
-            self._context.run(json.dumps({"nftables": [{"add": part} for part in documents.owned_document(wanted)]}))
+            self._context.run(documents.owned_document(wanted))
             self._owner = owner() or 0
         except (NftError, OSError) as error:
             self.close()

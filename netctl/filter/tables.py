@@ -1,4 +1,4 @@
-"""The table `inet fleet` as one JSON document, applied and read through libnftables (libnftables-json(5)).
+"""The table `inet fleet`: written in nft's own language, read as libnftables lists it (libnftables-json(5)).
 
 Two parts: what stands for ever (who is held back; made in one transaction by `install`), and the
 gates, elements of four sets (opened and sealed in one transaction each by `change`).
@@ -19,10 +19,13 @@ from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.filter import documents, rules
 from netctl.filter.library import Context, NftError
-from netctl.filter.rules import Object
 from netctl.plan.things import TABLE, Filter, Gate
 
 _UIDS = range(FIRST_UID, LAST_UID + 1)
+_REMOVED = (f"add table inet {TABLE}", f"delete table inet {TABLE}")
+"""Deletes the table, whether it is there or not."""
+Object = dict[str, Any]
+"""One object of libnftables-json(5): a foreign format, read here alone."""
 Listing = dict[str, list[str]]
 """The rules of each chain in the library's own words, without what it counted and numbered."""
 
@@ -47,41 +50,38 @@ class Tables:
             self._context.close()
             self._context = None
 
-    def _run(self, commands: Sequence[Object]) -> str:
+    def _run(self, *commands: str) -> str:
         """One transaction: all COMMANDS or none. Returns the library's output."""
         self._context = self._context or Context()
-        return self._context.run(json.dumps({"nftables": list(commands)}))
+        return self._context.run("\n".join(commands))
 
     def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
         """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
-        table: Object = {"table": {"family": "inet", "name": TABLE}}
-        commands: list[Object] = [{"add": table}, {"delete": table}]
-        commands += [{"add": part} for part in documents.document(wanted)]
-        self._run(commands + [{"add": element} for gate in gates for element in documents.elements(gate)])
+        opened = [documents.command("add", *element) for gate in gates for element in documents.elements(gate)]
+        self._run(*_REMOVED, documents.document(wanted), *opened)
 
     def change(self, changes: Iterable[tuple[Literal["seal", "open"], Sequence[Gate]]]) -> None:
         """Close and open gates in one transaction, in this order; sealing what is sealed already is no error."""
-        commands: list[Object] = []
-        for verb, gates in changes:
-            for element in (element for gate in gates for element in documents.elements(gate)):
-                # Deleting a missing element is an error, and so is adding a map entry of another value:
-                # add the very one, then delete it.
-                commands += [{"add": element}] if verb == "open" else [{"add": element}, {"delete": element}]
+        commands = [
+            documents.command(word, *element)
+            for verb, gates in changes
+            for gate in gates
+            for element in documents.elements(gate)
+            # Deleting a missing element is an error, and so is adding a map entry of another value:
+            # add the very one, then delete it.
+            for word in (("add",) if verb == "open" else ("add", "delete"))
+        ]
         if commands:
-            self._run(commands)
+            self._run(*commands)
 
     def shut(self, worker: Worker) -> None:
         """Close WORKER's gate under either name of its link, without a look at what is open."""
-        commands: list[Object] = []
-        for name in worker.interfaces:
-            for part in documents.passage(worker, name):
-                commands += [{"add": part}, {"delete": part}]
-        self._run(commands)
+        passages = [element for name in worker.interfaces for element in documents.passage(worker, name)]
+        self._run(*(documents.command(verb, *element) for element in passages for verb in ("add", "delete")))
 
     def remove(self) -> None:
         """Delete the table; gone already is no error."""
-        table: Object = {"table": {"family": "inet", "name": TABLE}}
-        self._run([{"add": table}, {"delete": table}])
+        self._run(*_REMOVED)
 
     def observe(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
         """The table and its gates as the kernel has them; empty without a table.
@@ -89,7 +89,7 @@ class Tables:
         Raises ForeignObject when somebody else's table has our name.
         """
         try:
-            listed = json.loads(self._run([{"list": {"table": {"family": "inet", "name": TABLE}}}]))["nftables"]
+            listed = json.loads(self._run(f"list table inet {TABLE}"))["nftables"]
         except NftError as error:
             if "No such file or directory" in str(error):
                 return frozenset(), frozenset()
@@ -127,10 +127,10 @@ def _shape() -> Listing:
     context = Context()
     try:
         try:
-            context.run(f"table inet {name} {{ flags owner; }}")  # whatever happens to us, it goes with the context
+            # Whatever happens to us, it goes with the context.
+            context.run(documents.shape_document(name, "flags owner;"))
         except NftError:
-            context.run(f"add table inet {name}")
-        context.run(json.dumps({"nftables": [{"add": part} for part in documents.shape_document(name)]}))
+            context.run(documents.shape_document(name, ""))
         listed: list[Object] = json.loads(context.run(f"list table inet {name}"))["nftables"]
         context.run(f"delete table inet {name}")
         return _rules(listed)
@@ -171,12 +171,15 @@ def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]],
     """Whether chains, hooks and sets are this program's, of this version, and no gate is half open."""
     if chains.keys() != {*rules.RULES, documents.mark()}:
         return False
-    hooks = all(chains[name].items() >= hook.items() for name, hook in rules.HOOKS.items())
-    wanted = _sets([part for part in documents.document(found) if "set" in part or "map" in part])
+    hooks = all(
+        tuple(chains[name].get(key) for key in ("type", "hook", "prio", "policy")) == (*hook, "accept")
+        for name, hook in rules.HOOKS.items()
+    )
+    wanted = {name: set(elements) for name, elements in documents.content(found).items()}
     for gate in gates:
-        for part in documents.elements(gate):
-            wanted[part["element"]["name"]] += [_element(one) for one in part["element"]["elem"]]
-    return hooks and all(set(sets.get(name, [])) == set(elements) for name, elements in wanted.items())
+        for name, element in documents.elements(gate):
+            wanted.setdefault(name, set()).add(element)
+    return hooks and all(set(sets.get(name, [])) == wanted.get(name, set()) for name in rules.SETS | rules.MAPS)
 
 
 def _pairs(entries: list[Any]) -> dict[str, str]:
