@@ -231,7 +231,7 @@ def _list(arguments: argparse.Namespace) -> int:
             line.server,
             _both(line.exit_address, line.exit_address_v6),
             _both(line.address, line.address_v6),
-            line.public,
+            line.public_key,
             line.leased_to or "-",
             line.origin,
         )

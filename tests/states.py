@@ -32,10 +32,10 @@ def held_of(number: int, *, open_: bool) -> Held:
         address=IPv4Address("198.18.1.0") + number,
         address_v6=IPv6Address("2001:db8:98:1::") + number if number % 2 else None,
         server_public="c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI=",
-        endpoint_host="203.0.113.11",
-        endpoint_port=51820,
+        server="203.0.113.11",
+        port=51820,
     )
-    return Held(key=key, endpoint=("203.0.113.11", 51820), open=open_)
+    return Held(key=key, endpoint=key.endpoint, open=open_)
 
 
 isolations = st.sampled_from(["uid", "netns"])

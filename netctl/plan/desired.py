@@ -8,6 +8,7 @@ from functools import cache
 
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Key
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
@@ -25,7 +26,7 @@ class Held:
     """What a slot holds: the key, where its server is, and whether traffic may pass yet."""
 
     key: Key
-    endpoint: tuple[str, int]
+    endpoint: Endpoint
     """Address and port; names are resolved."""
     open: bool
 

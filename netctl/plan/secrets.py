@@ -6,13 +6,11 @@ import base64
 import binascii
 import hmac
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv6Address,
-)
+from ipaddress import IPv4Address, IPv6Address
 from typing import final
 
 from fleet.wire import Address
+from netctl.plan.endpoint import Endpoint
 
 KEY_BYTES = 32
 
@@ -82,16 +80,16 @@ class Key:
     """None: the tunnel carries no IPv6."""
     server_public: str
     """The server's public key, base64."""
-    endpoint_host: str
-    """Address or name of the server."""
-    endpoint_port: int
+    server: str
+    """Address or name of the exit server: what two keys of one server share."""
+    port: int
     exit_address: Address | None = None
     exit_address_v6: IPv6Address | None = None
 
     @property
-    def server(self) -> str:
-        """The exit server's name: what two keys of one server share."""
-        return self.endpoint_host
+    def endpoint(self) -> Endpoint:
+        """Where the server is reached, by the name that the key's file has for it."""
+        return Endpoint(self.server, self.port)
 
 
 def decode(text: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from fleet.isolation import HOST
 from fleet.model import PROTOCOL, Worker
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Secret
 
 TABLE, OWNED_TABLE = "fleet", "fleet_hold"
@@ -203,7 +204,7 @@ class Peer:
     ipv6: bool = False
     """Whether IPv6 is allowed through it too."""
     # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
-    endpoint: tuple[str, int] = field(compare=False)
+    endpoint: Endpoint = field(compare=False)
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -225,10 +226,8 @@ class Device(Thing):
     def describe(self, verb: Verb) -> str:
         if self.peer is None:
             return f"wg set {self.interface} private-key /dev/null # and every peer removed"
-        host, port = self.peer.endpoint
-        host = f"[{host}]" if ":" in host else host
         return (
-            f"wg set {self.interface} private-key (hidden) peer {self.peer.public_key} endpoint {host}:{port}"
+            f"wg set {self.interface} private-key (hidden) peer {self.peer.public_key} endpoint {self.peer.endpoint}"
             f" persistent-keepalive {self.peer.keepalive_seconds}"
             f" allowed-ips {','.join(self.peer.allowed)}"
         )

@@ -13,24 +13,24 @@ import sqlalchemy as sa
 
 _CHOICE = """
 WITH busy AS (SELECT key_id FROM leases WHERE state <> 'ended'),
-     load AS (SELECT endpoint_host, count(*) AS workers FROM keys WHERE id IN busy GROUP BY endpoint_host),
+     load AS (SELECT server, count(*) AS workers FROM keys WHERE id IN busy GROUP BY server),
      servers AS (SELECT key AS host, value AS back FROM json_each(:servers_aside)),
      resting AS (SELECT CAST(key AS INTEGER) AS id, value AS back FROM json_each(:keys_aside))
 SELECT keys.id FROM keys
-LEFT JOIN load USING (endpoint_host)
-LEFT JOIN servers ON servers.host = keys.endpoint_host
+LEFT JOIN load USING (server)
+LEFT JOIN servers ON servers.host = keys.server
 LEFT JOIN resting ON resting.id = keys.id
 WHERE keys.id NOT IN busy AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
-ORDER BY endpoint_host IN (SELECT value FROM json_each(:avoid)),
+ORDER BY server IN (SELECT value FROM json_each(:avoid)),
          max(coalesce(servers.back, 0), coalesce(resting.back, 0)),
-         endpoint_host IS :last_server,
+         server IS :last_server,
          coalesce(workers, 0),
          last_used_at NULLS FIRST,
          keys.id
 LIMIT 1
 """
 _NUMBERS = """
-SELECT count(*), count(leases.id), count(DISTINCT endpoint_host),
+SELECT count(*), count(leases.id), count(DISTINCT server),
        coalesce(sum(leases.id IS NULL AND last_used_at + :cooldown > :now), 0)
 FROM keys LEFT JOIN leases ON leases.key_id = keys.id AND leases.state <> 'ended'
 """

@@ -8,6 +8,7 @@ import pwd
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -61,16 +62,7 @@ def removed(publics: Sequence[str], paths: Paths) -> tuple[list[str], list[str],
 
 def as_json(line: KeyLine) -> dict[str, JsonValue]:
     """A key for `keys list --json`."""
-    return {
-        "public_key": line.public,
-        "server": line.server,
-        "address": str(line.address),
-        "address_v6": str(line.address_v6) if line.address_v6 else None,
-        "exit_address": str(line.exit_address) if line.exit_address else None,
-        "exit_address_v6": str(line.exit_address_v6) if line.exit_address_v6 else None,
-        "origin": line.origin,
-        "leased_to": line.leased_to,
-    }
+    return {name: value if value is None else str(value) for name, value in asdict(line).items()}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from ipaddress import (
 )
 from typing import TypeVar
 
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Key, Secret, decode
 
 T = TypeVar("T")
@@ -44,7 +45,6 @@ def parse(text: str, origin: str) -> tuple[Key | None, list[str]]:
     exits = _exits(exit_texts, mistakes)
     if mistakes or private is None or addresses is None or server_public is None or endpoint is None:
         return None, [f"{origin}: {mistake}" for mistake in mistakes]
-    host, port = endpoint
     key = Key(
         private=private,
         preshared=preshared,
@@ -52,8 +52,8 @@ def parse(text: str, origin: str) -> tuple[Key | None, list[str]]:
         # A server that is not asked for IPv6 carries none.
         address_v6=None if all_v6 is False else addresses[1],
         server_public=server_public,
-        endpoint_host=host,
-        endpoint_port=port,
+        server=endpoint.host,
+        port=endpoint.port,
         exit_address=exits[0],
         exit_address_v6=exits[1],
     )
@@ -158,14 +158,17 @@ def _all_v6(text: str) -> bool:
     return [*collapse_addresses(one for one in found if isinstance(one, IPv6Network))] == [IPv6Network("::/0")]
 
 
-def _endpoint(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError("is not HOST:PORT")
+def _endpoint(text: str) -> Endpoint:
+    wrong = ValueError("is not HOST:PORT")
     try:
-        ip_address(host)
+        found = Endpoint.parse(text)
     except ValueError:
-        if not _HOST.match(host):
-            raise ValueError("is not HOST:PORT") from None
-    return host, int(port)
+        raise wrong from None
+    try:
+        ip_address(found.host)
+    except ValueError:
+        if not _HOST.match(found.host):
+            raise wrong from None
+    if not 0 < found.port < 65536:
+        raise wrong
+    return found

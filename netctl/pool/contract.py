@@ -12,6 +12,7 @@ from typing import Protocol
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Key
 
 
@@ -24,7 +25,8 @@ class Lease:
     key_id: int
     key: Key
     generation: int
-    endpoint: tuple[str, int]
+    endpoint: Endpoint
+    """Where its server is reached; a name is resolved when the tunnel is made."""
     owner: str
     """Who holds it: see fleet.processes."""
 

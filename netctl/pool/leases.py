@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 _LATEST = """
-SELECT generation, endpoint_host FROM leases JOIN keys ON keys.id = leases.key_id
+SELECT generation, server FROM leases JOIN keys ON keys.id = leases.key_id
 WHERE slot = ? ORDER BY generation DESC LIMIT 1
 """
 _BEGIN = """
-INSERT INTO leases (id, key_id, slot, generation, endpoint, owner, state, began_at)
-VALUES (:id, :key_id, :slot, :generation, :endpoint, :owner, :state, :began_at)
+INSERT INTO leases (id, key_id, slot, generation, endpoint_host, endpoint_port, owner, state, began_at)
+VALUES (:id, :key_id, :slot, :generation, :endpoint_host, :endpoint_port, :owner, :state, :began_at)
 """
 _ENDING = "slot = :slot AND state = 'ending' AND generation < :before"
 _REST = f"UPDATE keys SET last_used_at = :now WHERE id IN (SELECT key_id FROM leases WHERE {_ENDING})"  # noqa: S608

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
 from fleet.processes import boot_id
+from netctl.pool.columns import columns
+from netctl.pool.upgrade import upgrade
 
 BUSY_MILLISECONDS = 4000
 """How long another program may hold the file: less than the deadline of a call (netctl.pool.threaded)."""
@@ -26,20 +28,10 @@ keys = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("public", sa.Text, nullable=False, unique=True),
-    sa.Column("private", sa.LargeBinary, nullable=False),
-    sa.Column("preshared", sa.LargeBinary),
-    sa.Column("address", sa.Text, nullable=False),
-    sa.Column("server_public", sa.Text, nullable=False),
-    sa.Column("endpoint_host", sa.Text, nullable=False),
-    sa.Column("endpoint_port", sa.Integer, nullable=False),
-    sa.Column("exit_address", sa.Text),
+    *columns(),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("last_used_at", sa.Float),
-    sa.Column("address_v6", sa.Text),
-    sa.Column("exit_address_v6", sa.Text),
 )
-VERSION = 2
-"""PRAGMA user_version; 1 and 0: without the columns of IPv6. An earlier netctl works on a file of this version."""
 leases = sa.Table(
     "leases",
     metadata,
@@ -47,7 +39,8 @@ leases = sa.Table(
     sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False),
     sa.Column("slot", sa.Integer, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("endpoint_host", sa.Text, nullable=False),
+    sa.Column("endpoint_port", sa.Integer, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("state", sa.Text, sa.CheckConstraint("state IN ('held', 'ending', 'ended')"), nullable=False),
     sa.Column("began_at", sa.Float, nullable=False),
@@ -73,10 +66,10 @@ class File:
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
         try:
-            metadata.create_all(self._engine)
             with self._engine.begin() as db:
                 self._check(db)
-                _upgrade(db)
+                metadata.create_all(db)
+                upgrade(db, keys)
                 _note_boot(db)
         except sa.exc.DatabaseError as error:
             self.close()
@@ -161,17 +154,6 @@ def _make(path: Path) -> int:
 def _is_damage(error: sa.exc.DatabaseError) -> bool:
     # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
     return not isinstance(error, sa.exc.OperationalError)
-
-
-def _upgrade(db: sa.Connection) -> None:
-    """Columns that a file of an earlier version lacks: create_all makes tables alone."""
-    if db.exec_driver_sql("PRAGMA user_version").scalar() == VERSION:
-        return
-    there = {row.name for row in db.exec_driver_sql("PRAGMA table_info(keys)")}
-    for column in keys.columns:
-        if column.name not in there:
-            db.exec_driver_sql(f"ALTER TABLE keys ADD COLUMN {column.name} {column.type}")
-    db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
 
 def _note_boot(db: sa.Connection) -> None:

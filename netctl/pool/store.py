@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from dataclasses import dataclass, fields
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import sqlalchemy as sa
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
-from netctl.plan.secrets import Key, Secret
+from netctl.plan.endpoint import Endpoint
+from netctl.plan.secrets import Key
 from netctl.pool import choice, leases, schema
+from netctl.pool.columns import key_of, read, row_of
 from netctl.pool.contract import Lease
 from netctl.pool.schema import keys as _keys
 from netctl.pool.schema import leases as _leases
@@ -43,7 +45,7 @@ class Imported:
 class KeyLine:
     """One key for people: nothing secret in it."""
 
-    public: str
+    public_key: str
     server: str
     address: IPv4Address
     address_v6: IPv6Address | None
@@ -51,6 +53,9 @@ class KeyLine:
     exit_address_v6: IPv6Address | None
     origin: str
     leased_to: str | None
+
+
+_SHOWN = tuple(one.name for one in fields(KeyLine))
 
 
 class Store:
@@ -89,13 +94,14 @@ class Store:
 
     def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, generation: int) -> Lease:
         leases.ending(db, uid)
-        key = _key_of(leases.key(db, key_id))
+        key = key_of(leases.key(db, key_id))
         values = {
             "id": secrets.token_hex(8),
             "key_id": key_id,
             "slot": uid,
             "generation": generation,
-            "endpoint": f"{key.endpoint_host} {key.endpoint_port}",
+            "endpoint_host": key.server,
+            "endpoint_port": key.port,
             "owner": owner,
             "state": "held",
             "began_at": self._clock(),
@@ -105,9 +111,9 @@ class Store:
 
     def renew(self, lease: Lease) -> None:
         host, port = lease.endpoint
-        values = {"owner": lease.owner, "endpoint": f"{host} {port}"}
+        change = sa.update(_leases).values(owner=lease.owner, endpoint_host=host, endpoint_port=port)
         with self._file.begin() as db:
-            db.execute(sa.update(_leases).where(_leases.c.id == lease.lease).values(**values))
+            db.execute(change.where(_leases.c.id == lease.lease))
 
     def ending(self, uid: int) -> None:
         with self._file.begin() as db:
@@ -118,11 +124,10 @@ class Store:
             leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
 
     def held(self) -> list[Lease]:
-        query = sa.select(_leases, _keys).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
+        columns = (*_leases.c, *(column for column in _keys.c if column.name != "id"))
+        query = sa.select(*columns).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
         with self._file.begin(reading=True) as db:
-            # Both tables have a column `id`; the join's first is the lease's.
-            rows = db.execute(query.set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)).mappings().all()
-        return [_lease(_part(row, "leases_"), _key_of(_part(row, "keys_"))) for row in rows]
+            return [_lease(row, key_of(row)) for row in db.execute(query).mappings()]
 
     def unfinished(self) -> list[int]:
         with self._file.begin(reading=True) as db:
@@ -154,7 +159,7 @@ class Store:
                     continue
                 known.add(public)
                 new.append(origin)
-                db.execute(sa.insert(_keys).values(_row(origin, public, key)))
+                db.execute(sa.insert(_keys).values(public=public, origin=origin, **row_of(key)))
         return Imported(new=tuple(new), completed=tuple(completed), there=tuple(there))
 
     def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -179,24 +184,16 @@ class Store:
         holder = sa.select(_leases.c.key_id, _leases.c.slot).where(_leases.c.state != "ended").subquery()
         query = sa.select(_keys, holder.c.slot).outerjoin(holder, holder.c.key_id == _keys.c.id)
         with self._file.begin(reading=True) as db:
-            rows = db.execute(query.order_by(_keys.c.endpoint_host, _keys.c.id)).all()
+            rows = db.execute(query.order_by(_keys.c.server, _keys.c.id)).mappings().all()
         return [
             KeyLine(
-                public=row.public,
-                server=row.endpoint_host,
-                address=IPv4Address(row.address),
-                address_v6=_v6(row.address_v6),
-                exit_address=ip_address(row.exit_address) if row.exit_address else None,
-                exit_address_v6=_v6(row.exit_address_v6),
-                origin=row.origin,
-                leased_to=f"w{row.slot}" if row.slot else None,
+                public_key=row["public"],
+                origin=row["origin"],
+                leased_to=f"w{row['slot']}" if row["slot"] else None,
+                **read(row, _SHOWN),
             )
             for row in rows
         ]
-
-
-def _part(row: Any, prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
 def _complete(db: sa.Connection, public: str, key: Key) -> bool:
@@ -209,48 +206,13 @@ def _complete(db: sa.Connection, public: str, key: Key) -> bool:
     return filled > 0
 
 
-def _v6(text: str | None) -> IPv6Address | None:
-    return IPv6Address(text) if text else None
-
-
-def _row(origin: str, public: str, key: Key) -> dict[str, Any]:
-    return {
-        "public": public,
-        "private": key.private.reveal(),
-        "preshared": key.preshared.reveal() if key.preshared else None,
-        "address": str(key.address),
-        "server_public": key.server_public,
-        "endpoint_host": key.endpoint_host,
-        "endpoint_port": key.endpoint_port,
-        "exit_address": str(key.exit_address) if key.exit_address else None,
-        "address_v6": str(key.address_v6) if key.address_v6 else None,
-        "exit_address_v6": str(key.exit_address_v6) if key.exit_address_v6 else None,
-        "origin": origin,
-    }
-
-
-def _key_of(row: Any) -> Key:
-    return Key(
-        private=Secret(row["private"]),
-        preshared=Secret(row["preshared"]) if row["preshared"] else None,
-        address=IPv4Address(row["address"]),
-        server_public=row["server_public"],
-        endpoint_host=row["endpoint_host"],
-        endpoint_port=row["endpoint_port"],
-        exit_address=ip_address(row["exit_address"]) if row["exit_address"] else None,
-        address_v6=_v6(row["address_v6"]),
-        exit_address_v6=_v6(row["exit_address_v6"]),
-    )
-
-
-def _lease(values: dict[str, Any], key: Key) -> Lease:
-    host, port = values["endpoint"].split()
+def _lease(values: Mapping[Any, Any], key: Key) -> Lease:
     return Lease(
         lease=values["id"],
         uid=values["slot"],
         key_id=values["key_id"],
         key=key,
         generation=values["generation"],
-        endpoint=(host, int(port)),
+        endpoint=Endpoint(values["endpoint_host"], values["endpoint_port"]),
         owner=values["owner"],
     )

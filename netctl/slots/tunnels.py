@@ -12,6 +12,7 @@ from fleet import log, processes
 from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet, Worker
+from netctl.plan.endpoint import Endpoint
 from netctl.pool.contract import Lease, Pool
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
@@ -163,7 +164,7 @@ class Tunnels:
             found = await within(RESOLVE_SECONDS, loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
         except (OSError, asyncio.TimeoutError):
             raise HandshakeTimeout(f"the server's name {host} has no address", hint="does DNS work?") from None
-        lease = replace(lease, endpoint=(str(found[0][4][0]), port))
+        lease = replace(lease, endpoint=Endpoint(str(found[0][4][0]), port))
         await self._pool.renew(lease)
         return lease
 

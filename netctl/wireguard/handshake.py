@@ -31,10 +31,10 @@ async def wait_for_handshake(wireguard: WireGuard, device: Device, timeout_secon
         if reading is not None and reading.last_handshake is not None:
             return now - started, reading
         if now - started > timeout_seconds:
-            host, port = device.peer.endpoint if device.peer else ("?", 0)
+            server = device.peer.endpoint if device.peer else "no server"
             sent = reading.sent_bytes if reading else 0
             raise HandshakeTimeout(
-                f"{host}:{port} did not answer within {timeout_seconds:g} s ({sent} bytes sent, 0 received)",
+                f"{server} did not answer within {timeout_seconds:g} s ({sent} bytes sent, 0 received)",
                 hint="is the server up, the key still valid, the clock right?",
             )
         if now > again:

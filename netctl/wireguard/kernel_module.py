@@ -35,6 +35,7 @@ from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
 from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import KEY_BYTES, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
@@ -198,13 +199,13 @@ def _is_all_v6(packed: bytes) -> bool:
     return found.get(_A_ADDRESS) == bytes(16) and found.get(_A_PREFIX, b"")[:1] == b"\0"
 
 
-def _endpoint(packed: bytes) -> tuple[str, int]:
+def _endpoint(packed: bytes) -> Endpoint:
     """From a struct sockaddr_in or sockaddr_in6."""
     if len(packed) < 8:
-        return "", 0
+        return Endpoint("", 0)
     family, port = struct.unpack_from("=H", packed)[0], struct.unpack_from(">H", packed, 2)[0]
     address = packed[4:8] if family == socket.AF_INET else packed[8:24]
-    return str(ip_address(address)), port
+    return Endpoint(str(ip_address(address)), port)
 
 
 def _written(device: Device) -> wgmsg:
@@ -224,12 +225,11 @@ def _written(device: Device) -> wgmsg:
 
 
 def _written_peer(peer: Peer) -> list[list[Any]]:
-    host, port = peer.endpoint
     networks = [ip_network(network) for network in peer.allowed]
     attributes_ = [
         ["WGPEER_A_PUBLIC_KEY", peer.public_key],
         ["WGPEER_A_FLAGS", WGPEER_F_REPLACE_ALLOWEDIPS],
-        ["WGPEER_A_ENDPOINT", {"addr": host, "port": port}],
+        ["WGPEER_A_ENDPOINT", {"addr": peer.endpoint.host, "port": peer.endpoint.port}],
         # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
         # drivers/net/wireguard/netlink.c).
         ["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL", peer.keepalive_seconds],

@@ -23,6 +23,7 @@ from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.processes import Handle
 from netctl.kernel.setns import Spaces
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Secret
 from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading
@@ -123,11 +124,10 @@ def _pairs(answer: bytes) -> list[tuple[str, str]]:
 
 
 def _peer_lines(peer: Peer) -> Iterable[str]:
-    host, port = peer.endpoint
     yield f"public_key={base64.b64decode(peer.public_key).hex()}"
     if peer.preshared is not None:
         yield f"preshared_key={peer.preshared.reveal().hex()}"
-    yield f"endpoint={f'[{host}]' if ':' in host else host}:{port}"
+    yield f"endpoint={peer.endpoint}"
     # Above zero it also makes wireguard-go send one at once, which starts the handshake.
     yield f"persistent_keepalive_interval={peer.keepalive_seconds}"
     yield "replace_allowed_ips=true"
@@ -142,14 +142,13 @@ def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Readin
         values["preshared_key"] = "f" * 64
     peer = None
     if "public_key" in values:
-        host, _, port = values.get("endpoint", "0.0.0.0:0").rpartition(":")
         preshared = values.get("preshared_key", NO_KEY)
         peer = Peer(
             public_key=base64.b64encode(bytes.fromhex(values["public_key"])).decode(),
             preshared=None if preshared == NO_KEY else Secret(bytes.fromhex(preshared)),
             keepalive_seconds=int(values.get("persistent_keepalive_interval", "0")),
             ipv6=("allowed_ip", "::/0") in pairs,
-            endpoint=(host.strip("[]"), int(port)),
+            endpoint=Endpoint.parse(values.get("endpoint", "0.0.0.0:0")),
         )
     private = values.get("private_key", NO_KEY)
     seconds = int(values.get("last_handshake_time_sec", "0"))

@@ -28,8 +28,7 @@ class FakeGround:
         for server in SERVERS:
             keys = [key(server, client) for client in CLIENTS]
             clients = frozenset(one.private.public() for one in keys)
-            endpoint = keys[0].endpoint_host, keys[0].endpoint_port
-            self.wireguard.servers[endpoint] = keys[0].server_public, clients
+            self.wireguard.servers[keys[0].endpoint] = keys[0].server_public, clients
 
     @property
     def _state(self) -> State:

@@ -47,8 +47,8 @@ def key(server: int, client: int) -> Key:
         private=secret(f"client {server} {client}"),
         address=IPv4Address(f"198.18.{server}.{10 + client}"),
         server_public=secret(f"server {server}").public(),
-        endpoint_host=f"203.0.113.{10 + server}",
-        endpoint_port=51820 + server,
+        server=f"203.0.113.{10 + server}",
+        port=51820 + server,
     )
 
 
@@ -66,11 +66,11 @@ def device_of(interface: str, made_of: Key) -> Device:
         public_key=made_of.server_public,
         preshared=made_of.preshared,
         keepalive_seconds=25,
-        endpoint=(made_of.endpoint_host, made_of.endpoint_port),
+        endpoint=made_of.endpoint,
     )
     return Device(interface=interface, private=made_of.private, peer=peer)
 
 
 def held(given: Key, *, open_: bool = True) -> Held:
     """A slot that holds a key."""
-    return Held(key=given, endpoint=(given.endpoint_host, given.endpoint_port), open=open_)
+    return Held(key=given, endpoint=given.endpoint, open=open_)

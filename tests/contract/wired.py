@@ -83,12 +83,12 @@ class Wired:
 
     def _make_server(self, server: int) -> None:
         interface, keys = f"s{server}", [key(server, client) for client in CLIENTS]
-        at(self._far, f"ip address add {keys[0].endpoint_host}/32 dev lo")
+        at(self._far, f"ip address add {keys[0].server}/32 dev lo")
         self._make_device(self._far, interface)
         private = self._folder / f"{interface}.key"
         private.write_text(base64.b64encode(secret(f"server {server}").reveal()).decode())
         peers = [f"peer {one.private.public()} allowed-ips {one.address}/32" for one in keys]
-        settings = f"listen-port {keys[0].endpoint_port} private-key {private} {' '.join(peers)}"
+        settings = f"listen-port {keys[0].port} private-key {private} {' '.join(peers)}"
         self._wg(self._far, f"set {interface} {settings}")
         at(self._far, f"ip link set {interface} up")
         at(self._far, f"ip route add 198.18.{server}.0/24 dev {interface}")

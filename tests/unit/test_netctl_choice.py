@@ -43,11 +43,12 @@ def pool_of(keys: list[Pooled]) -> Iterator[sa.Connection]:
     with _memory.connect() as db:
         for number, one in enumerate(keys):
             row = {"id": one.key_id, "public": str(one.key_id), "private": b"", "address": "", "server_public": ""}
-            row |= {"endpoint_host": one.server, "endpoint_port": 1, "origin": "", "last_used_at": one.last_used_at}
+            row |= {"server": one.server, "port": 1, "origin": "", "last_used_at": one.last_used_at}
             db.execute(sa.insert(schema.keys).values(row))
             if one.leased:
-                lease = {"id": str(number), "key_id": one.key_id, "slot": number, "generation": 1, "endpoint": "a 1"}
-                db.execute(sa.insert(schema.leases).values(lease | {"owner": "", "state": "held", "began_at": 0}))
+                lease = {"id": str(number), "key_id": one.key_id, "slot": number, "generation": 1, "owner": ""}
+                lease |= {"endpoint_host": "", "endpoint_port": 1, "state": "held", "began_at": 0}
+                db.execute(sa.insert(schema.leases).values(lease))
         yield db
         db.rollback()
 

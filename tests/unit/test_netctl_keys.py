@@ -7,7 +7,6 @@ import contextlib
 import sqlite3
 import stat
 from collections.abc import Hashable
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -40,8 +39,8 @@ def key(number: int, server: str) -> Key:
         private=Secret(bytes([number]) * 32),
         address=IPv4Address("198.18.1.0") + number,
         server_public=PUBLIC,
-        endpoint_host=server,
-        endpoint_port=51820,
+        server=server,
+        port=51820,
     )
 
 
@@ -82,7 +81,7 @@ def test_an_ordinary_client_file_is_a_key() -> None:
     found, mistakes = conf.parse(GOOD, "good.conf")
     assert mistakes == []
     assert found is not None
-    assert (found.server, found.endpoint_port, found.address) == ("vpn1.example", 51820, IPv4Address("198.18.1.11"))
+    assert (found.server, found.port, found.address) == ("vpn1.example", 51820, IPv4Address("198.18.1.11"))
     assert found.exit_address == ip_address("203.0.113.11")
     assert (found.address_v6, found.exit_address_v6) == (IPv6Address("fd00::1"), None)
 
@@ -170,7 +169,8 @@ def test_a_key_is_never_leased_twice(store: Store, tmp_path: Path) -> None:
     """The schema refuses a second lease of a key, also while the first is still ending."""
     take(store, 1101, 1)
     with contextlib.closing(sqlite3.connect(tmp_path / "netctl/keys.db", isolation_level=None)) as db:
-        second = "INSERT INTO leases SELECT id || '2', key_id, 1102, 1, endpoint, owner, 'held', began_at FROM leases"
+        second = """INSERT INTO leases SELECT id || '2', key_id, 1102, 1, endpoint_host, endpoint_port, owner, 'held', 0
+                    FROM leases"""
         with pytest.raises(sqlite3.IntegrityError):
             db.execute(second)
         store.ending(1101)
@@ -208,37 +208,6 @@ def test_duplicates_are_skipped_and_leased_keys_stay(store: Store) -> None:
     take(store, 1101, 1)
     publics = [key(1, "x").private.public(), key(2, "x").private.public()]
     assert store.remove(publics) == ([publics[1]], [publics[0]])
-
-
-def _old_file(path: Path) -> None:
-    """A store as it was before IPv6, with one key that is leased."""
-    made = Store(path)
-    made.add([("1.conf", key(1, "vpn1.example"))])
-    take(made, 1101, 1)
-    made.close()
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        for column in ("address_v6", "exit_address_v6"):
-            db.execute(f"ALTER TABLE keys DROP COLUMN {column}")
-        db.execute("PRAGMA user_version = 0")
-        db.commit()
-
-
-def test_a_file_of_an_earlier_version_is_completed(tmp_path: Path) -> None:
-    """It opens with its leases, as often as wanted; importing the files again adds what it lacks, and no more."""
-    path = tmp_path / "netctl/keys.db"
-    _old_file(path)
-    opened = Store(path)
-    (lease,) = opened.held()
-    assert lease.key == key(1, "vpn1.example")
-    now = replace(key(1, "vpn9.example"), address_v6=IPv6Address("fd00::1"), exit_address_v6=IPv6Address("2001:db8::1"))
-    assert opened.add([("1.conf", now)]) == Imported(new=(), completed=("1.conf",), there=())
-    other = replace(now, address_v6=IPv6Address("fd00::2"))
-    assert opened.add([("1.conf", other)]) == Imported(new=(), completed=(), there=("1.conf",))
-    opened.close()
-    (again,) = Store(path).held()
-    assert again.key == replace(now, endpoint_host="vpn1.example")
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None:

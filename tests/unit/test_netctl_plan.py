@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired, rp_filter
+from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Secret
 from netctl.plan.state import State
 from netctl.plan.things import Device, Route, Rule, marks_of
@@ -80,7 +81,7 @@ def test_all_is_lowered_behind_every_other_interface() -> None:
 def test_a_moved_endpoint_is_no_difference() -> None:
     """A server that answers from elsewhere is followed by the kernel; the plan does not fight it."""
     fleet, held = fleet_of(1), held_of(1, open_=True)
-    moved = replace(held, endpoint=("203.0.113.99", 1))
+    moved = replace(held, endpoint=Endpoint("203.0.113.99", 1))
     observed = desired(fleet, {1101: moved}, kind="wireguard")
     assert diff.diff(desired(fleet, {1101: held}, kind="wireguard"), observed) == ()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import KeyStoreFailed
+from netctl.plan.endpoint import Endpoint
 from netctl.pool import schema, threaded
 from netctl.pool.contract import Lease, Pool
 from netctl.pool.store import Store
@@ -33,6 +34,8 @@ class Sqlite:
     """A SQLite file."""
 
     def __init__(self, folder: Path) -> None:
+        self.taking = threading.Event()
+        """Set when a take() has begun."""
         self._path = folder / "netctl/keys.db"
         store = Store(self._path)
         store.add([(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
@@ -40,7 +43,17 @@ class Sqlite:
 
     async def open(self, cooldown_seconds: float) -> Pool:
         """The pool of four keys, two on each of two servers."""
-        return await ThreadedPool.open(partial(Store, self._path), cooldown_seconds)
+        return await ThreadedPool.open(self._store, cooldown_seconds)
+
+    def _store(self) -> Store:
+        begun = self.taking
+
+        class Told(Store):
+            def take(self, *words: Any, **more: Any) -> Lease | None:
+                begun.set()
+                return super().take(*words, **more)
+
+        return Told(self._path)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -170,7 +183,7 @@ def test_leases_survive_the_program(making: Sqlite) -> None:
 
     async def before(pool: Pool) -> None:
         lease = await take(pool, 1101)
-        renewed.append(replace(lease, owner="boot:1:2", endpoint=("203.0.113.11", 51820)))
+        renewed.append(replace(lease, owner="boot:1:2", endpoint=Endpoint("203.0.113.11", 51820)))
         await pool.renew(renewed[0])
 
     async def after(pool: Pool) -> None:
@@ -268,8 +281,11 @@ def test_what_a_cancelled_take_has_leased_is_ended_by_the_call_that_follows(maki
             if not begun:
                 blocking = asyncio.ensure_future(pool.ending(1102))
                 await asyncio.sleep(TICK_SECONDS)
+            making.taking.clear()
             taking = asyncio.ensure_future(take(pool, 1101))
             await asyncio.sleep(TICK_SECONDS)
+            while begun and not making.taking.is_set():
+                await asyncio.sleep(TICK_SECONDS)
             taking.cancel()
             ending = asyncio.ensure_future(pool.ending(1101))
             with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,53 @@
+"""A key as a row and back: its columns are the fields of netctl.plan.secrets.Key, and stand nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import sqlalchemy as sa
+
+from netctl.plan.secrets import Key, Secret
+
+
+class _Codec(NamedTuple):
+    column: type[sa.types.TypeEngine[Any]]
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+_CODECS: Mapping[type, _Codec] = {
+    str: _Codec(sa.Text, str, str),
+    int: _Codec(sa.Integer, int, int),
+    Secret: _Codec(sa.LargeBinary, Secret.reveal, Secret),
+    IPv4Address: _Codec(sa.Text, str, ip_address),
+    IPv6Address: _Codec(sa.Text, str, ip_address),
+}
+_KINDS: Mapping[str, tuple[type, ...]] = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Key).items()}
+"""The types that each field may have, None among them where it may be unknown."""
+
+
+def columns() -> list[sa.Column[Any]]:
+    """The columns that hold a key."""
+    return [sa.Column(name, _CODECS[kinds[0]].column, nullable=type(None) in kinds) for name, kinds in _KINDS.items()]
+
+
+def row_of(key: Key) -> dict[str, Any]:
+    """KEY as values of its columns."""
+    values = ((name, getattr(key, name)) for name in _KINDS)
+    return {name: None if value is None else _CODECS[_KINDS[name][0]].write(value) for name, value in values}
+
+
+def key_of(row: Mapping[Any, Any]) -> Key:
+    """The key in ROW."""
+    return Key(**read(row, _KINDS))
+
+
+def read(row: Mapping[Any, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The fields of a key in ROW that NAMES has."""
+    return {
+        name: None if row[name] is None else _CODECS[_KINDS[name][0]].read(row[name])
+        for name in names
+        if name in _KINDS
+    }
