@@ -21,7 +21,7 @@ from netctl.filter.tables import Tables
 from netctl.kernel import removal, sysctls
 from netctl.kernel.changes import Changes, index_of
 from netctl.kernel.netlink import ROUTE, Socket
-from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() gives
+from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() returns
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
@@ -32,9 +32,9 @@ from netctl.threads import WorkThread
 from netctl.wireguard.contract import Reading, WireGuard
 
 CALL_SECONDS = 5.0
-"""A lock of the kernel's that somebody holds: longer than this it is a fault, and the slot's own trouble."""
+"""A call that waits longer for one of the kernel's locks has failed, and only the slot it was made for with it."""
 CHANGE_SECONDS = 0.02
-"""What each of many changes in one call may take beside."""
+"""Each of many changes in one call adds so much to its deadline."""
 T = TypeVar("T")
 
 
@@ -88,16 +88,16 @@ class Host:
     # --- observe
 
     async def observe(self, *, devices: Container[str] | None = None, spaces: Iterable[str] | None = None) -> Found:
-        """Look at everything inside our marks in the host and in SPACES (None: all). Of the devices those in DEVICES.
+        """Look at all that has our marks in the host and in SPACES (None: all); of the devices read those in DEVICES.
 
-        Those who ask while a look is under way share the next one. Raises KernelRefused.
+        Callers who ask while a look is under way share the next one. Raises KernelRefused.
         """
         self._asked |= set(self._all_spaces() if spaces is None else spaces) - {HOST}
         if self._next_look is None:
             self._next_look = asyncio.ensure_future(self._look_after(self._looking))
         found = await asyncio.shield(self._next_look)
         asked = [link for link in found.state.links if devices is None or link.interface in devices]
-        # All at once: one that hangs takes its deadline, and no other waits for it.
+        # All at once: a device that hangs takes its whole deadline, and no other waits for it.
         answers = await asyncio.gather(*(self._device(link) for link in asked))
         return replace(found, state=replace(found.state, devices=frozenset(one for one in answers if one is not None)))
 
@@ -122,7 +122,7 @@ class Host:
             sight = await self._in_time(self._routing, space, lambda: self._sight(space))
             filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
         except ForeignObject as error:
-            # Every one of them is named at once.
+            # The error names all of them at once.
             others = [f"not ours, inside the fleet's marks: {what}" for what, _ in sight.foreign]
             hint = "; ".join(dict.fromkeys([error.hint, *(f"see: {command}" for _, command in sight.foreign)]))
             raise ForeignObject("\n".join([error.message, *others]), hint=hint) from None
@@ -146,10 +146,10 @@ class Host:
         except ForeignObject:
             if self._fleet is not None:
                 raise
-            return frozenset(), frozenset()  # somebody else's table of our name is none of ours
+            return frozenset(), frozenset()  # another program's table, with the name of netctl's
 
     async def _claim_unmarked(self, sight: Sight) -> None:
-        """A program makes its link without our alias; whether it answers under that name says whose it is."""
+        """A program makes its link without our alias; if it answers under that name the link is ours."""
         answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
         for link, answered in zip(sight.unmarked, answers, strict=True):
             if answered:
@@ -164,7 +164,7 @@ class Host:
             return True  # it is there, and hangs
 
     async def _device(self, link: Link) -> Device | None:
-        """One that does not answer counts as unknown: its own slot's trouble, and no other's."""
+        """None for one that does not answer: only its own slot is affected."""
         try:
             reading = await self._read(link)
         except TunnelError:
@@ -230,7 +230,7 @@ class Host:
         self._tables.at(space).change(changes)
 
     async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
-        """Make the host's table anew with GATES open, in one transaction. Raises KernelRefused."""
+        """Replace the host's table by WANTED with GATES open, in one transaction. Raises KernelRefused."""
         opened = list(gates)
         with _refusal("the table"):
             await self._in_time(self._filtering, HOST, lambda: self._tables.at(HOST).install(wanted, opened))
@@ -244,10 +244,10 @@ class Host:
             await self._in_time(self._filtering, space, lambda: self._tables.at(space).shut(worker))
 
     async def delete_link(self, interface: str, space: str = HOST) -> bool:
-        """Delete a link; False when the kernel does not do it in time, True when it is gone."""
+        """Delete a link; True when it is gone, False when the kernel does not finish in time."""
         if not self.spaces.there(space):
             return True
-        # Neither waits for anything; an index, and a socket, are of the namespace they are made in.
+        # Neither call blocks; an index and a socket belong to the namespace they are made in.
         index = self.spaces.inside(space, lambda: index_of(interface))
         if index is None:
             return True

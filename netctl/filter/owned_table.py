@@ -2,8 +2,8 @@
 
 A table with an owner (NFT_TABLE_F_OWNER, Linux 5.12) is changed by its owner's netlink socket alone:
 `nft flush ruleset` passes it over, deleting it or adding to it is refused with EPERM, and it ends with that
-socket. So it stands exactly as long as netctl runs, and needs nobody to take it away. `inet fleet`
-outlives netctl, this one outlives a flush: both are gone only when netctl is dead and somebody flushes.
+socket. So it exists exactly as long as netctl runs, and needs no cleanup. `inet fleet`
+outlives netctl, this one outlives a flush: both are gone only when netctl is dead and the ruleset is flushed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OwnedTable:
     async def make(self, wanted: Filter) -> bool:
         """Make the table, with the workers of WANTED; False, and logged, where the kernel or the library cannot.
 
-        Raises ForeignObject for a table of that name that nobody owns.
+        Raises ForeignObject for a table of that name that has no owner.
         """
         self.close()
         deadline = time.monotonic() + PREDECESSOR_SECONDS
@@ -47,7 +47,7 @@ class OwnedTable:
             await asyncio.sleep(LOOK_SECONDS)  # a netctl that was killed a moment ago is still being taken apart
         if found == 0:
             raise ForeignObject(
-                f"the nftables table inet {OWNED_TABLE} is there and not netctl's: nobody owns it",
+                f"the nftables table inet {OWNED_TABLE} is there and not netctl's: it has no owner",
                 hint=f"see: nft list table inet {OWNED_TABLE}",
             )
         try:
@@ -66,7 +66,7 @@ class OwnedTable:
         return self._owner != 0 and owner() != self._owner
 
     def close(self) -> None:
-        """Let the table go."""
+        """Let the kernel delete the table."""
         self._owner = 0
         if self._context is not None:
             self._context.close()
@@ -74,7 +74,7 @@ class OwnedTable:
 
 
 def owner() -> int | None:
-    """The netlink port that owns the table; None when there is no such table, 0 when nobody owns it."""
+    """The netlink port that owns the table; None when there is no such table, 0 when it has no owner."""
     asking = Socket(NETFILTER)
     try:
         body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))

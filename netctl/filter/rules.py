@@ -3,7 +3,7 @@
     output       a worker's packets leave from its placeholder through its open gate; ports 53 and 853 to our
                  resolvers alone; over `lo` to its own browser's ports; to nothing that is private, by any way
                  packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
-                 nobody else sends through a worker's interface
+                 no other UID sends through a worker's interface
                  what kernel WireGuard sends for a worker goes out by its mark
     translate    the placeholder becomes the leased address
     last         after translation: whatever is still a placeholder, or not the leased address, is dropped
@@ -22,7 +22,7 @@ from __future__ import annotations
 from fleet.numbers import OUTER_MARK
 
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
-# special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are nobody's LAN.
+# special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are used in no LAN.
 PRIVATE = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4,"
     " 240.0.0.0/4"
@@ -62,7 +62,7 @@ RULES: dict[str, str] = {
         meta l4proto udp meta mark {OUTER_MARK} oifname != @interfaces accept
         meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} goto dns
         oifname lo goto loopback
-        # Through the tunnel as well: a VPN server's own network and its cloud's metadata are nobody's business.
+        # Through the tunnel as well: no page may reach a VPN server's own network or its cloud's metadata.
         ip daddr {{ {PRIVATE} }} ip daddr != @reachable goto refuse
         ip6 daddr {{ {PRIVATE_6} }} ip6 daddr != @reachable6 goto refuse
         {_OPEN}
@@ -74,7 +74,7 @@ RULES: dict[str, str] = {
         ip6 daddr @resolvers6 {_OPEN_6}
         goto refuse
     """,
-    # The host's own addresses lie behind `lo` too, its LAN address among them.
+    # `lo` is also the way to all the host's own addresses, its LAN address among them.
     "loopback": """
         ct state established,related accept
         # Who reaches a driver's port runs programs under that driver's UID.

@@ -34,7 +34,7 @@ class Tables:
     """The table, through one context for the object's life; for one thread at a time.
 
     The kernel waits for a whole RCU grace period (5-18 ms) when a netlink socket of nftables is closed
-    behind a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
+    after a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
 
@@ -86,7 +86,7 @@ class Tables:
     def observe(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
         """The table and its gates as the kernel has them; empty without a table.
 
-        Raises ForeignObject when somebody else's table has our name.
+        Raises ForeignObject when another program's table has that name.
         """
         try:
             listed = json.loads(self._run(f"list table inet {TABLE}"))["nftables"]
@@ -163,7 +163,7 @@ def _element(listed: Any) -> Any:
         return f"{listed['prefix']['addr']}/{listed['prefix']['len']}"
     if isinstance(listed, list):
         return tuple(listed)
-    # With a comment or a counter of somebody's: none of ours, so it equals nothing.
+    # With a comment or a counter that netctl never sets: it equals no element of ours.
     return json.dumps(listed) if isinstance(listed, dict) else listed
 
 

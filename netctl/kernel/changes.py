@@ -31,7 +31,7 @@ def refused(operation: Operation, code: int) -> KernelRefused:
 
 
 def _fine(operation: Operation) -> set[int]:
-    """What the kernel may answer beside 0. A name that is in use where a link is to go is no success."""
+    """The errors that are successes. A name that is in use where a link is to move is a failure."""
     return _GONE if operation.verb == "move" else _THERE | _GONE
 
 
@@ -47,13 +47,13 @@ class Changes:
     """pyroute2's socket, and a raw one for what has to be deleted in the kernel's own words. For one thread."""
 
     def __init__(self, descriptor: Callable[[str], int]) -> None:
-        """DESCRIPTOR gives an open file for a namespace's name."""
+        """DESCRIPTOR returns an open file for a namespace's name."""
         self._descriptor = descriptor
         self._ip = IPRoute()
         self._raw = Socket(ROUTE)
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both."""
         self._ip.close()
         self._raw.close()
 
@@ -84,7 +84,7 @@ class Changes:
             return
         index = index_of(link.interface)
         if index is None:
-            return  # gone: the notification of that brings us back
+            return  # gone: the notification of its end starts a repair
         if verb == "move":
             # Asks for CAP_NET_ADMIN in both namespaces alone (rtnl_link_get_net_capable in net/core/rtnetlink.c).
             self._ip.link("set", index=index, net_ns_fd=self._descriptor(link.space))
@@ -121,7 +121,7 @@ class Changes:
 
     @_change.register
     def _change_rule(self, rule: Rule, verb: Verb) -> None:
-        """A deletion takes the first rule that has all of what is named: so all we set is repeated there."""
+        """The kernel deletes the first rule that has all the attributes named, so a deletion names all that we set."""
         if rule.listed:
             self._raw.request(rtnetlink.DEL_RULE, rule.listed)
             return

@@ -53,7 +53,7 @@ class Leased(NamedTuple):
 class Connections:
     """One socket a protocol and a namespace, for the program's life; for one thread.
 
-    Closing a netfilter socket behind a change of nftables waits for an RCU grace period, some 10 ms
+    Closing a netfilter socket after a change of nftables waits for an RCU grace period, some 10 ms
     (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
     """
 
@@ -102,7 +102,7 @@ def _open(protocol: int, _space: str) -> Socket:
 def _end_tracked(asking: Socket, source: AnyAddress, translated_to: AnyAddress | None) -> int:
     entries, head = [], struct.pack("=BBH", socket.AF_INET if source.version == 4 else socket.AF_INET6, 0, 0)
     from_, to = _TUPLE_ADDRESSES[source.version]
-    # Of IPv6 the kernel's filter gives every entry but those asked for, so it is not asked to filter:
+    # For IPv6 the kernel's filter returns every entry but those asked for, so it is not asked to filter:
     # ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c takes ipv6_addr_cmp() for "equal".
     wanted = _source_filter(source) if isinstance(source, IPv4Address) else b""
     for body in _dump(asking, CT_GET, head + wanted):
@@ -128,7 +128,7 @@ def _end_sockets(asking: Socket, sources: Sequence[Source]) -> int:
     bound = {socket.AF_INET: packed, socket.AF_INET6: own_v6 + tuple(MAPPED + address for address in packed)}
     for (family, addresses), protocol in itertools.product(bound.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
-        # The 48 bytes behind the state are the socket's identity: ports, addresses, interface, cookie.
+        # The 48 bytes after the state are the socket's identity: ports, addresses, interface, cookie.
         found = [body[4:52] for body in _dump(asking, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
         ours = [identity for identity in found if identity[4:].startswith(addresses)]
         for identity in ours:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 ALL_EVERY = 6
-"""Each so many looks every link counts as moving: what hangs while nobody sends is found as well."""
+"""Every so many looks all links count as moving, so that a device that hangs while idle is found as well."""
 
 
 def counters(text: str) -> dict[str, str]:
@@ -22,7 +22,7 @@ class LinkCounters:
     """What the last look saw."""
 
     def __init__(self, read: Callable[[], str]) -> None:
-        """READ gives /proc/net/dev, of every namespace there is."""
+        """READ returns /proc/net/dev of every namespace."""
         self._read = read
         self._last: dict[str, str] = {}
         self._moved: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ ERROR, DONE = 2, 3
 REQUEST, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x4, 0x10, 0x300
 NESTED = 0x8000
 ANSWER_SECONDS = 2.0
-"""The kernel answers while it is asked; only a lock that somebody holds makes it wait."""
+"""The kernel answers within the call; only a lock that is held elsewhere makes it wait."""
 DUMP_TRIES = 5
 _TYPE_MASK = 0x3FFF
 _SO_PROTOCOL, _SO_RCVBUFFORCE, _SOL_NETLINK, _ADD_MEMBERSHIP = 38, 33, 270, 1
@@ -90,7 +90,7 @@ class Socket:
         self._socket.bind((0, 0))
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
@@ -159,7 +159,7 @@ def listen(protocol: int, groups: Iterable[int]) -> socket.socket:
 def own_ports(protocol: int) -> frozenset[int]:
     """The ports of this process's netlink sockets of PROTOCOL: what notifications name as the sender of its changes.
 
-    Also those of libraries, which tell nobody their socket.
+    Also those of libraries, which keep their sockets to themselves.
     """
     return frozenset(port for file in Path("/proc/self/fd").iterdir() if (port := _port(int(file.name), protocol)))
 

@@ -1,8 +1,8 @@
-"""The kernel's notifications, judged: whether one tells that something of ours is not as it should be.
+"""Judges the kernel's notifications: does one tell that an object of netctl's is not as it should be?
 
-Cheap first: a busy host (Docker, a routing daemon) notifies thousands of times a second of what is no
-business of ours. What our own sockets caused is told apart by the sender's port; a link's changes have no
-sender, and are judged by what the link is then.
+The cheap checks come first: a busy host (Docker, a routing daemon) sends thousands of notifications a second that
+do not concern netctl. What netctl's own sockets caused is told apart by the sender's port; a link's changes have no
+sender, and are judged by what the link is afterwards.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _TABLE_NAME = 1
 """The first attribute of every message of nftables is its table's name."""
 _OUR_TABLES = (TABLE.encode() + b"\0", OWNED_TABLE.encode() + b"\0")
 READS_AT_ONCE = 64
-"""Then the program's other work has its turn."""
+"""After so many messages the program's other work has its turn."""
 _ALL_INTERFACES = -1
 
 
 Inside = Callable[[Callable[[], str]], str]
-"""Does a piece of work in a namespace."""
+"""Does WORK in a namespace."""
 
 
 def at_once(work: Callable[[], str]) -> str:
-    """In the host's."""
+    """Do it in the host's namespace."""
     return work()
 
 
@@ -64,7 +64,7 @@ class Sign:
     kind: Kind
     worker: Worker | None = None
     born: bool = False
-    """It is a link that bears nobody's mark yet: somebody has just made it."""
+    """It is a link without a mark: it has just been made."""
 
 
 class Judge:
@@ -81,7 +81,7 @@ class Judge:
         self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
     def of_tables(self, message: Message) -> Sign | None:
-        """A message of nfnetlink: one of our tables was changed by somebody else."""
+        """A message of nfnetlink: another program changed one of our tables."""
         if message.kind >> 8 != _SUBSYSTEM:
             return None
         for kind, value in netlink.attributes(message.body[4:40]):
@@ -106,7 +106,7 @@ class Judge:
         return Sign(found) if found and self._foreign(ROUTE, message) else None
 
     def _foreign(self, protocol: int, message: Message) -> bool:
-        """Whether somebody else caused it. Our ports are looked up again for one not seen before."""
+        """Whether another program caused it. Our ports are looked up again for one not seen before."""
         if message.sender in self._own[protocol]:
             return False
         self._own[protocol] = netlink.own_ports(protocol)

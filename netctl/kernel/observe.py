@@ -48,7 +48,7 @@ class Sight:
     things: list[Thing] = field(default_factory=list)
     """What is ours, but for nftables, sysctls and the devices."""
     unmarked: list[Link] = field(default_factory=list)
-    """Under a name of ours, without anybody's mark: made by our program, if that answers for it."""
+    """Under a name of ours, without a mark: ours if its program answers under that name."""
     names: dict[int, str] = field(default_factory=dict)
     """Of every link, by its index."""
     interfaces: set[str] = field(default_factory=set)
@@ -122,7 +122,7 @@ class Observer:
         )
         worker = self._workers.get(line.name)
         if worker is None:
-            # By its mark alone: of a worker there is no more, or renamed by somebody.
+            # By its mark alone: a former worker's, or renamed by another program.
             if of_alias(line.alias) is not None and line.kind in KINDS:
                 sight.own_link(link)
         elif self._backend is None or line.kind != self._backend.link_kind:

@@ -30,7 +30,7 @@ def opened() -> socket.socket:
 async def delete(index: int, netlink: socket.socket, deadline_seconds: float | None = None) -> bool:
     """Delete the link of that INDEX through NETLINK; True when it is gone, False when that takes longer or is refused.
 
-    The process that waits for a kernel which is stuck stays behind and ends with it.
+    A process that waits for a kernel which is stuck is left alone; it ends when the kernel lets it.
     """
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", __file__, str(index), str(netlink.fileno())),

@@ -32,7 +32,7 @@ class Spaces:
         self._host: int | None = None
         self._kept: dict[str, int] = {}
         self._before: dict[str, int] = {}
-        """Of the namespace that had the name before: a thread may be on its way into it still."""
+        """Of the namespace that had the name before: a thread may still be about to enter it."""
         self._counters: dict[str, int] = {}
 
     def known(self) -> frozenset[str]:
@@ -114,7 +114,7 @@ class Spaces:
         return text
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Close all of them."""
         host = [] if self._host is None else [self._host]
         for descriptor in (*self._kept.values(), *self._before.values(), *self._counters.values(), *host):
             os.close(descriptor)
@@ -142,7 +142,10 @@ def _raised() -> Iterator[None]:
 
 
 class PerSpace(Generic[T]):
-    """One T for each namespace, made inside it at its first use, and anew when another has its name. For one thread."""
+    """One T for each namespace, made inside it at its first use, and again where another namespace has its name.
+
+    For one thread.
+    """
 
     def __init__(self, where: Spaces, make: Callable[[str], T], end: Callable[[T], None]) -> None:
         self._where = where

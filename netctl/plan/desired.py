@@ -142,9 +142,9 @@ def _routes(worker: Worker, interface: str, *, ipv6: bool, carried: bool) -> Ite
 
 
 def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
-    """Lookup by UID and by placeholder source, and a prohibit behind each.
+    """Lookup by UID and by placeholder source, and for each a prohibit that is asked next.
 
-    The source rules hold what the kernel sends for a socket that is gone: it carries no UID.
+    The source rules catch what the kernel sends for a socket that is gone: it carries no UID.
     """
     yield Rule(family=4, priority=worker.table, uid=worker.uid, table=worker.table)
     yield Rule(family=4, priority=worker.table, source=worker.placeholder, table=worker.table)
@@ -163,13 +163,13 @@ def rp_filter(interface: str, value: int, space: str = HOST) -> Sysctl:
 
 
 def disable_ipv6(interface: str, space: str = HOST, *, off: bool = True) -> Sysctl:
-    """IPv6 OFF, or on: then routes may lead through INTERFACE. Turned off it takes them away, and tells nobody."""
+    """IPv6 OFF, or on: then routes may lead through INTERFACE. Turning it off deletes them without a notification."""
     return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=int(off), space=space)
 
 
 def addr_gen_mode(interface: str, space: str = HOST) -> Sysctl:
     """No link-local address when the link goes up, or IPv6 on: that would be an address event.
 
-    1 is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). It is to be set before `disable_ipv6`, whose name sorts behind.
+    1 is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). It has to be set before `disable_ipv6`, and sorts before it.
     """
     return Sysctl(path=("net", "ipv6", "conf", interface, "addr_gen_mode"), value=1, space=space)

@@ -17,7 +17,7 @@ from netctl.plan.state import State
 from netctl.plan.things import Address, Gate, Link, Route, Space, Sysctl, Thing, Verb
 
 LAST_PRIORITY = 2**32
-"""Behind every rule: a table that no rule looks up."""
+"""After every rule: of a table that no rule looks up."""
 
 
 def diff(desired: State, observed: State) -> tuple[Operation, ...]:
@@ -25,22 +25,22 @@ def diff(desired: State, observed: State) -> tuple[Operation, ...]:
     present = _trim(desired, observed)
     observed = _doomed(present, observed)
     strange = frozenset(one for one in observed.addresses - present.addresses if one.interface != "lo")
-    return tuple(_order(present, _behind(strange, present, observed), strange))
+    return tuple(_order(present, _after_deletion(strange, present, observed), strange))
 
 
 def _doomed(desired: State, observed: State) -> State:
-    """OBSERVED without what ends with the spaces that go: but links and gates: somebody may still be in there."""
+    """OBSERVED without what ends with the spaces that go, but for links and gates: a process may still be in there."""
     going = {one.space for one in observed.spaces - desired.spaces}
     if not going:
         return observed
     return observed.keep(lambda one: one.space not in going or isinstance(one, Space | Link | Gate))
 
 
-def _behind(strange: frozenset[Address], desired: State, observed: State) -> State:
-    """OBSERVED behind the deletion of the addresses that somebody has put on our links.
+def _after_deletion(strange: frozenset[Address], desired: State, observed: State) -> State:
+    """OBSERVED as it is once the STRANGE addresses on our links are deleted.
 
-    With a link's last IPv4 address the kernel takes its routes as well, and tells nobody (fib_disable_ip in
-    net/ipv4/fib_frontend.c).
+    With a link's last IPv4 address the kernel deletes its routes as well, without a notification (fib_disable_ip
+    in net/ipv4/fib_frontend.c).
     """
     if not strange:
         return observed
@@ -71,7 +71,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     kept = _kept_gates(desired, observed)
     fresh_filters = desired.filters - observed.filters
     fresh = {one.space for one in fresh_filters}
-    # A table made anew has no gate open; the old one may lack the very sets a seal would change.
+    # A new table has no gate open; the old one may lack the very sets that a seal would change.
     yield from _each("seal", (gate for gate in observed.gates - kept if gate.space not in fresh))
     yield from _each("add", desired.spaces - observed.spaces)
     yield from _each("add", fresh_filters)
@@ -80,8 +80,8 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
     yield from _each("add", (route for route in new_routes if route.interface is None))
-    # What leads astray goes before anything leads on: behind it stand the prohibits and the unreachables just
-    # added. A table has one route of each metric, so the old one also has to make room.
+    # What leads astray goes before anything leads on: the prohibits and unreachables just added catch its packets.
+    # A table has one route of each metric, so the old one also has to make room.
     yield from _astray(desired, observed)
     new_addresses = desired.addresses - observed.addresses
     yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
@@ -99,9 +99,9 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
 
 
 def _astray(desired: State, observed: State) -> Iterator[Operation]:
-    """Lookups and routes that lead somewhere else go, the last that a packet would meet first.
+    """Delete lookups and routes that lead somewhere else, in the reverse of the order in which a packet meets them.
 
-    Whatever goes uncovers what stands behind it, and that has gone by then.
+    Each deletion uncovers the next one that a packet would meet, which has been deleted by then.
     """
     first: dict[tuple[str, int], int] = {}
     for rule in observed.rules:
@@ -122,10 +122,9 @@ def _astray(desired: State, observed: State) -> Iterator[Operation]:
 
 def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
     """Gates that stay open throughout: nothing below them changes."""
-    changed = {device.interface for device in desired.devices ^ observed.devices}
-    changed |= {link.interface for link in desired.links ^ observed.links}
-    changed |= {route.interface for route in desired.routes ^ observed.routes if route.interface is not None}
-    # A table made anew has no gate; they open at the end.
+    below = (desired.devices ^ observed.devices, desired.links ^ observed.links, desired.routes ^ observed.routes)
+    changed = {one.on for part in below for one in part}
+    # A new table has no gate; they open at the end.
     fresh = {one.space for one in desired.filters - observed.filters}
     return frozenset(
         gate for gate in desired.gates & observed.gates if gate.interface not in changed and gate.space not in fresh

@@ -110,7 +110,7 @@ class Link(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address(Thing):
-    """A placeholder, on `lo` or, in a space, on the interface; also what somebody else has put on an interface."""
+    """A placeholder, on `lo` or, in a space, on the interface; also what another program has put on an interface."""
 
     part = "addresses"
     marked_by = ("address", "interface")
@@ -261,7 +261,7 @@ class Gate(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter(Thing):
-    """The table `inet fleet` without its gates: who is held back, and what of names and of what is near is open."""
+    """The table `inet fleet` without its gates: whom it holds back, and which resolvers, networks, ports are open."""
 
     part, way = "filters", "table"
 

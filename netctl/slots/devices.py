@@ -46,7 +46,7 @@ class Devices:
             await self._reconciler.settle(slot.worker, slot.held)
             if not self._reconciler.knows(slot.worker):
                 # Its program runs, so its link is in a namespace that has lost its name.
-                raise TunnelError(f"{slot.worker.interface} is in no namespace of ours")
+                raise TunnelError(f"{slot.worker.interface} is in no network namespace that netctl knows")
         except HandshakeTimeout:
             raise
         except TunnelError as error:
@@ -58,7 +58,7 @@ class Devices:
         Raises TunnelError when no other one comes, SpaceGone when it has nowhere to go; the gate is closed then.
         """
         worker, old = slot.worker, self._links.name(slot.worker)
-        self.find_space(worker)  # without one a device more helps nobody
+        self.find_space(worker)  # without it another device has nowhere to go
         self._log.warning("device.replaced", worker=worker.name, interface=old, reason=reason)
         slot.repairing = True
         self._reconciler.forget(worker)

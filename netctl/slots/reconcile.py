@@ -47,10 +47,10 @@ class Reconciler:
         self._log = log.get("netctl")
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
-        """Observe the kernel, where WORKER (None: everybody) is; of the devices those in DEVICES (None: all).
+        """Observe the kernel, where WORKER (None: any worker) is; of the devices those in DEVICES (None: all).
 
-        Raises ForeignObject, naming everything, when somebody else's object stays in the way of WORKER (None: of
-        anybody) for a moment.
+        Raises ForeignObject, naming everything, when another program's object stays in the way of WORKER (None: of
+        any worker) for a moment.
         """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
@@ -105,7 +105,7 @@ class Reconciler:
         try:
             return await self._settle(worker, held)
         except KernelRefused as error:
-            # Somebody changed what we rest on; reloading a firewall flushes every table there is.
+            # Another program changed what this rests on; a firewall that reloads flushes every table.
             mended, _ = await self.mend(whole=False)
             commands = [str(operation) for operation in mended]
             self._log.warning("kernel.changed", worker=worker.name, error=str(error), commands=commands)
@@ -119,7 +119,7 @@ class Reconciler:
             try:
                 found = await self._observe(own, spaces={self._space(worker)})
             except FleetError:
-                # What cannot be seen cannot be compared; but the worker is gone, and its gate is closed whatever hangs.
+                # What cannot be seen cannot be compared. But the worker is gone: its gate is closed whatever hangs.
                 await self._host.shut(worker)
                 raise
             if worker.uid in found.blocked:
@@ -137,7 +137,7 @@ class Reconciler:
         return operations
 
     async def _shut(self, worker: Worker, seen: State) -> tuple[Operation, ...]:
-        """Gate closed, key and peer gone, nothing else touched: a stranger's object keeps no slot open."""
+        """Close the gate, remove key and peer, touch nothing else: a foreign object keeps no slot open."""
         self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
         devices = frozenset(Device(interface=link.interface, space=link.space) for link in seen.links)
         operations = diff.diff(replace(seen, gates=frozenset(), devices=devices), seen)
@@ -153,7 +153,7 @@ class Reconciler:
 
         Returns what was done, and what is there now, without devices, and without WHOLE nothing of the workers' own
         namespaces. Where a worker's slice is not known to be whole its gate is closed until that is settled, under
-        its own lock. Somebody else's object is no reason to leave the rest.
+        its own lock. Another program's object does not stop the rest.
         """
         found = await self._observe((), spaces=None if whole else ())
         if found.foreign != self._foreign:
@@ -162,7 +162,7 @@ class Reconciler:
         return await self._settle_shared(found.state)
 
     async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
-        """What all workers share is as it should be; what was done, and FOUND as it is then."""
+        """Bring back what all workers share; returns what was done, and FOUND as it is then."""
         wanted = desired.shared(self._fleet)
         host = slices.at(found, HOST)
         others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
@@ -196,7 +196,7 @@ class Reconciler:
         await self._host.apply(operations)
 
     def forget(self, worker: Worker) -> None:
-        """Something outside of us changed in WORKER's range: look again before the next change."""
+        """Another program changed something of WORKER's: look again before the next change."""
         self._known.pop(worker.uid, None)
 
     def knows(self, worker: Worker) -> bool:

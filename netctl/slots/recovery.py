@@ -62,7 +62,7 @@ class Recovery:
         return fresh or name in moving or not self._counters.there(name)
 
     def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
-        """One thing at a time for a slot; nobody waits for the trouble of another."""
+        """Do one thing at a time for each slot; no slot waits for another's."""
         uid = slot.worker.uid
         before = self._at_work.get(uid)
         if (before is None or before.done()) and uid not in self._rest.until(time.monotonic()):
@@ -122,7 +122,7 @@ class Recovery:
         return known[1]
 
     async def _probe(self, slot: Slot, lease: Lease, pulse: Pulse) -> bool:
-        """Set the same key and server up anew; whether that was answered, or is no longer ours to ask."""
+        """Start a new session with the same key and server; True if it was answered, or if LEASE has ended."""
         async with slot.lock:
             if not _holds(slot, lease):
                 return True

@@ -1,7 +1,7 @@
-"""Brings back what somebody else took away or changed, as soon as the kernel tells of it.
+"""Brings back what another program deleted or changed, as soon as the kernel tells of it.
 
-A firewall's reload flushes our table, systemd-networkd removes rules it did not make, somebody sets a link
-down. All of it is put right and logged, and nobody is fought for ever: see netctl.slots.repair_pace.
+A firewall's reload flushes our table, systemd-networkd removes rules it did not make, an administrator sets a link
+down. All of it is put right and logged, with a limit on how often: see netctl.slots.repair_pace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from netctl.slots.slot import Slot
 from netctl.slots.tunnels import Tunnels
 
 FULL_LOOK_SECONDS = 60.0
-"""A net below the notifications: there are changes that the kernel tells nobody."""
+"""The kernel sends no notification of some changes; a look this often finds them."""
 BUSY_SECONDS = 1.0
 """A slot that was being changed is looked at again this much later."""
 SHOWN = 20
@@ -58,12 +58,12 @@ class Repair:
         self._log = log.get("netctl")
 
     async def start(self) -> None:
-        """Hold every worker back and listen, before anything opens. Raises ForeignObject."""
+        """Make the owned table and listen, before any gate opens. Raises ForeignObject."""
         self._listen()
         await self._owned_table.make(self._filter)
 
     def _listen(self) -> None:
-        """To the host, and to every space there is; one that was made anew is listened to anew."""
+        """Subscribe to the host and to every existing worker namespace; re-subscribe where one was re-created."""
         spaces, walls = self._spaces, self._fleet.walls
         own = {walls.space(worker): worker for worker in self._fleet.members if walls.space(worker) != HOST}
         for space in (HOST, *own):
@@ -79,7 +79,7 @@ class Repair:
             self._heard_in[space] = spaces.identity(space)
 
     def close(self) -> None:
-        """Let go."""
+        """Close both."""
         self._notifications.close()
         self._owned_table.close()
 
@@ -126,7 +126,7 @@ class Repair:
             self._log.error("repair.failed", error=str(error))
 
     async def _look(self, kinds: frozenset[Kind]) -> None:
-        """See what is not as it should be, put it right, and say so in one line."""
+        """Look for what is not as it should be, put it right, and log that in one line."""
         self._log.debug("repair.looks", heard=sorted(kind.value for kind in kinds))
         self._listen()
         changed, self._changed = self._changed, set()
@@ -163,9 +163,9 @@ class Repair:
         return wrong
 
     async def _bring_back(self, slot: Slot) -> tuple[Operation, ...]:
-        """SLOT is as it should be, or it is logged why not: one worker's trouble is not its neighbours'.
+        """Settle SLOT, or log why that failed: a failure does not stop the others.
 
-        Gives what was done.
+        Returns what was done.
         """
         try:
             async with slot.lock:
@@ -176,7 +176,7 @@ class Repair:
             return ()
 
     def _repair(self, uid: int) -> None:
-        """One at a time for each slot; what changes meanwhile is repaired behind it."""
+        """Run one repair per slot at a time; a change seen meanwhile schedules another."""
         before = self._repairs.get(uid)
         if before is not None and not before.done():
             self._changed.add(uid)
@@ -191,7 +191,7 @@ class Repair:
 
 
 def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start WORK; an error that nobody waits for is logged."""
+    """Start WORK, which no caller waits for; its error is logged."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(_report)
     return task

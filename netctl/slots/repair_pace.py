@@ -1,6 +1,7 @@
-"""When to repair: what holds workers back at once, the rest in batches, and nobody is fought for ever.
+"""When to repair: what holds workers back at once, the rest in batches, and each kind only so often.
 
-Pure; the clock (seconds of any steady one) is handed in.
+Otherwise netctl and another program could undo one another's changes without end. Pure: the caller passes the time,
+in seconds of any steady clock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The rp_filter values that netctl has changed for others' interfaces, so that cleanup can put them back.
+"""The rp_filter values of other interfaces before netctl changed them, so that cleanup can put them back.
 
-`all` has to be 0 for a link without an address, and everybody else's value is raised to what `all` was.
+`all` has to be 0 for a link without an address, and every other interface's value is raised to what `all` was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Values = dict[tuple[str, ...], tuple[int, int]]
 
 
 class FirstValues:
-    """A file beside the key store; of this boot and this network namespace, others' are no use."""
+    """A file in the key store's folder. One of another boot or network namespace is ignored."""
 
     def __init__(self, paths: Paths) -> None:
         self._path = paths.key_store.with_name("rp_filter.json")
@@ -38,7 +38,7 @@ class FirstValues:
             self._write(values)
 
     def restored(self, observed: State) -> list[Operation]:
-        """What puts the first values back where ours still stand; `all` first, so that nobody is filtered less."""
+        """What puts the first values back where netctl's still stand; `all` first: no interface is filtered less."""
         now = {one.path: one.value for one in observed.sysctls if one.space == HOST}
         found = [Sysctl(path=path, value=old) for path, (old, ours) in self._read().items() if now.get(path) == ours]
         changed = [one for one in found if now[one.path] != one.value]
@@ -46,7 +46,7 @@ class FirstValues:
         return [Operation(verb="set", thing=one) for one in changed]
 
     def forget(self) -> None:
-        """They are put back."""
+        """Remove the file: the values are put back."""
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> _Values:

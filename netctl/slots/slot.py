@@ -79,11 +79,11 @@ class Slot:
     since: datetime = field(default_factory=_now)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while nobody owns the slot."""
+    """Set while no connection owns the slot."""
     repairing: bool = False
     """Its device is being replaced, or could not be: the gate is closed in every state."""
     unconfirmed: bool = False
-    """Sealed, but its device or the key store has not confirmed that yet: its key is nobody's."""
+    """Sealed, but its device or the key store has not confirmed that yet: its key is not handed out."""
 
     def __post_init__(self) -> None:
         self.freed.set()
@@ -97,7 +97,7 @@ class Slot:
             self.state, self.since = after, _now()
 
     def own(self, connection: Connection | None) -> None:
-        """Hand the slot to CONNECTION, or to nobody."""
+        """Hand the slot to CONNECTION; None: to no connection."""
         self.owner = connection
         if connection is None:
             self.freed.set()

@@ -185,7 +185,7 @@ class _Line(NamedTuple):
     def peer(self, *, ours: bool) -> Peer:
         return Peer(
             public_key=base64.b64encode(self.found[_P_PUBLIC]).decode(),
-            # More peers than we ever set, or no mark: no Device of ours equals this one, so the plan will set it.
+            # Several peers or no mark is never netctl's: this Device equals none that is desired, so the plan sets it.
             preshared=_secret(self.found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
             keepalive_seconds=struct.unpack("=H", self.found.get(_P_KEEPALIVE, bytes(2)))[0],
             ipv6=any(_is_all_v6(value) for _, value in attributes(self.found.get(_P_ALLOWED, b""))),

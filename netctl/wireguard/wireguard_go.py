@@ -82,7 +82,7 @@ class UserspaceWireGuard:
                     f"wireguard-go of {interface} hangs and cannot be ended: {error.strerror}",
                     hint=f"supervisorctl restart wg:{interface}",
                 ) from None
-            # Until it has ended, its socket still takes questions that nobody answers.
+            # Until it has ended, its socket still takes requests, which get no answer.
             await readable(process, CALL_SECONDS)
         return True
 
@@ -135,10 +135,10 @@ def _peer_lines(peer: Peer) -> Iterable[str]:
 
 
 def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Reading:
-    """PAIRS in wireguard-go's order: the device's, then each peer's behind its public_key."""
+    """PAIRS in wireguard-go's order: the device's, then each peer's after its public_key."""
     values = dict(pairs)
     if sum(name == "public_key" for name, _ in pairs) > 1:
-        # More peers than we ever set: no Device of ours equals this one, so the plan will replace them.
+        # Several peers are never netctl's: this Device equals none that is desired, so the plan replaces them.
         values["preshared_key"] = "f" * 64
     peer = None
     if "public_key" in values:
