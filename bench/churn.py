@@ -18,7 +18,7 @@ from bench.loading import Crowd
 from fleet import console
 from fleet.errors import ExitCode, RunFailed
 from fleet.interrupts import Interrupts, Stopped
-from fleet.result import Result
+from fleet.result import Losses, Result
 from lab.events import AddressListener
 from lab.net import Lab
 
@@ -105,8 +105,8 @@ def _watch(crowd: Crowd, case: Case, began: datetime, seconds: float) -> None:
 
 
 def _lost(results: Sequence[Result]) -> str:
-    lost = sum(result.network_changed for result in results)
-    return f"{sum(result.requests for result in results)} requests, {lost} lost"
+    losses = sum(results, Losses())
+    return f"{losses.requests} requests, {losses.network_changed} lost"
 
 
 def _outcome(case: Case, seconds: float, events: int, results: Sequence[Result]) -> Outcome:
@@ -117,10 +117,7 @@ def _outcome(case: Case, seconds: float, events: int, results: Sequence[Result])
         address_events=events,
         loops=len(results),
         failed_loops=sum(not result.ok for result in results),
-        pages=sum(result.pages for result in results),
-        requests=sum(result.requests for result in results),
-        network_changed=sum(result.network_changed for result in results),
-        other_losses=sum(result.other_losses for result in results),
+        **sum(results, Losses()).model_dump(),
     )
 
 

@@ -39,27 +39,26 @@ class Unreadable:
 
 
 class Reader:
-    """Reads one spool again and again, and each file in it once."""
+    """Reads one spool again and again, and each file in it once; of one RUN, or of all."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, run: str | None = None) -> None:
+        self._folder, self._run = folder, run
         self._seen: set[str] = set()
 
-    def look(self, run: str | None = None) -> tuple[list[Result], list[Unreadable]]:
-        """What is new of one run, or of all; by run and loop."""
-
-        def fresh(names: Iterable[str], _: int) -> Iterable[str]:
-            found = {name for name in names if run in (None, _parts(name)[0])} - self._seen
-            self._seen.update(found)
-            return sorted(found)
-
-        found = list(_read(self._folder, fresh))
+    def look(self) -> tuple[list[Result], list[Unreadable]]:
+        """What is new, by run and loop."""
+        found = list(_read(self._folder, self._fresh))
         return [one for one in found if isinstance(one, Result)], [one for one in found if isinstance(one, Unreadable)]
+
+    def _fresh(self, names: list[str], _: int) -> Iterable[str]:
+        fresh = set(names) - self._seen
+        self._seen |= fresh
+        return sorted(name for name in fresh if (found := _NAME.fullmatch(name)) and self._run in (None, found[1]))
 
 
 def read_spool(folder: Path, run: str | None = None) -> list[Result]:
     """The results in FOLDER that can be read, of one run or of all; none when there is no folder."""
-    return Reader(folder).look(run)[0]
+    return Reader(folder, run).look()[0]
 
 
 def newest(folder: Path) -> tuple[Result | None, tuple[Unreadable, ...]]:
@@ -74,8 +73,8 @@ def newest(folder: Path) -> tuple[Result | None, tuple[Unreadable, ...]]:
 
 def last_loop(folder: Path, run: str) -> int:
     """The highest loop of RUN that was handed in, 0 when none was; names alone tell it, no file is opened."""
-    found = (_parts(path.name) for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    return max((loop for name, loop in found if name == run), default=0)
+    found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return max((int(name[2]) for name in found if name and name[1] == run), default=0)
 
 
 def read_result(path: Path, folder: int | None = None) -> Result:
@@ -95,8 +94,8 @@ def read_result(path: Path, folder: int | None = None) -> Result:
     return result
 
 
-def _read(folder: Path, choose: Callable[[Iterable[str], int], Iterable[str]]) -> Iterator[Result | Unreadable]:
-    """Those files that CHOOSE picks of the names of results in FOLDER and its descriptor."""
+def _read(folder: Path, choose: Callable[[list[str], int], Iterable[str]]) -> Iterator[Result | Unreadable]:
+    """Those files in FOLDER that CHOOSE picks of its names and by its descriptor."""
     try:
         descriptor = open_foreign(folder, os.O_DIRECTORY)
     except FileNotFoundError:
@@ -106,7 +105,7 @@ def _read(folder: Path, choose: Callable[[Iterable[str], int], Iterable[str]]) -
         return
     try:
         names = os.listdir(descriptor)  # noqa: PTH208 - of the folder that is open, whatever its path leads to now
-        for name in choose(filter(_NAME.fullmatch, names), descriptor):
+        for name in choose(names, descriptor):
             try:
                 yield read_result(folder / name, descriptor)
             except FleetError as error:
@@ -116,17 +115,11 @@ def _read(folder: Path, choose: Callable[[Iterable[str], int], Iterable[str]]) -
         os.close(descriptor)
 
 
-def _youngest(names: Iterable[str], folder: int) -> Iterable[str]:
+def _youngest(names: list[str], folder: int) -> Iterable[str]:
     def written(name: str) -> int:
         try:
             return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
         except FileNotFoundError:
             return 0
 
-    return heapq.nlargest(_NEWEST, names, key=written)
-
-
-def _parts(name: str) -> tuple[str, int]:
-    """Run and loop of the NAME of a result."""
-    run, _, loop = name.removesuffix(".json").rpartition("-")
-    return run, int(loop)
+    return heapq.nlargest(_NEWEST, filter(_NAME.fullmatch, names), key=written)

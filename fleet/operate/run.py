@@ -69,7 +69,7 @@ class Board:
         self.results: dict[str, dict[int, Result]] = {worker.name: {} for worker in members}
         self.unreadable: set[Path] = set()
         self.states: dict[str, ProgramState] = {}
-        self._spools = {worker.name: Reader(paths.spool(worker)) for worker in members}
+        self._spools = {worker.name: Reader(paths.spool(worker), order.run) for worker in members}
 
     def look(self) -> list[Result]:
         """The results that are new since the last look; a file that holds none is named once, and counted."""
@@ -80,7 +80,7 @@ class Board:
 
     def _fresh(self) -> Iterator[Result]:
         for name, spool in self._spools.items():
-            found, unreadable = spool.look(self.order.run)
+            found, unreadable = spool.look()
             for one in unreadable:
                 if one.path not in self.unreadable and len(self.unreadable) < _MOST_NAMED:
                     _log.warning("spool.unreadable", reason=one.why)

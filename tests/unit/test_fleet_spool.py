@@ -64,12 +64,12 @@ def test_a_file_that_holds_no_result_is_left_out_and_told(tmp_path: Path, kind: 
     write(tmp_path / "target", OLD)
     FOREIGN[kind](tmp_path / NAME)
     write(tmp_path / "run-1-000002.json", but(loop=2))
-    reader = Reader(tmp_path)
-    results, unreadable = reader.look("run-1")
+    reader = Reader(tmp_path, "run-1")
+    results, unreadable = reader.look()
     assert [one.loop for one in results] == [2]
     assert [one.path for one in unreadable] == [tmp_path / NAME]
     assert str(tmp_path / NAME) in unreadable[0].why and len(unreadable[0].why) < len(str(tmp_path)) + 200
-    assert reader.look("run-1") == ([], [])
+    assert reader.look() == ([], [])
     found, younger = newest(tmp_path)
     assert found is not None and found.loop == 2 and len(younger) <= 1
     assert last_loop(tmp_path, "run-1") == 7
