@@ -13,7 +13,7 @@ from fleet import model, wire
 from fleet.errors import FleetError
 from fleet.model import Paths
 from fleet.operate.doctor import examine
-from fleet.operate.doctor.finding import Finding
+from fleet.operate.doctor.check import Finding
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 from fleet.programs import Installation
 

@@ -11,7 +11,7 @@ import pytest
 from fleet import model
 from fleet.errors import FleetError
 from fleet.operate.doctor import dropins, examine
-from fleet.operate.doctor.finding import Verdict
+from fleet.operate.doctor.check import Verdict
 from fleet.operate.doctor.machine import Answer
 from tests.unit.doctored import BOOT, SETTINGS, STARTED, Laid
 

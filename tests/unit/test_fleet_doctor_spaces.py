@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.operate.doctor.finding import Verdict
+from fleet.operate.doctor.check import Verdict
 from fleet.operate.doctor.machine import Answer
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings
 

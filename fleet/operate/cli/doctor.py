@@ -6,13 +6,14 @@ import argparse
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from fleet import console, model
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import DnsSettings, EgressSettings, Fleet, Paths
 from fleet.operate.cli import places
+from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import examine, fix
-from fleet.operate.doctor.finding import Finding, Verdict
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
@@ -47,7 +48,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         if done:
             findings = _findings(case)
     if arguments.json:
-        console.print_json([finding.as_json() for finding in findings])
+        console.print_json([asdict(finding) for finding in findings])
     else:
         _show(findings)
     bad = any(finding.verdict is Verdict.ERROR for finding in findings)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import configparser
 import fnmatch
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.files import write_durably
 from fleet.model import Fleet
-from fleet.operate.doctor.finding import Seen, ok, warning
+from fleet.operate.doctor.check import Finding, check, ok, some, warning
 from fleet.operate.doctor.machine import Case
 from fleet.operate.folders import Folder, make
 
@@ -26,15 +25,6 @@ _FOREIGN = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes")
 _NO = ("no", "false", "off", "0", "n", "f")
 """systemd.syntax(7)."""
 _KINDS = ("type:wireguard", "type:tun")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropIn:
-    """One file that `--fix` writes."""
-
-    path: str
-    """Below the prefix."""
-    text: str
 
 
 def networkd_text() -> str:
@@ -56,16 +46,31 @@ def network_manager_text(fleet: Fleet) -> str:
     )
 
 
-def install(root: Path, dropin: DropIn) -> Path:
-    """Write DROPIN below ROOT, readable by all; returns the path."""
-    path = root / dropin.path
+def install_networkd(case: Case) -> str:
+    """Write the drop-in for systemd-networkd; what was done, and what remains to be done."""
+    path = _install(case.paths.root / NETWORKD, networkd_text())
+    return f"wrote {path}; to make it count: fleet down, then systemctl restart systemd-networkd"
+
+
+def install_network_manager(case: Case) -> str:
+    """The same for NetworkManager."""
+    path = _install(case.paths.root / NETWORK_MANAGER, network_manager_text(case.fleet))
+    return f"wrote {path}; to make it count: systemctl reload NetworkManager"
+
+
+def _install(path: Path, text: str) -> Path:
     make(Folder(path=path.parent))
-    write_durably(path, dropin.text.encode())
+    write_durably(path, text.encode())
     path.chmod(0o644)
     return path
 
 
-def networkd(case: Case) -> Seen:
+@check(
+    "networkd",
+    "systemd-networkd removes rules and routes of others when it reconfigures an interface or gets another address: "
+    "workers are cut off until netctl has put them back",
+)
+def networkd(case: Case) -> Finding:
     """Whether networkd runs here, is told to leave foreign rules and routes alone, and has read that."""
     started = _started(case, "systemd-network")
     if started is None:
@@ -80,10 +85,15 @@ def networkd(case: Case) -> Seen:
             "fleet doctor --fix, then fleet down, then: systemctl restart systemd-networkd",
             fixable=True,
         )
-    return _read_since(case, NETWORKD, started, "systemctl restart systemd-networkd")
+    file = case.paths.root / NETWORKD
+    if file.exists() and file.stat().st_mtime > started:
+        seen = f"{file} is there, and newer than the running program"
+        return warning(seen, "fleet down, then: systemctl restart systemd-networkd")
+    return ok("runs, and leaves foreign rules and routes alone")
 
 
-def network_manager(case: Case) -> Seen:
+@check("networkmanager", "NetworkManager may put addresses on a tunnel or take it down: pages of all workers die")
+def network_manager(case: Case) -> Finding:
     """Whether NetworkManager runs here and leaves the fleet's interfaces alone."""
     started = _started(case, "NetworkManager")
     if started is None:
@@ -94,7 +104,7 @@ def network_manager(case: Case) -> Seen:
     managed = [name for name in case.fleet.interfaces if not matches(specs, name)]
     if managed:
         return warning(
-            f"runs, and may manage {', '.join(managed[:4])}{' ...' if len(managed) > 4 else ''}",
+            f"runs, and may manage {some(managed)}",
             "fleet doctor --fix, then: systemctl reload NetworkManager",
             fixable=True,
         )
@@ -124,13 +134,6 @@ def _names(spec: str, interface: str) -> bool:
     return fnmatch.fnmatchcase(interface, name.removeprefix("~"))
 
 
-def _read_since(case: Case, path: str, started: float, command: str) -> Seen:
-    file = case.paths.root / path
-    if file.exists() and file.stat().st_mtime > started:
-        return warning(f"{file} is there, and newer than the running program", f"fleet down, then: {command}")
-    return ok("runs, and leaves foreign rules and routes alone")
-
-
 def _started(case: Case, name: str) -> float | None:
     return max((process.started for process in case.processes if process.name == name), default=None)
 
@@ -150,16 +153,12 @@ def _drop_ins(case: Case, folders: tuple[str, ...]) -> list[tuple[int, Path]]:
     return [named[name] for name in sorted(named)]
 
 
-def _mains(case: Case, path: str) -> list[Path]:
-    return [root / path for root in _roots(case)]
-
-
 def _networkd_settings(case: Case) -> dict[str, str]:
     """Drop-ins by name after the main file; the last one wins (networkd.conf(5))."""
     folders = ("usr/lib/systemd/networkd.conf.d", "run/systemd/networkd.conf.d", "etc/systemd/networkd.conf.d")
-    files = [*_mains(case, "etc/systemd/networkd.conf"), *(path for _, path in _drop_ins(case, folders))]
+    main = [root / "etc/systemd/networkd.conf" for root in _roots(case)]
     found: dict[str, str] = {}
-    for path in files:
+    for path in (*main, *(path for _, path in _drop_ins(case, folders))):
         found.update(_section(path, "Network"))
     return found
 
@@ -170,8 +169,9 @@ def _unmanaged(case: Case) -> list[str]:
     drop_ins = sorted(_drop_ins(case, folders))
     first = [path for rank, path in drop_ins if rank < 2]
     last = [path for rank, path in drop_ins if rank == 2]
+    main = [root / "etc/NetworkManager/NetworkManager.conf" for root in _roots(case)]
     found: list[str] = []
-    for path in (*first, *_mains(case, "etc/NetworkManager/NetworkManager.conf"), *last):
+    for path in (*first, *main, *last):
         for key, value in _section(path, "keyfile").items():
             specs = [spec.strip() for spec in value.replace(",", ";").split(";") if spec.strip()]
             if key == "unmanaged-devices":

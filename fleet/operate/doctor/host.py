@@ -6,7 +6,7 @@ import json
 import re
 import resource
 
-from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Case
 
 BROWSER_MEBIBYTES = 225
@@ -24,18 +24,19 @@ _SUPERVISOR_FILES = 1024 + 8 * (1 + 2 * 512)
 _SET_USER = 0o4000
 
 
-def sandbox(case: Case) -> Seen:
+@check("sandbox", "without Chrome's sandbox a page that breaks out of the browser has the worker's UID")
+def sandbox(case: Case) -> Finding:
     """Chrome's sandbox needs user namespaces for ordinary users, or its set-UID helper."""
     machine = case.machine
     if not case.fleet.browser.sandbox:
         return warning("browser.sandbox is off in fleet.toml", "set browser.sandbox = true in fleet.toml")
-    helper = next((path for path in _HELPERS if machine.exists(path)), "")
+    helper = next((path for path in _HELPERS if machine.at(path).exists()), "")
     if helper and machine.at(helper).stat().st_mode & _SET_USER:
         return ok(f"by {helper}, or by user namespaces")
     return _namespaces(case, helper)
 
 
-def _namespaces(case: Case, helper: str) -> Seen:
+def _namespaces(case: Case, helper: str) -> Finding:
     """User namespaces for ordinary users: looks at the three settings that can forbid them, then tries."""
     machine = case.machine
     for path, mends in _FORBIDDEN.items():
@@ -58,7 +59,8 @@ def _namespaces(case: Case, helper: str) -> Seen:
     )
 
 
-def browser(case: Case) -> Seen:
+@check("browser", "a ChromeDriver drives only the Chrome of its own version")
+def browser(case: Case) -> Finding:
     """Chrome and ChromeDriver, of one version; the worker's own check says it."""
     answer = case.ours("worker", "check", "--json")
     if answer.code:
@@ -72,7 +74,8 @@ def browser(case: Case) -> Seen:
     return ok(f"{found['browser']} {found['version']}, {found['driver']} fits")
 
 
-def fonts(case: Case) -> Seen:
+@check("fonts", "without them Korean, Japanese and Chinese pages are boxes in screenshots")
+def fonts(case: Case) -> Finding:
     """A font with Korean letters; such fonts have Japanese and Chinese letters too."""
     command = "apt install fonts-noto-cjk"
     answer = case.ask("fc-list", ":lang=ko", "family")
@@ -83,10 +86,11 @@ def fonts(case: Case) -> Seen:
     families = sorted({line.partition(",")[0] for line in answer.out.splitlines() if line.strip()})
     if not families:
         return warning("no font has Korean letters", command)
-    return ok(f"{families[0]}{f' and {len(families) - 1} more' if len(families) > 1 else ''}")
+    return ok(some(families, 1))
 
 
-def shared_memory(case: Case) -> Seen:
+@check("shared-memory", "Chrome passes pictures through /dev/shm, and its profile lies in /tmp, which is memory")
+def shared_memory(case: Case) -> Finding:
     """Each worker has a /dev/shm and a /tmp of its own, in memory."""
     machine, workers = case.machine, case.fleet.workers
     if not machine.at("/dev/shm").is_dir():  # noqa: S108 - looked at, not used
@@ -101,7 +105,8 @@ def shared_memory(case: Case) -> Seen:
     return ok(text)
 
 
-def memory(case: Case) -> Seen:
+@check("memory", "the kernel kills browsers when memory runs out")
+def memory(case: Case) -> Finding:
     """Browsers that do not fit are killed by the kernel one after another."""
     count, machine = case.fleet.workers.count, case.machine
     needed = count * BROWSER_MEBIBYTES + _KEPT_MEBIBYTES
@@ -113,7 +118,8 @@ def memory(case: Case) -> Seen:
     return ok(text)
 
 
-def open_files(case: Case) -> Seen:
+@check("open-files", "a browser with a hundred requests holds hundreds of descriptors")
+def open_files(case: Case) -> Finding:
     """The launcher sets workers.open_files, supervisord its own: both above what the kernel allows would fail."""
     machine, each = case.machine, case.fleet.workers.open_files
     most = machine.number("/proc/sys/fs/nr_open") or 0
@@ -142,7 +148,8 @@ def _may_raise(case: Case) -> bool:
     return bool(found and int(found[1], 16) >> 24 & 1)
 
 
-def clock(case: Case) -> Seen:
+@check("clock", "WireGuard's replay guard refuses a key from a host whose clock is behind its last user's")
+def clock(case: Case) -> Finding:
     """Whether something keeps the clock right."""
     try:
         synchronised = case.machine.synchronised()

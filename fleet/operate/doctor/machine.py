@@ -6,7 +6,6 @@ The prefix is `/`; a test lays out another one. Nothing here changes anything.
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,23 +86,9 @@ class Machine:
         """Paths below the prefix that match, sorted."""
         return sorted(self.root.glob(pattern.lstrip("/")))
 
-    def exists(self, path: str | Path) -> bool:
-        return self.at(path).exists()
-
-    def is_device(self, path: str | Path) -> bool:
-        """Whether it is a character device."""
-        try:
-            return stat.S_ISCHR(self.at(path).stat().st_mode)
-        except OSError:
-            return False
-
-    def program(self, *names: str) -> str | None:
-        """The first of NAMES that is a program on the fleet's search path, as a path of the machine."""
-        for name in names:
-            for folder in SEARCH_PATH.split(":"):
-                if os.access(self.at(folder) / name, os.X_OK):
-                    return f"{folder}/{name}"
-        return None
+    def has_program(self, name: str) -> bool:
+        """Whether NAME is a program on the fleet's search path."""
+        return any(os.access(self.at(folder) / name, os.X_OK) for folder in SEARCH_PATH.split(":"))
 
     def memory_mebibytes(self, name: str) -> int:
         """MemTotal, MemAvailable, ... of /proc/meminfo; 0 when it is not said."""

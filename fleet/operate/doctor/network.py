@@ -9,11 +9,10 @@ from pathlib import Path
 
 from fleet import spaces
 from fleet.backends import BACKENDS, Backend
-from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case
 
 FILTERS = "/proc/sys/net/ipv4/conf"
-_MOST_NAMED = 6
 _LIBRARIES = ("/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/lib", "/lib/*-linux-gnu*")
 _INSTALL_NFT = "apt install nftables libnftables1"
 TRANSACTION = """
@@ -44,7 +43,8 @@ NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", 
 """A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
 
 
-def wireguard(case: Case) -> Seen:
+@check("wireguard", "without it there is no tunnel")
+def wireguard(case: Case) -> Finding:
     """The kernel's WireGuard, or a backend's program and what it needs; netctl itself is asked."""
     answer = case.ours("netctl", "probe", "--json")
     backend = BACKENDS.get(_field(answer, "backend"))
@@ -53,14 +53,14 @@ def wireguard(case: Case) -> Seen:
     return _programs(case, backend) if backend.program else ok("the kernel's")
 
 
-def _programs(case: Case, backend: Backend) -> Seen:
+def _programs(case: Case, backend: Backend) -> Finding:
     """What one process of BACKEND's program for each worker, all of one user, needs."""
     machine, name, device = case.machine, backend.program[0], backend.device
-    if machine.program(name) is None:
+    if not machine.has_program(name):
         return error(
             f"the kernel has no WireGuard and {name} is not installed", f"modprobe wireguard, or: apt install {name}"
         )
-    if device is not None and not machine.is_device(str(device)):
+    if device is not None and not machine.at(device).is_char_device():
         return error(
             f"{name} is installed, but there is no {device}",
             f"modprobe {device.name}, or give this container the device",
@@ -78,7 +78,8 @@ def _programs(case: Case, backend: Backend) -> Seen:
     return ok(f"{name}, one process a worker (kernel {release or '?'} has none, or is not to be used)")
 
 
-def nftables(case: Case) -> Seen:
+@check("nftables", "the kill switch and the translation of addresses are a table")
+def nftables(case: Case) -> Finding:
     """The library netctl uses, and a table like the kill switch in a network namespace that ends at once."""
     if not any(case.machine.glob(f"{folder}/libnftables.so.1") for folder in _LIBRARIES):
         return error("libnftables.so.1 is not there", _INSTALL_NFT)
@@ -93,7 +94,7 @@ def nftables(case: Case) -> Seen:
     )
 
 
-def _with_owner(case: Case) -> Seen:
+def _with_owner(case: Case) -> Finding:
     """A table with an owner is what a flush of nftables passes over (NFT_TABLE_F_OWNER, Linux 5.12)."""
     version = case.ask("nft", "--version").out.strip() or "nftables"
     if case.ask("unshare", "--net", "nft", "-f", "-", given=OWNED).code:
@@ -105,7 +106,8 @@ def _with_owner(case: Case) -> Seen:
     return ok(version)
 
 
-def namespaces(case: Case) -> Seen:
+@check("namespaces", "with isolation netns each worker has its own network namespace, which has a name")
+def namespaces(case: Case) -> Finding:
     """Whether workers can have network namespaces with names, and whose names are there that nobody needs any more."""
     if case.fleet.isolation != "netns":
         return ok("not needed: isolation is uid")
@@ -123,8 +125,7 @@ def namespaces(case: Case) -> Seen:
     unknown = sorted(spaces.names(folder) - {worker.space for worker in case.fleet.members})
     if unknown:
         return warning(
-            f"{', '.join(unknown[:_MOST_NAMED])}{' ...' if len(unknown) > _MOST_NAMED else ''}: their workers are "
-            "no longer in fleet.toml",
+            f"{some(unknown)}: their workers are no longer in fleet.toml",
             "fleet down, then fleet up" if case.running else "fleet up, or: netctl cleanup",
         )
     return ok(f"one for each worker, named in {folder}")
@@ -136,7 +137,8 @@ def _can_be_written(folder: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK)
 
 
-def reverse_path_filters(case: Case) -> Seen:
+@check("rp-filter", "tunnels have no address, so the kernel's reverse path filter would drop every answer")
+def reverse_path_filters(case: Case) -> Finding:
     """What the kernel really does for each interface, max(all, its own), and what netctl will change."""
     if case.fleet.isolation == "netns":
         return ok("not needed: tunnels are in namespaces of their own, and this host's filters stay as they are")
@@ -168,7 +170,8 @@ def filters(case: Case) -> tuple[int, dict[str, int]]:
     return numbers.pop("all", 0), numbers
 
 
-def resolved(case: Case) -> Seen:
+@check("resolved", "systemd-resolved sends a worker's question outside the tunnel, under its own UID")
+def resolved(case: Case) -> Finding:
     """systemd-resolved leaks nothing of a worker's: its launcher and the kill switch see to that."""
     servers = re.findall(r"^nameserver\s+(\S+)", case.machine.text("/etc/resolv.conf"), re.MULTILINE)
     runs = any(process.name == "systemd-resolve" for process in case.processes)
@@ -180,18 +183,21 @@ def resolved(case: Case) -> Seen:
     return ok(f"not here; the host asks {', '.join(servers) or 'nobody'}, workers ask through their tunnels alone")
 
 
-def docker(case: Case) -> Seen:
+@check(
+    "docker",
+    "a container's start or end is an address event, and Chrome drops its requests on each (ERR_NETWORK_CHANGED)",
+)
+def docker(case: Case) -> Finding:
     """Containers that come and go are address events, which Chrome hears unless it is denied netlink."""
     machine = case.machine
-    bridges = [
-        path.name for path in machine.glob("/sys/class/net/*") if re.fullmatch(r"docker\d+|br-[0-9a-f]{12}", path.name)
-    ]
+    links = [path.name for path in machine.glob("/sys/class/net/*")]
+    bridges = [name for name in links if re.fullmatch(r"docker\d+|br-[0-9a-f]{12}", name)]
     runs = any(process.name == "dockerd" for process in case.processes)
-    if not bridges and not runs and not machine.exists("/run/docker.sock"):
+    if not bridges and not runs and not machine.at("/run/docker.sock").exists():
         return ok("not here")
     if case.fleet.isolation == "netns":
         return ok("Docker is here; its address events, rules and forwarding are in no namespace of a worker's")
-    where = f"Docker is here ({', '.join(bridges[:_MOST_NAMED]) or 'no bridge yet'})"
+    where = f"Docker is here ({some(bridges) or 'no bridge yet'})"
     if not case.fleet.workers.deny_netlink:
         return warning(
             f"{where}, and workers.deny_netlink is off: every container that starts or ends kills pages",

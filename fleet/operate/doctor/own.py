@@ -6,13 +6,12 @@ import json
 
 from fleet.errors import ExitCode
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Worker
-from fleet.operate.doctor.finding import Seen, error, ok, warning
+from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
 
-_MOST_NAMED = 4
 
-
-def settings(case: Case) -> Seen:
+@check("settings", "everything derives from fleet.toml")
+def settings(case: Case) -> Finding:
     """fleet.toml as the operator's program reads it."""
     path = case.paths.config
     if not path.exists():
@@ -27,7 +26,8 @@ def settings(case: Case) -> Seen:
     return ok(f"{path}: {case.fleet.workers.count} workers")
 
 
-def accounts(case: Case) -> Seen:
+@check("accounts", "the kernel tells workers apart by UID: rules on another person's UID would block that person")
+def accounts(case: Case) -> Finding:
     """Every worker's UID and name are free or already ours, and nobody works under them."""
     members = {worker.uid: worker for worker in case.fleet.members}
     names = [NETCTL_ACCOUNT, *(word for worker in members.values() for word in (str(worker.uid), worker.name))]
@@ -43,14 +43,12 @@ def accounts(case: Case) -> Seen:
     ours = {int(entry.split(":")[2]) for entry in entries} & set(members)
     held += _at_work(case, members, ours)
     if held:
-        more = f" and {len(held) - _MOST_NAMED} more" if len(held) > _MOST_NAMED else ""
-        return error("; ".join(held[:_MOST_NAMED]) + more, "set workers.first_uid in fleet.toml to a free range")
-    delegated = [
-        line.split(":")[0] for line in _subordinate(case) if line.split(":")[0] in {w.name for w in members.values()}
-    ]
+        return error(some(held, between="; "), "set workers.first_uid in fleet.toml to a free range")
+    lines = [line for file in ("subuid", "subgid") for line in case.machine.text(f"/etc/{file}").splitlines()]
+    delegated = [name for name in (line.split(":")[0] for line in lines) if name in {w.name for w in members.values()}]
     if delegated:
         return error(
-            f"{', '.join(delegated[:_MOST_NAMED])} may use other UIDs, which no rule of netctl covers (/etc/subuid)",
+            f"{some(delegated)} may use other UIDs, which no rule of netctl covers (/etc/subuid)",
             "take those lines out of /etc/subuid and /etc/subgid",
         )
     first, last = min(members), max(members)
@@ -79,11 +77,11 @@ def _at_work(case: Case, members: dict[int, Worker], ours: set[int]) -> list[str
     return found
 
 
-def _subordinate(case: Case) -> list[str]:
-    return [line for file in ("subuid", "subgid") for line in case.machine.text(f"/etc/{file}").splitlines()]
-
-
-def foreign(case: Case) -> Seen:
+@check(
+    "foreign-objects",
+    "netctl never changes an object that is not its own, and refuses to start while one is in its place",
+)
+def foreign(case: Case) -> Finding:
     """Somebody else's objects inside our marks: netctl refuses to start over them, and names them."""
     if case.configuration or not case.paths.config.exists():
         return _without_settings()
@@ -93,11 +91,12 @@ def foreign(case: Case) -> Seen:
     return error(answer.words, answer.error.hint or "netctl plan")
 
 
-def _without_settings() -> Seen:
+def _without_settings() -> Finding:
     return warning("cannot be checked without settings", "write fleet.toml, then fleet doctor again")
 
 
-def left_over(case: Case) -> Seen:
+@check("left-over", "objects that an earlier run left in the kernel still block its UIDs")
+def left_over(case: Case) -> Finding:
     """Links, rules, routes, tables of a life that has ended; netctl says what its clean-up would remove."""
     if case.running:
         return ok("the fleet is running: what is in the kernel is in use")
@@ -109,5 +108,12 @@ def left_over(case: Case) -> Seen:
     lines = json.loads(answer.out)
     if not lines:
         return ok("nothing is left of an earlier run")
-    more = f" and {len(lines) - _MOST_NAMED} more" if len(lines) > _MOST_NAMED else ""
-    return warning(f"{'; '.join(lines[:_MOST_NAMED])}{more}", "netctl cleanup", fixable=True)
+    return warning(some(lines, between="; "), "netctl cleanup", fixable=True)
+
+
+def clean_up(case: Case) -> str:
+    """Let netctl remove what is left; what it was. Raises netctl's own error."""
+    answer = case.ours("netctl", "cleanup")
+    if answer.code:
+        raise answer.error
+    return f"removed: {'; '.join(answer.out.splitlines())}"
