@@ -1,4 +1,4 @@
-"""What every tier shares: a skip is a failure where it is asked for, each tier's time is shown, one lab.
+"""What every tier shares: its options, and one lab.
 
 What needs root fails without it: a skip would hide a promise nobody checked.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +23,26 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
 
-_skipped = pytest.StashKey[list[str]]()
-_seconds = pytest.StashKey["Counter[str]"]()
-_config: list[pytest.Config] = []
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --no-skips, --ground and --isolation."""
+    """Add the options of every tier."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure (bin/test and CI)")
+    parser.addoption("--without-root", action="store_true", help="leave out the tests that need root")
+    parser.addoption("--events", type=Path, help="write what happens to this file, one JSON object a line (bin/test)")
     grounds = {"action": "append", "choices": ["fake", "userspace", "kernel"], "default": []}
     isolations = {"action": "append", "choices": ["uid", "netns"], "default": []}
     parser.addoption("--isolation", **isolations, help="in which isolation tests run that are about both")
     parser.addoption("--ground", **grounds, help="what the contract tier runs on; kernel: in the vm tier alone")
+    parser.addoption("--frames", type=int, default=100_000, help="how many frames the fuzz tier sends")
+    parser.addoption("--seed", type=int, default=1, help="the fuzz tier's frames are the same for the same seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write events where somebody reads them."""
+    if path := config.getoption("--events"):
+        from tests.runner.events import Events
+
+        config.pluginmanager.register(Events(path))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,36 +53,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("isolation", chosen, scope="session")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start counting."""
-    config.stash[_skipped], config.stash[_seconds] = [], Counter()
-    _config[:] = [config]
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count the time of every phase, and the skips."""
-    config = _config[0]
-    parts = report.nodeid.partition("::")[0].split("/")
-    config.stash[_seconds][parts[1] if len(parts) > 2 else "rules"] += round(report.duration * 1000)
-    if report.skipped:
-        config.stash[_skipped].append(report.nodeid)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs root, where that is asked for. A test says so by its fixtures."""
+    if config.getoption("--without-root"):
+        rooted = [item for item in items if "root" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=rooted)
+        items[:] = [item for item in items if item not in rooted]
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """A session with a skip has failed."""
-    if session.config.getoption("--no-skips") and session.config.stash[_skipped]:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    yield
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Each tier's seconds, and the skips that count as failures."""
-    for tier, milliseconds in sorted(config.stash[_seconds].items()):
-        terminalreporter.write_line(f"tier {tier}: {milliseconds / 1000:.1f} s")
-    if config.getoption("--no-skips"):
-        for name in config.stash[_skipped]:
-            terminalreporter.write_line(f"FAILED because skipped: {name}", red=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure, where that is asked for: it would hide a promise that nothing checked."""
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome, report.longrepr = "failed", f"skipped, and a skip is a failure here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,19 @@ import pytest
 from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
 
+HERE = Path(__file__).resolve().parent
 IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """A test that steps the clock or divides control groups exists in the virtual machine alone.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that steps the clock or divides control groups exists in the virtual machine alone, however it is named.
 
     The machine is known by its command line, which nobody can give to a kernel that runs (tests/vm/machine.py).
     """
-    if collection_path.name in IN_MACHINE and " fleet.job=" not in Path("/proc/cmdline").read_text():
-        return True
-    return None
+    if " fleet.job=" not in Path("/proc/cmdline").read_text():
+        outside = [item for item in items if item.path.parent == HERE and item.path.name in IN_MACHINE]
+        config.hook.pytest_deselected(items=outside)
+        items[:] = [item for item in items if item not in outside]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,14 +1,18 @@
-"""A bare Debian 12 root, made by debootstrap from the mirror this machine itself uses, while other tests run."""
+"""A bare Debian 12 root, made by debootstrap from the mirror this machine itself uses and kept for the day.
+
+`python -m tests.fresh.bare` makes it, where the package registries can be reached.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 SECONDS = 900
@@ -18,53 +22,53 @@ class NoRoot(Exception):
     """A root could not be made; the message says why."""
 
 
-@dataclass(frozen=True)
-class Bare:
-    """A root that is being made."""
-
-    root: Path
-    making: subprocess.Popen[bytes]
-    log: Path
-
-    def ready(self) -> Path:
-        """The root, once it is made; raises NoRoot."""
-        try:
-            code = self.making.wait(SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise NoRoot(str(error)) from error
-        if code != 0:
-            raise NoRoot(f"debootstrap ended with {code}:\n{self.log.read_text(errors='replace')[-4000:]}")
-        return self.root
+def kept() -> Path:
+    """Today's root, for copies; made where it is not there yet. Raises NoRoot."""
+    # Its mounts are its own: they end with it, however it ends.
+    make = ("unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm")
+    mirror = _mirror()
+    words = (*make, mirror, str(datetime.now(timezone.utc).date()))
+    home = Path(os.environ.get("FLEET_HOME", "/opt/fleet")) / "bare"
+    root = home / hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            for old in home.glob("*/"):
+                shutil.rmtree(old)
+            _run([*make, str(home / "new"), mirror])
+            (home / "new").rename(root)
+    return root
 
 
 @contextmanager
-def begun() -> Iterator[Bare]:
-    """Begin to make a root; left, it is gone. Raises NoRoot."""
+def copy() -> Iterator[Path]:
+    """A root of one's own, gone at the end. Raises NoRoot."""
     root = Path("/var/tmp") / f"fleet-fresh-{os.getpid()}"
-    log = root.with_suffix(".log")
-    # Its mounts are its own: they end with it, however it ends.
-    argv = ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", str(root), _mirror()]
-    with log.open("wb") as output:
-        making = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
     try:
-        yield Bare(root=root, making=making, log=log)
+        _run(["cp", "--archive", "--reflink=auto", str(kept()), str(root)])
+        yield root
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(making.pid, signal.SIGKILL)
-        making.wait(10)
-        log.unlink()
-        if root.exists():
-            shutil.rmtree(root)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _mirror() -> str:
     """The Debian mirror this machine's apt uses for bookworm."""
-    argv = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]
-    listed = subprocess.run(argv, text=True, capture_output=True, timeout=60, check=False).stdout
-    for line in listed.splitlines():
+    for line in _run(["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]).splitlines():
         codename, _, uri = line.partition(" ")
         if codename == "bookworm":
             return uri
-    raise NoRoot(f"apt on this machine has no bookworm mirror; it lists:\n{listed}")
+    raise NoRoot("apt on this machine has no bookworm mirror")
+
+
+def _run(argv: list[str]) -> str:
+    done = subprocess.run(
+        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS, check=False
+    )
+    if done.returncode:
+        raise NoRoot(f"`{' '.join(argv)}` ended with {done.returncode}:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    print(kept())

@@ -25,7 +25,7 @@ Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Script:
+def script(tmp_path: Path, root: None) -> Script:
     """Runs Python lines where /etc is a copy without accounts of ours, and no process is theirs."""
     etc = tmp_path / "etc"
     shutil.copytree("/etc", etc, symlinks=True, ignore=shutil.ignore_patterns("*.lock", "ssl", "alternatives"))

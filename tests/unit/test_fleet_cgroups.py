@@ -13,6 +13,8 @@ from fleet.operate import preflight
 
 FLEET = '[workers]\nmemory_mebibytes = {}\n[dns]\nresolvers = ["10.64.0.1"]\n[egress]\nurls = ["https://a.example/"]\n'
 FILES = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": "\n", "cgroup.procs": f"{os.getpid()}\n"}
+NOBODY = 4_194_304
+"""No process has this number: it is the least that Linux never gives."""
 
 
 def group(path: Path, *, delegated: bool = True, **changes: str) -> Path:
@@ -54,7 +56,7 @@ def test_a_delegated_group_is_divided(service: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"delegated": False}, {"controllers": "hugetlb\n"}, {"controllers": "pids\n"}, {"procs": f"1\n{os.getpid()}\n"}],
+    [{"delegated": False}, {"controllers": "hugetlb\n"}, {"controllers": "pids\n"}, {"procs": f"{NOBODY}\n{os.getpid()}\n"}],
     ids=["systemd's", "no controller", "one controller", "somebody else in it"],
 )
 def test_a_group_of_others_is_left_alone(tmp_path: Path, changes: dict[str, str]) -> None:

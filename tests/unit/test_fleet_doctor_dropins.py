@@ -51,7 +51,7 @@ def test_who_does_not_run_needs_none(tmp_path: Path) -> None:
     assert not (laid.root / "etc/systemd").exists()
 
 
-def test_fix_writes_both_and_the_next_look_is_content(laid: Laid) -> None:
+def test_fix_writes_both_and_the_next_look_is_content(laid: Laid, root: None) -> None:
     """--fix says what it wrote; where the program was started before that, its restart remains to be done."""
     said = _fix(laid)
     assert len(said) == 2 and "systemctl restart systemd-networkd" in said[0]
@@ -66,7 +66,7 @@ def test_fix_writes_both_and_the_next_look_is_content(laid: Laid) -> None:
     assert BOOT < STARTED
 
 
-def test_another_range_is_noticed(laid: Laid) -> None:
+def test_another_range_is_noticed(laid: Laid, root: None) -> None:
     """More workers than the drop-in names: a warning again, and --fix writes the new names."""
     _fix(laid)
     laid.write("etc/fleet/fleet.toml", SETTINGS.replace("count = 2", "count = 3"))
@@ -105,7 +105,7 @@ def test_device_lists_are_read_as_networkmanager_reads_them(laid: Laid, specs: s
     assert (laid.finding("networkmanager").verdict is Verdict.OK) == held
 
 
-def test_later_files_add_and_shadow(laid: Laid) -> None:
+def test_later_files_add_and_shadow(laid: Laid, root: None) -> None:
     """`+=` adds to what earlier files say; a file in /etc hides the one of its name in /usr/lib."""
     laid.write("usr/lib/NetworkManager/conf.d/10-all.conf", "[keyfile]\nunmanaged-devices=*\n")
     assert laid.finding("networkmanager").verdict is Verdict.OK
@@ -137,7 +137,7 @@ def test_shipped_networkd_drop_in_is_the_doctors() -> None:
     assert parsed[0] == parsed[1]
 
 
-def test_left_overs_are_removed_and_named(laid: Laid) -> None:
+def test_left_overs_are_removed_and_named(laid: Laid, root: None) -> None:
     """--fix lets netctl clean up and says what went; netctl's refusal is an error with its own words."""
     laid.answers["netctl cleanup"] = Answer(code=0, out='["ip rule delete priority 10101"]')
     assert any("left-over: removed: " in line and "10101" in line for line in _fix(laid))

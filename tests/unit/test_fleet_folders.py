@@ -17,7 +17,7 @@ from fleet.operate.folders import Folder
 UID = 4242
 
 
-def test_folder_gets_owner_and_mode(tmp_path: Path) -> None:
+def test_folder_gets_owner_and_mode(tmp_path: Path, root: None) -> None:
     """A missing folder is made, one with another owner or mode is put right, a second time changes nothing."""
     folder = Folder(path=tmp_path / "a/b", uid=UID, gid=UID, mode=0o700)
     for _ in range(2):
@@ -47,7 +47,7 @@ def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path / "spool") in caught.value.hint
 
 
-def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: None) -> None:
     """`netctl cleanup` as root before the first `fleet up` leaves a lock that netctl alone can open."""
     entry = pwd.struct_passwd(("netctl", "x", UID, UID, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)

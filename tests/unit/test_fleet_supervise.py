@@ -36,7 +36,7 @@ class Plain(Installation):
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
+def installation(tmp_path: Path, root: None) -> Iterator[Installation]:
     """A release whose launch.py does what the file `behaviour` beside it says, rendered and ready to start."""
     release = tmp_path / "release"
     release.mkdir()

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,9 @@ from fleet.rpc import Server
 from fleet.supervise import wait_until
 from fleet.wire import Done
 from tests.unit.toy import RATES, TABLE, Crash, Hang, Look, Take, Toy
+
+PYTHON = "/usr/bin/python3"
+"""For another user; ours may lie where that user cannot go."""
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def test_caller_is_who_the_kernel_says(path: Path) -> None:
     assert recorder.peers == [Peer(uid=os.getuid(), gid=os.getgid(), pid=os.getpid())]
 
 
-def test_another_user_is_known_by_its_uid(path: Path) -> None:
+def test_another_user_is_known_by_its_uid(path: Path, root: None) -> None:
     """A process of another UID is seen as that UID, whatever it sends."""
     path.parent.parent.chmod(0o755)
     path.parent.chmod(0o755)
@@ -107,7 +109,7 @@ def test_another_user_is_known_by_its_uid(path: Path) -> None:
             place.chmod(place.stat().st_mode | 0o011)
     with serving(path, mode=0o666) as recorder:
         done = subprocess.run(
-            ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", sys.executable, "-I", "-c", code, str(path)],
+            ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", PYTHON, "-I", "-c", code, str(path)],
             capture_output=True,
             text=True,
             timeout=30,

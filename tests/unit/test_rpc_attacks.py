@@ -77,7 +77,7 @@ def attacked(path: Path, kind: str) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def first_in_line() -> Iterator[None]:
+def first_in_line(root: None) -> Iterator[None]:
     """All processes of these tests come before whatever else this machine does: it would blur what is compared."""
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     os.setpriority(os.PRIO_PROCESS, 0, -15)

@@ -1,15 +1,14 @@
-"""The machine is started before the session's first test."""
+"""The machine is started before the session's first test and works beside the others; its own test runs last."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.ahead import Ahead
 from tests.vm import kernel_package, machine
 
 HERE = Path(__file__).resolve().parent
@@ -24,36 +23,27 @@ SETTINGS = {
     # Writes go to memory and are lost; compiling for them is time spent for nothing.
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-PYTEST = (
-    sys.executable,
-    "-m",
-    "pytest",
-    "-p",
-    "no:cacheprovider",
-    "--ground=kernel",
-    "--durations=5",
-    "tests/contract",
-)
-
-
-def _started() -> AbstractContextManager[machine.Running]:
-    return machine.started(kernel_package.ready(), PYTEST, CHECKOUT, SETTINGS)
-
-
-MACHINE = Ahead(HERE, _started)
+PYTEST = (sys.executable, "-m", "pytest", "--ground=kernel", "--durations=5", "tests/contract")
+MACHINE = pytest.StashKey[machine.Running | kernel_package.NoKernel]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Have it started, and gone at the end."""
-    with MACHINE.of(session):
+    """Have it started if its test is to run, and gone at the end."""
+    with ExitStack() as stack:
+        if not session.config.option.collectonly and any(item.path.parent == HERE for item in session.items):
+            try:
+                started = machine.started(kernel_package.ready(), PYTEST, CHECKOUT, SETTINGS)
+                session.stash[MACHINE] = stack.enter_context(started)
+            except kernel_package.NoKernel as error:
+                session.stash[MACHINE] = error
         return (yield)
 
 
 @pytest.fixture
-def running(root: None) -> machine.Running:
+def running(root: None, request: pytest.FixtureRequest) -> machine.Running:
     """The machine, with the contract suite under way in it."""
-    try:
-        return MACHINE.get()
-    except kernel_package.NoKernel as error:
-        pytest.fail(str(error), pytrace=False)
+    found = request.session.stash[MACHINE]
+    if isinstance(found, kernel_package.NoKernel):
+        pytest.fail(str(found), pytrace=False)
+    return found

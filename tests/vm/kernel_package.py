@@ -1,4 +1,7 @@
-"""A Debian kernel with wireguard.ko, laid out below FLEET_HOME/vm: fetched once a version, never installed."""
+"""A Debian kernel with wireguard.ko, laid out below FLEET_HOME/vm: fetched once a version, never installed.
+
+`python -m tests.vm.kernel_package` does so, where the package registries can be reached.
+"""
 
 from __future__ import annotations
 
@@ -117,3 +120,7 @@ def _run(*argv: str, cwd: Path | None = None) -> str:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
         raise NoKernel(f"`{' '.join(argv)}` ended with {done.returncode}: {' / '.join(said)}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    print(ready().folder)

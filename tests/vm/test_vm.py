@@ -20,4 +20,4 @@ def test_the_contract_holds_on_the_kernels_wireguard(
         pytest.fail(str(error), pytrace=False)
     with capsys.disabled():
         print(f"\n{outcome.output}")
-    assert outcome.code == 0, "the suite inside failed; its output stands above"
+    assert outcome.code == 0, outcome.output

@@ -1,0 +1,106 @@
+"""The program bin/test: what is asked for, the tests' environment, then the jobs of each round."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.runner import jobs, shares
+from tests.runner.plan import FIRST, SHARDED, Plan, tier_of
+from tests.runner.progress import Progress, say
+from tests.runner.summary import Summary
+
+SETUP = ("bin/setup", "--dev")
+LIGHT = {"lint", "unit", "contract"}
+"""The tiers of `quick`. They run without root too, less the tests that need it."""
+NEEDS_ROOT, INTERRUPTED = 77, 130
+
+
+def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
+    """What is asked for, and what is pytest's."""
+    parser = argparse.ArgumentParser(
+        prog="bin/test",
+        allow_abbrev=False,
+        description="Runs the tests, each for real: what needs root gets it, and a test that is skipped has failed.",
+        epilog="tests/FILE.py and tests/FILE.py::TEST are run instead of tiers; everything else is given to pytest.",
+    )
+    tiers = ("all", "quick", *FIRST, *SHARDED, "demo")
+    parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run, again and again")
+    parser.add_argument("--shards", type=int, default=len(os.sched_getaffinity(0)), help="how many run at once")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run it N times, say what failed how often")
+    parser.add_argument("--record-durations", action="store_true", help="write tests/durations.json from this run")
+    parser.add_argument("-s", "--show", action="store_true", help="one at a time, all output as it comes")
+    asked, rest = parser.parse_known_args()
+    asked.names = tuple(word for word in rest if word.startswith("tests/") and ".py" in word)
+    asked.tier += [] if asked.tier or asked.names else ["all"]
+    return asked, tuple(word for word in rest if word not in asked.names) + (("-s",) if asked.show else ())
+
+
+def environment(light: bool) -> str:
+    """The tests' Python, built where it is not there yet. LIGHT: without Debian's packages, and without root."""
+    if not light:
+        subprocess.run(SETUP, check=True)
+    elif not _python().parents[1].joinpath("ready").exists():
+        if os.geteuid() != 0:
+            cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            os.environ.setdefault("FLEET_HOME", f"{cache}/fleet")
+        subprocess.run([*SETUP, "--environment-only"], check=True)
+    return str(_python())
+
+
+def _python() -> Path:
+    found = subprocess.run([*SETUP, "--print-environment"], capture_output=True, text=True, check=True).stdout
+    return Path(found.strip(), "bin/python")
+
+
+def run(plan: Plan, asked: argparse.Namespace, folder: Path) -> Summary:
+    """All rounds; outputs and events go to FOLDER."""
+    phases = [("lint, unit, contract", plan.first()), ("all", plan.rest())]
+    summary, progress = Summary(plan.notes), Progress()
+    for note in plan.notes:
+        say(note)
+    for number in range(asked.repeat):
+        place = folder / str(number)
+        place.mkdir()
+        for name, phase in phases:
+            if phase:
+                summary.ended += jobs.run(phase, 1 if asked.show else asked.shards, place, asked.show, progress.look)
+                say(f"{name}: {summary.verdict()} after {time.monotonic() - progress.began:.0f} s")
+        summary.rounds += 1
+    return summary
+
+
+def main() -> int:
+    """Run what is asked for; 0 if nothing failed."""
+    asked, rest = arguments()
+    tiers = {"all": {*FIRST, *SHARDED}, "quick": LIGHT}
+    wanted = tuple(one for tier in asked.tier for one in tiers.get(tier, {tier}))
+    light = LIGHT.issuperset([*wanted, *map(tier_of, asked.names)])
+    rootless = "quick" in asked.tier or os.geteuid() != 0
+    if not light and os.geteuid() != 0:
+        say("needs root: namespaces, accounts, capabilities; run: sudo bin/test, or bin/test --tier quick")
+        return NEEDS_ROOT
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="fleet-test-") as folder:
+        try:
+            plan = Plan(wanted, asked.names, rest, environment(light), 1 if asked.show else asked.shards, rootless)
+            summary = run(plan, asked, Path(folder))
+        except subprocess.CalledProcessError as error:
+            return error.returncode
+        except KeyboardInterrupt:
+            say("stopped")
+            return INTERRUPTED
+        if asked.record_durations:
+            shares.record(summary.durations())
+        print("\n".join(summary.lines()))
+    return 0 if summary.verdict() == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

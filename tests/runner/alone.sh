@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs COMMAND as on a machine of its own: mounts, processes, network, host name and IPC; its own /proc, /run,
+# /dev/shm and lab folder. All of it ends with COMMAND, or with the process that started this.
+#   alone.sh COMMAND [ARGUMENT...]
+# /run/outside.netns is the network that COMMAND does not have; tests/fresh enters it for the package registries.
+set -eu
+if [ "$1" != --entered ]; then
+    exec setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --fork --kill-child "$0" --entered "$@"
+fi
+shift
+resolver=$(readlink -f /etc/resolv.conf)
+servers=$(cat /etc/resolv.conf)
+mount --make-rprivate /
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+mkdir -p /run/lock /var/lib/fleet-lab
+mount -t tmpfs -o mode=755 tmpfs /var/lib/fleet-lab
+case $resolver in /run/*) mkdir -p "${resolver%/*}" && printf '%s\n' "$servers" >"$resolver" ;; esac
+: >/run/outside.netns
+mount --bind /proc/self/ns/net /run/outside.netns
+# A new /sys shows the new network; the control groups below it are the old ones.
+mkdir /run/cgroup
+mount --rbind /sys/fs/cgroup /run/cgroup
+# shellcheck disable=SC2016  # expanded by the inner shell
+unshare --net sh -euc '
+    mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+    mount --move /run/cgroup /sys/fs/cgroup
+    ip link set lo up
+    exec "$@"' sh "$@"
+exit "$?" # not `exec`: this shell is process 1, which has to wait for orphans

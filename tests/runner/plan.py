@@ -1,0 +1,139 @@
+"""Which tests run together: jobs that give an early verdict, then shares of files that take about as long."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.runner.jobs import Job
+from tests.runner.shares import CHECKOUT, UNKNOWN_SECONDS, durations, expected_seconds, shared
+
+ALONE = str(CHECKOUT / "tests/runner/alone.sh")
+FIRST = ("lint", "unit", "contract", "3.10")
+SHARDED = ("fuzz", "netns", "leak", "faults", "system", "fresh", "vm")
+"""In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
+RULES = ["tests/test_layers.py", "tests/test_repo.py"]
+TYPED = ("fleet", "netctl", "launcher", "worker", "lab", "tests", "bench", "launch.py")
+OLDEST = (3, 10)
+"""The Python of Ubuntu 22.04."""
+LEAST_DEADLINE_SECONDS = 900.0
+TIMED = ("tests/unit/test_rpc_attacks.py",)
+"""Judges times, which the version of Python is not about; two of them at once would judge one another."""
+PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare"}
+"""What a tier needs from the package registries, which no shard can reach."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a run."""
+
+    tiers: tuple[str, ...]
+    names: tuple[str, ...]
+    """Files of tests, or tests in them, beside those of the tiers."""
+    arguments: tuple[str, ...]
+    """For pytest."""
+    python: str
+    shards: int
+    rootless: bool
+    """What needs root is left out."""
+    notes: list[str] = field(default_factory=list)
+    """What is not checked on this machine."""
+
+    def first(self) -> list[Job]:
+        """What gives the early verdict; beside it what the rest needs is prepared."""
+        touched = {*self.tiers, *map(tier_of, self.names)}
+        prepared = [module for tier, module in PREPARED.items() if tier in touched]
+        return [
+            *(self._lint() if "lint" in self.tiers else []),
+            *self._tests("part", [*self._files("unit"), *self._files("contract")]),
+            *(self._oldest() if "3.10" in self.tiers else []),
+            *(_step(module, self.python, "-m", module) for module in prepared),
+        ]
+
+    def rest(self) -> list[Job]:
+        """The shards."""
+        demo = (ALONE, "bin/demo", "--workers", "2", "--loops", "1", "--report", "/run/report")
+        names = [*self.names, *(name for tier in SHARDED for name in self._files(tier))]
+        return [*self._tests("shard", names), *([_step("demo", *demo)] if "demo" in self.tiers else [])]
+
+    def _files(self, tier: str) -> list[str]:
+        return files(tier) if tier in self.tiers else []
+
+    def _tests(self, title: str, names: Sequence[str]) -> list[Job]:
+        shares = enumerate(shared(names, self.shards, durations()), 1)
+        return [self._pytest(f"{title} {number}", self.python, share) for number, share in shares]
+
+    def _pytest(self, name: str, python: str, names: Sequence[str], before: Sequence[str] = ()) -> Job:
+        rootless = ("--without-root", "--ground=fake") if self.rootless else ("--no-skips",)
+        alone = (ALONE,) if os.geteuid() == 0 else ()
+        argv = (*before, *alone, python, "-m", "pytest", *rootless, *names, *self.arguments)
+        seconds = expected_seconds(names, durations())
+        return Job(name, argv, seconds, tells=True, deadline_seconds=max(LEAST_DEADLINE_SECONDS, 3 * seconds))
+
+    def _lint(self) -> list[Job]:
+        ruff, mypy = (self.python, "-m", "ruff"), (self.python, "-m", "mypy")
+        scripts = [_step("shellcheck", "shellcheck", *_shell_files())]
+        if self.rootless and not shutil.which("shellcheck"):
+            self.notes.append("NOT CHECKED: shell scripts; shellcheck is not on this machine")
+            scripts = []
+        return [
+            _step("ruff", *ruff, "check", "--no-cache", "."),
+            _step("format", *ruff, "format", "--no-cache", "--check", "."),
+            _step("mypy", *mypy, "--no-error-summary", "--explicit-package-bases", *TYPED),
+            *scripts,
+        ]
+
+    def _oldest(self) -> list[Job]:
+        if sys.version_info[:2] == OLDEST:
+            return []  # the other jobs run on it
+        if not (python := _oldest_python()):
+            self.notes.append("NOT CHECKED: the promise for Ubuntu 22.04; no Python 3.10 is on this machine")
+            return []
+        setup = ("bin/setup", "--dev", "--python", python)
+        environment = _output(*setup, "--print-environment")
+        build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
+        names = [name for tier in ("unit", "contract") for name in files(tier) if name not in TIMED]
+        return [self._pytest("3.10", f"{environment}/bin/python", names, build)]
+
+
+def tier_of(name: str) -> str:
+    """The tier of a file of tests, or of a test in it."""
+    parts = name.split("/")
+    return parts[1] if len(parts) > 2 else "unit"
+
+
+def files(tier: str) -> list[str]:
+    """The files of tests of a tier."""
+    found = sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "tests" / tier).glob("test_*.py"))
+    return [*(RULES if tier == "unit" else ()), *found]
+
+
+def _step(name: str, *argv: str) -> Job:
+    return Job(name, argv, durations().get(name, UNKNOWN_SECONDS))
+
+
+def _shell_files() -> list[str]:
+    places = (path for folder in ("bin", ".ci", "deploy", "tests") for path in (CHECKOUT / folder).rglob("*"))
+    scripts = (path for path in places if path.is_file() and path.read_bytes()[:9] in (b"#!/bin/sh", b"#!/bin/ba"))
+    return sorted({str(path.resolve()) for path in scripts})
+
+
+def _oldest_python() -> str | None:
+    name = "python{}.{}".format(*OLDEST)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    places = [shutil.which(name), *sorted(str(path) for path in pyenv.glob(f"*/bin/{name}"))]
+    # pyenv's own `python3.10` on PATH is a script that fails where no 3.10 was chosen.
+    return next((path for path in places if path and _works(path)), None)
+
+
+def _works(python: str) -> bool:
+    return subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0
+
+
+def _output(*argv: str) -> str:
+    return subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
