@@ -31,10 +31,13 @@ def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
         epilog="tests/FILE.py and tests/FILE.py::TEST are run instead of tiers; everything else is given to pytest.",
     )
     tiers = ("all", "quick", *FIRST, *SHARDED, "demo")
-    parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run, again and again")
+    parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run; may be given again")
     parser.add_argument("--shards", type=int, default=len(os.sched_getaffinity(0)), help="how many run at once")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run it N times, say what failed how often")
     parser.add_argument("--record-durations", action="store_true", help="write tests/durations.json from this run")
+    parser.add_argument(
+        "--patience", type=float, default=3.0, help="stop what takes so many times longer than expected"
+    )
     parser.add_argument("-s", "--show", action="store_true", help="one at a time, all output as it comes")
     asked, rest = parser.parse_known_args()
     asked.names = tuple(word for word in rest if word.startswith("tests/") and ".py" in word)
@@ -89,7 +92,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="fleet-test-") as folder:
         try:
-            plan = Plan(wanted, asked.names, rest, environment(light), 1 if asked.show else asked.shards, rootless)
+            plan = Plan(
+                wanted,
+                asked.names,
+                rest,
+                environment(light),
+                1 if asked.show else asked.shards,
+                rootless,
+                asked.patience,
+            )
             summary = run(plan, asked, Path(folder))
         except subprocess.CalledProcessError as error:
             return error.returncode

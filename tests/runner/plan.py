@@ -41,6 +41,8 @@ class Plan:
     shards: int
     rootless: bool
     """What needs root is left out."""
+    patience: float
+    """How many times longer than expected a job may take."""
     notes: list[str] = field(default_factory=list)
     """What is not checked on this machine."""
 
@@ -73,7 +75,8 @@ class Plan:
         alone = (ALONE,) if os.geteuid() == 0 else ()
         argv = (*before, *alone, python, "-m", "pytest", *rootless, *names, *self.arguments)
         seconds = expected_seconds(names, durations())
-        return Job(name, argv, seconds, tells=True, deadline_seconds=max(LEAST_DEADLINE_SECONDS, 3 * seconds))
+        deadline = max(LEAST_DEADLINE_SECONDS, self.patience * seconds)
+        return Job(name, argv, seconds, tells=True, deadline_seconds=deadline)
 
     def _lint(self) -> list[Job]:
         ruff, mypy = (self.python, "-m", "ruff"), (self.python, "-m", "mypy")

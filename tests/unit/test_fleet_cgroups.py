@@ -56,7 +56,12 @@ def test_a_delegated_group_is_divided(service: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"delegated": False}, {"controllers": "hugetlb\n"}, {"controllers": "pids\n"}, {"procs": f"{NOBODY}\n{os.getpid()}\n"}],
+    [
+        {"delegated": False},
+        {"controllers": "hugetlb\n"},
+        {"controllers": "pids\n"},
+        {"procs": f"{NOBODY}\n{os.getpid()}\n"},
+    ],
     ids=["systemd's", "no controller", "one controller", "somebody else in it"],
 )
 def test_a_group_of_others_is_left_alone(tmp_path: Path, changes: dict[str, str]) -> None:
