@@ -106,7 +106,7 @@ class Plan:
 
 def tier_of(name: str) -> str:
     """The tier of a file of tests, or of a test in it."""
-    parts = name.split("/")
+    parts = name.partition("::")[0].split("/")
     return parts[1] if len(parts) > 2 else "unit"
 
 

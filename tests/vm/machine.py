@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +61,17 @@ class Running:
     """A machine that is under way; what it has to tell waits in the pipe until it is asked for."""
 
     def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
+        self._process = process
         self._conversation = _Conversation(process, console)
 
     def outcome(self, seconds: float) -> Outcome:
-        """Wait for the end of its program.
+        """Wait for the end of its program; from now on the machine yields to nothing.
 
         Raises MachineFailed when it is not up UP_SECONDS from now, or has not ended SECONDS after that.
         """
+        with suppress(ProcessLookupError):  # it has ended
+            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
         up = self._conversation.until(UP, UP_SECONDS, "did not come up")
         end = self._conversation.until(EXIT, seconds, "has not ended")
         return Outcome(code=int(end[1]), output=self._conversation.text[up.end() : end.start()])
@@ -93,7 +97,7 @@ def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) ->
 
 @contextmanager
 def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
-    # It yields to the tests that run beside it: what they leave of the cores is enough.
+    # It yields to the tests that run beside it, until its own test waits for it.
     argv = ["nice", "--adjustment=19", "qemu-system-x86_64"]
     argv += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]
