@@ -37,7 +37,8 @@ def positive(text: str) -> int:
     return int(text)
 
 
-Command = Callable[[argparse.Namespace], int]
+Command = Callable[[argparse.Namespace], "int | None"]
+"""Runs a verb; gives the exit code, None for 0."""
 
 
 def parser(prog: str, description: str, example: str) -> Parser:
@@ -63,11 +64,14 @@ def command(
     help: str,
     example: str,
     *,
+    root: bool = False,
+    answers: bool = False,
     start_seconds: float | None = None,
 ) -> Parser:
-    """Add one verb: its parser, its example, and the function that RUNs it and returns an exit code.
+    """Add one verb: its parser, its example, and the function that RUNs it.
 
-    START_SECONDS are supervisord's `startsecs` where it runs this verb.
+    ROOT: it is for root alone. ANSWERS: its answer can be had as JSON (answer()). START_SECONDS are supervisord's
+    `startsecs` where it runs this verb.
     """
     made = nouns.add_parser(
         name,
@@ -76,7 +80,9 @@ def command(
         epilog=f"example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.set_defaults(run=run, parser=made, start_seconds=start_seconds)
+    made.set_defaults(run=run, parser=made, root=root, start_seconds=start_seconds)
+    if answers:
+        made.add_argument("--json", action="store_true", help="the whole answer as JSON")
     return made
 
 
@@ -93,7 +99,9 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
         run: Command | None = getattr(arguments, "run", None)
         if run is None:
             raise UsageError("say what to do", hint=f"{made.prog} --help")
-        code = int(run(arguments))
+        if getattr(arguments, "root", False):
+            require_root(arguments.parser.prog)
+        code = int(run(arguments) or ExitCode.DONE)
         sys.stdout.flush()
     except FleetError as error:
         code = _report(made.prog, error, error.exit_code, debug)
@@ -128,12 +136,31 @@ def require_root(what: str) -> None:
         raise NotAllowed(f"{what} needs root", hint=f"sudo {what}")
 
 
+Rows = Sequence[Sequence[str]]
+
+
+def answer(
+    arguments: argparse.Namespace,
+    value: JsonValue,
+    *lines: str,
+    table: tuple[str, Sequence[str], Rows] | None = None,
+) -> None:
+    """VALUE on standard output where --json asks for it, else TABLE (title, columns, rows) and LINES."""
+    if arguments.json:
+        print_json(value)
+        return
+    if table is not None:
+        print_table(*table)
+    if lines:
+        print(*lines, sep="\n")
+
+
 def print_json(value: JsonValue) -> None:
     """VALUE as indented JSON on standard output, Korean left readable."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
     """A table on standard output; plain text when it is not a terminal."""
     if title:
         print(title)  # above the table and not in it: it may be wider

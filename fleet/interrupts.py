@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal, as one exception that clean-up is shielded from."""
+"""Ctrl-C, SIGTERM and a closed terminal, as one exception that clean-up is shielded from.
+
+Stopped is no Exception, so that no library's broad `except Exception` swallows it. A destructor could; who works for
+long therefore asks again (raise_if_stopped).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import ClassVar
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -28,7 +33,8 @@ def deferred() -> Iterator[None]:
     """Signals wait until the block is done: for short calls into libraries whose destructors swallow exceptions.
 
     io's finalizers drop whatever is raised while they close a file (iobase_finalize in CPython's
-    Modules/_io/iobase.c); one in ten signals during an XML-RPC call was lost that way.
+    Modules/_io/iobase.c); one in ten signals during an XML-RPC call was lost that way. Also for what must be done
+    whole or not at all.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -38,14 +44,17 @@ def deferred() -> Iterator[None]:
 
 
 class Interrupts:
-    """While entered, the first signal raises Stopped once; within `shield()` none does."""
+    """While entered, the first signal raises Stopped once in the main thread; within `shield()` none does."""
+
+    number: ClassVar[int | None] = None
+    """Of the signal that has come; a process has one such object at a time."""
 
     def __init__(self) -> None:
         self._shielded = False
-        self._raised = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
+        Interrupts.number = None
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -63,7 +72,19 @@ class Interrupts:
         finally:
             self._shielded = False
 
+    def ignore(self) -> None:
+        """From here on no signal interrupts the end, also behind the `with` block."""
+        self._before.clear()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if not self._shielded and not self._raised:
-            self._raised = True
+        if not self._shielded and Interrupts.number is None:
+            Interrupts.number = number
             raise Stopped(number)
+
+
+def raise_if_stopped() -> None:
+    """Raise Stopped when a signal came and its Stopped was lost."""
+    if Interrupts.number is not None:
+        raise Stopped(Interrupts.number)

@@ -37,13 +37,13 @@ def main() -> None:
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
     words, seconds = "serve the workers until told to stop", startsecs.NETCTL_SECONDS
     console.command(verbs, "serve", _serve, words, "netctl serve", start_seconds=seconds)
-    add = partial(_answers, verbs)
+    add = partial(console.command, verbs, answers=True)
     add("probe", _probe, "say which WireGuard will be used", "netctl probe --json")
     add("status", _status, "show every slot and the key pool", "sudo netctl status")
     words = "show what serve would change (exit 2 if anything), change nothing"
-    add("plan", _plan, words, "sudo netctl plan")
+    add("plan", _plan, words, "sudo netctl plan", root=True)
     words = "remove everything of ours from the kernel, give all keys back"
-    clean = add("cleanup", _cleanup, words, "sudo netctl cleanup")
+    clean = add("cleanup", _cleanup, words, "sudo netctl cleanup", root=True)
     clean.add_argument("--worker", metavar="WORKER", help="of this one alone, like w1103; it stays held back")
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
     words = "print address and link events as they come, with their workers"
@@ -56,7 +56,7 @@ def main() -> None:
 def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     keys = verbs.add_parser("keys", help="the key pool", epilog="example: sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add = partial(_answers, nouns)
+    add = partial(console.command, nouns, answers=True)
     words = "add WireGuard client files; none unless all are good"
     bring = add("import", _import, words, "netctl keys import *.conf")
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
@@ -65,50 +65,33 @@ def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
 
 
-def _answers(
-    verbs: argparse._SubParsersAction[console.Parser], name: str, run: console.Command, words: str, example: str
-) -> console.Parser:
-    """A verb whose answer can be had in JSON."""
-    made = console.command(verbs, name, run, words, example)
-    made.add_argument("--json", action="store_true", help="answer in JSON")
-    return made
-
-
 def _load() -> tuple[Fleet, Paths]:
     paths = Paths.from_environment()
     return model.load(paths.config), paths
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _serve(_: argparse.Namespace) -> None:
     from netctl import serve
 
     fleet, paths = _load()
     privileges.cut(fleet.walls)
     asyncio.run(serve.serve(fleet, paths))
-    return ExitCode.DONE
 
 
-def _probe(arguments: argparse.Namespace) -> int:
+def _probe(arguments: argparse.Namespace) -> None:
     from netctl.wireguard.probe import probe
 
     config = Paths.from_environment().config
     # `fleet doctor` looks before there are settings.
     setting = model.load(config).wireguard.backend if config.exists() else "auto"
     backend = asyncio.run(probe(setting)).backend
-    if arguments.json:
-        console.print_json({"backend": backend.name})
-    else:
-        print(backend.name)  # noqa: T201 - the answer
-    return ExitCode.DONE
+    console.answer(arguments, {"backend": backend.name}, backend.name)
 
 
-def _status(arguments: argparse.Namespace) -> int:
+def _status(arguments: argparse.Namespace) -> None:
     _, paths = _load()
     with Client(access.mine(paths), timeout_seconds=STATUS_SECONDS) as client:
         status = client.ask(Status(), NetctlStatus)
-    if arguments.json:
-        console.print_json(status.model_dump(mode="json"))
-        return ExitCode.DONE
     rows = [
         (
             slot.worker,
@@ -123,37 +106,32 @@ def _status(arguments: argparse.Namespace) -> int:
         for slot in status.slots
     ]
     columns = ("worker", "interface", "state", "server", "exit address", "generation", "received bytes", "sent bytes")
-    console.print_table(f"netctl {status.pid}, WireGuard: {status.backend}", columns, rows)
+    table = f"netctl {status.pid}, WireGuard: {status.backend}", columns, rows
+    lines = [f"keys: {status.pool_trouble}"] if status.pool_trouble else []
     if (pool := status.pool) is not None:
-        print(  # noqa: T201 - the answer
-            f"keys: {pool.keys} on {pool.servers} servers, "
-            f"{pool.leased} leased, {pool.cooling} cooling, {pool.free} free"
-        )
+        counts = f"{pool.leased} leased, {pool.cooling} cooling, {pool.free} free"
+        lines = [f"keys: {pool.keys} on {pool.servers} servers, {counts}"]
         if pool.servers_aside:
-            print(f"not answering lately, chosen last: {' '.join(pool.servers_aside)}")  # noqa: T201
-    elif status.pool_trouble:
-        print(f"keys: {status.pool_trouble}")  # noqa: T201
-    return ExitCode.DONE
+            lines.append(f"not answering lately, chosen last: {' '.join(pool.servers_aside)}")
+    console.answer(arguments, status.model_dump(mode="json"), *lines, table=table)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
-    console.require_root("netctl plan")
     lines = [str(operation) for operation in asyncio.run(cleanup.plan(*_load()))]
-    _show(lines, arguments.json, "nothing to change")
+    console.answer(arguments, [*lines], *(lines or ["nothing to change"]))
     return ExitCode.WOULD_CHANGE if lines else ExitCode.DONE
 
 
 def _cleanup(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
-    console.require_root("netctl cleanup")
     done = asyncio.run(
         cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run)
     )
     lines = [str(operation) for operation in done.operations]
-    _show(lines, arguments.json, "nothing of ours was there")
+    console.answer(arguments, [*lines], *(lines or ["nothing of ours was there"]))
     if done.trouble is not None:
         raise done.trouble
     return ExitCode.WOULD_CHANGE if arguments.dry_run and lines else ExitCode.DONE
@@ -171,14 +149,7 @@ def _worker(name: str | None) -> Worker | None:
     return Worker(uid=int(uid))
 
 
-def _show(lines: list[str], as_json: bool, nothing: str) -> None:
-    if as_json:
-        console.print_json([*lines])
-    else:
-        print("\n".join(lines) or nothing)  # noqa: T201 - the answer
-
-
-def _monitor(arguments: argparse.Namespace) -> int:
+def _monitor(arguments: argparse.Namespace) -> None:
     from netctl.kernel import monitor
 
     worker = _worker(arguments.worker)
@@ -191,7 +162,6 @@ def _monitor(arguments: argparse.Namespace) -> int:
             sys.stdout.flush()
 
     asyncio.run(follow())
-    return ExitCode.DONE
 
 
 def _line(notice: monitor.Notice, as_json: bool) -> str:
@@ -204,28 +174,23 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
     return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}\n"
 
 
-def _import(arguments: argparse.Namespace) -> int:
+def _import(arguments: argparse.Namespace) -> None:
     from netctl.pool import commands
 
     done = commands.bring(arguments.paths, Paths.from_environment())
-    if arguments.json:
-        counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
-        console.print_json({**counts, "duplicates": [*done.there]})
-    else:
+    if not arguments.json:
         for origin in done.there:
-            print(f"{origin}: is in the pool already, skipped", file=sys.stderr)  # noqa: T201
-        completed = f", {len(done.completed)} completed" if done.completed else ""
-        print(f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped")  # noqa: T201 - the answer
-    return ExitCode.DONE
+            console.say(f"{origin}: is in the pool already, skipped")
+    counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
+    completed = f", {len(done.completed)} completed" if done.completed else ""
+    words = f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped"
+    console.answer(arguments, {**counts, "duplicates": [*done.there]}, words)
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> None:
     from netctl.pool import commands
 
     lines = commands.listed(Paths.from_environment())
-    if arguments.json:
-        console.print_json([commands.as_json(line) for line in lines])
-        return ExitCode.DONE
     rows = [
         (
             line.server,
@@ -237,8 +202,8 @@ def _list(arguments: argparse.Namespace) -> int:
         )
         for line in lines
     ]
-    console.print_table("", ("server", "exit address", "tunnel address", "public key", "leased to", "from"), rows)
-    return ExitCode.DONE
+    columns = ("server", "exit address", "tunnel address", "public key", "leased to", "from")
+    console.answer(arguments, [commands.as_json(line) for line in lines], table=("", columns, rows))
 
 
 def _both(*addresses: Address | None) -> str:
@@ -249,14 +214,12 @@ def _remove(arguments: argparse.Namespace) -> int:
     from netctl.pool import commands
 
     gone, leased, unknown = commands.removed(arguments.keys, Paths.from_environment())
-    if arguments.json:
-        console.print_json({"removed": [*gone], "leased": [*leased], "unknown": [*unknown]})
-    else:
-        for public in leased:
-            print(f"{public}: is leased, stays", file=sys.stderr)  # noqa: T201
-        for public in unknown:
-            print(f"{public}: is not in the pool", file=sys.stderr)  # noqa: T201
-        print(f"{len(gone)} keys removed")  # noqa: T201 - the answer
+    if not arguments.json:
+        kept = [f"{public}: is leased, stays" for public in leased]
+        for line in kept + [f"{public}: is not in the pool" for public in unknown]:
+            console.say(line)
+    counts: dict[str, JsonValue] = {"removed": [*gone], "leased": [*leased], "unknown": [*unknown]}
+    console.answer(arguments, counts, f"{len(gone)} keys removed")
     if leased:
         return ExitCode.TRY_LATER
     return ExitCode.FAILED if unknown else ExitCode.DONE

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from fleet import log, netctl_api
 from fleet.errors import BrowserDied, ConfigurationError, ElementMissing, PageFailed, TaskFailed, WrongExit, describe
+from fleet.interrupts import deferred
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import RunOrder
 from fleet.wire import Address
-from worker import signals
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover
@@ -85,7 +85,7 @@ class Loop:
             _log.error("loop.failed", errors=describe(error), attempts=len(record.failures))
             good = False
         try:
-            with signals.deferred():
+            with deferred():  # half a result is not handed in
                 self._hand_in(run, number, record, good)
         except Exception:  # noqa: BLE001 - of a full disk, say, the log alone can tell; the next loop may do better
             _log.exception("loop.not_handed_in")

@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 
 from fleet import log
 from fleet.errors import FleetError, PageFailed, describe
+from fleet.interrupts import raise_if_stopped
 from fleet.netctl_api import Tunnel
 from fleet.result import Failure, Losses, Result
 from fleet.wire import Address
-from worker import signals
 from worker.failures import Budget, Reaction, reaction
 from worker.tasks.contract import Found
 
@@ -48,7 +48,7 @@ class Record:
         A stage that is ENDING something runs also while the worker stops.
         """
         if not ending:
-            signals.raise_if_stopping()
+            raise_if_stopped()
         before, self.stage = self.stage, stage
         started = time.monotonic()
         try:

@@ -15,9 +15,10 @@ from typing import Any
 sys.path.insert(0, os.environ["RELEASE"])
 
 from fleet.errors import FleetError
+from fleet.interrupts import Interrupts
 from fleet.model import BrowserSettings
 from fleet.result import Losses
-from worker import prepare, signals
+from worker import prepare
 from worker.browser import reap
 from worker.browser.session import Session
 
@@ -82,7 +83,7 @@ def call(session: Session, method: str, arguments: list[Any], keywords: dict[str
 
 def main() -> None:
     """Start, obey, end."""
-    signals.install()
+    Interrupts().__enter__()
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)

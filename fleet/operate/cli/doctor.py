@@ -29,8 +29,9 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         _doctor,
         "is this machine fit for a fleet; what mends it where it is not (exit 1 when an error remains)",
         "sudo fleet doctor --fix",
+        root=True,
+        answers=True,
     )
-    made.add_argument("--json", action="store_true", help="the findings as JSON")
     made.add_argument(
         "--fix", action="store_true", help="do what is safe: drop-ins, left-overs; no packages, no restart of anything"
     )
@@ -38,7 +39,6 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet doctor")
     case = _case(arguments)
     findings = _findings(case)
     if arguments.fix:
@@ -52,7 +52,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     else:
         _show(findings)
     bad = any(finding.verdict is Verdict.ERROR for finding in findings)
-    return int(ExitCode.FAILED if bad else ExitCode.DONE)
+    return ExitCode.FAILED if bad else ExitCode.DONE
 
 
 def _case(arguments: argparse.Namespace) -> Case:

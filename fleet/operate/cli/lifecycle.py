@@ -21,22 +21,23 @@ from fleet.supervise import Supervisor
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     """Add the verbs of this file."""
-    up = console.command(nouns, "up", _up, "start the whole fleet; when it runs already, say so", "fleet up")
+    up = console.command(nouns, "up", _up, "start the whole fleet; when it runs already, say so", "fleet up", root=True)
     up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
     places.add_workers(up)
-    console.command(nouns, "down", _down, "end the whole fleet and take it out of the kernel", "fleet down")
+    words = "end the whole fleet and take it out of the kernel"
+    console.command(nouns, "down", _down, words, "fleet down", root=True)
     ctl = console.command(
         nouns,
         "supervisorctl",
         _supervisorctl,
         "supervisor's own tool on this fleet",
         "fleet supervisorctl restart worker:w1103",
+        root=True,
     )
     ctl.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="status, start, stop, restart, tail -f ...")
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet up")
     fleet, installation = places.load(arguments)
     with lifecycle.operator(installation.paths):
         if Supervisor(installation).pid() is not None:
@@ -86,7 +87,6 @@ def _already_up(fleet: Fleet, installation: Installation) -> int:
 
 
 def _down(_: argparse.Namespace) -> int:
-    console.require_root("fleet down")
     paths = Paths.from_environment()
     try:
         fleet: Fleet | None = load(paths.config)
@@ -100,7 +100,6 @@ def _down(_: argparse.Namespace) -> int:
 
 
 def _supervisorctl(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet supervisorctl")
     installation = Installation(paths=Paths.from_environment())
     if Supervisor(installation).pid() is None:
         raise Unavailable("the fleet is not running", hint="fleet up")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fleet import console
-from fleet.errors import ExitCode, RunFailed
+from fleet.errors import RunFailed
 from fleet.operate import progress, run
 from fleet.operate.cli import places
 
@@ -18,25 +18,22 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         _run,
         "start everything, let every worker do its loops, report, stop everything",
         "fleet run --workers 8 --loops 2",
+        root=True,
+        answers=True,
     )
     places.add_workers(made)
     made.add_argument("--loops", type=console.positive, default=1, metavar="L", help="loops of each worker (default 1)")
-    made.add_argument("--json", action="store_true", help="the report as JSON")
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet run")
+def _run(arguments: argparse.Namespace) -> None:
     fleet, installation = places.load(arguments)
     with progress.display() as show:
         report = run.run(fleet, installation, arguments.loops, show)
-    if arguments.json:
-        console.print_json(report.model_dump(mode="json"))
-    else:
-        console.print_table(progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs])
+    table = progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs]
+    console.answer(arguments, report.model_dump(mode="json"), table=table)
     if not report.ok:
         words = [report.trouble or progress.summary(report), *progress.reasons(report)]
         raise RunFailed(
             "\n".join(words),
             hint=f"screenshots: {installation.paths.state}/workers/*/spool; logs: {installation.paths.logs}",
         )
-    return int(ExitCode.DONE)

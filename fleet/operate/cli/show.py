@@ -22,25 +22,21 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         "--backend", choices=tuple(BACKENDS), help="WireGuard's home; without it netctl looks (needs root)"
     )
     places.add_workers(render)
-    shown = console.command(nouns, "status", _status, "the workers, their tunnels and their last loops", "fleet status")
-    shown.add_argument("--json", action="store_true", help="everything there is to know, as JSON")
+    words = "the workers, their tunnels and their last loops"
+    console.command(nouns, "status", _status, words, "fleet status", root=True, answers=True)
 
 
-def _render(arguments: argparse.Namespace) -> int:
+def _render(arguments: argparse.Namespace) -> None:
     fleet, installation = places.load(arguments)
     if arguments.backend is None and fleet.wireguard.backend == "auto":
         console.require_root("fleet render")
     backend = BACKENDS[arguments.backend] if arguments.backend else prepare.probe(fleet, installation)
     sys.stdout.write(supervisord_conf(fleet, installation, backend))
-    return int(ExitCode.DONE)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet status")
     fleet, installation = places.load(arguments)
     snapshot = status.take(fleet, installation)
-    if arguments.json:
-        console.print_json(snapshot.model_dump(mode="json"))
-    else:
-        console.print_table(status.summary(snapshot), status.COLUMNS, list(status.rows(snapshot)))
-    return int(ExitCode.DONE if snapshot.supervisor_pid is not None else ExitCode.FAILED)
+    table = status.summary(snapshot), status.COLUMNS, list(status.rows(snapshot))
+    console.answer(arguments, snapshot.model_dump(mode="json"), table=table)
+    return ExitCode.DONE if snapshot.supervisor_pid is not None else ExitCode.FAILED

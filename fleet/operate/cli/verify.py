@@ -21,9 +21,10 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         "prove on this machine that nothing of a worker goes past its tunnel "
         "(exit 0: all holds, 1: something is broken, 75: something could not be proven)",
         "sudo fleet verify --worker w1103",
+        root=True,
+        answers=True,
     )
     made.add_argument("--worker", metavar="NAME", help="which one; without it the first")
-    made.add_argument("--json", action="store_true", help="the whole report as JSON")
     made.add_argument(
         "--interface",
         action="append",
@@ -34,7 +35,6 @@ def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    console.require_root("fleet verify")
     fleet, installation = places.load(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
     interfaces = tuple(arguments.interface)
@@ -46,9 +46,5 @@ def _verify(arguments: argparse.Namespace) -> int:
             hint="name an uplink: ip route get 192.0.2.1",
         )
     report = Verifier(fleet=fleet, installation=installation, worker=worker, interfaces=interfaces).run()
-    if arguments.json:
-        console.print_json(report.model_dump(mode="json"))
-    else:
-        for line in text(report):
-            print(line)  # noqa: T201 - the answer
+    console.answer(arguments, report.model_dump(mode="json"), *text(report))
     return int(report.exit_code)
