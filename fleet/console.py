@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleet import VERSION, child_errors, log, startsecs
+from fleet import VERSION, log, programs, startsecs
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -126,7 +126,7 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
     # A message may begin with the program's name already, as in `fleet up needs root`.
     name = "" if not kind and first.startswith((f"{prog} ", f"{prog}: ")) else f"{prog}: "
     print(f"{name}{kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
-    child_errors.tell(error)
+    programs.tell_error(error)
     return int(code)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from fleet import wire
-from fleet.bucket import Bucket
-from fleet.callers import PATIENCE_SECONDS, Account, Connection, Limits, Refusals, turn
+from fleet.callers import PATIENCE_SECONDS, Account, Bucket, Connection, Limits, Refusals, turn
 from fleet.deadline import within
 from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
 from fleet.log import Logger

@@ -2,6 +2,10 @@
 
 Root starts everything; each program gets only what it needs: netctl and its tunnels run as an
 ordinary user with one capability, a worker's launcher stays root only until it has become the worker.
+
+A program's error reaches whoever started it as data: with FLEET_ERRORS=json in its environment it repeats the error on
+the last line of its standard error, after its words for people, in the frame in which an error crosses a socket
+(fleet.wire). What ends before it can do so (Python itself, setpriv), or is no program of the fleet, has plain words.
 """
 
 from __future__ import annotations
@@ -13,14 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import child_errors
+from fleet import wire
 from fleet.backends import Backend
-from fleet.child_errors import told
-from fleet.errors import FleetError, MissingProgram
+from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, WORKERS_VARIABLE, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
+"""For a program that is none of the fleet's."""
+ERRORS_AS_DATA = {"FLEET_ERRORS": "json"}
+"""What a program is started with by whoever reads its error."""
 _OPEN_FILES = 16_384
 """netctl has some ten sockets in each worker's namespace, where workers have one."""
 
@@ -38,7 +45,7 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of every program: nothing of the caller's gets in."""
-        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH, **child_errors.ENVIRONMENT}
+        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH, **ERRORS_AS_DATA}
         if self.workers is not None:
             made[WORKERS_VARIABLE] = str(self.workers)
         return made
@@ -96,7 +103,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
     """Run COMMAND to its end and give its standard output.
 
     A failure is the program's own error, so that the operator reads one error and not an error about an error.
-    ENVIRONMENT has to ask for it (fleet.child_errors).
+    ENVIRONMENT has to ask for it (ERRORS_AS_DATA).
     """
     try:
         done = subprocess.run(
@@ -113,7 +120,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"{_short(command)} did not end within {deadline_seconds:g} s") from error
     if done.returncode != 0:
-        raise told(done.stderr, f"{_short(command)} ended with code {done.returncode}")
+        raise told_error(done.stderr, f"{_short(command)} ended with code {done.returncode}")
     return done.stdout
 
 
@@ -124,3 +131,36 @@ def _short(command: Sequence[str]) -> str:
         words = words[words.index("-I") + 1 :]
         words[0] = os.path.basename(words[0])  # noqa: PTH119 - a word of a command, maybe no path at all
     return " ".join(words)
+
+
+def tell_error(error: Exception) -> None:
+    """Repeat ERROR as data on standard error, where the environment asks for it."""
+    if ERRORS_AS_DATA.items() <= os.environ.items():
+        sys.stderr.write(wire.encode_error(_with_causes(error)).decode())
+
+
+def told_error(said: str, otherwise: str) -> FleetError:
+    """The error of a program that SAID this on standard error: the one on its last line.
+
+    Without one it is a FleetError of the plain words, or of OTHERWISE where there are none.
+    """
+    lines = said.rstrip().split("\n")  # splitlines() would also split inside a message
+    if error := wire.decode_error(lines[-1].encode()):
+        return error
+    # Log lines are JSON objects.
+    words = [line.strip() for line in lines if line.strip() and not line.startswith("{")]
+    return FleetError("\n".join(words) or otherwise)
+
+
+def _with_causes(error: Exception) -> FleetError:
+    """ERROR with the words and hints of its causes, which do not cross by themselves."""
+    chain = list(causes(error))
+    first = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
+    return from_wire(
+        type(error).__name__,
+        {
+            "message": first + "\n".join(str(one) or type(one).__name__ for one in chain),
+            "hint": "; ".join(one.hint for one in chain if isinstance(one, FleetError) and one.hint),
+            "data": error.data if isinstance(error, FleetError) else {},
+        },
+    )

@@ -49,15 +49,6 @@ def setns(descriptor: int, kind: int) -> None:
     _check(_libc.setns(descriptor, kind), "setns")
 
 
-def enter_network(name: str) -> None:
-    """Move this thread into the network namespace that `ip netns` calls NAME (setns(2))."""
-    descriptor = os.open(Path("/run/netns") / name, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        setns(descriptor, CLONE_NEWNET)
-    finally:
-        os.close(descriptor)
-
-
 class Capabilities(NamedTuple):
     """One thread's sets as masks (capabilities(7)); of the first 32 capabilities and of the rest alike."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fleet import child_errors
+from fleet import programs
 from fleet.errors import FleetError
 from fleet.model import Paths
 from lab.net import Lab
@@ -95,12 +95,12 @@ def call(lab: Lab, module: str, *arguments: str) -> str:
             program(module, *arguments),
             stdin=subprocess.DEVNULL,
             timeout=_CALL_SECONDS,
-            env={**os.environ, **child_errors.ENVIRONMENT},
+            env={**os.environ, **programs.ERRORS_AS_DATA},
         )
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"{module} {' '.join(arguments[:2])} took longer than {_CALL_SECONDS} s") from error
     if done.returncode != 0:
-        raise child_errors.told(done.stderr, f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
+        raise programs.told_error(done.stderr, f"{module} {' '.join(arguments[:2])} ended with {done.returncode}")
     return done.stdout
 
 

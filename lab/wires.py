@@ -26,7 +26,7 @@ def inside(namespace: str, work: Callable[[], Result]) -> Result:
     """Do WORK in the network namespace; setns(2) moves one thread alone, so that thread is a fresh one."""
 
     def moved() -> Result:
-        syscalls.enter_network(namespace)
+        spaces.enter(NAMESPACES / namespace)
         return work()
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix=namespace) as pool:

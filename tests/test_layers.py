@@ -29,17 +29,16 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
-    "fleet.callers": "bucket log request_table",
-    "fleet.child_errors": "errors wire",
+    "fleet.callers": "log request_table",
     "fleet.client": "errors wire",
-    "fleet.console": "child_errors errors log startsecs",
-    "fleet.dispatch": "bucket callers deadline errors log request_table wire",
+    "fleet.console": "errors log programs startsecs",
+    "fleet.dispatch": "callers deadline errors log request_table wire",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.model": "backends errors isolation mistakes numbers paths",
     "fleet.netctl_api": "request_table wire",
     "fleet.paths": "numbers",
-    "fleet.programs": "backends child_errors errors isolation model",
+    "fleet.programs": "backends errors isolation model wire",
     "fleet.request_table": "wire",
     "fleet.result": "wire",
     "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",

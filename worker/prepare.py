@@ -17,13 +17,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet import cgroups, child_errors, log
+from fleet import cgroups, log
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
-from fleet.programs import SEARCH_PATH
+from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH
 from worker.browser import switches
 from worker.browser.interface import Installed
 
@@ -160,7 +160,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         "LANG": "C.UTF-8",
         "PATH": SEARCH_PATH,
         "TMPDIR": "/tmp",  # noqa: S108 - private, made by the launcher
-        **child_errors.ENVIRONMENT,
+        **ERRORS_AS_DATA,
         "FLEET_BROWSER": str(installed.browser),
         "FLEET_DRIVER": str(installed.driver),
         "FLEET_BROWSER_VERSION": installed.version,

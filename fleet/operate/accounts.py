@@ -16,7 +16,7 @@ from pathlib import Path
 from fleet import lockfile, log
 from fleet.errors import AccountTaken
 from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
-from fleet.programs import SEARCH_PATH, call
+from fleet.programs import PLAIN_ENVIRONMENT, call
 
 _LOCK = Path("/run/lock/fleet-accounts.lock")
 """One per machine and not per FLEET_ROOT: /etc/passwd is the machine's."""
@@ -76,21 +76,8 @@ def _make_workers(fleet: Fleet) -> Iterator[str]:
 def _add(name: str, comment: str, *uid: str) -> None:
     # --system above all for what it leaves out: an ordinary account gets subordinate UIDs, and through
     # newuidmap a worker could then send under a UID that no rule of ours holds.
-    _run(
-        "useradd",
-        "--system",
-        *uid,
-        "--gid",
-        ACCOUNT_GROUP,
-        "--no-create-home",
-        "--home-dir",
-        "/nonexistent",
-        "--shell",
-        "/usr/sbin/nologin",
-        "--comment",
-        comment,
-        name,
-    )
+    nowhere = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
+    _run("useradd", "--system", *uid, "--gid", ACCOUNT_GROUP, *nowhere, "--comment", comment, name)
     _log.info("account.made", account=name)
 
 
@@ -137,7 +124,7 @@ def _exists(name: str) -> bool:
 
 def _run(*command: str) -> None:
     # Standard error of these tools is for people and already names the account.
-    call(command, {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}, deadline_seconds=_DEADLINE_SECONDS)
+    call(command, PLAIN_ENVIRONMENT, deadline_seconds=_DEADLINE_SECONDS)
 
 
 @contextmanager

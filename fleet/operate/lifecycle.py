@@ -11,12 +11,11 @@ from contextlib import contextmanager
 import psutil
 
 from fleet import console, lockfile, log, spaces, status
-from fleet.child_errors import told
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, prepare
 from fleet.operate.folders import Folder
-from fleet.programs import Installation
+from fleet.programs import Installation, told_error
 from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
 
 _RUNNING_SECONDS = 120.0
@@ -132,7 +131,7 @@ class Trouble:
         path = self._paths.log(state.name.rpartition(":")[2])
         how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
         lines = list(last_lines(path, since=self._log_bytes.get(path, 0)))
-        said = "\n  ".join(describe(told("\n".join(lines), "\n  ".join(lines[-5:]))))
+        said = "\n  ".join(describe(told_error("\n".join(lines), "\n  ".join(lines[-5:]))))
         return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
 
 

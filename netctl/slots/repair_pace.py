@@ -6,7 +6,7 @@ in seconds of any steady clock.
 
 from __future__ import annotations
 
-from fleet.bucket import Bucket
+from fleet.callers import Bucket
 from netctl.kernel.notifications import Kind
 
 BATCH_SECONDS = 0.25

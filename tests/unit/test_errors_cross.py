@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from fleet import child_errors, programs
+from fleet import programs
 from fleet.errors import TREE, ExitCode, FleetError
 from tests.unit.test_rpc import serving
 
@@ -71,7 +71,7 @@ def test_over_a_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["KernelRefused", "PageFailed", "RunFailed", "TryLater", "UsageError"])
 def test_over_a_pipe(name: str) -> None:
     """A program's error is raised by the one that started it: its class, hint, data, and the words of its cause."""
-    environment = {**os.environ, **child_errors.ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **programs.ERRORS_AS_DATA, "PYTHONPATH": str(ROOT)}
     with pytest.raises(FleetError) as caught:
         programs.call([sys.executable, "-c", RAISES, name], environment, deadline_seconds=20)
     assert type(caught.value) is TREE[name]
@@ -82,15 +82,15 @@ def test_over_a_pipe(name: str) -> None:
 
 def test_a_fault_crosses_as_an_error_without_a_name() -> None:
     """What is no error of the fleet arrives as a FleetError that names the fault."""
-    done = raises("ValueError", {**os.environ, **child_errors.ENVIRONMENT})
-    error = child_errors.told(done.stderr, "nothing")
+    done = raises("ValueError", {**os.environ, **programs.ERRORS_AS_DATA})
+    error = programs.told_error(done.stderr, "nothing")
     assert (type(error), error.message, done.returncode) == (FleetError, "ValueError: a fault", ExitCode.INTERNAL)
 
 
 def test_people_read_what_they_always_did() -> None:
     """Without FLEET_ERRORS there are the words alone; with it they come first, and the data is one line more."""
     plain = raises("TunnelLost", {**os.environ})
-    data = raises("TunnelLost", {**os.environ, **child_errors.ENVIRONMENT})
+    data = raises("TunnelLost", {**os.environ, **programs.ERRORS_AS_DATA})
     assert plain.stderr == "raises: no \u2028 no\n  the cause\n  what to do: do that\n"
     assert data.stderr.startswith(plain.stderr) and data.stderr.count("\n") == plain.stderr.count("\n") + 1
 
@@ -107,5 +107,5 @@ def test_people_read_what_they_always_did() -> None:
 )
 def test_who_says_no_error_is_told_by_its_words(said: str, words: str) -> None:
     """Plain words, then the way it ended; a line of the log is neither, nor is an error that was not the last word."""
-    error = child_errors.told(said, "ended with 9")
+    error = programs.told_error(said, "ended with 9")
     assert (type(error), error.message) == (FleetError, words)

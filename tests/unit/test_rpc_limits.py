@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from fleet import callers, wire
-from fleet.bucket import Bucket
-from fleet.callers import Limits, Peer, Rate, turn
+from fleet.callers import Bucket, Limits, Peer, Rate, turn
 from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited
 from fleet.netctl_api import NetctlStatus, SlotStatus
 from fleet.request_table import Caller

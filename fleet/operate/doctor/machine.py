@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import child_errors, processes, syscalls
+from fleet import processes, syscalls
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths
-from fleet.programs import SEARCH_PATH, Installation
+from fleet.programs import ERRORS_AS_DATA, PLAIN_ENVIRONMENT, SEARCH_PATH, Installation, told_error
 
 _COMMAND_SECONDS = 60.0
 NOT_THERE = 127
@@ -32,7 +32,7 @@ class Answer:
     @property
     def error(self) -> FleetError:
         """Why it failed: the error of one of our programs, the plain words of any other."""
-        return child_errors.told(self.err, f"code {self.code}")
+        return told_error(self.err, f"code {self.code}")
 
     @property
     def words(self) -> str:
@@ -145,10 +145,7 @@ def _run(command: Sequence[str], given: str) -> Answer:
             timeout=_COMMAND_SECONDS,
             check=False,
             cwd="/",
-            env={
-                **{"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "FLEET_ROOT": os.environ.get("FLEET_ROOT", "/")},
-                **child_errors.ENVIRONMENT,
-            },
+            env={"FLEET_ROOT": os.environ.get("FLEET_ROOT", "/"), **PLAIN_ENVIRONMENT, **ERRORS_AS_DATA},
         )
     except FileNotFoundError as error:
         return Answer(code=NOT_THERE, err=f"{error.filename} is not there")

@@ -12,9 +12,9 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
-from fleet.child_errors import told
 from fleet.errors import Unanswered, in_a_line
 from fleet.processes import Handle
+from fleet.programs import told_error
 
 MOST_BYTES = 1 << 20
 """Of an answer: one has some 20 kB."""
@@ -48,7 +48,7 @@ def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, s
     answer = talk.answer.decode(errors="replace")
     if child.returncode != 0 or not answer.strip():
         lines = bytes(talk.said).decode(errors="replace").strip().split("\n")
-        words = " ".join(in_a_line(told("\n".join(lines[-5:]), "it said nothing")).splitlines())
+        words = " ".join(in_a_line(told_error("\n".join(lines[-5:]), "it said nothing")).splitlines())
         raise Unanswered(f"{what} ended with code {child.returncode}: {words}")
     return answer
 

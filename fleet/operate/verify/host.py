@@ -12,7 +12,7 @@ from typing import cast
 
 from fleet.errors import FleetError
 from fleet.probes import Probe
-from fleet.programs import SEARCH_PATH
+from fleet.programs import PLAIN_ENVIRONMENT
 
 NOBODYS = ipaddress.IPv4Network("192.0.2.0/24")
 """For documentation (RFC 5737): routed by default, and nobody is there."""
@@ -61,7 +61,7 @@ def _route(family: int, target: str, interface: str = "", uid: int = 0) -> dict[
     try:
         done = subprocess.run(
             ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound],
-            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
+            env=PLAIN_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
