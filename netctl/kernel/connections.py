@@ -69,16 +69,12 @@ class Connections:
         With TRANSLATED_TO only those of that leased address: the slot may be in use under the next one
         already. The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets.
         """
-        opened = self._opened[NETFILTER]
-        pairs: list[tuple[AnyAddress, AnyAddress | None]] = [
-            (source.address, translated_to.address if translated_to else None)
-        ]
+        opened, space = self._opened[NETFILTER], source.space
+        own: tuple[AnyAddress, ...] = (source.address, source.address_v6)
+        pairs = zip(own, translated_to or (None, None), strict=True)
         # Under a lease without IPv6 there is nothing to find.
-        if translated_to is None or translated_to.address_v6 is not None:
-            pairs.append((source.address_v6, translated_to.address_v6 if translated_to else None))
-        return self._spaces.inside(
-            source.space, lambda: sum(_end_tracked(opened.at(source.space), *pair) for pair in pairs)
-        )
+        wanted = [pair for pair in pairs if translated_to is None or pair[1] is not None]
+        return self._spaces.inside(space, lambda: sum(_end_tracked(opened.at(space), *pair) for pair in wanted))
 
     def end_sockets(self, sources: Iterable[Source]) -> int:
         """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number. Raises OSError, SpaceGone.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -25,8 +25,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(NamedTuple):
     """One notification."""
 
     time: datetime
@@ -39,14 +38,8 @@ class Notice:
 
     def as_json(self) -> dict[str, JsonValue]:
         """For `netctl monitor --json`."""
-        return {
-            "time": self.time.isoformat(),
-            "kind": self.kind,
-            "interface": self.interface,
-            "address": self.address,
-            "up": self.up,
-            "worker": self.worker.name if self.worker else None,
-        }
+        worker = self.worker.name if self.worker else None
+        return {**self._asdict(), "time": self.time.isoformat(), "worker": worker}
 
 
 async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
@@ -61,31 +54,15 @@ async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
             data = await asyncio.get_running_loop().sock_recv(listening, netlink.LONGEST_BYTES)
             for message in netlink.messages(data):
                 if message.kind in KINDS:
-                    yield _address(message) if KINDS[message.kind].endswith("ADDR") else _link(message)
+                    yield _notice(message)
 
 
-def _address(message: Message) -> Notice:
+def _notice(message: Message) -> Notice:
+    now, kind = datetime.now(timezone.utc), KINDS[message.kind]
+    if message.kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
+        link = rtnetlink.read_link(message.body)
+        return Notice(now, kind, link.name, None, link.up, Worker.of_interface(link.name))
     line = rtnetlink.read_address(message.body)
     address, interface = ip_address(line.packed), rtnetlink.link_name(line.interface) or f"#{line.interface}"
-    worker = Worker.of_interface(interface)
-    worker = worker or Worker.of_placeholder(address)
-    return Notice(
-        time=datetime.now(timezone.utc),
-        kind=KINDS[message.kind],
-        interface=interface,
-        address=f"{address}/{line.prefix}",
-        up=None,
-        worker=worker,
-    )
-
-
-def _link(message: Message) -> Notice:
-    line = rtnetlink.read_link(message.body)
-    return Notice(
-        time=datetime.now(timezone.utc),
-        kind=KINDS[message.kind],
-        interface=line.name,
-        address=None,
-        up=line.up,
-        worker=Worker.of_interface(line.name),
-    )
+    worker = Worker.of_interface(interface) or Worker.of_placeholder(address)
+    return Notice(now, kind, interface, f"{address}/{line.prefix}", None, worker)
