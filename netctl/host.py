@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, 
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 from fleet.errors import ForeignObject, KernelRefused, TunnelError
 from fleet.isolation import HOST
@@ -181,7 +181,7 @@ class Host:
 
         Raises KernelRefused, SpaceGone, TunnelError.
         """
-        for (way, space), group in itertools.groupby(operations, key=lambda one: (one.way, one.space)):
+        for (way, space, _), group in itertools.groupby(operations, key=_together):
             await self._ways[way](space, list(group))
 
     async def _change_spaces(self, _: str, operations: list[Operation]) -> None:
@@ -207,27 +207,23 @@ class Host:
             with _refusal(f"`{operation}`"):
                 await self._in_time(self._filtering, space, partial(self._set_table, operation))
 
-    async def _change_gates(self, space: str, operations: list[Operation]) -> None:
-        for verb, group in itertools.groupby(operations, key=lambda one: one.verb):
-            listed = list(group)
-            gates = [one.thing for one in listed if isinstance(one.thing, Gate)]
-            with _refusal(f"`{listed[0]}`"):
-                # Workers who come together share one transaction: each takes nearly 1 ms.
-                change = _Change(space, "open" if verb == "open" else "seal", gates)
-                await self._answered(self._filtering.run_together(self._turn_gates, change, CALL_SECONDS))
+    async def _change_gates(self, _: str, operations: list[Operation]) -> None:
+        with _refusal(f"`{operations[0]}`"):
+            # Workers who come together share one transaction: each takes nearly 1 ms.
+            await self._answered(self._filtering.run_together(self._turn_gates, operations, CALL_SECONDS))
 
     def _set_table(self, operation: Operation) -> None:
         tables, wanted = self._tables.at(operation.space), operation.thing
         assert isinstance(wanted, Filter)
         tables.remove() if operation.verb == "delete" else tables.install(wanted, ())
 
-    def _turn_gates(self, changes: Sequence[_Change]) -> None:
-        for space in dict.fromkeys(change.space for change in changes):
-            there = [(change.verb, change.gates) for change in changes if change.space == space]
+    def _turn_gates(self, asked: Sequence[list[Operation]]) -> None:
+        for space in dict.fromkeys(operations[0].space for operations in asked):
+            there = [one for operations in asked for one in operations if one.space == space]
             self.spaces.inside(space, partial(self._turn_gates_at, space, there))
 
-    def _turn_gates_at(self, space: str, changes: list[tuple[Literal["seal", "open"], list[Gate]]]) -> None:
-        self._tables.at(space).change(changes)
+    def _turn_gates_at(self, space: str, operations: list[Operation]) -> None:
+        self._tables.at(space).change(operations)
 
     async def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
         """Replace the host's table by WANTED with GATES open, in one transaction. Raises KernelRefused."""
@@ -274,9 +270,6 @@ def _refusal(what: str) -> Iterator[None]:
         raise KernelRefused(f"nftables refused {what}: {error}") from None
 
 
-class _Change(NamedTuple):
-    """Gates of one space that open, or are sealed."""
-
-    space: str
-    verb: Literal["seal", "open"]
-    gates: list[Gate]
+def _together(operation: Operation) -> tuple[Way, str, str]:
+    """What is the same for all operations of one call; a transaction that seals gates opens none."""
+    return operation.way, operation.space, operation.verb if operation.way == "gate" else ""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Literal
+from typing import Any
 
 from fleet.errors import ForeignObject
 from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.filter import documents, rules
 from netctl.filter.library import Context, NftError
+from netctl.plan.operations import Operation
 from netctl.plan.things import TABLE, Filter, Gate
 
 _UIDS = range(FIRST_UID, LAST_UID + 1)
@@ -60,16 +61,16 @@ class Tables:
         opened = [documents.command("add", *element) for gate in gates for element in documents.elements(gate)]
         self._run(*_REMOVED, documents.document(wanted), *opened)
 
-    def change(self, changes: Iterable[tuple[Literal["seal", "open"], Sequence[Gate]]]) -> None:
-        """Close and open gates in one transaction, in this order; sealing what is sealed already is no error."""
+    def change(self, operations: Iterable[Operation]) -> None:
+        """Open and seal gates in one transaction, in this order; sealing what is sealed already is no error."""
         commands = [
             documents.command(word, *element)
-            for verb, gates in changes
-            for gate in gates
-            for element in documents.elements(gate)
+            for operation in operations
+            if isinstance(operation.thing, Gate)
+            for element in documents.elements(operation.thing)
             # Deleting a missing element is an error, and so is adding a map entry of another value:
             # add the very one, then delete it.
-            for word in (("add",) if verb == "open" else ("add", "delete"))
+            for word in (("add",) if operation.verb == "open" else ("add", "delete"))
         ]
         if commands:
             self._run(*commands)
