@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.plan.state import State
-from netctl.plan.things import Filter, Sysctl, marks_of
+from netctl.plan.things import Filter, Sysctl, Thing, marks_of
 
 
 def at(state: State, space: str) -> State:
@@ -17,16 +19,25 @@ def at(state: State, space: str) -> State:
 
 def slice_of(state: State, worker: Worker) -> State:
     """The part of STATE that is WORKER's: by its marks in the host, and all of its own space."""
-    own, marks = worker.space, marks_of(worker)
-    return state.keep(lambda one: one.space == own or (one.space == HOST and not marks.isdisjoint(one.marks)))
+    found = _by_mark(state)
+    return State.of(one for mark in marks_of(worker) for one in found.get(mark, ()))
 
 
-def of_nobody(state: State, fleet: Fleet) -> State:
-    """The part of STATE inside our marks that is no worker's of FLEET: it had more workers, or others."""
-    found = state.keep(lambda one: one.space != HOST or not isinstance(one, Filter | Sysctl))
-    for worker in fleet.members:
-        found = found - slice_of(found, worker)
+@lru_cache(maxsize=1)  # a look is sliced for one worker after the other
+def _by_mark(state: State) -> Mapping[Hashable, Sequence[Thing]]:
+    found: dict[Hashable, list[Thing]] = {}
+    for one in state.things():
+        for mark in one.marks:
+            found.setdefault(mark, []).append(one)
     return found
+
+
+def of_former_workers(state: State, fleet: Fleet) -> State:
+    """The part of STATE that is no worker's of FLEET, which had more workers earlier, or others."""
+    marks = frozenset[Hashable]().union(*map(marks_of, fleet.members))
+    return state.keep(
+        lambda one: marks.isdisjoint(one.marks) and (one.space != HOST or not isinstance(one, Filter | Sysctl))
+    )
 
 
 def uses_spare(state: State, worker: Worker) -> bool:

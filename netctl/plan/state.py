@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Rule, Space, Sysctl, Thing
@@ -29,6 +30,10 @@ class State:
 
     def __sub__(self, other: State) -> State:
         return State(**{name: getattr(self, name) - getattr(other, name) for name in _PARTS})
+
+    def things(self) -> Iterator[Thing]:
+        """All of it, one by one."""
+        return chain.from_iterable(getattr(self, name) for name in _PARTS)
 
     def keep(self, wanted: Callable[[Thing], bool]) -> State:
         """What of it is WANTED."""

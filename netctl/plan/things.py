@@ -35,7 +35,7 @@ class Thing:
     part: ClassVar[str]
     """The field of a State that holds this kind."""
     marked_by: ClassVar[tuple[str, ...]] = ()
-    """The fields that tell whose it is."""
+    """The fields that tell whose it is in the host's namespace."""
     way: ClassVar[Way] = "routing"
     """How it is changed."""
     way_out: ClassVar[Way | None] = None
@@ -51,8 +51,8 @@ class Thing:
 
     @property
     def marks(self) -> tuple[Hashable, ...]:
-        """What tells whose it is in the host's namespace; see marks_of()."""
-        return tuple(getattr(self, name) for name in self.marked_by)
+        """What tells whose it is: a worker's namespace, or in the host's any of these; see marks_of()."""
+        return tuple(getattr(self, name) for name in self.marked_by) if self.space == HOST else (self.space,)
 
     @property
     def on(self) -> str | None:
@@ -63,7 +63,7 @@ class Thing:
 def marks_of(worker: Worker) -> frozenset[Hashable]:
     """All marks of WORKER: names, numbers and addresses, of which no two kinds overlap."""
     numbers = worker.uid, worker.table, worker.prohibit_priority
-    return frozenset({*worker.interfaces, worker.alias, *worker.placeholders, *numbers})
+    return frozenset({*worker.interfaces, worker.alias, worker.space, *worker.placeholders, *numbers})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,7 @@ class Reconciler:
         found = (await self.look()).state
         self._links.adopt(found)
         _, found = await self._settle_shared(found)
-        await self._apply(diff.diff(State(), slices.of_nobody(found, self._fleet)))
+        await self._apply(diff.diff(State(), slices.of_former_workers(found, self._fleet)))
         failed = []
         for worker in self._fleet.members:
             try:
