@@ -184,7 +184,6 @@ class Answer(Value):
     reaches: tuple[Reached, ...] = ()
     tunnel_error: Said = ""
     """Why there was no tunnel; then nothing that needs one was tried."""
-    exit_leased: Said | None = None
     exit_seen: Said | None = None
     exit_error: Said = ""
     carries_ipv6: bool = False

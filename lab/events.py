@@ -9,7 +9,6 @@ import struct
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import TracebackType
 
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -31,7 +30,6 @@ class AddressEvent:
     kind: str
     """`new` or `del`."""
     address: str
-    interface_index: int
 
 
 class AddressListener:
@@ -51,9 +49,7 @@ class AddressListener:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._wake.close()
         self._thread.join()
         self._socket.close()
@@ -101,4 +97,4 @@ def _event(now: datetime, kind: str, data: bytes) -> AddressEvent:
     message = ifaddrmsg(data)
     message.decode()
     address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") or "?"
-    return AddressEvent(now, kind, str(address), int(message["index"]))
+    return AddressEvent(now, kind, str(address))

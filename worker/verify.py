@@ -64,7 +64,6 @@ class Half:
         return Answer.model_validate(self.found)
 
     def _exit(self, prover: Prover, leased: wire.Address | None) -> None:
-        self.found["exit_leased"] = str(leased) if leased is not None else None
         try:
             seen = prover.seen()
             self.found["exit_seen"] = str(seen)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 from fleet import cgroups, console
 from fleet.errors import AccountTaken, NoKeyFree
@@ -24,28 +21,12 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
     The launcher kills whatever a worker's UID still runs. What an earlier life of this very fleet left
     behind is its to kill (its environment names our FLEET_ROOT); another fleet's workers are not.
     """
-    strangers = list(_strangers(fleet, str(installation.paths.root)))
-    if strangers:
+    members, mine = {worker.uid for worker in fleet.members}, (None, str(installation.paths.root))
+    others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]
+    if others:
         raise AccountTaken(
-            "\n".join(strangers), hint="stop that fleet (fleet down), or change workers.first_uid in fleet.toml"
+            "\n".join(others), hint="stop that fleet (fleet down), or change workers.first_uid in fleet.toml"
         )
-
-
-def _strangers(fleet: Fleet, root: str) -> Iterator[str]:
-    members = {worker.uid: worker for worker in fleet.members}
-    for process in psutil.process_iter(["uids", "name", "status"]):
-        uids = process.info["uids"]
-        worker = members.get(uids.real) if uids else None
-        if worker is None or process.info["status"] == psutil.STATUS_ZOMBIE:
-            continue
-        try:
-            place = process.environ().get("FLEET_ROOT")
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        # A browser's helpers clear their environment; they end with the worker they belong to.
-        if place is not None and place != root:
-            name, pid = process.info["name"], process.pid
-            yield f"UID {worker.uid} of {worker.name} is in use by process {pid} ({name}) of the fleet in {place}"
 
 
 def enough_keys(fleet: Fleet, installation: Installation) -> None:

@@ -15,7 +15,6 @@ from lab.site.catalogue import PRODUCTS, Product
 IMAGES: Final = 36
 STYLES: Final = ("base.css", "shop.css")
 SCRIPTS: Final = ("cart.js", "seen.js")
-SUBRESOURCES: Final = IMAGES + len(STYLES) + len(SCRIPTS)
 
 BASE_CSS: Final = """
 body{margin:0;font-family:'Noto Sans CJK KR','Noto Sans KR',sans-serif;color:#222;background:#f6f5f1}

@@ -118,6 +118,11 @@ class Laid:
             running=self.running,
         )
 
+    def findings(self) -> list[Finding]:
+        """What every check says."""
+        case = self.case
+        return [check.on(case) for check in examine.CHECKS]
+
     def finding(self, name: str) -> Finding:
         """What the check NAME says."""
         check = next(one for one in examine.CHECKS if one.name == name)

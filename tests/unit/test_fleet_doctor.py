@@ -20,7 +20,7 @@ def laid(tmp_path: Path) -> Laid:
 
 def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
     """Every check says ok, why it matters, and has nothing to do."""
-    for finding in examine.examine(laid.case):
+    for finding in laid.findings():
         assert (finding.name, finding.verdict) == (finding.name, Verdict.OK), finding
         assert finding.why and finding.seen and not finding.command
 
@@ -244,7 +244,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
 def test_a_bad_machine_is_told_with_what_mends_it(laid: Laid, what: str) -> None:
     """The verdict, and the command that mends it; nobody else's finding changes."""
     name, change, verdict, command = BAD[what]
-    before = {finding.name: finding.verdict for finding in examine.examine(laid.case)}
+    before = {finding.name: finding.verdict for finding in laid.findings()}
     case = laid.case  # settings as they were read, for those that break the file
     change(laid)
     if (laid.root / "etc/fleet/fleet.toml").exists():

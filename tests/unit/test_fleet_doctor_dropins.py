@@ -30,7 +30,7 @@ def laid(tmp_path: Path) -> Laid:
 
 def _fix(laid: Laid) -> list[str]:
     case = laid.case
-    return list(examine.fix(case, list(examine.examine(case))))
+    return list(examine.fix(case, [check.on(case) for check in examine.CHECKS]))
 
 
 def test_without_drop_ins_both_are_warnings(laid: Laid) -> None:

@@ -49,7 +49,6 @@ def good() -> Evidence:
             sealed=sent(sealed, "Network is unreachable"),
             connected=sent(connected, "Network is unreachable"),
             reaches=tuple(refused),
-            exit_leased=EXIT,
             exit_seen=EXIT,
             echo=(EXIT,),
             looked_up=("getaddrinfo", "chrome"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import asdict
 
 from fleet import console, model
@@ -13,7 +12,7 @@ from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import DnsSettings, EgressSettings, Fleet, Paths
 from fleet.operate.cli import places
 from fleet.operate.doctor.check import Finding, Verdict
-from fleet.operate.doctor.examine import examine, fix
+from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
@@ -47,12 +46,17 @@ def _doctor(arguments: argparse.Namespace) -> int:
             console.say(f"fixed {line}")
         if done:
             findings = _findings(case)
-    if arguments.json:
-        console.print_json([asdict(finding) for finding in findings])
-    else:
-        _show(findings)
-    bad = any(finding.verdict is Verdict.ERROR for finding in findings)
-    return ExitCode.FAILED if bad else ExitCode.DONE
+    table = "", ("check", "", "what was seen"), [(one.name, one.verdict.value, one.seen) for one in findings]
+    # Below it, for whatever is not ok, why it matters and what mends it.
+    lines = [
+        f"{one.verdict.value}: {one.name}: {one.why}\n  what to do: {one.command}"
+        for one in findings
+        if one.verdict is not Verdict.OK
+    ]
+    counts = Counter(one.verdict for one in findings)
+    lines.append(f"{counts[Verdict.ERROR]} errors, {counts[Verdict.WARNING]} warnings, {counts[Verdict.OK]} ok")
+    console.answer(arguments, [asdict(finding) for finding in findings], *lines, table=table)
+    return ExitCode.FAILED if counts[Verdict.ERROR] else ExitCode.DONE
 
 
 def _case(arguments: argparse.Namespace) -> Case:
@@ -82,48 +86,15 @@ def _defaults_dns() -> DnsSettings:
 
 
 def _findings(case: Case) -> list[Finding]:
-    with _patience() as watch:
-        return list(examine(case, watch))
-
-
-class _Patience:
-    """Says which check takes longer than anybody expects."""
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-
-    def __call__(self, name: str) -> None:
-        self.end()
-        words = f"fleet doctor: looking at {name}, which takes its time"
-        self._timer = threading.Timer(_PATIENCE_SECONDS, console.say, (words,))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-@contextmanager
-def _patience() -> Iterator[_Patience]:
-    made = _Patience()
-    try:
-        yield made
-    finally:
-        made.end()
-
-
-def _show(findings: list[Finding]) -> None:
-    """A line a check; below it, for whatever is not ok, why it matters and what mends it."""
-    console.print_table(
-        "", ("check", "", "what was seen"), [(one.name, one.verdict.value, one.seen) for one in findings]
-    )
-    for one in findings:
-        if one.verdict is not Verdict.OK:
-            _print(f"{one.verdict.value}: {one.name}: {one.why}", f"  what to do: {one.command}")
-    counts = {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
-    _print(f"{counts[Verdict.ERROR]} errors, {counts[Verdict.WARNING]} warnings, {counts[Verdict.OK]} ok")
-
-
-def _print(*lines: str) -> None:
-    print(*lines, sep="\n")  # noqa: T201 - the answer
+    """The finding of each check; a check that takes long is named while it runs."""
+    found = []
+    for check in CHECKS:
+        words = f"fleet doctor: looking at {check.name}, which takes its time"
+        timer = threading.Timer(_PATIENCE_SECONDS, console.say, (words,))
+        timer.daemon = True
+        timer.start()
+        try:
+            found.append(check.on(case))
+        finally:
+            timer.cancel()
+    return found

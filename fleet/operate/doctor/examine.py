@@ -39,13 +39,6 @@ _MENDS: dict[str, Callable[[Case], str]] = {
 """No packages, no sysctls, no fonts: what changes the machine for others is the operator's to type."""
 
 
-def examine(case: Case, watch: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
-    """Every finding, one by one; WATCH is told the name of each check before it begins."""
-    for check in CHECKS:
-        watch(check.name)
-        yield check.on(case)
-
-
 def at_start(case: Case) -> Iterator[Finding]:
     """The errors of the quick checks."""
     return (finding for check in AT_START if (finding := check.on(case)).verdict is Verdict.ERROR)

@@ -55,7 +55,13 @@ class Process:
     started: float
     """Seconds since 1970."""
     fleet_root: str | None
-    """FLEET_ROOT in its environment."""
+    """FLEET_ROOT in its environment. A browser's helpers clear theirs; they end with the worker they belong to."""
+
+    @property
+    def words(self) -> str:
+        """What it is to whoever needs its UID."""
+        of = f" of the fleet in {self.fleet_root}" if self.fleet_root else ""
+        return f"UID {self.uid} is at work: process {self.pid} ({self.name}){of}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,13 @@ def accounts(case: Case) -> Finding:
         )
     held = [text for entry in sorted(entries) if (text := _taken(entry, members, gid))]
     ours = {int(entry.split(":")[2]) for entry in entries} & set(members)
-    held += _at_work(case, members, ours)
+    # Processes that are none of this fleet: another fleet's, or a stranger's.
+    mine = (None, str(case.paths.root))
+    held += [
+        process.words
+        for process in case.processes
+        if process.uid in members and (process.fleet_root not in mine or process.uid not in ours)
+    ]
     if held:
         return error(some(held, between="; "), "set workers.first_uid in fleet.toml to a free range")
     lines = [line for file in ("subuid", "subgid") for line in case.machine.text(f"/etc/{file}").splitlines()]
@@ -62,19 +68,6 @@ def _taken(entry: str, members: dict[int, Worker], gid: str) -> str:
     if primary == gid and name in (NETCTL_ACCOUNT, worker.name if worker is not None else ""):
         return ""
     return f"UID {uid} is {name}'s"
-
-
-def _at_work(case: Case, members: dict[int, Worker], ours: set[int]) -> list[str]:
-    """Processes under a worker's UID that are none of this fleet: another fleet's, or a stranger's."""
-    root = str(case.paths.root)
-    found = []
-    for process in case.processes:
-        # A browser's helpers clear their environment; they end with the worker they belong to.
-        strange = process.fleet_root not in (None, root) or process.uid not in ours
-        if process.uid in members and strange:
-            of = f" of the fleet in {process.fleet_root}" if process.fleet_root else ""
-            found.append(f"UID {process.uid} is at work: process {process.pid} ({process.name}){of}")
-    return found
 
 
 @check(
