@@ -88,6 +88,16 @@ def lab(root: None) -> Iterator[Lab]:
     made.down()
 
 
+@pytest.fixture(scope="module")
+def bare(lab: Lab) -> Iterator[Lab]:
+    """The same, on whose host no fleet has been before these tests."""
+    from tests.inside import forget
+
+    forget(lab)
+    yield lab
+    forget(lab)
+
+
 @pytest.fixture(scope="session")
 def traces() -> Callable[[str], list[str]]:
     """Everything of the lab of that name that other tools can see: namespaces, mounts, processes, files."""

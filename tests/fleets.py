@@ -93,36 +93,17 @@ class Host:
             folders.make(folder)
         folders.gate_files(self.paths, self.count)
 
+    def prepare(self, *keys: str) -> None:
+        """Accounts as the operator makes them, and the lab's KEYS (patterns) in netctl's pool."""
+        self.operate("accounts", "make", check=True)
+        self.import_keys(*keys or ("*.conf",))
+
     def stop(self) -> None:
         """End what was started here."""
         for process in self.processes:
             process.kill()
         for process in self.processes:
             process.wait(10)
-
-    @contextlib.contextmanager
-    def without_ipv6(self, *, off: bool) -> Iterator[None]:
-        """A host with no IPv6 address and no IPv6 route of its own, or with IPv6 switched OFF; then as it was."""
-        switch = ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"]
-        links = self.json("ip", "-json", "-6", "address", "show", "scope", "global")
-        own = [(link["ifname"], one) for link in links if link["ifname"] != "lo" for one in link["addr_info"] if one]
-        # The kernel takes the addresses away with the switch and does not bring them back; others use this host too.
-        addresses = [[f"{one['local']}/{one['prefixlen']}", "dev", name] for name, one in own]
-        gateway = ["default", "via", "2001:db8:1::1"]
-        removals = [
-            ["ip", "-6", "route", "delete", *gateway],
-            *(["ip", "address", "delete", *one] for one in addresses),
-        ]
-        try:
-            for argv in [switch] if off else removals:
-                self.host(argv, check=True)
-            yield
-        finally:
-            if off:
-                self.host([one.replace("=1", "=0") for one in switch], check=True)
-            for one in addresses:
-                self.host(["ip", "address", "replace", *one], check=True)
-            self.host(["ip", "-6", "route", "replace", *gateway], check=True)
 
     # --- programs
 

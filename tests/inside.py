@@ -59,6 +59,18 @@ def server(lab: Lab, *services: tuple[str, str, int]) -> list[str]:
     return program(lab, "server", json.dumps(services))
 
 
+def forget(lab: Lab) -> None:
+    """The files of all fleets on LAB's host go."""
+    names = run.paths(lab).spaces
+    # A mount, by which all programs of the lab see the same names of namespaces.
+    assert not [*names.iterdir()]
+    for path in (*lab.places.fleet_root.iterdir(), *names.parent.iterdir()):
+        if path.is_dir() and path not in (names, names.parent):
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
 @dataclass
 class Client:
     """A process with at most one connection to netctl; programs/client.py has the orders it takes."""

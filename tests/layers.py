@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from tests.fleets import Host
 
 _LEASES = re.compile(r"((?:set|map) (?:open|open_source6?|leased6?|translation6?) \{).*?\n\t\}", re.DOTALL)
 
 
+FAMILIES = ("-4", "-6")
 MAIN = "rule add from all lookup main priority 32766 protocol kernel"
 DEFAULT = "rule add from all lookup default priority 32767 protocol kernel"
 _FLUSH = rf"printf 'rule flush\n{MAIN}\n{DEFAULT}\n' | ip -batch -; printf 'rule flush\n{MAIN}\n' | ip -6 -batch -"
@@ -31,7 +34,7 @@ def layers(host: Host) -> str:
     tables = [host.host([*show["nft"], name]).stdout for name in ("fleet", "fleet_hold")]
     seen = []
     for index, worker in enumerate(host.fleet.members):
-        for family in ("-4", "-6"):
+        for family in FAMILIES:
             # Rules of one priority may stand in any order.
             seen.append("\n".join(sorted(host.there(["ip", family, "rule"], index, check=True).stdout.splitlines())))
             seen.append(host.there(["ip", family, "route", "show", "table", str(worker.table)], index).stdout)
@@ -39,3 +42,38 @@ def layers(host: Host) -> str:
         seen.append(str(re.findall(r"<([\w,-]+)>.* mtu (\d+).* alias (\S+)", link)))
         tables.append(host.there([*show["nft"], "fleet"], index).stdout)
     return "\n".join([*seen, *(re.sub(r"# progname .*", "", _LEASES.sub(r"\1", table)) for table in tables)])
+
+
+@contextlib.contextmanager
+def addresses_kept(host: Host) -> Iterator[list[list[str]]]:
+    """The host's IPv6 addresses, as words of `ip`; these and its default routes are there again at the end.
+
+    The kernel takes them away with a link, or with IPv6, and does not bring them back; every network manager does.
+    """
+    links = host.json("ip", "-json", "-6", "address", "show", "scope", "global")
+    own = [(link["ifname"], one) for link in links if link["ifname"] != "lo" for one in link["addr_info"] if one]
+    addresses = [[f"{one['local']}/{one['prefixlen']}", "dev", name] for name, one in own]
+    shown = {family: host.host(["ip", family, "route", "show", "default"], check=True).stdout for family in FAMILIES}
+    try:
+        yield addresses
+    finally:
+        for one in addresses:
+            host.host(["ip", "address", "replace", *one, "nodad"], check=True)
+        for family, routes in shown.items():
+            for route in routes.splitlines():
+                host.host(["ip", family, "route", "replace", *route.split()], check=True)
+
+
+@contextlib.contextmanager
+def without_ipv6(host: Host, *, off: bool) -> Iterator[None]:
+    """A host with no IPv6 address and no IPv6 route of its own, or with IPv6 switched OFF; then as it was."""
+    switch = ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"]
+    with addresses_kept(host) as addresses:
+        addressed = [["ip", "address", "delete", *one] for one in addresses]
+        try:
+            for argv in [switch] if off else [["ip", "-6", "route", "delete", "default"], *addressed]:
+                host.host(argv, check=True)
+            yield
+        finally:
+            if off:
+                host.host([one.replace("=1", "=0") for one in switch], check=True)

@@ -13,11 +13,10 @@ from fleet import spaces, syscalls
 from fleet.processes import Handle
 from lab import vpn
 from tests.faults.scene import Scene
-from tests.layers import flush_both, flush_rules
+from tests.layers import FAMILIES, addresses_kept, flush_both, flush_rules
 from tests.waiting import frozen, until
 
 Cause = Callable[[Scene], AbstractContextManager[None] | None]
-FAMILIES = ("-4", "-6")
 KEPT = {"kernel", "boot", "static", "ra", "dhcp"}
 """Protocols of routes and rules that a network manager takes for its own or the kernel's."""
 
@@ -154,19 +153,12 @@ def receive_stalled(scene: Scene) -> Iterator[None]:
 @contextlib.contextmanager
 def uplink_down(scene: Scene) -> Iterator[None]:
     """The cable is out; its return brings the routes and addresses back, as every network manager does."""
-    routes = {family: scene.net("ip", family, "route", "show", "default").splitlines() for family in FAMILIES}
-    shown = json.loads(scene.net("ip", "-6", "-json", "address", "show", "dev", "uplink", "scope", "global"))
-    addresses = [f"{one['local']}/{one['prefixlen']}" for link in shown for one in link.get("addr_info", ()) if one]
-    scene.net("ip", "link", "set", "uplink", "down")
-    try:
-        yield
-    finally:
-        scene.net("ip", "link", "set", "uplink", "up")
-        for address in addresses:
-            scene.net("ip", "-6", "address", "replace", address, "dev", "uplink", "nodad")
-        for family, lines in routes.items():
-            for line in lines:
-                scene.net("ip", family, "route", "replace", *line.split())
+    with addresses_kept(scene):
+        scene.net("ip", "link", "set", "uplink", "down")
+        try:
+            yield
+        finally:
+            scene.net("ip", "link", "set", "uplink", "up")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from lab.net import Lab
 from lab.topology import HOST_ADDRESS_V6, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
 from tests.fleets import FREE, Rig, running
 from tests.inside import Client, Ear, capturing, speaking
+from tests.layers import without_ipv6
 from tests.waiting import until
 
 PORT, MARK = 4443, 4445
@@ -203,7 +204,7 @@ def test_netctl_restarted_keeps_it(rig: Rig, client: Client) -> None:
 
 def test_a_host_that_turns_ipv6_off_goes_on_with_ipv4(rig: Rig, client: Client) -> None:
     """net.ipv6.conf.all.disable_ipv6 = 1: IPv4 tunnels come and go as before; back at 0, IPv6 is carried again."""
-    with rig.without_ipv6(off=True):
+    with without_ipv6(rig, off=True):
         answer = client.ask(do="connect")["ok"]
         for _ in range(2):
             assert not answer["carries_ipv6"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from fleet.model import Worker
 from fleet.operate.doctor import dropins, examine
 from lab import run
 from lab.net import Lab
+from tests.fleets import Host
 from tests.waiting import until
 
 WORKER = Worker(uid=1291)
@@ -25,19 +25,11 @@ Findings = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def bare(root: None) -> Iterator[Lab]:
-    """A lab on whose host there is no fleet.toml yet."""
-    lab = Lab(f"x{os.getpid() % 10_000}", servers=1, keys=2)
-    lab.up()
-    yield lab
-    lab.down()
-
-
-@pytest.fixture(scope="module")
-def host(bare: Lab) -> Lab:
-    """The same with settings of one worker."""
-    run.prepare(bare, 1, first_uid=WORKER.uid)
-    return bare
+def host(bare: Lab) -> Host:
+    """Its host with settings of one worker."""
+    made = Host(bare, first_uid=WORKER.uid)
+    made.prepare()
+    return made
 
 
 def doctor(lab: Lab, *words: str) -> tuple[int, Findings, str]:
@@ -73,83 +65,82 @@ def test_before_there_are_settings(bare: Lab) -> None:
     assert code == int(any(one["verdict"] == "error" for one in found.values()))
 
 
-def test_a_machine_that_carries_fleets(host: Lab) -> None:
+def test_a_machine_that_carries_fleets(host: Host) -> None:
     """With settings: no error, code 0, every finding says why it matters, what is not ok has a command."""
-    code, found, _ = doctor(host)
+    code, found, _ = doctor(host.lab)
     assert (code, [one for one in found.values() if one["verdict"] == "error"]) == (0, [])
     assert list(found) == [check.name for check in examine.CHECKS]
     for one in found.values():
         assert one["seen"] and one["why"] and (one["verdict"] == "ok" or one["command"]), one
-    table = host.run("host", run.program("fleet", "doctor"), timeout=120)
+    table = host.operate("doctor")
     assert table.returncode == 0 and "foreign-objects" in table.stdout and "0 errors" in table.stdout
 
 
-def test_namespaces_of_a_larger_fleet_are_told(host: Lab) -> None:
+def test_namespaces_of_a_larger_fleet_are_told(host: Host) -> None:
     """With isolation netns: namespaces can be made here; a name that no worker has is a warning until clean-up."""
-    config = run.paths(host).config
-    before, name = config.read_text(), Worker(uid=WORKER.uid + 1).space
-    config.write_text(f'isolation = "netns"\n{before}')
+    name = Worker(uid=WORKER.uid + 1).space
+    host.configure({"": {"isolation": "netns"}})
     try:
-        code, found, _ = doctor(host)
+        code, found, _ = doctor(host.lab)
         assert (code, found["namespaces"]["verdict"], found["rp-filter"]["seen"][:10]) == (0, "ok", "not needed")
-        spaces.make(run.paths(host).spaces / name)
-        _, found, _ = doctor(host)
+        spaces.make(host.paths.spaces / name)
+        _, found, _ = doctor(host.lab)
         assert (found["namespaces"]["verdict"], name in found["namespaces"]["seen"]) == ("warning", True)
-        _, found, said = doctor(host, "--fix")
+        _, found, said = doctor(host.lab, "--fix")
         assert "fixed left-over" in said and found["namespaces"]["verdict"] == "ok"
     finally:
-        config.write_text(before)
+        host.configure()
 
 
-def test_somebody_elses_object_is_an_error(host: Lab) -> None:
+def test_somebody_elses_object_is_an_error(host: Host) -> None:
     """A link inside our marks that is not ours: code 1, its name and the command that shows it; --fix leaves it."""
-    host.run("host", ["ip", "link", "add", WORKER.interface, "type", "bridge"], check=True)
+    host.host(["ip", "link", "add", WORKER.interface, "type", "bridge"], check=True)
     try:
-        code, found, _ = doctor(host, "--fix")
+        code, found, _ = doctor(host.lab, "--fix")
         assert (code, found["foreign-objects"]["verdict"]) == (1, "error")
         assert WORKER.interface in found["foreign-objects"]["seen"]
         assert WORKER.interface in found["foreign-objects"]["command"]
     finally:
-        host.run("host", ["ip", "link", "delete", WORKER.interface], check=True)
+        host.host(["ip", "link", "delete", WORKER.interface], check=True)
 
 
-def test_left_overs_are_taken_away_on_request_only(host: Lab) -> None:
+def test_left_overs_are_taken_away_on_request_only(host: Host) -> None:
     """A rule of an earlier life is shown as the command that removes it; it goes with --fix, and not without."""
     rule = ["uidrange", f"{WORKER.uid}-{WORKER.uid}", "lookup", str(WORKER.table), "priority", str(WORKER.table)]
-    host.run("host", ["ip", "rule", "add", *rule, "protocol", "77"], check=True)
-    code, found, _ = doctor(host)
+    host.host(["ip", "rule", "add", *rule, "protocol", "77"], check=True)
+    code, found, _ = doctor(host.lab)
     assert (code, found["left-over"]["verdict"], found["left-over"]["fixable"]) == (0, "warning", True)
     assert str(WORKER.table) in found["left-over"]["seen"]
-    assert str(WORKER.table) in host.run("host", ["ip", "rule"], check=True).stdout
-    _, found, said = doctor(host, "--fix")
+    assert str(WORKER.table) in host.host(["ip", "rule"], check=True).stdout
+    _, found, said = doctor(host.lab, "--fix")
     assert "fixed left-over" in said and found["left-over"]["verdict"] == "ok"
-    assert str(WORKER.table) not in host.run("host", ["ip", "rule"], check=True).stdout
+    assert str(WORKER.table) not in host.host(["ip", "rule"], check=True).stdout
 
 
-def test_drop_ins_are_installed_below_the_prefix(host: Lab, tmp_path: Path) -> None:
+def test_drop_ins_are_installed_below_the_prefix(host: Host, tmp_path: Path) -> None:
     """networkd and NetworkManager run: --fix writes their drop-ins below FLEET_ROOT; after a restart all is ok."""
-    prefix = run.paths(host).root
-    with running(host, tmp_path, "NetworkManager"), running(host, tmp_path, "systemd-networkd"):
-        _, before, _ = doctor(host)
+    prefix = host.paths.root
+    with running(host.lab, tmp_path, "NetworkManager"), running(host.lab, tmp_path, "systemd-networkd"):
+        _, before, _ = doctor(host.lab)
         assert before["networkd"]["verdict"] == before["networkmanager"]["verdict"] == "warning"
-        _, after, said = doctor(host, "--fix")
+        _, after, said = doctor(host.lab, "--fix")
         assert after["networkmanager"]["verdict"] == "ok"
         assert "systemctl restart systemd-networkd" in after["networkd"]["command"]
     for path in (dropins.NETWORKD, dropins.NETWORK_MANAGER):
         assert str(prefix / path) in said and (prefix / path).stat().st_mode & 0o777 == 0o644
         assert not (Path("/") / path).exists()
-    with running(host, tmp_path, "systemd-networkd"):
-        _, again, said = doctor(host, "--fix")
+    with running(host.lab, tmp_path, "systemd-networkd"):
+        _, again, said = doctor(host.lab, "--fix")
         assert (again["networkd"]["verdict"], "fixed" in said) == ("ok", False)
 
 
-def test_a_running_fleet_is_no_finding(host: Lab) -> None:
+def test_a_running_fleet_is_no_finding(host: Host) -> None:
     """While the fleet works, its own rules, processes and memory are nothing left over and nobody else's."""
-    host.run("host", run.program("fleet", "up"), check=True, timeout=240)
+    host.operate("up", check=True)
     try:
-        code, found, _ = doctor(host)
+        code, found, _ = doctor(host.lab)
         assert (code, [one for one in found.values() if one["verdict"] == "error"]) == (0, [])
         assert "running" in found["left-over"]["seen"]
         assert WORKER.interface not in found["rp-filter"]["seen"]
     finally:
-        host.run("host", run.program("fleet", "down"), check=True, timeout=240)
+        host.operate("down", check=True)

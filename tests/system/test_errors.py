@@ -6,7 +6,6 @@ Every case runs the operator's own command inside the lab's host and reads what 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,49 +18,31 @@ from fleet.spool import read_spool
 from lab import run
 from lab.net import Lab
 from lab.run import Changes
+from tests.fleets import Host
+from tests.inside import forget
 
 FIRST_UID = 1241
 Attempt = Callable[..., subprocess.CompletedProcess[str]]
 Traces = Callable[[str], list[str]]
 
 
-@pytest.fixture(scope="module")
-def standing(root: None) -> Iterator[Lab]:
-    """A lab of these tests alone, with three keys."""
-    made = Lab(f"e{os.getpid() % 10_000}", keys=1)
-    made.up()
-    yield made
-    made.down()
-
-
 @pytest.fixture
-def own_lab(standing: Lab) -> Iterator[Lab]:
-    """The same, on whose host no fleet has ever been."""
-    yield standing
-    root, names = standing.places.fleet_root, run.paths(standing).spaces
-    # A mount, by which all programs of the lab see the same names of namespaces; the fleets of these tests make none.
-    assert not [*names.iterdir()]
-    for path in (*root.iterdir(), *names.parent.iterdir()):
-        if path not in (names, names.parent):
-            shutil.rmtree(path)
+def own_lab(bare: Lab) -> Iterator[Lab]:
+    """A lab on whose host no fleet has ever been."""
+    yield bare
+    forget(bare)
 
 
 @pytest.fixture
 def attempt(own_lab: Lab) -> Attempt:
-    """Runs one worker for one loop in the lab with some settings changed; gives how `fleet run` ended."""
+    """Runs workers for a loop in the lab with some settings changed and three keys; gives how `fleet run` ended."""
 
-    def go(changes: Changes) -> subprocess.CompletedProcess[str]:
-        run.prepare(own_lab, 1, first_uid=FIRST_UID, changes=changes)
-        return own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+    def go(changes: Changes = run.NO_CHANGES, *, workers: int = 1, loops: int = 1) -> subprocess.CompletedProcess[str]:
+        host = Host(own_lab, workers, first_uid=FIRST_UID, changes=changes)
+        host.prepare("*-01.conf")
+        return host.operate("run", "--loops", str(loops))
 
     return go
-
-
-def write_settings(lab: Lab, workers: int, *, first_uid: int = FIRST_UID) -> None:
-    """The lab's fleet.toml alone: no accounts, no keys."""
-    config = run.paths(lab).config
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(run.toml(run.settings(lab, workers, first_uid=first_uid)))
 
 
 def results(lab: Lab) -> list[Result]:
@@ -98,8 +79,7 @@ def test_a_uid_of_somebody_else(own_lab: Lab) -> None:
     subprocess.run(["useradd", "--no-create-home", "--uid", str(uid), "fleettestperson"], check=True)
     theirs = subprocess.Popen(["setpriv", f"--reuid={uid}", "--clear-groups", "sleep", "300"])
     try:
-        write_settings(own_lab, 1, first_uid=uid)
-        done = own_lab.run("host", run.program("fleet", "up"), timeout=60)
+        done = Host(own_lab, first_uid=uid).operate("up")
         said(done, ExitCode.CONFIGURATION, str(uid), "fleettestperson", "workers.first_uid")
         assert theirs.poll() is None
     finally:
@@ -124,16 +104,14 @@ def test_a_uid_that_another_fleet_uses(attempt: Attempt) -> None:
 
 def test_no_key_at_all(own_lab: Lab) -> None:
     """An empty key pool: said before anything waits for it, with the command that fills it."""
-    write_settings(own_lab, 1)
-    done = own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+    done = Host(own_lab, first_uid=FIRST_UID).operate("run", "--loops", "1")
     said(done, ExitCode.TRY_LATER, "key", "netctl keys import")
     assert results(own_lab) == []
 
 
-def test_more_workers_than_keys(own_lab: Lab) -> None:
+def test_more_workers_than_keys(attempt: Attempt) -> None:
     """Too few keys for all workers: said at once, with how many there are."""
-    run.prepare(own_lab, 4, first_uid=FIRST_UID)
-    done = own_lab.run("host", run.program("fleet", "run", "--loops", "1"), timeout=170)
+    done = attempt(workers=4)
     said(done, ExitCode.TRY_LATER, "3 keys", "4 workers", "netctl keys import")
 
 
@@ -169,10 +147,9 @@ def test_a_port_that_is_taken(attempt: Attempt, own_lab: Lab) -> None:
             listener.kill()
 
 
-def test_a_task_that_brings_home_nonsense(own_lab: Lab) -> None:
+def test_a_task_that_brings_home_nonsense(attempt: Attempt, own_lab: Lab) -> None:
     """A function that is no task: each loop fails with its name and the reason, and the worker does all of them."""
-    run.prepare(own_lab, 1, first_uid=FIRST_UID, changes={"task": {"run": "copy:copy"}})
-    done = own_lab.run("host", run.program("fleet", "run", "--loops", "2"), timeout=170)
+    done = attempt({"task": {"run": "copy:copy"}}, loops=2)
     said(done, ExitCode.FAILED, "task: TaskFailed: task copy:copy: it gave a Context, and no Found", "docs/own-task.md")
     assert [(one.loop, one.ok, one.attempts) for one in results(own_lab)] == [(1, False, 1), (2, False, 1)]
     assert all(one.screenshot for one in results(own_lab)), "what the page looked like"

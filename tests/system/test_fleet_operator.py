@@ -7,47 +7,29 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import pytest
 
 from fleet.errors import FleetError
-from fleet.model import Paths
 from fleet.supervise import wait_until
-from lab import run
 from lab.net import Lab
+from tests.fleets import Host
 
 FIRST_UID = 1261
 WORKERS = 2
 INTERFACES = ("wg261", "wg262")
 
 
-@dataclass(frozen=True)
-class Host:
+class Operated(Host):
     """The lab's host, prepared for a fleet of its own UIDs."""
-
-    lab: Lab
-
-    @property
-    def paths(self) -> Paths:
-        return run.paths(self.lab)
-
-    def configure(self, changes: run.Changes = run.NO_CHANGES) -> None:
-        """The lab's fleet.toml with CHANGES."""
-        tables = run.settings(self.lab, WORKERS, first_uid=FIRST_UID, changes=changes)
-        self.paths.config.write_text(run.toml(tables))
-
-    def fleet(self, *words: str, **keywords: object) -> subprocess.CompletedProcess[str]:
-        return self.lab.run("host", run.program("fleet", *words), timeout=240, **keywords)
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """A command of the operator's that the test will end."""
-        command = run.program("fleet", *words)
-        return self.lab.popen("host", command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        argv = self.installation.module("fleet", *words)
+        return self.lab.popen("host", argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
-    def processes(self) -> list[str]:
+    def ours(self) -> list[str]:
         """What runs of this fleet: its workers' UIDs, and everything that knows its folders."""
         found = []
         for process in psutil.process_iter(["uids", "cmdline", "status", "environ"]):
@@ -64,10 +46,10 @@ class Host:
 
     def kernel(self) -> list[str]:
         """What the kernel holds beyond the bare host, as ip and nft see it."""
-        links = json.loads(self._tool("ip", "-json", "link"))
-        rules = json.loads(self._tool("ip", "-json", "rule")) + json.loads(self._tool("ip", "-json", "-6", "rule"))
-        tables = [item["table"] for item in json.loads(self._tool("nft", "-j", "list", "tables"))["nftables"][1:]]
-        placeholders = self._tool("ip", "-json", "address", "show", "dev", "lo")
+        links = self.json("ip", "-json", "link")
+        rules = self.json("ip", "-json", "rule") + self.json("ip", "-json", "-6", "rule")
+        tables = [item["table"] for item in self.json("nft", "-j", "list", "tables")["nftables"][1:]]
+        placeholders = self.host(["ip", "-json", "address", "show", "dev", "lo"], check=True).stdout
         return [
             *(link["ifname"] for link in links if link["ifname"].startswith("wg")),
             *(str(rule) for rule in rules if rule["priority"] not in (0, 32766, 32767)),
@@ -75,11 +57,8 @@ class Host:
             *(["placeholders on lo"] if "10.255." in placeholders else []),
         ]
 
-    def _tool(self, *words: str) -> str:
-        return self.lab.run("host", list(words), check=True, timeout=30).stdout
-
     def left(self) -> list[str]:
-        return self.processes() + self.kernel()
+        return self.ours() + self.kernel()
 
     def started(self, program: str) -> Callable[[], bool]:
         """Whether PROGRAM's log says that it runs, in what it has written since now."""
@@ -89,48 +68,44 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(root: None) -> Iterator[Host]:
-    """A lab of these tests alone, with keys and accounts."""
-    lab = Lab(f"o{os.getpid() % 10_000}")
-    lab.up()
-    try:
-        run.prepare(lab, WORKERS, first_uid=FIRST_UID)
-        yield Host(lab)
-    finally:
-        lab.down()
+def host(bare: Lab) -> Operated:
+    """A host of these tests alone, with keys and accounts."""
+    made = Operated(bare, WORKERS, first_uid=FIRST_UID)
+    made.prepare()
+    return made
 
 
 @pytest.fixture(autouse=True)
-def clean(host: Host) -> Iterator[None]:
+def clean(host: Operated) -> Iterator[None]:
     """Each test begins with a good fleet.toml and ends with nothing of a fleet left."""
     host.configure()
     yield
     if host.left():
-        host.fleet("down")
+        host.operate("down")
     assert host.left() == []
 
 
-def test_every_mistake_of_the_file_at_once(host: Host) -> None:
+def test_every_mistake_of_the_file_at_once(host: Operated) -> None:
     """Code 78, each mistake on a line with its key, and nothing was started or made."""
     host.configure({"workers": {"count": 0}, "browser": {"driver": "lynx"}})
-    done = host.fleet("up")
+    done = host.operate("up")
     assert done.returncode == 78
     assert "workers.count" in done.stderr and "browser.driver" in done.stderr and "what to do" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_worker_that_cannot_work_ends_the_run(host: Host) -> None:
+def test_worker_that_cannot_work_ends_the_run(host: Operated) -> None:
     """A final error of a worker ends the run early with code 1 and that worker's own words."""
     host.configure({"task": {"run": "no.such:task"}})
-    done = host.fleet("run", "--loops", "1")
+    done = host.operate("run", "--loops", "1")
     assert done.returncode == 1, done.stderr
     assert "no.such" in done.stderr and "worker:w126" in done.stderr
     assert host.left() == []
 
 
-def test_run_reports_every_loop(host: Host) -> None:
+def test_run_reports_every_loop(host: Operated) -> None:
     """`fleet run --json`: a result a loop, each seen from its leased exit, code 0, and nothing is left."""
-    done = host.fleet("run", "--workers", "1", "--loops", "2", "--json")
+    done = host.operate("run", "--workers", "1", "--loops", "2", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["good"], report["bad"], report["missing"], report["workers"]) == (2, 0, 0, ["w1261"])
@@ -143,7 +118,7 @@ def test_run_reports_every_loop(host: Host) -> None:
     ("stage", "number"),
     [("preparing", signal.SIGINT), ("netctl", signal.SIGTERM), ("w1261", signal.SIGHUP), ("w1261", signal.SIGINT)],
 )
-def test_signal_ends_a_run_and_leaves_nothing(host: Host, stage: str, number: signal.Signals) -> None:
+def test_signal_ends_a_run_and_leaves_nothing(host: Operated, stage: str, number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM or a closed terminal at any stage: code 128 + n, no process and no kernel object stays."""
     reached = host.paths.run_order.exists if stage == "preparing" else host.started(stage)
     running = host.begin("run", "--loops", "3")
@@ -159,49 +134,49 @@ def test_signal_ends_a_run_and_leaves_nothing(host: Host, stage: str, number: si
     assert host.left() == []
 
 
-def test_killed_run_ends_by_itself(host: Host) -> None:
+def test_killed_run_ends_by_itself(host: Operated) -> None:
     """SIGKILL of `fleet run` ends its supervisord and all programs; the next run simply works."""
     reached = host.started("w1262")
     running = host.begin("run", "--loops", "3")
     wait_until(reached, 60, lambda: "no worker started")
     running.kill()
     running.communicate(timeout=10)
-    wait_until(lambda: not host.processes(), 60, lambda: str(host.processes()))
-    done = host.fleet("run", "--workers", "1")
+    wait_until(lambda: not host.ours(), 60, lambda: str(host.ours()))
+    done = host.operate("run", "--workers", "1")
     assert done.returncode == 0, done.stderr
 
 
-def test_up_twice_and_down_twice(host: Host) -> None:
+def test_up_twice_and_down_twice(host: Operated) -> None:
     """A second `up` says so and changes nothing, `run` beside it is refused, a second `down` is no error."""
-    assert host.fleet("up").returncode == 0
-    before = json.loads(host.fleet("status", "--json").stdout)
-    again = host.fleet("up")
+    assert host.operate("up").returncode == 0
+    before = json.loads(host.operate("status", "--json").stdout)
+    again = host.operate("up")
     assert (again.returncode, "already up" in again.stderr) == (0, True), again.stderr
-    beside = host.fleet("run")
+    beside = host.operate("run")
     assert (beside.returncode, "fleet down" in beside.stderr) == (75, True), beside.stderr
-    after = json.loads(host.fleet("status", "--json").stdout)
+    after = json.loads(host.operate("status", "--json").stdout)
     assert [item["pid"] for item in before["programs"]] == [item["pid"] for item in after["programs"]]
     assert after["netctl"]["backend"] in ("kernel", "userspace")
     host.configure({"workers": {"stop_wait_seconds": 19}})
-    other = host.fleet("up")
+    other = host.operate("up")
     assert (other.returncode, "other settings" in other.stderr) == (75, True), other.stderr
-    assert host.fleet("down").returncode == 0
+    assert host.operate("down").returncode == 0
     assert host.left() == []
-    assert host.fleet("down").returncode == 0
-    assert host.fleet("status").returncode == 1
+    assert host.operate("down").returncode == 0
+    assert host.operate("status").returncode == 1
 
 
-def test_killed_supervisord_takes_everything_along(host: Host) -> None:
+def test_killed_supervisord_takes_everything_along(host: Operated) -> None:
     """After SIGKILL of supervisord no program runs on unknown to the next one, and `up` works again."""
-    assert host.fleet("up").returncode == 0
-    pid = json.loads(host.fleet("status", "--json").stdout)["supervisor_pid"]
+    assert host.operate("up").returncode == 0
+    pid = json.loads(host.operate("status", "--json").stdout)["supervisor_pid"]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not host.processes(), 30, lambda: str(host.processes()))
-    again = host.fleet("up")
+    wait_until(lambda: not host.ours(), 30, lambda: str(host.ours()))
+    again = host.operate("up")
     assert again.returncode == 0, again.stderr
 
 
-def test_foreground_ends_in_order_on_sigterm(host: Host) -> None:
+def test_foreground_ends_in_order_on_sigterm(host: Operated) -> None:
     """As systemd runs it: `up --foreground` stays, and SIGTERM ends the whole fleet with code 0."""
     running = host.begin("up", "--foreground")
     try:
@@ -215,20 +190,20 @@ def test_foreground_ends_in_order_on_sigterm(host: Host) -> None:
     assert host.left() == []
 
 
-def _up(host: Host) -> bool:
+def _up(host: Operated) -> bool:
     try:
-        programs = json.loads(host.fleet("status", "--json").stdout)["programs"]
+        programs = json.loads(host.operate("status", "--json").stdout)["programs"]
     except (FleetError, ValueError):
         return False
     return bool(programs) and all(item["state"] == "RUNNING" for item in programs)
 
 
-def test_broken_file_does_not_keep_a_fleet_running(host: Host) -> None:
+def test_broken_file_does_not_keep_a_fleet_running(host: Operated) -> None:
     """Whatever somebody has typed into fleet.toml, `down` says so, ends every program and cleans the kernel."""
-    assert host.fleet("up").returncode == 0
-    Path(host.paths.config).write_text("[workers\n")
-    done = host.fleet("down")
+    assert host.operate("up").returncode == 0
+    host.paths.config.write_text("[workers\n")
+    done = host.operate("down")
     host.configure()
     assert (done.returncode, "is not TOML" in done.stderr) == (0, True), done.stderr
-    assert host.processes() == []
+    assert host.ours() == []
     assert host.left() == []

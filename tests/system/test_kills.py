@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,9 @@ import pytest
 from fleet.model import Worker
 from fleet.result import Result
 from fleet.spool import read_result, read_spool
-from lab import run
 from lab.events import AddressListener
 from lab.net import Lab
+from tests.fleets import Host
 from tests.waiting import until
 
 FIRST_UID = 1231
@@ -33,44 +32,33 @@ VICTIM, NEIGHBOURS = Worker(uid=FIRST_UID), (Worker(uid=FIRST_UID + 1), Worker(u
 STAGES = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(Host):
     """A fleet that is up in the lab."""
 
-    lab: Lab
+    def up(self) -> Running:
+        """Start it, and wait until every worker has handed in a loop."""
+        self.prepare()
+        self.fleet_says("up")
+        for worker in self.fleet.members:
+            until(f"{worker.name}'s first loop", partial(self.loops, worker), 120)
+        return self
 
-    def fleet(self, *words: str) -> str:
-        """One of the operator's commands inside the host."""
-        done = self.lab.run("host", run.program("fleet", *words), timeout=180)
+    def fleet_says(self, *words: str) -> str:
+        """What one of the operator's commands prints, which ends well."""
+        done = self.operate(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def status(self) -> dict[str, Any]:
-        """`netctl status --json`, asked by root."""
-        done = self.lab.run("host", run.program("netctl", "status", "--json"), timeout=30)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def slot(self, worker: Worker) -> dict[str, Any]:
-        """The worker's slot as netctl tells it."""
-        found: dict[str, Any] = next(slot for slot in self.status()["slots"] if slot["worker"] == worker.name)
-        return found
-
     def results(self, worker: Worker) -> list[Result]:
-        return list(read_spool(run.paths(self.lab).spool(worker)))
+        return list(read_spool(self.paths.spool(worker)))
 
     def loops(self, worker: Worker) -> int:
         """How many loops are handed in; to wait by this takes no processor from the browsers."""
-        return sum(1 for _ in run.paths(self.lab).spool(worker).glob("*-*.json"))
-
-    def log(self, program: str) -> Path:
-        return run.paths(self.lab).log(program)
+        return sum(1 for _ in self.paths.spool(worker).glob("*-*.json"))
 
     def pid(self, program: str) -> int:
         """The process that supervisord runs as PROGRAM (`worker:w1231`, `netctl`)."""
-        done = self.lab.run("host", run.program("fleet", "supervisorctl", "pid", program), timeout=30)
-        return int(done.stdout.strip())
+        return int(self.operate("supervisorctl", "pid", program).stdout.strip())
 
 
 def alive(worker: Worker) -> list[int]:
@@ -91,20 +79,13 @@ def logged(log: Path, since: int, **wanted: object) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def running(root: None) -> Iterator[Running]:
+def running(bare: Lab) -> Iterator[Running]:
     """Three workers, looping for ever; every one has handed in a good loop."""
-    lab = Lab(f"k{os.getpid() % 10_000}")
-    lab.up()
-    made = Running(lab)
+    made = Running(bare, 3, first_uid=FIRST_UID)
     try:
-        run.prepare(lab, 3, first_uid=FIRST_UID)
-        made.fleet("up")
-        for worker in (VICTIM, *NEIGHBOURS):
-            until(f"{worker.name}'s first loop", partial(made.loops, worker), 120)
-        yield made
-        made.fleet("down")
+        yield made.up()
     finally:
-        lab.down()
+        made.fleet_says("down")
 
 
 def no_losses(running: Running, since: datetime) -> None:
@@ -120,7 +101,7 @@ def no_losses(running: Running, since: datetime) -> None:
 def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) -> None:
     """SIGKILL at any stage: sealed, key free and no process left within 1 s; then restarted, next loop good."""
     began = datetime.now(timezone.utc)
-    log, netctl_log = running.log(VICTIM.name), running.log("netctl")
+    log, netctl_log = running.paths.log(VICTIM.name), running.paths.log("netctl")
     old = psutil.Process(running.pid(f"worker:{VICTIM.name}"))
     here, there = log.stat().st_size, netctl_log.stat().st_size
     until(f"stage {stage}", lambda: logged(log, here, event="stage.begun", stage=stage), 60)
@@ -150,7 +131,7 @@ def living(tree: list[psutil.Process]) -> list[str]:
 
 
 def _since(running: Running, worker: Worker, moment: datetime) -> list[Result]:
-    files = run.paths(running.lab).spool(worker).glob("*-*.json")
+    files = running.paths.spool(worker).glob("*-*.json")
     recent = (read_result(path) for path in files if path.stat().st_mtime > moment.timestamp())
     return [result for result in recent if result.started > moment]
 
@@ -160,7 +141,7 @@ def test_a_killed_netctl_is_not_noticed_by_pages(running: Running) -> None:
     workers = (VICTIM, *NEIGHBOURS)
     began = datetime.now(timezone.utc)
     with AddressListener(running.lab.topology.namespace("host")) as listener:
-        log, netctl_log = running.log(VICTIM.name), running.log("netctl")
+        log, netctl_log = running.paths.log(VICTIM.name), running.paths.log("netctl")
         old = running.pid("netctl")
         here, there = log.stat().st_size, netctl_log.stat().st_size
         until("a page under way", lambda: logged(log, here, event="stage.begun", stage="search"), 60)
@@ -182,16 +163,16 @@ def test_supervisorctl_is_as_everybody_knows_it(running: Running) -> None:
     """stop, start, restart and tail of one worker work, and a stopped worker leaves no process and no lease."""
     name = f"worker:{VICTIM.name}"
     began = time.monotonic()
-    until("stop", lambda: "stopped" in running.fleet("supervisorctl", "stop", name), 25)
+    until("stop", lambda: "stopped" in running.fleet_says("supervisorctl", "stop", name), 25)
     took = time.monotonic() - began
     assert alive(VICTIM) == []
-    until("sealed", lambda: running.slot(VICTIM)["state"] == "sealed", 5)
+    until("sealed", lambda: running.slot()["state"] == "sealed", 5)
     print(f"supervisorctl stop took {took:.1f} s")
     loops = running.loops(VICTIM)
-    assert "started" in running.fleet("supervisorctl", "start", name)
+    assert "started" in running.fleet_says("supervisorctl", "start", name)
     until("a loop", lambda: running.loops(VICTIM) > loops, 60)
-    assert "started" in running.fleet("supervisorctl", "restart", name)
-    tail = running.fleet("supervisorctl", "tail", name)
+    assert "started" in running.fleet_says("supervisorctl", "restart", name)
+    tail = running.fleet_says("supervisorctl", "tail", name)
     lines = [json.loads(line) for line in tail.splitlines() if line.startswith("{") and line.endswith("}")]
     assert lines
     assert all({"worker", "loop", "stage"} <= line.keys() for line in lines), lines

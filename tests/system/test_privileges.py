@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import json
-import os
 import pwd
 import signal
 import subprocess
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.model import Paths, Worker
+from fleet.model import Worker
 from lab import run
 from lab.net import Lab
+from tests.fleets import Host
 from tests.waiting import until
 
 WORKER = Worker(uid=1281)
@@ -25,30 +25,23 @@ SECRETS = ("mem", "environ", "maps", "fd/0")
 
 
 @pytest.fixture(scope="module")
-def host(root: None) -> Iterator[Lab]:
+def host(bare: Lab) -> Iterator[Host]:
     """A fleet of one worker, started as an operator starts it."""
-    lab = Lab(f"p{os.getpid() % 10_000}", servers=1, keys=2)
-    lab.up()
+    slow: run.Changes = {"loop": {"pause_seconds": 600}, "wireguard": {"backend": "userspace"}}
+    made = Host(bare, first_uid=WORKER.uid, changes=slow)
+    made.prepare()
     try:
-        slow: run.Changes = {"loop": {"pause_seconds": 600}, "wireguard": {"backend": "userspace"}}
-        run.prepare(lab, 1, first_uid=WORKER.uid, changes=slow)
-        run.call(lab, "fleet", "up")
-        yield lab
-        run.call(lab, "fleet", "down")
+        made.operate("up", check=True)
+        yield made
     finally:
-        lab.down()
+        made.operate("down", check=True)
 
 
 @pytest.fixture(scope="module")
-def pids(host: Lab) -> dict[str, int]:
+def pids(host: Host) -> dict[str, int]:
     """Processes by supervisor's name: `netctl`, `wg:wg281`, `worker:w1281`."""
-    done = host.run("host", run.program("fleet", "status", "--json"), check=True, timeout=60)
+    done = host.operate("status", "--json", check=True)
     return {program["name"]: program["pid"] for program in json.loads(done.stdout)["programs"]}
-
-
-@pytest.fixture
-def paths(host: Lab) -> Paths:
-    return run.paths(host)
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -137,10 +130,11 @@ def test_nobody_of_its_uid_looks_into_a_worker(pids: dict[str, int]) -> None:
         own.wait(10)
 
 
-def test_sockets_and_keys_have_one_owner(host: Lab, paths: Paths) -> None:
+def test_sockets_and_keys_have_one_owner(host: Host) -> None:
     """The socket stands in a folder of netctl's that the workers' group may enter; keys are netctl's alone."""
     netctl, group = pwd.getpwnam("netctl").pw_uid, grp.getgrnam("fleet").gr_gid
-    tunnel = host.places.at("host") / "wireguard"
+    tunnel = host.lab.places.at("host") / "wireguard"
+    paths = host.paths
     wanted = {
         paths.netctl_socket.parent: (netctl, group, 0o750),
         paths.netctl_socket: (netctl, group, 0o660),

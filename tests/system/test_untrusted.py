@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -59,16 +58,11 @@ print(json.dumps([grow(100), grow(60), start(400), start(40)]))
 
 
 @pytest.fixture(scope="module")
-def rig(root: None) -> Iterator[Rig]:
+def rig(bare: Lab) -> Iterator[Rig]:
     """Two workers' folders, and a store with keys; nothing runs. No other test has left a file in this lab."""
-    lab = Lab(f"q{os.getpid() % 10_000}", servers=1, keys=2)
-    try:
-        lab.up()
-        made = Rig(lab, 2)
-        yield made
-        made.stop()
-    finally:
-        lab.down()
+    made = Rig(bare, 2)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

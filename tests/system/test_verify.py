@@ -7,7 +7,6 @@ fleet up and down by themselves; the others share one that runs.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from fleet.launch_spec import POLICY_FOLDERS
 from lab import run
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, ROUTER_ADDRESS, SITE_NAME
+from tests.layers import without_ipv6
 from tests.system.verifying import Verified
 
 FIRST_UID = 1281
@@ -40,21 +40,10 @@ PROPERTIES = {
 
 
 @pytest.fixture(scope="module")
-def verify_lab(root: None) -> Iterator[Lab]:
-    """A lab of these tests alone, with accounts and keys."""
-    lab = Lab(f"y{os.getpid() % 10_000}")
-    lab.up()
-    try:
-        run.prepare(lab, WORKERS, first_uid=FIRST_UID)
-        yield lab
-    finally:
-        lab.down()
-
-
-@pytest.fixture(scope="module")
-def verified(verify_lab: Lab, isolation: str) -> Iterator[Verified]:
+def verified(bare: Lab, isolation: str) -> Iterator[Verified]:
     """The lab with settings in which everything has to hold; no fleet is left running."""
-    made = Verified(verify_lab, WORKERS, first_uid=FIRST_UID, isolation=isolation)
+    made = Verified(bare, WORKERS, first_uid=FIRST_UID, isolation=isolation)
+    made.prepare()
     yield made
     done = made.operate("down")
     assert done.returncode == 0, done.stderr
@@ -157,7 +146,7 @@ def test_a_host_without_ipv6_is_no_doubt(at_work: Verified, *, off: bool) -> Non
 
     Where only the route is missing, the tunnel carries IPv6 all the same.
     """
-    with at_work.without_ipv6(off=off):
+    with without_ipv6(at_work, off=off):
         said = at_work.verify()
     assert said.but("holds") == {}, said.report
     assert said.code == 0
