@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from fleet.errors import FleetError
-from fleet.model import Worker, parse
+from fleet.model import Worker, WorkersSettings
 from fleet.result import Result
 from fleet.spool import read_spool
 from fleet.supervise import last_lines, wait_until
@@ -30,7 +30,7 @@ class Crowd:
         self.lab, self.workers, self.first_uid = lab, workers, first_uid
         self.paths = run.paths(lab)
         run.prepare(lab, workers, first_uid=first_uid)
-        self.members = parse(self.paths.config.read_text(), str(self.paths.config)).members
+        self.members = WorkersSettings(count=workers, first_uid=first_uid).members
 
     def configure(self, *, isolation: str, deny_netlink: bool) -> None:
         """fleet.toml for the next run."""

@@ -1,14 +1,8 @@
-"""The fleet as values: fleet.toml read once, typed and frozen; everything else derives from it.
-
-`load(path)` gives a Fleet or raises ConfigurationError with every mistake at once.
-"""
+"""The fleet as values: what fleet.toml may say, typed and frozen; everything else derives from it."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
@@ -22,7 +16,6 @@ from pydantic import (
     IPvAnyAddress,
     IPvAnyNetwork,
     JsonValue,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
@@ -30,7 +23,6 @@ from pydantic import (
 from fleet import backends
 from fleet.errors import ConfigurationError
 from fleet.isolation import ISOLATIONS, Isolation
-from fleet.mistakes import mistakes
 
 # Part of the model for everybody else.
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
@@ -41,16 +33,9 @@ from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ACCOUNT_GROUP = "fleet"
 """Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
 NETCTL_ACCOUNT = "netctl"
-WORKERS_VARIABLE = "FLEET_WORKERS"
-"""Overrides workers.count: how `fleet run --workers` reaches every program it starts."""
 LEAST_MEMORY_MEBIBYTES = 256
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
@@ -69,7 +54,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 class Settings(BaseModel):
     """A frozen table of fleet.toml; unknown keys are mistakes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkersSettings(Settings):
@@ -90,6 +75,18 @@ class WorkersSettings(Settings):
     """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
     file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
     """The largest file that a worker may write."""
+
+    @cached_property
+    def members(self) -> tuple[Worker, ...]:
+        """The workers, in UID order."""
+        return tuple(Worker(uid=uid) for uid in range(self.first_uid, self.first_uid + self.count))
+
+    @field_validator("first_uid")
+    @classmethod
+    def _room_for_all(cls, first: int, rest: ValidationInfo) -> int:
+        if (last := first + rest.data.get("count", 1) - 1) > LAST_UID:
+            raise ValueError(f"the last worker's UID would be {last}, above {LAST_UID}")
+        return first
 
     @field_validator("memory_mebibytes")
     @classmethod
@@ -260,11 +257,10 @@ class Fleet(Settings):
         """What `isolation` means."""
         return ISOLATIONS[self.isolation]
 
-    @cached_property
+    @property
     def members(self) -> tuple[Worker, ...]:
         """The workers, in UID order."""
-        first = self.workers.first_uid
-        return tuple(Worker(uid=uid) for uid in range(first, first + self.workers.count))
+        return self.workers.members
 
     @cached_property
     def interfaces(self) -> tuple[str, ...]:
@@ -280,57 +276,3 @@ class Fleet(Settings):
             f"there is no worker {name!r}",
             hint=f"workers are {self.members[0].name} to {self.members[-1].name}",
         )
-
-
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Fleet:
-    """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value.
-
-    ENVIRONMENT may override workers.count (FLEET_WORKERS).
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"{path} is not there", hint="copy docs/fleet.example.toml there and edit it, or set FLEET_ROOT"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(
-            f"{path} cannot be read: {reason}",
-            hint=f"netctl's user and the workers read it too; it holds no secret: chmod 644 {path}",
-        ) from None
-    fleet = parse(text, str(path))
-    count = environment.get(WORKERS_VARIABLE)
-    return fleet if count is None else with_workers(fleet, count, WORKERS_VARIABLE)
-
-
-def with_workers(fleet: Fleet, count: int | str, origin: str) -> Fleet:
-    """FLEET with COUNT workers, whatever its file says; ORIGIN names the source of COUNT in messages."""
-    document = {name: getattr(fleet, name) for name in Fleet.model_fields}
-    try:
-        workers = WorkersSettings.model_validate({**fleet.workers.model_dump(), "count": count})
-        changed = Fleet.model_validate({**document, "workers": workers})
-    except ValidationError as error:
-        raise ConfigurationError(f"{origin}: {error.errors()[0]['msg']} (it is {count!r})") from None
-    return _within_uids(changed, origin)
-
-
-def parse(text: str, origin: str) -> Fleet:
-    """The fleet that TEXT (TOML) describes; ORIGIN names it in messages."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{origin} is not TOML: {error}", hint="correct that line") from None
-    try:
-        fleet = Fleet.model_validate(document)
-    except ValidationError as error:
-        hint = "docs/fleet.example.toml explains every key"
-        raise ConfigurationError(mistakes(error, f"{origin}: "), hint=hint) from None
-    return _within_uids(fleet, origin)
-
-
-def _within_uids(fleet: Fleet, origin: str) -> Fleet:
-    last = fleet.workers.first_uid + fleet.workers.count - 1
-    if last > LAST_UID:
-        raise ConfigurationError(f"{origin}: workers.count: the last UID would be {last}, above {LAST_UID}")
-    return fleet

@@ -24,6 +24,7 @@ class Paths(BaseModel):
 
     @property
     def config(self) -> Path:
+        """What the operator writes; only the operator's program reads it."""
         return self.root / "etc/fleet/fleet.toml"
 
     @property
@@ -61,6 +62,11 @@ class Paths(BaseModel):
     def key_store(self) -> Path:
         """SQLite file with private keys and leases; only netctl can read it."""
         return self.state / "netctl/keys.db"
+
+    @property
+    def snapshot(self) -> Path:
+        """The settings of the fleet that runs (fleet.snapshot), in a folder that its own users may look into."""
+        return self.run / "settings/fleet.json"
 
     @property
     def supervisor_socket(self) -> Path:

@@ -21,7 +21,7 @@ from fleet import wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
-from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, WORKERS_VARIABLE, Paths, Worker
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
@@ -39,16 +39,11 @@ class Installation:
     paths: Paths
     python: Path = field(default_factory=lambda: Path(sys.executable))
     release: Path = field(default_factory=lambda: Path(__file__).resolve().parent.parent)
-    workers: int | None = None
-    """Number of workers that overrides workers.count, None for what fleet.toml says."""
 
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of every program: nothing of the caller's gets in."""
-        made = {"FLEET_ROOT": str(self.paths.root), "LANG": "C.UTF-8", "PATH": SEARCH_PATH, **ERRORS_AS_DATA}
-        if self.workers is not None:
-            made[WORKERS_VARIABLE] = str(self.workers)
-        return made
+        return {**PLAIN_ENVIRONMENT, "FLEET_ROOT": str(self.paths.root), **ERRORS_AS_DATA}
 
     def module(self, name: str, *arguments: str) -> list[str]:
         """The command that runs module NAME of this release."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fleet.client import Client
 from fleet.errors import Unavailable
-from fleet.model import Fleet, Paths, Worker
+from fleet.model import Paths, Worker
 from fleet.netctl_api import NetctlStatus, SlotStatus, Status
 from fleet.programs import Installation
 from fleet.result import Result
@@ -41,7 +41,7 @@ class Snapshot(BaseModel):
 COLUMNS = ("worker", "state", "pid", "tunnel", "exit", "address", "last loop", "ended (UTC)", "seconds", "lost")
 
 
-def take(fleet: Fleet, installation: Installation) -> Snapshot:
+def take(members: tuple[Worker, ...], installation: Installation) -> Snapshot:
     """Ask supervisord, netctl and the spools; a side that does not answer is None or empty."""
     supervisor = Supervisor(installation)
     pid = supervisor.pid()
@@ -64,7 +64,7 @@ def take(fleet: Fleet, installation: Installation) -> Snapshot:
         )
 
     return Snapshot(
-        supervisor_pid=pid, programs=programs, netctl=netctl, workers=tuple(one(worker) for worker in fleet.members)
+        supervisor_pid=pid, programs=programs, netctl=netctl, workers=tuple(one(worker) for worker in members)
     )
 
 

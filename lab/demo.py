@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from fleet import console, log
-from fleet.errors import ExitCode, FleetError, RunFailed, UsageError
+from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, UsageError
 from fleet.interrupts import Interrupts, Stopped
-from fleet.model import Worker, parse
+from fleet.mistakes import mistakes
+from fleet.model import Worker, WorkersSettings
 from fleet.result import Result
 from fleet.spool import read_spool
 from lab import leaks, places, report, run
@@ -40,9 +41,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     # Twice as many keys as workers, so that every loop finds a fresh one while others rest.
     keys = max(10, -(-2 * arguments.workers // _SERVERS))
     lab = Lab(arguments.lab, servers=_SERVERS, keys=keys)
-    # Numbers that cannot be are said before anything is made or removed.
-    settings = run.settings(lab, arguments.workers, first_uid=arguments.first_uid)
-    members = parse(run.toml(settings), "bin/demo").members
+    try:  # numbers that cannot be are said before anything is made or removed
+        members = WorkersSettings(count=arguments.workers, first_uid=arguments.first_uid).members
+    except ValidationError as error:
+        raise ConfigurationError(mistakes(error, "bin/demo: workers.")) from None
     with Interrupts() as interrupts:
         try:
             with places.lock(lab.name, "demo"):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from fleet import console, model, startsecs
+from fleet import console, model, snapshot, startsecs
+from fleet.backends import BACKENDS
 from fleet.client import Client
 from fleet.errors import ExitCode, UsageError
-from fleet.model import Fleet, Paths, Worker
+from fleet.model import Paths, Worker
 from fleet.netctl_api import NetctlStatus, Status
 from fleet.wire import Address
 from netctl import access, privileges
@@ -38,10 +39,13 @@ def main() -> None:
     words, seconds = "serve the workers until told to stop", startsecs.NETCTL_SECONDS
     console.command(verbs, "serve", _serve, words, "netctl serve", start_seconds=seconds)
     add = partial(console.command, verbs, answers=True)
-    add("probe", _probe, "say which WireGuard will be used", "netctl probe --json")
+    probe = add("probe", _probe, "say which WireGuard can be used here", "netctl probe --json")
+    probe.add_argument(
+        "--backend", choices=["auto", *BACKENDS], default="auto", help="wireguard.backend (default: auto)"
+    )
     add("status", _status, "show every slot and the key pool", "sudo netctl status")
-    words = "show what serve would change (exit 2 if anything), change nothing"
-    add("plan", _plan, words, "sudo netctl plan", root=True)
+    words = "show what serve would change with the settings of the last start (exit 2 if anything), change nothing"
+    snapshot.add_option(add("plan", _plan, words, "sudo netctl plan", root=True))
     words = "remove everything of ours from the kernel, give all keys back"
     clean = add("cleanup", _cleanup, words, "sudo netctl cleanup", root=True)
     clean.add_argument("--worker", metavar="WORKER", help="of this one alone, like w1103; it stays held back")
@@ -65,15 +69,11 @@ def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
 
 
-def _load() -> tuple[Fleet, Paths]:
-    paths = Paths.from_environment()
-    return model.load(paths.config), paths
-
-
 def _serve(_: argparse.Namespace) -> None:
     from netctl import serve
 
-    fleet, paths = _load()
+    paths = Paths.from_environment()
+    fleet = snapshot.read(paths.snapshot).fleet
     privileges.cut(fleet.walls)
     asyncio.run(serve.serve(fleet, paths))
 
@@ -81,16 +81,12 @@ def _serve(_: argparse.Namespace) -> None:
 def _probe(arguments: argparse.Namespace) -> None:
     from netctl.wireguard.probe import probe
 
-    config = Paths.from_environment().config
-    # `fleet doctor` looks before there are settings.
-    setting = model.load(config).wireguard.backend if config.exists() else "auto"
-    backend = asyncio.run(probe(setting)).backend
+    backend = asyncio.run(probe(arguments.backend)).backend
     console.answer(arguments, {"backend": backend.name}, backend.name)
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    _, paths = _load()
-    with Client(access.mine(paths), timeout_seconds=STATUS_SECONDS) as client:
+    with Client(access.mine(Paths.from_environment()), timeout_seconds=STATUS_SECONDS) as client:
         status = client.ask(Status(), NetctlStatus)
     rows = [
         (
@@ -119,7 +115,8 @@ def _status(arguments: argparse.Namespace) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
-    lines = [str(operation) for operation in asyncio.run(cleanup.plan(*_load()))]
+    fleet = snapshot.read(arguments.settings).fleet
+    lines = [str(operation) for operation in asyncio.run(cleanup.plan(fleet, Paths.from_environment()))]
     console.answer(arguments, [*lines], *(lines or ["nothing to change"]))
     return ExitCode.WOULD_CHANGE if lines else ExitCode.DONE
 

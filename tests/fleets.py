@@ -18,11 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fleet import model
+from fleet import snapshot
 from fleet.backends import USERSPACE
 from fleet.model import Fleet, Worker
-from fleet.operate import accounts, folders, prepare
+from fleet.operate import accounts, configuration, folders, prepare
 from fleet.programs import Installation
+from fleet.snapshot import Snapshot
 from lab import run
 from lab.net import Lab
 from tests.inside import PIPES, Client, program
@@ -74,7 +75,7 @@ class Host:
     @cached_property
     def fleet(self) -> Fleet:
         """The settings as they are now."""
-        return model.load(self.paths.config)
+        return configuration.load(self.paths.config)
 
     @cached_property
     def installation(self) -> Installation:
@@ -87,11 +88,16 @@ class Host:
         return self.fleet.members[index]
 
     def lay_out(self) -> None:
-        """Accounts and folders, as `fleet up` makes them."""
+        """Accounts, folders and the snapshot of the settings, as `fleet up` makes them."""
         accounts.ensure(self.fleet)
         for folder in folders.wanted(self.fleet, self.paths):
             folders.make(folder)
         folders.gate_files(self.paths, self.count)
+        self.write_snapshot()
+
+    def write_snapshot(self) -> None:
+        """Programs that start from here on have the settings as they are now."""
+        snapshot.write(Snapshot(release=self.installation.release, fleet=self.fleet), self.paths)
 
     def prepare(self, *keys: str) -> None:
         """Accounts as the operator makes them, and the lab's KEYS (patterns) in netctl's pool."""
@@ -228,7 +234,8 @@ class Rig(Host):
         return self.devices[worker.interface]
 
     def start_netctl(self, *, wait: bool = True) -> subprocess.Popen[str]:
-        """Start `netctl serve` and wait until it answers."""
+        """Start `netctl serve` with the settings as they are now, and wait until it answers."""
+        self.write_snapshot()
         started = self.netctl = self._start(self.serving(*self._debug))
         if wait:
             until("netctl serves", lambda: self._is_ready(started), 15)

@@ -35,7 +35,7 @@ ARROWS: dict[str, str] = {
     "fleet.dispatch": "callers deadline errors log request_table wire",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
-    "fleet.model": "backends errors isolation mistakes numbers paths",
+    "fleet.model": "backends errors isolation numbers paths",
     "fleet.netctl_api": "request_table wire",
     "fleet.paths": "numbers",
     "fleet.programs": "backends errors isolation model wire",
@@ -43,6 +43,7 @@ ARROWS: dict[str, str] = {
     "fleet.result": "wire",
     "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",
     "fleet.seen_address": "errors model wire",
+    "fleet.snapshot": "errors files mistakes model",
     "fleet.spaces": "syscalls",
     "fleet.spool": "errors files result",
     "fleet.startsecs": "processes",
@@ -52,8 +53,8 @@ ARROWS: dict[str, str] = {
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
     "fleet.operate.__main__": "operate.cli",
     "fleet.operate.cli": (
-        "operate.accounts operate.doctor operate.lifecycle operate.prepare operate.progress operate.render"
-        " operate.run operate.verify"
+        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.prepare operate.progress"
+        " operate.render operate.run operate.verify"
     ),
     "fleet.operate.doctor": "operate.folders",
     "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
@@ -91,6 +92,8 @@ LIBRARIES = {
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py", "text formats are made in one place each"),
     "sqlalchemy": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
     "sqlite3": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
+    "tomllib": (r"fleet/operate/configuration\.py", "fleet.toml is read by one program; the others read its snapshot"),
+    "tomli": (r"fleet/operate/configuration\.py", "Python 3.10's tomllib"),
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
     "pyseccomp": (r"launcher/sockets\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import VERSION, model
+from fleet import VERSION
 from fleet.model import Fleet, Settings
+from fleet.operate import configuration
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"}
@@ -60,7 +61,7 @@ def test_lock_files_pin_with_hashes_and_name_no_index(name: str) -> None:
 def test_example_configuration_loads() -> None:
     """docs/fleet.example.toml is a valid configuration as it stands."""
     example = CHECKOUT / "docs/fleet.example.toml"
-    assert model.load(example, {}).workers.count == 8
+    assert configuration.load(example).workers.count == 8
 
 
 def _keys(settings: type[Settings], prefix: str = "") -> set[str]:
@@ -96,7 +97,7 @@ def test_commented_defaults_are_the_defaults() -> None:
     free = ("binary", "driver_binary", "starts_at_once")
     uncommented = re.sub(rf"^# (?!(?:{'|'.join(free)}) )(\w+ = )", r"\1", text, flags=re.MULTILINE)
     assert uncommented != text
-    assert model.parse(uncommented, "uncommented") == model.parse(text, "example")
+    assert configuration.parse(uncommented, "uncommented") == configuration.parse(text, "example")
 
 
 def test_shell_files_never_call_sudo_or_wg_quick() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet import console, log, startsecs, syscalls
+from fleet import console, log, snapshot, startsecs, syscalls
 from fleet.errors import ExitCode, NotAllowed
 from fleet.interrupts import Interrupts, Stopped
-from fleet.model import BrowserSettings, Fleet, Paths, Worker, load
+from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from worker.browser.interface import Installed
 
 DEFAULT_HOME = "/opt/fleet"
@@ -22,7 +22,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from worker.tasks import registry
 
     paths = Paths.from_environment()
-    fleet = load(paths.config)
+    fleet = snapshot.read(paths.snapshot).fleet
     if ":" not in fleet.task.run:  # root imports nobody's own module; the worker names its mistakes
         registry.resolve(fleet.task)
     installed = prepare.prepare(fleet, paths, Path(os.environ.get("FLEET_HOME", DEFAULT_HOME)))
@@ -32,9 +32,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from worker import prepare
 
-    config = Paths.from_environment().config
-    # `fleet doctor` looks before there are settings.
-    installed = prepare.fitting(load(config).browser if config.exists() else BrowserSettings())
+    started = snapshot.last(arguments.settings)
+    installed = prepare.fitting(started.fleet.browser if started else BrowserSettings())
     _answer(arguments, installed, f"{installed.browser} {installed.version}, {installed.driver}")
 
 
@@ -56,7 +55,7 @@ def _being(name: str, stage: str, *, hint: str) -> Iterator[tuple[Fleet, Paths, 
     from worker.browser import reap
 
     paths = Paths.from_environment()
-    fleet = load(paths.config)
+    fleet = snapshot.read(paths.snapshot).fleet
     worker = fleet.worker(name)
     if os.getuid() != worker.uid:
         raise NotAllowed(f"{worker.name} runs under UID {worker.uid}, not {os.getuid()}", hint=hint)
@@ -106,7 +105,7 @@ def main() -> None:
     words = "check browser and driver, write launch specs"
     console.command(nouns, "prepare", _prepare, words, "sudo worker prepare --json", root=True, answers=True)
     words = "say which browser and driver there are, fail unless they fit"
-    console.command(nouns, "check", _check, words, "worker check --json", answers=True)
+    snapshot.add_option(console.command(nouns, "check", _check, words, "worker check --json", answers=True))
     run = console.command(
         nouns,
         "run",

@@ -22,7 +22,7 @@ from fleet.errors import ConfigurationError, MissingProgram
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
-from fleet.model import WORKERS_VARIABLE, BrowserSettings, Fleet, Paths, Worker
+from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH
 from worker.browser import switches
 from worker.browser.interface import Installed
@@ -165,8 +165,6 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         "FLEET_DRIVER": str(installed.driver),
         "FLEET_BROWSER_VERSION": installed.version,
     }
-    if WORKERS_VARIABLE in os.environ:
-        environment[WORKERS_VARIABLE] = os.environ[WORKERS_VARIABLE]
     return LaunchSpec(
         uid=worker.uid,
         account=worker.name,
@@ -175,7 +173,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         home=home,
         lock=str(paths.worker_lock(worker)),
         etc=etc,
-        keep=[str(path) for path in (paths.run, paths.config.parent, paths.home(worker))],
+        keep=[str(path) for path in (paths.run, paths.home(worker))],
         write=[str(path) for path in (paths.gate, paths.home(worker))],
         space="" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         deny_netlink=fleet.workers.deny_netlink,

@@ -37,6 +37,7 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         Folder(path=paths.state),
         # Root's alone: a worker's log names the pages it loads.
         Folder(path=paths.logs, mode=0o700),
+        Folder(path=paths.snapshot.parent, gid=group, mode=0o750),
         Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
         Folder(path=paths.key_store.parent, uid=netctl, mode=0o700),
         # The lock files in it are made beforehand (gate_files): a sticky or writable folder of many

@@ -1,6 +1,6 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
-    the doctor's word -> free UIDs -> accounts -> folders -> enough keys -> backend (netctl's probe)
+    the doctor's word -> free UIDs -> accounts -> folders -> snapshot -> enough keys -> backend (netctl's probe)
              -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf -> the host's own addresses
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 
-from fleet import log, spaces
+from fleet import log, snapshot, spaces
 from fleet.backends import BACKENDS, Backend
 from fleet.errors import FleetError
 from fleet.files import write_durably
@@ -20,6 +20,7 @@ from fleet.model import Fleet, Paths
 from fleet.operate import accounts, folders, host_address, preflight
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
+from fleet.snapshot import Snapshot
 
 _PROBE_SECONDS = 30.0
 _PREPARE_SECONDS = 120.0
@@ -38,6 +39,7 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
         folders.make(folder)
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
     folders.netctl_lock(paths)
+    snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
     preflight.enough_keys(fleet, installation)
     backend = probe(fleet, installation)
     folders.prepare_backend(backend)

@@ -15,8 +15,8 @@ import hashlib
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, TypeAlias
 
-from fleet import model
 from fleet.model import Fleet
+from fleet.operate import configuration
 from netctl.plan.desired import Held
 from netctl.plan.secrets import Key, Secret
 from netctl.plan.things import Device, Peer
@@ -54,7 +54,7 @@ def key(server: int, client: int) -> Key:
 
 def fleet_of(count: int, isolation: str = "uid") -> Fleet:
     """A fleet of COUNT workers."""
-    return model.parse(
+    return configuration.parse(
         f'isolation = "{isolation}"\n[workers]\ncount = {count}\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]',
         "test",
     )

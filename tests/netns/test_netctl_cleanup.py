@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet import model, spaces
+from fleet import spaces
 from fleet.model import Worker
 from fleet.operate import prepare
 from lab.net import Lab
@@ -58,8 +58,8 @@ def rp_filter(rig: Rig, interface: str) -> str:
 
 
 def test_cleanup_needs_no_settings(rig: Rig) -> None:
-    """fleet.toml is broken, or not there: everything goes, keys come back, and rp_filter is what it was before."""
-    rig.paths.config.write_text("this is no TOML [")
+    """The snapshot is broken, or not there: everything goes, keys come back, and rp_filter is what it was before."""
+    rig.paths.snapshot.write_text("this is no JSON [")
     # With namespaces the host's are not touched at all.
     lowered = ("1", "0") if rig.fleet.isolation == "netns" else ("0", "1")
     assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == lowered
@@ -68,7 +68,7 @@ def test_cleanup_needs_no_settings(rig: Rig) -> None:
     assert ours(rig) == ""
     assert leased(rig) == set()
     assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == ("1", "0")
-    rig.paths.config.unlink()
+    rig.paths.snapshot.unlink()
     assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
 
 
@@ -127,8 +127,9 @@ def test_a_worker_there_is_no_more_is_taken_away_at_the_start(rig: Rig) -> None:
 
     Its namespace goes before, which is root's to do: `fleet up` does.
     """
-    rig.paths.config.write_text(rig.paths.config.read_text().replace("count = 2", "count = 1"))
-    prepare.namespaces(model.load(rig.paths.config), rig.paths)
+    rig.count = 1
+    rig.configure()
+    prepare.namespaces(rig.fleet, rig.paths)
     rig.start_netctl()
     left = ours(rig)
     assert "10102" not in left

@@ -157,9 +157,12 @@ def test_up_twice_and_down_twice(host: Operated) -> None:
     after = json.loads(host.operate("status", "--json").stdout)
     assert [item["pid"] for item in before["programs"]] == [item["pid"] for item in after["programs"]]
     assert after["netctl"]["backend"] in ("kernel", "userspace")
-    host.configure({"workers": {"stop_wait_seconds": 19}})
-    other = host.operate("up")
-    assert (other.returncode, "other settings" in other.stderr) == (75, True), other.stderr
+    host.configure({"workers": {"stop_wait_seconds": 19}, "dns": {"resolvers": ["192.0.2.53"]}, "reach": {"allow": []}})
+    other = host.operate("up", "--workers", "1")
+    assert (other.returncode, "what to do: fleet down" in other.stderr) == (75, True), other.stderr
+    told = "with other settings: dns.resolvers, workers.count, workers.stop_wait_seconds\n"
+    assert told in other.stderr, other.stderr
+    assert len(json.loads(host.operate("status", "--json").stdout)["workers"]) == WORKERS
     assert host.operate("down").returncode == 0
     assert host.left() == []
     assert host.operate("down").returncode == 0
@@ -198,12 +201,19 @@ def _up(host: Operated) -> bool:
     return bool(programs) and all(item["state"] == "RUNNING" for item in programs)
 
 
-def test_broken_file_does_not_keep_a_fleet_running(host: Operated) -> None:
-    """Whatever somebody has typed into fleet.toml, `down` says so, ends every program and cleans the kernel."""
+def test_a_file_that_breaks_meanwhile_harms_nothing(host: Operated) -> None:
+    """What runs is not read from fleet.toml again: not by a worker or netctl that starts again, not by `down`.
+
+    Where its own settings cannot be read, `down` says so, ends every program and cleans the kernel.
+    """
     assert host.operate("up").returncode == 0
     host.paths.config.write_text("[workers\n")
+    assert host.operate("supervisorctl", "restart", "netctl", "worker:w1261").returncode == 0
+    wait_until(lambda: _up(host), 60, lambda: host.operate("status").stdout)
+    host.paths.snapshot.write_text("{")
+    assert host.operate("status").returncode == 78
     done = host.operate("down")
     host.configure()
-    assert (done.returncode, "is not TOML" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "without its settings" in done.stderr) == (0, True), done.stderr
     assert host.ours() == []
     assert host.left() == []

@@ -86,13 +86,14 @@ def test_no_file_of_another_worker_or_of_the_keys(stage: Stage, rig: Rig) -> Non
     neighbour.write_text("mine")
     log = stage.paths.log("worker-w1102")
     log.write_text("https://shop.example/")
+    stage.paths.config.chmod(0o600)  # which the operator may: the worker reads the snapshot
     secrets = {str(stage.paths.key_store), str(neighbour), str(log)}
     root = str(stage.paths.root)
     assert secrets <= set(json.loads(stage.lab.run("host", ["/usr/bin/python3", "-Ic", WALK, root], check=True).stdout))
     found = json.loads(stage.run(["/usr/bin/python3", "-Ic", WALK, root]).stdout)
     home = str(stage.paths.home(stage.worker))
-    shared = (str(stage.paths.config), str(stage.paths.gate), str(stage.scripts), home)
-    assert str(stage.paths.config) in found
+    shared = (str(stage.paths.snapshot), str(stage.paths.gate), str(stage.scripts), home)
+    assert str(stage.paths.snapshot) in found
     assert [path for path in found if not path.startswith(shared) and path != f"{root}/netctl.log"] == []
     neighbour.parent.chmod(0o755)
     try:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import model, wire
+from fleet import wire
 from fleet.errors import FleetError
 from fleet.model import Paths
+from fleet.operate import configuration
 from fleet.operate.doctor import examine
 from fleet.operate.doctor.check import Finding
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
@@ -112,7 +113,7 @@ class Laid:
         machine = Machine(root=self.root, run=self.run, synchronised=lambda: self.synchronised)
         return Case(
             machine=machine,
-            fleet=model.load(paths.config, {}),
+            fleet=configuration.load(paths.config),
             installation=Installation(paths=paths),
             processes=tuple(machine.processes()),
             running=self.running,

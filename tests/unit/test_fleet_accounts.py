@@ -14,12 +14,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PRELUDE = """
 import grp, pwd, subprocess
 from pathlib import Path
-from fleet import log, model, syscalls
-from fleet.operate import accounts
+from fleet import log, syscalls
+from fleet.operate import accounts, configuration
 log.configure()
 syscalls.bind(Path({etc!r}), Path("/etc"))
 FLEET = '[workers]\\ncount = 2\\nfirst_uid = 4101\\n[dns]\\nresolvers = ["198.18.0.53"]\\n[egress]\\nurls = ["https://a/"]\\n'
-fleet = model.parse(FLEET, "test")
+fleet = configuration.parse(FLEET, "test")
 """
 Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import cgroups, model
+from fleet import cgroups
 from fleet.errors import ConfigurationError
-from fleet.operate import preflight
+from fleet.operate import configuration, preflight
 
 FLEET = '[workers]\nmemory_mebibytes = {}\n[dns]\nresolvers = ["10.64.0.1"]\n[egress]\nurls = ["https://a.example/"]\n'
 FILES = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": "\n", "cgroup.procs": f"{os.getpid()}\n"}
@@ -96,7 +96,7 @@ def test_limits_are_written_before_the_worker_is_in(service: Path) -> None:
 
 def test_a_limit_that_nothing_holds_is_said(service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`fleet up` warns where a limit of memory has no group to hold it, and is silent elsewhere."""
-    limited, free = (model.parse(FLEET.format(number), "test") for number in (1024, 0))
+    limited, free = (configuration.parse(FLEET.format(number), "test") for number in (1024, 0))
     (tmp_path / "cgroup").write_text("4:memory:/old\n")
     preflight.divide_memory(free, tmp_path)
     assert capsys.readouterr().err == ""
@@ -107,4 +107,4 @@ def test_a_limit_that_nothing_holds_is_said(service: Path, tmp_path: Path, capsy
     preflight.divide_memory(limited, tmp_path)
     assert capsys.readouterr().err == "" and (service / "supervisor").is_dir()
     with pytest.raises(ConfigurationError, match=r"workers\.memory_mebibytes: .*256"):
-        model.parse(FLEET.format(100), "test")
+        configuration.parse(FLEET.format(100), "test")

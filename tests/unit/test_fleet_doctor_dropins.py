@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import model
 from fleet.errors import FleetError
+from fleet.operate import configuration
 from fleet.operate.doctor import dropins, examine
 from fleet.operate.doctor.check import Verdict
 from fleet.operate.doctor.machine import Answer
@@ -118,7 +118,7 @@ def test_later_files_add_and_shadow(laid: Laid, root: None) -> None:
 
 def test_an_operators_own_tunnel_stays_managed() -> None:
     """Neither the drop-in of the doctor nor the one to install by hand takes wg0, wg1 or another's interface."""
-    fleet = model.parse(SETTINGS, "test")
+    fleet = configuration.parse(SETTINGS, "test")
     for text in (dropins.network_manager_text(fleet), (CHECKOUT / "deploy/networkmanager.conf").read_text()):
         line = next(line for line in text.splitlines() if line.startswith("unmanaged-devices+="))
         specs = line.partition("=")[2].split(";")

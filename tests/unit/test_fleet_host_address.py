@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import model
 from fleet.model import Fleet, Paths
-from fleet.operate import host_address
+from fleet.operate import configuration, host_address
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def answering(body: str, status: int = 200) -> Iterator[str]:
 
 def fleet(*urls: str, known: str = "") -> Fleet:
     listed = ", ".join(f'"{url}"' for url in urls)
-    return model.parse(f'[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = [{listed}]\n{known}\n', "test")
+    return configuration.parse(f'[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = [{listed}]\n{known}\n', "test")
 
 
 @pytest.fixture

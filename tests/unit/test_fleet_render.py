@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from supervisor.options import ServerOptions
 
-from fleet import model
 from fleet.backends import KERNEL, USERSPACE
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Fleet, Paths
+from fleet.operate import configuration
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation
 
@@ -29,7 +29,7 @@ urls = ["https://shop.example/ip"]
 
 @pytest.fixture
 def fleet() -> Fleet:
-    return model.parse(FLEET, "test")
+    return configuration.parse(FLEET, "test")
 
 
 def parsed(text: str, folder: Path) -> Any:
@@ -41,10 +41,10 @@ def parsed(text: str, folder: Path) -> Any:
     return options
 
 
-def installation(root: Path, **changes: Any) -> Installation:
+def installation(root: Path) -> Installation:
     (root / "var/log/fleet").mkdir(parents=True, exist_ok=True)
     (root / "run/fleet").mkdir(parents=True, exist_ok=True)
-    return Installation(paths=Paths(root=root), **changes)
+    return Installation(paths=Paths(root=root))
 
 
 def groups(options: Any) -> dict[str, list[str]]:
@@ -89,11 +89,11 @@ def test_commands_come_back_word_for_word(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) -> None:
-    """FLEET_ROOT and an override of the number of workers reach every program."""
-    options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%", workers=3), KERNEL), tmp_path)
-    netctl = programs(options)["netctl"].environment
-    assert netctl["FLEET_ROOT"] == str(tmp_path / "50%")
-    assert netctl["FLEET_WORKERS"] == "3"
+    """FLEET_ROOT reaches every program, and no setting does: those are in the snapshot."""
+    options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%"), KERNEL), tmp_path)
+    for program in programs(options).values():
+        assert program.environment["FLEET_ROOT"] == str(tmp_path / "50%")
+        assert {name for name in program.environment if name.startswith("FLEET")} == {"FLEET_ROOT", "FLEET_ERRORS"}
 
 
 def test_serving_with_namespaces_takes_one_capability_more(fleet: Fleet, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_supervisor_cannot_quote_is_refused(fleet: Fleet, tmp_path: Path, n
 
 def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
     """The largest fleet renders, and supervisord is told to have enough descriptors for it."""
-    many = model.with_workers(fleet, 512, "test")
+    many = configuration.with_workers(fleet, 512, "test")
     options = parsed(supervisord_conf(many, installation(tmp_path), USERSPACE), tmp_path)
     assert len(programs(options)) == 1025
     assert options.minfds > 8 * 1025

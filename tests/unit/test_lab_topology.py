@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import UsageError
-from fleet.model import Worker, parse
+from fleet.model import Worker
+from fleet.operate.configuration import parse
 from lab.net import Lab
 from lab.run import settings, toml
 from lab.topology import MOST_KEYS, MOST_SERVERS, Topology

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import model
-from fleet.errors import ConfigurationError, ExitCode
+from fleet.errors import ConfigurationError
 from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, Paths, Worker
+from fleet.operate import configuration
 
 LEAST = '[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
 uids = st.integers(FIRST_UID, LAST_UID)
@@ -67,34 +67,19 @@ def test_foreign_interfaces_are_nobodys(name: str) -> None:
 
 def test_least_configuration_is_enough() -> None:
     """Resolvers and proof addresses are all that has no default."""
-    fleet = model.parse(LEAST, "test")
+    fleet = configuration.parse(LEAST, "test")
     assert [worker.name for worker in fleet.members] == [f"w{uid}" for uid in range(1101, 1109)]
     assert fleet.browser.driver == "undetected"
 
 
-def test_every_mistake_at_once() -> None:
-    """Each mistake is named with file, key and value, in one error with code 78."""
-    text = (
-        'isolaton = "uid"\n[workers]\ncount = 0\n[wireguard]\nbackend = "magic"\n[dns]\nresolvers = ["nowhere"]\n'
-        '[egress]\nurls = ["ftp://a"]\n'
-    )
-    with pytest.raises(ConfigurationError) as caught:
-        model.parse(text, "fleet.toml")
-    assert caught.value.exit_code == ExitCode.CONFIGURATION
-    lines = caught.value.message.splitlines()
-    assert len(lines) == 5
-    assert all(line.startswith("fleet.toml: ") for line in lines)
-    for key, value in (("workers.count", "0"), ("wireguard.backend", "'magic'"), ("dns.resolvers.0", "'nowhere'")):
-        assert any(line.startswith(f"fleet.toml: {key}: ") and f"(it is {value})" in line for line in lines), key
-    assert "fleet.toml: isolaton: there is no such key" in lines
-
-
 def test_networks_that_may_be_reached_do_not_overlap() -> None:
     """Overlapping and neighbouring networks of `reach.allow` are one; a wrong one is named."""
-    fleet = model.parse(LEAST + '[reach]\nallow = ["10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9", "fd00::/8"]\n', "test")
+    fleet = configuration.parse(
+        LEAST + '[reach]\nallow = ["10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9", "fd00::/8"]\n', "test"
+    )
     assert fleet.reach.networks == {IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")}
     with pytest.raises(ConfigurationError, match=r"reach\.allow\.0: .*10\.0\.0\.1/8") as caught:
-        model.parse(LEAST + '[reach]\nallow = ["10.0.0.1/8"]\nloopback_ports = [0]\n', "test")
+        configuration.parse(LEAST + '[reach]\nallow = ["10.0.0.1/8"]\nloopback_ports = [0]\n', "test")
     assert "reach.loopback_ports.0: " in caught.value.message
 
 
@@ -102,51 +87,20 @@ def test_sandbox_goes_only_with_a_second_word() -> None:
     """Chrome's sandbox is off only where a second key says that this is meant; the error names that key."""
     off = f"{LEAST}[browser]\nsandbox = false\n"
     with pytest.raises(ConfigurationError, match=r"browser\.i_know_what_no_sandbox_means: .*browser\.sandbox is false"):
-        model.parse(off, "fleet.toml")
-    assert not model.parse(f"{off}i_know_what_no_sandbox_means = true\n", "fleet.toml").browser.sandbox
-    assert model.parse(LEAST, "fleet.toml").browser.sandbox
-
-
-def test_missing_tables_are_named() -> None:
-    """What has no default and is not there is said to be missing."""
-    with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):
-        model.parse("", "fleet.toml")
-
-
-@pytest.mark.parametrize("text", ["[workers", "a = ", "\x00"])
-def test_broken_toml_is_a_configuration_error(text: str) -> None:
-    """A file that is not TOML says where."""
-    with pytest.raises(ConfigurationError, match="is not TOML"):
-        model.parse(text, "fleet.toml")
-
-
-def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    """Without a file the hint names the example."""
-    with pytest.raises(ConfigurationError) as caught:
-        model.load(tmp_path / "fleet.toml")
-    assert "fleet.example.toml" in caught.value.hint
+        configuration.parse(off, "fleet.toml")
+    assert not configuration.parse(f"{off}i_know_what_no_sandbox_means = true\n", "fleet.toml").browser.sandbox
+    assert configuration.parse(LEAST, "fleet.toml").browser.sandbox
 
 
 def test_last_uid_is_kept() -> None:
     """A range of UIDs that leaves our numbers is refused."""
     with pytest.raises(ConfigurationError, match="above 9999"):
-        model.parse("[workers]\ncount = 512\nfirst_uid = 9900\n" + LEAST, "test")
-
-
-def test_environment_overrides_the_number_of_workers(tmp_path: Path) -> None:
-    """FLEET_WORKERS, which `fleet run --workers` sets for its programs, beats the file."""
-    path = tmp_path / "fleet.toml"
-    path.write_text(LEAST)
-    assert len(model.load(path, {"FLEET_WORKERS": "3"}).members) == 3
-    assert len(model.load(path, {}).members) == 8
-    for wrong in ("0", "513", "many", ""):
-        with pytest.raises(ConfigurationError, match="FLEET_WORKERS"):
-            model.load(path, {"FLEET_WORKERS": wrong})
+        configuration.parse("[workers]\ncount = 512\nfirst_uid = 9900\n" + LEAST, "test")
 
 
 def test_worker_is_found_by_name_or_uid() -> None:
     """`w1103` and `1103` are the same worker; another name lists who there is."""
-    fleet = model.parse(LEAST, "test")
+    fleet = configuration.parse(LEAST, "test")
     assert fleet.worker("w1103") == fleet.worker("1103") == Worker(uid=1103)
     with pytest.raises(ConfigurationError) as caught:
         fleet.worker("w1109")
@@ -167,5 +121,5 @@ def test_one_prefix_moves_every_place() -> None:
 def test_a_stun_server_has_a_port(stun: str) -> None:
     """What is no NAME:PORT is refused with an example; nobody at all is fine."""
     with pytest.raises(ConfigurationError, match=r"verify\.stun: .*NAME:PORT, such as stun"):
-        model.parse(f'{LEAST}[verify]\nstun = "{stun}"\n', "fleet.toml")
-    assert model.parse(f'{LEAST}[verify]\nstun = ""\n', "fleet.toml").verify.stun == ""
+        configuration.parse(f'{LEAST}[verify]\nstun = "{stun}"\n', "fleet.toml")
+    assert configuration.parse(f'{LEAST}[verify]\nstun = ""\n', "fleet.toml").verify.stun == ""

@@ -9,17 +9,18 @@ import sys
 
 import pytest
 
-from fleet import model, processes
+from fleet import processes
 from fleet.callers import Peer
 from fleet.errors import FleetError
 from fleet.model import Worker
 from fleet.netctl_api import TABLE, Connect, Proved, Rotate, Status
+from fleet.operate import configuration
 from fleet.wire import Request
 from netctl.access import Access
 from netctl.slots.slot import OPEN, TRANSITIONS, Event, Slot, SlotState
 from netctl.slots.tunnels import ended_in_time
 
-FLEET = model.parse(
+FLEET = configuration.parse(
     '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]', "test"
 )
 

@@ -7,9 +7,10 @@ import threading
 from collections import Counter
 from dataclasses import asdict
 
-from fleet import console, model
+from fleet import console
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import DnsSettings, EgressSettings, Fleet, Paths
+from fleet.operate import configuration
 from fleet.operate.cli import places
 from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import CHECKS, fix
@@ -68,7 +69,7 @@ def _case(arguments: argparse.Namespace) -> Case:
         wrong, installation = error.message, Installation(paths=Paths.from_environment())
         fleet = Fleet(dns=_defaults_dns(), egress=EgressSettings(urls=("https://www.example.org/ip",)))
         if arguments.workers is not None:
-            fleet = model.with_workers(fleet, arguments.workers, "--workers")
+            fleet = configuration.with_workers(fleet, arguments.workers, "--workers")
         console.say("fleet doctor: without usable settings this is about the defaults")
     machine = Machine()
     return Case(

@@ -6,14 +6,12 @@ import argparse
 import os
 import subprocess
 
-from fleet import console
-from fleet.backends import BACKENDS
+from fleet import console, snapshot
 from fleet.errors import ConfigurationError, ExitCode, FleetError, TryLater, Unavailable
 from fleet.interrupts import Interrupts, Stopped
-from fleet.model import Fleet, Paths, load
+from fleet.model import Fleet, Paths
 from fleet.operate import lifecycle
 from fleet.operate.cli import places
-from fleet.operate.render import supervisord_conf
 from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
@@ -78,10 +76,16 @@ def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[byte
 
 
 def _already_up(fleet: Fleet, installation: Installation) -> int:
-    written = installation.paths.supervisor_config.read_text(encoding="utf-8")
-    same = written in {supervisord_conf(fleet, installation, kind) for kind in BACKENDS.values()}
-    if not same:
-        raise TryLater("the fleet is running, with other settings or another release", hint="fleet down, then fleet up")
+    """Whether what runs is what is asked for; raises TryLater with what differs."""
+    try:
+        running = snapshot.read(installation.paths.snapshot)
+    except ConfigurationError:
+        running = None  # a release from before there were snapshots, or with other settings in them
+    hint = "fleet down, then fleet up"
+    if running is None or running.release != installation.release:
+        raise TryLater(f"the fleet is running, from another release than {installation.release}", hint=hint)
+    if changed := snapshot.differences(running.fleet, fleet):
+        raise TryLater(f"the fleet is running, with other settings: {', '.join(changed)}", hint=hint)
     console.say("the fleet is already up; see: fleet status")
     return int(ExitCode.DONE)
 
@@ -89,12 +93,11 @@ def _already_up(fleet: Fleet, installation: Installation) -> int:
 def _down(_: argparse.Namespace) -> int:
     paths = Paths.from_environment()
     try:
-        fleet: Fleet | None = load(paths.config)
-    except ConfigurationError as error:
-        # A fleet must be stoppable whatever somebody has just typed into its file.
-        console.say(f"fleet: ending what runs, without the configuration: {error}")
-        fleet = None
-    ran = lifecycle.stop(fleet, Installation(paths=paths))
+        running = snapshot.last(paths.snapshot)
+    except ConfigurationError as error:  # written by another release: the fleet has to end all the same
+        console.say(f"fleet: ending what runs, without its settings: {error}")
+        running = None
+    ran = lifecycle.stop(running.fleet if running else None, Installation(paths=paths))
     console.say("down" if ran else "the fleet was not running; nothing of it is left")
     return int(ExitCode.DONE)
 

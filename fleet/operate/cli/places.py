@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fleet import model
-from fleet.model import WORKERS_VARIABLE, Fleet, Paths
+from fleet.model import Fleet, Paths
+from fleet.operate import configuration
 from fleet.programs import Installation
 
 
@@ -13,17 +13,12 @@ def load(arguments: argparse.Namespace) -> tuple[Fleet, Installation]:
     """fleet.toml, with --workers in place of workers.count where it was given."""
     count: int | None = getattr(arguments, "workers", None)
     paths = Paths.from_environment()
-    fleet = model.load(paths.config)
-    if count is None:
-        return fleet, Installation(paths=paths)
-    return model.with_workers(fleet, count, "--workers"), Installation(paths=paths, workers=count)
+    fleet = configuration.load(paths.config)
+    if count is not None:
+        fleet = configuration.with_workers(fleet, count, "--workers")
+    return fleet, Installation(paths=paths)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """The option --workers."""
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help=f"so many workers instead of workers.count (the variable {WORKERS_VARIABLE} does the same)",
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="so many workers instead of workers.count")

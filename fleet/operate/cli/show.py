@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fleet import console, status
+from fleet import console, snapshot, status
 from fleet.backends import BACKENDS
 from fleet.errors import ExitCode
+from fleet.model import Paths
 from fleet.operate import prepare
 from fleet.operate.cli import places
 from fleet.operate.render import supervisord_conf
+from fleet.programs import Installation
 
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
@@ -35,8 +37,9 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    fleet, installation = places.load(arguments)
-    snapshot = status.take(fleet, installation)
-    table = status.summary(snapshot), status.COLUMNS, list(status.rows(snapshot))
-    console.answer(arguments, snapshot.model_dump(mode="json"), table=table)
-    return ExitCode.DONE if snapshot.supervisor_pid is not None else ExitCode.FAILED
+    paths = Paths.from_environment()
+    started = snapshot.last(paths.snapshot)
+    seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
+    table = status.summary(seen), status.COLUMNS, list(status.rows(seen))
+    console.answer(arguments, seen.model_dump(mode="json"), table=table)
+    return ExitCode.DONE if seen.supervisor_pid is not None else ExitCode.FAILED

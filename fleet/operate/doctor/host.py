@@ -62,7 +62,7 @@ def _namespaces(case: Case, helper: str) -> Finding:
 @check("browser", "a ChromeDriver drives only the Chrome of its own version")
 def browser(case: Case) -> Finding:
     """Chrome and ChromeDriver, of one version; the worker's own check says it."""
-    answer = case.ours("worker", "check", "--json")
+    answer = case.with_settings("worker", "check", "--json")
     if answer.code:
         return error(answer.words, answer.error.hint or "install Google Chrome or chromium, and its ChromeDriver")
     found = json.loads(answer.out)

@@ -15,6 +15,7 @@ from fleet import processes, syscalls
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths
 from fleet.programs import ERRORS_AS_DATA, PLAIN_ENVIRONMENT, SEARCH_PATH, Installation, told_error
+from fleet.snapshot import Snapshot
 
 _COMMAND_SECONDS = 60.0
 NOT_THERE = 127
@@ -181,6 +182,12 @@ class Case:
     def ours(self, module: str, *arguments: str) -> Answer:
         """Run one of this release's programs."""
         return self.machine.run(self.installation.module(module, *arguments), "")
+
+    def with_settings(self, module: str, *arguments: str) -> Answer:
+        """The same with the settings of this case instead of those of the last start."""
+        snapshot = Snapshot(release=self.installation.release, fleet=self.fleet)
+        command = self.installation.module(module, *arguments, "--settings", "/dev/stdin")
+        return self.machine.run(command, snapshot.model_dump_json())
 
     def ask(self, *command: str, given: str = "") -> Answer:
         """Run a command of the system's."""

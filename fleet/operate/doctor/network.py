@@ -46,7 +46,7 @@ NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", 
 @check("wireguard", "without it there is no tunnel")
 def wireguard(case: Case) -> Finding:
     """The kernel's WireGuard, or a backend's program and what it needs; netctl itself is asked."""
-    answer = case.ours("netctl", "probe", "--json")
+    answer = case.ours("netctl", "probe", "--json", "--backend", case.fleet.wireguard.backend)
     backend = BACKENDS.get(_field(answer, "backend"))
     if backend is None:
         return error(f"netctl finds no WireGuard: {answer.words}", answer.error.hint or "modprobe wireguard")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from fleet import console, status
+from fleet import console, snapshot, status
 from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
 from fleet.files import write_durably
 from fleet.interrupts import Interrupts
@@ -100,7 +100,7 @@ class Verifier:
                 f"the fleet that runs has no {self.worker.name}",
                 hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
             )
-        if bool(self._launch_spec().space) != (self.fleet.isolation == "netns"):
+        if snapshot.read(self.installation.paths.snapshot).fleet.isolation != self.fleet.isolation:
             raise TryLater(
                 f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
                 hint="fleet down, then fleet verify",
@@ -199,7 +199,8 @@ class Verifier:
         """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
         paths = self.installation.paths
         argv = self.installation.module("worker", "verify", "--worker", self.worker.name)
-        spec = replace(self._launch_spec(), argv=argv)
+        usual = LaunchSpec.of_json(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
+        spec = replace(usual, argv=argv)
         path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-verify.json")
         write_durably(path, spec.as_json().encode())
         what = f"{self.worker.name}'s half"
@@ -214,10 +215,6 @@ class Verifier:
             path.unlink()
             # Whoever has been ended in the middle left a browser behind.
             lifecycle.sweep(paths, {self.worker.uid})
-
-    def _launch_spec(self) -> LaunchSpec:
-        """What the launcher is told about the worker itself."""
-        return LaunchSpec.of_json(self.installation.paths.launch_spec(self.worker).read_text(encoding="utf-8"))
 
     def _ask(self, command: list[str], order: Value, *, seconds: float, what: str) -> str:
         line = f"{order.model_dump_json()}\n"

@@ -1,0 +1,52 @@
+"""fleet.toml -> Fleet, with every mistake at once. The only place that reads TOML."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fleet.errors import ConfigurationError
+from fleet.mistakes import mistakes
+from fleet.model import Fleet, WorkersSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def load(path: Path) -> Fleet:
+    """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path} is not there", hint="copy docs/fleet.example.toml there and edit it, or set FLEET_ROOT"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path} cannot be read: {reason}", hint=f"ls -l {path}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str) -> Fleet:
+    """The fleet that TEXT (TOML) describes; ORIGIN names it in messages."""
+    try:
+        return Fleet.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{origin} is not TOML: {error}", hint="correct that line") from None
+    except ValidationError as error:
+        hint = "docs/fleet.example.toml explains every key"
+        raise ConfigurationError(mistakes(error, f"{origin}: "), hint=hint) from None
+
+
+def with_workers(fleet: Fleet, count: int, origin: str) -> Fleet:
+    """FLEET with COUNT workers, whatever its file says; ORIGIN names the source of COUNT in messages."""
+    document = {name: getattr(fleet, name) for name in Fleet.model_fields}
+    try:
+        workers = WorkersSettings.model_validate({**fleet.workers.model_dump(), "count": count})
+    except ValidationError as error:
+        raise ConfigurationError(f"{origin}: {error.errors()[0]['msg']} (it is {count!r})") from None
+    return Fleet.model_validate({**document, "workers": workers})

@@ -1,0 +1,75 @@
+"""The settings that a fleet runs with, from `fleet up` or `fleet run` to the next start.
+
+The operator's program reads fleet.toml, checks it, and writes what it understood here before it starts anything. Every
+other program reads this: a fleet.toml that is edited meanwhile counts at the next start, for all of them at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from fleet.errors import ConfigurationError
+from fleet.files import write_durably
+from fleet.mistakes import mistakes
+from fleet.model import Fleet, Paths
+
+
+class Snapshot(BaseModel):
+    """What is started: the code and the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    release: Path
+    """The folder of the code."""
+    fleet: Fleet
+
+
+def write(snapshot: Snapshot, paths: Paths) -> None:
+    """SNAPSHOT is what every program reads from now on. Its folder is there, and says who may read it."""
+    write_durably(paths.snapshot, snapshot.model_dump_json(indent=1).encode())
+    paths.snapshot.chmod(0o644)
+
+
+def read(path: Path) -> Snapshot:
+    """The snapshot in PATH; raises ConfigurationError."""
+    try:
+        return Snapshot.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigurationError(f"no fleet was started here: {path} is not there", hint="fleet up") from None
+    except OSError as error:
+        hint = "root may read it, and the users that the fleet made"
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    except ValidationError as error:
+        hint = "another release wrote it: fleet down, then fleet up"
+        raise ConfigurationError(mistakes(error, f"{path}: "), hint=hint) from None
+
+
+def last(path: Path) -> Snapshot | None:
+    """The same, None when there is none: nothing was started since the host's boot. Raises ConfigurationError."""
+    # Not Path.exists(), which fails for whoever may not look into the folder.
+    return read(path) if os.path.exists(path) else None  # noqa: PTH110
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """The option --settings: another snapshot than that of the last start, such as the doctor's on standard input."""
+    usual, words = Paths.from_environment().snapshot, "those of a start, as fleet up writes them (%(default)s)"
+    parser.add_argument("--settings", type=Path, default=usual, metavar="FILE", help=words)
+
+
+def differences(one: Fleet, other: Fleet) -> tuple[str, ...]:
+    """The keys whose values differ, sorted, as fleet.toml has them: `dns.resolvers`, `task.options.query`."""
+    before, after = (dict(_leaves("", fleet.model_dump(mode="json"))) for fleet in (one, other))
+    missing = object()
+    return tuple(sorted(key for key in before | after if before.get(key, missing) != after.get(key, missing)))
+
+
+def _leaves(name: str, value: JsonValue) -> Iterator[tuple[str, JsonValue]]:
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{name}.{key}" if name else key, inner)

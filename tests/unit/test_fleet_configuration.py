@@ -1,0 +1,67 @@
+"""fleet.toml -> Fleet: mistakes come all at once, and --workers beats the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import ConfigurationError, ExitCode
+from fleet.operate import configuration
+
+LEAST = '[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
+
+
+def test_every_mistake_at_once() -> None:
+    """Each mistake is named with file, key and value, in one error with code 78."""
+    text = (
+        'isolaton = "uid"\n[workers]\ncount = 0\n[wireguard]\nbackend = "magic"\n[dns]\nresolvers = ["nowhere"]\n'
+        '[egress]\nurls = ["ftp://a"]\n'
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.parse(text, "fleet.toml")
+    assert caught.value.exit_code == ExitCode.CONFIGURATION
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("fleet.toml: ") for line in lines)
+    for key, value in (("workers.count", "0"), ("wireguard.backend", "'magic'"), ("dns.resolvers.0", "'nowhere'")):
+        assert any(line.startswith(f"fleet.toml: {key}: ") and f"(it is {value})" in line for line in lines), key
+    assert "fleet.toml: isolaton: there is no such key" in lines
+
+
+def test_missing_tables_are_named() -> None:
+    """What has no default and is not there is said to be missing."""
+    with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):
+        configuration.parse("", "fleet.toml")
+
+
+@pytest.mark.parametrize("text", ["[workers", "a = ", "\x00"])
+def test_broken_toml_is_a_configuration_error(text: str) -> None:
+    """A file that is not TOML says where."""
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        configuration.parse(text, "fleet.toml")
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    """Without a file the hint names the example."""
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.load(tmp_path / "fleet.toml")
+    assert "fleet.example.toml" in caught.value.hint
+
+
+@pytest.mark.parametrize("line", ["pause_seconds = inf", "pause_seconds = nan"])
+def test_numbers_are_finite(line: str) -> None:
+    """TOML knows inf and nan; no setting does, and no JSON."""
+    with pytest.raises(ConfigurationError, match=r"loop\.pause_seconds: .*finite"):
+        configuration.parse(f"{LEAST}[loop]\n{line}\n", "fleet.toml")
+
+
+def test_workers_of_the_command_line_beat_the_file() -> None:
+    """--workers takes the place of workers.count, within the same bounds, and changes nothing else."""
+    fleet = configuration.parse(f"[workers]\nfirst_uid = 9990\n{LEAST}", "fleet.toml")
+    fewer = configuration.with_workers(fleet, 3, "--workers")
+    assert [worker.uid for worker in fewer.members] == [9990, 9991, 9992]
+    assert configuration.with_workers(fewer, 8, "--workers") == fleet
+    for wrong in (0, 513, 11):
+        with pytest.raises(ConfigurationError, match=f"--workers: .*it is {wrong}"):
+            configuration.with_workers(fleet, wrong, "--workers")
