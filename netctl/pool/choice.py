@@ -1,29 +1,36 @@
 """Which key to lease next, and how many there are: one query each over the pool.
 
 In SQL and not in Python: with 300 keys the choice takes 0.3 ms this way and 2 ms with every key as an object, and
-with many workers at once each of them waits for all before it.
+with many workers at once each of them waits for all before it. In one query and not three: for each statement the
+thread of the store waits for the interpreter some three times.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from netctl.plan.secrets import Key
+from netctl.pool.columns import key_of
+
 _CHOICE = """
-WITH busy AS (SELECT key_id FROM leases WHERE state <> 'ended'),
+WITH latest AS (SELECT generation, server FROM leases JOIN keys ON keys.id = leases.key_id
+                WHERE slot = :slot ORDER BY generation DESC LIMIT 1),
+     busy AS (SELECT key_id FROM leases WHERE state <> 'ended'),
      load AS (SELECT server, count(*) AS workers FROM keys WHERE id IN busy GROUP BY server),
      servers AS (SELECT key AS host, value AS back FROM json_each(:servers_aside)),
      resting AS (SELECT CAST(key AS INTEGER) AS id, value AS back FROM json_each(:keys_aside))
-SELECT keys.id FROM keys
+SELECT keys.*, (SELECT generation FROM latest) AS latest FROM keys
 LEFT JOIN load USING (server)
 LEFT JOIN servers ON servers.host = keys.server
 LEFT JOIN resting ON resting.id = keys.id
 WHERE keys.id NOT IN busy AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
          max(coalesce(servers.back, 0), coalesce(resting.back, 0)),
-         server IS :last_server,
+         server IS (SELECT server FROM latest),
          coalesce(workers, 0),
          last_used_at NULLS FIRST,
          keys.id
@@ -36,21 +43,29 @@ FROM keys LEFT JOIN leases ON leases.key_id = keys.id AND leases.state <> 'ended
 """
 
 
+class Chosen(NamedTuple):
+    """The key to lease next, and the generation of the slot's latest lease; 0 without one."""
+
+    key_id: int
+    key: Key
+    latest: int
+
+
 def choose(
     db: sa.Connection,
+    uid: int,
     *,
-    last_server: str | None,
     avoid: frozenset[str],
     now: float,
     cooldown_seconds: float,
     aside: Mapping[Hashable, float],
-) -> int | None:
-    """The id of the key to lease next, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
+) -> Chosen | None:
+    """The key that slot UID gets next, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
 
     Servers in AVOID (they just did not answer this worker) come last; then what is put ASIDE, servers by name
-    and keys by id, the one that comes back first before the others; then LAST_SERVER, so that a worker changes
-    its exit while another is free; then servers with more workers; among equals the least recently used key.
-    Last is not never: when the way to every server was cut, all of them are aside.
+    and keys by id, the one that comes back first before the others; then the server of the slot's latest lease, so
+    that a worker changes its exit while another is free; then servers with more workers; among equals the least
+    recently used key. Last is not never: when the way to every server was cut, all of them are aside.
 
     The rest is for WireGuard's replay guard, which refuses a key used again at once.
     """
@@ -58,12 +73,12 @@ def choose(
         "avoid": json.dumps(sorted(avoid)),
         "servers_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, str)}),
         "keys_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, int)}),
-        "last_server": last_server,
+        "slot": uid,
         "cooldown": cooldown_seconds,
         "now": now,
     }
-    found = db.exec_driver_sql(_CHOICE, values).fetchone()
-    return None if found is None else int(found[0])
+    found = db.exec_driver_sql(_CHOICE, values).mappings().fetchone()
+    return None if found is None else Chosen(found["id"], key_of(found), found["latest"] or 0)
 
 
 def numbers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> tuple[int, int, int, int]:

@@ -9,10 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_LATEST = """
-SELECT generation, server FROM leases JOIN keys ON keys.id = leases.key_id
-WHERE slot = ? ORDER BY generation DESC LIMIT 1
-"""
 _BEGIN = """
 INSERT INTO leases (id, key_id, slot, generation, endpoint_host, endpoint_port, owner, state, began_at)
 VALUES (:id, :key_id, :slot, :generation, :endpoint_host, :endpoint_port, :owner, :state, :began_at)
@@ -25,17 +21,6 @@ DELETE FROM leases WHERE slot = :slot AND state = 'ended'
 AND generation <= (SELECT max(generation) FROM leases WHERE slot = :slot) - :kept
 """
 _EVERY_GENERATION = 2**62
-
-
-def latest(db: sa.Connection, uid: int) -> tuple[int, str | None]:
-    """Generation and server of the slot's latest lease; 0 and None without one."""
-    found = db.exec_driver_sql(_LATEST, (uid,)).fetchone()
-    return (found[0], found[1]) if found else (0, None)
-
-
-def key(db: sa.Connection, key_id: int) -> dict[str, Any]:
-    """The columns of a key."""
-    return dict(db.exec_driver_sql("SELECT * FROM keys WHERE id = ?", (key_id,)).one()._mapping)
 
 
 def begin(db: sa.Connection, values: dict[str, Any]) -> None:

@@ -65,6 +65,7 @@ class File:
         self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
+        self._reader = self._engine.execution_options(reading=True)
         try:
             with self._engine.begin() as db:
                 self._check(db)
@@ -92,7 +93,7 @@ class File:
         """
         self._look()
         try:
-            with self._engine.execution_options(reading=reading).begin() as db:
+            with (self._reader if reading else self._engine).begin() as db:
                 yield db
         except sa.exc.DatabaseError as error:
             busy = "is the disk full, or does another program hold the file?"

@@ -81,33 +81,24 @@ class Store:
         cooldown_seconds: float,
     ) -> Lease | None:
         with self._file.begin() as db:
-            last, server = leases.latest(db, uid)
-            chosen = choice.choose(
-                db,
-                last_server=server,
-                avoid=avoid,
-                now=self._clock(),
-                cooldown_seconds=cooldown_seconds,
-                aside=aside,
-            )
-            return None if chosen is None else self._take(db, uid, chosen, owner, last + 1)
-
-    def _take(self, db: sa.Connection, uid: int, key_id: int, owner: str, generation: int) -> Lease:
-        leases.ending(db, uid)
-        key = key_of(leases.key(db, key_id))
-        values = {
-            "id": secrets.token_hex(8),
-            "key_id": key_id,
-            "slot": uid,
-            "generation": generation,
-            "endpoint_host": key.server,
-            "endpoint_port": key.port,
-            "owner": owner,
-            "state": "held",
-            "began_at": self._clock(),
-        }
-        leases.begin(db, values)
-        return _lease(values, key)
+            now = self._clock()
+            chosen = choice.choose(db, uid, avoid=avoid, aside=aside, now=now, cooldown_seconds=cooldown_seconds)
+            if chosen is None:
+                return None
+            leases.ending(db, uid)
+            values = {
+                "id": secrets.token_hex(8),
+                "key_id": chosen.key_id,
+                "slot": uid,
+                "generation": chosen.latest + 1,
+                "endpoint_host": chosen.key.server,
+                "endpoint_port": chosen.key.port,
+                "owner": owner,
+                "state": "held",
+                "began_at": now,
+            }
+            leases.begin(db, values)
+        return _lease(values, chosen.key)
 
     def renew(self, lease: Lease) -> None:
         host, port = lease.endpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netctl.pool import choice, schema
+from netctl.pool.columns import row_of
+from tests.unit.test_netctl_keys import key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +35,59 @@ pools = st.lists(
     ),
     unique_by=lambda one: one.key_id,
 )
+SLOT = 1101
 _memory = sa.create_engine("sqlite://")
 schema.metadata.create_all(_memory)
 
 
 @contextmanager
-def pool_of(keys: list[Pooled]) -> Iterator[sa.Connection]:
-    """A store of KEYS."""
+def pool_of(keys: list[Pooled], last: str | None = None) -> Iterator[sa.Connection]:
+    """A store of KEYS. The slot that asks had its latest lease, the third, of a key of server LAST, if there is one."""
     with _memory.connect() as db:
         for number, one in enumerate(keys):
-            row = {"id": one.key_id, "public": str(one.key_id), "private": b"", "address": "", "server_public": ""}
-            row |= {"server": one.server, "port": 1, "origin": "", "last_used_at": one.last_used_at}
+            row = row_of(key(number + 1, one.server))
+            row |= {"id": one.key_id, "public": str(one.key_id), "origin": "", "last_used_at": one.last_used_at}
             db.execute(sa.insert(schema.keys).values(row))
             if one.leased:
-                lease = {"id": str(number), "key_id": one.key_id, "slot": number, "generation": 1, "owner": ""}
-                lease |= {"endpoint_host": "", "endpoint_port": 1, "state": "held", "began_at": 0}
-                db.execute(sa.insert(schema.leases).values(lease))
+                db.execute(_lease(number, one, generation=1, state="held"))
+        if former := next((one for one in keys if one.server == last), None):
+            db.execute(_lease(SLOT, former, generation=3, state="ended"))
         yield db
         db.rollback()
+
+
+def _lease(slot: int, of: Pooled, *, generation: int, state: str) -> sa.Insert:
+    lease = {"id": str(slot), "key_id": of.key_id, "slot": slot, "generation": generation, "state": state}
+    return sa.insert(schema.leases).values(**lease, endpoint_host="", endpoint_port=1, owner="", began_at=0)
+
+
+def choose(
+    db: sa.Connection,
+    *,
+    avoid: frozenset[str] = frozenset(),
+    aside: Mapping[Hashable, float] | None = None,
+    now: float = 2000,
+    cooldown_seconds: float = 0,
+) -> int | None:
+    """The key that the slot gets next."""
+    found = choice.choose(db, SLOT, avoid=avoid, aside=aside or {}, now=now, cooldown_seconds=cooldown_seconds)
+    return found and found.key_id
+
+
+def test_what_is_chosen_is_the_whole_key() -> None:
+    """The key as it was imported, its id, and the generation of the slot's latest lease; 0 without one."""
+    keys = [Pooled(key_id=7, server="a")]
+    for last, latest in ((None, 0), ("a", 3)):
+        with pool_of(keys, last) as db:
+            found = choice.choose(db, SLOT, avoid=frozenset(), aside={}, now=0, cooldown_seconds=0)
+        assert found == (7, key(1, "a"), latest)
 
 
 @given(pools, st.sampled_from([None, "a", "b"]), st.floats(0, 100))
 def test_a_chosen_key_is_free_rested_and_elsewhere(keys: list[Pooled], last: str | None, cooldown: float) -> None:
     """Never leased, never within its rest; the last server only when no other has a free key."""
-    with pool_of(keys) as db:
-        found = choice.choose(db, last_server=last, avoid=frozenset(), now=1000, cooldown_seconds=cooldown, aside={})
+    with pool_of(keys, last) as db:
+        found = choose(db, now=1000, cooldown_seconds=cooldown)
     free = {
         one.key_id: one
         for one in keys
@@ -72,7 +102,7 @@ def test_a_chosen_key_is_free_rested_and_elsewhere(keys: list[Pooled], last: str
 def test_a_server_that_did_not_answer_comes_last(keys: list[Pooled]) -> None:
     """A server to avoid is taken only when there is no other."""
     with pool_of(keys) as db:
-        found = choice.choose(db, last_server=None, avoid=frozenset("a"), now=2000, cooldown_seconds=0, aside={})
+        found = choose(db, avoid=frozenset("a"))
     servers = {one.key_id: one.server for one in keys if not one.leased}
     assert found is None or servers[found] != "a" or set(servers.values()) == {"a"}
 
@@ -81,7 +111,7 @@ def test_a_server_that_did_not_answer_comes_last(keys: list[Pooled]) -> None:
 def test_the_emptiest_server_and_the_longest_unused_key_come_first(keys: list[Pooled]) -> None:
     """Servers with fewer workers before others; of those a key never used, then the one used longest ago."""
     with pool_of(keys) as db:
-        found = choice.choose(db, last_server=None, avoid=frozenset(), now=2000, cooldown_seconds=0, aside={})
+        found = choose(db)
     free = {one.key_id: one for one in keys if not one.leased}
     workers = {one.server: sum(other.leased for other in keys if other.server == one.server) for one in keys}
     if found is not None:
@@ -96,9 +126,9 @@ def test_what_is_aside_is_chosen_last_but_is_chosen() -> None:
     """While another is free it is not taken; when all are aside, the one that comes back first."""
     keys = [Pooled(key_id=n, server=f"vpn{n}") for n in (1, 2, 3)]
 
-    def chosen(aside: dict[object, float]) -> int | None:
+    def chosen(aside: dict[Hashable, float]) -> int | None:
         with pool_of(keys) as db:
-            return choice.choose(db, last_server=None, avoid=frozenset(), now=0, cooldown_seconds=0, aside={**aside})
+            return choose(db, aside=aside)
 
     assert chosen({}) == 1
     assert chosen({"vpn1": 30.0}) == 2
