@@ -91,7 +91,7 @@ def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
             for uid in {*(lease.uid for lease in store.held()), *store.unfinished()}:
                 if worker is None or worker.uid == uid:
                     store.ending(uid)
-                    store.ended(uid)
+                    store.ended([(uid, None)])
     except FleetError as error:
         return error
     return None

@@ -8,13 +8,13 @@ thread of the store waits for the interpreter some three times.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from netctl.plan.secrets import Key
 from netctl.pool.columns import key_of
+from netctl.pool.contract import Wish
 
 _CHOICE = """
 WITH latest AS (SELECT generation, server FROM leases JOIN keys ON keys.id = leases.key_id
@@ -53,27 +53,25 @@ class Chosen(NamedTuple):
 
 def choose(
     db: sa.Connection,
-    uid: int,
+    wish: Wish,
     *,
-    avoid: frozenset[str],
     now: float,
     cooldown_seconds: float,
-    aside: Mapping[Hashable, float],
 ) -> Chosen | None:
-    """The key that slot UID gets next, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
+    """The key for WISH, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
 
-    Servers in AVOID (they just did not answer this worker) come last; then what is put ASIDE, servers by name
-    and keys by id, the one that comes back first before the others; then the server of the slot's latest lease, so
-    that a worker changes its exit while another is free; then servers with more workers; among equals the least
-    recently used key. Last is not never: when the way to every server was cut, all of them are aside.
+    Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
+    server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
+    more workers; among equals the least recently used key. Last is not never: when the way to every server was cut,
+    all of them are aside.
 
     The rest is for WireGuard's replay guard, which refuses a key used again at once.
     """
     values = {
-        "avoid": json.dumps(sorted(avoid)),
-        "servers_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, str)}),
-        "keys_aside": json.dumps({name: back for name, back in aside.items() if isinstance(name, int)}),
-        "slot": uid,
+        "avoid": json.dumps(sorted(wish.avoid)),
+        "servers_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, str)}),
+        "keys_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, int)}),
+        "slot": wish.uid,
         "cooldown": cooldown_seconds,
         "now": now,
     }

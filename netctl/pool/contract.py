@@ -7,7 +7,7 @@ key is free again only then, and rests.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fleet.netctl_api import PoolStatus
@@ -31,6 +31,18 @@ class Lease:
     """Who holds it: see fleet.processes."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Wish:
+    """What slot UID wants a key for. Which one it gets: netctl.pool.choice."""
+
+    uid: int
+    owner: str
+    avoid: frozenset[str] = frozenset()
+    """Servers that just did not answer this worker."""
+    aside: Mapping[Hashable, float] = field(default_factory=dict)
+    """Servers by name and keys by id that have failed lately, and when each comes back (monotonic)."""
+
+
 class Pool(Protocol):
     """The keys and their leases. A slot is named by its worker's UID.
 
@@ -40,10 +52,8 @@ class Pool(Protocol):
     leased, the ending() that follows it ends.
     """
 
-    async def take(
-        self, uid: int, owner: str, *, avoid: frozenset[str], aside: Mapping[Hashable, float]
-    ) -> Lease | None:
-        """Choose a key (AVOID and ASIDE: netctl.pool.choice) and lease it to slot UID; None when none is free.
+    async def take(self, wish: Wish) -> Lease | None:
+        """Choose a key and lease it to the slot; None when none is free.
 
         The lease that the slot held until now is `ending`.
         """

@@ -8,7 +8,7 @@ netctl/pool/contract.py, whose names they have.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -22,7 +22,7 @@ from netctl.plan.endpoint import Endpoint
 from netctl.plan.secrets import Key
 from netctl.pool import choice, leases, schema
 from netctl.pool.columns import key_of, read, row_of
-from netctl.pool.contract import Lease
+from netctl.pool.contract import Lease, Wish
 from netctl.pool.schema import keys as _keys
 from netctl.pool.schema import leases as _leases
 
@@ -71,33 +71,28 @@ class Store:
 
     # --- leases
 
-    def take(
-        self,
-        uid: int,
-        owner: str,
-        *,
-        avoid: frozenset[str],
-        aside: Mapping[Hashable, float],
-        cooldown_seconds: float,
-    ) -> Lease | None:
+    def take(self, wishes: Sequence[Wish], cooldown_seconds: float) -> dict[Wish, Lease | None]:
         with self._file.begin() as db:
-            now = self._clock()
-            chosen = choice.choose(db, uid, avoid=avoid, aside=aside, now=now, cooldown_seconds=cooldown_seconds)
-            if chosen is None:
-                return None
-            leases.ending(db, uid)
-            values = {
-                "id": secrets.token_hex(8),
-                "key_id": chosen.key_id,
-                "slot": uid,
-                "generation": chosen.latest + 1,
-                "endpoint_host": chosen.key.server,
-                "endpoint_port": chosen.key.port,
-                "owner": owner,
-                "state": "held",
-                "began_at": now,
-            }
-            leases.begin(db, values)
+            return {wish: self._take(db, wish, cooldown_seconds) for wish in wishes}
+
+    def _take(self, db: sa.Connection, wish: Wish, cooldown_seconds: float) -> Lease | None:
+        now = self._clock()
+        chosen = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds)
+        if chosen is None:
+            return None
+        leases.ending(db, wish.uid)
+        values = {
+            "id": secrets.token_hex(8),
+            "key_id": chosen.key_id,
+            "slot": wish.uid,
+            "generation": chosen.latest + 1,
+            "endpoint_host": chosen.key.server,
+            "endpoint_port": chosen.key.port,
+            "owner": wish.owner,
+            "state": "held",
+            "began_at": now,
+        }
+        leases.begin(db, values)
         return _lease(values, chosen.key)
 
     def renew(self, lease: Lease) -> None:
@@ -110,9 +105,11 @@ class Store:
         with self._file.begin() as db:
             leases.ending(db, uid)
 
-    def ended(self, uid: int, *, before: int | None = None) -> None:
+    def ended(self, slots: Sequence[tuple[int, int | None]]) -> None:
+        """SLOTS: UID, and what contract.Pool.ended calls BEFORE."""
         with self._file.begin() as db:
-            leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
+            for uid, before in slots:
+                leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
 
     def held(self) -> list[Lease]:
         columns = (*_leases.c, *(column for column in _keys.c if column.name != "id"))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fleet.errors import KeyStoreFailed
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
-from netctl.pool.contract import Lease
+from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Store
 from netctl.threads import WorkThread
 
 ANSWER_SECONDS = 5.0
 """The longest that a caller waits. The store itself gives up a little earlier, and says why (schema.File)."""
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class ThreadedPool:
@@ -27,54 +28,74 @@ class ThreadedPool:
         self._thread = thread
         self._store = store
         self._cooldown_seconds = cooldown_seconds
+        self._take, self._ended = _as_one(partial(store.take, cooldown_seconds=cooldown_seconds)), _as_one(store.ended)
 
     @classmethod
     async def open(cls, make: Callable[[], Store], cooldown_seconds: float) -> ThreadedPool:
         """The pool over the store that MAKE opens; raises what MAKE raises, or KeyStoreFailed."""
         thread = WorkThread("pool")
         try:
-            return cls(thread, await _in_time(thread, make), cooldown_seconds)
+            return cls(thread, await _in_time(thread.run(make, ANSWER_SECONDS)), cooldown_seconds)
         except BaseException:
             thread.close()
             raise
 
-    async def take(
-        self, uid: int, owner: str, *, avoid: frozenset[str], aside: Mapping[Hashable, float]
-    ) -> Lease | None:
-        rest = self._cooldown_seconds
-        work = partial(self._store.take, uid, owner, avoid=avoid, aside=aside, cooldown_seconds=rest)
-        return await _in_time(self._thread, work)
+    async def take(self, wish: Wish) -> Lease | None:
+        # Those who come while the store is busy go on at the same moment, and share their look at the kernel too
+        # (netctl.host).
+        return (await self._together(self._take, wish))[wish]
 
     async def renew(self, lease: Lease) -> None:
-        await _in_time(self._thread, partial(self._store.renew, lease))
+        await self._run(partial(self._store.renew, lease))
 
     async def ending(self, uid: int) -> None:
-        await _in_time(self._thread, partial(self._store.ending, uid))
+        await self._run(partial(self._store.ending, uid))
 
     async def ended(self, uid: int, *, before: int | None = None) -> None:
-        await _in_time(self._thread, partial(self._store.ended, uid, before=before))
+        await self._together(self._ended, (uid, before))
 
     async def held(self) -> list[Lease]:
-        return await _in_time(self._thread, self._store.held)
+        return await self._run(self._store.held)
 
     async def unfinished(self) -> list[int]:
-        return await _in_time(self._thread, self._store.unfinished)
+        return await self._run(self._store.unfinished)
 
     async def learn_exit(self, key_id: int, address: Address) -> None:
-        await _in_time(self._thread, partial(self._store.learn_exit, key_id, address))
+        await self._run(partial(self._store.learn_exit, key_id, address))
 
     async def numbers(self) -> PoolStatus:
-        return await _in_time(self._thread, partial(self._store.numbers, self._cooldown_seconds))
+        return await self._run(partial(self._store.numbers, self._cooldown_seconds))
 
     async def close(self) -> None:
         with contextlib.suppress(KeyStoreFailed):
-            await _in_time(self._thread, self._store.close)
+            await self._run(self._store.close)
         self._thread.close()
 
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await _in_time(self._thread.run(work, ANSWER_SECONDS))
 
-async def _in_time(thread: WorkThread, work: Callable[[], T]) -> T:
+    async def _together(self, work: Callable[[Sequence[P]], T | KeyStoreFailed], payload: P) -> T:
+        outcome = await _in_time(self._thread.run_together(work, payload, ANSWER_SECONDS))
+        if isinstance(outcome, KeyStoreFailed):
+            raise outcome
+        return outcome
+
+
+def _as_one(work: Callable[[Sequence[P]], T]) -> Callable[[Sequence[P]], T | KeyStoreFailed]:
+    """WORK for many callers, one transaction: where the store fails, it is not tried again for each of them."""
+
+    def run(payloads: Sequence[P]) -> T | KeyStoreFailed:
+        try:
+            return work(payloads)
+        except KeyStoreFailed as error:
+            return error
+
+    return run
+
+
+async def _in_time(asked: Coroutine[Any, Any, T]) -> T:
     try:
-        return await thread.run(work, ANSWER_SECONDS)
+        return await asked
     except asyncio.TimeoutError:
         raise KeyStoreFailed(
             f"the key store did not answer within {ANSWER_SECONDS:g} s", hint="does another program hold it?"

@@ -13,7 +13,7 @@ from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet, Worker
 from netctl.plan.endpoint import Endpoint
-from netctl.pool.contract import Lease, Pool
+from netctl.pool.contract import Lease, Pool, Wish
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
 from netctl.slots.health import Step
@@ -133,7 +133,9 @@ class Tunnels:
         assert slot.owner is not None
         owner = processes.owner_of(slot.owner.peer.pid)
         while True:
-            lease = await self._pool.take(slot.worker.uid, owner, avoid=avoid, aside=self.servers.aside())
+            lease = await self._pool.take(
+                Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=self.servers.aside())
+            )
             if lease is not None:
                 return lease
             numbers = await self._pool.numbers()

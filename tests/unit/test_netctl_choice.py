@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from netctl.pool import choice, schema
 from netctl.pool.columns import row_of
+from netctl.pool.contract import Wish
 from tests.unit.test_netctl_keys import key
 
 
@@ -70,7 +71,8 @@ def choose(
     cooldown_seconds: float = 0,
 ) -> int | None:
     """The key that the slot gets next."""
-    found = choice.choose(db, SLOT, avoid=avoid, aside=aside or {}, now=now, cooldown_seconds=cooldown_seconds)
+    wish = Wish(uid=SLOT, owner="o", avoid=avoid, aside=aside or {})
+    found = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds)
     return found and found.key_id
 
 
@@ -79,7 +81,7 @@ def test_what_is_chosen_is_the_whole_key() -> None:
     keys = [Pooled(key_id=7, server="a")]
     for last, latest in ((None, 0), ("a", 3)):
         with pool_of(keys, last) as db:
-            found = choice.choose(db, SLOT, avoid=frozenset(), aside={}, now=0, cooldown_seconds=0)
+            found = choice.choose(db, Wish(uid=SLOT, owner="o"), now=0, cooldown_seconds=0)
         assert found == (7, key(1, "a"), latest)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from netctl.plan.secrets import Key, Secret
 from netctl.pool import conf
-from netctl.pool.contract import Lease
+from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Imported, Store
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
@@ -56,7 +56,8 @@ class Clock:
 def take(store: Store, uid: int, key_id: int) -> Lease:
     """Lease the free key KEY_ID of four: the others are put aside."""
     others: dict[Hashable, float] = {number: 1.0 for number in range(1, 5) if number != key_id}
-    found = store.take(uid, "o", avoid=frozenset(), aside=others, cooldown_seconds=0)
+    wish = Wish(uid=uid, owner="o", aside=others)
+    found = store.take([wish], 0)[wish]
     assert found
     assert found.key_id == key_id
     return found
@@ -176,7 +177,7 @@ def test_a_key_is_never_leased_twice(store: Store, tmp_path: Path) -> None:
         store.ending(1101)
         with pytest.raises(sqlite3.IntegrityError):
             db.execute(second)
-        store.ended(1101)
+        store.ended([(1101, None)])
         assert db.execute(second).rowcount == 1
 
 
@@ -185,7 +186,7 @@ def test_a_returned_key_rests(store: Store, clock: Clock) -> None:
     take(store, 1101, 1)
     store.ending(1101)
     clock.now = 1005.0
-    store.ended(1101)
+    store.ended([(1101, None)])
     clock.now = 1014.9
     assert store.numbers(10).cooling == 1
     clock.now = 1015.0
@@ -197,7 +198,7 @@ def test_history_is_bounded(store: Store) -> None:
     for _ in range(60):
         take(store, 1101, 1)
         store.ending(1101)
-        store.ended(1101)
+        store.ended([(1101, None)])
     assert take(store, 1101, 1).generation == 61
 
 

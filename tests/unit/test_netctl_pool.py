@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 from fleet.errors import KeyStoreFailed
 from netctl.plan.endpoint import Endpoint
 from netctl.pool import schema, threaded
-from netctl.pool.contract import Lease, Pool
+from netctl.pool.contract import Lease, Pool, Wish
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
 from tests.locked_store import locked
@@ -49,9 +49,9 @@ class Sqlite:
         begun = self.taking
 
         class Told(Store):
-            def take(self, *words: Any, **more: Any) -> Lease | None:
+            def take(self, wishes: Sequence[Wish], cooldown_seconds: float) -> dict[Wish, Lease | None]:
                 begun.set()
-                return super().take(*words, **more)
+                return super().take(wishes, cooldown_seconds)
 
         return Told(self._path)
 
@@ -94,7 +94,7 @@ def run(work: Callable[[Pool], Coroutine[Any, Any, None]], making: Sqlite, coold
 
 async def take(pool: Pool, uid: int) -> Lease:
     """A lease for slot UID, of any free key."""
-    lease = await pool.take(uid, f"owner of {uid}", avoid=frozenset(), aside={})
+    lease = await pool.take(Wish(uid=uid, owner=f"owner of {uid}"))
     assert lease
     return lease
 
@@ -108,7 +108,7 @@ def test_no_key_is_leased_twice_and_none_free_is_no_lease(making: Sqlite) -> Non
     """Six slots ask at once for four keys: four have one each, two none; the leases stay with their slots."""
 
     async def work(pool: Pool) -> None:
-        asked = [pool.take(uid, "o", avoid=frozenset(), aside={}) for uid in range(1101, 1107)]
+        asked = [pool.take(Wish(uid=uid, owner="o")) for uid in range(1101, 1107)]
         found = [lease for lease in await asyncio.gather(*asked) if lease]
         assert len({lease.key_id for lease in found}) == len(found) == 4
         assert {lease.lease for lease in await pool.held()} == {lease.lease for lease in found}
@@ -121,9 +121,10 @@ def test_avoid_and_aside_are_chosen_last(making: Sqlite) -> None:
     """A server that did not answer, and what is put aside, are taken when there is nothing else."""
 
     async def work(pool: Pool) -> None:
-        first = await pool.take(1101, "o", avoid=frozenset({"vpn1.example"}), aside={})
-        second = await pool.take(1102, "o", avoid=frozenset({"vpn1.example"}), aside={})
-        third = await pool.take(1103, "o", avoid=frozenset({"vpn1.example"}), aside={1: 9.0})
+        avoid = frozenset({"vpn1.example"})
+        first = await pool.take(Wish(uid=1101, owner="o", avoid=avoid))
+        second = await pool.take(Wish(uid=1102, owner="o", avoid=avoid))
+        third = await pool.take(Wish(uid=1103, owner="o", avoid=avoid, aside={1: 9.0}))
         assert [lease.key.server for lease in (first, second) if lease] == ["vpn0.example"] * 2
         assert third
         assert third.key_id == 3
@@ -238,6 +239,22 @@ def test_a_store_that_another_holds_ends_in_its_own_error(
                 await call(pool, lease)
             assert time.monotonic() - started < 3
         assert (await pool.numbers()).keys == 4
+
+    run(work, making)
+
+
+def test_those_who_wait_together_are_refused_together(making: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five slots ask while the store is locked: one second for the first, one for the others, not one for each."""
+    monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 1000)
+
+    async def work(pool: Pool) -> None:
+        with making.held():
+            started = time.monotonic()
+            asked = (take(pool, uid) for uid in range(1101, 1106))
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {KeyStoreFailed}
+            assert time.monotonic() - started < 4.5
+        assert await leased(pool) == 0
 
     run(work, making)
 

@@ -10,6 +10,7 @@ import pytest
 
 from fleet.errors import ConfigurationError, ExitCode, KeyStoreFailed
 from netctl.pool import schema
+from netctl.pool.contract import Wish
 from netctl.pool.store import Store
 from tests.unit.test_netctl_keys import key, take
 
@@ -23,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     for number in (3, 1):
         take(store, 1101, number)
         store.ending(1101)
-        store.ended(1101)
+        store.ended([(1101, None)])
     store.close()
     return made
 
@@ -105,7 +106,7 @@ def test_a_reboot_ends_every_rest_and_keeps_the_order(path: Path) -> None:
     assert used[3] is not None
     assert used[1] is not None
     assert used[3] < used[1] <= -schema.LONGEST_REST_SECONDS
-    taken = [store.take(uid, "o", avoid=frozenset(), aside={}, cooldown_seconds=86_400) for uid in range(1101, 1105)]
+    taken = store.take([Wish(uid=uid, owner="o") for uid in range(1101, 1105)], 86_400).values()
     assert [lease.key_id for lease in taken if lease] == [2, 4, 3, 1]
 
 
