@@ -14,8 +14,7 @@ from fleet.errors import ExitCode
 from fleet.operate.verify import probe_sets
 from fleet.operate.verify.capture import marks_of
 from fleet.operate.verify.host import Host
-from fleet.operate.verify.report import text
-from fleet.operate.verify.values import Property, Report, Verdict
+from fleet.operate.verify.report import Property, Report, Verdict, text
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, Page, Probe, Reached, Sent, payload
 
@@ -25,9 +24,9 @@ LISTENERS = ("loopback", "lan", "devtools of w1102")
 LEFT = ("1 by eth0",)
 
 
-def sent(drawn: probe_sets.Drawn, error: str = "") -> tuple[Sent, ...]:
+def sent(drawn: tuple[Probe, ...], error: str = "") -> tuple[Sent, ...]:
     """Every probe of DRAWN, with the kernel's word to it."""
-    return tuple(Sent(mark=probe.mark, error=error) for probe in drawn.probes)
+    return tuple(Sent(mark=probe.mark, error=error) for probe in drawn)
 
 
 def good() -> Evidence:
@@ -42,7 +41,7 @@ def good() -> Evidence:
         control_lookup="fv0",
         states={"sealed": sealed, "connected": connected},
         lookups={"getaddrinfo": "fv1", "chrome": "fv2"},
-        left={**dict.fromkeys(control.marks.values(), LEFT), "fv0": LEFT},
+        left={**dict.fromkeys([probe.mark for probe in control], LEFT), "fv0": LEFT},
         lost=0,
         still_saw=True,
         answer=Answer(
@@ -80,13 +79,13 @@ def leaking(evidence: Evidence, *marks: str) -> Evidence:
 
 def blind_to(evidence: Evidence, wanted: Callable[[Probe], bool]) -> Evidence:
     """EVIDENCE in which the capture has not seen those of the control's probes."""
-    gone = {probe.mark for probe in evidence.control_drawn.probes if wanted(probe)}
+    gone = {probe.mark for probe in evidence.control_drawn if wanted(probe)}
     return dataclasses.replace(evidence, left={mark: by for mark, by in evidence.left.items() if mark not in gone})
 
 
 def first(evidence: Evidence, state: str, wanted: Callable[[Probe], bool]) -> str:
     """The mark of the first such probe of the worker's in STATE."""
-    return next(probe.mark for probe in evidence.states[state].probes if wanted(probe))
+    return next(probe.mark for probe in evidence.states[state] if wanted(probe))
 
 
 def verdicts(evidence: Evidence, but: Verdict = Verdict.HOLDS) -> dict[str, Verdict]:
@@ -218,11 +217,11 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
     seen = good()
     absent = tuple(
         Sent(mark=probe.mark, error="unreachable") if ":" in probe.target else Sent(mark=probe.mark)
-        for probe in seen.control_drawn.probes
+        for probe in seen.control_drawn
     )
     blind = blind_to(dataclasses.replace(seen, control=ControlAnswer(sent=absent)), lambda one: ":" in one.target)
     assert verdicts(blind) == {"uplink": Verdict.UNPROVEN}, "an error alone says nothing of the host"
-    no_way = frozenset(probe.mark for probe in seen.control_drawn.probes if ":" in probe.target)
+    no_way = frozenset(probe.mark for probe in seen.control_drawn if ":" in probe.target)
     without = dataclasses.replace(blind, no_way=no_way)
     assert verdicts(without) == {}
     assert uplink(without).endswith("was seen; the host has no IPv6")
@@ -231,7 +230,7 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
     # Its tunnel has IPv6 where the host has none: what is not bound to the uplink goes there.
     connected = tuple(
         Sent(mark=probe.mark, error="Network is unreachable" if probe.bound else "")
-        for probe in without.states["connected"].probes
+        for probe in without.states["connected"]
     )
     assert verdicts(answering(without, connected=connected)) == {"uplink": Verdict.UNPROVEN, "ipv6": Verdict.BROKEN}
     assert verdicts(answering(without, connected=connected, carries_ipv6=True, exit_v6_seen="2001:db8::1")) == {}
@@ -243,7 +242,7 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
 def test_a_kind_that_ordinary_users_may_not_send_is_not_asked_for() -> None:
     """Where ping is not for everybody there is nothing to see of it, as long as the worker could not send either."""
     seen = good()
-    pings = {probe.mark for probe in seen.control_drawn.probes if probe.kind == "icmp"}
+    pings = {probe.mark for probe in seen.control_drawn if probe.kind == "icmp"}
     said = [one.model_copy(update={"forbidden": one.mark in pings}) for one in seen.control.sent]
     without = dataclasses.replace(seen, control=ControlAnswer(sent=tuple(said), echo=seen.control.echo))
     without = blind_to(without, lambda probe: probe.kind == "icmp")
@@ -260,9 +259,9 @@ def uplink(evidence: Evidence) -> str:
 def test_two_draws_have_nothing_in_common_but_their_names() -> None:
     """Every probe can be told from every other by its mark, within a draw and between two."""
     one, other = probe_sets.draw(HOST, 2)
-    assert list(one.marks) == list(other.marks)
-    marks = [probe.mark for drawn in (one, other) for probe in drawn.probes]
-    assert len(set(marks)) == len(marks) == 2 * len(one.probes)
+    assert [probe.name for probe in one] == [probe.name for probe in other]
+    marks = [probe.mark for drawn in (one, other) for probe in drawn]
+    assert len(set(marks)) == len(marks) == 2 * len(one)
 
 
 @pytest.mark.parametrize("kind", ["udp", "dns", "stun", "quic", "icmp"])

@@ -15,7 +15,6 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from fleet.errors import NotAllowed
 from fleet.probes import TOKEN_PATTERN
@@ -29,23 +28,16 @@ _TOKEN = re.compile(TOKEN_PATTERN)
 _V4, _V6 = 4, 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """How much was seen."""
-
-    packets: int
-    """Looked at: sent by this host, on interfaces that count."""
-    lost: int
-    """Not looked at: the kernel's buffer was full."""
-
-
 class Capture:
     """A context manager. What counts: interfaces in ONLY; without any, all but loopback and the tunnels in OURS."""
 
     def __init__(self, only: Collection[str] = (), ours: Collection[str] = ()) -> None:
         self._only, self._ours = frozenset(only), frozenset(ours) | {"lo"}
         self._found: dict[str, Counter[str]] = {}
-        self._packets = self._lost = 0
+        self.packets = 0
+        """Looked at: sent by this host, on interfaces that count."""
+        self.lost = 0
+        """Not looked at, because the kernel's buffer was full; known at the end."""
         self._changed = threading.Condition()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
@@ -70,11 +62,6 @@ class Capture:
         for descriptor in (self._wake_reader, self._wake_writer):
             os.close(descriptor)
         self._socket.close()
-
-    @property
-    def numbers(self) -> Numbers:
-        """So far; what was lost is known at the end."""
-        return Numbers(packets=self._packets, lost=self._lost)
 
     def found(self, mark: str) -> tuple[str, ...]:
         """The interfaces by which packets with MARK have left, each with its number of packets."""
@@ -106,7 +93,7 @@ class Capture:
             name, kind = address[0], address[2]
             if kind == socket.PACKET_OUTGOING and self._counts(name):
                 with self._changed:
-                    self._packets += 1
+                    self.packets += 1
                     for mark in marks_of(packet):
                         self._found.setdefault(mark, Counter())[name] += 1
                     self._changed.notify_all()
@@ -116,7 +103,7 @@ class Capture:
 
     def _count_lost(self) -> None:
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self._lost += struct.unpack("II", statistics)[1]
+        self.lost += struct.unpack("II", statistics)[1]
 
 
 def marks_of(packet: bytes) -> set[str]:

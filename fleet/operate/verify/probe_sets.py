@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from fleet.operate.verify.host import NOBODYS, NOBODYS_V6, Host
 from fleet.probes import Kind, Probe
@@ -30,32 +29,20 @@ _MOST_PORTS = 32
 _random = random.SystemRandom()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """One set of probes; two sets have the same names in the same order, and nothing else in common."""
-
-    probes: tuple[Probe, ...]
-
-    @property
-    def marks(self) -> dict[str, str]:
-        """By name."""
-        return {probe.name: probe.mark for probe in self.probes}
-
-
 def token() -> str:
     """16 characters that occur nowhere else."""
     return f"fv{secrets.token_hex(7)}"
 
 
-def draw(host: Host, sets: int) -> list[Drawn]:
-    """So many fresh sets for HOST; no address of nobody's and no drawn port is in two of them, nor twice in one."""
+def draw(host: Host, sets: int) -> list[tuple[Probe, ...]]:
+    """So many fresh sets for HOST, with the same names in the same order, and nothing else in common.
+
+    No address of nobody's and no drawn port is in two of them, nor twice in one.
+    """
     ways = tuple(dict.fromkeys(("", host.uplink)))
     addresses = iter(_random.sample(range(1, 255), sets * len(ways)))
     ports = iter(_random.sample(_PORTS, sets * _MOST_PORTS))
-    return [
-        Drawn(probes=tuple(probe for way in ways for probe in _all(host, way, next(addresses), ports)))
-        for _ in range(sets)
-    ]
+    return [tuple(probe for way in ways for probe in _all(host, way, next(addresses), ports)) for _ in range(sets)]
 
 
 def _all(host: Host, bound: str, number: int, ports: Iterator[int]) -> Iterator[Probe]:
@@ -83,8 +70,3 @@ def _near(host: Host, bound: str, ports: Iterator[int]) -> Iterator[Probe]:
 def _probe(kind: Kind, what: str, target: str, port: int, bound: str) -> Probe:
     shown = f"{kind}{f' {port}' if port < _PORTS.start else ''} to {what}{', bound to the uplink' if bound else ''}"
     return Probe(name=shown, kind=kind, target=target, port=port, bound=bound, token=token())
-
-
-def first_of_each(probes: Iterable[Probe], kind: Kind) -> Probe:
-    """The first probe of KIND; raises StopIteration when there is none."""
-    return next(probe for probe in probes if probe.kind == kind)

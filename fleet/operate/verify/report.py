@@ -1,11 +1,57 @@
-"""The report as text; as JSON it is the model itself."""
+"""What `fleet verify` says: a verdict a property, the report that holds them, and that report as text."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 
+from pydantic import BaseModel, ConfigDict
+
 from fleet.errors import ExitCode
-from fleet.operate.verify.values import Report, Verdict
+
+
+class Verdict(str, enum.Enum):
+    """What is known of a property."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    UNPROVEN = "unproven"
+    """Nothing bad was seen, and a breach could have gone unseen."""
+
+
+class Property(BaseModel):
+    """One promise, and what was seen of it."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    verdict: Verdict
+    seen: str
+    """One line for people."""
+    evidence: tuple[str, ...] = ()
+
+
+class Report(BaseModel):
+    """The whole answer; can be handed to somebody: no key, no page and no name of a site is in it."""
+
+    model_config = ConfigDict(frozen=True)
+    worker: str
+    isolation: str
+    time: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    """Kernel, browser and so on."""
+    capture: dict[str, int]
+    """Packets looked at, and lost unseen, by the capture at the uplink."""
+    properties: tuple[Property, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 only when every property holds; 1 for a breach; 75 when nothing is broken and something unproven."""
+        verdicts = {one.verdict for one in self.properties}
+        if Verdict.BROKEN in verdicts:
+            return ExitCode.FAILED
+        return ExitCode.DONE if verdicts == {Verdict.HOLDS} else ExitCode.TRY_LATER
+
 
 _LAST = {
     ExitCode.DONE: "everything holds",

@@ -30,8 +30,8 @@ from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
 from fleet.operate.verify.control import NOBODY
 from fleet.operate.verify.listeners import Listeners
-from fleet.operate.verify.probe_sets import METADATA, Drawn
-from fleet.operate.verify.values import Report
+from fleet.operate.verify.probe_sets import METADATA
+from fleet.operate.verify.report import Report
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
 from fleet.programs import Installation
@@ -120,10 +120,10 @@ class Verifier:
             words = f"{self.worker.name} was at work and does not start again: {error}"
             console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
 
-    def _gather(self) -> tuple[Evidence, Capture, Answer]:
+    def _gather(self) -> tuple[Evidence, Capture]:
         host = hosts.look()
         control, again, sealed, connected = probe_sets.draw(host, 4)
-        no_way = hosts.without_way(control.probes, NOBODY)
+        no_way = hosts.without_way(control, NOBODY)
         tokens = {asker: probe_sets.token() for asker in _ASKERS}
         lookup = probe_sets.token()
         with ExitStack() as stack:
@@ -131,13 +131,13 @@ class Verifier:
             capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
             console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
             asked = self._control(control, listeners.reaches, (self._name(lookup),))
-            capture.wait_for([*control.marks.values(), lookup], SEEN_SECONDS)
+            capture.wait_for([*(probe.mark for probe in control), lookup], SEEN_SECONDS)
             came_control = listeners.came()
             console.say(f"trying every way past the tunnel, as {self.worker.name}")
             metadata = Reach(name="metadata", address=METADATA, port=80)
             order = Order(
-                sealed=sealed.probes,
-                connected=connected.probes,
+                sealed=sealed,
+                connected=connected,
                 reaches=(*listeners.reaches, metadata),
                 lookups={asker: self._name(token) for asker, token in tokens.items()},
                 echo=self.fleet.verify.resolver_echo,
@@ -145,12 +145,12 @@ class Verifier:
             )
             answer = self._worker(order)
             threading.Event().wait(QUIET_SECONDS)  # nothing sets it: late packets are given their time
-            last = _udp(again)
-            self._control(Drawn(probes=(last,)), (), ())
+            last = next(probe for probe in again if probe.kind == "udp")
+            self._control((last,), (), ())
             still_saw = capture.wait_for([last.mark], SEEN_SECONDS)
             came_worker = listeners.came()
         states = {"sealed": sealed, "connected": connected}
-        marks = [one.mark for drawn in (control, sealed, connected) for one in drawn.probes]
+        marks = [one.mark for drawn in (control, sealed, connected) for one in drawn]
         evidence = Evidence(
             control=asked,
             control_drawn=control,
@@ -159,7 +159,7 @@ class Verifier:
             states=states,
             lookups=tokens,
             left={mark: left for mark in (*marks, *tokens.values(), lookup) if (left := capture.found(mark))},
-            lost=capture.numbers.lost,
+            lost=capture.lost,
             still_saw=still_saw,
             answer=answer,
             host_addresses=self._host_addresses(),
@@ -168,7 +168,7 @@ class Verifier:
             sandbox_wanted=self.fleet.browser.sandbox,
             asked_echo=bool(self.fleet.verify.resolver_echo),
         )
-        return evidence, capture, answer
+        return evidence, capture
 
     def _name(self, token: str) -> str:
         """A name of nobody's with TOKEN in it, which resolvers have to ask for."""
@@ -188,9 +188,11 @@ class Verifier:
         }
         return wanted | ({"lan": (host.address, 0)} if host.address else {})
 
-    def _control(self, drawn: Drawn, reaches: tuple[Reach, ...], lookups: tuple[str, ...]) -> ControlAnswer:
+    def _control(
+        self, probes: tuple[Probe, ...], reaches: tuple[Reach, ...], lookups: tuple[str, ...]
+    ) -> ControlAnswer:
         echo = self.fleet.verify.resolver_echo if lookups else ""
-        order = ControlOrder(probes=drawn.probes, reaches=reaches, lookups=lookups, echo=echo)
+        order = ControlOrder(probes=probes, reaches=reaches, lookups=lookups, echo=echo)
         command = self.installation.module("fleet.operate.verify.control")
         said = self._ask(command, order, seconds=CONTROL_SECONDS, what="the control")
         return ControlAnswer.model_validate_json(said)
@@ -228,20 +230,16 @@ class Verifier:
         own = {one.address.partition("%")[0] for every in psutil.net_if_addrs().values() for one in every}
         return frozenset(shown | own)
 
-    def _report(self, evidence: Evidence, capture: Capture, answer: Answer) -> Report:
+    def _report(self, evidence: Evidence, capture: Capture) -> Report:
         return Report(
             worker=self.worker.name,
             isolation=self.fleet.isolation,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             versions={
                 "kernel": platform.release(),
-                "browser": answer.browser or "none",
+                "browser": evidence.answer.browser or "none",
                 "fleet": Path(self.installation.release).name,
             },
-            capture={"seen": capture.numbers.packets, "lost": capture.numbers.lost},
+            capture={"seen": capture.packets, "lost": capture.lost},
             properties=judge(evidence),
         )
-
-
-def _udp(drawn: Drawn) -> Probe:
-    return probe_sets.first_of_each(drawn.probes, "udp")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from fleet.operate.verify.probe_sets import Drawn
-from fleet.operate.verify.values import Property, Verdict
+from fleet.operate.verify.report import Property, Verdict
 from fleet.probes import Answer, ControlAnswer, Probe, Sent
 
 
@@ -19,12 +19,12 @@ class Evidence:
     """Everything that a run has gathered."""
 
     control: ControlAnswer
-    control_drawn: Drawn
+    control_drawn: tuple[Probe, ...]
     no_way: frozenset[str]
     """Marks of the control's probes that the host's routing tables have no way for."""
     control_lookup: str
     """The token in the name that the control looked up."""
-    states: Mapping[str, Drawn]
+    states: Mapping[str, tuple[Probe, ...]]
     """The worker's probes by state: `sealed`, `connected`."""
     lookups: Mapping[str, str]
     """By asker: the token in the name."""
@@ -62,16 +62,11 @@ def judge(evidence: Evidence) -> tuple[Property, ...]:
     )
 
 
-def _holds(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
-    return Property(name=name, verdict=Verdict.HOLDS, seen=seen, evidence=tuple(evidence))
+def _property(verdict: Verdict, name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
+    return Property(name=name, verdict=verdict, seen=seen, evidence=tuple(evidence))
 
 
-def _broken(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
-    return Property(name=name, verdict=Verdict.BROKEN, seen=seen, evidence=tuple(evidence))
-
-
-def _unproven(name: str, seen: str, evidence: Iterable[str] = ()) -> Property:
-    return Property(name=name, verdict=Verdict.UNPROVEN, seen=seen, evidence=tuple(evidence))
+_holds, _broken, _unproven = (partial(_property, one) for one in (Verdict.HOLDS, Verdict.BROKEN, Verdict.UNPROVEN))
 
 
 def _tunnel(evidence: Evidence) -> Property:
@@ -83,14 +78,16 @@ def _tunnel(evidence: Evidence) -> Property:
 
 def _exit(evidence: Evidence) -> Property:
     answer = evidence.answer
-    if answer.exit_seen in evidence.host_addresses:
-        return _broken("exit", f"the world sees {answer.exit_seen}, an address of this host")
-    if answer.exit_error:
-        kind = _broken if answer.exit_seen else _unproven
-        return kind("exit", answer.exit_error)
-    if answer.exit_seen is None:
-        return _unproven("exit", "nobody was asked")
-    return _holds("exit", f"the world sees {answer.exit_seen}, the leased exit")
+    return _shown(evidence, "exit", answer.exit_seen, answer.exit_error, "the world sees {}, the leased exit")
+
+
+def _shown(evidence: Evidence, name: str, seen: str | None, error: str, good: str) -> Property:
+    """What the world is shown over one family; GOOD words are for an address that is right."""
+    if seen in evidence.host_addresses:
+        return _broken(name, f"the world sees {seen}, an address of this host")
+    if error:
+        return (_broken if seen else _unproven)(name, error)
+    return _holds(name, good.format(seen)) if seen else _unproven(name, "nobody was asked")
 
 
 def _uplink(evidence: Evidence) -> Property:
@@ -100,7 +97,7 @@ def _uplink(evidence: Evidence) -> Property:
     if evidence.lost or not evidence.still_saw:
         why = f"{evidence.lost} packets were lost" if evidence.lost else "it did not see the control at the end"
         return _unproven("uplink", f"the capture may have missed something: {why}", blind)
-    tried = [probe.mark for drawn in evidence.states.values() for probe in drawn.probes]
+    tried = [probe.mark for drawn in evidence.states.values() for probe in drawn]
     said = _said(evidence)
     if missing := sum(mark not in said for mark in tried):
         return _unproven("uplink", f"{missing} of {len(tried)} probes were not tried")
@@ -119,7 +116,7 @@ def _absent(evidence: Evidence) -> Iterator[str]:
     """What the host has not, in words."""
     left = _cannot(evidence)
     for family, sign in (("IPv4", "."), ("IPv6", ":")):
-        marks = {probe.mark for probe in evidence.control_drawn.probes if sign in probe.target}
+        marks = {probe.mark for probe in evidence.control_drawn if sign in probe.target}
         if marks <= evidence.no_way:
             yield f"the host has no {family}"
             left -= marks
@@ -129,7 +126,7 @@ def _absent(evidence: Evidence) -> Iterator[str]:
 
 def _leaks(evidence: Evidence) -> Iterator[str]:
     for state, drawn in evidence.states.items():
-        for probe in drawn.probes:
+        for probe in drawn:
             for left in evidence.left.get(probe.mark, ()):
                 yield f"{state}: {probe.name}: {left}"
 
@@ -142,11 +139,11 @@ def _said(evidence: Evidence) -> dict[str, Sent]:
 def _blind(evidence: Evidence) -> Iterator[str]:
     """Kinds of probe that the control did not show to be visible, and that a worker could have sent."""
     sent, control, cannot = _said(evidence), {one.mark: one for one in evidence.control.sent}, _cannot(evidence)
-    for number, probe in enumerate(evidence.control_drawn.probes):
+    for number, probe in enumerate(evidence.control_drawn):
         if evidence.left.get(probe.mark):
             continue
         said = control.get(probe.mark)
-        tries = [(state, drawn.probes[number]) for state, drawn in evidence.states.items()]
+        tries = [(state, drawn[number]) for state, drawn in evidence.states.items()]
         if said is not None and probe.mark in cannot and not any(_could(evidence, *one, sent) for one in tries):
             continue  # the host has no such way, for nobody
         yield f"{probe.name}: the control's was not seen{f' ({said.error})' if said and said.error else ''}"
@@ -188,26 +185,18 @@ def _names(evidence: Evidence) -> Property:
 def _ipv6(evidence: Evidence) -> Property:
     answer = evidence.answer
     drawn = evidence.states["connected"]
-    marks = {probe.mark for probe in drawn.probes if ":" in probe.target}
-    left = [one for probe in drawn.probes if probe.mark in marks for one in evidence.left.get(probe.mark, ())]
+    marks = {probe.mark for probe in drawn if ":" in probe.target}
+    left = [one for probe in drawn if probe.mark in marks for one in evidence.left.get(probe.mark, ())]
     if left:
         return _broken("ipv6", "IPv6 left the host past the tunnel", left)
     if answer.carries_ipv6:
-        return _ipv6_carried(answer, evidence.host_addresses)
+        return _shown(evidence, "ipv6", answer.exit_v6_seen, answer.exit_v6_error, "carried: the world sees {}")
     sent = [one for one in answer.connected if one.mark in marks]
     if not sent:
         return _unproven("ipv6", "not tried")
     if through := [one.mark for one in sent if not one.error]:
         return _broken("ipv6", f"the key carries none, and {len(through)} of {len(sent)} packets were taken")
     return _holds("ipv6", "blocked: every try fails at once")
-
-
-def _ipv6_carried(answer: Answer, host_addresses: frozenset[str]) -> Property:
-    if answer.exit_v6_seen in host_addresses:
-        return _broken("ipv6", f"the world sees {answer.exit_v6_seen}, an address of this host")
-    if answer.exit_v6_error:
-        return (_broken if answer.exit_v6_seen else _unproven)("ipv6", answer.exit_v6_error)
-    return _holds("ipv6", f"carried: the world sees {answer.exit_v6_seen}")
 
 
 def _webrtc(evidence: Evidence) -> Property:
