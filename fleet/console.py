@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import shtab
 from pydantic import JsonValue
@@ -24,7 +24,11 @@ from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are errors of ours, so that they end with code 64."""
+    """An ArgumentParser with an example at the end of its help, whose mistakes are errors of ours: exit code 64."""
+
+    def __init__(self, *, example: str, **usual: Any) -> None:
+        epilog, layout = f"example: {example}", argparse.RawDescriptionHelpFormatter
+        super().__init__(epilog=epilog, formatter_class=layout, **usual)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
@@ -42,13 +46,8 @@ Command = Callable[[argparse.Namespace], "int | None"]
 
 
 def parser(prog: str, description: str, example: str) -> Parser:
-    """A top parser with --debug, --completion and an example at the end of its help."""
-    made = Parser(
-        prog=prog,
-        description=description,
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """A top parser with --version, --debug and --completion."""
+    made = Parser(prog=prog, description=description, example=example)
     made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
     shtab.add_argument_to(
@@ -73,13 +72,7 @@ def command(
     ROOT: it is for root alone. ANSWERS: its answer can be had as JSON (answer()). START_SECONDS are supervisord's
     `startsecs` where it runs this verb.
     """
-    made = nouns.add_parser(
-        name,
-        help=help,
-        description=help,
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = nouns.add_parser(name, help=help, description=help, example=example)
     made.set_defaults(run=run, parser=made, root=root, start_seconds=start_seconds)
     if answers:
         made.add_argument("--json", action="store_true", help="the whole answer as JSON")

@@ -40,15 +40,7 @@ Method = Callable[[Connection, wire.Request], Coroutine[Any, Any, wire.Message]]
 class Dispatcher:
     """Answers the requests of TABLE with the methods of SERVICE."""
 
-    def __init__(
-        self,
-        table: Table,
-        service: Service,
-        *,
-        limits: Limits,
-        refusals: Refusals,
-        logger: Logger,
-    ) -> None:
+    def __init__(self, table: Table, service: Service, *, limits: Limits, refusals: Refusals, logger: Logger) -> None:
         """Raises AttributeError when SERVICE has no method for a row of TABLE."""
         for row in table.rows.values():
             assert row.rate is None or row.rate in limits.rates, f"there is no rate of {row.rate}"

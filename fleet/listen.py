@@ -28,13 +28,7 @@ SHORTAGE_SECONDS = 0.1
 class Listener:
     """One socket file, listened on from the beginning."""
 
-    def __init__(
-        self,
-        path: Path,
-        mode: int,
-        let_in: Callable[[socket.socket], bool],
-        logger: Logger,
-    ) -> None:
+    def __init__(self, path: Path, mode: int, let_in: Callable[[socket.socket], bool], logger: Logger) -> None:
         """LET_IN takes a connection over, or closes it and gives False. Raises ConfigurationError."""
         refuse_if_served(path)
         path.unlink(missing_ok=True)

@@ -12,7 +12,9 @@ import socket
 import struct
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
+
+from fleet.wire import Message
 
 Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
 TOKEN_PATTERN = rb"fv[0-9a-f]{14}"
@@ -37,13 +39,7 @@ Said = Annotated[str, AfterValidator(_plain)]
 """Text from a source that is not trusted; it is shown on root's terminal."""
 
 
-class Value(BaseModel):
-    """A frozen value that crosses a pipe as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Probe(Value):
+class Probe(Message):
     """One packet to send."""
 
     name: str
@@ -63,7 +59,7 @@ class Probe(Value):
         return f"{self.target} {self.port}" if self.kind == "tcp" else self.token
 
 
-class Sent(Value):
+class Sent(Message):
     """The result of sending one probe."""
 
     mark: Said
@@ -73,7 +69,7 @@ class Sent(Value):
     """The machine lets no such user send this kind."""
 
 
-class Reach(Value):
+class Reach(Message):
     """An address that the worker must not reach."""
 
     name: str
@@ -81,7 +77,7 @@ class Reach(Value):
     port: int
 
 
-class Reached(Value):
+class Reached(Message):
     """The result of one connection attempt."""
 
     name: Said
@@ -143,7 +139,7 @@ def _socket(probe: Probe) -> socket.socket:
     return socket.socket(family, socket.SOCK_DGRAM)
 
 
-class Order(Value):
+class Order(Message):
     """What the worker's half is asked to do; one JSON line on its standard input."""
 
     sealed: tuple[Probe, ...]
@@ -159,7 +155,7 @@ class Order(Value):
     """NAME:PORT; "": no STUN server."""
 
 
-class Page(Value):
+class Page(Message):
     """What a page in the worker's browser could see and reach."""
 
     candidates: tuple[Said, ...]
@@ -176,7 +172,7 @@ class Page(Value):
     """Its last words."""
 
 
-class Answer(Value):
+class Answer(Message):
     """What the worker's half saw; one JSON line on its standard output. A step that it did not reach is None."""
 
     sealed: tuple[Sent, ...] = ()
@@ -198,7 +194,7 @@ class Answer(Value):
     browser: Said = ""
 
 
-class ControlOrder(Value):
+class ControlOrder(Message):
     """What the control is asked to do."""
 
     probes: tuple[Probe, ...]
@@ -207,7 +203,7 @@ class ControlOrder(Value):
     echo: str = ""
 
 
-class ControlAnswer(Value):
+class ControlAnswer(Message):
     """The results of the control."""
 
     sent: tuple[Sent, ...]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from fleet.wire import Address
+from fleet.wire import Address, Message
 
 VERSION = 1
 """Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
 
 
-class RunOrder(BaseModel):
+class RunOrder(Message):
     """What `fleet run` asks of the workers, in `run.json` of the run folder; absent: loop for ever."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     run: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
     loops: int = Field(ge=1)
 

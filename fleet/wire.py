@@ -27,7 +27,7 @@ Address = IPv4Address | IPv6Address
 
 
 class Message(BaseModel):
-    """A frozen value of the wire; unknown fields are refused."""
+    """A frozen value that crosses a socket or a pipe; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    keys = verbs.add_parser("keys", help="the key pool", epilog="example: sudo netctl keys list")
+    keys = verbs.add_parser("keys", help="the key pool", example="sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(console.command, nouns, answers=True)
     words = "add WireGuard client files; none unless all are good"

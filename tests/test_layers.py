@@ -38,6 +38,7 @@ ARROWS: dict[str, str] = {
     "fleet.model": "backends errors isolation numbers paths",
     "fleet.netctl_api": "request_table wire",
     "fleet.paths": "numbers",
+    "fleet.probes": "wire",
     "fleet.programs": "backends errors isolation model wire",
     "fleet.request_table": "wire",
     "fleet.result": "wire",

@@ -13,9 +13,7 @@ from fleet.programs import Installation
 
 def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     """Add the noun of this file."""
-    noun = nouns.add_parser(
-        "accounts", help="the users under which everything runs", epilog="example: fleet accounts make"
-    )
+    noun = nouns.add_parser("accounts", help="the users under which everything runs", example="fleet accounts make")
     verbs = noun.add_subparsers(metavar="VERB", required=True)
     make = console.command(verbs, "make", _make, "make what is missing", "fleet accounts make", root=True)
     places.add_workers(make)

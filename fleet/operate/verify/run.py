@@ -33,9 +33,10 @@ from fleet.operate.verify.listeners import Listeners
 from fleet.operate.verify.probe_sets import METADATA
 from fleet.operate.verify.report import Report
 from fleet.operate.verify.verdicts import Evidence, judge
-from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach, Value
+from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
+from fleet.wire import Message
 
 CONTROL_SECONDS = 60.0
 WORKER_SECONDS = 300.0
@@ -218,7 +219,7 @@ class Verifier:
             # Whoever has been ended in the middle left a browser behind.
             lifecycle.sweep(paths, {self.worker.uid})
 
-    def _ask(self, command: list[str], order: Value, *, seconds: float, what: str) -> str:
+    def _ask(self, command: list[str], order: Message, *, seconds: float, what: str) -> str:
         line = f"{order.model_dump_json()}\n"
         return ask(command, line, self.installation.environment, seconds=seconds, what=what)
 
