@@ -4,96 +4,61 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from fleet.numbers import Worker
 
 
-class Paths(BaseModel):
+class _Below:
+    """A place below the root of a Paths."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __get__(self, paths: Paths, _: object) -> Path:
+        return paths.root / self._place
+
+
+@dataclass(frozen=True)
+class Paths:
     """Where things lie, all under one prefix that FLEET_ROOT moves (default `/`)."""
 
-    model_config = ConfigDict(frozen=True)
     root: Path = Path("/")
+
+    config = _Below("etc/fleet/fleet.toml")
+    """What the operator writes; only the operator's program reads it."""
+    run = _Below("run/fleet")
+    state = _Below("var/lib/fleet")
+    logs = _Below("var/log/fleet")
+    netctl_socket = _Below("run/fleet/netctl/netctl.sock")
+    """In a folder of its own: its owner is netctl, its group the workers'."""
+    netctl_operator_socket = _Below("run/fleet/operator/netctl.sock")
+    """The operators' door, in a folder of their group; absent where there is no such group."""
+    spaces = _Below("run/netns")
+    """The names of the workers' network namespaces; without FLEET_ROOT the folder of `ip netns`."""
+    key_store = _Below("var/lib/fleet/netctl/keys.db")
+    """SQLite file with private keys and leases; only netctl can read it."""
+    snapshot = _Below("run/fleet/settings/fleet.json")
+    """The settings of the fleet that runs (fleet.snapshot), in a folder that its own users may look into."""
+    supervisor_socket = _Below("run/fleet/supervisor.sock")
+    supervisor_config = _Below("run/fleet/supervisord.conf")
+    supervisor_pid = _Below("run/fleet/supervisord.pid")
+    gate = _Below("run/fleet/gate")
+    """Folder of lock files that bound the browser starts at one time."""
+    run_order = _Below("run/fleet/run.json")
+    """What `fleet run` asks of the workers; absent: they loop for ever."""
+    host_addresses = _Below("run/fleet/host-addresses")
+    """Written by `fleet up`: the addresses the host shows without a tunnel, one a line."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Paths:
         """The places of this process."""
         return cls(root=Path(environment.get("FLEET_ROOT", "/")))
 
-    @property
-    def config(self) -> Path:
-        """What the operator writes; only the operator's program reads it."""
-        return self.root / "etc/fleet/fleet.toml"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run/fleet"
-
-    @property
-    def state(self) -> Path:
-        return self.root / "var/lib/fleet"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "var/log/fleet"
-
-    @property
-    def netctl_socket(self) -> Path:
-        """In a folder of its own: its owner is netctl, its group the workers'."""
-        return self.run / "netctl/netctl.sock"
-
-    @property
-    def netctl_operator_socket(self) -> Path:
-        """The operators' door, in a folder of their group; absent where there is no such group."""
-        return self.run / "operator/netctl.sock"
-
-    @property
-    def spaces(self) -> Path:
-        """The names of the workers' network namespaces; without FLEET_ROOT the folder of `ip netns`."""
-        return self.root / "run/netns"
-
     def space(self, worker: Worker) -> Path:
         """The name of WORKER's network namespace: a file that the namespace is bound to."""
         return self.spaces / worker.space
-
-    @property
-    def key_store(self) -> Path:
-        """SQLite file with private keys and leases; only netctl can read it."""
-        return self.state / "netctl/keys.db"
-
-    @property
-    def snapshot(self) -> Path:
-        """The settings of the fleet that runs (fleet.snapshot), in a folder that its own users may look into."""
-        return self.run / "settings/fleet.json"
-
-    @property
-    def supervisor_socket(self) -> Path:
-        return self.run / "supervisor.sock"
-
-    @property
-    def supervisor_config(self) -> Path:
-        return self.run / "supervisord.conf"
-
-    @property
-    def supervisor_pid(self) -> Path:
-        return self.run / "supervisord.pid"
-
-    @property
-    def gate(self) -> Path:
-        """Folder of lock files that bound the browser starts at one time."""
-        return self.run / "gate"
-
-    @property
-    def run_order(self) -> Path:
-        """What `fleet run` asks of the workers; absent: they loop for ever."""
-        return self.run / "run.json"
-
-    @property
-    def host_addresses(self) -> Path:
-        """Written by `fleet up`: the addresses the host shows without a tunnel, one a line."""
-        return self.run / "host-addresses"
 
     def home(self, worker: Worker) -> Path:
         """HOME of a worker, 0700."""

@@ -52,17 +52,17 @@ ARROWS: dict[str, str] = {
     "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.cli",
-    "fleet.operate.cli": (
-        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.prepare operate.progress"
-        " operate.render operate.run operate.verify"
-    ),
+    "fleet.operate.__main__": "operate.inspection operate.start_and_stop",
     "fleet.operate.doctor": "operate.folders",
+    "fleet.operate.inspection": ("operate.configuration operate.doctor operate.prepare operate.render operate.verify"),
     "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
     "fleet.operate.preflight": "operate.doctor",
-    "fleet.operate.prepare": ("operate.accounts operate.folders operate.host_address operate.preflight operate.render"),
+    "fleet.operate.prepare": ("operate.accounts operate.folders operate.preflight operate.render"),
     "fleet.operate.progress": "operate.run",
     "fleet.operate.run": "operate.lifecycle",
+    "fleet.operate.start_and_stop": (
+        "operate.accounts operate.configuration operate.lifecycle operate.progress operate.run"
+    ),
     "fleet.operate.verify": "operate.lifecycle",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -9,12 +10,25 @@ from pydantic import ValidationError
 
 from fleet.errors import ConfigurationError
 from fleet.mistakes import mistakes
-from fleet.model import Fleet, WorkersSettings
+from fleet.model import Fleet, Paths, WorkersSettings
+from fleet.programs import Installation
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fleet, Installation]:
+    """The settings and the installation that a command line is about; raises ConfigurationError.
+
+    The settings are FLEET or fleet.toml, with --workers in place of workers.count where it was given.
+    """
+    paths = Paths.from_environment()
+    fleet, count = fleet or load(paths.config), getattr(arguments, "workers", None)
+    if count is not None:
+        fleet = with_workers(fleet, count, "--workers")
+    return fleet, Installation(paths=paths)
 
 
 def load(path: Path) -> Fleet:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 from fleet import log, snapshot, spaces
 from fleet.backends import BACKENDS, Backend
-from fleet.errors import FleetError
+from fleet.errors import FleetError, Unproved
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, folders, host_address, preflight
+from fleet.operate import accounts, folders, preflight
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
+from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.snapshot import Snapshot
+from fleet.wire import Address
 
 _PROBE_SECONDS = 30.0
 _PREPARE_SECONDS = 120.0
@@ -48,7 +51,7 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode())
     paths.supervisor_config.chmod(0o600)
-    host_address.learn(fleet, paths)
+    learn_host_addresses(fleet, paths)
     return text
 
 
@@ -82,3 +85,27 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
 def nothing_left(installation: Installation) -> None:
     """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
     call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
+
+
+def learn_host_addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
+    """Write Paths.host_addresses, one address a line (none when nobody answered), and give what it holds.
+
+    They are what this host shows the world without a tunnel. A tunnel whose exit shows one of them is no tunnel, and
+    workers refuse it. Not to know them is a warning: the exit of a key is then still compared with what its .conf file
+    says or what it showed first.
+    """
+    found = fleet.egress.host_addresses or tuple(_ask_all(fleet))
+    if not found:
+        _log.warning("host_address.unknown", urls=fleet.egress.urls, hint="set egress.host_addresses in fleet.toml")
+    write_durably(paths.host_addresses, "".join(f"{address}\n" for address in found).encode())
+    paths.host_addresses.chmod(0o644)
+    return found
+
+
+def _ask_all(fleet: Fleet) -> Iterator[Address]:
+    asker = Asker(fleet.egress, fleet.browser.certificate_authorities)
+    for source in (IPV4, IPV6):
+        try:
+            yield asker.seen(source)
+        except Unproved as error:
+            _log.debug("host_address.no_answer", source=source, reason=error.message)

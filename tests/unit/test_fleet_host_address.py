@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet.model import Fleet, Paths
-from fleet.operate import configuration, host_address
+from fleet.operate import configuration, prepare
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def paths(tmp_path: Path) -> Paths:
 def test_address_is_learned_and_written(paths: Paths, body: str) -> None:
     """Text and JSON are understood; the file has one address a line and every worker may read it."""
     with answering(body) as url:
-        assert host_address.learn(fleet(url), paths) == (IPv4Address("203.0.113.7"),)
+        assert prepare.learn_host_addresses(fleet(url), paths) == (IPv4Address("203.0.113.7"),)
     assert paths.host_addresses.read_text() == "203.0.113.7\n"
     assert paths.host_addresses.stat().st_mode & 0o777 == 0o644
 
@@ -63,18 +63,18 @@ def test_address_is_learned_and_written(paths: Paths, body: str) -> None:
 def test_next_service_is_asked_when_one_fails(paths: Paths) -> None:
     """A service that fails or talks nonsense does not keep the next from being asked."""
     with answering("busy", 503) as broken, answering("<html>") as odd, answering("203.0.113.8") as good:
-        assert host_address.learn(fleet(broken, odd, good), paths) == (IPv4Address("203.0.113.8"),)
+        assert prepare.learn_host_addresses(fleet(broken, odd, good), paths) == (IPv4Address("203.0.113.8"),)
 
 
 def test_nobody_answers_is_no_error(paths: Paths) -> None:
     """Without an answer the file is empty: the workers then have less to compare, and still start."""
     with answering("", 500) as url:
-        assert host_address.learn(fleet(url), paths) == ()
+        assert prepare.learn_host_addresses(fleet(url), paths) == ()
     assert paths.host_addresses.read_text() == ""
 
 
 def test_what_the_settings_say_is_not_asked(paths: Paths) -> None:
     """egress.host_addresses is taken as it is."""
     known = 'host_addresses = ["203.0.113.9", "2001:db8::9"]'
-    found = host_address.learn(fleet("http://127.0.0.1:9/", known=known), paths)
+    found = prepare.learn_host_addresses(fleet("http://127.0.0.1:9/", known=known), paths)
     assert found == (ip_address("203.0.113.9"), ip_address("2001:db8::9"))

@@ -1,4 +1,4 @@
-"""`fleet up`, `fleet down`, `fleet supervisorctl`."""
+"""The verbs that start and end things: `fleet up`, `down`, `supervisorctl`, `run`, `accounts`."""
 
 from __future__ import annotations
 
@@ -7,46 +7,29 @@ import os
 import subprocess
 
 from fleet import console, snapshot
-from fleet.errors import ConfigurationError, ExitCode, FleetError, TryLater, Unavailable
+from fleet.errors import ConfigurationError, FleetError, RunFailed, TryLater, Unavailable
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths
-from fleet.operate import lifecycle
-from fleet.operate.cli import places
+from fleet.operate import accounts, configuration, lifecycle, progress, run
 from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
 
 
-def add(nouns: argparse._SubParsersAction[console.Parser]) -> None:
-    """Add the verbs of this file."""
-    up = console.command(nouns, "up", _up, "start the whole fleet; when it runs already, say so", "fleet up", root=True)
-    up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
-    places.add_workers(up)
-    words = "end the whole fleet and take it out of the kernel"
-    console.command(nouns, "down", _down, words, "fleet down", root=True)
-    ctl = console.command(
-        nouns,
-        "supervisorctl",
-        _supervisorctl,
-        "supervisor's own tool on this fleet",
-        "fleet supervisorctl restart worker:w1103",
-        root=True,
-    )
-    ctl.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="status, start, stop, restart, tail -f ...")
-
-
-def _up(arguments: argparse.Namespace) -> int:
-    fleet, installation = places.load(arguments)
+def up(arguments: argparse.Namespace) -> None:
+    """`fleet up`."""
+    fleet, installation = configuration.asked(arguments)
     with lifecycle.operator(installation.paths):
         if Supervisor(installation).pid() is not None:
-            return _already_up(fleet, installation)
+            _refuse_another(fleet, installation)
+            console.say("the fleet is already up; see: fleet status")
+            return
         child = _start(fleet, installation, foreground=arguments.foreground)
-        if child is None:
-            return int(ExitCode.DONE)
-    return _stay(fleet, installation, child)
+    if arguments.foreground:
+        _stay(fleet, installation, child)
 
 
-def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> subprocess.Popen[bytes] | None:
+def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> subprocess.Popen[bytes]:
     """Start; when that fails or is interrupted, nothing of it stays."""
     with Interrupts() as interrupts:
         try:
@@ -57,26 +40,25 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
                 lifecycle.abandon(fleet, installation)
             raise
     console.say(f"up: {len(fleet.members)} workers; see: fleet status")
-    return child if foreground else None
+    return child
 
 
-def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> int:
-    """Until supervisord ends or a signal comes; then end everything."""
+def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:
+    """Until a signal comes, or supervisord ends, which is an error; then end everything."""
     with Interrupts() as interrupts:
         try:
             with Handle(child.pid) as process:
                 process.wait(None)
         except Stopped:
+            return
+        finally:
             with interrupts.shield():
                 lifecycle.stop(fleet, installation)
-            return int(ExitCode.DONE)
-        with interrupts.shield():
-            lifecycle.stop(fleet, installation)
     raise FleetError("supervisord ended", hint=f"see {installation.paths.log('supervisord')}")
 
 
-def _already_up(fleet: Fleet, installation: Installation) -> int:
-    """Whether what runs is what is asked for; raises TryLater with what differs."""
+def _refuse_another(fleet: Fleet, installation: Installation) -> None:
+    """Raise TryLater, with what differs, where what runs is not what is asked for."""
     try:
         running = snapshot.read(installation.paths.snapshot)
     except ConfigurationError:
@@ -86,11 +68,10 @@ def _already_up(fleet: Fleet, installation: Installation) -> int:
         raise TryLater(f"the fleet is running, from another release than {installation.release}", hint=hint)
     if changed := snapshot.differences(running.fleet, fleet):
         raise TryLater(f"the fleet is running, with other settings: {', '.join(changed)}", hint=hint)
-    console.say("the fleet is already up; see: fleet status")
-    return int(ExitCode.DONE)
 
 
-def _down(_: argparse.Namespace) -> int:
+def down(_: argparse.Namespace) -> None:
+    """`fleet down`."""
     paths = Paths.from_environment()
     try:
         running = snapshot.last(paths.snapshot)
@@ -99,12 +80,38 @@ def _down(_: argparse.Namespace) -> int:
         running = None
     ran = lifecycle.stop(running.fleet if running else None, Installation(paths=paths))
     console.say("down" if ran else "the fleet was not running; nothing of it is left")
-    return int(ExitCode.DONE)
 
 
-def _supervisorctl(arguments: argparse.Namespace) -> int:
+def supervisorctl(arguments: argparse.Namespace) -> None:
+    """`fleet supervisorctl`."""
     installation = Installation(paths=Paths.from_environment())
     if Supervisor(installation).pid() is None:
         raise Unavailable("the fleet is not running", hint="fleet up")
     command = installation.supervisorctl(*arguments.words)
     os.execve(command[0], command, {**os.environ, **installation.environment})  # noqa: S606 - no shell is meant
+
+
+def run_loops(arguments: argparse.Namespace) -> None:
+    """`fleet run`."""
+    fleet, installation = configuration.asked(arguments)
+    with progress.display() as show:
+        report = run.run(fleet, installation, arguments.loops, show)
+    table = progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs]
+    console.answer(arguments, report.model_dump(mode="json"), table=table)
+    if not report.ok:
+        words = [report.trouble or progress.summary(report), *progress.reasons(report)]
+        hint = f"screenshots: {installation.paths.state}/workers/*/spool; logs: {installation.paths.logs}"
+        raise RunFailed("\n".join(words), hint=hint)
+
+
+def make_accounts(arguments: argparse.Namespace) -> None:
+    """`fleet accounts make`."""
+    made = accounts.ensure_netctl() if arguments.netctl else accounts.ensure(configuration.asked(arguments)[0])
+    console.say(f"made: {' '.join(made)}" if made else "every account is there")
+
+
+def remove_accounts(_: argparse.Namespace) -> None:
+    """`fleet accounts remove`."""
+    lifecycle.refuse_if_running(Installation(paths=Paths.from_environment()))
+    removed = accounts.remove()
+    console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
