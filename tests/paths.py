@@ -35,11 +35,8 @@ class ForeignRule:
     table: int
 
 
-@dataclass(frozen=True)
-class World:
-    """What is not ours and stays as it is."""
-
-    rules: tuple[ForeignRule, ...] = ()
+World = tuple[ForeignRule, ...]
+"""What is not ours and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +81,10 @@ def _host(family: Family) -> AnyAddress:
 class Paths:
     """The ways out of SPACE, in one State and one World: only the host has uplinks, and rules of others."""
 
-    def __init__(self, state: State, world: World = World(), space: str = HOST_SPACE) -> None:
+    def __init__(self, state: State, world: World = (), space: str = HOST_SPACE) -> None:
         self.state = state = at(state, space)
         self._uplinks = UPLINKS if space == HOST_SPACE else {}
-        self._steps = {family: _steps(state, world if self._uplinks else World(), family) for family in _FAMILIES}
+        self._steps = {family: _steps(state, world if self._uplinks else (), family) for family in _FAMILIES}
         self._routes: dict[tuple[int, int], Route] = {}
         for route in sorted(state.routes, key=lambda one: one.metric):
             self._routes.setdefault((route.family, route.table), route)
@@ -211,21 +208,17 @@ _Step = tuple[int, Callable[[Attempt], bool], "int | None"]
 def _steps(state: State, world: World, family: Family) -> list[_Step]:
     """The rules of a family in the kernel's order: priority, whom it selects, the table (None: prohibit)."""
     steps: list[_Step] = [(MAIN_PRIORITY, lambda _: True, MAIN)]
-    for foreign in world.rules:
-        steps.append((foreign.priority, _of_range(foreign.uids), foreign.table))
+    steps += [(one.priority, _selects(one.uids, None), one.table) for one in world]
     for rule in state.rules:
         if rule.family == family:
-            steps.append((rule.priority, _of_rule(rule.uid, rule.source), rule.table))
+            uids = None if rule.uid is None else range(rule.uid, rule.uid + 1)
+            steps.append((rule.priority, _selects(uids, rule.source), rule.table))
     return sorted(steps, key=lambda step: step[0])
 
 
-def _of_range(uids: range | None) -> Callable[[Attempt], bool]:
-    return lambda attempt: uids is None or attempt.uid in uids
-
-
-def _of_rule(uid: int | None, source: AnyAddress | None) -> Callable[[Attempt], bool]:
+def _selects(uids: range | None, source: AnyAddress | None) -> Callable[[Attempt], bool]:
     """Without either it selects everything."""
-    return lambda attempt: (uid is None or attempt.uid == uid) and (source is None or attempt.source == source)
+    return lambda one: (uids is None or one.uid in uids) and (source is None or one.source == source)
 
 
 def relevant(state: State) -> State:

@@ -16,7 +16,7 @@ from netctl.plan.state import State
 from netctl.plan.things import Link, Route, Space
 from tests.contract.ground import CLIENTS, SERVERS, key
 from tests.fakes import FakeKernel, after, with_fresh_link, without_link
-from tests.paths import HOST, Attempt, ForeignRule, Paths, World
+from tests.paths import HOST, Attempt, ForeignRule, Paths
 
 T = TypeVar("T")
 
@@ -94,8 +94,7 @@ class FakeGround:
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
         there = Space(space=worker.space) in self._state.spaces
-        world = World(rules=self.wireguard.foreign_rules)
-        ways = Paths(self._state, world, worker.space if there else HOST_SPACE)
+        ways = Paths(self._state, self.wireguard.foreign_rules, worker.space if there else HOST_SPACE)
         sent = ways.leaving(Attempt(worker.uid))
         if sent is None or not isinstance(sent.source, IPv4Address):
             return None

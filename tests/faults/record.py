@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 STREAK = 10
@@ -50,14 +50,9 @@ class Record:
             self.refusals.append(line)
 
     def flows_since(self, moment: float) -> float | None:
-        """When the last run of STREAK successes began that lies behind MOMENT and lasts until now."""
-        recent = [one for one in self.exchanges if one.began >= moment]
-        began, length = None, 0
-        for one in reversed(recent):
-            if one.seen is None:
-                break
-            began, length = one.ended, length + 1
-        return began if length >= STREAK else None
+        """When the last run of STREAK successes began that lies after MOMENT and lasts until now."""
+        streak = [*takewhile(lambda one: one.seen and one.began >= moment, reversed(self.exchanges))]
+        return streak[-1].ended if len(streak) >= STREAK else None
 
     def gap(self, begin: float, end: float) -> float:
         """The longest time in seconds without a success between BEGIN and END."""
@@ -71,17 +66,15 @@ class Record:
 
     def wrong_exits(self, begin: float) -> list[str]:
         """Exchanges since BEGIN that came out at an address of no lease held meanwhile."""
+        # A lease counts from the request that brought it to the answer of the request that ended it.
+        ends = [*(held.answered for held in self.leases[1:]), float("inf")]
         found = []
         for one in self.exchanges:
-            if one.began < begin or one.seen is None:
-                continue
-            # A lease counts from the request that brought it to the answer of the request that ended it.
-            ends = [*(held.answered for held in self.leases[1:]), float("inf")]
-            exits = {
+            meant = {
                 held.exit
-                for held, until_ in zip(self.leases, ends, strict=False)
-                if held.asked <= one.ended and one.began <= until_
+                for held, end in zip(self.leases, ends, strict=False)
+                if held.asked <= one.ended and one.began <= end
             }
-            if one.seen not in exits:
-                found.append(f"{one.seen} seen at {one.ended:.3f}, leased were {sorted(exits)}")
+            if one.seen is not None and one.began >= begin and one.seen not in meant:
+                found.append(f"{one.seen} seen at {one.ended:.3f}, leased were {sorted(meant)}")
         return found

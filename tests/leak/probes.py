@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from lab.topology import (
@@ -24,7 +23,7 @@ from lab.topology import (
 UPLINK = "uplink"
 TCP, UDP, NEAR = 4443, 4444, 4445
 BULK, LINGER, DELAYED = 4491, 4492, 4493
-"""late_server.py's ports."""
+"""The ports of what goes on talking when its peer has gone."""
 LATE = {version: f"late packets of ended connections, IPv{version}" for version in (4, 6)}
 LOOPBACK = "services of the host itself"
 METADATA_V6 = "fd00:ec2::254"
@@ -38,58 +37,41 @@ PUBLIC = (str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
 OF_HOST = ("127.0.0.1", "::1", str(LAN_HOST), str(LAN_HOST_V6), *PUBLIC)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One protocol on one port."""
-
-    name: str
-    kind: str
-    port: int
-    payload: bytes = b"probe"
-
-
-_DNS = bytes.fromhex("123401000001000000000000047368") + b"op\x07example\x00\x00\x01\x00\x01"
-_STUN = bytes.fromhex("000100002112a442") + b"transaction1"
 # A long header of version 1 with the fixed bit, padded to the least size of a first packet (RFC 9000, 17.2, 14.1).
-_QUIC = bytes.fromhex("c30000000108") + bytes(range(8)) + bytes(1186)
-KINDS = (
-    Kind(name="TCP", kind="tcp", port=TCP),
-    Kind(name="UDP", kind="udp", port=UDP),
-    Kind(name="ping", kind="icmp", port=0),
-    Kind(name="DNS", kind="udp", port=53, payload=_DNS),
-    Kind(name="DNS over TCP", kind="tcp", port=53),
-    Kind(name="DNS over TLS", kind="tcp", port=853),
-    Kind(name="STUN", kind="udp", port=STUN_PORT, payload=_STUN),
-    Kind(name="QUIC", kind="udp", port=443, payload=_QUIC),
-)
-ROWS = tuple(f"{kind.name}, IPv{version}" for version in (4, 6) for kind in KINDS)
+_QUIC = "c30000000108" + bytes(range(8)).hex() + bytes(1186).hex()
+KINDS: dict[str, dict[str, Any]] = {
+    "TCP": {"kind": "tcp", "port": TCP},
+    "UDP": {"kind": "udp", "port": UDP},
+    "ping": {"kind": "icmp", "port": 0},
+    "DNS": {"kind": "udp", "port": 53, "data": "123401000001000000000000047368" + b"op\x07example\0\0\1\0\1".hex()},
+    "DNS over TCP": {"kind": "tcp", "port": 53},
+    "DNS over TLS": {"kind": "tcp", "port": 853},
+    "STUN": {"kind": "udp", "port": STUN_PORT, "data": "000100002112a442" + b"transaction1".hex()},
+    "QUIC": {"kind": "udp", "port": 443, "data": _QUIC},
+}
+ROWS = tuple(f"{name}, IPv{version}" for version in (4, 6) for name in KINDS)
+Ways = dict[str, list[dict[str, Any]]]
 
 
-def probes() -> dict[str, list[dict[str, Any]]]:
+def probes() -> Ways:
     """Every row's tries: all targets, plain, bound to the uplink, from the host's own address."""
-    made: dict[str, list[dict[str, Any]]] = {}
-    for version in (4, 6):
-        for kind in KINDS:
-            payload = kind.payload
-            if kind.kind == "icmp":
-                payload = bytes([8 if version == 4 else 128, 0, 0, 0, 0, 1, 0, 1]) + payload
-            what = {"kind": kind.kind, "port": kind.port, "payload": payload.hex()}
-            ways: list[dict[str, str]] = [{}, {"device": UPLINK}, {"source": SOURCES[version]}]
-            made[f"{kind.name}, IPv{version}"] = [
-                {**what, "host": host, **way} for host in TARGETS[version] for way in ways
-            ]
+    made: Ways = {}
+    for version, source in SOURCES.items():
+        ways: list[dict[str, Any]] = [{}, {"device": UPLINK}, {"source": source, "freebind": True}]
+        for name, kind in KINDS.items():
+            tries = [{**kind, "host": host, **way} for host in TARGETS[version] for way in ways]
+            made[f"{name}, IPv{version}"] = tries
     return made
 
 
-def loopback_probes(*, public: bool) -> dict[str, list[dict[str, Any]]]:
+def loopback_probes(*, public: bool) -> Ways:
     """Tries at what listens on the host itself, by each of its addresses, also bound to its loopback.
 
     With PUBLIC also by those that the world knows.
     """
     hosts = OF_HOST if public else OF_HOST[: -len(PUBLIC)]
-    payload = b"probe".hex()
-    tries = [
-        {"kind": kind, "port": NEAR, "payload": payload, "host": host} for kind in ("tcp", "udp") for host in hosts
+    tries: list[dict[str, Any]] = [
+        {"kind": kind, "port": NEAR, "host": one} for kind in ("tcp", "udp") for one in hosts
     ]
     # By the other addresses nobody reaches anything from there: IPv6's lie on their own interfaces, and for IPv4's
     # it depends on rp_filter.
@@ -114,8 +96,8 @@ def row_of(line: str) -> tuple[str, str]:
     if port in (str(BULK), str(LINGER)):
         return LATE[version], host
     flags = what.startswith("Flags")
-    for kind in KINDS:
+    for name, kind in KINDS.items():
         # Of a connection the first packet counts: the reset that answers the other side's answer is no try.
-        if port == str(kind.port) and flags == (kind.kind == "tcp") and (not flags or "[S]" in what):
-            return f"{kind.name}, IPv{version}", host
+        if port == str(kind["port"]) and flags == (kind["kind"] == "tcp") and (not flags or "[S]" in what):
+            return f"{name}, IPv{version}", host
     return "", ""

@@ -27,7 +27,7 @@ from tests.paths import Leak, Paths, World, relevant
 from tests.states import Case, cases, held_of
 
 many = settings(max_examples=150, deadline=None)
-NOBODY = World()
+NOBODY: World = ()
 
 
 def prefixes(state: State, operations: Iterable[Operation]) -> Iterator[State]:
@@ -121,14 +121,14 @@ def test_at_the_end_there_is_no_way_out(case: Case) -> None:
 @given(cases())
 def test_a_plan_reaches_its_goal_and_applied_twice_is_a_no_op(case: Case) -> None:
     """The kernel refuses no step of it; looked at again there is nothing to do."""
-    kernel = FakeKernel(backend=_backend(case), state=case.observed, foreign_rules=case.world.rules)
+    kernel = FakeKernel(backend=_backend(case), state=case.observed, foreign_rules=case.world)
 
     async def twice() -> tuple[Operation, ...]:
         await kernel.apply(diff.diff(case.wanted, case.observed))
         return diff.diff(case.wanted, (await kernel.observe()).state)
 
     assert asyncio.run(twice()) == ()
-    assert kernel.foreign_rules == case.world.rules
+    assert kernel.foreign_rules == case.world
 
 
 def _backend(case: Case) -> Backend:
