@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def opened(path: Path) -> int:
-    """A descriptor of the lock file PATH, made when missing, its folder is not. Raises OSError, for a link too."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def opened(path: Path, *, make: bool = True) -> int:
+    """A descriptor of the lock file PATH; with MAKE a missing one is made. Raises OSError, also for a link."""
+    return os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def take(descriptor: int) -> bool:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     IPvAnyAddress,
     IPvAnyNetwork,
@@ -51,10 +50,8 @@ def _web_address(url: str) -> str:
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A frozen table of fleet.toml; unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkersSettings(Settings):

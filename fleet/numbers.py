@@ -6,8 +6,9 @@ An operator can work them out by hand, and netctl knows its own objects by their
 from __future__ import annotations
 
 import ipaddress
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 FIRST_UID = 1001
 """UID u has number n = u - 1000; n is at least 1."""
@@ -24,10 +25,16 @@ PROHIBIT_OFFSET = 10000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
 
 
-class Worker(BaseModel):
+class BrowserPorts(NamedTuple):
+    """Loopback ports of one worker's browser: netctl keeps other workers away from them."""
+
+    devtools: int
+    driver: int
+
+
+class Worker(BaseModel, frozen=True, extra="forbid"):
     """One worker, known by its UID; every number of it derives from that."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     uid: int = Field(ge=FIRST_UID, le=LAST_UID)
 
     @property
@@ -91,9 +98,9 @@ class Worker(BaseModel):
         return self.placeholder, self.placeholder_v6
 
     @property
-    def browser_ports(self) -> tuple[int, int]:
-        """DevTools and driver on loopback, 10000 + 2n and the next: below the ephemeral range, for this UID alone."""
-        return 10_000 + 2 * self.number, 10_001 + 2 * self.number
+    def browser_ports(self) -> BrowserPorts:
+        """10000 + 2n and the next: below the ephemeral range, for this UID alone."""
+        return BrowserPorts(10_000 + 2 * self.number, 10_001 + 2 * self.number)
 
     @classmethod
     def of_interface(cls, interface: str) -> Worker | None:

@@ -33,6 +33,7 @@ class Paths:
     logs = _Below("var/log/fleet")
     netctl_socket = _Below("run/fleet/netctl/netctl.sock")
     """In a folder of its own: its owner is netctl, its group the workers'."""
+    netctl_lock = _Below("run/fleet/netctl/netctl.lock")
     netctl_operator_socket = _Below("run/fleet/operator/netctl.sock")
     """The operators' door, in a folder of their group; absent where there is no such group."""
     spaces = _Below("run/netns")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 
 from fleet.wire import Address, Message
 
@@ -17,13 +17,12 @@ class RunOrder(Message):
     loops: int = Field(ge=1)
 
 
-class Losses(BaseModel):
+class Losses(BaseModel, frozen=True):
     """What browsers asked the network for and what they lost, main frames and sub-resources alike.
 
     Two of them, or what inherits from them, add up to one.
     """
 
-    model_config = ConfigDict(frozen=True)
     pages: int = 0
     """Pages that were opened and stood."""
     requests: int = 0
@@ -36,10 +35,9 @@ class Losses(BaseModel):
         return Losses(**{name: getattr(self, name) + getattr(other, name) for name in Losses.model_fields})
 
 
-class Failure(BaseModel):
+class Failure(BaseModel, frozen=True):
     """Why an attempt or a loop failed."""
 
-    model_config = ConfigDict(frozen=True)
     name: str
     """The error's class name, or Chrome's (`net::ERR_...`)."""
     message: str
@@ -47,10 +45,9 @@ class Failure(BaseModel):
     """The stage it happened in: one of the keys of stages_ms, or `task` between those of the task."""
 
 
-class Result(Losses):
+class Result(Losses, frozen=True, allow_inf_nan=False):
     """One loop of one worker, good or failed. A reader leaves fields alone that it does not know."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     version: int = VERSION
     """VERSION when it was written; a result without one is of version 1."""
     run: str

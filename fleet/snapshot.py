@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from fleet.errors import ConfigurationError
 from fleet.files import write_durably
@@ -19,10 +19,9 @@ from fleet.mistakes import mistakes
 from fleet.model import Fleet, Paths
 
 
-class Snapshot(BaseModel):
+class Snapshot(BaseModel, frozen=True, extra="forbid"):
     """What is started: the code and the settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     release: Path
     """The folder of the code."""
     fleet: Fleet

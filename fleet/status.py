@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from fleet.client import Client
 from fleet.errors import Unavailable
@@ -16,10 +16,9 @@ from fleet.spool import newest
 from fleet.supervise import ProgramState, Supervisor
 
 
-class WorkerSnapshot(BaseModel):
+class WorkerSnapshot(BaseModel, frozen=True):
     """One worker, seen from three sides."""
 
-    model_config = ConfigDict(frozen=True)
     worker: str
     process: ProgramState | None
     slot: SlotStatus | None
@@ -28,10 +27,9 @@ class WorkerSnapshot(BaseModel):
     """What lies in its spool instead of a younger result, and why that is none."""
 
 
-class Snapshot(BaseModel):
+class Snapshot(BaseModel, frozen=True):
     """Everything that can be known from outside at one moment."""
 
-    model_config = ConfigDict(frozen=True)
     supervisor_pid: int | None
     programs: tuple[ProgramState, ...]
     netctl: NetctlStatus | None

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from fleet.errors import FleetError, ProtocolError, from_wire
 
@@ -26,10 +26,8 @@ REPLY_BYTES = 1_048_576
 Address = IPv4Address | IPv6Address
 
 
-class Message(BaseModel):
+class Message(BaseModel, frozen=True, extra="forbid"):
     """A frozen value that crosses a socket or a pipe; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Request(Message):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import jinja2
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fleet.files import read_foreign
 from fleet.result import Losses, Result
@@ -24,10 +24,9 @@ BROWSER_STAGES: Final = ("browser_start", "load", "search", "screenshot", "brows
 """What a loop spends in Chrome and on the page; the rest is the loop's own."""
 
 
-class Run(BaseModel):
+class Run(BaseModel, frozen=True):
     """One loop of one worker in report.json."""
 
-    model_config = ConfigDict(frozen=True)
     worker: str
     loop: int
     exit: str | None
@@ -40,10 +39,9 @@ class Run(BaseModel):
     """Path from report.json's folder."""
 
 
-class Report(Losses):
+class Report(Losses, frozen=True):
     """report.json, with the losses of all loops."""
 
-    model_config = ConfigDict(frozen=True)
     workers: int
     loops: int
     """Asked of each worker."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fleet import processes
@@ -19,7 +16,7 @@ from netctl.plan.operations import Operation
 from netctl.plan.state import State
 from netctl.pool import commands
 from netctl.pool.contract import Lease
-from netctl.serve import locked
+from netctl.serve import sole
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.rp_filter import FirstValues
@@ -55,7 +52,7 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
     Ours is what bears our marks: it needs no configuration and no daemon. Raises ConfigurationError while netctl
     runs. Foreign objects are left as they are.
     """
-    with alone(paths):
+    with sole(paths, make=False):
         # Nothing is asked of WireGuard: a device goes with its link.
         async with Host(None, None, Spaces(paths.spaces)) as host:
             found = (await host.observe()).state
@@ -68,18 +65,6 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
             if worker is None:
                 first_values.forget()
         return Cleaned(operations=operations, trouble=_end_leases(paths, worker))
-
-
-@contextmanager
-def alone(paths: Paths) -> Iterator[None]:
-    """Hold netctl's lock where there is one; root makes neither it nor its folder, they would be root's."""
-    try:
-        descriptor = os.open(paths.netctl_socket.parent / "netctl.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        yield
-        return
-    with locked(descriptor, paths):
-        yield
 
 
 def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:

@@ -56,27 +56,26 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
 
 
 @contextmanager
-def sole(paths: Paths) -> Iterator[None]:
-    """Hold netctl's lock; raises ConfigurationError naming the process that has it."""
-    folder = paths.netctl_socket.parent
+def sole(paths: Paths, *, make: bool = True) -> Iterator[None]:
+    """Hold netctl's lock; raises ConfigurationError naming the process that has it.
+
+    Without MAKE a lock that is not there is not held: made by root, it and its folder would be root's.
+    """
+    lock = paths.netctl_lock
+    if not make and not lock.exists():
+        yield
+        return
     try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = lockfile.opened(folder / "netctl.lock")
+        lock.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = lockfile.opened(lock, make=make)
     except OSError as error:
         raise ConfigurationError(
-            f"{folder} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
+            f"{lock.parent} cannot be used: {error.strerror}", hint="fleet up makes it, with its owner"
         ) from error
-    with locked(descriptor, paths):
-        yield
-
-
-@contextmanager
-def locked(descriptor: int, paths: Paths) -> Iterator[None]:
-    """Hold the lock on the open file DESCRIPTOR, and close it; raises ConfigurationError naming who has it."""
 
     def busy(holder: str) -> ConfigurationError:
         return ConfigurationError(
-            f"netctl is running already: process {holder} holds {paths.netctl_socket.parent / 'netctl.lock'}",
+            f"netctl is running already: process {holder} holds {lock}",
             hint="fleet down, or: fleet supervisorctl stop netctl",
         )
 

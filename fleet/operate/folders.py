@@ -84,7 +84,7 @@ def netctl_lock(paths: Paths) -> None:
 
     Nobody else may open it: who can open a file can hold its lock.
     """
-    _file(paths.netctl_socket.parent / "netctl.lock", pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, 0, 0o600)
+    _file(paths.netctl_lock, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, 0, 0o600)
 
 
 def prepare_backend(backend: Backend) -> None:

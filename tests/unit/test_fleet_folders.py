@@ -52,7 +52,7 @@ def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: py
     entry = pwd.struct_passwd(("netctl", "x", UID, UID, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
     paths = Paths(root=tmp_path)
-    lock = paths.netctl_socket.parent / "netctl.lock"
+    lock = paths.netctl_lock
     lock.parent.mkdir(parents=True)
     lock.touch(0o640)
     folders.netctl_lock(paths)

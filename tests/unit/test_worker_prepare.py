@@ -10,10 +10,10 @@ import pytest
 
 from fleet.errors import ConfigurationError, MissingProgram
 from fleet.launch_spec import LaunchSpec
-from fleet.model import BrowserSettings, DnsSettings, EgressSettings, Fleet, Paths
+from fleet.model import BrowserSettings, DnsSettings, EgressSettings, Fleet, Paths, Worker
 from worker import prepare
 from worker.browser import switches
-from worker.browser.interface import Installed, Ports
+from worker.browser.interface import Installed
 
 
 def program(path: Path, says: str) -> Path:
@@ -134,7 +134,7 @@ def test_the_launcher_reads_what_was_written(tmp_path: Path) -> None:
 
 def test_ports_of_two_workers_never_meet() -> None:
     """Each UID has two ports of its own, below the ephemeral range."""
-    ports = [port for uid in range(1001, 10_000) for port in (Ports.of(uid).devtools, Ports.of(uid).driver)]
+    ports = [port for uid in range(1001, 10_000) for port in Worker(uid=uid).browser_ports]
     assert len(set(ports)) == len(ports)
     assert min(ports) > 1024 and max(ports) < 32_768
 

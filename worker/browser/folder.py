@@ -16,8 +16,9 @@ from collections import deque
 from pathlib import Path
 
 from fleet.model import BrowserSettings
+from fleet.numbers import BrowserPorts
 from worker.browser import switches
-from worker.browser.interface import Installed, Ports, Start
+from worker.browser.interface import Installed, Start
 
 KEPT_BYTES = 16_384
 """How much of Chrome's newest messages is kept for an error's text."""
@@ -28,7 +29,7 @@ _numbers = itertools.count(1)
 class Folder:
     """Makes the session's folder and reads the messages of its programs until it is removed."""
 
-    def __init__(self, settings: BrowserSettings, installed: Installed, ports: Ports) -> None:
+    def __init__(self, settings: BrowserSettings, installed: Installed, ports: BrowserPorts) -> None:
         # No mkdtemp: a random name can hold `lang`, which undetected-chromedriver would interpret.
         self.path = Path(tempfile.gettempdir()) / f"b{os.getpid()}-{next(_numbers)}"
         self.path.mkdir(mode=0o700)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fleet.model import BrowserSettings, Worker
+from fleet.model import BrowserSettings
+from fleet.numbers import BrowserPorts
 from fleet.result import Losses
 
 
@@ -71,26 +72,12 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Loopback ports of one worker's browser."""
-
-    devtools: int
-    driver: int
-
-    @classmethod
-    def of(cls, uid: int) -> Ports:
-        """The ports that netctl keeps other workers away from."""
-        devtools, driver = Worker(uid=uid).browser_ports
-        return cls(devtools=devtools, driver=driver)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Everything one browser start needs."""
 
     settings: BrowserSettings
     installed: Installed
-    ports: Ports
+    ports: BrowserPorts
     folder: Path
     """The session's own: wrappers, profile and temporary files; removed at its end."""
     browser: Path

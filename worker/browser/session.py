@@ -20,13 +20,13 @@ from urllib3.exceptions import HTTPError
 
 from fleet import log
 from fleet.errors import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
-from fleet.model import BrowserSettings
+from fleet.model import BrowserSettings, Worker
 from fleet.result import Losses
 from worker.browser import plain, reap, undetected
 from worker.browser.count import NETWORK_CHANGED, Counter
 from worker.browser.folder import Folder
 from worker.browser.gate import pass_through
-from worker.browser.interface import Installed, Ports
+from worker.browser.interface import Installed
 from worker.browser.watchdog import Watchdog
 
 _DRIVERS = {"undetected": undetected, "selenium": plain}
@@ -49,7 +49,7 @@ class Session:
         self._counted = 0.0
         self._lost_before = 0
         self._driver: WebDriver | None = None
-        self._folder = Folder(settings, installed, Ports.of(uid))
+        self._folder = Folder(settings, installed, Worker(uid=uid).browser_ports)
         try:
             with pass_through(gate, seconds=gate_seconds):
                 self._start()

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, Field, JsonValue
 from pydantic_core import from_json, to_json
 
 from worker.browser.interface import Browser
@@ -38,10 +38,9 @@ def _kept(answer: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return answer
 
 
-class Found(BaseModel):
+class Found(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """What a task brings home."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     screenshot: bytes | None = None
     """PNG."""
     seen_address: str | None = None

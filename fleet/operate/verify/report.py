@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from fleet.errors import ExitCode
 
@@ -19,10 +19,9 @@ class Verdict(str, enum.Enum):
     """Nothing bad was seen, and a breach could have gone unseen."""
 
 
-class Property(BaseModel):
+class Property(BaseModel, frozen=True):
     """One promise, and what was seen of it."""
 
-    model_config = ConfigDict(frozen=True)
     name: str
     verdict: Verdict
     seen: str
@@ -30,10 +29,9 @@ class Property(BaseModel):
     evidence: tuple[str, ...] = ()
 
 
-class Report(BaseModel):
+class Report(BaseModel, frozen=True):
     """The whole answer; can be handed to somebody: no key, no page and no name of a site is in it."""
 
-    model_config = ConfigDict(frozen=True)
     worker: str
     isolation: str
     time: str
