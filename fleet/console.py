@@ -6,6 +6,7 @@ Standard output is the answer, standard error everything else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -170,7 +171,5 @@ def cell(words: str) -> Text:
 
 def say(text: str) -> None:
     """One line for people, on standard error; never fails because its reader is gone."""
-    try:
+    with contextlib.suppress(BrokenPipeError, ValueError):
         print(text, file=sys.stderr, flush=True)
-    except (BrokenPipeError, ValueError):
-        pass

@@ -8,11 +8,13 @@ import stat
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """PATH holds CONTENT after this returns, also after a power cut; never half of it."""
+def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
+    """PATH holds CONTENT after this returns, also after a power cut; never half of it, and never with another MODE."""
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("wb") as file:
         file.write(content)
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)

@@ -7,6 +7,7 @@ to standard error and write no log files: supervisord does files.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import cast
@@ -21,16 +22,12 @@ class _Stderr:
     """
 
     def write(self, text: str) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError, ValueError):
             sys.stderr.write(text)
-        except (BrokenPipeError, ValueError):
-            pass
 
     def flush(self) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError, ValueError):
             sys.stderr.flush()
-        except (BrokenPipeError, ValueError):
-            pass
 
 
 _FIRST = ("timestamp", "level", "program", "worker", "loop", "stage", "event")

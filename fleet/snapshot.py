@@ -29,8 +29,7 @@ class Snapshot(BaseModel, frozen=True, extra="forbid"):
 
 def write(snapshot: Snapshot, paths: Paths) -> None:
     """SNAPSHOT is what every program reads from now on. Its folder is there, and says who may read it."""
-    write_durably(paths.snapshot, snapshot.model_dump_json(indent=1).encode())
-    paths.snapshot.chmod(0o644)
+    write_durably(paths.snapshot, snapshot.model_dump_json(indent=1).encode(), 0o644)
 
 
 def read(path: Path) -> Snapshot:

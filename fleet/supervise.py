@@ -48,24 +48,19 @@ class ProgramState:
         return self.state == "EXITED" and self.exit_code in ExitCode.final()
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_ANSWER_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_ANSWER_SECONDS)
-        self.sock.connect(str(self._path))
-
-
 class _UnixTransport(xmlrpc.client.Transport):
+    """A fresh connection to a Unix socket for each question, with a time-out, which supervisor's own has not."""
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path)
+        made = http.client.HTTPConnection("localhost")
+        made.sock = socket.socket(socket.AF_UNIX)
+        made.sock.settimeout(_ANSWER_SECONDS)
+        made.sock.connect(str(self._path))
+        return made
 
 
 class Supervisor:
@@ -176,8 +171,6 @@ class Supervisor:
         except xmlrpc.client.Fault as error:
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            # The transport keeps its connection; after a failure only a new one can work.
-            self._proxy("close")()
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
 
 

@@ -56,8 +56,7 @@ ARROWS: dict[str, str] = {
     "fleet.operate.doctor": "operate.folders",
     "fleet.operate.inspection": ("operate.configuration operate.doctor operate.prepare operate.render operate.verify"),
     "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
-    "fleet.operate.preflight": "operate.doctor",
-    "fleet.operate.prepare": ("operate.accounts operate.folders operate.preflight operate.render"),
+    "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.start_and_stop": (

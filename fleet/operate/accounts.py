@@ -6,7 +6,6 @@ fleet's rules would then hold that person. Making accounts is idempotent and qui
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet import lockfile, log
+from fleet.callers import group_number
 from fleet.errors import AccountTaken
 from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
 from fleet.programs import PLAIN_ENVIRONMENT, call
@@ -42,7 +42,7 @@ def ensure_netctl() -> list[str]:
 def remove() -> list[str]:
     """Delete every account of ours and give their names; files they own are not touched."""
     with _one_at_a_time():
-        group = _group()
+        group = group_number(ACCOUNT_GROUP)
         if group is None:
             return []
         names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group and _ours(entry)]
@@ -54,11 +54,11 @@ def remove() -> list[str]:
 
 def netctl_exists() -> bool:
     """Whether netctl's account is there; without it the kernel holds nothing of ours."""
-    return _group() is not None and _exists(NETCTL_ACCOUNT)
+    return group_number(ACCOUNT_GROUP) is not None and _exists(NETCTL_ACCOUNT)
 
 
 def _make_netctl() -> Iterator[str]:
-    if _group() is None:
+    if group_number(ACCOUNT_GROUP) is None:
         _run("groupadd", "--system", ACCOUNT_GROUP)
         yield ACCOUNT_GROUP
     if not _exists(NETCTL_ACCOUNT):
@@ -91,7 +91,7 @@ def _holder(worker: Worker) -> str:
             entry, hold = pwd.getpwnam(worker.name), f"the account {worker.name}"
         except KeyError:
             return ""
-    if entry.pw_name == worker.name and entry.pw_uid == worker.uid and entry.pw_gid == _group():
+    if entry.pw_name == worker.name and entry.pw_uid == worker.uid and entry.pw_gid == group_number(ACCOUNT_GROUP):
         return ""
     return f"{hold} is needed for worker {worker.name} but belongs to {entry.pw_name!r} (UID {entry.pw_uid})"
 
@@ -101,20 +101,13 @@ def _ours(entry: pwd.struct_passwd) -> bool:
     return worker or entry.pw_name == NETCTL_ACCOUNT
 
 
-def _group() -> int | None:
-    try:
-        return grp.getgrnam(ACCOUNT_GROUP).gr_gid
-    except KeyError:
-        return None
-
-
 def _exists(name: str) -> bool:
     """Whether account NAME is there; raises AccountTaken when it is in another group than ours."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         return False
-    if entry.pw_gid != _group():
+    if entry.pw_gid != group_number(ACCOUNT_GROUP):
         raise AccountTaken(
             f"the account {name!r} exists with primary group {entry.pw_gid}, not {ACCOUNT_GROUP!r}",
             hint=f"if nobody needs it: userdel {name}; else: usermod --gid {ACCOUNT_GROUP} {name}",

@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from fleet import log, snapshot, spaces
+from fleet import cgroups, console, log, snapshot, spaces
 from fleet.backends import BACKENDS, Backend
-from fleet.errors import FleetError, Unproved
+from fleet.errors import AccountTaken, FleetError, NoKeyFree, Unproved
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, folders, preflight
+from fleet.operate import accounts, folders
+from fleet.operate.doctor import examine
+from fleet.operate.doctor.machine import Case, Machine
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
 from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.snapshot import Snapshot
 from fleet.wire import Address
 
+_LIST_SECONDS = 30.0
 _PROBE_SECONDS = 30.0
 _PREPARE_SECONDS = 120.0
 _CLEANUP_SECONDS = 120.0
@@ -34,25 +38,79 @@ _log = log.get("fleet")
 def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
-    preflight.forewarn(fleet, installation)
-    preflight.divide_memory(fleet)
-    preflight.uids_are_free(fleet, installation)
+    forewarn(fleet, installation)
+    divide_memory(fleet)
+    uids_are_free(fleet, installation)
     accounts.ensure(fleet)
     for folder in folders.wanted(fleet, paths):
         folders.make(folder)
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
     folders.netctl_lock(paths)
     snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
-    preflight.enough_keys(fleet, installation)
+    enough_keys(fleet, installation)
     backend = probe(fleet, installation)
     folders.prepare_backend(backend)
     namespaces(fleet, paths)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
-    write_durably(paths.supervisor_config, text.encode())
-    paths.supervisor_config.chmod(0o600)
+    write_durably(paths.supervisor_config, text.encode(), 0o600)
     learn_host_addresses(fleet, paths)
     return text
+
+
+def uids_are_free(fleet: Fleet, installation: Installation) -> None:
+    """Raises AccountTaken, naming processes, when a worker's UID is at work for somebody else.
+
+    The launcher kills whatever a worker's UID still runs. What an earlier life of this very fleet left
+    behind is its to kill (its environment names our FLEET_ROOT); another fleet's workers are not.
+    """
+    members, mine = {worker.uid for worker in fleet.members}, (None, str(installation.paths.root))
+    others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]
+    if others:
+        raise AccountTaken(
+            "\n".join(others), hint="stop that fleet (fleet down), or change workers.first_uid in fleet.toml"
+        )
+
+
+def enough_keys(fleet: Fleet, installation: Installation) -> None:
+    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever."""
+    text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
+    keys, workers = len(json.loads(text)), len(fleet.members)
+    if keys < workers:
+        raise NoKeyFree(
+            f"the key pool has {keys} keys for {workers} workers",
+            hint="import your provider's WireGuard files: netctl keys import PATH...",
+            data={"keys": keys, "workers": workers},
+        )
+
+
+def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
+    """Each worker gets a control group where that can be had; where a limit of memory needs one, its lack is said."""
+    try:
+        group = cgroups.own(proc)
+        divided, reason = group is not None and cgroups.divide(group), "this fleet has no control group to divide"
+    except OSError as error:
+        divided, reason = False, str(error)
+    if fleet.workers.memory_mebibytes and not divided:
+        console.say(
+            f"fleet: WARNING: workers.memory_mebibytes has no effect: {reason}; "
+            "what to do: start it as a systemd service (deploy/fleet.service), on a host with cgroup v2"
+        )
+
+
+def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None = None) -> None:
+    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not.
+
+    And say, each time, that Chrome's sandbox is off where it is.
+    """
+    if not fleet.browser.sandbox:
+        console.say(
+            "fleet: WARNING: browser.sandbox is false: a page that breaks out of Chrome has all that its worker has; "
+            "what to do: take browser.sandbox out of fleet.toml"
+        )
+    case = Case(machine=machine or Machine(), fleet=fleet, installation=installation, processes=())
+    for finding in examine.at_start(case):
+        console.say(f"fleet doctor: {finding.name}: {finding.seen}; what to do: {finding.command}")
 
 
 def namespaces(fleet: Fleet, paths: Paths) -> None:
@@ -97,8 +155,7 @@ def learn_host_addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
     found = fleet.egress.host_addresses or tuple(_ask_all(fleet))
     if not found:
         _log.warning("host_address.unknown", urls=fleet.egress.urls, hint="set egress.host_addresses in fleet.toml")
-    write_durably(paths.host_addresses, "".join(f"{address}\n" for address in found).encode())
-    paths.host_addresses.chmod(0o644)
+    write_durably(paths.host_addresses, "".join(f"{address}\n" for address in found).encode(), 0o644)
     return found
 
 

@@ -112,8 +112,7 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
     trouble: str | None = None
     with lifecycle.operator(paths), Interrupts() as interrupts:
         lifecycle.refuse_if_running(installation)
-        write_durably(paths.run_order, order.model_dump_json().encode())
-        paths.run_order.chmod(0o644)
+        write_durably(paths.run_order, order.model_dump_json().encode(), 0o644)
         try:
             child = lifecycle.launch(fleet, installation, end_with_us=True)
             trouble = _come_up(installation) or _watch(fleet, installation, board, show, child.pid)

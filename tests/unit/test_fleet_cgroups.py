@@ -9,7 +9,7 @@ import pytest
 
 from fleet import cgroups
 from fleet.errors import ConfigurationError
-from fleet.operate import configuration, preflight
+from fleet.operate import configuration, prepare
 
 FLEET = '[workers]\nmemory_mebibytes = {}\n[dns]\nresolvers = ["10.64.0.1"]\n[egress]\nurls = ["https://a.example/"]\n'
 FILES = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": "\n", "cgroup.procs": f"{os.getpid()}\n"}
@@ -98,13 +98,13 @@ def test_a_limit_that_nothing_holds_is_said(service: Path, tmp_path: Path, capsy
     """`fleet up` warns where a limit of memory has no group to hold it, and is silent elsewhere."""
     limited, free = (configuration.parse(FLEET.format(number), "test") for number in (1024, 0))
     (tmp_path / "cgroup").write_text("4:memory:/old\n")
-    preflight.divide_memory(free, tmp_path)
+    prepare.divide_memory(free, tmp_path)
     assert capsys.readouterr().err == ""
-    preflight.divide_memory(limited, tmp_path)
+    prepare.divide_memory(limited, tmp_path)
     assert "workers.memory_mebibytes has no effect" in capsys.readouterr().err
     (tmp_path / "cgroup").write_text("0::/fleet.service\n")
     (tmp_path / "mountinfo").write_text(f"30 23 0:26 / {tmp_path} rw shared:4 - cgroup2 cgroup2 rw\n")
-    preflight.divide_memory(limited, tmp_path)
+    prepare.divide_memory(limited, tmp_path)
     assert capsys.readouterr().err == "" and (service / "supervisor").is_dir()
     with pytest.raises(ConfigurationError, match=r"workers\.memory_mebibytes: .*256"):
         configuration.parse(FLEET.format(100), "test")

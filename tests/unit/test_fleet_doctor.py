@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError, ForeignObject, MissingProgram
-from fleet.operate import preflight
+from fleet.operate import prepare
 from fleet.operate.doctor import examine, network
 from fleet.operate.doctor.check import Verdict
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, fails, settings, snap, tun
@@ -333,10 +333,10 @@ def test_kill_switch_is_tried_where_nobody_is(laid: Laid) -> None:
 def test_a_start_says_what_will_fail(laid: Laid, capsys: pytest.CaptureFixture[str]) -> None:
     """`fleet up` on a machine without a sandbox for Chrome says so with what mends it; on a good one nothing."""
     case = laid.case
-    preflight.forewarn(case.fleet, case.installation, case.machine)
+    prepare.forewarn(case.fleet, case.installation, case.machine)
     assert capsys.readouterr().err == ""
     laid.write("proc/sys/user/max_user_namespaces", "0")
-    preflight.forewarn(case.fleet, case.installation, case.machine)
+    prepare.forewarn(case.fleet, case.installation, case.machine)
     said = capsys.readouterr().err
     assert "sandbox" in said and "sysctl -w user.max_user_namespaces" in said
     assert set(examine.AT_START) <= set(examine.CHECKS)
@@ -346,6 +346,6 @@ def test_a_start_without_the_sandbox_is_loud(laid: Laid, capsys: pytest.CaptureF
     """`fleet up` warns each time where Chrome's sandbox is turned off, and says what to do."""
     case = laid.case
     browser = case.fleet.browser.model_copy(update={"sandbox": False})
-    preflight.forewarn(case.fleet.model_copy(update={"browser": browser}), case.installation, case.machine)
+    prepare.forewarn(case.fleet.model_copy(update={"browser": browser}), case.installation, case.machine)
     said = capsys.readouterr().err
     assert "WARNING: browser.sandbox is false" in said and "what to do" in said

@@ -60,8 +60,7 @@ def install_network_manager(case: Case) -> str:
 
 def _install(path: Path, text: str) -> Path:
     make(Folder(path=path.parent))
-    write_durably(path, text.encode())
-    path.chmod(0o644)
+    write_durably(path, text.encode(), 0o644)
     return path
 
 
