@@ -45,8 +45,8 @@ class Running:
 
     job: Job
     process: subprocess.Popen[bytes]
-    output: Path | None
-    """None: it writes where the runner does."""
+    output: Path
+    """Empty where it was shown."""
     events: Path
     begun: float = field(default_factory=time.monotonic)
     tests: list[Test] = field(default_factory=list)
@@ -103,11 +103,15 @@ class Running:
 def start(job: Job, folder: Path, shown: bool) -> Running:
     """Start JOB; its files are in FOLDER, and its output too unless it is SHOWN."""
     name = job.name.replace(" ", "-")
-    events, output = folder / f"{name}.events", None if shown else folder / f"{name}.log"
+    events, output = folder / f"{name}.events", folder / f"{name}.log"
     argv = [*job.argv, *(["--events", str(events)] if job.tells else [])]
-    with (output or Path("/dev/stdout")).open("ab") as to:
+    with output.open("wb") as to:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=to, stderr=subprocess.STDOUT, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=None if shown else to,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     return Running(job=job, process=process, output=output, events=events)
 

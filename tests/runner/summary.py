@@ -55,9 +55,10 @@ class Summary:
         """All of it; the last line is `N passed, N failed, N skipped`."""
         yield from self._table("tier", tier)
         yield from self._table("file", file)
-        tests = [(test.seconds, one.job.name, test.name) for one in self.ended for test in one.tests]
-        yield f"the slowest of {len(tests)} tests, in seconds"
-        yield from (f"{seconds:8.1f}  {name} ({job})" for seconds, job, name in sorted(tests, reverse=True)[:SLOWEST])
+        tests = sorted((test.seconds, f"{test.name} ({one.job.name})") for one in self.ended for test in one.tests)
+        slowest = {name: seconds for seconds, name in tests[-SLOWEST * self.rounds :] if seconds >= LEAST_SECONDS}
+        yield f"{'wall s':>8}  the slowest tests"
+        yield from (f"{seconds:8.1f}  {name}" for name, seconds in list(reversed(slowest.items()))[:SLOWEST])
         for one in self.ended:
             yield from _failures(one)
         yield from self._repeated()
@@ -94,7 +95,7 @@ class Summary:
         """In how many rounds a test has failed, where there was more than one."""
         found = Counter(name for one in self.ended for name in [*failed(one), *([one.job.name] if broken(one) else [])])
         if self.rounds > 1:
-            yield f"{self.rounds} rounds; {len(found) or 'no'} tests failed in some of them"
+            yield f"{self.rounds} rounds; {len(found) or 'no'} tests failed"
             yield from (f"{number:4} of {self.rounds}  {name}" for name, number in found.most_common())
 
 
@@ -104,5 +105,5 @@ def _failures(one: Running) -> Iterator[str]:
         if test.outcome == "failed":
             yield f"==== FAILED {test.name} ({one.job.name}, {test.seconds:.1f} s)\n{test.text}\n"
     if broken(one):
-        output = one.output.read_text(errors="replace").splitlines() if one.output else ["(shown above)"]
+        output = one.output.read_text(errors="replace").splitlines()
         yield "\n".join([f"==== FAILED {one.job.name}: {broken(one)}", *output[-LAST_LINES:], ""])
