@@ -122,3 +122,29 @@ def test_one_version_everywhere() -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d|unreleased", date) for _, date in sections)
     assert "unreleased" not in [date for _, date in sections[1:]], "an earlier version has its day"
     assert 'dynamic = ["version"]' in (CHECKOUT / "pyproject.toml").read_text()
+
+
+def rooms() -> dict[str, set[str]]:
+    """By folder, the modules that the first code block under `## The rooms` of docs/architecture.md names."""
+    text = (CHECKOUT / "docs/architecture.md").read_text()
+    block = re.search(r"^## The rooms\n.*?^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block, "docs/architecture.md has no code block under '## The rooms'"
+    found: dict[str, set[str]] = {}
+    folder = ""
+    for line in block.group(1).splitlines():
+        if line.startswith(" "):
+            found[folder] |= set(line.split())
+        else:
+            folder = line.split()[0]
+            found[folder] = set()
+    return found
+
+
+def test_rooms_of_the_architecture_are_the_tree() -> None:
+    """Every folder of the programs is a room on the page, and the page names its modules, no more and no fewer."""
+    there: dict[str, set[str]] = {}
+    for name in tracked():
+        folder, _, file = name.rpartition("/")
+        if file.endswith(".py") and folder.split("/")[0] in ("fleet", "launcher", "netctl", "worker"):
+            there.setdefault(f"{folder}/", set()).update({file.removesuffix(".py")} - {"__init__"})
+    assert rooms() == there

@@ -73,7 +73,8 @@ class Wired:
         at(self._host, f"ip link add up0 type veth peer name up0 netns {self._far}")
         for place, address in ((self._host, "198.51.100.10/24"), (self._far, "198.51.100.1/24")):
             at(place, f"ip address add {address} dev up0")
-            at(place, "ip link set up0 up")
+            # Its link-local address would be an event a second or two later, in the middle of a test.
+            at(place, "ip link set up0 addrgenmode none up")
         at(self._host, "ip route add default via 198.51.100.1")
         at(self._far, f"ip address add {TELLER[0]}/32 dev lo")
         for server in SERVERS:
