@@ -229,6 +229,8 @@ def test_messages_never_block_chrome(stage: Stage, driver: str) -> None:
 
 def test_start_gate(stage: Stage) -> None:
     """With one place at the gate and that place taken, a browser start waits until it is free."""
+    for place in stage.paths.gate.glob("[!0]*.lock"):
+        place.unlink()  # another test of this lab had more workers
     holder = subprocess.Popen(["flock", "-F", str(stage.paths.gate / "0.lock"), "cat"], stdin=subprocess.PIPE)
     assert holder.stdin is not None
     wait_for_lock = ["flock", "--nonblock", str(stage.paths.gate / "0.lock"), "true"]
