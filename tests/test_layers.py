@@ -123,7 +123,7 @@ FORBIDDEN_WORDS = {
 STARTS_PROCESSES = {"netctl/kernel/removal.py"}
 """Where netctl starts a process: its own Python and its own file, to delete a link that may hang."""
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "base", "manager", "misc"}
-MOST_LINES = 350
+MOST_LINES = 300
 
 
 @dataclass(frozen=True)

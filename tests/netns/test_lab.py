@@ -184,6 +184,7 @@ def test_host_has_a_resolver_and_a_wireguard_folder_of_its_own(lab: Lab) -> None
     lab.run("host", ["touch", "/run/wireguard/probe"])
     assert (lab.places.at("host") / "wireguard/probe").exists()
     assert not Path("/run/wireguard/probe").exists()
+    lab.run("host", ["rm", "/run/wireguard/probe"], check=True)  # the lab goes on to other tests
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
