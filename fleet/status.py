@@ -1,4 +1,4 @@
-"""One snapshot of everything; every view renders it."""
+"""The whole fleet as it is at one moment; every view shows this one value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fleet.spool import newest
 from fleet.supervise import ProgramState, Supervisor
 
 
-class WorkerSnapshot(BaseModel, frozen=True):
+class WorkerStatus(BaseModel, frozen=True):
     """One worker, seen from three sides."""
 
     worker: str
@@ -27,19 +27,19 @@ class WorkerSnapshot(BaseModel, frozen=True):
     """What lies in its spool instead of a younger result, and why that is none."""
 
 
-class Snapshot(BaseModel, frozen=True):
+class FleetStatus(BaseModel, frozen=True):
     """Everything that can be known from outside at one moment."""
 
     supervisor_pid: int | None
     programs: tuple[ProgramState, ...]
     netctl: NetctlStatus | None
-    workers: tuple[WorkerSnapshot, ...]
+    workers: tuple[WorkerStatus, ...]
 
 
 COLUMNS = ("worker", "state", "pid", "tunnel", "exit", "address", "last loop", "ended (UTC)", "seconds", "lost")
 
 
-def take(members: tuple[Worker, ...], installation: Installation) -> Snapshot:
+def take(members: tuple[Worker, ...], installation: Installation) -> FleetStatus:
     """Ask supervisord, netctl and the spools; a side that does not answer is None or empty."""
     supervisor = Supervisor(installation)
     pid = supervisor.pid()
@@ -51,9 +51,9 @@ def take(members: tuple[Worker, ...], installation: Installation) -> Snapshot:
     states = {program.name: program for program in programs}
     slots = {slot.worker: slot for slot in netctl.slots} if netctl is not None else {}
 
-    def one(worker: Worker) -> WorkerSnapshot:
+    def one(worker: Worker) -> WorkerStatus:
         last, unreadable = newest(installation.paths.spool(worker))
-        return WorkerSnapshot(
+        return WorkerStatus(
             worker=worker.name,
             process=states.get(f"worker:{worker.name}"),
             slot=slots.get(worker.name),
@@ -61,14 +61,14 @@ def take(members: tuple[Worker, ...], installation: Installation) -> Snapshot:
             unreadable=tuple(one.why for one in unreadable),
         )
 
-    return Snapshot(
+    return FleetStatus(
         supervisor_pid=pid, programs=programs, netctl=netctl, workers=tuple(one(worker) for worker in members)
     )
 
 
-def rows(snapshot: Snapshot) -> Iterator[tuple[str, ...]]:
+def rows(seen: FleetStatus) -> Iterator[tuple[str, ...]]:
     """The cells of COLUMNS, a row a worker."""
-    for worker in snapshot.workers:
+    for worker in seen.workers:
         process, slot, last = worker.process, worker.slot, worker.last
         yield (
             worker.worker,
@@ -84,20 +84,20 @@ def rows(snapshot: Snapshot) -> Iterator[tuple[str, ...]]:
         )
 
 
-def summary(snapshot: Snapshot) -> str:
+def summary(seen: FleetStatus) -> str:
     """The line above the table."""
-    if snapshot.supervisor_pid is None:
+    if seen.supervisor_pid is None:
         return "the fleet is not running"
-    parts = [f"supervisord {snapshot.supervisor_pid}"]
-    parts += [f"{item.name} {item.state}" for item in snapshot.programs if not item.name.startswith("worker:")]
-    if snapshot.netctl is not None:
-        parts.append(f"WireGuard: {snapshot.netctl.backend}")
-        pool, trouble = snapshot.netctl.pool, snapshot.netctl.pool_trouble
+    parts = [f"supervisord {seen.supervisor_pid}"]
+    parts += [f"{item.name} {item.state}" for item in seen.programs if not item.name.startswith("worker:")]
+    if seen.netctl is not None:
+        parts.append(f"WireGuard: {seen.netctl.backend}")
+        pool, trouble = seen.netctl.pool, seen.netctl.pool_trouble
         if pool is not None:
             parts.append(f"keys: {pool.leased} leased, {pool.free} free, {pool.cooling} cooling of {pool.keys}")
         elif trouble:
             parts.append(f"keys: {trouble}")
-    if unreadable := [text for worker in snapshot.workers for text in worker.unreadable]:
+    if unreadable := [text for worker in seen.workers for text in worker.unreadable]:
         parts.append(f"{len(unreadable)} files hold no result: {unreadable[0]}")
     return "; ".join(parts)
 
