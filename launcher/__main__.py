@@ -1,7 +1,7 @@
 """Root's last act for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
     account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
-        -> own control group and mounts -> limits -> seccomp -> UID dropped -> exec
+        -> own control group -> own PID and IPC namespaces -> own mounts -> limits -> seccomp -> UID dropped -> exec
 
 It runs as root before every worker, so it imports the standard library, one seccomp library and few files of fleet.
 All it needs to know stands in SPEC, which only root can have written.
@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, spaces, startsecs, syscalls
+from fleet import cgroups, startsecs
 from fleet.launch_spec import LaunchSpec
 from launcher import mounts
 from launcher.account import check_account, sweep, take_lock
+from launcher.namespaces import own_network, own_processes
 from launcher.refusal import CONFIGURATION, NOT_ALLOWED, TRY_LATER, Refused
 from launcher.sockets import restrict_sockets
 
@@ -43,9 +44,10 @@ def become(spec: LaunchSpec) -> NoReturn:
     gid = check_account(spec)
     descriptor = take_lock(spec)
     sweep(spec.uid)
-    own_network(spec)
+    own_network(spec.space)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
         cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
+    inside = own_processes(spec.death_signal)
     mounts.make(
         uid=spec.uid,
         gid=gid,
@@ -58,6 +60,7 @@ def become(spec: LaunchSpec) -> NoReturn:
     limit(spec)
     restrict_sockets(netlink=not spec.deny_netlink)
     drop(spec, gid)
+    inside.fork_worker()
     os.set_inheritable(descriptor, True)  # the lock lives as long as the worker does
     os.chdir(spec.home)
     os.execve(spec.argv[0], spec.argv, spec.environment)
@@ -79,16 +82,6 @@ def read_spec(path: Path) -> LaunchSpec:
         raise Refused(CONFIGURATION, f"{path} is no launch spec ({error}); run: fleet up") from None
 
 
-def own_network(spec: LaunchSpec) -> None:
-    """Into the worker's own network namespace. One that has lost its name is made anew, for netctl to furnish.
-
-    Before the mounts are private: a name made here has to show to everybody.
-    """
-    if spec.space:
-        spaces.make(Path(spec.space))
-        spaces.enter(Path(spec.space))
-
-
 def limit(spec: LaunchSpec) -> None:
     """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
     for kind, most in (
@@ -102,11 +95,10 @@ def limit(spec: LaunchSpec) -> None:
 
 
 def drop(spec: LaunchSpec, gid: int) -> None:
-    """From root to the worker, for good; then the death signal, which a change of UID clears (prctl(2))."""
+    """From root to the worker, for good."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(spec.uid, spec.uid, spec.uid)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, spec.death_signal)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def make(
         spaces.own_sysfs()
     hide(HIDDEN, keep)
     own_etc(etc)
+    # /proc shows the PID namespace of the process that mounted it.
+    syscalls.mount("proc", "/proc", "proc", _PLAIN | syscalls.MS_NOEXEC)
     protect(write)
     options = f"size={tmp_mebibytes}m,mode=0700,uid={uid},gid={gid}"
     for place in ("/tmp", "/dev/shm"):
