@@ -40,6 +40,11 @@ class LaunchSpec:
     """Folders of the fleet's that stay visible where /run and its like are hidden."""
     write: list[str]
     """Folders that the worker may write to, beside its own /tmp and /dev/shm."""
+    ports: list[int]
+    """TCP ports that the worker may listen on: its browser's."""
+    user_namespaces: bool
+    """Ordinary users may make user namespaces here: Chrome's sandbox then needs no set-UID helper, and no program may
+    give the worker a right that it has not."""
     deny_netlink: bool
     open_files: int
     processes: int

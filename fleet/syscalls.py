@@ -18,10 +18,10 @@ CLONE_NEWIPC, CLONE_NEWPID = 0x0800_0000, 0x2000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 M_ARENA_MAX = -8
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
-MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 SYS_MOUNT_SETATTR = 442
 """The same number on every architecture (asm-generic/unistd.h)."""
 STA_UNSYNC = 0x40
@@ -99,12 +99,15 @@ class _MountAttributes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "user_namespace"))
 
 
-def read_only(path: Path, *, below: bool = False) -> None:
+def read_only(path: Path, *, below: bool = False, set_uid: bool = True) -> None:
     """Make the mount at PATH read-only; with BELOW every mount under it too.
+
+    Without SET_UID no program there gives its caller another UID.
 
     mount_setattr(2), Linux 5.12: one call for the whole tree, including mounts that no path leads to.
     """
-    _mount_attributes(path, _MountAttributes(set=MOUNT_ATTR_RDONLY), AT_RECURSIVE if below else 0)
+    wanted = MOUNT_ATTR_RDONLY | (0 if set_uid else MOUNT_ATTR_NOSUID)
+    _mount_attributes(path, _MountAttributes(set=wanted), AT_RECURSIVE if below else 0)
 
 
 def writable(path: Path) -> None:

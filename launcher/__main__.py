@@ -1,7 +1,8 @@
 """Root's last act for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
     account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
-        -> own control group -> own PID and IPC namespaces -> own mounts -> limits -> seccomp -> UID dropped -> exec
+        -> own control group -> own PID and IPC namespaces -> own mounts -> limits -> Landlock -> seccomp
+        -> capabilities and UID dropped -> exec
 
 It runs as root before every worker, so it imports the standard library, one seccomp library and few files of fleet.
 All it needs to know stands in SPEC, which only root can have written.
@@ -10,7 +11,6 @@ All it needs to know stands in SPEC, which only root can have written.
 from __future__ import annotations
 
 import os
-import resource
 import stat
 import sys
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import NoReturn
 
 from fleet import cgroups, startsecs
 from fleet.launch_spec import LaunchSpec
-from launcher import mounts
+from launcher import landlock, mounts, seccomp
 from launcher.account import check_account, sweep, take_lock
 from launcher.namespaces import own_network, own_processes
+from launcher.privileges import drop, limit
 from launcher.refusal import CONFIGURATION, NOT_ALLOWED, TRY_LATER, Refused
-from launcher.sockets import restrict_sockets
 
 
 def main() -> NoReturn:
@@ -56,9 +56,11 @@ def become(spec: LaunchSpec) -> NoReturn:
         write=spec.write,
         tmp_mebibytes=spec.tmp_mebibytes,
         own_network=bool(spec.space),
+        set_uid=not spec.user_namespaces,
     )
     limit(spec)
-    restrict_sockets(netlink=not spec.deny_netlink)
+    landlock.restrict(spec.ports)
+    seccomp.restrict(netlink=not spec.deny_netlink)
     drop(spec, gid)
     inside.fork_worker()
     os.set_inheritable(descriptor, True)  # the lock lives as long as the worker does
@@ -80,25 +82,6 @@ def read_spec(path: Path) -> LaunchSpec:
         raise Refused(CONFIGURATION, f"{path} is not there; run: fleet up") from None
     except (ValueError, TypeError) as error:
         raise Refused(CONFIGURATION, f"{path} is no launch spec ({error}); run: fleet up") from None
-
-
-def limit(spec: LaunchSpec) -> None:
-    """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
-    for kind, most in (
-        (resource.RLIMIT_NOFILE, spec.open_files),
-        (resource.RLIMIT_NPROC, spec.processes),
-        (resource.RLIMIT_FSIZE, spec.file_mebibytes << 20),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
-    os.umask(0o077)
-
-
-def drop(spec: LaunchSpec, gid: int) -> None:
-    """From root to the worker, for good."""
-    os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(spec.uid, spec.uid, spec.uid)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def make(
     write: Iterable[str],
     tmp_mebibytes: int,
     own_network: bool,
+    set_uid: bool,
 ) -> None:
     """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders WRITE alone.
 
@@ -46,7 +47,7 @@ def make(
     own_etc(etc)
     # /proc shows the PID namespace of the process that mounted it.
     syscalls.mount("proc", "/proc", "proc", _PLAIN | syscalls.MS_NOEXEC)
-    protect(write)
+    protect(write, set_uid=set_uid)
     options = f"size={tmp_mebibytes}m,mode=0700,uid={uid},gid={gid}"
     for place in ("/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", place, "tmpfs", _PLAIN, options)
@@ -73,8 +74,10 @@ def _hide(folder: Path, keep: Iterable[Path]) -> None:
         os.close(descriptor)
 
 
-def protect(but: Iterable[str]) -> None:
-    """Everything is read-only but these folders: whatever has a mode that is too wide, /var/tmp to begin with.
+def protect(but: Iterable[str], *, set_uid: bool) -> None:
+    """Everything is read-only but these folders, whatever has a mode that is too wide (/var/tmp, for example).
+
+    Without SET_UID no program on any mount gives its caller another UID.
 
     /proc stays as it is: Chrome's sandbox writes the maps of its user namespace there.
     """
@@ -82,7 +85,7 @@ def protect(but: Iterable[str]) -> None:
     for path in own:
         syscalls.bind(path, path)  # a mount, which can differ from what is around it
     try:
-        syscalls.read_only(Path("/"), below=True)
+        syscalls.read_only(Path("/"), below=True, set_uid=set_uid)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise

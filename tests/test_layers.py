@@ -95,13 +95,13 @@ LIBRARIES = {
     "tomllib": (r"fleet/operate/configuration\.py", "fleet.toml is read by one program; the others read its snapshot"),
     "tomli": (r"fleet/operate/configuration\.py", "Python 3.10's tomllib"),
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
-    "pyseccomp": (r"launcher/sockets\.py", "loaded as root in front of every worker"),
+    "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "httpx": (r"fleet/seen_address\.py|lab/.*", "the web is asked in one place"),
     "cryptography": (r"netctl/plan/secrets\.py|lab/.*", "keys are made and derived in one place"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
-        r"fleet/(syscalls|spaces)\.py|netctl/filter/library\.py|worker/browser/wrap\.py",
+        r"fleet/(syscalls|spaces)\.py|launcher/landlock\.py|netctl/filter/library\.py|worker/browser/wrap\.py",
         "calls without a net stay where they are seen",
     ),
 }

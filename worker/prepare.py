@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from fleet import cgroups, log
@@ -176,6 +177,8 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         keep=[str(path) for path in (paths.run, paths.home(worker))],
         write=[str(path) for path in (paths.gate, paths.home(worker))],
         space="" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
+        ports=list(worker.browser_ports),
+        user_namespaces=user_namespaces(),
         deny_netlink=fleet.workers.deny_netlink,
         open_files=fleet.workers.open_files,
         processes=fleet.workers.processes,
@@ -185,6 +188,17 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         tmp_mebibytes=fleet.workers.tmp_mebibytes,
         death_signal=int(signal.SIGTERM),
     )
+
+
+@cache
+def user_namespaces() -> bool:
+    """Whether an ordinary user may make a user namespace on this machine."""
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False, env={"PATH": SEARCH_PATH})
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def installed_from(environment: Mapping[str, str]) -> Installed:

@@ -1,0 +1,39 @@
+"""What a worker gives up for good: limits, capabilities, the UID of root, and every way to new rights."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+from fleet import syscalls
+from fleet.launch_spec import LaunchSpec
+
+_LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+
+
+def limit(spec: LaunchSpec) -> None:
+    """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
+    for kind, most in (
+        (resource.RLIMIT_NOFILE, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes),
+        (resource.RLIMIT_FSIZE, spec.file_mebibytes << 20),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    os.umask(0o077)
+
+
+def drop(spec: LaunchSpec, gid: int) -> None:
+    """From root to the worker, for good.
+
+    Without set-UID programs and file capabilities no program of the host gives a worker another UID or a right: what
+    such a program sends or leaves behind (ping, crontab, at) would be outside every wall.
+    """
+    if spec.user_namespaces:
+        for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(spec.uid, spec.uid, spec.uid)

@@ -1,0 +1,183 @@
+"""The launcher's walls: what a worker leaves behind, what it may become, and what it may ask of the kernel."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lab.net import Lab
+from launcher import landlock
+from tests.system.launching import Stage
+from tests.waiting import until
+
+SURVIVORS = """
+import ctypes, os, signal, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+end = time.monotonic() + 60
+said = os.dup(1)
+for number in (1, 2):
+    os.dup2(os.open("/dev/null", os.O_WRONLY), number)
+def stay():
+    os.close(said)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while time.monotonic() < end:
+        time.sleep(0.1)
+    os._exit(0)
+if os.fork() == 0:  # a session of its own, forked twice
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    stay()
+for flags in (0x10000000, 0x10000000 | 0x20000000, 0x10000000 | 0x40000000):  # user, with PID, with network namespaces
+    if os.fork() == 0:
+        libc.unshare(flags)
+        if os.fork():
+            os._exit(0)
+        stay()
+if CHAIN and os.fork() == 0:  # always another process
+    os.setsid()
+    os.close(said)
+    while time.monotonic() < end:
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.001)
+    os._exit(0)
+if (stopped := os.fork()) == 0:
+    stay()
+os.kill(stopped, signal.SIGSTOP)
+libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+memory, sets = libc.shmget(0, 1 << 20, 0o600 | 0o1000), libc.semget(0, 1, 0o600 | 0o1000)
+os.write(said, f"ready {memory >= 0 and sets >= 0}\\n".encode())
+"""
+ASKED = """
+import ctypes, errno, json, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*numbers):
+    return errno.errorcode[ctypes.get_errno()] if libc.syscall(*numbers) == -1 else "ok"
+def bind(port):
+    with socket.socket() as made:
+        try:
+            made.bind(("127.0.0.1", port))
+        except OSError as error:
+            return errno.errorcode[error.errno]
+    return "ok"
+def abstract(name):
+    with socket.socket(socket.AF_UNIX) as made:
+        try:
+            made.connect("\\0" + name)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+    return "ok"
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+print(json.dumps({
+    "keyring": call(250, 0, -3, 1), "filesystem": call(430, b"tmpfs", 0), "memory": call(323, 1),
+    "tree": call(428, -100, b"/", 1),
+    "no_new_privs": status["NoNewPrivs"], "bounding": int(status["CapBnd"], 16),
+    "mounts": [line.split()[4] for line in open("/proc/self/mountinfo") if "nosuid" not in line.split()[5].split(",")],
+    "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "own ports": [bind(port) for port in PORTS], "other ports": [bind(port) for port in (8080, 0)],
+    "abstract": abstract("fleet-walls-control"),
+}))
+"""
+
+
+def of_ipc(stage: Stage) -> list[str]:
+    """Segments and semaphore sets of the worker's UID in the namespace of the test."""
+    done = subprocess.run(["ipcs", "-m", "-s"], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if stage.worker.name in line.split()]
+
+
+@pytest.fixture(scope="module")
+def stage(lab: Lab) -> Stage:
+    """The worker's account and folders in the lab's host."""
+    return Stage(lab)
+
+
+@pytest.fixture
+def listener(stage: Stage) -> Iterator[None]:
+    """An abstract socket of the host, which every user of its network namespace may connect to."""
+    script = (
+        "import socket; s = socket.socket(1); s.bind('\\0fleet-walls-control'); s.listen(); print('up', flush=True)"
+    )
+    script += "; input()"
+    command = [sys.executable, "-Ic", script]
+    with stage.lab.popen("host", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None and made.stdout.readline() == "up\n"
+        yield
+        made.communicate("\n")
+
+
+def as_anybody(stage: Stage, script: str) -> str:
+    """What SCRIPT prints under the worker's UID without the launcher."""
+    command = ["setpriv", f"--reuid={stage.worker.uid}", "--regid=65534", "--clear-groups", sys.executable, "-I", "-c"]
+    return stage.lab.run("host", [*command, script], check=True, timeout=30).stdout
+
+
+def test_nothing_outlives_a_worker(stage: Stage) -> None:
+    """Double forks, sessions, own namespaces, a fork chain, a stopped process, System V memory: all end with it."""
+    done = stage.run(stage.python(f"CHAIN = True\n{SURVIVORS}"))
+    assert done.returncode == 0 and done.stdout == "ready True\n", done.stderr
+    assert stage.processes() == [] and of_ipc(stage) == []
+
+
+def test_without_its_namespace_they_would_be_there(stage: Stage) -> None:
+    """The control: the same program under the same UID, without the launcher, leaves processes and memory behind."""
+    as_anybody(stage, f"CHAIN = False\n{SURVIVORS}")  # a sweep never catches a chain
+    try:
+        assert len(stage.processes()) >= 5 and len(of_ipc(stage)) == 2
+    finally:
+        assert stage.run(["/bin/true"]).returncode == 0, "the launcher's sweep"
+        for line in of_ipc(stage):
+            subprocess.run(["ipcrm", "-s" if line.split()[-1] == "1" else "-m", line.split()[1]], check=True)
+    assert stage.processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_signals_reach_the_worker_and_its_code_comes_back(stage: Stage, number: signal.Signals) -> None:
+    """supervisord's child passes signals on and ends with the worker's own exit code."""
+    script = f"import signal\nsignal.signal({int(number)}, lambda *_: os._exit(42))\nprint('ready', flush=True)\n"
+    script += "signal.pause()"
+    with stage.popen(stage.python(script)) as launched:
+        assert launched.stdout is not None and launched.stdout.readline() == "ready\n"
+        launched.send_signal(number)
+        assert launched.wait(10) == 42
+
+
+def test_a_worker_killed_by_a_signal_is_seen_as_that(stage: Stage) -> None:
+    """supervisord sees the signal that ended the worker, not a code of the launcher's."""
+    assert stage.run(stage.python("os.kill(os.getpid(), 6)")).returncode == -signal.SIGABRT
+
+
+def test_the_launcher_killed_takes_everything_with_it(stage: Stage) -> None:
+    """SIGKILL for supervisord's child ends process 1, and so all below it."""
+    launched = stage.popen(stage.python("os.fork()\nprint('ready', flush=True)\n__import__('signal').pause()"))
+    assert launched.stdout is not None and launched.stdout.readline() == "ready\n"
+    assert len(stage.processes()) == 3
+    launched.kill()
+    launched.wait(10)
+    until("all of it is gone", lambda: not stage.processes(), 5)
+
+
+def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> None:
+    """No new rights, no set-UID program, no keyring, no mount, no port but its browser's, no socket of the host's."""
+    found = json.loads(stage.run(stage.python(f"PORTS = {stage.worker.browser_ports}\n{ASKED}")).stdout)
+    assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
+    assert {found[name] for name in ("keyring", "filesystem", "memory", "tree")} == {"EPERM"}
+    assert found["pids"] == [1, 2], "process 1 and the worker"
+    assert found["own ports"] == ["ok", "ok"]
+    if landlock.abi() >= 4:
+        assert found["other ports"] == ["EACCES", "EACCES"]
+    if landlock.abi() >= 6:
+        assert found["abstract"] == "EPERM"
+
+
+def test_an_ordinary_user_is_not_refused(stage: Stage, listener: object) -> None:
+    """The control: without the launcher the same questions have other answers."""
+    found = json.loads(as_anybody(stage, f"PORTS = (8080,)\n{ASKED}"))
+    assert found["no_new_privs"] == "0" and found["bounding"] != 0 and found["mounts"]
+    assert found["keyring"] == found["abstract"] == "ok" and found["other ports"] == ["ok", "ok"]
