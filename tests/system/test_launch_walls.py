@@ -47,9 +47,9 @@ if CHAIN and os.fork() == 0:  # always another process
             os._exit(0)
         time.sleep(0.001)
     os._exit(0)
-if (stopped := os.fork()) == 0:
-    stay()
-os.kill(stopped, signal.SIGSTOP)
+if os.fork() == 0:
+    os.close(said)
+    os.kill(os.getpid(), signal.SIGSTOP)
 libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
 memory, sets = libc.shmget(0, 1 << 20, 0o600 | 0o1000), libc.semget(0, 1, 0o600 | 0o1000)
 os.write(said, f"ready {memory >= 0 and sets >= 0}\\n".encode())
