@@ -61,6 +61,7 @@ def content(wanted: Filter) -> Content:
         "reachable": _networks(wanted.reachable, 4),
         "reachable6": _networks(wanted.reachable, 6),
         "loopback_ports": sorted(wanted.loopback_ports),
+        "browser_ports": [port for worker in workers for port in worker.browser_ports],
         "own_ports": [(worker.uid, port) for worker in workers for port in worker.browser_ports],
     }
 

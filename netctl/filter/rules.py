@@ -51,6 +51,10 @@ HOOKS: dict[str, tuple[str, str, int]] = {
 """The type, hook and priority of those chains that have one; all accept what no rule of theirs decides."""
 RULES: dict[str, str] = {
     "output": """
+        # Who reaches a driver's port runs programs under that driver's UID; who answers there has its session. So root
+        # is refused too. A packet without a socket (the reset of a closed port) has no UID, and neither rule stops it.
+        oifname lo tcp dport @browser_ports meta skuid . tcp dport != @own_ports goto refuse
+        oifname lo tcp sport @browser_ports meta skuid . tcp sport != @own_ports counter drop
         meta skuid @workers goto worker
         ip saddr @placeholders goto placeholder
         ip6 saddr @placeholders6 goto placeholder
@@ -77,7 +81,6 @@ RULES: dict[str, str] = {
     # `lo` is also the way to all the host's own addresses, its LAN address among them.
     "loopback": """
         ct state established,related accept
-        # Who reaches a driver's port runs programs under that driver's UID.
         meta skuid . tcp dport @own_ports accept
         # Its answers, also where connection tracking is off for `lo`, or loses count of a long one.
         meta skuid . tcp sport @own_ports tcp flags & (syn | ack) != syn accept
@@ -134,6 +137,7 @@ SETS: dict[str, str] = {
     "reachable": "ipv4_addr; flags interval",
     "reachable6": "ipv6_addr; flags interval",
     "loopback_ports": "inet_service",
+    "browser_ports": "inet_service",
     "own_ports": "uid . inet_service",
     "open": "uid . ifname",
     "open_source": "ipv4_addr . ifname",

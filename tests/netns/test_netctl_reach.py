@@ -147,15 +147,43 @@ def test_names_are_asked_of_the_resolvers_alone(rig: Rig, port: int) -> None:
         assert_refused(tries(worker, hosts, port))
 
 
-def test_a_neighbours_browser_is_refused_and_ones_own_is_not(rig: Rig) -> None:
-    """Driver and DevTools ports: their owner is heard, the neighbour refused at once, on IPv4 and IPv6."""
-    hosts, owner = ("127.0.0.1", "::1"), rig.worker(1)
-    with asking(rig, rig.worker(0)) as neighbour, asking(rig, owner) as own:
+def stranger(rig: Rig, name: str) -> Worker:
+    """The UID of one of STRANGERS; a Worker of UID 0 stands for root."""
+    return {"a neighbour": rig.worker(1), "an ordinary user": FREE, "root": Worker.model_construct(uid=0)}[name]
+
+
+@pytest.mark.parametrize("name", ["a neighbour", "an ordinary user", "root"])
+def test_a_browser_hears_its_owner_alone(rig: Rig, name: str) -> None:
+    """Driver and DevTools ports: their owner is heard, everybody else is refused at once, on IPv4 and IPv6."""
+    hosts, owner = ("127.0.0.1", "::1"), rig.worker()
+    with asking(rig, stranger(rig, name)) as other, asking(rig, owner) as own:
         for port in owner.browser_ports:
             with listening(rig, "host", hosts, port, owner.uid) as ear:
-                assert_refused(tries(neighbour, hosts, port))
+                assert_refused({host: other.ask(do="tcp", host=host, port=port, timeout=0.8) for host in hosts})
                 assert all("ok" in own.ask(do="tcp", host=host, port=port) for host in hosts)
                 assert ear.heard(2) == everybody(hosts, port, ("tcp",))
+
+
+@pytest.mark.parametrize("name", ["a neighbour", "an ordinary user", "root"])
+def test_only_the_owner_answers_on_a_browsers_port(rig: Rig, name: str) -> None:
+    """Who listens on another worker's port gets none of its sessions: what it answers is dropped."""
+    hosts, owner = ("127.0.0.1", "::1"), rig.worker()
+    for port in owner.browser_ports:
+        with listening(rig, "host", hosts, port, stranger(rig, name).uid) as ear, asking(rig, owner) as own:
+            answers = [own.ask(do="tcp", host=host, port=port, timeout=0.8) for host in hosts]
+            assert {one.get("error") for one in answers} == {"TimeoutError"}
+            assert not ear.says_more()
+
+
+def test_without_the_two_rules_strangers_are_heard(rig: Rig, restored: None) -> None:
+    """The control: with the output chains accepting everything an ordinary user is heard, and answers."""
+    port = rig.worker().browser_ports[0]
+    rules_off(rig, "output")
+    with asking(rig, FREE) as other, listening(rig, "host", ("127.0.0.1",), port, rig.worker().uid) as ear:
+        assert "ok" in other.ask(do="tcp", host="127.0.0.1", port=port)
+        assert ear.heard(1) == everybody(("127.0.0.1",), port, ("tcp",))
+    with asking(rig, rig.worker()) as own, listening(rig, "host", ("127.0.0.1",), port, FREE.uid) as ear:
+        assert "ok" in own.ask(do="tcp", host="127.0.0.1", port=port)
 
 
 def test_a_named_port_of_loopback_is_open(rig: Rig) -> None:
@@ -228,7 +256,7 @@ def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) ->
 
 
 def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None) -> None:
-    """Positive control: without rules and the chain `worker` the tries arrive: the zeros above mean something."""
+    """Positive control: without rules and the chains that refuse the tries arrive: the zeros above mean something."""
     with contextlib.ExitStack() as stack:
         worker, owner = stack.enter_context(asking(rig, rig.worker())), rig.worker(1)
         worker.ask(do="connect")
@@ -237,7 +265,7 @@ def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None
         lan = stack.enter_context(listening(rig, "isp", OF_LAN, PORT))
         browser = stack.enter_context(listening(rig, "host", ("127.0.0.1", "::1"), port, owner.uid))
         server = stack.enter_context(listening(rig, "vpn1", (REFUSED,), PORT))
-        rules_off(rig, "worker")
+        rules_off(rig, "worker", "output")
         tries(worker, OF_HOST, PORT)
         assert host.heard(2 * len(OF_HOST)) == everybody(OF_HOST)
         tries(worker, OF_LAN, PORT, device="uplink")
