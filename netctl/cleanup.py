@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
+from netctl.filter.owned_table import refuse_another
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.plan import diff as planning
@@ -50,8 +51,9 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
     """Remove everything of ours, give every key back; of WORKER alone if there is one; with DRY_RUN only tell.
 
     Ours is what bears our marks: it needs no configuration and no daemon. Raises ConfigurationError while netctl
-    runs. Foreign objects are left as they are.
+    runs, TryLater while another fleet is at work in this namespace. Foreign objects are left as they are.
     """
+    refuse_another(paths.root)
     with sole(paths, make=False):
         # Nothing is asked of WireGuard: a device goes with its link.
         async with Host(None, None, Spaces(paths.spaces)) as host:

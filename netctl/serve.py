@@ -15,6 +15,7 @@ from fleet.errors import ConfigurationError
 from fleet.listen import refuse_if_served
 from fleet.model import Fleet, Paths
 from netctl import access
+from netctl.filter.owned_table import OwnedTable
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.pool.store import Store
@@ -32,7 +33,10 @@ from netctl.wireguard.probe import probe
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ForeignObject, ConfigurationError, MissingProgram."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ForeignObject, ConfigurationError, MissingProgram; TryLater when another fleet is at work in this namespace.
+    """
     with sole(paths):
         pool = await ThreadedPool.open(partial(Store, paths.key_store), fleet.netctl.key_cooldown_seconds)
         spaces = Spaces(paths.spaces)
@@ -45,7 +49,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             devices = Devices(fleet, wireguard, host, links, reconciler)
             tunnels = Tunnels(fleet=fleet, pool=pool, reconciler=reconciler, devices=devices, endings=endings)
             service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend)
-            repair, recovery = Repair(fleet, tunnels, reconciler, spaces), Recovery(fleet, tunnels, devices, spaces)
+            repair = Repair(fleet, tunnels, reconciler, spaces, OwnedTable(paths.root))
+            recovery = Recovery(fleet, tunnels, devices, spaces)
             try:
                 await _run(fleet, paths, service, repair, recovery)
             finally:

@@ -72,9 +72,9 @@ ARROWS: dict[str, str] = {
     "netctl.slots": "plan kernel filter wireguard pool host threads",
     "netctl.privileges": "kernel",
     "netctl.service": "pool host slots",
-    "netctl.serve": "kernel wireguard pool host slots access service",
-    "netctl.cleanup": "plan kernel wireguard pool host slots serve",
-    "netctl.__main__": "kernel wireguard pool serve cleanup privileges access",
+    "netctl.serve": "kernel filter wireguard pool host slots access service",
+    "netctl.cleanup": "plan kernel filter wireguard pool host slots serve",
+    "netctl.__main__": "kernel filter wireguard pool serve cleanup privileges access",
 }
 """Which room imports which, inside one package; what is not here is not allowed, and no circle is.
 

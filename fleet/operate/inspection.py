@@ -29,9 +29,10 @@ _PATIENCE_SECONDS = 2.0
 def render(arguments: argparse.Namespace) -> None:
     """`fleet render`."""
     fleet, installation = configuration.asked(arguments)
-    if arguments.backend is None and fleet.wireguard.backend == "auto":
+    chosen = arguments.backend or fleet.wireguard.backend
+    if chosen == "auto":
         console.require_root("fleet render")
-    backend = BACKENDS[arguments.backend] if arguments.backend else prepare.probe(fleet, installation)
+    backend = prepare.probe(fleet, installation) if chosen == "auto" else BACKENDS[chosen]
     sys.stdout.write(supervisord_conf(fleet, installation, backend))
 
 

@@ -46,9 +46,9 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
         folders.make(folder)
     folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
     folders.netctl_lock(paths)
+    backend = probe(fleet, installation)
     snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
     enough_keys(fleet, installation)
-    backend = probe(fleet, installation)
     folders.prepare_backend(backend)
     namespaces(fleet, paths)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
@@ -129,10 +129,12 @@ def namespaces(fleet: Fleet, paths: Paths) -> None:
 
 
 def probe(fleet: Fleet, installation: Installation) -> Backend:
-    """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
-    if fleet.wireguard.backend != "auto":
-        return BACKENDS[fleet.wireguard.backend]
-    text = call(installation.netctl("probe", "--json"), installation.environment, deadline_seconds=_PROBE_SECONDS)
+    """Which WireGuard netctl will use here: the setting, or what netctl finds out.
+
+    Raises TryLater, naming it, when another fleet is at work in this network namespace.
+    """
+    words = ("probe", "--alone", "--backend", fleet.wireguard.backend, "--json")
+    text = call(installation.netctl(*words), installation.environment, deadline_seconds=_PROBE_SECONDS)
     backend = BACKENDS.get(json.loads(text).get("backend"))
     if backend is None:
         raise FleetError(f"netctl's probe names no backend: {text.strip()!r}")

@@ -36,8 +36,8 @@ def shape_document(table: str, flags: str) -> str:
     return _table(table, flags, SETS | MAPS, RULES, {}, hooks={})
 
 
-def owned_document(wanted: Filter) -> str:
-    """The owned table for WANTED, with its owner's flag."""
+def owned_document(wanted: Filter, fleet: str) -> str:
+    """The owned table for WANTED, with its owner's flag and a comment that names the FLEET."""
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
     both = [(worker, name) for worker in workers for name in worker.interfaces]
     passages: Content = {
@@ -45,7 +45,9 @@ def owned_document(wanted: Filter) -> str:
         "open_source": [(str(worker.placeholder), name) for worker, name in both],
         "open_source6": [(str(worker.placeholder_v6), name) for worker, name in both],
     }
-    return _table(OWNED_TABLE, "flags owner;", OWNED_SETS, OWNED_RULES, {**content(wanted), **passages})
+    return _table(
+        OWNED_TABLE, f'comment "{fleet}"; flags owner;', OWNED_SETS, OWNED_RULES, {**content(wanted), **passages}
+    )
 
 
 def content(wanted: Filter) -> Content:

@@ -4,6 +4,9 @@ A table with an owner (NFT_TABLE_F_OWNER, Linux 5.12) is changed by its owner's 
 `nft flush ruleset` passes it over, deleting it or adding to it is refused with EPERM, and it ends with that
 socket. So it exists exactly as long as netctl runs, and needs no cleanup. `inet fleet`
 outlives netctl, this one outlives a flush: both are gone only when netctl is dead and the ruleset is flushed.
+
+It is also the lock of its network namespace: marks are numbers of the namespace, so two fleets in one would take each
+other's objects for left-overs. Its comment names the FLEET_ROOT of the fleet that runs there.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 from fleet import log
-from fleet.errors import ForeignObject
+from fleet.errors import ForeignObject, TryLater
 from netctl.filter import documents
 from netctl.filter.library import Context, NftError
 from netctl.kernel.netlink import NETFILTER, Socket, attribute, attributes
@@ -21,17 +26,30 @@ from netctl.plan.things import OWNED_TABLE, Filter
 
 GET_TABLE = 0xA01
 """NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE (linux/netfilter/nf_tables.h)."""
-TABLE_NAME, TABLE_OWNER = 1, 7
+TABLE_NAME, TABLE_USERDATA, TABLE_OWNER = 1, 6, 7
+_COMMENT = 0
+"""The first entry of a table's user data: type, length, text with a NUL (libnftnl, NFTNL_UDATA_TABLE_COMMENT)."""
+_COMMENT_BYTES = 100
+"""nft allows 128."""
 PREDECESSOR_SECONDS = 2.0
 LOOK_SECONDS = 0.02
 _INET = struct.pack("=BBH", 1, 0, 0)
 """struct nfgenmsg of NFPROTO_INET."""
 
 
+class Holder(NamedTuple):
+    """Who has the table: the netlink port that owns it (0: no process), and the comment that names its fleet."""
+
+    port: int
+    fleet: str
+
+
 class OwnedTable:
     """The owned table, while this object lives and its process runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        """ROOT is this fleet's FLEET_ROOT."""
+        self._fleet = named(root)
         self._context: Context | None = None
         self._owner = 0
         self._log = log.get("netctl")
@@ -39,21 +57,24 @@ class OwnedTable:
     async def make(self, wanted: Filter) -> bool:
         """Make the table, with the workers of WANTED; False, and logged, where the kernel or the library cannot.
 
-        Raises ForeignObject for a table of that name that has no owner.
+        Raises ForeignObject for a table of that name that has no owner, TryLater for that of another netctl.
         """
         self.close()
         deadline = time.monotonic() + PREDECESSOR_SECONDS
-        while (found := owner()) and time.monotonic() < deadline:
+        while (found := holder()) and found.port and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_SECONDS)  # a netctl that was killed a moment ago is still being taken apart
-        if found == 0:
+        if found is not None and found.port:
+            raise taken(found)
+        if found is not None:
             raise ForeignObject(
                 f"the nftables table inet {OWNED_TABLE} is there and not netctl's: it has no owner",
                 hint=f"see: nft list table inet {OWNED_TABLE}",
             )
         try:
             self._context = Context()
-            self._context.run(documents.owned_document(wanted))
-            self._owner = owner() or 0
+            self._context.run(documents.owned_document(wanted, self._fleet))
+            made = holder()
+            self._owner = made.port if made else 0
         except (NftError, OSError) as error:
             self.close()
             self._log.warning("owned_table.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
@@ -63,7 +84,8 @@ class OwnedTable:
 
     def lost(self) -> bool:
         """Whether the table was made and is not there any more, or is another's."""
-        return self._owner != 0 and owner() != self._owner
+        found = holder()
+        return self._owner != 0 and (found is None or found.port != self._owner)
 
     def close(self) -> None:
         """Let the kernel delete the table."""
@@ -73,8 +95,28 @@ class OwnedTable:
             self._context = None
 
 
-def owner() -> int | None:
-    """The netlink port that owns the table; None when there is no such table, 0 when it has no owner."""
+def named(root: Path) -> str:
+    """ROOT as it stands in a table's comment."""
+    return str(root).replace('"', "'")[-_COMMENT_BYTES:]
+
+
+def refuse_another(root: Path) -> None:
+    """Raise TryLater when the netctl of another fleet than ROOT's is at work in this network namespace."""
+    found = holder()
+    if found is not None and found.port and found.fleet != named(root):
+        raise taken(found)
+
+
+def taken(found: Holder) -> TryLater:
+    """The error for a namespace that another netctl has."""
+    return TryLater(
+        f"the fleet in {found.fleet or '?'} is at work in this network namespace, and one namespace carries one fleet",
+        hint=f"FLEET_ROOT={found.fleet or '...'} fleet down, or use another network namespace",
+    )
+
+
+def holder() -> Holder | None:
+    """Who has the table; None when there is no such table."""
     asking = Socket(NETFILTER)
     try:
         body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))
@@ -82,5 +124,8 @@ def owner() -> int | None:
         return None
     finally:
         asking.close()
+    found = dict(attributes(body[4:]))
     # Numbers of nftables are in network order.
-    return int.from_bytes(dict(attributes(body[4:])).get(TABLE_OWNER, b""), "big")
+    port, said = int.from_bytes(found.get(TABLE_OWNER, b""), "big"), found.get(TABLE_USERDATA, b"")
+    comment = said[2 : 2 + said[1]] if len(said) > 1 and said[0] == _COMMENT else b""
+    return Holder(port, comment.rstrip(b"\0").decode(errors="replace"))

@@ -40,9 +40,11 @@ SHOWN = 20
 class Repair:
     """Watches over the slots of TUNNELS, for ever."""
 
-    def __init__(self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces) -> None:
+    def __init__(
+        self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces, owned_table: OwnedTable
+    ) -> None:
         (self._filter,) = desired.shared(fleet).filters
-        self._owned_table = OwnedTable()
+        self._owned_table = owned_table
         self._fleet = fleet
         self._spaces = spaces
         self._notifications = Notifications(self._hear)

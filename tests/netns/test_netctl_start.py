@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -80,6 +81,37 @@ def test_a_foreign_object_is_named_and_left_alone(either: Rig, kind: str) -> Non
         assert _everything(rig) == before
     finally:
         rig.host(remove, check=True)
+
+
+KERNEL = (
+    ["ip", "-details", "link"],
+    ["ip", "address"],
+    ["ip", "rule"],
+    ["ip", "route", "show", "table", "all"],
+    ["nft", "-s", "list", "ruleset"],
+)
+"""What the kernel of a host holds; nft's counters left out."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("netctl", "serve"), ("netctl", "cleanup"), ("fleet", "up"), ("fleet", "down"), ("fleet", "run")],
+    ids=" ".join,
+)
+def test_a_second_fleet_in_one_network_namespace_is_refused(rig: Rig, words: tuple[str, str]) -> None:
+    """Another FLEET_ROOT, other UIDs, the same namespace: 75, which fleet runs there, and nothing has changed."""
+    rig.start()
+    other = rig.paths.root / "other"
+    settings = rig.paths.config.read_text().replace("first_uid = 1101", "first_uid = 1201")
+    place = other / "etc/fleet/fleet.toml"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(settings)
+    before = [rig.host(argv).stdout for argv in KERNEL]
+    done = rig.host(["env", f"FLEET_ROOT={other}", *run.program(*words)])
+    assert done.returncode == 75, done.stderr
+    assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
+    assert [rig.host(argv).stdout for argv in KERNEL] == before
+    shutil.rmtree(other)
 
 
 def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
