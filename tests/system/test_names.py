@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.net import Lab
+from launcher import landlock
 from tests.fleets import FREE, Rig, running
 from tests.inside import PIPES, program
 from tests.system.launching import ISP_RESOLVER, Puppet, Stage
@@ -186,6 +187,7 @@ def _rewrite_until(desktop: Desktop, is_over: Callable[[], bool]) -> None:
 
 
 def test_abstract_sockets_are_a_known_limit(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
-    """They belong to a network namespace: in `uid` isolation a worker reaches the host's, in its own none of them."""
-    there = {"uid": "reached", "netns": "ConnectionRefusedError"}
+    """They belong to a network namespace: in its own a worker reaches none; in the host's those that Landlock leaves."""
+    scoped = landlock.abi() >= landlock.SCOPES_SINCE
+    there = {"uid": "PermissionError" if scoped else "reached", "netns": "ConnectionRefusedError"}
     assert puppet("reach", ABSTRACT) == there[rig.fleet.isolation]
