@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_kill_of_the_worker_leaves_nothing(stage: Stage, driver: str) -> None:
     """SIGKILL of the worker: in two seconds no process of the UID is left, and its /tmp with the profile is gone."""
     puppet = Puppet(stage, driver)
     puppet("open", SITE)
-    private = Path(f"/proc/{puppet.process.pid}/ns/mnt")
+    private = Path(f"/proc/{min(process.pid for process in stage.processes())}/ns/mnt")
     number = str(private.readlink())
     # Held open: the number of a namespace that is gone may be the next one's.
     with private.open("rb"):
@@ -221,10 +222,17 @@ def test_browser_that_cannot_start(stage: Stage, driver: str) -> None:
 def test_messages_never_block_chrome(stage: Stage, driver: str) -> None:
     """A megabyte of messages on the browser's standard error, which the drivers never read, freezes nothing."""
     puppet = Puppet(stage, driver)
-    browser = Path(f"/proc/{puppet('_browser_pid')}/fd/2")
+    # The number that it has inside of its PID namespace is the last of NSpid (proc_pid_status(5)).
+    inside = f"\t{puppet('_browser_pid')}\n"
+    (found,) = [one for one in stage.processes() if inside in re.findall("NSpid:.*(\t.*\n)", _status(one))]
+    browser = Path(f"/proc/{found.pid}/fd/2")
     subprocess.run(["head", "-c", "1000000", "/dev/zero"], stdout=browser.open("wb"), check=True, timeout=10)
     assert puppet("open", SITE) is None
     puppet.end()
+
+
+def _status(process: psutil.Process) -> str:
+    return Path(f"/proc/{process.pid}/status").read_text()
 
 
 def test_start_gate(stage: Stage) -> None:

@@ -187,7 +187,7 @@ def _rewrite_until(desktop: Desktop, is_over: Callable[[], bool]) -> None:
 
 
 def test_abstract_sockets_are_a_known_limit(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
-    """They belong to a network namespace: in its own a worker reaches none; in the host's those that Landlock leaves."""
+    """They belong to a network namespace: in its own a worker reaches none, in the host's what Landlock leaves."""
     scoped = landlock.abi() >= landlock.SCOPES_SINCE
     there = {"uid": "PermissionError" if scoped else "reached", "netns": "ConnectionRefusedError"}
     assert puppet("reach", ABSTRACT) == there[rig.fleet.isolation]

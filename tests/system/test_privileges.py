@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.model import Worker
@@ -39,9 +40,13 @@ def host(bare: Lab) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def pids(host: Host) -> dict[str, int]:
-    """Processes by supervisor's name: `netctl`, `wg:wg281`, `worker:w1281`."""
+    """Processes by supervisor's name: `netctl`, `wg:wg281`, `worker:w1281`; of a worker its own, not its launcher."""
     done = host.operate("status", "--json", check=True)
-    return {program["name"]: program["pid"] for program in json.loads(done.stdout)["programs"]}
+    found = {program["name"]: program["pid"] for program in json.loads(done.stdout)["programs"]}
+    launcher = psutil.Process(found[f"worker:{WORKER.name}"])
+    (first,) = launcher.children()
+    (worker,) = first.children()
+    return {**found, f"worker:{WORKER.name}": worker.pid}
 
 
 def _status(pid: int) -> dict[str, str]:
