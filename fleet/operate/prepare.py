@@ -163,8 +163,8 @@ def learn_host_addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
 
 def _ask_all(fleet: Fleet) -> Iterator[Address]:
     asker = Asker(fleet.egress, fleet.browser.certificate_authorities)
-    for source in (IPV4, IPV6):
+    for family in (IPV4, IPV6):
         try:
-            yield asker.seen(source)
+            yield asker.seen(family)
         except Unproved as error:
-            _log.debug("host_address.no_answer", source=source, reason=error.message)
+            _log.debug("host_address.no_answer", family=family, reason=error.message)
