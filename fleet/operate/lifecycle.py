@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -20,6 +21,7 @@ from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
 
 _RUNNING_SECONDS = 120.0
 """A machine that starts hundreds of browsers may take 20 s to start one Python."""
+_SWEEP_SECONDS = 5.0
 _PATIENCE_SECONDS = 6.0
 """A program that ended before supervisor's startsecs and has not run for longer since will not come up."""
 _log = log.get("fleet")
@@ -146,16 +148,35 @@ def _finished(state: ProgramState) -> bool:
 def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -> None:
     """Kill what worker UIDs (all, or UIDS) still run in this network namespace and in the workers' own.
 
-    Workers end their browsers themselves, and the kernel does when they are killed; this is for what
-    neither reached. Another namespace may hold another fleet with the same UIDs.
+    Workers end their browsers themselves, and the kernel ends what is left with their PID namespace; this is for what
+    neither reached. Another network namespace may hold another fleet with the same UIDs. A process may fork between
+    the look and the kill, so only two looks in a row that find none are the end. Raises TryLater, naming them, when
+    some do not end: then nothing may be taken away that holds their UIDs back.
     """
+    deadline, empty_looks = time.monotonic() + _SWEEP_SECONDS, 0
+    while empty_looks < 2:
+        left = list(_left_over(paths, uids))
+        empty_looks = 0 if left else empty_looks + 1
+        if left and time.monotonic() > deadline:
+            named = ", ".join(f"{process.pid} ({process.info['name']})" for process in left)
+            raise TryLater(
+                f"processes of workers do not end, even after SIGKILL: {named}; their UIDs stay held back",
+                hint="fleet down again; a process in an uninterruptible wait ends with what it waits for",
+            )
+        for process in left:
+            _log.warning("process.left_over", pid=process.pid, command=process.info["name"])
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=_SWEEP_SECONDS / 10)
+
+
+def _left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
     networks = {os.stat("/proc/self/ns/net").st_ino}  # noqa: PTH116 - a magic link, not a path
     networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
-    for process in psutil.process_iter():
-        try:
+    for process in psutil.process_iter(["name", "status"]):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             ours = process.uids().real in uids and process.username() == f"w{process.uids().real}"
-            if ours and os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
-                _log.warning("process.left_over", pid=process.pid, command=process.name())
-                process.kill()
-        except (psutil.NoSuchProcess, FileNotFoundError):
-            continue
+            if not ours or process.info["status"] == psutil.STATUS_ZOMBIE:
+                continue
+            if os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
+                yield process
