@@ -137,8 +137,8 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
 
 
 def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
-    """The control of the one listener that no browser in the host's namespace comes to: a connection from there."""
-    other = scene.client_of(FREE, at=scene.worker(1))
+    """The control of the one listener that only its owner reaches: a connection under the owner's UID."""
+    other = scene.client_of(scene.worker(1))
     for host, port in NEIGHBOUR:
         assert "ok" in other.ask(do="tcp", host=host, port=port)
         assert ear.heard(1) == Counter([f"tcp {place(host, port)}"])

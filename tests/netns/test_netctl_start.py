@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet import spaces
+from fleet import snapshot, spaces
+from fleet.model import Paths
+from fleet.operate import configuration
+from fleet.snapshot import Snapshot
 from lab import run
 from lab.net import Lab
 from tests.fleets import Rig
@@ -106,6 +109,9 @@ def test_a_second_fleet_in_one_network_namespace_is_refused(rig: Rig, words: tup
     place = other / "etc/fleet/fleet.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(settings)
+    paths = Paths(root=other)
+    paths.snapshot.parent.mkdir(parents=True)
+    snapshot.write(Snapshot(release=rig.installation.release, fleet=configuration.load(place)), paths)
     before = [rig.host(argv).stdout for argv in KERNEL]
     done = rig.host(["env", f"FLEET_ROOT={other}", *run.program(*words)])
     assert done.returncode == 75, done.stderr
