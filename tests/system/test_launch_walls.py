@@ -165,7 +165,7 @@ def test_the_launcher_killed_takes_everything_with_it(stage: Stage) -> None:
 
 def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> None:
     """No new rights, no set-UID program, no keyring, no mount, no port but its browser's, no socket of the host's."""
-    found = json.loads(stage.run(stage.python(f"PORTS = {stage.worker.browser_ports}\n{ASKED}")).stdout)
+    found = json.loads(stage.run(stage.python(f"PORTS = {tuple(stage.worker.browser_ports)}\n{ASKED}")).stdout)
     assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
     assert {found[name] for name in ("keyring", "filesystem", "memory", "tree")} == {"EPERM"}
     assert found["pids"] == [1, 2], "process 1 and the worker"
