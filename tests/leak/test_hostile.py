@@ -145,22 +145,28 @@ def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
     other.kill()
 
 
-def test_the_same_page_of_another_uid_is_heard(carrying: Lab) -> None:
-    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding.
+@pytest.fixture
+def bare(root: None) -> Iterator[Lab]:
+    """A lab without a fleet, whose netctl would keep strangers from a browser's ports."""
+    made = Lab(f"b{os.getpid() % 10_000}", ipv6=True)
+    made.up()
+    yield made
+    made.down()
 
-    One isolation is as good as the other for it: such a browser is in the host's namespace in both.
-    """
+
+def test_the_same_page_without_a_fleet_is_heard(bare: Lab) -> None:
+    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding."""
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-"))
     os.chown(folder, FREE.uid, -1)
     names = rebound_names()
     free = ["env", f"HOME={folder}", "setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups"]
     argv = [*free, *WAITING, str(installed().browser), *UNCHECKED, f"--user-data-dir={folder}", url(list(names))]
     try:
-        with near(carrying, []) as ears:
-            said = visit(carrying, argv, FREE_ADDRESSES)
+        with near(bare, []) as ears:
+            said = visit(bare, argv, FREE_ADDRESSES)
             came = Counter(heard(ears))
     finally:
-        forget(carrying)
+        forget(bare)
         shutil.rmtree(folder)
     for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR):
         missing = [
