@@ -24,7 +24,7 @@ except OSError as error:
     site = os.strerror(error.errno or 0)
 print(json.dumps({
     "network": os.readlink("/proc/self/ns/net"), "links": os.listdir("/sys/class/net"), "site": site,
-    "lo": socket.create_server(("127.0.0.1", 0)).getsockname()[0],
+    "lo": socket.create_server(("127.0.0.1", PORT)).getsockname()[0],
 }))
 """
 
@@ -45,7 +45,7 @@ def name(stage: Stage) -> Iterator[Path]:
 
 def seen(stage: Stage, **changes: object) -> dict[str, object]:
     """What the launched worker sees."""
-    done = stage.run(stage.python(REPORT), **changes)
+    done = stage.run(stage.python(f"PORT = {stage.worker.browser_ports.driver}\n{REPORT}"), **changes)
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found
