@@ -19,7 +19,6 @@ from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.filter import documents, rules
 from netctl.filter.library import Context, NftError
-from netctl.filter.rules import RULES
 from netctl.plan.operations import Operation
 from netctl.plan.things import TABLE, Filter, Gate
 
@@ -134,7 +133,7 @@ def _shape() -> Listing:
         except NftError:
             context.run(documents.shape_document(name, ""))
         # Chain by chain: nftables 1.0.6 reads past its list of flags where it lists a table with an owner as JSON.
-        texts = [context.run(f"list chain inet {name} {chain}") for chain in RULES]
+        texts = [context.run(f"list chain inet {name} {chain}") for chain in rules.RULES]
         listed: list[Object] = [entry for text in texts for entry in json.loads(text)["nftables"]]
         context.run(f"delete table inet {name}")
         return _rules(listed)
