@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from tests.faults import causes, outcome
+from tests.faults import causes
 from tests.faults.scene import Scene
 from tests.waiting import until
 
@@ -22,6 +22,8 @@ UNHURT_SECONDS = 3.0
 TRIES_A_SECOND = 200
 LATE_SECONDS = 10.0
 """So much longer is waited, to tell late from never."""
+TABLE = ["| fault | leak | back after | worker silent | neighbour silent |", "|---|---|---|---|---|"]
+"""As it is measured, and as docs/security.md shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,24 +68,31 @@ def check(scene: Scene, fault: Fault) -> None:
         assert seen.gap < UNHURT_SECONDS, "the worker stopped"
 
 
-def judged(scene: Scene, name: str, begin: float, end: float, back: float | None) -> outcome.Outcome:
-    """The line of the table; fails when anything went past the tunnels, or came out at an exit of nobody's."""
-    leaks = scene.capture.lines()
-    made = outcome.Outcome(
-        fault=name,
-        back=back,
-        gap=scene.streams[0].gap(begin, end),
-        neighbour=scene.streams[1].gap(begin, end),
-        leaks=len(leaks),
-        tries=sum(stream.tries(begin, end) for stream in scene.streams),
-    )
-    outcome.add(made)
+@dataclass(frozen=True, kw_only=True)
+class Silence:
+    """The longest times, in seconds, in which two streams got nothing through."""
+
+    gap: float
+    """Of the worker concerned."""
+    neighbour: float
+
+
+def judged(scene: Scene, name: str, begin: float, end: float, back: float | None) -> Silence:
+    """Add a row to the table; fails when anything went past the tunnels, or came out at an exit of nobody's.
+
+    BACK are the seconds until the slot carried its stream again, from the end of the cause (its begin where it stays).
+    """
+    leaks, (gap, neighbour) = scene.capture.lines(), (stream.gap(begin, end) for stream in scene.streams)
+    tries = sum(stream.tries(begin, end) for stream in scene.streams)
+    after = "never" if back is None else f"{back:.1f} s"
+    TABLE.append(f"| {name} | {len(leaks)} of {tries} tries | {after} | {gap:.1f} s | {neighbour:.1f} s |")
+    print(TABLE[-1])
     assert leaks == []
     assert scene.mishaps() == []
     for stream in scene.streams:
         assert stream.wrong_exits(begin) == []
         assert stream.tries(begin, end) > TRIES_A_SECOND * (end - begin), "too few tries to mean something"
-    return made
+    return Silence(gap=gap, neighbour=neighbour)
 
 
 def back_after(
@@ -91,22 +100,20 @@ def back_after(
 ) -> float | None:
     """Seconds from SINCE until the streams at INDICES go again, None when they do not."""
 
-    def look() -> list[float]:
+    def look() -> float:
         moments = [scene.works(index, since) for index in indices]
-        return [moment for moment in moments if moment is not None] if None not in moments else []
+        return max(moment or 0 for moment in moments) if all(moments) else 0
 
-    try:
-        return max(until("back", look, within_seconds + LATE_SECONDS)) - since
-    except pytest.fail.Exception:
-        return None
+    with contextlib.suppress(pytest.fail.Exception):
+        return until("back", look, within_seconds + LATE_SECONDS) - since
+    return None
 
 
 def stands_again(scene: Scene) -> bool:
     """Whether every layer is again as it was, in time."""
-    try:
+    with contextlib.suppress(pytest.fail.Exception):
         return until("the layers stand", lambda: not scene.difference(), BACK_SECONDS)
-    except pytest.fail.Exception:
-        return False
+    return False
 
 
 def passed(seconds: float) -> None:

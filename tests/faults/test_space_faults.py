@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from lab.net import Lab
 from tests.faults import causes, judge
 from tests.faults.conftest import Stage
 from tests.faults.judge import Fault
@@ -31,21 +28,11 @@ FAULTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def spaced(stage: Stage, lab: Lab) -> Iterator[Stage]:
-    """A stage whose workers have namespaces; the other one, of the same UIDs, ends and is begun anew when needed."""
-    stage.close()
-    made = Stage(lab, "netns")
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def scene(spaced: Stage) -> Scene:
-    """Two workers at work, everything as it should be."""
-    made = spaced.scene()
-    for index in range(2):
-        made.there(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], index, check=True)
+def scene(stage: Stage) -> Scene:
+    """Two workers at work in namespaces of their own, everything as it should be."""
+    made = stage.scene("netns")
+    made.everywhere(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])
     made.capture.lines()
     return made
 

@@ -19,27 +19,18 @@ FLUSHES = 5
 class Held:
     """A state that stands."""
 
-    tick: Tick
+    tick: Tick = lambda: None
     """Called again and again while probes run."""
     late: Callable[[], object] | None = None
     """Connections of before, to be ended while the state lasts; the state's own matter where it is None."""
 
 
-Enter = Callable[[Scene], AbstractContextManager[Held]]
-
-
-def nothing() -> None:
-    """Nothing to be done while probes run."""
-
-
-@contextlib.contextmanager
 def no_tunnel(scene: Scene) -> Iterator[Held]:
     """A slot that nobody has asked for."""
     assert scene.slot()["state"] == "sealed"
-    yield Held(tick=nothing)
+    yield Held()
 
 
-@contextlib.contextmanager
 def connecting(scene: Scene) -> Iterator[Held]:
     """Every VPN server is frozen while a worker that had a tunnel asks for another."""
     client = scene.connected()
@@ -47,20 +38,18 @@ def connecting(scene: Scene) -> Iterator[Held]:
     with frozen(*scene.server_pids()):
         client.send(do="rotate")
         until("connecting", lambda: scene.slot()["state"] == "connecting", 10, scene.slot)
-        yield Held(tick=nothing, late=late)
+        yield Held(late=late)
         assert scene.slot()["state"] == "connecting"
         client.kill()
 
 
-@contextlib.contextmanager
 def connected(scene: Scene) -> Iterator[Held]:
     """A tunnel that is held."""
     scene.connected()
-    yield Held(tick=nothing, late=scene.late())
+    yield Held(late=scene.late())
     assert scene.slot()["state"] == "connected"
 
 
-@contextlib.contextmanager
 def rotating(scene: Scene) -> Iterator[Held]:
     """One exit after the other."""
     client, leases = scene.connected(), set[str]()
@@ -74,7 +63,6 @@ def rotating(scene: Scene) -> Iterator[Held]:
     assert len(leases) >= ROTATIONS
 
 
-@contextlib.contextmanager
 def browser_crashed(scene: Scene) -> Iterator[Held]:
     """Its connections are cut off in the middle, while the probes run; the tunnel goes on."""
     scene.connected()
@@ -82,7 +70,6 @@ def browser_crashed(scene: Scene) -> Iterator[Held]:
     assert scene.slot()["state"] == "connected"
 
 
-@contextlib.contextmanager
 def worker_killed(scene: Scene) -> Iterator[Held]:
     """SIGKILL of everything of the worker's but the probes."""
     client, late = scene.connected(), scene.late()
@@ -95,16 +82,14 @@ def worker_killed(scene: Scene) -> Iterator[Held]:
     assert scene.slot()["state"] == "sealed"
 
 
-@contextlib.contextmanager
 def sealed(scene: Scene) -> Iterator[Held]:
     """The worker is gone, and the slot is known to be closed; what is left of its connections ends then."""
     client, late = scene.connected(), scene.late()
     client.kill()
     scene.wait_until_sealed()
-    yield Held(tick=nothing, late=late)
+    yield Held(late=late)
 
 
-@contextlib.contextmanager
 def rules_flushed(scene: Scene) -> Iterator[Held]:
     """All rules and the nftables ruleset, again and again, netctl bringing them back each time."""
     scene.connected()
@@ -120,24 +105,22 @@ def rules_flushed(scene: Scene) -> Iterator[Held]:
     assert count >= FLUSHES
 
 
-@contextlib.contextmanager
 def device_deleted(scene: Scene) -> Iterator[Held]:
     """`ip link delete`; wireguard-go ends with its device, and nobody starts another."""
     scene.connected()
     late = scene.late()
     scene.there(["ip", "link", "delete", scene.worker().interface], check=True)
     scene.devices[scene.worker().interface].wait(10)
-    yield Held(tick=nothing, late=late)
+    yield Held(late=late)
     assert scene.there(["ip", "link", "show", scene.worker().interface]).returncode != 0
 
 
-@contextlib.contextmanager
 def netctl_dead(scene: Scene) -> Iterator[Held]:
     """SIGKILL under a tunnel that is held."""
     scene.connected()
     late = scene.late()
     scene.kill_netctl()
-    yield Held(tick=nothing, late=late)
+    yield Held(late=late)
     assert scene.netctl and scene.netctl.poll() is not None
 
 
@@ -154,16 +137,11 @@ def _once(work: Callable[[], object]) -> Tick:
     return tick
 
 
-STATES: dict[str, Enter] = {
-    "no tunnel": no_tunnel,
-    "connecting": connecting,
-    "connected": connected,
-    "rotating": rotating,
-    "browser crashed": browser_crashed,
-    "worker killed": worker_killed,
-    "sealed": sealed,
-    "rules flushed": rules_flushed,
-    "device deleted": device_deleted,
-    "netctl dead": netctl_dead,
+STATES: dict[str, Callable[[Scene], AbstractContextManager[Held]]] = {
+    made.__name__.replace("_", " "): contextlib.contextmanager(made)
+    for made in (
+        *(no_tunnel, connecting, connected, rotating, browser_crashed),
+        *(worker_killed, sealed, rules_flushed, device_deleted, netctl_dead),
+    )
 }
 """In the order of the damage they do."""

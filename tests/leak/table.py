@@ -21,28 +21,20 @@ class Column:
     """How many tries of a UID that is no worker's were seen."""
 
 
-_seen: dict[tuple[str, str], Column] = {}
-
-
-def add(isolation: str, state: str, column: Column) -> None:
-    """Remember one."""
-    _seen[isolation, state] = column
+COLUMNS: dict[tuple[str, str], Column] = {}
+"""By isolation and state."""
 
 
 def table() -> list[str]:
     """Everything there is, one table for each isolation."""
     lines: list[str] = []
-    for isolation in sorted({isolation for isolation, _ in _seen}, reverse=True):
-        columns = {state: _seen[isolation, state] for state in STATES if (isolation, state) in _seen}
+    for isolation in sorted({isolation for isolation, _ in COLUMNS}, reverse=True):
+        columns = {state: COLUMNS[isolation, state] for state in STATES if (isolation, state) in COLUMNS}
         lines += [f"leaks of tries, isolation {isolation}; control: what was seen of a UID that is no worker's", ""]
         lines += [f"| probe | {' | '.join(columns)} | control |", "|---" * (len(columns) + 2) + "|"]
         for row in ALL_ROWS:
-            cells = [_cell(column, row) for column in columns.values()]
-            control = min(column.control[row] for column in columns.values())
+            cells = [f"{one.leaks[row]}/{one.tries[row]}" if one.tries[row] else "-" for one in columns.values()]
+            control = min(one.control[row] for one in columns.values())
             lines.append(f"| {row} | {' | '.join(cells)} | {control} at least |")
         lines.append("")
     return lines
-
-
-def _cell(column: Column, row: str) -> str:
-    return f"{column.leaks[row]}/{column.tries[row]}" if column.tries[row] else "-"

@@ -10,7 +10,7 @@ from tests.fleets import FREE
 from tests.leak import table
 from tests.leak.probes import BULK, LATE, LINGER, LOOPBACK, ROWS, probes, row_of
 from tests.leak.scene import Scene
-from tests.leak.states import STATES, Held, nothing
+from tests.leak.states import STATES, Held
 from tests.waiting import until
 
 LEAST_TRIES = 50
@@ -26,7 +26,7 @@ def test_nothing_leaves(scene: Scene, isolation: str, state: str) -> None:
     with STATES[state](scene) as held:
         scene.quiet()
         column = table.Column(tries=_try(scene, held), leaks=_seen(scene), control=Counter())
-        table.add(isolation, state, column)
+        table.COLUMNS[isolation, state] = column
         assert +column.leaks == Counter()
         assert bool(scene.ended) == (state != "no tunnel")
         column.control.update(_control(scene))
@@ -58,7 +58,7 @@ def _control(scene: Scene) -> Counter[str]:
     """
     ending, lines = scene.late(FREE), list[str]()
     ending()
-    tries = scene.probe(FREE, nothing, rounds=CONTROL_ROUNDS, seconds=20)
+    tries = scene.probe(FREE, lambda: None, rounds=CONTROL_ROUNDS, seconds=20)
     until("late packets of every kind are seen", lambda: _late_are_seen(lines, scene), 10, lambda: lines[-20:])
     seen = Counter(row_of(line) for line in lines)
     for row, ways in probes().items():
