@@ -9,9 +9,11 @@ of a resolv.conf, which the host then gets twice: by renaming a new file over th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
@@ -49,54 +51,33 @@ def mounts(folder: Path) -> None:
     syscalls.bind(folder, Path("/etc"))
 
 
-def listen(address: str) -> None:
-    """A Unix socket that everybody may talk to."""
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(address)
-    if not address.startswith("\0"):
-        Path(address).chmod(0o666)
-    server.listen()
-    threading.Thread(target=hear, args=(server, address), daemon=True).start()
+class Hear(socketserver.BaseRequestHandler):
+    """Every connection is a question; not root's, as the launcher asks for the worker's account before it is one."""
+
+    def handle(self) -> None:
+        name, question = self.server.server_address, b""
+        if isinstance(name, str | bytes):
+            credentials = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if struct.unpack("=iII", credentials)[1] == 0:
+                return
+        self.request.settimeout(2)
+        with contextlib.suppress(OSError):
+            question = self.request.recv(4096)
+        tell(name if isinstance(name, str) else "abstract" if isinstance(name, bytes) else "stub", question)
 
 
-def is_root(connection: socket.socket) -> bool:
-    """Whether root asks: the launcher does, before it becomes the worker, for the worker's account."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return bool(struct.unpack("=iII", credentials)[1] == 0)
+class Answer(socketserver.BaseRequestHandler):
+    """The question itself with the flags of NXDOMAIN (RFC 1035, 4.1.1): as systemd-resolved, whatever the name."""
 
-
-def hear(server: socket.socket, name: str) -> None:
-    """Every connection is a question."""
-    while True:
-        connection, _ = server.accept()
-        with connection:
-            if server.family == socket.AF_UNIX and is_root(connection):
-                continue
-            connection.settimeout(2)
-            try:
-                tell(name, connection.recv(4096))
-            except OSError:
-                tell(name, b"")
-
-
-def stub_resolver() -> None:
-    """Over UDP and TCP, as systemd-resolved's: whatever the name, there is none such."""
-    server = socket.socket()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.bind(STUB)
-    server.listen()
-    threading.Thread(target=hear, args=(server, "stub"), daemon=True).start()
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagrams.bind(STUB)
-    threading.Thread(target=answer, args=(datagrams,), daemon=True).start()
-
-
-def answer(datagrams: socket.socket) -> None:
-    """The question itself with the flags of NXDOMAIN (RFC 1035, 4.1.1)."""
-    while True:
-        question, asker = datagrams.recvfrom(4096)
+    def handle(self) -> None:
+        question, stub = self.request
         tell("stub", question)
-        datagrams.sendto(question[:2] + b"\x81\x83" + question[4:], asker)
+        stub.sendto(question[:2] + b"\x81\x83" + question[4:], self.client_address)
+
+
+def serve(server: socketserver.BaseServer) -> None:
+    """In a thread."""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def rewrite(text: str) -> None:
@@ -110,13 +91,15 @@ def rewrite(text: str) -> None:
 def main() -> None:
     """Set up, tell, obey."""
     mounts(Path(sys.argv[1]))
-    os.umask(0)
+    os.umask(0)  # everybody may talk to them
+    socketserver.TCPServer.allow_reuse_address = True
     for name in SOCKETS:
         path = Path("/run") / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        listen(str(path))
-    listen(ABSTRACT)
-    stub_resolver()
+        serve(socketserver.ThreadingUnixStreamServer(str(path), Hear))
+    serve(socketserver.ThreadingUnixStreamServer(ABSTRACT, Hear))
+    serve(socketserver.ThreadingTCPServer(STUB, Hear))
+    serve(socketserver.ThreadingUDPServer(STUB, Answer))
     tell("ready", b"")
     for line in sys.stdin:
         rewrite(json.loads(line))
