@@ -1,5 +1,12 @@
-"""Who calls, and how much of a server one caller may use: token buckets per UID, and refusals told once a period.
+"""Who calls, what that caller may ask, and how much of a server it may use.
 
+    root       UID 0
+    worker     a UID of this fleet's range; whatever groups it is in, it is nothing more
+    operator   any other UID whose process is in the operators' group
+    stranger   everybody else: one line of refusal
+
+Authority is who calls, as the kernel says, never what is sent. What a program is asked is one table of requests. How
+much of it: token buckets per UID, and refusals told once a period.
 A bucket that is empty makes its caller wait (its socket is not read meanwhile), so that a request too
 many costs the server nothing; only connections, which have no patience, are refused at once.
 """
@@ -7,15 +14,16 @@ many costs the server nothing; only connections, which have no patience, are ref
 from __future__ import annotations
 
 import asyncio
+import enum
 import grp
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.log import Logger
-from fleet.request_table import Caller
+from fleet.wire import Request
 
 SO_PEERGROUPS = 59
 """include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
@@ -25,6 +33,15 @@ PATIENCE_SECONDS = 1.0
 """How long a request over its caller's rate waits for its turn before it is refused."""
 PERIOD_SECONDS = 10.0
 """Refusals of one caller are logged at the first of them, and then by their number once in this time."""
+
+
+class Caller(enum.Enum):
+    """What a caller is to this fleet."""
+
+    ROOT = "root"
+    WORKER = "a worker of this fleet"
+    OPERATOR = "an operator"
+    STRANGER = "anybody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +66,54 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One request. The service's method that answers it has the request's name (`Request.method`)."""
+
+    request: type[Request]
+    callers: frozenset[Caller]
+    rate: str | None = None
+    """A rate beside that of all requests, by its name in `Limits.rates`; a refusal says the name."""
+    routine: bool = False
+    """It is asked often and changes nothing: no line in an ordinary log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a caller may, and why: the reason of a refusal is logged and sent."""
+
+    allowed: bool
+    reason: str
+
+
+class Table:
+    """The requests of PROGRAM. What is in no row is refused to everybody."""
+
+    def __init__(self, program: str, *rows: Row) -> None:
+        self.program = program
+        self.rows: Mapping[str, Row] = {row.request.method: row for row in rows}
+        """By method."""
+        self.kinds: Mapping[str, type[Request]] = {method: row.request for method, row in self.rows.items()}
+        """What may be decoded (fleet.wire)."""
+        self._known = frozenset[Caller]().union(*(row.callers for row in rows))
+
+    def admits(self, caller: Caller, uid: int) -> Verdict:
+        """Whether CALLER may connect: it must be allowed at least one request."""
+        reason = f"{self.program} serves {_words(self._known)}, not UID {uid}"
+        return Verdict(allowed=caller in self._known, reason=reason)
+
+    def allows(self, caller: Caller, uid: int, request: Request) -> Verdict:
+        """Whether CALLER may ask for REQUEST."""
+        row = self.rows.get(request.method)
+        callers = row.callers if row else frozenset[Caller]()
+        reason = f"{request.method} is for {_words(callers)}, and this is UID {uid}"
+        return Verdict(allowed=caller in callers, reason=reason)
+
+
+def _words(callers: Iterable[Caller]) -> str:
+    return " or ".join(sorted(caller.value for caller in callers)) or "nobody"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """So many a second; after a rest BURST of them at once."""
 
@@ -66,7 +131,7 @@ class Limits:
     requests_per_second: float = 20
     requests_burst: int = 60
     rates: Mapping[str, Rate] = field(default_factory=dict)
-    """Of single requests, by the names that rows of the program's table give them (fleet.request_table.Row)."""
+    """Of single requests, by the names that rows of the program's table give them (Row)."""
     frame_seconds: float = 10
     """How long the rest of a started frame may take, and the taking of an answer."""
     request_seconds: float = 30

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleet import VERSION, log, programs, startsecs
+from fleet import VERSION, log, processes, programs
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -100,7 +100,7 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     except FleetError as error:
         code = _report(made.prog, error, error.exit_code, debug)
         if code in ExitCode.final() and (seconds := getattr(arguments, "start_seconds", None)):
-            startsecs.wait_out(seconds)
+            processes.outlive(seconds)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

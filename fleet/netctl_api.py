@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from fleet.request_table import Caller, Row, Table
+from fleet.callers import Caller, Row, Table
 from fleet.wire import Address, Message, Request
 
 

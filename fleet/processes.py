@@ -16,6 +16,10 @@ from functools import cache
 from pathlib import Path
 
 PROC = Path("/proc")
+NETCTL_START_SECONDS, WORKER_START_SECONDS = 2, 1
+"""supervisord's `startsecs`: see outlive()."""
+_MARGIN_SECONDS = 0.1
+"""supervisord's clock begins before the fork, and the kernel counts a process's start in ticks of 10 ms."""
 
 
 class Handle:
@@ -56,6 +60,19 @@ def kill(pid: int, deadline: float) -> None:
     with process:
         process.kill()
         process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def outlive(seconds: float) -> None:
+    """Return once this process is older than SECONDS. A signal whose handler raises ends the wait.
+
+    supervisord reads an exit code only of a program that has lived for its `startsecs`. One that ends earlier has
+    crashed at its start, whatever its code: supervisord starts it again, with growing pauses (Subprocess.finish in
+    supervisor 4.3). That is right for a crash, so `startsecs` is not 0; but it would start a program again that is
+    done, or whose settings are wrong. So a final end waits that long.
+    """
+    started = int(stat(os.getpid())[19]) / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    select.select([], [], [], max(0.0, seconds + _MARGIN_SECONDS - age))
 
 
 def pids() -> list[int]:

@@ -1,8 +1,8 @@
-"""The one server of a Unix socket: every program serves its own table of requests with it (fleet.request_table).
+"""The one server of a Unix socket: every program serves its own table of requests with it (fleet.callers).
 
 It knows who calls from `SO_PEERCRED`, keeps order within a connection, bounds frames, connections and time
-(fleet.callers), and tells the service when a connection ends. It runs in one asyncio loop. What becomes of a request:
-fleet.dispatch; the other end: fleet.client.
+(fleet.callers), answers each request (rate, permission, deadline, the service's method, a line in the log), and tells
+the service when a connection ends. It runs in one asyncio loop. The other end: fleet.client.
 
 A connection too many costs one accept() and one close(): no task or stream is made for it (fleet.listen).
 """
@@ -12,35 +12,72 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from fleet import log, wire
-from fleet.callers import Account, Connection, Limits, Peer, Refusals, peer_of, turn
+from fleet.callers import (
+    PATIENCE_SECONDS,
+    Account,
+    Bucket,
+    Caller,
+    Connection,
+    Limits,
+    Peer,
+    Refusals,
+    Row,
+    Table,
+    Verdict,
+    peer_of,
+    turn,
+)
 from fleet.deadline import within
-from fleet.dispatch import Dispatcher, Service
-from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited
+from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
 from fleet.listen import Listener
-from fleet.request_table import Caller, Table, Verdict
 
 FRAMES_AHEAD = 4
 """Requests that a client may send ahead of their answers; then it is not read from any more."""
 STRANGERS = -1
 """Who may ask for nothing shares one account: it cannot grow with the number of UIDs."""
 
+REFUSALS = (NotAllowed, ProtocolError, RateLimited)
+"""Answers that are counted instead of logged: the caller could write the log full with them."""
+
+
+class Service(Protocol):
+    """What a program does with its requests: for each row of its table it has a method of the request's name.
+
+    async def METHOD(self, connection: Connection, request: Request) -> Message
+
+    It returns the reply, or raises a FleetError, which crosses the socket.
+    """
+
+    async def closed(self, connection: Connection) -> None:
+        """The connection has ended, however that came; whatever it held is to be given back."""
+
+
+Method = Callable[[Connection, wire.Request], Coroutine[Any, Any, wire.Message]]
+
 
 class Server:
     """Serves its sockets until it is closed."""
 
     def __init__(self, table: Table, service: Service, *, caller: Callable[[Peer], Caller], limits: Limits) -> None:
-        """CALLER says what a peer is. LIMITS have a rate for each name of one in TABLE."""
+        """CALLER says what a peer is. LIMITS have a rate for each name of one in TABLE.
+
+        Raises AttributeError when SERVICE has no method for a row of TABLE.
+        """
+        for row in table.rows.values():
+            assert row.rate is None or row.rate in limits.rates, f"there is no rate of {row.rate}"
         self._table = table
         self._service = service
+        self._methods: Mapping[str, Method] = {name: getattr(service, name) for name in table.rows}
         self._caller = caller
         self._limits = limits
         self._log = log.get(table.program)
         self._refusals = Refusals(self._log)
-        self._dispatcher = Dispatcher(table, service, limits=limits, refusals=self._refusals, logger=self._log)
         self._accounts: dict[int, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
@@ -138,7 +175,7 @@ class Server:
         self, connection: Connection, account: Account, frames: asyncio.Queue[bytes], writer: asyncio.StreamWriter
     ) -> None:
         while line := await frames.get():
-            writer.write(await self._dispatcher.answer(connection, account, line))
+            writer.write(await self._answer(connection, account, line))
             await within(self._limits.frame_seconds, writer.drain())
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -154,3 +191,63 @@ class Server:
             writer.write(wire.encode_error(ProtocolError(f"a frame may have {wire.FRAME_BYTES} bytes")))
             return b""
         return first + rest
+
+    # --- one request
+
+    async def _answer(self, connection: Connection, account: Account, line: bytes) -> bytes:
+        """The reply to LINE, or the error it ends in, as a frame."""
+        started, row = time.monotonic(), None
+        try:
+            await _turn(account.requests, "requests")
+            request = wire.decode_request(line, self._table.kinds)
+            row = self._table.rows[request.method]
+            verdict = self._table.allows(connection.caller, connection.peer.uid, request)
+            if not verdict.allowed:
+                raise NotAllowed(verdict.reason)
+            if row.rate is not None:
+                await _turn(account.rates[row.rate], row.rate)
+            reply = wire.encode_result(await self._handled(connection, request))
+            self._tell(connection, row, "ok", started)
+            return reply
+        except REFUSALS as error:
+            self._refusals.add("request", connection.peer, error.message)
+            return wire.encode_error(error)
+        except FleetError as error:
+            self._tell(connection, row, type(error).__name__, started)
+            return wire.encode_error(error)
+        except Exception:  # noqa: BLE001 - a fault of ours must not take the other callers down
+            method = _name(row)
+            self._log.exception("request.crashed", method=method, uid=connection.peer.uid)
+            return wire.encode_error(FleetError(f"{method} failed inside; see the log"))
+
+    async def _handled(self, connection: Connection, request: wire.Request) -> wire.Message:
+        seconds = self._limits.request_seconds
+        try:
+            return await within(seconds, self._methods[request.method](connection, request))
+        except asyncio.TimeoutError:
+            raise Unavailable(f"{request.method} took longer than {seconds:g} s") from None
+
+    def _tell(self, connection: Connection, row: Row | None, outcome: str, started: float) -> None:
+        routine = row is not None and row.routine and outcome == "ok"
+        (self._log.debug if routine else self._log.info)(
+            "request.answered",
+            method=_name(row),
+            uid=connection.peer.uid,
+            pid=connection.peer.pid,
+            outcome=outcome,
+            milliseconds=round((time.monotonic() - started) * 1000, 1),
+        )
+
+
+def _name(row: Row | None) -> str:
+    """The method of a request; `?` where it was not understood."""
+    return row.request.method if row else "?"
+
+
+async def _turn(bucket: Bucket, what: str) -> None:
+    """Wait for a token of BUCKET; raises RateLimited, also then not at once, where it takes too long."""
+    wait = turn(bucket, PATIENCE_SECONDS)
+    if wait != 0:
+        await asyncio.sleep(PATIENCE_SECONDS if wait is None else wait)
+    if wait is None:
+        raise RateLimited(f"more than {bucket.rate:g} {what} a second", hint="wait a moment")

@@ -117,17 +117,6 @@ def enter(path: Path) -> None:
         os.close(descriptor)
 
 
-def private_mounts_but(folder: Path) -> None:
-    """Like syscalls.private_mounts(), but names made in FOLDER still appear in every mount namespace."""
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        # The fifth field is the mount point, with octal escapes (proc(5)).
-        place = Path(line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode())
-        if not place.is_relative_to(folder):
-            with contextlib.suppress(OSError):  # hidden by another mount, so nothing is mounted below it
-                syscalls.mount("none", str(place), "none", syscalls.MS_SLAVE)
-
-
 def own_sysfs() -> None:
     """/sys/class/net lists the network namespace that was current when sysfs was mounted: mount it again.
 

@@ -41,7 +41,6 @@ def one_heap() -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
     _check(_libc.unshare(flags), "unshare")
 
 
@@ -78,7 +77,6 @@ def set_capabilities(wanted: Capabilities) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """mount(2)."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {target}")
 

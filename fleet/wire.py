@@ -31,7 +31,7 @@ class Message(BaseModel, frozen=True, extra="forbid"):
 
 
 class Request(Message):
-    """What a client asks for. Which kinds there are is the program's to say (fleet.request_table)."""
+    """What a client asks for. Which kinds there are is the program's to say (fleet.callers)."""
 
     method: ClassVar[str]
     """Its name on the wire, and that of the service's method that answers it."""
@@ -45,12 +45,10 @@ ReplyT = TypeVar("ReplyT", bound=Message)
 
 
 def encode_request(request: Request) -> bytes:
-    """One line."""
     return _line({"method": request.method, "parameters": request.model_dump(mode="json")})
 
 
 def encode_result(reply: Message) -> bytes:
-    """One line."""
     return _line({"result": reply.model_dump(mode="json")})
 
 

@@ -8,6 +8,7 @@ whole machine, whatever the namespace.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def enter(lab: str, host: str) -> None:
     places = Places(lab)
     spaces.enter(Path("/run/netns", f"{lab}-{host}"))
     # The names of the workers' namespaces show to everybody who enters, whoever makes them, and when.
-    spaces.private_mounts_but(places.spaces)
+    private_mounts_but(places.spaces)
     spaces.own_sysfs()
     seen = places.at(host)
     for name in ("resolv.conf", "nsswitch.conf"):
@@ -38,6 +39,17 @@ def enter(lab: str, host: str) -> None:
             syscalls.bind(seen / "empty", way_out)
     if host == "host":
         os.environ["FLEET_ROOT"] = str(places.fleet_root)
+
+
+def private_mounts_but(folder: Path) -> None:
+    """Like syscalls.private_mounts(), but names made in FOLDER still appear in every mount namespace."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        # The fifth field is the mount point, with octal escapes (proc(5)).
+        place = Path(line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode())
+        if not place.is_relative_to(folder):
+            with contextlib.suppress(OSError):  # hidden by another mount, so nothing is mounted below it
+                syscalls.mount("none", str(place), "none", syscalls.MS_SLAVE)
 
 
 def main() -> None:

@@ -16,27 +16,27 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, startsecs
+from fleet import cgroups, processes
+from fleet.errors import ConfigurationError, ExitCode, FleetError, NotAllowed
 from fleet.launch_spec import LaunchSpec
 from launcher import landlock, mounts, seccomp
 from launcher.account import check_account, sweep, take_lock
 from launcher.namespaces import own_network, own_processes
 from launcher.privileges import drop, limit
-from launcher.refusal import CONFIGURATION, NOT_ALLOWED, TRY_LATER, Refused
 
 
 def main() -> NoReturn:
     """Become the worker, or say in one line why not."""
     try:
         become(read_spec(Path(sys.argv[1])))
-    except Refused as refusal:
+    except FleetError as refusal:
         print(f"launcher: {refusal}", file=sys.stderr)  # noqa: T201 - this program's only output
-        if refusal.code != TRY_LATER:
-            startsecs.wait_out(startsecs.WORKER_SECONDS)
-        sys.exit(refusal.code)
+        if refusal.exit_code in ExitCode.final():
+            processes.outlive(processes.WORKER_START_SECONDS)
+        sys.exit(refusal.exit_code)
     except OSError as error:
         print(f"launcher: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(TRY_LATER)
+        sys.exit(ExitCode.TRY_LATER)
 
 
 def become(spec: LaunchSpec) -> NoReturn:
@@ -71,17 +71,17 @@ def become(spec: LaunchSpec) -> NoReturn:
 def read_spec(path: Path) -> LaunchSpec:
     """The spec at PATH; refuses a file that somebody other than root could have written."""
     if os.geteuid() != 0:
-        raise Refused(NOT_ALLOWED, "needs root; supervisord starts it")
+        raise NotAllowed("needs root; supervisord starts it")
     try:
         with path.open(encoding="utf-8") as file:
             found = os.fstat(file.fileno())
             if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise Refused(NOT_ALLOWED, f"{path} must belong to root and be writable by root alone")
+                raise NotAllowed(f"{path} must belong to root and be writable by root alone")
             return LaunchSpec.of_json(file.read())
     except FileNotFoundError:
-        raise Refused(CONFIGURATION, f"{path} is not there; run: fleet up") from None
+        raise ConfigurationError(f"{path} is not there; run: fleet up") from None
     except (ValueError, TypeError) as error:
-        raise Refused(CONFIGURATION, f"{path} is no launch spec ({error}); run: fleet up") from None
+        raise ConfigurationError(f"{path} is no launch spec ({error}); run: fleet up") from None
 
 
 if __name__ == "__main__":

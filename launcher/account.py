@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fleet import lockfile, processes
+from fleet.errors import AccountTaken, ConfigurationError, TryLater
 from fleet.launch_spec import LaunchSpec
-from launcher.refusal import CONFIGURATION, TRY_LATER, Refused
 
 LOCK_SECONDS = 10
 KILL_SECONDS = 10
@@ -23,13 +23,13 @@ def check_account(spec: LaunchSpec) -> int:
     try:
         entry = pwd.getpwuid(spec.uid)
     except KeyError:
-        raise Refused(CONFIGURATION, f"UID {spec.uid} has no account {spec.account}; run: fleet up") from None
+        raise ConfigurationError(f"UID {spec.uid} has no account {spec.account}; run: fleet up") from None
     if entry.pw_name != spec.account:
         message = (
             f"UID {spec.uid} belongs to {entry.pw_name!r}, not to the fleet's {spec.account}; "
             "choose a free range: workers.first_uid in fleet.toml"
         )
-        raise Refused(CONFIGURATION, message)
+        raise AccountTaken(message)
     return entry.pw_gid
 
 
@@ -46,7 +46,7 @@ def take_lock(spec: LaunchSpec) -> int:
             lockfile.wait(descriptor)
         except InterruptedError:
             message = f"another launch of {spec.account} holds {path}; is a second supervisor running?"
-            raise Refused(TRY_LATER, message) from None
+            raise TryLater(message) from None
     return descriptor
 
 
@@ -77,7 +77,7 @@ def sweep(uid: int) -> None:
         for pid in found:
             processes.kill(pid, deadline)
         if time.monotonic() > deadline:
-            raise Refused(TRY_LATER, f"processes {found} of UID {uid} do not end, even after SIGKILL")
+            raise TryLater(f"processes {found} of UID {uid} do not end, even after SIGKILL")
 
 
 def is_alive_of(pid: int, uid: int) -> bool:

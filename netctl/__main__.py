@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from fleet import console, model, snapshot, startsecs
+from fleet import console, model, processes, snapshot
 from fleet.backends import BACKENDS
 from fleet.client import Client
 from fleet.errors import ExitCode, UsageError
@@ -30,13 +30,12 @@ STATUS_SECONDS = 10.0
 
 
 def main() -> None:
-    """Parse and run."""
     privileges.keep_memory()
     top = console.parser(
         "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
-    words, seconds = "serve the workers until told to stop", startsecs.NETCTL_SECONDS
+    words, seconds = "serve the workers until told to stop", processes.NETCTL_START_SECONDS
     console.command(verbs, "serve", _serve, words, "netctl serve", start_seconds=seconds)
     add = partial(console.command, verbs, answers=True)
     probe = add("probe", _probe, "say which WireGuard can be used here", "netctl probe --json")

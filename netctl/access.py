@@ -11,11 +11,9 @@ import os
 from pathlib import Path
 
 from fleet import log, netctl_api
-from fleet.callers import Limits, Peer, Rate, group_number
-from fleet.dispatch import Service
+from fleet.callers import Caller, Limits, Peer, Rate, group_number
 from fleet.model import Fleet, Paths
-from fleet.request_table import Caller
-from fleet.rpc import Server
+from fleet.rpc import Server, Service
 
 MARGIN_SECONDS = 5.0
 """A request is cut off this long after its own deadline: by then something of ours hangs."""

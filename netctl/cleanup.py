@@ -11,12 +11,10 @@ from netctl.filter.owned_table import refuse_another
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.plan import diff as planning
-from netctl.plan import slices
 from netctl.plan.desired import Held
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.pool import commands
-from netctl.pool.contract import Lease
 from netctl.serve import sole
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
@@ -38,7 +36,11 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
     held: dict[int, Held] = {}
     if paths.key_store.exists():
         with commands.opened(paths) as store:
-            held = {lease.uid: _as_held(lease) for lease in store.held() if processes.alive(lease.owner)}
+            held = {
+                lease.uid: Held(key=lease.key, endpoint=lease.endpoint, open=True)
+                for lease in store.held()
+                if processes.alive(lease.owner)
+            }
     members = {worker.uid for worker in fleet.members}
     spaces = Spaces(paths.spaces)
     wireguard = await probe(fleet.wireguard.backend, spaces)
@@ -59,7 +61,7 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
         async with Host(None, None, Spaces(paths.spaces)) as host:
             found = (await host.observe()).state
             first_values = FirstValues(paths)
-            operations = planning.diff(State(), found if worker is None else slices.slice_of(found, worker))
+            operations = planning.diff(State(), found if worker is None else found.of_worker(worker))
             operations += tuple(first_values.restored(found)) if worker is None else ()
             if dry_run:
                 return Cleaned(operations=operations)
@@ -82,7 +84,3 @@ def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
     except FleetError as error:
         return error
     return None
-
-
-def _as_held(lease: Lease) -> Held:
-    return Held(key=lease.key, endpoint=lease.endpoint, open=True)

@@ -18,14 +18,14 @@ from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.filter.library import NftError
 from netctl.filter.tables import Tables
-from netctl.kernel import removal, sysctls
+from netctl.kernel import removal
 from netctl.kernel.changes import Changes, index_of
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() returns
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way
 from netctl.threads import WorkThread
@@ -135,10 +135,7 @@ class Host:
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
 
     def _sight(self, space: str) -> Sight:
-        sight = self._observer.look(self._netlink.at(space), space)
-        # In this thread: /proc/sys shows the namespace of the one that looks.
-        sight.things += sysctls.observe(sight.interfaces, space)
-        return sight
+        return self._observer.look(self._netlink.at(space), space)
 
     def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
         try:

@@ -27,7 +27,7 @@ NUMBERS_SECONDS = 1.0
 
 
 class NetctlService:
-    """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.dispatch.Service)."""
+    """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.rpc.Service)."""
 
     def __init__(self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend) -> None:
         self._fleet = fleet
@@ -40,7 +40,7 @@ class NetctlService:
         """True: connections end because we do, so their tunnels stay for the next netctl to adopt."""
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.dispatch.Service: the connection was the lease."""
+        """See fleet.rpc.Service: the connection was the lease."""
         slot = self.slots.get(connection.peer.uid)
         if slot is None or self.stopping or slot.owner is not connection:
             return

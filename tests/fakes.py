@@ -16,8 +16,8 @@ from fleet.errors import KernelRefused, TunnelError
 from fleet.isolation import HOST
 from netctl.host import Found
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
-from netctl.plan.operations import Operation
-from netctl.plan.secrets import Secret
+from netctl.plan.diff import Operation
+from netctl.plan.key import Secret
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Space, Sysctl, Thing
 from netctl.wireguard.contract import Reading

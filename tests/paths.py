@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
-from netctl.plan.slices import at
 from netctl.plan.state import State
 from netctl.plan.things import Family, Route
 
@@ -82,7 +81,7 @@ class Paths:
     """The ways out of SPACE, in one State and one World: only the host has uplinks, and rules of others."""
 
     def __init__(self, state: State, world: World = (), space: str = HOST_SPACE) -> None:
-        self.state = state = at(state, space)
+        self.state = state = state.at(space)
         self._uplinks = UPLINKS if space == HOST_SPACE else {}
         self._steps = {family: _steps(state, world if self._uplinks else (), family) for family in _FAMILIES}
         self._routes: dict[tuple[int, int], Route] = {}

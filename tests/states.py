@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from fleet.isolation import HOST
 from fleet.model import Worker
-from netctl.plan import slices
 from netctl.plan.desired import Held, addr_gen_mode, desired, disable_ipv6, rp_filter
-from netctl.plan.secrets import Key, Secret
+from netctl.plan.key import Key, Secret
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Route, Rule, Sysctl
 from tests.contract.ground import fleet_of
@@ -85,9 +84,9 @@ def observed(draw: st.DrawFn, kind: str) -> State:
     whole = desired(draw(fleets), draw(helds), kind=kind, spare=spare)
     spaces = draw(_some(whole.spaces))
     whole = replace(whole, links=frozenset(draw(_on_its_way(link)) for link in sorted(whole.links, key=repr)))
-    state = draw(_worn_state(kind, slices.at(whole, HOST), HOST))
+    state = draw(_worn_state(kind, whole.at(HOST), HOST))
     for space in sorted(spaces, key=str):
-        state |= draw(_worn_state(kind, slices.at(whole, space.space), space.space))
+        state |= draw(_worn_state(kind, whole.at(space.space), space.space))
     return replace(state, spaces=spaces)
 
 

@@ -29,38 +29,35 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
-    "fleet.callers": "log request_table",
+    "fleet.callers": "log wire",
     "fleet.client": "errors wire",
-    "fleet.console": "errors log programs startsecs",
-    "fleet.dispatch": "callers deadline errors log request_table wire",
+    "fleet.console": "errors log processes programs",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.model": "backends errors isolation numbers paths",
-    "fleet.netctl_api": "request_table wire",
+    "fleet.netctl_api": "callers wire",
     "fleet.paths": "numbers",
     "fleet.probes": "wire",
     "fleet.programs": "backends errors isolation model wire",
-    "fleet.request_table": "wire",
     "fleet.result": "wire",
-    "fleet.rpc": "callers deadline dispatch errors listen log request_table wire",
+    "fleet.rpc": "callers deadline errors listen log wire",
     "fleet.seen_address": "errors model wire",
     "fleet.snapshot": "errors files mistakes model",
     "fleet.spaces": "syscalls",
     "fleet.spool": "errors files result",
-    "fleet.startsecs": "processes",
     "fleet.status": "client errors model netctl_api programs result spool supervise",
     "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.inspection operate.start_and_stop",
+    "fleet.operate.__main__": "operate.verbs",
     "fleet.operate.doctor": "operate.folders",
-    "fleet.operate.inspection": ("operate.configuration operate.doctor operate.prepare operate.render operate.verify"),
     "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
     "fleet.operate.run": "operate.lifecycle",
-    "fleet.operate.start_and_stop": (
-        "operate.accounts operate.configuration operate.lifecycle operate.progress operate.run"
+    "fleet.operate.verbs": (
+        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.prepare operate.progress "
+        "operate.render operate.run operate.verify"
     ),
     "fleet.operate.verify": "operate.lifecycle",
     # netctl, from the bottom to the top: a folder is a room.
@@ -98,7 +95,7 @@ LIBRARIES = {
     "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "httpx": (r"fleet/seen_address\.py|lab/.*", "the web is asked in one place"),
-    "cryptography": (r"netctl/plan/secrets\.py|lab/.*", "keys are made and derived in one place"),
+    "cryptography": (r"netctl/plan/key\.py|lab/.*", "keys are made and derived in one place"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
         r"fleet/(syscalls|spaces)\.py|launcher/landlock\.py|netctl/filter/library\.py|worker/browser/wrap\.py",
@@ -107,7 +104,7 @@ LIBRARIES = {
 }
 
 LAUNCHER = {
-    f"fleet.{name}" for name in ("cgroups", "launch_spec", "lockfile", "processes", "spaces", "startsecs", "syscalls")
+    f"fleet.{name}" for name in ("cgroups", "errors", "launch_spec", "lockfile", "processes", "spaces", "syscalls")
 }
 """What root runs before every worker: the standard library, one seccomp library, and these of ours."""
 
@@ -139,8 +136,17 @@ class Module:
         return self.path.split("/")[0]
 
     def imports(self) -> Iterator[str]:
-        """Every imported module's dotted name; `from a import b` gives `a.b` when that may be a module."""
-        for node in ast.walk(self.tree):
+        """Every imported module's dotted name; `from a import b` gives `a.b` when that may be a module.
+
+        What is imported for annotations alone is not: it is never loaded.
+        """
+        annotations = {
+            id(inner)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in (one for one in ast.walk(self.tree) if id(one) not in annotations):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet import console, log, snapshot, startsecs, syscalls
+from fleet import console, log, processes, snapshot, syscalls
 from fleet.errors import ExitCode, NotAllowed
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
             logger.info("worker.started", pid=os.getpid(), task=task.name)
             loop.run(read_order(paths))
             logger.info("worker.finished")
-            startsecs.wait_out(startsecs.WORKER_SECONDS)
+            processes.outlive(processes.WORKER_START_SECONDS)
         except Stopped:
             logger.info("worker.stopped")
 
@@ -112,7 +112,7 @@ def main() -> None:
         _run,
         "be one worker (its launcher calls this)",
         "worker run --worker w1101",
-        start_seconds=startsecs.WORKER_SECONDS,
+        start_seconds=processes.WORKER_START_SECONDS,
     )
     run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     verify = console.command(

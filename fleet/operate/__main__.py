@@ -1,4 +1,4 @@
-"""The operator's program: `fleet VERB`. Every verb and its options; start_and_stop and inspection say what they do."""
+"""The operator's program: `fleet VERB`. Every verb and its options; what they do: fleet.operate.verbs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import NoReturn
 from fleet import console
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import inspection, start_and_stop
+from fleet.operate import verbs
 
 
 def main() -> NoReturn:
-    """Parse, run, exit."""
     made = console.parser(
         "fleet", "A fleet of browsers, each behind its own tunnel.", "fleet run --workers 8 --loops 2"
     )
-    verbs = made.add_subparsers(metavar="VERB", parser_class=console.Parser)
-    _add_start_and_stop(verbs)
-    _add_inspection(verbs)
-    _add_accounts(verbs)
+    nouns = made.add_subparsers(metavar="VERB", parser_class=console.Parser)
+    _add_start_and_stop(nouns)
+    _add_inspection(nouns)
+    _add_accounts(nouns)
     try:
         console.main(made)
     except Stopped as stopped:
@@ -29,32 +28,32 @@ def main() -> NoReturn:
         sys.exit(stopped.exit_code)
 
 
-def _add_start_and_stop(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    command = partial(console.command, verbs, root=True)
-    up = command("up", start_and_stop.up, "start the whole fleet; when it runs already, say so", "fleet up")
+def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> None:
+    command = partial(console.command, nouns, root=True)
+    up = command("up", verbs.up, "start the whole fleet; when it runs already, say so", "fleet up")
     up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
     _add_workers(up)
-    command("down", start_and_stop.down, "end the whole fleet and take it out of the kernel", "fleet down")
+    command("down", verbs.down, "end the whole fleet and take it out of the kernel", "fleet down")
     words, example = "supervisor's own tool on this fleet", "fleet supervisorctl restart worker:w1103"
-    ctl = command("supervisorctl", start_and_stop.supervisorctl, words, example)
+    ctl = command("supervisorctl", verbs.supervisorctl, words, example)
     ctl.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="status, start, stop, restart, tail -f ...")
     words = "start everything, let every worker do its loops, report, stop everything"
-    run = command("run", start_and_stop.run_loops, words, "fleet run --workers 8 --loops 2", answers=True)
+    run = command("run", verbs.run_loops, words, "fleet run --workers 8 --loops 2", answers=True)
     _add_workers(run)
     run.add_argument("--loops", type=console.positive, default=1, metavar="L", help="loops of each worker (default 1)")
 
 
-def _add_inspection(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    command = partial(console.command, verbs)
+def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
+    command = partial(console.command, nouns)
     words = "print the supervisord.conf that `fleet up` would use"
-    render = command("render", inspection.render, words, "fleet render | less")
+    render = command("render", verbs.render, words, "fleet render | less")
     words = "WireGuard's home; without it netctl looks (needs root)"
     render.add_argument("--backend", choices=tuple(BACKENDS), help=words)
     _add_workers(render)
     words = "the workers, their tunnels and their last loops"
-    command("status", inspection.show_status, words, "fleet status", root=True, answers=True)
+    command("status", verbs.show_status, words, "fleet status", root=True, answers=True)
     words = "is this machine fit for a fleet; what mends it where it is not (exit 1 when an error remains)"
-    doctor = command("doctor", inspection.doctor, words, "sudo fleet doctor --fix", root=True, answers=True)
+    doctor = command("doctor", verbs.doctor, words, "sudo fleet doctor --fix", root=True, answers=True)
     words = "do what is safe: drop-ins, left-overs; no packages, no restart of anything"
     doctor.add_argument("--fix", action="store_true", help=words)
     _add_workers(doctor)
@@ -62,20 +61,20 @@ def _add_inspection(verbs: argparse._SubParsersAction[console.Parser]) -> None:
         "prove on this machine that nothing of a worker goes past its tunnel "
         "(exit 0: all holds, 1: something is broken, 75: something could not be proven)"
     )
-    verify = command("verify", inspection.verify, words, "sudo fleet verify --worker w1103", root=True, answers=True)
+    verify = command("verify", verbs.verify, words, "sudo fleet verify --worker w1103", root=True, answers=True)
     verify.add_argument("--worker", metavar="NAME", help="which one; without it the first")
     words = "look for leaks on this interface alone; may be repeated; without it on all but lo and the tunnels"
     verify.add_argument("--interface", action="append", default=[], metavar="NAME", help=words)
 
 
-def _add_accounts(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    noun = verbs.add_parser("accounts", help="the users under which everything runs", example="fleet accounts make")
+def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:
+    noun = nouns.add_parser("accounts", help="the users under which everything runs", example="fleet accounts make")
     command = partial(console.command, noun.add_subparsers(metavar="VERB", required=True), root=True)
-    make = command("make", start_and_stop.make_accounts, "make what is missing", "fleet accounts make")
+    make = command("make", verbs.make_accounts, "make what is missing", "fleet accounts make")
     _add_workers(make)
     make.add_argument("--netctl", action="store_true", help="netctl's alone, which needs no settings")
     words = "delete every account of ours (fleet down first)"
-    command("remove", start_and_stop.remove_accounts, words, "fleet accounts remove")
+    command("remove", verbs.remove_accounts, words, "fleet accounts remove")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from fleet import startsecs
+from fleet import processes
 from fleet.backends import Backend
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Fleet
@@ -36,8 +36,8 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
         open_files=1024 + _FILES_PER_PROGRAM * programs,
         environment=installation.environment,
         final_codes=",".join(str(int(code)) for code in ExitCode.final()),
-        netctl_start_seconds=startsecs.NETCTL_SECONDS,
-        worker_start_seconds=startsecs.WORKER_SECONDS,
+        netctl_start_seconds=processes.NETCTL_START_SECONDS,
+        worker_start_seconds=processes.WORKER_START_SECONDS,
         stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
         netctl=installation.netctl("serve", walls=fleet.walls),
         tunnels=[{"name": worker.interface, "command": installation.tunnel(worker, backend)} for worker in tunnels],

@@ -19,7 +19,7 @@ from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.filter import documents, rules
 from netctl.filter.library import Context, NftError
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.things import TABLE, Filter, Gate
 
 _UIDS = range(FIRST_UID, LAST_UID + 1)
@@ -46,7 +46,6 @@ class Tables:
         self._ours = False
 
     def close(self) -> None:
-        """Close the context."""
         if self._context is not None:
             self._context.close()
             self._context = None

@@ -1,4 +1,4 @@
-"""Operations on links, addresses, routes and rules, through pyroute2; blocking, for a thread of its own.
+"""Operations on links, addresses, routes, rules and sysctls, most through pyroute2; blocking, for a thread of its own.
 
 Idempotent by errno at the bottom: adding what is there and deleting what is gone are successes.
 """
@@ -14,10 +14,10 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from fleet.errors import KernelRefused
-from netctl.kernel import rtnetlink, sysctls
+from fleet.errors import FleetError, KernelRefused
+from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import ROUTE, Socket
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.things import Address, Link, Route, Rule, Sysctl, Thing, Verb
 
 _THERE = {errno.EEXIST}
@@ -53,7 +53,6 @@ class Changes:
         self._raw = Socket(ROUTE)
 
     def close(self) -> None:
-        """Close both."""
         self._ip.close()
         self._raw.close()
 
@@ -75,7 +74,17 @@ class Changes:
 
     @_change.register
     def _change_sysctl(self, sysctl: Sysctl, _verb: Verb) -> None:
-        sysctls.write(sysctl)
+        # With CAP_NET_ADMIN in the network namespace an ordinary user may write net sysctls (net_ctl_permissions in
+        # net/sysctl_net.c).
+        try:
+            sysctl.file.write_text(str(sysctl.value))
+        except FileNotFoundError:
+            return  # the interface has gone in the meantime
+        except OSError as error:
+            raise FleetError(
+                f"{sysctl.file} cannot be set to {sysctl.value}: {error.strerror}",
+                hint="a read-only /proc/sys (a container?) has to be made writable",
+            ) from error
 
     @_change.register
     def _change_link(self, link: Link, verb: Verb) -> None:

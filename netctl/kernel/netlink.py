@@ -34,8 +34,6 @@ _sequence = itertools.count(1)
 
 
 class Message(NamedTuple):
-    """One message."""
-
     kind: int
     flags: int
     sequence: int
@@ -90,7 +88,6 @@ class Socket:
         self._socket.bind((0, 0))
 
     def close(self) -> None:
-        """Close it."""
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:

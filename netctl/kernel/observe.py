@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROT
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
 from netctl.kernel.rtnetlink import RouteLine, RuleLine
+from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
 from netctl.plan.state import State
-from netctl.plan.things import Address, Family, Link, Route, Rule, Space, Stack, Thing
+from netctl.plan.things import Address, Family, Link, Route, Rule, Space, Stack, Sysctl, Thing
 
 FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = {one.link_kind for one in BACKENDS.values()}
@@ -46,7 +48,7 @@ class Sight:
 
     space: str = HOST
     things: list[Thing] = field(default_factory=list)
-    """What is ours, but for nftables, sysctls and the devices."""
+    """What is ours, but for nftables and the devices."""
     unmarked: list[Link] = field(default_factory=list)
     """Under a name of ours, without a mark: ours if its program answers under that name."""
     names: dict[int, str] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Observer:
         }
 
     def look(self, netlink: Socket, space: str = HOST) -> Sight:
-        """One look at SPACE, through a socket made inside; raises OSError."""
+        """One look at SPACE, by a thread in there and through a socket made there; raises OSError."""
         sight = Sight(space=space)
         if space != HOST:
             sight.things.append(Space(space=space))
@@ -106,6 +108,7 @@ class Observer:
             for kind, judge in self._judges.items():
                 for body in netlink.dump(kind, rtnetlink.all_of(family)):
                     judge(body, sight)
+        sight.things += _sysctls(sight.interfaces, space)
         return sight
 
     def _link(self, body: bytes, sight: Sight) -> None:
@@ -227,3 +230,18 @@ def _rule(line: RuleLine, space: str) -> Rule:
         listed=line.listed,
         space=space,
     )
+
+
+def _sysctls(interfaces: set[str], space: str) -> Iterator[Sysctl]:
+    """Reverse path filtering of every interface, and how IPv6 is set on INTERFACES, in SPACE, where we are."""
+    for folder in Path("/proc/sys/net/ipv4/conf").iterdir():
+        yield from _set(rp_filter(folder.name, 0, space))
+    for interface in interfaces:
+        yield from _set(addr_gen_mode(interface, space))
+        yield from _set(disable_ipv6(interface, space))
+
+
+def _set(sysctl: Sysctl) -> Iterator[Sysctl]:
+    """SYSCTL with the value that it has; nothing where the interface has just gone."""
+    with contextlib.suppress(OSError, ValueError):
+        yield replace(sysctl, value=int(sysctl.file.read_text()))

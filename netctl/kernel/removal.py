@@ -27,7 +27,7 @@ def opened() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
-async def delete(index: int, netlink: socket.socket, deadline_seconds: float | None = None) -> bool:
+async def delete(index: int, netlink: socket.socket) -> bool:
     """Delete the link of that INDEX through NETLINK; True when it is gone, False when that takes longer or is refused.
 
     A process that waits for a kernel which is stuck is left alone; it ends when the kernel lets it.
@@ -38,7 +38,7 @@ async def delete(index: int, netlink: socket.socket, deadline_seconds: float | N
         pass_fds=(netlink.fileno(),),
     )
     ended = asyncio.ensure_future(child.wait())
-    done, _ = await asyncio.wait({ended}, timeout=DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds)
+    done, _ = await asyncio.wait({ended}, timeout=DEADLINE_SECONDS)
     if not done:
         child.kill()  # without effect while the kernel holds it
         return False

@@ -95,7 +95,6 @@ class RuleLine(NamedTuple):
 
 
 def read_link(body: bytes) -> LinkLine:
-    """A link's message."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
@@ -110,14 +109,12 @@ def read_link(body: bytes) -> LinkLine:
 
 
 def read_address(body: bytes) -> AddressLine:
-    """An address's message."""
     family, prefix, _, _, index = _ADDRESS.unpack_from(body)
     found = dict(attributes(body[_ADDRESS.size :]))
     return AddressLine(index, family, prefix, found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
 
 
 def read_route(body: bytes) -> RouteLine:
-    """A route's message."""
     family, prefix, source_prefix, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
     found = dict(attributes(body[_ROUTE.size :]))
     plain = not source_prefix and kind in (UNICAST, UNREACHABLE) and not _ROUTE_EXTRAS & found.keys()
@@ -141,7 +138,6 @@ def header_table(body: bytes) -> int:
 
 
 def read_rule(body: bytes) -> RuleLine:
-    """A rule's message."""
     family, to_prefix, from_prefix, tos, table, _, _, action, flags = _ROUTE.unpack_from(body)
     found = dict(attributes(body[_ROUTE.size :]))
     uids = struct.unpack_from("=II", found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None

@@ -114,7 +114,6 @@ class Spaces:
         return text
 
     def close(self) -> None:
-        """Close all of them."""
         host = [] if self._host is None else [self._host]
         for descriptor in (*self._kept.values(), *self._before.values(), *self._counters.values(), *host):
             os.close(descriptor)
@@ -166,7 +165,6 @@ class PerSpace(Generic[T]):
         return made
 
     def close(self) -> None:
-        """End all of them."""
         for _, kept in self._kept.values():
             self._end(kept)
         self._kept.clear()

@@ -8,8 +8,7 @@ from functools import cache
 
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Key
+from netctl.plan.key import Endpoint, Key
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
 

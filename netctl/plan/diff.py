@@ -7,17 +7,39 @@ sealed first and opened last, so that no prefix of a plan lets anything out that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fleet.backends import makes_links
 from fleet.isolation import HOST
 from netctl.plan.desired import rp_filter
-from netctl.plan.operations import Operation
 from netctl.plan.state import State
-from netctl.plan.things import Address, Gate, Link, Route, Space, Sysctl, Thing, Verb
+from netctl.plan.things import Address, Gate, Link, Route, Space, Sysctl, Thing, Verb, Way
 
 LAST_PRIORITY = 2**32
 """After every rule: of a table that no rule looks up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One change of the kernel; its text is the command that an administrator would type for it."""
+
+    verb: Verb
+    thing: Thing
+
+    def __str__(self) -> str:
+        text, space = self.thing.describe(self.verb), self.space
+        if space == HOST:
+            return text
+        return f"ip -n {space}{text[2:]}" if text.startswith("ip ") else f"ip netns exec {space} {text}"
+
+    @property
+    def space(self) -> str:
+        """The namespace it is done in: what makes a namespace, or moves a link there, is done in the host's."""
+        return self.thing.place(self.verb)
+
+    @property
+    def way(self) -> Way:
+        return (self.verb == "delete" and self.thing.way_out) or self.thing.way
 
 
 def diff(desired: State, observed: State) -> tuple[Operation, ...]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from fleet.isolation import HOST
 from fleet.model import PROTOCOL, Worker
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Secret
+from netctl.plan.key import Endpoint, Secret
 
 TABLE, OWNED_TABLE = "fleet", "fleet_hold"
 """The nftables tables of netctl, family inet: the one with the gates, and the one that only its owner can change."""
@@ -193,6 +193,11 @@ class Sysctl(Thing):
     def on(self) -> str:
         return self.path[3]
 
+    @property
+    def file(self) -> Path:
+        """It, in the namespace of the thread that asks."""
+        return Path("/proc/sys", *self.path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
@@ -208,7 +213,6 @@ class Peer:
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """Its allowed networks."""
         return ("0.0.0.0/0", "::/0") if self.ipv6 else ("0.0.0.0/0",)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from netctl.plan.secrets import Key
+from netctl.plan.key import Key
 from netctl.pool.columns import key_of
 from netctl.pool.contract import Wish
 

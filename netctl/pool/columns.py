@@ -1,4 +1,4 @@
-"""A key as a row and back: its columns are the fields of netctl.plan.secrets.Key, and stand nowhere else."""
+"""A key as a row and back: its columns are the fields of netctl.plan.key.Key, and stand nowhere else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import sqlalchemy as sa
 
-from netctl.plan.secrets import Key, Secret
+from netctl.plan.key import Key, Secret
 
 
 class _Codec(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
-from netctl.plan.secrets import Key
+from netctl.plan.key import Key
 from netctl.pool import conf
 from netctl.pool.store import Imported, KeyLine, Store
 

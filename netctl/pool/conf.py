@@ -22,8 +22,7 @@ from ipaddress import (
 )
 from typing import TypeVar
 
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Key, Secret, decode
+from netctl.plan.key import Endpoint, Key, Secret, decode
 
 T = TypeVar("T")
 _EXIT = re.compile(r"^[#;]\s*ExitAddress\s*=\s*(\S+)\s*$", re.IGNORECASE)

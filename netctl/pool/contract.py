@@ -12,8 +12,7 @@ from typing import Protocol
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Key
+from netctl.plan.key import Endpoint, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,39 +56,30 @@ class Pool(Protocol):
 
         The lease that the slot held until now is `ending`.
         """
-        ...
 
     async def renew(self, lease: Lease) -> None:
         """Write down the owner and the server's address that LEASE has now."""
-        ...
 
     async def ending(self, uid: int) -> None:
         """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
-        ...
 
     async def ended(self, uid: int, *, before: int | None = None) -> None:
         """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
 
         With BEFORE only of leases of an earlier generation: the one that the device has not let go of stays.
         """
-        ...
 
     async def held(self) -> list[Lease]:
         """Every lease that is held."""
-        ...
 
     async def unfinished(self) -> list[int]:
         """Slots with leases that are `ending`."""
-        ...
 
     async def learn_exit(self, key_id: int, address: Address) -> None:
         """The first proof of a key says where it comes out; a later one changes nothing."""
-        ...
 
     async def numbers(self) -> PoolStatus:
         """How many keys there are, leased, resting, free."""
-        ...
 
     async def close(self) -> None:
         """Let go of the store; one that does not answer is left as it is."""
-        ...

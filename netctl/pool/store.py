@@ -18,8 +18,7 @@ import sqlalchemy as sa
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Key
+from netctl.plan.key import Endpoint, Key
 from netctl.pool import choice, leases, schema
 from netctl.pool.columns import key_of, read, row_of
 from netctl.pool.contract import Lease, Wish

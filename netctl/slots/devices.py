@@ -19,8 +19,7 @@ from netctl.plan.things import Device
 from netctl.slots.links import Links
 from netctl.slots.reconcile import LOOK_SECONDS, Reconciler
 from netctl.slots.slot import Slot
-from netctl.wireguard import handshake
-from netctl.wireguard.contract import Reading, WireGuard
+from netctl.wireguard.contract import Reading, WireGuard, start_over, wait_for_handshake
 
 REPLACE_SECONDS = 10.0
 """How long another device may take: the supervisor starts a program again at once, and rests when it fails."""
@@ -109,7 +108,7 @@ class Devices:
 
     async def shake_hands(self, slot: Slot, seconds: float) -> float:
         """Wait for the handshake of what SLOT's device was just given; how long it took. Raises HandshakeTimeout."""
-        took_seconds, reading = await handshake.wait_for_handshake(self._wireguard, self._device(slot), seconds)
+        took_seconds, reading = await wait_for_handshake(self._wireguard, self._device(slot), seconds)
         slot.count(reading)
         return took_seconds
 
@@ -119,8 +118,8 @@ class Devices:
         Raises HandshakeTimeout, TunnelError.
         """
         device = self._device(slot)
-        await handshake.start_over(self._wireguard, device)
-        await handshake.wait_for_handshake(self._wireguard, device, seconds)
+        await start_over(self._wireguard, device)
+        await wait_for_handshake(self._wireguard, device, seconds)
 
     def _device(self, slot: Slot) -> Device:
         return desired.device(self._fleet, slot.worker, self.interface(slot), slot.held)

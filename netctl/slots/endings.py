@@ -11,7 +11,7 @@ from fleet.errors import SpaceGone
 from fleet.model import Fleet, Worker
 from netctl.kernel.connections import Connections, Leased, Source
 from netctl.kernel.setns import Spaces
-from netctl.plan.secrets import Key
+from netctl.plan.key import Key
 from netctl.threads import WorkThread
 
 SOCKETS_SECONDS = 5.0

@@ -12,7 +12,6 @@ from fleet import log
 from fleet.errors import TunnelError
 from fleet.model import Fleet, Worker
 from netctl.host import Host
-from netctl.plan import slices
 from netctl.plan.state import State
 
 DELETE_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 600.0
@@ -45,7 +44,7 @@ class Links:
 
     def adopt(self, found: State) -> None:
         """Go on with the names that an earlier netctl left, as FOUND shows them."""
-        self._spare = {worker.uid for worker in self._fleet.members if slices.uses_spare(found, worker)}
+        self._spare = {worker.uid for worker in self._fleet.members if found.uses_spare(worker)}
 
     def give_up(self, worker: Worker) -> None:
         """WORKER goes on under its link's other name; the old link is deleted meanwhile.

@@ -18,9 +18,9 @@ from fleet.errors import FleetError, ForeignObject, KernelRefused, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.host import Found, Host, ipv6_stack
-from netctl.plan import desired, diff, slices
+from netctl.plan import desired, diff
 from netctl.plan.desired import Held
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter
 from netctl.slots.links import Links
@@ -67,7 +67,7 @@ class Reconciler:
 
     async def _observe(self, devices: Container[str] | None, *, spaces: Iterable[str] | None) -> Found:
         found = await self._host.observe(devices=devices, spaces=spaces)
-        return replace(found, state=slices.without(found.state, self._links.quarantined))
+        return replace(found, state=found.state.without(self._links.quarantined))
 
     def _space(self, worker: Worker) -> str:
         return self._fleet.walls.space(worker)
@@ -87,11 +87,11 @@ class Reconciler:
         found = (await self.look()).state
         self._links.adopt(found)
         _, found = await self._settle_shared(found)
-        await self._apply(diff.diff(State(), slices.of_former_workers(found, self._fleet)))
+        await self._apply(diff.diff(State(), found.of_former_workers(self._fleet)))
         failed = []
         for worker in self._fleet.members:
             try:
-                await self._bring(self._slot(worker, held.get(worker.uid)), slices.slice_of(found, worker), worker)
+                await self._bring(self._slot(worker, held.get(worker.uid)), found.of_worker(worker), worker)
             except FleetError as error:
                 self._log.error("slot.not_settled", worker=worker.name, error=in_a_line(error))
                 failed.append(worker)
@@ -123,10 +123,10 @@ class Reconciler:
                 await self._host.shut(worker)
                 raise
             if worker.uid in found.blocked:
-                return await self._shut(worker, slices.slice_of(found.state, worker))
-            known = slices.slice_of(found.state, worker)
+                return await self._shut(worker, found.state.of_worker(worker))
+            known = found.state.of_worker(worker)
         elif known is None:
-            known = slices.slice_of((await self.look(devices=own, worker=worker)).state, worker)
+            known = (await self.look(devices=own, worker=worker)).state.of_worker(worker)
         return await self._bring(wanted, known, worker)
 
     async def _bring(self, wanted: State, seen: State, worker: Worker) -> tuple[Operation, ...]:
@@ -164,7 +164,7 @@ class Reconciler:
     async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
         """Bring back what all workers share; returns what was done, and FOUND as it is then."""
         wanted = desired.shared(self._fleet)
-        host = slices.at(found, HOST)
+        host = found.at(HOST)
         others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
         operations = diff.diff(wanted, State(filters=host.filters, sysctls=others))
         if not operations:
@@ -187,7 +187,7 @@ class Reconciler:
     def difference(self, worker: Worker, held: Held | None, seen: State) -> tuple[Operation, ...]:
         """What would bring WORKER's slice in SEEN (without devices) to what HELD asks for."""
         wanted = replace(self._slot(worker, held), devices=frozenset())
-        return diff.diff(wanted, replace(slices.slice_of(seen, worker), devices=frozenset()))
+        return diff.diff(wanted, replace(seen.of_worker(worker), devices=frozenset()))
 
     async def _apply(self, operations: tuple[Operation, ...]) -> None:
         if self._log.is_enabled_for(logging.DEBUG):

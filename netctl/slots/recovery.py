@@ -14,12 +14,11 @@ from typing import Any
 from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
 from fleet.model import Fleet
-from netctl.kernel.link_counters import LinkCounters
 from netctl.kernel.setns import Spaces
 from netctl.pool.contract import Lease
 from netctl.slots import health
 from netctl.slots.devices import Devices
-from netctl.slots.health import Aside, Pulse, Verdict
+from netctl.slots.health import Aside, LinkCounters, Pulse, Verdict
 from netctl.slots.slot import OPEN, Slot
 from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.contract import Reading

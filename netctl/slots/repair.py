@@ -1,7 +1,7 @@
 """Brings back what another program deleted or changed, as soon as the kernel tells of it.
 
 A firewall's reload flushes our table, systemd-networkd removes rules it did not make, an administrator sets a link
-down. All of it is put right and logged, with a limit on how often: see netctl.slots.repair_pace.
+down. All of it is put right and logged, with a limit on how often (RepairPace).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from fleet import log
+from fleet.callers import Bucket
 from fleet.deadline import within
 from fleet.errors import FleetError, in_a_line
 from fleet.isolation import HOST
@@ -22,10 +23,9 @@ from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
 from netctl.kernel.setns import Spaces
 from netctl.plan import desired
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.slots.reconcile import Reconciler
-from netctl.slots.repair_pace import RepairPace
 from netctl.slots.slot import Slot
 from netctl.slots.tunnels import Tunnels
 
@@ -35,6 +35,49 @@ BUSY_SECONDS = 1.0
 """A slot that was being changed is looked at again this much later."""
 SHOWN = 20
 """Commands in one line of the log."""
+BATCH_SECONDS = 0.25
+"""A firewall's reload or networkd's restart is many notifications; they are answered together."""
+BURST, EVERY_SECONDS = 10, 5.0
+"""So many repairs of a kind at once, and another one each so many seconds."""
+URGENT = frozenset({Kind.RULES, Kind.TABLES, Kind.LOST})
+"""What the kill switch is made of."""
+
+
+class RepairPace:
+    """When to repair: what holds workers back at once, the rest in batches, and each kind only so often.
+
+    Otherwise netctl and another program could undo one another's changes without end. Pure: the caller passes the time,
+    in seconds of any steady clock.
+    """
+
+    def __init__(self) -> None:
+        self._buckets = {kind: Bucket(1 / EVERY_SECONDS, BURST) for kind in Kind}
+        self._heard: dict[Kind, float] = {}
+
+    def hear(self, kind: Kind, now: float) -> None:
+        """A notification of KIND came at NOW."""
+        self._heard.setdefault(kind, now)
+
+    def due(self, now: float) -> float | None:
+        """Seconds from NOW until a repair is due; None: nothing was heard."""
+        return min((self._wait(kind, now) for kind in self._heard), default=None)
+
+    def take(self, now: float) -> frozenset[Kind]:
+        """What was heard, each kind paid for, once one of them is due at NOW; else nothing.
+
+        One look sees, and mends, all that was heard until then.
+        """
+        if all(self._wait(kind, now) > 0 for kind in self._heard):
+            return frozenset()
+        found = frozenset(self._heard)
+        self._heard.clear()
+        for kind in found:
+            self._buckets[kind].take()
+        return found
+
+    def _wait(self, kind: Kind, now: float) -> float:
+        batched = 0.0 if kind in URGENT else self._heard[kind] + BATCH_SECONDS - now
+        return max(batched, self._buckets[kind].wait(now))
 
 
 class Repair:
@@ -81,7 +124,6 @@ class Repair:
             self._heard_in[space] = spaces.identity(space)
 
     def close(self) -> None:
-        """Close both."""
         self._notifications.close()
         self._owned_table.close()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fleet.isolation import HOST
 from fleet.model import Paths, Worker
 from fleet.processes import boot_id
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Sysctl
 

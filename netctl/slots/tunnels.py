@@ -12,7 +12,7 @@ from fleet import log, processes
 from fleet.deadline import readable, to_the_end, within
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet, Worker
-from netctl.plan.endpoint import Endpoint
+from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings

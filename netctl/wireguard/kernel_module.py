@@ -35,8 +35,7 @@ from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
 from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import KEY_BYTES, Secret
+from netctl.plan.key import KEY_BYTES, Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
 from netctl.wireguard.contract import CALL_SECONDS, Reading
@@ -84,11 +83,9 @@ class KernelWireGuard:
         self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
-        """See WireGuard.read."""
         return await self._in_time(interface, space, lambda: _read(self._wireguard.at(space), interface, space))
 
     async def write(self, device: Device) -> None:
-        """See WireGuard.write."""
         space = device.space
         await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(device))
 
@@ -114,7 +111,6 @@ class _Wireguard:
         self._writing = WireGuard()
 
     def close(self) -> None:
-        """Let go of both."""
         self._socket.close()
         self._writing.close()
 

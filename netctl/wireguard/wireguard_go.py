@@ -23,8 +23,7 @@ from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.processes import Handle
 from netctl.kernel.setns import Spaces
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Secret
+from netctl.plan.key import Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading
 
@@ -46,7 +45,6 @@ class UserspaceWireGuard:
         self._sockets = sockets
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
-        """See WireGuard.read."""
         try:
             lines = await self._ask(interface, "get=1\n\n")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -54,7 +52,6 @@ class UserspaceWireGuard:
         return _reading(interface, space, lines)
 
     async def write(self, device: Device) -> None:
-        """See WireGuard.write."""
         lines = ["set=1", f"private_key={device.private.reveal().hex() if device.private else NO_KEY}"]
         lines.append("replace_peers=true")
         if device.peer is not None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Fleet, Worker
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Link, Route, Space
 from tests.contract.ground import CLIENTS, SERVERS, key

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from fleet.model import Fleet
 from fleet.operate import configuration
 from netctl.plan.desired import Held
-from netctl.plan.secrets import Key, Secret
+from netctl.plan.key import Key, Secret
 from netctl.plan.things import Device, Peer
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 from fleet.model import Fleet, Worker
 from netctl.plan import diff
 from netctl.plan.desired import Held, desired
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Filter, Gate, Rule
-from netctl.wireguard.handshake import wait_for_handshake
+from netctl.wireguard.contract import wait_for_handshake
 from tests.contract.ground import AnyHost, Ground, fleet_of, held, key
 
 T = TypeVar("T")

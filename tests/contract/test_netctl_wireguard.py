@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fleet.errors import HandshakeTimeout, TunnelError
-from netctl.plan.secrets import Secret
+from netctl.plan.key import Secret
 from netctl.plan.things import Device
-from netctl.wireguard.contract import CALL_SECONDS, Reading, WireGuard
-from netctl.wireguard.handshake import wait_for_handshake
+from netctl.wireguard.contract import CALL_SECONDS, Reading, WireGuard, wait_for_handshake
 from tests.contract.ground import Ground, device_of, key
 
 INTERFACE = "wg150"

@@ -13,10 +13,10 @@ from fleet.errors import HandshakeTimeout
 from fleet.model import Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired
-from netctl.plan.secrets import Key
+from netctl.plan.key import Key
 from netctl.plan.state import State
 from netctl.plan.things import Device
-from netctl.wireguard.handshake import wait_for_handshake
+from netctl.wireguard.contract import wait_for_handshake
 from tests.contract.ground import Ground, device_of, fleet_of, held, key
 
 HOUR_SECONDS = 3600

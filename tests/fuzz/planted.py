@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 
 from fleet import log, netctl_api
-from fleet.callers import Connection, Limits, Rate
+from fleet.callers import Caller, Connection, Limits, Rate
 from fleet.netctl_api import NetctlStatus
-from fleet.request_table import Caller
 from fleet.rpc import Server
 from fleet.wire import Done, Message, Request
 
@@ -56,7 +55,7 @@ class Planted:
         return await self.connect(connection, request)
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.dispatch.Service."""
+        """See fleet.rpc.Service."""
         if self._fault == "crash when closed":
             raise ZeroDivisionError
 

@@ -150,7 +150,7 @@ def _is(rig: Rig, condition: str) -> bool:
 def test_damage_is_put_right_as_it_happens(rig: Rig, client: Client, what: str) -> None:
     """Long before the next look without a notification; then the plan is empty and the tunnel works."""
     damage = IN_A_SPACE.get(what, DAMAGES[what]) if rig.fleet.isolation == "netns" else DAMAGES[what]
-    # Where one kind of damage comes often it is answered rarely, see netctl.slots.repair_pace; these come in a row.
+    # Where one kind of damage comes often it is answered rarely, see netctl.slots.repair; these come in a row.
     settled = time.monotonic()
     rig.there(["sh", "-c", damage.done], check=True)
     until(f"{what}: as it was", lambda: _is(rig, damage.mended), HEALED_SECONDS + _rest(rig))

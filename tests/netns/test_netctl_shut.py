@@ -15,7 +15,7 @@ from netctl.host import Host
 from netctl.kernel.netlink import Socket
 from netctl.kernel.observe import Observer, Sight
 from netctl.plan import desired
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.things import Gate
 from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler

@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import ExitCode
 from fleet.operate.verify import probe_sets
 from fleet.operate.verify.capture import marks_of
-from fleet.operate.verify.host import Host
+from fleet.operate.verify.probe_sets import Host
 from fleet.operate.verify.report import Property, Report, Verdict, text
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, Page, Probe, Reached, Sent, payload

@@ -11,10 +11,9 @@ from typing import get_type_hints
 import pytest
 
 from fleet import netctl_api
-from fleet.callers import Connection, Limits, Peer, Rate
+from fleet.callers import Caller, Connection, Limits, Peer, Rate, Verdict
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
 from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, Status
-from fleet.request_table import Caller, Verdict
 from fleet.wire import Message, Request
 from netctl import access
 from netctl.access import Access

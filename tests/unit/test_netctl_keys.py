@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netctl.plan.secrets import Key, Secret
+from netctl.plan.key import Key, Secret
 from netctl.pool import conf
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Imported, Store

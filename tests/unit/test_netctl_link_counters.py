@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netctl.kernel.link_counters import ALL_EVERY, LinkCounters, counters
+from netctl.slots.health import ALL_EVERY, LinkCounters, counters
 
 HEADINGS = "Inter-|   Receive |  Transmit\n face |bytes packets|bytes packets\n"
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from fleet.model import FIRST_UID, LAST_UID, Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired, rp_filter
-from netctl.plan.endpoint import Endpoint
-from netctl.plan.secrets import Secret
+from netctl.plan.key import Endpoint, Secret
 from netctl.plan.state import State
 from netctl.plan.things import Device, Route, Rule, marks_of
 from tests.contract.ground import fleet_of

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import KeyStoreFailed
-from netctl.plan.endpoint import Endpoint
+from netctl.plan.key import Endpoint
 from netctl.pool import schema, threaded
 from netctl.pool.contract import Lease, Pool, Wish
 from netctl.pool.store import Store

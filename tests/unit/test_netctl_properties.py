@@ -18,7 +18,7 @@ from fleet.isolation import HOST
 from fleet.model import Worker
 from netctl.plan import diff
 from netctl.plan.desired import desired
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Gate, Sysctl, Verb
 from tests.contract.ground import fleet_of

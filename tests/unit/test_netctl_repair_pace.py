@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fleet.callers import Bucket
 from netctl.kernel.notifications import Kind
-from netctl.slots.repair_pace import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, RepairPace
+from netctl.slots.repair import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, RepairPace
 
 
 @pytest.mark.parametrize("kind", Kind)

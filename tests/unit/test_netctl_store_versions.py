@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError
-from netctl.plan.endpoint import Endpoint
+from netctl.plan.key import Endpoint
 from netctl.pool.store import Imported, Store
 from netctl.pool.upgrade import VERSION
 from tests.unit.test_netctl_keys import PUBLIC, key, take

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from fleet import netctl_api, wire
-from fleet.callers import Connection, Limits, Peer
+from fleet.callers import Caller, Connection, Limits, Peer
 from fleet.client import Client
 from fleet.errors import ConfigurationError, FleetError, NoKeyFree, NotAllowed, ProtocolError, RateLimited, Unavailable
-from fleet.request_table import Caller
 from fleet.rpc import Server
 from fleet.supervise import wait_until
 from fleet.wire import Done

@@ -7,8 +7,7 @@ import socket
 from pathlib import Path
 
 from fleet import wire
-from fleet.callers import Connection, Limits
-from fleet.request_table import Caller, Row, Table
+from fleet.callers import Caller, Connection, Limits, Row, Table
 from fleet.rpc import Server
 from fleet.wire import Done
 from tests.unit.toy import Look

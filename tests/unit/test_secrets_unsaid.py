@@ -14,7 +14,7 @@ import pytest
 
 from fleet import log
 from fleet.errors import TunnelError
-from netctl.plan.secrets import Secret
+from netctl.plan.key import Secret
 from netctl.plan.things import Device
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from fleet import netctl_api
-from fleet.callers import Connection, Limits, Rate
+from fleet.callers import Caller, Connection, Limits, Rate
 from fleet.errors import HandshakeTimeout, TunnelLost
-from fleet.request_table import Caller
 from fleet.rpc import Server
 from fleet.wire import Request
 from tests.waiting import until

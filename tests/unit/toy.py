@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fleet.callers import Connection, Peer, Rate
+from fleet.callers import Caller, Connection, Peer, Rate, Row, Table
 from fleet.errors import NoKeyFree, from_wire
-from fleet.request_table import Caller, Row, Table
 from fleet.wire import Done, Message, Request
 
 

@@ -1,14 +1,28 @@
-"""The probes of one run, drawn at random, for the control and for each state of the worker the same."""
+"""The probes of one run: what they have to know of the host, and so many sets of them, drawn at random.
+
+For the control and for each state of the worker the same.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import random
 import secrets
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
-from fleet.operate.verify.host import NOBODYS, NOBODYS_V6, Host
+from fleet.errors import FleetError
 from fleet.probes import Kind, Probe
+from fleet.programs import PLAIN_ENVIRONMENT
 
+NOBODYS = ipaddress.IPv4Network("192.0.2.0/24")
+"""For documentation (RFC 5737): routed by default, and nobody is there."""
+NOBODYS_V6 = ipaddress.IPv6Network("2001:db8:ffff::/64")
+"""The same (RFC 3849)."""
 METADATA = "169.254.169.254"
 """Where clouds answer questions about a machine, its credentials included."""
 _TO_NOBODY: tuple[tuple[Kind, int], ...] = (
@@ -27,6 +41,77 @@ _PORTS = range(20_000, 60_000)
 _MOST_PORTS = 32
 """Drawn ports of one set."""
 _random = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """This machine as a worker must not use it."""
+
+    uplink: str
+    """The interface of the default route; "": there is none."""
+    gateway: str
+    address: str
+    """The address it has on its own network."""
+    resolvers: tuple[str, ...]
+    """From resolv.conf, those on loopback left out: they are not asked by packets that leave."""
+
+
+def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
+    """The host as it is now; raises FleetError when `ip` does not say."""
+    route = _route(4, str(NOBODYS[1]))
+    return Host(
+        uplink=route.get("dev", "") or _route(6, str(NOBODYS_V6[1])).get("dev", ""),
+        gateway=route.get("gateway", ""),
+        address=route.get("prefsrc", ""),
+        resolvers=tuple(_resolvers(resolv_conf)),
+    )
+
+
+def without_way(probes: Sequence[Probe], uid: int) -> frozenset[str]:
+    """The marks of those PROBES for which the host's routing tables have no way, for the user UID.
+
+    A sender's error does not tell: on a host without IPv6 the kernel finds a worker's placeholder as the only source
+    address, and then answers what our rules say of that (ip6_dst_lookup_tail_net in net/ipv6/ip6_output.c).
+    """
+    tried = {(one.target, one.bound) for one in probes}
+    ways = {(to, by) for to, by in tried if _route(6 if ":" in to else 4, to, by, uid)}
+    return frozenset(one.mark for one in probes if (one.target, one.bound) not in ways)
+
+
+def _route(family: int, target: str, interface: str = "", uid: int = 0) -> dict[str, str]:
+    """Where the host sends what is for TARGET, by INTERFACE alone if one is named; empty when it has no way."""
+    bound = ["oif", interface] if interface else []
+    try:
+        done = subprocess.run(
+            ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound],
+            env=PLAIN_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FleetError(f"ip does not say where the default route is: {error}", hint="install iproute2") from error
+    found = cast("list[dict[str, str]]", json.loads(done.stdout or "[]")) if done.returncode == 0 else []
+    return found[0] if found and found[0].get("type", "unicast") == "unicast" else {}
+
+
+def _resolvers(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for words in map(str.split, lines):
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                address = ipaddress.ip_address(words[1])
+            except ValueError:
+                continue  # with a zone: a link-local resolver
+            if not address.is_loopback:
+                found.append(str(address))
+    return found
 
 
 def token() -> str:

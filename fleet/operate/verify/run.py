@@ -24,13 +24,12 @@ from fleet.interrupts import Interrupts
 from fleet.launch_spec import LaunchSpec
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.operate import lifecycle
-from fleet.operate.verify import host as hosts
 from fleet.operate.verify import probe_sets
 from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
 from fleet.operate.verify.control import NOBODY
 from fleet.operate.verify.listeners import Listeners
-from fleet.operate.verify.probe_sets import METADATA
+from fleet.operate.verify.probe_sets import METADATA, Host
 from fleet.operate.verify.report import Report
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
@@ -122,9 +121,9 @@ class Verifier:
             console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
 
     def _gather(self) -> tuple[Evidence, Capture]:
-        host = hosts.look()
+        host = probe_sets.look()
         control, again, sealed, connected = probe_sets.draw(host, 4)
-        no_way = hosts.without_way(control, NOBODY)
+        no_way = probe_sets.without_way(control, NOBODY)
         tokens = {asker: probe_sets.token() for asker in _ASKERS}
         lookup = probe_sets.token()
         with ExitStack() as stack:
@@ -175,7 +174,7 @@ class Verifier:
         """A name of nobody's with TOKEN in it, which resolvers have to ask for."""
         return f"{token}.{self.fleet.verify.resolver_echo or 'example.com'}"
 
-    def _near(self, host: hosts.Host) -> Mapping[str, tuple[str, int]]:
+    def _near(self, host: Host) -> Mapping[str, tuple[str, int]]:
         """Where root listens: loopback, the host's own address, the DevTools port of another worker.
 
         Of one that this fleet does not have: a neighbour at work needs its port for its browser.

@@ -1,4 +1,4 @@
-"""A WireGuard key and the secrets in it, which no log, traceback or repr shows."""
+"""A WireGuard key: where its server is, and the secrets in it, which no log, traceback or repr shows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import binascii
 import hmac
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import final
+from typing import NamedTuple, final
 
 from fleet.wire import Address
-from netctl.plan.endpoint import Endpoint
 
 KEY_BYTES = 32
 
@@ -66,6 +65,24 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled")
+
+
+class Endpoint(NamedTuple):
+    """An address or a name, and a UDP port; as text HOST:PORT, an IPv6 address in brackets."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """The endpoint in TEXT; raises ValueError where it has no port. What HOST may be is not looked at."""
+        host, _, port = text.rpartition(":")
+        if not port.isdecimal():
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,226 @@
+"""What each verb of `fleet` does. Which there are, and their options: fleet.operate.__main__."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import asdict
+
+from fleet import console, snapshot, status
+from fleet.backends import BACKENDS
+from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
+from fleet.interrupts import Interrupts, Stopped
+from fleet.model import Fleet, Paths
+from fleet.operate import accounts, configuration, lifecycle, prepare, progress, run
+from fleet.operate.doctor.check import Finding, Verdict
+from fleet.operate.doctor.examine import CHECKS, fix
+from fleet.operate.doctor.machine import Case, Machine
+from fleet.operate.render import supervisord_conf
+from fleet.operate.verify.report import text
+from fleet.operate.verify.run import Verifier
+from fleet.processes import Handle
+from fleet.programs import Installation
+from fleet.supervise import Supervisor
+
+_PATIENCE_SECONDS = 2.0
+
+
+# --- what starts and ends something
+
+
+def up(arguments: argparse.Namespace) -> None:
+    fleet, installation = configuration.asked(arguments)
+    with lifecycle.operator(installation.paths):
+        if Supervisor(installation).pid() is not None:
+            _refuse_another(fleet, installation)
+            console.say("the fleet is already up; see: fleet status")
+            return
+        child = _start(fleet, installation, foreground=arguments.foreground)
+    if arguments.foreground:
+        _stay(fleet, installation, child)
+
+
+def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> subprocess.Popen[bytes]:
+    """Start; when that fails or is interrupted, nothing of it stays."""
+    with Interrupts() as interrupts:
+        try:
+            child = lifecycle.launch(fleet, installation, end_with_us=foreground)
+            lifecycle.wait_until_up(installation)
+        except BaseException:
+            with interrupts.shield():
+                lifecycle.abandon(fleet, installation)
+            raise
+    console.say(f"up: {len(fleet.members)} workers; see: fleet status")
+    return child
+
+
+def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:
+    """Until a signal comes, or supervisord ends, which is an error; then end everything."""
+    with Interrupts() as interrupts:
+        try:
+            with Handle(child.pid) as process:
+                process.wait(None)
+        except Stopped:
+            return
+        finally:
+            with interrupts.shield():
+                lifecycle.stop(fleet, installation)
+    raise FleetError("supervisord ended", hint=f"see {installation.paths.log('supervisord')}")
+
+
+def _refuse_another(fleet: Fleet, installation: Installation) -> None:
+    """Raise TryLater, with what differs, where what runs is not what is asked for."""
+    try:
+        running = snapshot.read(installation.paths.snapshot)
+    except ConfigurationError:
+        running = None  # a release from before there were snapshots, or with other settings in them
+    hint = "fleet down, then fleet up"
+    if running is None or running.release != installation.release:
+        raise TryLater(f"the fleet is running, from another release than {installation.release}", hint=hint)
+    if changed := snapshot.differences(running.fleet, fleet):
+        raise TryLater(f"the fleet is running, with other settings: {', '.join(changed)}", hint=hint)
+
+
+def down(_: argparse.Namespace) -> None:
+    paths = Paths.from_environment()
+    try:
+        running = snapshot.last(paths.snapshot)
+    except ConfigurationError as error:  # written by another release: the fleet has to end all the same
+        console.say(f"fleet: ending what runs, without its settings: {error}")
+        running = None
+    ran = lifecycle.stop(running.fleet if running else None, Installation(paths=paths))
+    console.say("down" if ran else "the fleet was not running; nothing of it is left")
+
+
+def supervisorctl(arguments: argparse.Namespace) -> None:
+    installation = Installation(paths=Paths.from_environment())
+    if Supervisor(installation).pid() is None:
+        raise Unavailable("the fleet is not running", hint="fleet up")
+    command = installation.supervisorctl(*arguments.words)
+    os.execve(command[0], command, {**os.environ, **installation.environment})  # noqa: S606 - no shell is meant
+
+
+def run_loops(arguments: argparse.Namespace) -> None:
+    fleet, installation = configuration.asked(arguments)
+    with progress.display() as show:
+        report = run.run(fleet, installation, arguments.loops, show)
+    table = progress.summary(report), progress.COLUMNS, [progress.row(item) for item in report.runs]
+    console.answer(arguments, report.model_dump(mode="json"), table=table)
+    if not report.ok:
+        words = [report.trouble or progress.summary(report), *progress.reasons(report)]
+        hint = f"screenshots: {installation.paths.state}/workers/*/spool; logs: {installation.paths.logs}"
+        raise RunFailed("\n".join(words), hint=hint)
+
+
+def make_accounts(arguments: argparse.Namespace) -> None:
+    made = accounts.ensure_netctl() if arguments.netctl else accounts.ensure(configuration.asked(arguments)[0])
+    console.say(f"made: {' '.join(made)}" if made else "every account is there")
+
+
+def remove_accounts(_: argparse.Namespace) -> None:
+    lifecycle.refuse_if_running(Installation(paths=Paths.from_environment()))
+    removed = accounts.remove()
+    console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
+
+
+# --- what looks, and changes nothing that runs
+
+
+def render(arguments: argparse.Namespace) -> None:
+    fleet, installation = configuration.asked(arguments)
+    chosen = arguments.backend or fleet.wireguard.backend
+    if chosen == "auto":
+        console.require_root("fleet render")
+    backend = prepare.probe(fleet, installation) if chosen == "auto" else BACKENDS[chosen]
+    sys.stdout.write(supervisord_conf(fleet, installation, backend))
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    """`fleet status`; 1 when the fleet does not run."""
+    paths = Paths.from_environment()
+    started = snapshot.last(paths.snapshot)
+    seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
+    table = status.summary(seen), status.COLUMNS, list(status.rows(seen))
+    console.answer(arguments, seen.model_dump(mode="json"), table=table)
+    return ExitCode.DONE if seen.supervisor_pid is not None else ExitCode.FAILED
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """`fleet doctor`; 1 when an error remains."""
+    case = _case(arguments)
+    findings = _findings(case)
+    if arguments.fix:
+        done = list(fix(case, findings))
+        for line in done:
+            console.say(f"fixed {line}")
+        if done:
+            findings = _findings(case)
+    table = "", ("check", "", "what was seen"), [(one.name, one.verdict.value, one.seen) for one in findings]
+    # Below it, for whatever is not ok, why it matters and what mends it.
+    lines = [
+        f"{one.verdict.value}: {one.name}: {one.why}\n  what to do: {one.command}"
+        for one in findings
+        if one.verdict is not Verdict.OK
+    ]
+    counts = Counter(one.verdict for one in findings)
+    lines.append(f"{counts[Verdict.ERROR]} errors, {counts[Verdict.WARNING]} warnings, {counts[Verdict.OK]} ok")
+    console.answer(arguments, [asdict(finding) for finding in findings], *lines, table=table)
+    return ExitCode.FAILED if counts[Verdict.ERROR] else ExitCode.DONE
+
+
+def _case(arguments: argparse.Namespace) -> Case:
+    """The settings where they can be read; else the defaults, and what is wrong with them."""
+    wrong = ""
+    try:
+        fleet, installation = configuration.asked(arguments)
+    except ConfigurationError as error:
+        wrong = error.message
+        defaults = {"dns": {"resolvers": ["192.0.2.53"]}, "egress": {"urls": ["https://www.example.org/ip"]}}
+        fleet, installation = configuration.asked(arguments, Fleet.model_validate(defaults))
+        console.say("fleet doctor: without usable settings this is about the defaults")
+    machine = Machine()
+    return Case(
+        machine=machine,
+        fleet=fleet,
+        installation=installation,
+        processes=tuple(machine.processes()),
+        configuration=wrong,
+        running=Supervisor(installation).pid() is not None,
+    )
+
+
+def _findings(case: Case) -> list[Finding]:
+    """The finding of each check; a check that takes long is named while it runs."""
+    found = []
+    for check in CHECKS:
+        words = f"fleet doctor: looking at {check.name}, which takes its time"
+        timer = threading.Timer(_PATIENCE_SECONDS, console.say, (words,))
+        timer.daemon = True
+        timer.start()
+        try:
+            found.append(check.on(case))
+        finally:
+            timer.cancel()
+    return found
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """`fleet verify`; the report's exit code."""
+    fleet, installation = configuration.asked(arguments)
+    worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
+    interfaces = tuple(arguments.interface)
+    if unknown := set(interfaces) - {name for _, name in socket.if_nameindex()}:
+        raise UsageError(f"--interface: there is no {', '.join(sorted(unknown))} here", hint="ip -brief link")
+    if inner := set(interfaces) & {"lo", *fleet.interfaces}:
+        raise UsageError(
+            f"--interface: nothing that passes {', '.join(sorted(inner))} has left this host",
+            hint="name an uplink: ip route get 192.0.2.1",
+        )
+    report = Verifier(fleet=fleet, installation=installation, worker=worker, interfaces=interfaces).run()
+    console.answer(arguments, report.model_dump(mode="json"), *text(report))
+    return int(report.exit_code)
