@@ -10,6 +10,8 @@ from fleet import syscalls
 from fleet.launch_spec import LaunchSpec
 
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+_OF_THE_HELPER = frozenset({6, 7, 18, 21})
+"""CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT, CAP_SYS_ADMIN: what Chrome's set-UID helper needs to make its sandbox."""
 
 
 def limit(spec: LaunchSpec) -> None:
@@ -28,11 +30,13 @@ def drop(spec: LaunchSpec, gid: int) -> None:
     """From root to the worker, for good.
 
     Without set-UID programs and file capabilities no program of the host gives a worker another UID or a right: what
-    such a program sends or leaves behind (ping, crontab, at) would be outside every wall.
+    such a program sends or leaves behind (ping, crontab, at) would be outside every wall. Without user namespaces
+    Chrome's sandbox needs one of them: then none gives a right but those that it needs, so none can mark a packet.
     """
+    kept = frozenset[int]() if spec.user_namespaces else _OF_THE_HELPER
+    for capability in {*range(int(_LAST_CAPABILITY.read_text()) + 1)} - kept:
+        syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
     if spec.user_namespaces:
-        for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     os.setgroups([])
     os.setresgid(gid, gid, gid)

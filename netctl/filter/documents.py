@@ -8,6 +8,7 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 
 from fleet.model import Worker
+from fleet.numbers import OUTER_MARK
 from netctl.filter.rules import HOOKS, MAPS, OWNED_RULES, OWNED_SETS, RULES, SETS
 from netctl.plan.things import OWNED_TABLE, TABLE, Filter, Gate
 
@@ -64,6 +65,7 @@ def content(wanted: Filter) -> Content:
         "reachable6": _networks(wanted.reachable, 6),
         "loopback_ports": sorted(wanted.loopback_ports),
         "browser_ports": [port for worker in workers for port in worker.browser_ports],
+        "outer_marks": [OUTER_MARK] if wanted.marked else [],
         "own_ports": [(worker.uid, port) for worker in workers for port in worker.browser_ports],
     }
 

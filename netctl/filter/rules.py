@@ -19,8 +19,6 @@ needs no change, and what nothing translates is dropped. It is the one that a fl
 
 from __future__ import annotations
 
-from fleet.numbers import OUTER_MARK
-
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
 # special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are used in no LAN.
 PRIVATE = (
@@ -62,8 +60,9 @@ RULES: dict[str, str] = {
     """,
     "worker": f"""
         # Kernel WireGuard encrypts in place: the outer packet still names the worker's socket, so its UID
-        # (skb_scrub_packet keeps it since Linux 4.19). No worker can set a mark, and this may be port 53.
-        meta l4proto udp meta mark {OUTER_MARK} oifname != @interfaces accept
+        # (skb_scrub_packet keeps it since Linux 4.19), and this may be port 53. A mark takes CAP_NET_RAW, which no
+        # worker can get (launcher/privileges.py). wireguard-go sends under netctl's UID: then the set is empty.
+        meta l4proto udp meta mark @outer_marks oifname != @interfaces accept
         meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} goto dns
         oifname lo goto loopback
         # Through the tunnel as well: no page may reach a VPN server's own network or its cloud's metadata.
@@ -139,6 +138,7 @@ SETS: dict[str, str] = {
     "loopback_ports": "inet_service",
     "browser_ports": "inet_service",
     "own_ports": "uid . inet_service",
+    "outer_marks": "mark",
     "open": "uid . ifname",
     "open_source": "ipv4_addr . ifname",
     "open_source6": "ipv6_addr . ifname",

@@ -108,6 +108,7 @@ class Tables:
             resolvers=frozenset(ip_address(one) for name in ("resolvers", "resolvers6") for one in sets.get(name, [])),
             reachable=frozenset(ip_network(one) for name in rules.INTERVALS for one in sets.get(name, [])),
             loopback_ports=frozenset(sets.get("loopback_ports", [])),
+            marked=bool(sets.get("outer_marks")),
             space=self._space,
         )
         gates = _gates(sets, self._space)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from fleet.backends import makes_links
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
 from netctl.plan.key import Endpoint, Key
@@ -37,14 +38,14 @@ def desired(
 
     The links of the workers in SPARE (UIDs) have their spare names.
     """
-    whole = shared(fleet)
+    whole = shared(fleet, kind)
     for worker in fleet.members:
         held = leases.get(worker.uid)
         whole |= slot(fleet, worker, held, kind=kind, ipv6=ipv6, spare=worker.uid in spare)
     return whole
 
 
-def shared(fleet: Fleet) -> State:
+def shared(fleet: Fleet, kind: str) -> State:
     """What belongs to no one worker, all of it in the host: the table that holds all back, and rp_filter of `all`.
 
     With a space for each worker the table's gates there stay closed for ever, and no sysctl is touched.
@@ -54,17 +55,21 @@ def shared(fleet: Fleet) -> State:
         # An address-less interface needs 0 for itself and for `all`: the kernel takes the larger
         # (Documentation/networking/ip-sysctl.rst, rp_filter).
         sysctls=frozenset[Sysctl]() if alone else frozenset({rp_filter("all", 0)}),
-        filters=frozenset({holding(fleet, fleet.members)}),
+        filters=frozenset({holding(fleet, fleet.members, marked=makes_links(kind))}),
     )
 
 
-def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST) -> Filter:
-    """The table that holds WORKERS back in SPACE."""
+def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST, *, marked: bool = False) -> Filter:
+    """The table that holds WORKERS back in SPACE; MARKED where the kernel itself sends what leaves a tunnel.
+
+    A link's outer packets leave from the namespace in which it was made, which is the host's.
+    """
     return Filter(
         uids=frozenset(worker.uid for worker in workers),
         resolvers=frozenset(fleet.dns.resolvers),
         reachable=fleet.reach.networks,
         loopback_ports=frozenset(fleet.reach.loopback_ports),
+        marked=marked,
         space=space,
     )
 

@@ -275,6 +275,8 @@ class Filter(Thing):
     """Private networks that may be reached through the tunnel; none overlaps another."""
     loopback_ports: frozenset[int] = frozenset()
     """TCP ports of the loopback interface that every worker may connect to."""
+    marked: bool = False
+    """UDP with OUTER_MARK passes: the kernel's WireGuard sends under the UID of whom it carries."""
     intact: bool = True
     """False when observed chains or rules are not what this program writes."""
 

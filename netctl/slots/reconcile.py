@@ -45,6 +45,7 @@ class Reconciler:
         self._known: dict[int, State] = {}
         self._foreign: tuple[tuple[str, str], ...] = ()
         self._log = log.get("netctl")
+        self.shared = desired.shared(fleet, backend.link_kind)
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
         """Observe the kernel, where WORKER (None: any worker) is; of the devices those in DEVICES (None: all).
@@ -163,7 +164,7 @@ class Reconciler:
 
     async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
         """Bring back what all workers share; returns what was done, and FOUND as it is then."""
-        wanted = desired.shared(self._fleet)
+        wanted = self.shared
         host = found.at(HOST)
         others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
         operations = diff.diff(wanted, State(filters=host.filters, sysctls=others))

@@ -22,7 +22,6 @@ from fleet.model import Fleet
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
 from netctl.kernel.setns import Spaces
-from netctl.plan import desired
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.slots.reconcile import Reconciler
@@ -86,7 +85,7 @@ class Repair:
     def __init__(
         self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces, owned_table: OwnedTable
     ) -> None:
-        (self._filter,) = desired.shared(fleet).filters
+        (self._filter,) = reconciler.shared.filters
         self._owned_table = owned_table
         self._fleet = fleet
         self._spaces = spaces

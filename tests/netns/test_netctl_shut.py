@@ -28,7 +28,7 @@ def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
     fleet = fleet_of(1)
     (worker,) = fleet.members
     gate = Gate(uid=worker.uid, address=IPv4Address("198.18.1.11"), interface=worker.interface)
-    (whole,) = desired.shared(fleet).filters
+    (whole,) = desired.shared(fleet, "tun").filters
 
     def passages() -> str:
         listed = lab.run("host", ["sh", "-c", "nft list set inet fleet open; nft list set inet fleet open_source"])

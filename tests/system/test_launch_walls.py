@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -181,3 +184,46 @@ def test_an_ordinary_user_is_not_refused(stage: Stage, listener: object) -> None
     found = json.loads(as_anybody(stage, f"PORTS = (8080,)\n{ASKED}"))
     assert found["no_new_privs"] == "0" and found["bounding"] != 0 and found["mounts"]
     assert found["keyring"] == found["abstract"] == "ok" and found["other ports"] == ["ok", "ok"]
+
+
+CAPABLE = """
+import os, socket, subprocess, sys
+script = "import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1); print('marked')"
+try:
+    done = subprocess.run([sys.argv[-1], "-Ic", script], capture_output=True, text=True)
+    print(done.stdout.strip() or done.stderr.strip().splitlines()[-1])
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.fixture
+def capable() -> Iterator[Path]:
+    """A program of the host whose file gives CAP_NET_RAW: it can send any packet, with any mark."""
+    made = Path("/usr/local/lib/fleet-walls-capable")
+    shutil.copy("/usr/bin/python3", made)
+    subprocess.run(["setcap", "cap_net_raw+ep", str(made)], check=True)
+    yield made
+    made.unlink()
+
+
+@pytest.mark.parametrize("user_namespaces", [True, False])
+def test_no_file_gives_a_worker_raw_sockets_or_marks(stage: Stage, capable: Path, user_namespaces: bool) -> None:
+    """Also where Chrome needs its set-UID helper, and other rights than that one's are therefore to be had."""
+    argv = [*stage.python(CAPABLE), str(capable)]
+    assert "not permitted" in stage.run(argv, user_namespaces=user_namespaces).stdout
+    control = stage.lab.run(
+        "host",
+        ["setpriv", f"--reuid={stage.worker.uid}", "--clear-groups", *argv],
+        check=True,
+        env={**os.environ, "RELEASE": "/"},
+    )
+    assert control.stdout == "marked\n", "the control: without the launcher it does"
+
+
+def test_chromes_set_uid_helper_has_what_it_needs(stage: Stage) -> None:
+    """Where ordinary users may make no user namespaces: it renders inside of the helper's sandbox, and not without."""
+    words = ["--headless=new", "--disable-namespace-sandbox", "--user-data-dir=/tmp/profile", "--dump-dom"]
+    argv = [str(stage.installed("selenium").browser), *words, "data:text/html,<p>rendered"]
+    assert "<p>rendered" in stage.run(argv, user_namespaces=False).stdout
+    assert "<p>rendered" not in stage.run(argv, user_namespaces=True).stdout, "the control: a helper without rights"

@@ -1,0 +1,87 @@
+"""The mark of kernel WireGuard's own packets opens a way for those alone, and none where wireguard-go carries."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from fleet.backends import KERNEL, USERSPACE, Backend
+from fleet.numbers import OUTER_MARK
+from lab.net import Lab
+from lab.topology import WEB_ADDRESS
+from lab.wires import inside
+from netctl.host import Host
+from netctl.plan import desired
+from netctl.plan.operations import Operation
+from netctl.wireguard.wireguard_go import UserspaceWireGuard
+from tests.contract.ground import fleet_of
+from tests.fleets import FREE, Rig, running
+from tests.inside import Ear, capturing
+
+PORT = 47477
+SEND = """
+import socket, sys
+for mark in (0, int(sys.argv[2])):
+    for device in (b"", b"uplink"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+            try:
+                made.sendto(b"%x %s" % (mark, device), (sys.argv[1], int(sys.argv[3])))
+            except OSError:
+                pass
+"""
+
+
+def send(lab: Lab, uid: int) -> None:
+    """Plain and bound to the uplink, unmarked and marked: as UID with CAP_NET_RAW, as of a file that gives it."""
+    raw = ["setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", "--inh-caps=+net_raw"]
+    words = [sys.executable, "-Ic", SEND, str(WEB_ADDRESS), str(OUTER_MARK), str(PORT)]
+    lab.run("host", [*raw, "--ambient-caps=+net_raw", *words], check=True)
+
+
+@pytest.fixture
+def seen(lab: Lab) -> Iterator[Ear]:
+    """What arrives of it at the ISP."""
+    with capturing(lab, f"udp dst port {PORT}") as made:
+        yield made
+
+
+@pytest.fixture
+def rig(lab: Lab) -> Iterator[Rig]:
+    """One worker's slot, with wireguard-go."""
+    with running(lab) as made:
+        yield made
+
+
+def test_a_marked_packet_is_held_like_any_other(rig: Rig, seen: Ear) -> None:
+    """Whatever a worker's UID can set: with wireguard-go no mark lets its packets pass. Another UID's are all seen."""
+    send(rig.lab, rig.worker().uid)
+    send(rig.lab, FREE.uid)
+    assert len(seen.lines(4)) == 4
+    assert not seen.says_more()
+
+
+@pytest.mark.parametrize(
+    ("backend", "arrive"), [(USERSPACE, 0), (KERNEL, 2)], ids=lambda one: getattr(one, "name", one)
+)
+def test_the_mark_counts_where_the_kernel_carries(lab: Lab, seen: Ear, backend: Backend, arrive: int) -> None:
+    """The control: the table of the kernel's WireGuard lets UDP with its mark pass, and nothing else."""
+    fleet = fleet_of(1)
+    (whole,) = desired.shared(fleet, backend.link_kind).filters
+
+    async def do(verb: str) -> None:
+        async with Host(UserspaceWireGuard(), fleet) as host:
+            await host.apply([Operation(verb=verb, thing=whole)])  # type: ignore[arg-type]  # a literal
+
+    inside(f"{lab.name}-host", lambda: asyncio.run(do("add")))
+    try:
+        send(lab, fleet.members[0].uid)
+        send(lab, FREE.uid)
+        assert len(seen.lines(4 + arrive)) == 4 + arrive
+        assert not seen.says_more()
+    finally:
+        inside(f"{lab.name}-host", lambda: asyncio.run(do("delete")))
