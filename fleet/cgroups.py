@@ -1,10 +1,10 @@
-"""Limits of memory and processes for each worker, by a control group (cgroup v2) of its own.
+"""Limits of memory and processes and a share of processor and disk for each worker, by a control group of its own.
 
     fleet.service/              delegated to the fleet (Delegate= in deploy/fleet.service), holds no process itself
-        supervisor/             `fleet up`, supervisord, netctl, tunnels
+        supervisor/             `fleet up`, supervisord, netctl, tunnels: before every worker
         w1101/ w1102/ ...       a worker with its browser
 
-Only inside a group that systemd has delegated to the fleet. Standard library only: the worker's
+Of cgroup v2, and only inside a group that systemd has delegated to the fleet. Standard library only: the worker's
 launcher runs this as root.
 """
 
@@ -15,6 +15,11 @@ import os
 from pathlib import Path
 
 CONTROLLERS = frozenset({"memory", "pids"})
+"""Without these a group holds nothing."""
+_WEIGHTS = ("cpu", "io")
+"""Controllers that only divide what there is; kernels without one go on without."""
+_FIRST = 10_000
+"""The largest weight (cgroup-v2.rst): what carries every worker's packets does not wait for their browsers."""
 SUPERVISOR = "supervisor"
 _DELEGATED = ("trusted.delegate", "user.delegate")
 """Extended attributes that systemd puts on a group it has delegated, since versions 234 and 251."""
@@ -37,7 +42,7 @@ def own(proc: Path = Path("/proc/self")) -> Path | None:
 def divide(group: Path) -> bool:
     """Prepare GROUP, the group of this process, for groups of workers; False when that is not possible.
 
-    It must be delegated to the fleet, with both controllers, and hold no other process. This process moves to a group
+    It must be delegated to the fleet, with memory and pids, and hold no other process. This process moves to a group
     beside the workers' groups: a group whose children have controllers may hold no process itself (cgroups(7), "no
     internal processes").
     Raises OSError (a container may show its groups and let nobody write).
@@ -54,6 +59,12 @@ def divide(group: Path) -> bool:
     for process in inside:
         (below / "cgroup.procs").write_text(process, encoding="ascii")
     (group / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+    for controller in _WEIGHTS:
+        with contextlib.suppress(
+            OSError
+        ):  # not delegated (an older unit), not there, or EINVAL beside realtime processes
+            (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+        _weigh(below, controller, _FIRST)
     return True
 
 
@@ -67,7 +78,7 @@ def of_worker(name: str, group: Path | None) -> Path | None:
     return group.parent / name if group is not None and is_divided(group) else None
 
 
-def join(group: Path, *, memory_mebibytes: int, processes: int) -> None:
+def join(group: Path, *, memory_mebibytes: int, processes: int, cpu_weight: int, io_weight: int) -> None:
     """Move this process and all that it starts to GROUP with these limits; 0 MiB: no limit. Raises OSError."""
     group.mkdir(exist_ok=True)
     memory = str(memory_mebibytes << 20) if memory_mebibytes else "max"
@@ -77,7 +88,16 @@ def join(group: Path, *, memory_mebibytes: int, processes: int) -> None:
     if swap.exists():  # not where the kernel does not count swap
         # A browser over its limit would else push the whole host into swap.
         swap.write_text("0" if memory_mebibytes else "max", encoding="ascii")
+    for controller, weight in zip(_WEIGHTS, (cpu_weight, io_weight), strict=True):
+        _weigh(group, controller, weight)
     (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writer
+
+
+def _weigh(group: Path, controller: str, weight: int) -> None:
+    """The share of GROUP where there is not enough for all; no such file where the kernel does not divide that."""
+    path = group / f"{controller}.weight"
+    if path.exists():
+        path.write_text(str(weight), encoding="ascii")
 
 
 def _is_delegated(group: Path) -> bool:

@@ -51,6 +51,8 @@ class LaunchSpec:
     """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
     memory_mebibytes: int
     """Of the control group; 0: no limit."""
+    cpu_weight: int
+    io_weight: int
     cgroup: str
     """The folder of the worker's control group; "": there is none."""
     file_mebibytes: int

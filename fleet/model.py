@@ -70,6 +70,10 @@ class WorkersSettings(Settings):
     """Processes and threads of a worker and its browser."""
     memory_mebibytes: int = Field(default=0, ge=0, le=1_048_576)
     """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
+    cpu_weight: int = Field(default=100, ge=1, le=10_000)
+    """A worker's share of a processor that is too small for all (cgroup-v2.rst); all workers have the same."""
+    io_weight: int = Field(default=100, ge=1, le=10_000)
+    """The same of a disk."""
     file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
     """The largest file that a worker may write."""
 

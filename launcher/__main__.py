@@ -46,7 +46,13 @@ def become(spec: LaunchSpec) -> NoReturn:
     sweep(spec.uid)
     own_network(spec.space)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
-        cgroups.join(Path(spec.cgroup), memory_mebibytes=spec.memory_mebibytes, processes=spec.processes)
+        cgroups.join(
+            Path(spec.cgroup),
+            memory_mebibytes=spec.memory_mebibytes,
+            processes=spec.processes,
+            cpu_weight=spec.cpu_weight,
+            io_weight=spec.io_weight,
+        )
     inside = own_processes(spec.death_signal)
     mounts.make(
         uid=spec.uid,

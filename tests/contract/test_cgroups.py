@@ -13,7 +13,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIFE = """
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fleet import cgroups
@@ -24,15 +24,34 @@ group = cgroups.of_worker("w1101", own)
 def worker(code):
     child = os.fork()
     if child == 0:
-        cgroups.join(group, memory_mebibytes=64, processes=20)
+        cgroups.join(group, memory_mebibytes=64, processes=20, cpu_weight=70, io_weight=80)
         os.execv(sys.executable, [sys.executable, "-Ic", code])
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 THREADS = "import threading; gate = threading.Event(); made = [threading.Thread(target=gate.wait) for _ in range(%d)]"
 START = THREADS + "\\ntry: [one.start() for one in made]\\nfinally: gate.set()"
+def busy(name, weight):
+    cgroups.join(group.parent / name, memory_mebibytes=0, processes=20, cpu_weight=weight, io_weight=100)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        pass
+    return time.process_time()
+def share():
+    # On one processor: how much more a worker of weight 1000 gets than its neighbour of 100.
+    os.sched_setaffinity(0, {0})
+    read, write = os.pipe()
+    for name, weight in (("w1102", 1000), ("w1103", 100)):
+        if os.fork() == 0:
+            os.write(write, f"{weight} {busy(name, weight)}\\n".encode())
+            os._exit(0)
+    for _ in range(2):
+        os.wait()
+    said = dict(map(str.split, os.read(read, 100).decode().splitlines()))
+    return float(said["1000"]) / float(said["100"])
 print(json.dumps({
     "divided": divided, "own": str(own), "again": cgroups.divide(own),
     "small": worker("bytearray(8 << 20)"), "large": worker("bytearray(200 << 20)"),
     "few": worker(START % 10), "many": worker(START % 40),
+    "weights": [(one / "cpu.weight").read_text().strip() for one in (own, group)], "share": share(),
 }))
 """
 
@@ -43,7 +62,7 @@ def group(root: None, tmp_path: Path) -> Iterator[Path]:
     top = tmp_path / "cgroup"
     top.mkdir()
     subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(top)], check=True)
-    (top / "cgroup.subtree_control").write_text("+memory +pids")
+    (top / "cgroup.subtree_control").write_text("+cpu +memory +pids")
     made = top / "fleet.service"
     made.mkdir()
     os.setxattr(made, "trusted.delegate", b"1")
@@ -52,9 +71,15 @@ def group(root: None, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_limits_of_a_worker_hold(group: Path) -> None:
-    """Divided by us, a worker over its memory is killed and one over its processes refused; below both, neither is."""
+    """Divided by us, a worker over its memory is killed and one over its processes refused; below both, neither is.
+
+    The processor is divided by weight, where otherwise two busy workers would have as much of it.
+    """
     argv = [sys.executable, "-Ic", LIFE, str(CHECKOUT), str(group)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     wanted = {"divided": True, "own": str(group / "supervisor"), "again": True}
-    assert json.loads(done.stdout) == {**wanted, "small": 0, "large": -9, "few": 0, "many": 1}
+    found = json.loads(done.stdout)
+    assert found.pop("share") > 3
+    wanted |= {"weights": ["10000", "70"]}
+    assert found == {**wanted, "small": 0, "large": -9, "few": 0, "many": 1}

@@ -48,10 +48,13 @@ def test_own_group_is_found_where_it_is_mounted(tmp_path: Path) -> None:
 
 
 def test_a_delegated_group_is_divided(service: Path) -> None:
-    """This process moves below, then both controllers are handed down."""
+    """This process moves below, then the controllers are handed down; what carries packets goes before the workers."""
+    (service / "supervisor").mkdir()
+    (service / "supervisor/cpu.weight").write_text("100\n")
     assert cgroups.divide(service)
     assert (service / "supervisor/cgroup.procs").read_text() == str(os.getpid())
-    assert (service / "cgroup.subtree_control").read_text() == "+memory +pids"
+    assert (service / "supervisor/cpu.weight").read_text() == "10000"
+    assert not (service / "supervisor/io.weight").exists(), "no file of ours where the kernel has none"
 
 
 @pytest.mark.parametrize(
@@ -83,14 +86,15 @@ def test_a_worker_has_a_group_only_in_a_divided_one(service: Path) -> None:
 
 
 def test_limits_are_written_before_the_worker_is_in(service: Path) -> None:
-    """Bytes of memory, none of it in swap, a number of processes; then the launcher joins. 0 MiB are no limit."""
+    """Bytes of memory, none of it in swap, a number of processes, weights; then the launcher joins. 0 MiB: no limit."""
     (service / "w1101").mkdir()
-    (service / "w1101/memory.swap.max").write_text("max\n")
-    cgroups.join(service / "w1101", memory_mebibytes=512, processes=300)
+    for name in ("memory.swap.max", "cpu.weight", "io.weight"):
+        (service / "w1101" / name).write_text("max\n")
+    cgroups.join(service / "w1101", memory_mebibytes=512, processes=300, cpu_weight=70, io_weight=80)
     found = {path.name: path.read_text() for path in (service / "w1101").iterdir()}
     wanted = {"memory.max": str(512 << 20), "memory.swap.max": "0", "pids.max": "300", "cgroup.procs": "0"}
-    assert found == wanted
-    cgroups.join(service / "w1101", memory_mebibytes=0, processes=300)
+    assert found == {**wanted, "cpu.weight": "70", "io.weight": "80"}
+    cgroups.join(service / "w1101", memory_mebibytes=0, processes=300, cpu_weight=70, io_weight=80)
     assert (service / "w1101/memory.max").read_text() == "max"
 
 
