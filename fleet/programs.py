@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from fleet import wire
@@ -30,6 +31,11 @@ ERRORS_AS_DATA = {"FLEET_ERRORS": "json"}
 """What a program is started with by whoever reads its error."""
 _OPEN_FILES = 16_384
 """netctl has some ten sockets in each worker's namespace, where workers have one."""
+
+
+def undetected_is_installed() -> bool:
+    """Whether the driver "undetected" can be had here: `bin/setup --without-undetected` leaves it out."""
+    return find_spec("undetected_chromedriver") is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,10 @@ def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes 
         "workers": {"count": workers, "first_uid": first_uid},
         "dns": {"resolvers": [str(TUNNEL_RESOLVER)]},
         "egress": {"urls": [f"https://{SITE_NAME}/ip"]},
-        "browser": {"certificate_authorities": [str(lab.places.authority)]},
+        "browser": {
+            "certificate_authorities": [str(lab.places.authority)],
+            **({} if programs.undetected_is_installed() else {"driver": "selenium"}),
+        },
         "task": {"run": "search"},
         "task.options": {
             "home": f"https://{SITE_NAME}/",

@@ -85,7 +85,10 @@ LIBRARIES = {
         "its dicts stay behind our own types",
     ),
     "selenium": (r"worker/browser/\w+\.py", "drivers change; one small interface does not"),
-    "undetected_chromedriver": (r"worker/browser/\w+\.py", "its last release is of 2024; it has to be replaceable"),
+    "undetected_chromedriver": (
+        r"worker/browser/undetected\.py",
+        "its last release is of 2024; it has to be replaceable",
+    ),
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py", "text formats are made in one place each"),
     "sqlalchemy": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
     "sqlite3": (r"netctl/pool/\w+\.py", "rows never leave the stores"),

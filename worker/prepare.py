@@ -24,7 +24,7 @@ from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
-from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH
+from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH, undetected_is_installed
 from worker.browser import switches
 from worker.browser.interface import Installed
 
@@ -60,6 +60,11 @@ def find(settings: BrowserSettings, home: Path) -> Installed:
 
 def fitting(settings: BrowserSettings) -> Installed:
     """Browser and driver that fit; raises MissingProgram or ConfigurationError with what to do."""
+    if settings.driver == "undetected" and not undetected_is_installed():
+        raise MissingProgram(
+            'browser.driver is "undetected", and undetected-chromedriver is not installed here',
+            hint='set browser.driver = "selenium" in fleet.toml, or: sudo bin/setup',
+        )
     browser = _program("browser.binary", settings.binary, BROWSERS, "install Google Chrome or chromium")
     driver = _program(
         "browser.driver_binary", settings.driver_binary, DRIVERS, "install chromium-driver, or Chrome's ChromeDriver"

@@ -15,7 +15,7 @@ from lab.topology import WEB_ADDRESS
 from lab.wires import inside
 from netctl.host import Host
 from netctl.plan import desired
-from netctl.plan.operations import Operation
+from netctl.plan.diff import Operation
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import fleet_of
 from tests.fleets import FREE, Rig, running

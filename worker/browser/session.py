@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import selenium.common.exceptions as wrong
 from pydantic import JsonValue
@@ -22,19 +23,27 @@ from fleet import log
 from fleet.errors import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
 from fleet.model import BrowserSettings, Worker
 from fleet.result import Losses
-from worker.browser import plain, reap, undetected
+from worker.browser import plain, reap
 from worker.browser.count import NETWORK_CHANGED, Counter
 from worker.browser.folder import Folder
 from worker.browser.gate import pass_through
 from worker.browser.interface import Installed
 from worker.browser.watchdog import Watchdog
 
-_DRIVERS = {"undetected": undetected, "selenium": plain}
 _ERROR_NAME = re.compile(r"ERR_[A-Z0-9_]+")
 _COMMAND_MARGIN_SECONDS = 15
 """A command may take this much longer than a page load before the browser counts as frozen."""
 _SETTLE_SECONDS = 1.0
 _log = log.get("worker")
+
+
+def _module(driver: str) -> ModuleType:
+    """What moves the browser; undetected-chromedriver may not be installed (bin/setup --without-undetected)."""
+    if driver == "selenium":
+        return plain
+    from worker.browser import undetected
+
+    return undetected
 
 
 class Session:
@@ -44,7 +53,7 @@ class Session:
         self, settings: BrowserSettings, installed: Installed, *, uid: int, gate: Path, gate_seconds: float = 600
     ) -> None:
         self._settings = settings
-        self._kind = _DRIVERS[settings.driver]
+        self._kind = _module(settings.driver)
         self._counter = Counter()
         self._counted = 0.0
         self._lost_before = 0
