@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 
-from fleet import log, processes, syscalls
+from fleet import log, syscalls
 from fleet.errors import NotAllowed
 from fleet.isolation import Isolation
 from netctl.kernel.setns import CAP_SYS_ADMIN
@@ -39,16 +39,16 @@ def cut(walls: Isolation) -> None:
     os.umask(0o077)
     syscalls.one_heap()  # its threads wait for the kernel, not for each other
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    held, needed = effective(), {_NUMBERS[name] for name in walls.capabilities}
+    held, needed = syscalls.capabilities().effective, sum(1 << _NUMBERS[name] for name in walls.capabilities)
     for name in walls.capabilities:
-        if _NUMBERS[name] not in held:
+        if not held >> _NUMBERS[name] & 1:
             raise NotAllowed(
                 f"netctl serve needs CAP_{name.upper()} with isolation {walls.name}",
                 hint="fleet up starts it with that and nothing else",
             )
     if held != needed:
-        log.get("netctl").warning("privileges.more_than_needed", uid=os.geteuid(), capabilities=len(held))
-    elif CAP_SYS_ADMIN in held:
+        log.get("netctl").warning("privileges.more_than_needed", uid=os.geteuid(), capabilities=held.bit_count())
+    elif held >> CAP_SYS_ADMIN & 1:
         _put_by(1 << CAP_SYS_ADMIN)
 
 
@@ -59,9 +59,3 @@ def _put_by(mask: int) -> None:
     """
     held = syscalls.capabilities()
     syscalls.set_capabilities(held._replace(effective=held.effective & ~mask, inheritable=held.inheritable & ~mask))
-
-
-def effective() -> set[int]:
-    """The numbers of this process's effective capabilities (capabilities(7))."""
-    mask = int(processes.status(os.getpid())["CapEff"], 16)
-    return {number for number in range(mask.bit_length()) if mask >> number & 1}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,9 +59,9 @@ async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
 def _notice(message: Message) -> Notice:
     now, kind = datetime.now(timezone.utc), KINDS[message.kind]
     if message.kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
-        link = rtnetlink.read_link(message.body)
-        return Notice(now, kind, link.name, None, link.up, Worker.of_interface(link.name))
-    line = rtnetlink.read_address(message.body)
-    address, interface = ip_address(line.packed), rtnetlink.link_name(line.interface) or f"#{line.interface}"
+        _, link = rtnetlink.read_link(message.body)
+        return Notice(now, kind, link.interface, None, link.up, Worker.of_interface(link.interface))
+    index, address, prefix = rtnetlink.read_address(message.body)
+    interface = rtnetlink.link_name(index) or f"#{index}"
     worker = Worker.of_interface(interface) or Worker.of_placeholder(address)
-    return Notice(now, kind, interface, f"{address}/{line.prefix}", None, worker)
+    return Notice(now, kind, interface, f"{address}/{prefix}", None, worker)

@@ -13,7 +13,6 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from fleet.model import PROTOCOL, Worker
 from netctl.kernel import netlink, rtnetlink
@@ -113,17 +112,17 @@ class Judge:
         return message.sender not in self._own[protocol]
 
     def _of_link(self, message: Message) -> Sign | None:
-        line = rtnetlink.read_link(message.body)
-        worker = self._workers.get(line.name) or of_alias(line.alias)
+        _, link = rtnetlink.read_link(message.body)
+        worker = self._workers.get(link.interface) or of_alias(link.alias)
         if worker is None or (message.sender and not self._foreign(ROUTE, message)):
             return None
-        as_it_should = line.alias == worker.alias and line.up and line.mtu_bytes == self._mtu_bytes
+        as_it_should = link.alias == worker.alias and link.up and link.mtu_bytes == self._mtu_bytes
         made = message.kind == rtnetlink.NEW_LINK
-        if self._transit and not (made and not line.alias):
+        if self._transit and not (made and not link.alias):
             return None  # it is on its way
-        if made and as_it_should and line.name in self._workers:
+        if made and as_it_should and link.interface in self._workers:
             return None
-        return Sign(Kind.LINKS, worker, born=made and not line.alias)
+        return Sign(Kind.LINKS, worker, born=made and not link.alias)
 
     def _of_filtering(self, body: bytes) -> Sign | None:
         found = rtnetlink.read_rp_filter(body)
@@ -134,9 +133,8 @@ class Judge:
 
     def _our_route(self, body: bytes) -> bool:
         # Tables above 255 have no room in the header.
-        return rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE and (
-            of_priority(rtnetlink.read_route(body).table) is not None
-        )
+        above = rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE
+        return above and of_priority(rtnetlink.read_route(body, {})[0].table) is not None
 
     def _our_rule(self, body: bytes) -> bool:
         line = rtnetlink.read_rule(body)
@@ -144,9 +142,7 @@ class Judge:
 
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)
-        if Worker.of_placeholder(ip_address(line.packed)) is not None:
-            return True
-        return self._name(line.interface) in self._workers
+        return Worker.of_placeholder(line.address) is not None or self._name(line.interface) in self._workers
 
     def _name(self, index: int) -> str:
         return self._inside(lambda: rtnetlink.link_name(index))

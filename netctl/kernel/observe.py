@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from fleet.backends import BACKENDS, Backend
@@ -15,12 +15,10 @@ from fleet.isolation import HOST
 from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
-from netctl.kernel.rtnetlink import RouteLine, RuleLine
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
 from netctl.plan.state import State
-from netctl.plan.things import Address, Family, Link, Route, Rule, Space, Stack, Sysctl, Thing
+from netctl.plan.things import Address, Link, Space, Stack, Sysctl, Thing
 
-FAMILIES: dict[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = {one.link_kind for one in BACKENDS.values()}
 _MARK = re.compile(r"fleet:w([0-9]{4})")
 
@@ -112,66 +110,54 @@ class Observer:
         return sight
 
     def _link(self, body: bytes, sight: Sight) -> None:
-        line = rtnetlink.read_link(body)
-        sight.names[line.interface] = line.name
-        place = sight.space, line.interface
-        link = Link(
-            interface=line.name,
-            kind=line.kind,
-            alias=line.alias,
-            mtu_bytes=line.mtu_bytes,
-            up=line.up,
-            space=sight.space,
-        )
-        worker = self._workers.get(line.name)
+        index, link = rtnetlink.read_link(body, sight.space)
+        sight.names[index] = link.interface
+        place, worker = (sight.space, index), self._workers.get(link.interface)
         if worker is None:
             # By its mark alone: a former worker's, or renamed by another program.
-            if of_alias(line.alias) is not None and line.kind in KINDS:
+            if of_alias(link.alias) is not None and link.kind in KINDS:
                 sight.own_link(link)
-        elif self._backend is None or line.kind != self._backend.link_kind:
+        elif self._backend is None or link.kind != self._backend.link_kind:
             sight.refuse_link(link)
-        elif line.alias == worker.alias or place in self._own_links:
+        elif link.alias == worker.alias or place in self._own_links:
             self._own_links.add(place)
             sight.own_link(link)
-        elif not self._backend.makes_links and not line.alias:
+        elif not self._backend.makes_links and not link.alias:
             sight.unmarked.append(link)
             sight.interfaces.add(link.interface)
         else:
             sight.refuse_link(link)
 
     def _address(self, body: bytes, sight: Sight) -> None:
-        line = rtnetlink.read_address(body)
-        name, address = sight.names.get(line.interface, "?"), ip_address(line.packed)
+        index, address, prefix = rtnetlink.read_address(body)
+        name = sight.names.get(index, "?")
         network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
         placeholder = address in network
-        if name in sight.interfaces or (placeholder and name == "lo" and line.prefix == address.max_prefixlen):
-            sight.things.append(Address(address=address, interface=name, prefix=line.prefix, space=sight.space))
+        if name in sight.interfaces or (placeholder and name == "lo" and prefix == address.max_prefixlen):
+            sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))
         elif placeholder:
-            text = f"address {address}/{line.prefix} on {name}, inside the placeholders {network}"
-            sight.refuse(text, f"ip address show {name}", self._of_placeholder(address))
-
-    def _of_placeholder(self, address: object) -> Worker | None:
-        return next((worker for worker in self._workers.values() if address in worker.placeholders), None)
+            text = f"address {address}/{prefix} on {name}, inside the placeholders {network}"
+            sight.refuse(text, f"ip address show {name}", Worker.of_placeholder(address))
 
     def _route(self, body: bytes, sight: Sight) -> None:
         if rtnetlink.header_table(body) != rtnetlink.COMPAT_TABLE:
             return  # ours are all above 255
-        line = rtnetlink.read_route(body)
-        worker = self._priorities.get(line.table)
-        if line.protocol == PROTOCOL and line.prefix == 0 and of_priority(line.table):
-            sight.things.append(_route(line, sight))
-        elif worker is not None and line.table == worker.table:
-            text = f"a route in table {line.table}"
-            sight.refuse(text, f"ip -{FAMILIES[line.family]} route show table {line.table}", worker)
+        route, prefix = rtnetlink.read_route(body, sight.names, sight.space)
+        worker = self._priorities.get(route.table)
+        if route.protocol == PROTOCOL and prefix == 0 and of_priority(route.table):
+            sight.things.append(route)
+        elif worker is not None and route.table == worker.table:
+            text = f"a route in table {route.table}"
+            sight.refuse(text, f"ip -{route.family} route show table {route.table}", worker)
 
     def _rule(self, body: bytes, sight: Sight) -> None:
-        line = rtnetlink.read_rule(body)
-        worker, family = self._priorities.get(line.priority), FAMILIES[line.family]
-        if line.protocol == PROTOCOL and of_priority(line.priority):
-            sight.things.append(_rule(line, sight.space))
+        rule = rtnetlink.read_rule(body, sight.space)
+        worker = self._priorities.get(rule.priority)
+        if rule.protocol == PROTOCOL and of_priority(rule.priority):
+            sight.things.append(rule)
         elif worker is not None:
-            text = f"an IPv{family} rule of priority {line.priority} without protocol {PROTOCOL}"
-            sight.refuse(text, f"ip -{family} rule show", worker)
+            text = f"an IPv{rule.family} rule of priority {rule.priority} without protocol {PROTOCOL}"
+            sight.refuse(text, f"ip -{rule.family} rule show", worker)
 
 
 def of_alias(alias: str) -> Worker | None:
@@ -205,31 +191,6 @@ def ipv6_stack() -> Stack:
 def families() -> tuple[int, ...]:
     """The address families of this kernel."""
     return (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
-
-
-def _route(line: RouteLine, sight: Sight) -> Route:
-    return Route(
-        family=FAMILIES[line.family],
-        table=line.table,
-        # The kernel lists an IPv6 unreachable route as going through lo.
-        interface=None if line.type == rtnetlink.UNREACHABLE else sight.names.get(line.interface, "?"),
-        source=ip_address(line.source) if line.source else None,
-        metric=line.metric,
-        listed=line.listed,
-        space=sight.space,
-    )
-
-
-def _rule(line: RuleLine, space: str) -> Rule:
-    return Rule(
-        family=FAMILIES[line.family],
-        priority=line.priority,
-        uid=line.uids[0] if line.uids else None,
-        source=ip_address(line.source) if line.source else None,
-        table=line.table if line.action == rtnetlink.TO_TABLE else None,
-        listed=line.listed,
-        space=space,
-    )
 
 
 def _sysctls(interfaces: set[str], space: str) -> Iterator[Sysctl]:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
+from fleet.isolation import HOST
 from netctl.kernel.netlink import attribute, attributes, number, text
+from netctl.plan.things import Family, Link, Route, Rule
 
 NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
@@ -45,91 +49,54 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 """struct rtmsg; struct fib_rule_hdr has the same layout, with its action where the route's type is."""
 
 
-class LinkLine(NamedTuple):
-    """A link; here as below, `interface` is the kernel's number for it."""
-
-    interface: int
-    name: str
-    kind: str
-    alias: str
-    mtu_bytes: int
-    up: bool
-
-
 class AddressLine(NamedTuple):
-    """An address of an interface."""
+    """An address of an interface, which the kernel names by its number."""
 
     interface: int
-    family: int
+    address: IPv4Address | IPv6Address
     prefix: int
-    packed: bytes
 
 
-class RouteLine(NamedTuple):
-    """A route."""
-
-    family: int
-    table: int
-    protocol: int
-    type: int
-    prefix: int
-    interface: int
-    source: bytes
-    metric: int
-    listed: bytes
-    """The kernel's own words where the route has more to it than these; a deletion repeats them."""
-
-
-class RuleLine(NamedTuple):
-    """A policy rule."""
-
-    family: int
-    priority: int
-    protocol: int
-    action: int
-    table: int
-    uids: tuple[int, int] | None
-    source: bytes
-    listed: bytes
-    """The kernel's own words where the rule has more to it than these; a deletion repeats them."""
-
-
-def read_link(body: bytes) -> LinkLine:
+def read_link(body: bytes, space: str = HOST) -> tuple[int, Link]:
+    """The link in a message of SPACE, and the kernel's number for it."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
-    return LinkLine(
-        interface=index,
-        name=text(found.get(_IFLA_IFNAME)),
+    return index, Link(
+        interface=text(found.get(_IFLA_IFNAME)),
         kind=text(info.get(_INFO_KIND)) or "?",
         alias=text(found.get(_IFLA_IFALIAS)),
         mtu_bytes=number(found.get(_IFLA_MTU)),
         up=bool(flags & IFF_UP),
+        space=space,
     )
 
 
 def read_address(body: bytes) -> AddressLine:
-    family, prefix, _, _, index = _ADDRESS.unpack_from(body)
+    _, prefix, _, _, index = _ADDRESS.unpack_from(body)
     found = dict(attributes(body[_ADDRESS.size :]))
-    return AddressLine(index, family, prefix, found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
+    return AddressLine(index, ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]), prefix)
 
 
-def read_route(body: bytes) -> RouteLine:
+def read_route(body: bytes, names: Mapping[int, str], space: str = HOST) -> tuple[Route, int]:
+    """The route in a message of SPACE, whose links have NAMES; and its prefix, 0 for a default route."""
     family, prefix, source_prefix, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
     found = dict(attributes(body[_ROUTE.size :]))
     plain = not source_prefix and kind in (UNICAST, UNREACHABLE) and not _ROUTE_EXTRAS & found.keys()
-    return RouteLine(
-        family=family,
+    source = found.get(_RTA_PREFSRC)
+    route = Route(
+        family=_version(family),
         # Tables above 255 do not fit into the header.
         table=number(found.get(_RTA_TABLE)) or table,
-        protocol=protocol,
-        type=kind,
-        prefix=prefix,
-        interface=number(found.get(_RTA_OIF)),
-        source=found.get(_RTA_PREFSRC, b""),
+        # The kernel lists an IPv6 unreachable route as going through lo.
+        interface=None if kind == UNREACHABLE else names.get(number(found.get(_RTA_OIF)), "?"),
+        source=ip_address(source) if source else None,
         metric=number(found.get(_RTA_PRIORITY)),
+        protocol=protocol,
         listed=b"" if plain else body,
+        space=space,
     )
+    return route, prefix
 
 
 def header_table(body: bytes) -> int:
@@ -137,7 +104,8 @@ def header_table(body: bytes) -> int:
     return body[4]
 
 
-def read_rule(body: bytes) -> RuleLine:
+def read_rule(body: bytes, space: str = HOST) -> Rule:
+    """The rule in a message of SPACE."""
     family, to_prefix, from_prefix, tos, table, _, _, action, flags = _ROUTE.unpack_from(body)
     found = dict(attributes(body[_ROUTE.size :]))
     uids = struct.unpack_from("=II", found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None
@@ -146,17 +114,21 @@ def read_rule(body: bytes) -> RuleLine:
     suppressed = number(found.get(_FRA_SUPPRESS_LENGTH, b"\xff" * 4)) != _NOTHING
     odd = to_prefix or tos or flags or suppressed or _RULE_EXTRAS & found.keys()
     odd = odd or (uids and uids[0] != uids[1]) or action not in (TO_TABLE, PROHIBIT)
-    odd = odd or from_prefix != 8 * len(source) or len(source) > (4 if family == socket.AF_INET else 16)
-    return RuleLine(
-        family=family,
+    odd = odd or from_prefix != 8 * len(source)
+    return Rule(
+        family=_version(family),
         priority=number(found.get(_FRA_PRIORITY)),
+        uid=uids[0] if uids else None,
+        source=ip_address(source) if source else None,
+        table=(number(found.get(_FRA_TABLE)) or table) if action == TO_TABLE else None,
         protocol=found.get(_FRA_PROTOCOL, b"\0")[0],
-        action=action,
-        table=number(found.get(_FRA_TABLE)) or table,
-        uids=(uids[0], uids[1]) if uids else None,
-        source=source,
         listed=body if odd else b"",
+        space=space,
     )
+
+
+def _version(family: int) -> Family:
+    return 6 if family == socket.AF_INET6 else 4
 
 
 def read_rp_filter(body: bytes) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Protocol
 
 from fleet.backends import Backend
@@ -34,6 +34,11 @@ class Reading:
     last_handshake: datetime | None
     received_bytes: int
     sent_bytes: int
+
+
+def moment(seconds: int, nanoseconds: int) -> datetime | None:
+    """The time of a handshake as a device tells it; none yet is all 0."""
+    return datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
 
 
 class WireGuard(Protocol):

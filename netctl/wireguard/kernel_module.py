@@ -13,10 +13,9 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pyroute2 import WireGuard
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
@@ -38,7 +37,7 @@ from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
 from netctl.plan.key import KEY_BYTES, Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
-from netctl.wireguard.contract import CALL_SECONDS, Reading
+from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
 
 GENERIC = 16
 """NETLINK_GENERIC."""
@@ -146,47 +145,32 @@ def _read(wireguard: _Wireguard, interface: str, space: str) -> Reading | None:
     messages = [dict(attributes(body)) for body in wireguard.get(interface)]
     if not messages:
         return None
-    peers = [_Line.of(value) for message in messages for _, value in attributes(message.get(_PEERS, b""))]
-    first = peers[0] if peers else None
+    private, mark = _secret(messages[0].get(_PRIVATE)), number(messages[0].get(_MARK))
+    peers = [dict(attributes(value)) for message in messages for _, value in attributes(message.get(_PEERS, b""))]
+    first = peers[0] if peers else {}
+    received, sent = (struct.unpack("=Q", first.get(kind, bytes(8)))[0] for kind in (_P_RECEIVED, _P_SENT))
     return Reading(
         device=Device(
             interface=interface,
             space=space,
-            private=_secret(messages[0].get(_PRIVATE)),
-            peer=first.peer(ours=len(peers) == 1 and number(messages[0].get(_MARK)) == OUTER_MARK) if first else None,
+            private=private,
+            peer=_peer(first, ours=len(peers) == 1 and mark == OUTER_MARK) if first else None,
         ),
-        last_handshake=first.last_handshake() if first else None,
-        received_bytes=first.received_bytes if first else 0,
-        sent_bytes=first.sent_bytes if first else 0,
+        last_handshake=moment(*struct.unpack("=qq", first.get(_P_SHAKEN, bytes(16)))),
+        received_bytes=received,
+        sent_bytes=sent,
     )
 
 
-class _Line(NamedTuple):
-    """A peer as the kernel lists it."""
-
-    found: dict[int, bytes]
-    received_bytes: int
-    sent_bytes: int
-
-    @classmethod
-    def of(cls, value: bytes) -> _Line:
-        found = dict(attributes(value))
-        received, sent = (struct.unpack("=Q", found.get(kind, bytes(8)))[0] for kind in (_P_RECEIVED, _P_SENT))
-        return cls(found, received, sent)
-
-    def last_handshake(self) -> datetime | None:
-        seconds, nanoseconds = struct.unpack("=qq", self.found.get(_P_SHAKEN, bytes(16)))
-        return datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
-
-    def peer(self, *, ours: bool) -> Peer:
-        return Peer(
-            public_key=base64.b64encode(self.found[_P_PUBLIC]).decode(),
-            # Several peers or no mark is never netctl's: this Device equals none that is desired, so the plan sets it.
-            preshared=_secret(self.found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
-            keepalive_seconds=struct.unpack("=H", self.found.get(_P_KEEPALIVE, bytes(2)))[0],
-            ipv6=any(_is_all_v6(value) for _, value in attributes(self.found.get(_P_ALLOWED, b""))),
-            endpoint=_endpoint(self.found.get(_P_ENDPOINT, b"")),
-        )
+def _peer(found: Mapping[int, bytes], *, ours: bool) -> Peer:
+    return Peer(
+        public_key=base64.b64encode(found[_P_PUBLIC]).decode(),
+        # Several peers or no mark is never netctl's: this Device equals none that is desired, so the plan sets it.
+        preshared=_secret(found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
+        keepalive_seconds=struct.unpack("=H", found.get(_P_KEEPALIVE, bytes(2)))[0],
+        ipv6=any(_is_all_v6(value) for _, value in attributes(found.get(_P_ALLOWED, b""))),
+        endpoint=_endpoint(found.get(_P_ENDPOINT, b"")),
+    )
 
 
 def _is_all_v6(packed: bytes) -> bool:

@@ -13,7 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from pathlib import Path
 
 from fleet.backends import USERSPACE
@@ -25,7 +24,7 @@ from fleet.processes import Handle
 from netctl.kernel.setns import Spaces
 from netctl.plan.key import Endpoint, Secret
 from netctl.plan.things import Device, Peer
-from netctl.wireguard.contract import CALL_SECONDS, Reading
+from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
 
 NO_KEY = "0" * 64
 
@@ -148,9 +147,7 @@ def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Readin
             endpoint=Endpoint.parse(values.get("endpoint", "0.0.0.0:0")),
         )
     private = values.get("private_key", NO_KEY)
-    seconds = int(values.get("last_handshake_time_sec", "0"))
-    nanoseconds = int(values.get("last_handshake_time_nsec", "0"))
-    handshake = datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
+    shaken = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
     return Reading(
         device=Device(
             interface=interface,
@@ -158,7 +155,7 @@ def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Readin
             peer=peer,
             space=space,
         ),
-        last_handshake=handshake,
+        last_handshake=moment(*shaken),
         received_bytes=int(values.get("rx_bytes", "0")),
         sent_bytes=int(values.get("tx_bytes", "0")),
     )

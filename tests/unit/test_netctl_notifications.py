@@ -141,7 +141,7 @@ def test_rp_filter_of_all_and_of_others(judge: Judge) -> None:
 def test_a_rules_table_is_read_from_its_attribute() -> None:
     """Above 255 the header says 252, and an unset suppressor is listed: such a rule is a plain one."""
     line = rtnetlink.read_rule(rule(10101, PROTOCOL, 10101, uids=(1101, 1101)))
-    assert (line.table, line.uids, line.priority, line.listed) == (10101, (1101, 1101), 10101, b"")
+    assert (line.table, line.uid, line.priority, line.listed) == (10101, 1101, 10101, b"")
 
 
 @pytest.mark.parametrize(

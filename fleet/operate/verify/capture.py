@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from fleet.errors import NotAllowed
 from fleet.probes import TOKEN_PATTERN
@@ -25,7 +25,6 @@ _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 16 << 20
 _TCP = 6
 _TOKEN = re.compile(TOKEN_PATTERN)
-_V4, _V6 = 4, 6
 
 
 class Capture:
@@ -110,9 +109,7 @@ def marks_of(packet: bytes) -> set[str]:
     """The marks (fleet.probes.Probe.mark) that PACKET, from its IP header on, may have; any other packet has none."""
     # Resolvers may change the case of a name's letters (draft-vixie-dnsext-dns0x20).
     found = {token.decode() for token in _TOKEN.findall(packet.lower())}
-    parse: Callable[[bytes], tuple[int, str, int] | None] | None
-    parse = {_V4: _v4, _V6: _v6}.get(packet[0] >> 4) if packet else None
-    head = parse(packet) if parse else None
+    head = _head(packet)
     if head is not None:
         protocol, target, start = head
         if protocol == _TCP and len(packet) >= start + 4:
@@ -120,14 +117,11 @@ def marks_of(packet: bytes) -> set[str]:
     return found
 
 
-def _v4(packet: bytes) -> tuple[int, str, int] | None:
-    if len(packet) < 20:
-        return None
-    return packet[9], socket.inet_ntop(socket.AF_INET, packet[16:20]), (packet[0] & 15) * 4
-
-
-def _v6(packet: bytes) -> tuple[int, str, int] | None:
-    """A SYN of ours has no extension headers."""
-    if len(packet) < 40:
-        return None
-    return packet[6], socket.inet_ntop(socket.AF_INET6, packet[24:40]), 40
+def _head(packet: bytes) -> tuple[int, str, int] | None:
+    """Its protocol, its target, and where what is inside begins; a SYN of ours has no extension headers in IPv6."""
+    version = packet[0] >> 4 if packet else 0
+    if version == 4 and len(packet) >= 20:
+        return packet[9], socket.inet_ntop(socket.AF_INET, packet[16:20]), (packet[0] & 15) * 4
+    if version == 6 and len(packet) >= 40:
+        return packet[6], socket.inet_ntop(socket.AF_INET6, packet[24:40]), 40
+    return None
