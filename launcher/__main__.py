@@ -42,7 +42,7 @@ def main() -> NoReturn:
 def become(spec: LaunchSpec) -> NoReturn:
     """Everything in order; the last step replaces this program by the worker."""
     gid = check_account(spec)
-    descriptor = take_lock(spec)
+    take_lock(spec)  # until this process and process 1 end; the worker, whose UID is not root's, gets no hold of it
     sweep(spec.uid)
     own_network(spec.space)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
@@ -69,7 +69,6 @@ def become(spec: LaunchSpec) -> NoReturn:
     seccomp.restrict(netlink=not spec.deny_netlink)
     drop(spec, gid)
     inside.fork_worker()
-    os.set_inheritable(descriptor, True)  # the lock lives as long as the worker does
     os.chdir(spec.home)
     os.execve(spec.argv[0], spec.argv, spec.environment)
 

@@ -33,13 +33,13 @@ def check_account(spec: LaunchSpec) -> int:
     return entry.pw_gid
 
 
-def take_lock(spec: LaunchSpec) -> int:
-    """A descriptor that holds the UID's lock. A left-over worker that has it is killed first."""
+def take_lock(spec: LaunchSpec) -> None:
+    """Hold the UID's lock until this process and its forks end. A left-over worker that has it is killed first."""
     path = Path(spec.lock)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = lockfile.opened(path)
     if lockfile.take(descriptor):
-        return descriptor
+        return
     sweep(spec.uid)  # an earlier worker, unknown to this supervisor
     with alarm(LOCK_SECONDS):
         try:
@@ -47,7 +47,6 @@ def take_lock(spec: LaunchSpec) -> int:
         except InterruptedError:
             message = f"another launch of {spec.account} holds {path}; is a second supervisor running?"
             raise TryLater(message) from None
-    return descriptor
 
 
 @contextlib.contextmanager

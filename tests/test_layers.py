@@ -50,6 +50,7 @@ ARROWS: dict[str, str] = {
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
     "fleet.operate.__main__": "operate.verbs",
+    "fleet.operate.accounts": "operate.folders",
     "fleet.operate.doctor": "operate.folders",
     "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",

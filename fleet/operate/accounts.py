@@ -16,10 +16,13 @@ from fleet import lockfile, log
 from fleet.callers import group_number
 from fleet.errors import AccountTaken
 from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
+from fleet.operate import folders
+from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
 
-_LOCK = Path("/run/lock/fleet-accounts.lock")
-"""One per machine and not per FLEET_ROOT: /etc/passwd is the machine's."""
+_LOCK = Path("/run/fleet-accounts/lock")
+"""One per machine and not per FLEET_ROOT: /etc/passwd is the machine's. In a folder of root's alone: whoever can open
+a file can hold its lock, and /run/lock is everybody's."""
 _DEADLINE_SECONDS = 60.0
 _log = log.get("fleet")
 
@@ -123,7 +126,7 @@ def _run(*command: str) -> None:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Two operators who come at once wait for each other; the lock dies with its holder."""
-    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    folders.make(Folder(path=_LOCK.parent, mode=0o700))
     descriptor = lockfile.opened(_LOCK)
     try:
         lockfile.wait(descriptor)

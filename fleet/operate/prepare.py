@@ -61,8 +61,8 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
 def uids_are_free(fleet: Fleet, installation: Installation) -> None:
     """Raises AccountTaken, naming processes, when a worker's UID is at work for somebody else.
 
-    The launcher kills whatever a worker's UID still runs. What an earlier life of this very fleet left
-    behind is its to kill (its environment names our FLEET_ROOT); another fleet's workers are not.
+    The launcher kills whatever a worker's UID still runs: it is what an earlier life of this fleet left behind. Only
+    what stands below a root's process of another fleet is that fleet's.
     """
     members, mine = {worker.uid for worker in fleet.members}, (None, str(installation.paths.root))
     others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]

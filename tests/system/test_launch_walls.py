@@ -82,6 +82,8 @@ print(json.dumps({
     "tree": call(428, -100, b"/", 1),
     "no_new_privs": status["NoNewPrivs"], "bounding": int(status["CapBnd"], 16),
     "mounts": [line.split()[4] for line in open("/proc/self/mountinfo") if "nosuid" not in line.split()[5].split(",")],
+    "files": [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+              if int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}")],
     "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
     "own ports": [bind(port) for port in PORTS], "other ports": [bind(port) for port in (8080, 0)],
     "abstract": abstract("fleet-walls-control"),
@@ -172,6 +174,7 @@ def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> Non
     assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
     assert {found[name] for name in ("keyring", "filesystem", "memory", "tree")} == {"EPERM"}
     assert found["pids"] == [1, 2], "process 1 and the worker"
+    assert found["files"] == [], "nothing that root opened, the lock of its UID for example"
     assert found["own ports"] == ["ok", "ok"]
     if landlock.abi() >= 4:
         assert found["other ports"] == ["EACCES", "EACCES"]

@@ -85,13 +85,20 @@ class Laid:
     def program(self, name: str) -> None:
         self.write(f"usr/bin/{name}").chmod(0o755)
 
-    def process(self, pid: int, name: str, *, uid: int = 0, network: str = "net:[1]", fleet_root: str = "") -> None:
-        """A process that started 100 s after the boot."""
-        self.write(f"proc/{pid}/status", f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+    def process(
+        self, pid: int, name: str, *, uid: int = 0, parent: int = 1, network: str = "net:[1]", fleet_root: str = ""
+    ) -> None:
+        """A process that started 100 s after the boot; FLEET_ROOT is what it says of itself."""
+        self.write(f"proc/{pid}/status", f"Name:\t{name}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
         ticks = 100 * os.sysconf("SC_CLK_TCK")
         self.write(f"proc/{pid}/stat", f"{pid} ({name}) S {' '.join(['0'] * 18)} {ticks} 0")
         self.write(f"proc/{pid}/environ", f"A=b\0FLEET_ROOT={fleet_root}\0" if fleet_root else "A=b\0")
         self._network(self.root / f"proc/{pid}/ns/net", network)
+
+    def of_fleet(self, pid: int, fleet_root: str, *, network: str = "net:[1]") -> None:
+        """A process of the worker w1101, below a launcher of the fleet in FLEET_ROOT."""
+        self.process(pid - 1, "python", network=network, fleet_root=fleet_root)
+        self.process(pid, "python", uid=1101, parent=pid - 1, network=network)
 
     def _network(self, path: Path, name: str = "net:[1]") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

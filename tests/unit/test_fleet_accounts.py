@@ -125,3 +125,41 @@ def test_netctl_needs_no_settings(script: Script) -> None:
     done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['fleet', 'netctl'] [] ['w4101', 'w4102']"
+
+
+HOLDER = """
+import fcntl, os, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o666), fcntl.LOCK_EX)
+    print("held", flush=True)
+except OSError as error:
+    print("refused", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_local_user_holds_it_up(script: Script) -> None:
+    """No user of the host can hold the lock; one in a folder of everybody's, such as /run/lock, does (control)."""
+    done = script(
+        f"import signal, sys\nHOLDER = {HOLDER!r}\n"
+        "def held(path, seconds):\n"
+        "    words = [sys.executable, '-c', HOLDER, str(path)]\n"
+        "    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
+        "    said = holder.stdout.readline().strip()\n"
+        "    signal.alarm(seconds)\n"
+        "    try: return said, bool(accounts.ensure(fleet))\n"
+        "    except (TimeoutError, PermissionError) as error: return said, type(error).__name__\n"
+        "    finally: signal.alarm(0); holder.communicate('')\n"
+        "def late(*_): raise TimeoutError\n"
+        "signal.signal(signal.SIGALRM, late)\n"
+        "accounts.remove()\n"
+        "print(*held(accounts._LOCK, 30))\n"
+        "accounts._LOCK = Path('/mnt/lock'); accounts.folders.make = lambda folder: None\n"
+        "syscalls.mount('tmpfs', '/mnt', 'tmpfs', 0, 'mode=1777')\n"
+        "print(*held(accounts._LOCK, 2))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    ours, everybodys = done.stdout.splitlines()
+    assert ours == "refused True"
+    assert everybodys in ("held TimeoutError", "held PermissionError"), "fs.protected_regular refuses root the file"

@@ -71,7 +71,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         both(
             answers("getent passwd", 2, PASSWD),
             answers("getent group", 0, "fleet:x:990:\n"),
-            lambda laid: laid.process(7, "python", uid=1101, fleet_root="/elsewhere"),
+            lambda laid: laid.of_fleet(7, "/elsewhere"),
         ),
         "error",
         "workers.first_uid",
@@ -266,8 +266,17 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         both(
             answers("getent passwd", 2, PASSWD),
             answers("getent group", 0, "fleet:x:990:\n"),
-            lambda laid: laid.process(7, "python", uid=1101, fleet_root=str(laid.root)),
+            lambda laid: laid.of_fleet(7, str(laid.root)),
             lambda laid: laid.process(8, "chromium", uid=1101),
+        ),
+        "ours",
+    ),
+    "worker that says it is another fleet's": (
+        "accounts",
+        both(
+            answers("getent passwd", 2, PASSWD),
+            answers("getent group", 0, "fleet:x:990:\n"),
+            lambda laid: laid.process(7, "python", uid=1101, fleet_root="/elsewhere"),
         ),
         "ours",
     ),

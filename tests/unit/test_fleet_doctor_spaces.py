@@ -94,8 +94,8 @@ def test_another_fleets_workers_are_found_in_their_namespaces(laid: Laid) -> Non
     """A worker's UID that another fleet uses is told wherever its process is; one of our own is no trouble."""
     laid.answers["getent passwd"] = Answer(code=2, out="w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\n")
     laid.answers["getent group"] = Answer(code=0, out="fleet:x:990:\n")
-    laid.process(7, "python", uid=1101, network="net:[2]", fleet_root=str(laid.root))
+    laid.of_fleet(7, str(laid.root), network="net:[2]")
     assert laid.finding("accounts").verdict is Verdict.OK
-    laid.process(8, "python", uid=1101, network="net:[3]", fleet_root="/elsewhere")
+    laid.of_fleet(9, "/elsewhere", network="net:[3]")
     found = laid.finding("accounts")
-    assert (found.verdict, "process 8" in found.seen) == (Verdict.ERROR, True), found
+    assert (found.verdict, "process 9" in found.seen) == (Verdict.ERROR, True), found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Process:
     started: float
     """Seconds since 1970."""
     fleet_root: str | None
-    """FLEET_ROOT in its environment. A browser's helpers clear theirs; they end with the worker they belong to."""
+    """Which fleet started it: FLEET_ROOT in the environment of the nearest process above it, itself included, that is
+    root's through and through. What a worker says of itself counts for nothing."""
 
     @property
     def words(self) -> str:
@@ -109,30 +110,48 @@ class Machine:
         """Every process of our network namespace (a container's own is none of ours), and of any fleet in another."""
         network = _link(self.at("/proc/self/ns/net"))
         boot = next((float(line[6:]) for line in self.text("/proc/stat").splitlines() if line[:6] == "btime "), 0.0)
-        for folder in self.root.glob("proc/[0-9]*"):
-            found = _process(folder, boot)
-            if found is not None and (found.fleet_root is not None or _link(folder / "ns/net") == network):
-                yield found
+        seen = {int(folder.name): one for folder in self.root.glob("proc/[0-9]*") if (one := _look(folder))}
+        for pid, one in seen.items():
+            fleet_root = _fleet_root(pid, seen)
+            if fleet_root is not None or _link(one.folder / "ns/net") == network:
+                started = boot + one.ticks / os.sysconf("SC_CLK_TCK")
+                yield Process(pid=pid, name=one.name, uid=one.uids[0], started=started, fleet_root=fleet_root)
 
 
-def _process(folder: Path, boot: float) -> Process | None:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What /proc says of one process."""
+
+    folder: Path
+    name: str
+    uids: tuple[int, ...]
+    """Real, effective, saved, of the file system."""
+    parent: int
+    ticks: int
+
+
+def _look(folder: Path) -> _Look | None:
     try:
         fields = processes.status(folder)
-        ticks = int(processes.stat(folder)[19])
+        uids = tuple(map(int, fields["Uid"].split()))
+        return _Look(folder, fields["Name"], uids, int(fields["PPid"]), int(processes.stat(folder)[19]))
     except (OSError, LookupError, ValueError):
         return None  # it has just ended
+
+
+def _fleet_root(pid: int, seen: Mapping[int, _Look]) -> str | None:
+    # A set-UID program has its caller's environment, and its caller's real UID.
+    passed = set()
+    while (one := seen.get(pid)) is not None and any(one.uids) and pid not in passed:
+        passed.add(pid)
+        pid = one.parent
+    if one is None or any(one.uids):
+        return None
     try:
-        environment = (folder / "environ").read_bytes().split(b"\0")
+        environment = (one.folder / "environ").read_bytes().split(b"\0")
     except OSError:
-        environment = []  # we may not read it
-    root = next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
-    return Process(
-        pid=int(folder.name),
-        name=fields["Name"],
-        uid=int(fields["Uid"].split()[0]),
-        started=boot + ticks / os.sysconf("SC_CLK_TCK"),
-        fleet_root=root,
-    )
+        return None  # it has just ended, or we may not read it
+    return next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
 
 
 def _link(path: Path) -> str:
