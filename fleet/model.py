@@ -164,10 +164,25 @@ class ReachSettings(Settings):
 class EgressSettings(Settings):
     """`[egress]`: services that answer with the caller's address, as text or as JSON {"ip": ...}."""
 
-    urls: tuple[WebAddress, ...] = Field(min_length=1)
+    insecure_http: bool = False
+    """Let `urls` be http: then whoever is on the way, a VPN server for one, can answer with any address."""
+    urls: tuple[WebAddress, ...] = Field(min_length=1, max_length=8)
+    """All are asked at once; those that answer must agree."""
     timeout_seconds: Seconds = 10
+    """For question and answer with all that belongs to them: name, connection, TLS, every byte."""
     host_addresses: tuple[IPvAnyAddress, ...] = ()
-    """What the host shows without a tunnel; empty: `fleet up` asks the first url that answers."""
+    """What the host shows without a tunnel; empty: `fleet up` asks the urls."""
+
+    @field_validator("urls")
+    @classmethod
+    def _nobody_answers_in_between(cls, urls: tuple[str, ...], rest: ValidationInfo) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith("https://") and not rest.data.get("insecure_http"):
+                raise ValueError(
+                    f"{url!r} is no https address: whoever is on the way could answer for it; "
+                    "use https, or set egress.insecure_http = true"
+                )
+        return urls
 
 
 class BrowserSettings(Settings):

@@ -41,7 +41,7 @@ ARROWS: dict[str, str] = {
     "fleet.programs": "backends errors isolation model wire",
     "fleet.result": "wire",
     "fleet.rpc": "callers deadline errors listen log wire",
-    "fleet.seen_address": "errors model wire",
+    "fleet.seen_address": "errors log model wire",
     "fleet.snapshot": "errors files mistakes model",
     "fleet.spaces": "syscalls",
     "fleet.spool": "errors files result",
@@ -98,7 +98,8 @@ LIBRARIES = {
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
     "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
-    "httpx": (r"fleet/seen_address\.py|lab/.*", "the web is asked in one place"),
+    "httpcore": (r"fleet/seen_address\.py", "the web is asked in one place"),
+    "httpx": (r"lab/.*", "the web is asked in one place"),
     "cryptography": (r"netctl/plan/key\.py|lab/.*", "keys are made and derived in one place"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fleet.wire import Address
 from lab.topology import SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
 
 _LIFE = timedelta(days=90)
 
 
-def write(authority: Path, folder: Path) -> None:
-    """AUTHORITY gets the authority's certificate; FOLDER the shop's cert.pem and key.pem (0600).
+def write(authority: Path, folder: Path, addresses: Iterable[Address] = (WEB_ADDRESS, WEB_ADDRESS_V6)) -> None:
+    """AUTHORITY gets the authority's certificate; FOLDER cert.pem and key.pem (0600) of the shop, at ADDRESSES.
 
     The authority's own key is never written: nothing else can be signed by it.
     """
@@ -31,11 +32,11 @@ def write(authority: Path, folder: Path) -> None:
     )
     site_key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.DNSName(SITE_NAME), x509.DNSName(f"www.{SITE_NAME}")]
-    addresses = [x509.IPAddress(ipaddress.ip_address(one)) for one in (WEB_ADDRESS, WEB_ADDRESS_V6)]
+    numbers = [x509.IPAddress(one) for one in addresses]
     site = (
         _builder(_name(SITE_NAME), authority_name, site_key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([*names, *numbers]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)

@@ -41,7 +41,8 @@ def answering(body: str, status: int = 200) -> Iterator[str]:
 
 def fleet(*urls: str, known: str = "") -> Fleet:
     listed = ", ".join(f'"{url}"' for url in urls)
-    return configuration.parse(f'[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = [{listed}]\n{known}\n', "test")
+    text = f'[dns]\nresolvers = ["198.18.0.53"]\n[egress]\ninsecure_http = true\nurls = [{listed}]\n{known}\n'
+    return configuration.parse(text, "test")
 
 
 @pytest.fixture
