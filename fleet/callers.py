@@ -73,6 +73,8 @@ class Row:
     callers: frozenset[Caller]
     rate: str | None = None
     """A rate beside that of all requests, by its name in `Limits.rates`; a refusal says the name."""
+    seconds: float | None = None
+    """It may take so long, instead of what every request may (Limits.request_seconds)."""
     routine: bool = False
     """It is asked often and changes nothing: no line in an ordinary log."""
 

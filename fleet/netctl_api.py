@@ -38,6 +38,12 @@ class Proved(Request):
     address: Address
 
 
+class StartBrowser(Request):
+    """Wait for the calling worker's turn to start its browser. The turn ends with this connection, or by its time."""
+
+    method: ClassVar[str] = "start_browser"
+
+
 class Status(Request):
     """Slots and keys: all of them for root and operators, the caller's own slot for a worker."""
 
@@ -94,6 +100,26 @@ class PoolStatus(Message):
     """Servers that have not answered lately: chosen last, until their time is over."""
 
 
+class Turn(Message):
+    """A worker that starts its browser, or waits for its turn, since so many seconds."""
+
+    worker: str
+    seconds: float
+
+
+class Turns(Message):
+    """Whose browser may start now."""
+
+    at_once: int
+    starting: tuple[Turn, ...]
+    waiting: tuple[Turn, ...]
+    """The next one first."""
+
+    def __str__(self) -> str:
+        starting = ", ".join(f"{one.worker} for {one.seconds:.0f} s" for one in self.starting) or "none"
+        return f"browser starts: {starting}{f', {len(self.waiting)} waiting' if self.waiting else ''}"
+
+
 class NetctlStatus(Message):
     """The answer to status."""
 
@@ -104,10 +130,14 @@ class NetctlStatus(Message):
     """None for a worker, which sees its own slot alone, and while the key store fails."""
     pool_trouble: str = ""
     """Why it is not known."""
+    turns: Turns | None = None
+    """None for a worker."""
 
 
 TAKES_KEY = "requests that take a key"
 """A rate of its own: it keeps one worker from draining the pool."""
+TURN_WAIT_SECONDS = 600.0
+"""How long a worker waits for its turn; hundreds that start together need minutes."""
 _WORKER = frozenset({Caller.WORKER})
 
 TABLE = Table(
@@ -116,6 +146,7 @@ TABLE = Table(
     Row(request=Connect, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Rotate, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Proved, callers=_WORKER),
+    Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
     # Of its own slot for a worker, of everything for the others; never a key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
 )

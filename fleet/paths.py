@@ -45,8 +45,6 @@ class Paths:
     supervisor_socket = _Below("run/fleet/supervisor.sock")
     supervisor_config = _Below("run/fleet/supervisord.conf")
     supervisor_pid = _Below("run/fleet/supervisord.pid")
-    gate = _Below("run/fleet/gate")
-    """Folder of lock files that bound the browser starts at one time."""
     run_order = _Below("run/fleet/run.json")
     """What `fleet run` asks of the workers; absent: they loop for ever."""
     host_addresses = _Below("run/fleet/host-addresses")

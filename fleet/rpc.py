@@ -221,7 +221,7 @@ class Server:
             return wire.encode_error(FleetError(f"{method} failed inside; see the log"))
 
     async def _handled(self, connection: Connection, request: wire.Request) -> wire.Message:
-        seconds = self._limits.request_seconds
+        seconds = self._table.rows[request.method].seconds or self._limits.request_seconds
         try:
             return await within(seconds, self._methods[request.method](connection, request))
         except asyncio.TimeoutError:

@@ -97,6 +97,8 @@ def summary(seen: FleetStatus) -> str:
             parts.append(f"keys: {pool.leased} leased, {pool.free} free, {pool.cooling} cooling of {pool.keys}")
         elif trouble:
             parts.append(f"keys: {trouble}")
+        if seen.netctl.turns is not None:
+            parts.append(str(seen.netctl.turns))
     if unreadable := [text for worker in seen.workers for text in worker.unreadable]:
         parts.append(f"{len(unreadable)} files hold no result: {unreadable[0]}")
     return "; ".join(parts)

@@ -113,6 +113,8 @@ def _status(arguments: argparse.Namespace) -> None:
         lines = [f"keys: {pool.keys} on {pool.servers} servers, {counts}"]
         if pool.servers_aside:
             lines.append(f"not answering lately, chosen last: {' '.join(pool.servers_aside)}")
+    if status.turns is not None:
+        lines.append(str(status.turns))
     console.answer(arguments, status.model_dump(mode="json"), *lines, table=table)
 
 

@@ -13,12 +13,23 @@ from fleet.callers import Connection
 from fleet.deadline import within
 from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost
 from fleet.model import Fleet
-from fleet.netctl_api import Connect, NetctlStatus, PoolStatus, Proved, Rotate, SlotStatus, Status, Tunnel
+from fleet.netctl_api import (
+    Connect,
+    NetctlStatus,
+    PoolStatus,
+    Proved,
+    Rotate,
+    SlotStatus,
+    StartBrowser,
+    Status,
+    Tunnel,
+)
 from fleet.wire import Done
 from netctl.host import ipv6_stack
 from netctl.pool.contract import Lease, Pool
 from netctl.slots.slot import Event, Slot, SlotState
 from netctl.slots.tunnels import Tunnels
+from netctl.turns import Queue
 
 FREED_SECONDS = 2.0
 """How long a new connection waits for the end of the old one of its worker to be dealt with."""
@@ -34,6 +45,7 @@ class NetctlService:
         self._pool = pool
         self._backend = backend
         self._log = log.get("netctl")
+        self._turns = Queue(fleet.browser.starts_at_once or os.cpu_count() or 1)
         self.tunnels = tunnels
         self.slots = tunnels.slots
         self.stopping = False
@@ -41,6 +53,7 @@ class NetctlService:
 
     async def closed(self, connection: Connection) -> None:
         """See fleet.rpc.Service: the connection was the lease."""
+        self._turns.leave(connection)
         slot = self.slots.get(connection.peer.uid)
         if slot is None or self.stopping or slot.owner is not connection:
             return
@@ -111,6 +124,11 @@ class NetctlService:
                 slot.lease = replace(lease, key=replace(lease.key, exit_address=request.address))
         return Done()
 
+    async def start_browser(self, connection: Connection, _: StartBrowser) -> Done:
+        """The caller's turn has come."""
+        await self._turns.wait(connection)
+        return Done()
+
     async def status(self, connection: Connection, _: Status) -> NetctlStatus:
         """What is known: no device is asked and the key store waited for only a moment, so that none delays it."""
         own = self.slots.get(connection.peer.uid)
@@ -121,6 +139,7 @@ class NetctlService:
             slots=tuple(map(self._slot_status, [own] if own else self.slots.values())),
             pool=pool,
             pool_trouble=trouble,
+            turns=None if own else self._turns.seen(),
         )
 
     async def _pool_status(self) -> tuple[PoolStatus | None, str]:

@@ -92,7 +92,6 @@ class Host:
         accounts.ensure(self.fleet)
         for folder in folders.wanted(self.fleet, self.paths):
             folders.make(folder)
-        folders.gate_files(self.paths, self.count)
         self.write_snapshot()
 
     def write_snapshot(self) -> None:

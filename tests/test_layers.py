@@ -69,7 +69,7 @@ ARROWS: dict[str, str] = {
     "netctl.host": "plan kernel filter wireguard threads",
     "netctl.slots": "plan kernel filter wireguard pool host threads",
     "netctl.privileges": "kernel",
-    "netctl.service": "pool host slots",
+    "netctl.service": "pool host slots turns",
     "netctl.serve": "kernel filter wireguard pool host slots access service",
     "netctl.cleanup": "plan kernel filter wireguard pool host slots serve",
     "netctl.__main__": "kernel filter wireguard pool serve cleanup privileges access",

@@ -10,6 +10,7 @@ import ipaddress
 import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from fleet.interrupts import deferred
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import RunOrder
 from fleet.wire import Address
+from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover
@@ -135,7 +137,12 @@ class Loop:
     @contextlib.contextmanager
     def _browser(self, record: Record) -> Iterator[Session]:
         with record.timed("browser_start"):
-            browser = Session(self._fleet.browser, self._installed, uid=self._worker.uid, gate=self._paths.gate)
+            browser = Session(
+                self._fleet.browser,
+                self._installed,
+                uid=self._worker.uid,
+                turn=partial(turn.of_mine, self._paths.netctl_socket),
+            )
         try:
             yield browser
         finally:

@@ -6,12 +6,14 @@ The page is whatever the exit service shows: a secure page, so that Chrome's rul
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from pydantic import JsonValue
 
 from fleet.errors import FleetError, PageFailed
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Order, Page, Reach
+from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 
@@ -52,7 +54,8 @@ _REACHED = {"ERR_EMPTY_RESPONSE", "ERR_INVALID_HTTP_RESPONSE", "ERR_CONNECTION_R
 
 def look(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, order: Order) -> tuple[Page, bool]:
     """What the page saw, and whether it asked for the name that ORDER has for Chrome. Raises FleetError."""
-    with Session(fleet.browser, installed, uid=worker.uid, gate=paths.gate) as browser:
+    held = partial(turn.of_mine, paths.netctl_socket)
+    with Session(fleet.browser, installed, uid=worker.uid, turn=held) as browser:
         _open_one(browser, fleet.egress.urls)
         gathered, candidates = _candidates(browser.evaluate(_CANDIDATES, order.stun))
         asked = bool(browser.evaluate(_LOOK_UP, f"https://{name}/")) if (name := order.lookups.get("chrome")) else False

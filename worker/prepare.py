@@ -180,7 +180,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         lock=str(paths.worker_lock(worker)),
         etc=etc,
         keep=[str(path) for path in (paths.run, paths.home(worker))],
-        write=[str(path) for path in (paths.gate, paths.home(worker))],
+        write=[str(paths.home(worker))],
         space="" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         ports=list(worker.browser_ports),
         user_namespaces=user_namespaces(),

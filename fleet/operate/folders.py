@@ -40,9 +40,6 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         Folder(path=paths.snapshot.parent, gid=group, mode=0o750),
         Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
         Folder(path=paths.key_store.parent, uid=netctl, mode=0o700),
-        # The lock files in it are made beforehand (gate_files): a sticky or writable folder of many
-        # owners meets fs.protected_regular.
-        Folder(path=paths.gate, gid=group, mode=0o750),
         Folder(path=paths.run / "launch", mode=0o700),
         Folder(path=paths.run / "locks", mode=0o700),
         Folder(path=paths.state / "workers"),
@@ -70,13 +67,6 @@ def make(folder: Folder) -> None:
         _own(descriptor, folder.uid, folder.gid, folder.mode)
     finally:
         os.close(descriptor)
-
-
-def gate_files(paths: Paths, count: int) -> None:
-    """COUNT places and their queue: files that any worker may lock, and nobody needs to create."""
-    group = grp.getgrnam(ACCOUNT_GROUP).gr_gid
-    for name in ("queue", *(f"{number}.lock" for number in range(count))):
-        _file(paths.gate / name, 0, group, 0o660)
 
 
 def netctl_lock(paths: Paths) -> None:

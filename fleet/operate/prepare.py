@@ -9,7 +9,6 @@ Every step is idempotent, so a second run repairs and a run that failed half way
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +43,6 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     accounts.ensure(fleet)
     for folder in folders.wanted(fleet, paths):
         folders.make(folder)
-    folders.gate_files(paths, fleet.browser.starts_at_once or os.cpu_count() or 1)
     folders.netctl_lock(paths)
     backend = probe(fleet, installation)
     snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)

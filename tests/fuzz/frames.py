@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-METHODS = ("connect", "rotate", "proved", "status")
+METHODS = ("connect", "rotate", "proved", "start_browser", "status")
 VALID = tuple(
     json.dumps(document).encode()
     for document in (
@@ -15,6 +15,7 @@ VALID = tuple(
         {"method": "status"},
         {"method": "connect", "parameters": {"resume": "0123456789abcdef"}},
         {"method": "rotate", "parameters": {}},
+        {"method": "start_browser"},
         {"method": "proved", "parameters": {"address": "203.0.113.11"}},
         {"method": "proved", "parameters": {"address": "2001:db8:2::1001"}},
     )

@@ -26,8 +26,8 @@ class Netctl:
     _answers: IO[bytes] = io.BytesIO()
 
     def __call__(self, order: dict[str, Any]) -> dict[str, Any]:
-        """What netctl answers to the request that `do` names; connect comes first."""
-        if order["do"] == "connect":
+        """What netctl answers to the request that `do` names; the first one opens the connection."""
+        if order["do"] in ("connect", "start_browser"):
             self._connect()
         self._socket.sendall(json.dumps({"method": order.pop("do"), "parameters": order}).encode() + b"\n")
         answer = json.loads(self._answers.readline() or b'{"error": "HungUp", "parameters": {}}')

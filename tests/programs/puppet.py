@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments: dict[str, Any] = {"uid": os.getuid(), "gate": Path(sys.argv[2])}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext}
     try:
         session = Session(settings, installed, **arguments)
     except FleetError as error:

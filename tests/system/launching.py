@@ -90,7 +90,7 @@ class Puppet(Client):
     def __init__(self, stage: Stage, driver: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> None:
         authorities = [str(path) for path in stage.fleet.browser.certificate_authorities]
         wanted = {"driver": driver, "certificate_authorities": authorities, **(settings or {})}
-        puppet = ["-I", str(stage.scripts / "tests/programs/puppet.py"), json.dumps(wanted), str(stage.paths.gate)]
+        puppet = ["-I", str(stage.scripts / "tests/programs/puppet.py"), json.dumps(wanted)]
         super().__init__(stage.popen([stage.launcher[0], *puppet], driver=driver, **changes))
         self.started = self.answer()
 

@@ -235,32 +235,6 @@ def _status(process: psutil.Process) -> str:
     return Path(f"/proc/{process.pid}/status").read_text()
 
 
-def test_start_gate(stage: Stage) -> None:
-    """With one place at the gate and that place taken, a browser start waits until it is free."""
-    for place in stage.paths.gate.glob("[!0]*.lock"):
-        place.unlink()  # another test of this lab had more workers
-    holder = subprocess.Popen(["flock", "-F", str(stage.paths.gate / "0.lock"), "cat"], stdin=subprocess.PIPE)
-    assert holder.stdin is not None
-    wait_for_lock = ["flock", "--nonblock", str(stage.paths.gate / "0.lock"), "true"]
-    while subprocess.run(wait_for_lock, check=False).returncode == 0:
-        pass
-    waiting = stage.popen(
-        stage.python(
-            "from pathlib import Path\nfrom worker.browser import gate\n"
-            f"gate_folder = Path({str(stage.paths.gate)!r})\n"
-            "try:\n    with gate.pass_through(gate_folder, seconds=0.3): print('early')\n"
-            "except Exception as error: print(type(error).__name__, flush=True)\n"
-            "with gate.pass_through(gate_folder, seconds=20): print('through', flush=True)\n"
-        )
-    )
-    assert waiting.stdout is not None
-    assert waiting.stdout.readline() == "Unavailable\n"
-    holder.kill()  # the lock dies with its holder
-    holder.wait()
-    assert waiting.stdout.readline() == "through\n"
-    waiting.wait(10)
-
-
 def test_patched_driver(stage: Stage) -> None:
     """The one driver copy is root's, readable by all, and says what undetected-chromedriver looks for."""
     copy = stage.installed("undetected").driver

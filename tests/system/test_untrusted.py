@@ -92,7 +92,7 @@ def test_no_file_of_another_worker_or_of_the_keys(stage: Stage, rig: Rig) -> Non
     assert secrets <= set(json.loads(stage.lab.run("host", ["/usr/bin/python3", "-Ic", WALK, root], check=True).stdout))
     found = json.loads(stage.run(["/usr/bin/python3", "-Ic", WALK, root]).stdout)
     home = str(stage.paths.home(stage.worker))
-    shared = (str(stage.paths.snapshot), str(stage.paths.gate), str(stage.scripts), home)
+    shared = (str(stage.paths.snapshot), str(stage.scripts), home)
     assert str(stage.paths.snapshot) in found
     assert [path for path in found if not path.startswith(shared) and path != f"{root}/netctl.log"] == []
     neighbour.parent.chmod(0o755)
@@ -117,8 +117,8 @@ def test_every_mount_is_read_only_but_a_few(stage: Stage) -> None:
     """However the host is laid out, no other mount of the worker's can be written to."""
     mounts = [line.split() for line in stage.run(["/bin/cat", "/proc/self/mounts"]).stdout.splitlines()]
     writable = {words[1] for words in mounts if "rw" in words[3].split(",")}
-    home, gate = str(stage.paths.home(stage.worker)), str(stage.paths.gate)
-    assert {"/tmp", "/dev/shm", home, gate} <= writable <= {"/proc", "/tmp", "/dev/shm", home, gate}
+    home = str(stage.paths.home(stage.worker))
+    assert {"/tmp", "/dev/shm", home} <= writable <= {"/proc", "/tmp", "/dev/shm", home}
 
 
 def test_limits_of_files_and_processes(stage: Stage) -> None:

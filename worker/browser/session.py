@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import selenium.common.exceptions as wrong
@@ -26,7 +25,6 @@ from fleet.result import Losses
 from worker.browser import plain, reap
 from worker.browser.count import NETWORK_CHANGED, Counter
 from worker.browser.folder import Folder
-from worker.browser.gate import pass_through
 from worker.browser.interface import Installed
 from worker.browser.watchdog import Watchdog
 
@@ -50,8 +48,14 @@ class Session:
     """A running Chrome (see interface.Browser); a context manager whose exit is the certain end."""
 
     def __init__(
-        self, settings: BrowserSettings, installed: Installed, *, uid: int, gate: Path, gate_seconds: float = 600
+        self,
+        settings: BrowserSettings,
+        installed: Installed,
+        *,
+        uid: int,
+        turn: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
+        """TURN is held while the browser starts."""
         self._settings = settings
         self._kind = _module(settings.driver)
         self._counter = Counter()
@@ -60,7 +64,7 @@ class Session:
         self._driver: WebDriver | None = None
         self._folder = Folder(settings, installed, Worker(uid=uid).browser_ports)
         try:
-            with pass_through(gate, seconds=gate_seconds):
+            with turn():
                 self._start()
         except BaseException:
             self.close()

@@ -1,0 +1,47 @@
+"""A worker's turn to start its browser. netctl hands turns out, so many at once on this host.
+
+Eight Chromes that start together on two cores take longer than eight in pairs, and each risks its time-out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet.client import Client
+from fleet.errors import Unavailable
+from fleet.netctl_api import TURN_WAIT_SECONDS, StartBrowser
+from fleet.wire import Done
+from worker.tunnel import AWAY_SECONDS, MARGIN_SECONDS
+
+_PAUSE_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def of_mine(socket: Path) -> Iterator[None]:
+    """Wait for a turn and hold it: a connection of its own, whose end is the turn's. Raises what netctl answers."""
+    with contextlib.closing(Client(socket, timeout_seconds=TURN_WAIT_SECONDS + MARGIN_SECONDS)) as client:
+        _wait(client)
+        yield
+
+
+def _wait(client: Client) -> None:
+    """Ask until the turn is there: again, when netctl ends meanwhile, as soon as there is another one."""
+    begun = there = time.monotonic()
+    while True:
+        try:
+            client.open()
+            try:
+                client.ask(StartBrowser(), Done)
+                return
+            finally:
+                there = time.monotonic()
+        except Unavailable:
+            answered = client.fileno() >= 0  # it is there, and has no turn for us
+            now = time.monotonic()
+            if answered or now - there > AWAY_SECONDS or now - begun > TURN_WAIT_SECONDS:
+                raise
+        threading.Event().wait(_PAUSE_SECONDS)
