@@ -1,6 +1,7 @@
 """What every command line shares: the parser's habits, errors to exit codes, tables beside JSON.
 
-Standard output is the answer, standard error everything else.
+Standard output is the answer, standard error everything else. All of it passes fleet.visible: this file is the border
+to the terminal, and rich, which would obey markup in data, is in no other.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO
 
 import shtab
 from pydantic import JsonValue
 from rich.console import Console
-from rich.table import Table
+from rich.live import Live
+from rich.table import Column
+from rich.table import Table as Table  # noqa: PLC0414 - what live_table() shows
 from rich.text import Text
 
-from fleet import VERSION, log, processes, programs
+from fleet import VERSION, log, processes, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
 
@@ -82,6 +85,7 @@ def command(
 
 def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, run, and turn every error into one clear message and its exit code. Does not return."""
+    visible.guard()
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     arguments = argparse.Namespace()
     try:
@@ -119,7 +123,7 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
     kind = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
     # A message may begin with the program's name already, as in `fleet up needs root`.
     name = "" if not kind and first.startswith((f"{prog} ", f"{prog}: ")) else f"{prog}: "
-    print(f"{name}{kind}{first}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+    say("\n".join([f"{name}{kind}{first}", *(f"  {line}" for line in rest)]))
     programs.tell_error(error)
     return int(code)
 
@@ -145,31 +149,60 @@ def answer(
         return
     if table is not None:
         print_table(*table)
-    if lines:
-        print(*lines, sep="\n")
+    show(*lines)
+
+
+def show(*lines: str) -> None:
+    """LINES on standard output."""
+    for text in lines:
+        print(visible.lines(text))
 
 
 def print_json(value: JsonValue) -> None:
     """VALUE as indented JSON on standard output, Korean left readable."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(visible.json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
     """A table on standard output; plain text when it is not a terminal."""
     if title:
-        print(title)  # above the table and not in it: it may be wider
-    table = Table(*columns)
+        show(title)  # above the table and not in it: it may be wider
+    _console(sys.stdout, width=None if sys.stdout.isatty() else 160).print(made_table("", columns, rows))
+
+
+@contextlib.contextmanager
+def live_table() -> Iterator[Callable[[Table], None] | None]:
+    """A function that shows another made_table() in place of the last, on standard error.
+
+    None where that is no terminal.
+    """
+    terminal = _console(visible.unguarded_stderr())
+    if not terminal.is_terminal:
+        yield None
+        return
+    with Live(console=terminal, refresh_per_second=4, transient=True) as live:
+        visible.guard()  # what others write meanwhile goes to rich, which would obey it
+        yield live.update
+
+
+def _console(file: TextIO, width: int | None = None) -> Console:
+    """Without colours: there is no escape sequence in what it prints."""
+    return Console(file=file, width=width, color_system=None, markup=False, emoji=False, highlight=False)
+
+
+def made_table(title: str, columns: Sequence[str], rows: Rows) -> Table:
+    """A table in which everything stands as it is: a worker may have written it, for rich or the terminal to obey."""
+    made = Table(*(Column(cell(name)) for name in columns), title=cell(title) if title else None, title_justify="left")
     for row in rows:
-        table.add_row(*map(cell, row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        made.add_row(*map(cell, row))
+    return made
 
 
 def cell(words: str) -> Text:
-    """WORDS in a table as they are: a worker may have written them, for rich or for the terminal to obey."""
-    return Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words))
+    return Text(visible.lines(words))
 
 
 def say(text: str) -> None:
     """One line for people, on standard error; never fails because its reader is gone."""
     with contextlib.suppress(BrokenPipeError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(visible.lines(text), file=sys.stderr, flush=True)

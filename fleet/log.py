@@ -8,11 +8,14 @@ to standard error and write no log files: supervisord does files.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
-from typing import cast
+from typing import Any, cast
 
 import structlog
+
+from fleet import visible
 
 
 class _Stderr:
@@ -23,7 +26,7 @@ class _Stderr:
 
     def write(self, text: str) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):
-            sys.stderr.write(text)
+            sys.stderr.write(visible.lines(text))
 
     def flush(self) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):
@@ -42,14 +45,24 @@ def _in_order(_: object, __: str, event: structlog.typing.EventDict) -> structlo
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
+def _in_a_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """On a terminal no value begins a line of its own, which would look like another event."""
+    return {name: visible.line(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _json(event: structlog.typing.EventDict, **usual: Any) -> str:
+    return visible.json(json.dumps(event, ensure_ascii=False, **usual))
+
+
 def configure(*, debug: bool = False) -> None:
     """Send every log line of this process to standard error. Call once, at program start."""
     terminal = sys.stderr.isatty()
     # Tracebacks without the frames' variables, here and below: those hold private keys.
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
+        # Without colours: there is no escape sequence in a line.
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
         if terminal
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     structlog.configure(
         processors=[
@@ -57,7 +70,7 @@ def configure(*, debug: bool = False) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.set_exc_info if terminal else _TRACEBACKS,
-            *([] if terminal else [_in_order]),
+            *([_in_a_line] if terminal else [_in_order]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from fleet import wire
+from fleet import visible, wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
@@ -57,10 +57,6 @@ class Installation:
 
     def supervisord(self, *arguments: str) -> list[str]:
         return [str(self.python), "-I", "-m", "supervisor.supervisord", *arguments]
-
-    def supervisorctl(self, *arguments: str) -> list[str]:
-        config = str(self.paths.supervisor_config)
-        return [str(self.python), "-I", "-m", "supervisor.supervisorctl", "-c", config, *arguments]
 
     def netctl(self, *arguments: str, walls: Isolation = UID) -> list[str]:
         """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""
@@ -113,6 +109,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=deadline_seconds,
             check=False,
         )
@@ -137,7 +134,7 @@ def _short(command: Sequence[str]) -> str:
 def tell_error(error: Exception) -> None:
     """Repeat ERROR as data on standard error, where the environment asks for it."""
     if ERRORS_AS_DATA.items() <= os.environ.items():
-        sys.stderr.write(wire.encode_error(_with_causes(error)).decode())
+        sys.stderr.write(visible.json(wire.encode_error(_with_causes(error)).decode()))
 
 
 def told_error(said: str, otherwise: str) -> FleetError:

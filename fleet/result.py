@@ -75,6 +75,8 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     """File name beside the JSON."""
     answer: dict[str, JsonValue] = Field(default_factory=dict)
     """What the task found."""
+    answer_cut: bool = False
+    """Whether texts or entries were left out of the answer, which was longer than a result may be."""
 
     @property
     def file_stem(self) -> str:

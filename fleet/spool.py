@@ -3,8 +3,9 @@
 A finished loop is two files: `RUN-LOOP.json` (a Result) and, unless it failed before the page stood, `RUN-LOOP.png`.
 Both are written to a temporary name, synced and renamed, the JSON last: whoever sees the JSON has the whole result.
 
-The folder belongs to the worker, and so to whatever took its browser over, while root reads it. A file with the name of
-a result that holds none is left out and told of, whatever it is; files with other names are not looked at.
+The folder belongs to the worker, and so to whatever took its browser over, while root reads it (fleet.foreign). A file
+with the name of a result that holds none is left out and told of, whatever it is; its worker sets it aside as `*.bad`
+at its next start. Files with other names are not looked at.
 """
 
 from __future__ import annotations
@@ -12,21 +13,31 @@ from __future__ import annotations
 import heapq
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from fleet.errors import FleetError
-from fleet.files import open_foreign, read_foreign
+from fleet.foreign import MOST_NAMES, Folder
+from fleet.plausible import doubt
 from fleet.result import Result
 
 RESULT_BYTES = 4 << 20
 """The largest JSON file of a result."""
+ANSWER_BYTES = 32 << 20
+"""So much of answers a Reader keeps, as JSON; of later results it gives none."""
+BAD = ".bad"
 _NAME = re.compile(r"([a-z0-9-]{1,40})-([0-9]{6,12})\.json")
+_SET_ASIDE = re.compile(rf"({_NAME.pattern})(\.[0-9]+)?{re.escape(BAD)}")
 _NEWEST = 20
 """So many of the newest files are tried until one can be read."""
+LOOK_SECONDS = 1.0
+"""After which a look begins no further file: a spool that is always new keeps nobody from the others."""
+_ALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,50 +49,117 @@ class Unreadable:
     """With the path."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """What lies on top of a spool."""
+
+    result: Result | None
+    """The one that was written last."""
+    unreadable: tuple[Unreadable, ...]
+    """The younger files that hold none."""
+    set_aside: int
+    """How many were, of all that the spool has."""
+
+
 class Reader:
-    """Reads one spool again and again, and each file in it once; of one RUN, or of all."""
+    """Reads one spool of WORKER again and again: each result once, and what holds none again when it has changed.
 
-    def __init__(self, folder: Path, run: str | None = None) -> None:
-        self._folder, self._run = folder, run
-        self._seen: set[str] = set()
+    Of one RUN, or of all; of a run with so many LOOPS the names are known, also where there are too many to list.
+    """
 
-    def look(self) -> tuple[list[Result], list[Unreadable]]:
-        """What is new, by run and loop."""
-        found = list(_read(self._folder, self._fresh))
-        return [one for one in found if isinstance(one, Result)], [one for one in found if isinstance(one, Unreadable)]
+    def __init__(self, folder: Path, run: str | None = None, *, worker: str | None = None, loops: int = 0) -> None:
+        self._folder, self._run, self._worker, self._loops = folder, run, worker, loops
+        self._seen: dict[str, object] = {}
+        self._done: set[str] = set()
+        self._aside: set[str] = set()
+        self._told_of: set[str] = set()
+        self._answer_bytes = ANSWER_BYTES
 
-    def _fresh(self, names: list[str], _: int) -> Iterable[str]:
-        fresh = set(names) - self._seen
-        self._seen |= fresh
-        return sorted(name for name in fresh if (found := _NAME.fullmatch(name)) and self._run in (None, found[1]))
+    def look(self, seconds: float = LOOK_SECONDS) -> tuple[list[Result], list[Unreadable]]:
+        """What is new, by run and loop; what SECONDS give."""
+        deadline = time.monotonic() + seconds
+        found = list(_read(self._folder, lambda spool: self._fresh(spool, deadline), self._worker))
+        results = [self._within(one) for one in found if isinstance(one, Result)]
+        self._done |= {f"{one.file_stem}.json" for one in results}
+        unreadable = [one for one in found if isinstance(one, Unreadable)]
+        unreadable += [self._told(name) for name in sorted(self._aside - self._told_of)]
+        self._told_of |= self._aside
+        return results, unreadable
+
+    def _fresh(self, spool: Folder, deadline: float) -> Iterator[str]:
+        for name in self._names(spool):
+            if name in self._done or (state := spool.state(name)) is None or self._seen.get(name) == state:
+                continue
+            self._seen[name] = state
+            yield name
+            if time.monotonic() > deadline:
+                return
+
+    def _names(self, spool: Folder) -> Iterable[str]:
+        known = [f"{self._run}-{loop:06d}.json" for loop in range(1, self._loops + 1)]
+        names = spool.names()[0]
+        aside = filter(None, map(_SET_ASIDE.fullmatch, names))
+        self._aside = {one[1] for one in aside if self._run in (None, one[2])}
+        found = filter(None, map(_NAME.fullmatch, names))
+        return dict.fromkeys([*known, *sorted(one[0] for one in found if self._run in (None, one[1]))])
+
+    def _told(self, name: str) -> Unreadable:
+        path = self._folder / name
+        return Unreadable(path=path, why=f"{path} held no result; its worker has set it aside (*{BAD})")
+
+    def _within(self, result: Result) -> Result:
+        self._answer_bytes -= len(to_json(result.answer))
+        return result if self._answer_bytes >= 0 else result.model_copy(update={"answer": {}, "answer_cut": True})
 
 
-def read_spool(folder: Path, run: str | None = None) -> list[Result]:
+def read_spool(folder: Path, run: str | None = None, *, worker: str | None = None) -> list[Result]:
     """The results in FOLDER that can be read, of one run or of all; none when there is no folder."""
-    return Reader(folder, run).look()[0]
+    return Reader(folder, run, worker=worker).look(_ALL_SECONDS)[0]
 
 
-def newest(folder: Path) -> tuple[Result | None, tuple[Unreadable, ...]]:
-    """The result in FOLDER that was written last, and the younger files that hold none."""
+def newest(folder: Path, worker: str | None = None) -> Newest:
+    """What lies on top of FOLDER, the spool of WORKER."""
     unreadable: list[Unreadable] = []
-    for one in _read(folder, _youngest):
+    result: Result | None = None
+    set_aside = 0
+
+    def youngest(spool: Folder) -> Iterable[str]:
+        nonlocal set_aside
+        names, complete = spool.names()
+        if not complete:
+            why = f"{folder} has more than {MOST_NAMES} names, or does not show them in time: not all were looked at"
+            unreadable.append(Unreadable(path=folder, why=why))
+        set_aside = sum(name.endswith(BAD) for name in names)
+        dated = ((spool.state(name) or (0,), name) for name in names if _NAME.fullmatch(name))
+        return [name for _, name in heapq.nlargest(_NEWEST, dated)]
+
+    for one in _read(folder, youngest, worker):
         if isinstance(one, Result):
-            return one, tuple(unreadable)
+            result = one
+            break
         unreadable.append(one)
-    return None, tuple(unreadable)
+    return Newest(result=result, unreadable=tuple(unreadable), set_aside=set_aside)
 
 
-def last_loop(folder: Path, run: str) -> int:
-    """The highest loop of RUN that was handed in, 0 when none was; names alone tell it, no file is opened."""
-    found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
-    return max((int(name[2]) for name in found if name and name[1] == run), default=0)
+def handed_in(folder: Path, run: str) -> list[tuple[int, str]]:
+    """Loop and file of all results of RUN that seem to be in FOLDER, the last first; names alone tell it."""
+    found = (_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
+    return sorted(((int(name[2]), name[0]) for name in found if name and name[1] == run), reverse=True)
 
 
-def read_result(path: Path, folder: int | None = None) -> Result:
-    """The result in PATH, which lies in the open FOLDER if there is one; raises FleetError when it holds none."""
+def read_result(path: Path, worker: str | None = None) -> Result:
+    """The result in PATH, a file of a spool (that of WORKER); raises FleetError when it holds none."""
     try:
-        content = read_foreign(path if folder is None else path.name, RESULT_BYTES, folder)
-        result = Result.model_validate_json(content)
+        with Folder(path.parent.parent, path.parent.name) as spool:
+            return _result(spool, path.name, worker)
+    except OSError as error:
+        raise FleetError(f"{path} holds no result: {error.strerror}") from error
+
+
+def _result(spool: Folder, name: str, worker: str | None) -> Result:
+    path = spool.path / name
+    try:
+        result = Result.model_validate_json(spool.read(name, RESULT_BYTES))
     except OSError as error:
         raise FleetError(f"{path} holds no result: {error.strerror}") from error
     except ValidationError as error:
@@ -91,35 +169,29 @@ def read_result(path: Path, folder: int | None = None) -> Result:
         raise FleetError(f"{path} holds no result: {''.join(known)}{first['msg']}") from None
     if result.file_stem != path.stem:
         raise FleetError(f"{path} holds the result of another loop")
+    if worker not in (None, result.worker):
+        raise FleetError(f"{path} holds the result of another worker")
+    if why := doubt(result):
+        raise FleetError(f"{path} holds no result: {why}")
     return result
 
 
-def _read(folder: Path, choose: Callable[[list[str], int], Iterable[str]]) -> Iterator[Result | Unreadable]:
-    """Those files in FOLDER that CHOOSE picks of its names and by its descriptor."""
+def _read(folder: Path, choose: Callable[[Folder], Iterable[str]], worker: str | None) -> Iterator[Result | Unreadable]:
+    """Those files in FOLDER that CHOOSE picks."""
     try:
-        descriptor = open_foreign(folder, os.O_DIRECTORY)
+        opened = Folder(folder.parent, folder.name)
     except FileNotFoundError:
         return
     except OSError as error:
         yield Unreadable(path=folder, why=f"{folder} is no spool: {error.strerror}")
         return
-    try:
-        names = os.listdir(descriptor)  # noqa: PTH208 - of the folder that is open, whatever its path leads to now
-        for name in choose(names, descriptor):
-            try:
-                yield read_result(folder / name, descriptor)
-            except FleetError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):  # somebody has just taken it away
-                    yield Unreadable(path=folder / name, why=error.message)
-    finally:
-        os.close(descriptor)
-
-
-def _youngest(names: list[str], folder: int) -> Iterable[str]:
-    def written(name: str) -> int:
+    with opened as spool:
         try:
-            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
-    return heapq.nlargest(_NEWEST, filter(_NAME.fullmatch, names), key=written)
+            for name in choose(spool):
+                try:
+                    yield _result(spool, name, worker)
+                except FleetError as error:
+                    if not isinstance(error.__cause__, FileNotFoundError):  # somebody has just taken it away
+                        yield Unreadable(path=folder / name, why=error.message)
+        except OSError as error:
+            yield Unreadable(path=folder, why=f"{folder} cannot be listed: {error.strerror}")

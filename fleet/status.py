@@ -25,6 +25,8 @@ class WorkerStatus(BaseModel, frozen=True):
     last: Result | None
     unreadable: tuple[str, ...] = ()
     """What lies in its spool instead of a younger result, and why that is none."""
+    set_aside: int = 0
+    """Files in its spool that held no result and that it has renamed to `*.bad`."""
 
 
 class FleetStatus(BaseModel, frozen=True):
@@ -52,13 +54,14 @@ def take(members: tuple[Worker, ...], installation: Installation) -> FleetStatus
     slots = {slot.worker: slot for slot in netctl.slots} if netctl is not None else {}
 
     def one(worker: Worker) -> WorkerStatus:
-        last, unreadable = newest(installation.paths.spool(worker))
+        spool = newest(installation.paths.spool(worker), worker.name)
         return WorkerStatus(
             worker=worker.name,
             process=states.get(f"worker:{worker.name}"),
             slot=slots.get(worker.name),
-            last=last,
-            unreadable=tuple(one.why for one in unreadable),
+            last=spool.result,
+            unreadable=tuple(one.why for one in spool.unreadable),
+            set_aside=spool.set_aside,
         )
 
     return FleetStatus(
@@ -101,6 +104,8 @@ def summary(seen: FleetStatus) -> str:
             parts.append(str(seen.netctl.turns))
     if unreadable := [text for worker in seen.workers for text in worker.unreadable]:
         parts.append(f"{len(unreadable)} files hold no result: {unreadable[0]}")
+    if set_aside := [f"{worker.set_aside} of {worker.worker}" for worker in seen.workers if worker.set_aside]:
+        parts.append(f"files set aside (*.bad), for they held no result: {', '.join(set_aside)}")
     return "; ".join(parts)
 
 

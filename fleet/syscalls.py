@@ -24,6 +24,9 @@ AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 SYS_MOUNT_SETATTR = 442
 """The same number on every architecture (asm-generic/unistd.h)."""
+SYS_OPENAT2 = 437
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
+"""linux/openat2.h."""
 STA_UNSYNC = 0x40
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -123,6 +126,23 @@ def private_mounts() -> None:
     """Enter a new mount namespace: mounts made from now on are seen by this process alone and end with it."""
     unshare(CLONE_NEWNS)
     mount("none", "/", "none", MS_REC | MS_SLAVE)
+
+
+_OPEN_HOW = struct.Struct("=QQQ")
+"""struct open_how: flags, mode, resolve."""
+
+
+def open_beneath(folder: int, path: str, flags: int) -> int:
+    """A descriptor of PATH below the open FOLDER, whatever links and `..` lead to: none is followed.
+
+    openat2(2), Linux 5.6.
+    """
+    how = _OPEN_HOW.pack(flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    descriptor: int = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), how, ctypes.c_size_t(_OPEN_HOW.size))
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
 
 
 def prctl(option: int, value: int) -> None:

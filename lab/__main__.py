@@ -37,9 +37,9 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.print_json(status.as_json())
     else:
-        print(f"lab {status.name}: {status.state}, {status.servers} VPN servers, {status.keys} client keys")  # noqa: T201
+        console.show(f"lab {status.name}: {status.state}, {status.servers} VPN servers, {status.keys} client keys")
         if status.missing:
-            print(f"missing: {', '.join(status.missing)}")  # noqa: T201
+            console.show(f"missing: {', '.join(status.missing)}")
         rows = [(one.namespace, str(one.pid), one.command[:90]) for one in status.processes]
         if rows:
             console.print_table("processes", ("namespace", "pid", "command"), sorted(rows))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from fleet.interrupts import Interrupts, Stopped
 from fleet.mistakes import mistakes
 from fleet.model import Worker, WorkersSettings
 from fleet.result import Result
-from fleet.spool import read_spool
+from fleet.spool import Reader
 from lab import leaks, places, report, run
 from lab.events import AddressListener
 from lab.habit import habit
@@ -31,6 +30,8 @@ from lab.net import Lab
 STOP_SECONDS = 90
 """How long `fleet run` may take to end everything after a signal."""
 _SERVERS = 3
+_READ_SECONDS, _MOST_NAMED = 60.0, 20
+"""Of one spool."""
 _log = log.get("demo")
 
 
@@ -53,10 +54,10 @@ def _demo(arguments: argparse.Namespace) -> int:
             _say(f"ended by {stopped}; nothing is left running")
             return stopped.exit_code
     for name, value in report.summary(made, results):
-        print(f"{name + ':':<50} {value}")  # noqa: T201
+        console.show(f"{name + ':':<50} {value}")
     for leak in made.leaks[:10]:
         _say(f"leak: {leak}")
-    print(f"{report.verdict(made)}; report: {arguments.report / 'report.html'}")  # noqa: T201
+    console.show(f"{report.verdict(made)}; report: {arguments.report / 'report.html'}")
     if not made.ok:
         raise RunFailed(report.verdict(made), hint=f"look at {arguments.report / 'report.html'}")
     return ExitCode.DONE
@@ -81,7 +82,10 @@ def _run_in(
             with _control(lab, arguments.control, members):
                 _fleet_run(lab, arguments, interrupts)
             spools = {worker.name: run.paths(lab).spool(worker) for worker in members}
-            results = tuple(result for folder in spools.values() for result in read_spool(folder))
+            read = [Reader(folder, worker=name).look(_READ_SECONDS) for name, folder in spools.items()]
+            results = tuple(result for found, _ in read for result in found)
+            for one in (one for _, unreadable in read for one in unreadable[:_MOST_NAMED]):
+                _log.warning("spool.unreadable", reason=one.why)
             window = report.browser_window(results)
             events = listener.between(*window) if window else []
         exits = {str(result.exit_address) for result in results}
@@ -93,6 +97,7 @@ def _run_in(
             address_events=len(events),
             wall_seconds=time.monotonic() - started,
             leaks=leaked,
+            unreadable=sum(len(unreadable) for _, unreadable in read),
         )
         report.write(arguments.report, made, results, spools)
         keep = arguments.keep
@@ -142,7 +147,7 @@ def _ended(child: subprocess.Popen[str], interrupts: Interrupts) -> Iterator[Non
 
 
 def _say(text: str) -> None:
-    print(f"demo: {text}", file=sys.stderr)  # noqa: T201
+    console.say(f"demo: {text}")
 
 
 def build() -> console.Parser:

@@ -8,13 +8,15 @@ import shutil
 import statistics
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import jinja2
 from pydantic import BaseModel, Field
 
-from fleet.files import read_foreign
+from fleet import visible
+from fleet.foreign import Folder
 from fleet.result import Losses, Result
 
 _TEMPLATE: Final = "report.html.j2"
@@ -52,6 +54,8 @@ class Report(Losses, frozen=True):
     """Loops that failed, were seen from another address than the leased exit, or never came."""
     wall_seconds: float
     runs: tuple[Run, ...]
+    unreadable: int = Field(default=0, exclude=True)
+    """Files in the spools that have the name of a result and hold none."""
     leaks: tuple[str, ...] = Field(default=(), exclude=True)
     """What went past the tunnels; for people, not in the file."""
 
@@ -80,6 +84,7 @@ def make(
     address_events: int,
     wall_seconds: float,
     leaks: tuple[str, ...] = (),
+    unreadable: int = 0,
 ) -> Report:
     """The report on RESULTS of WORKERS that were asked for LOOPS each."""
     runs = tuple(_run(result) for result in sorted(results, key=lambda one: (one.worker, one.loop)))
@@ -91,6 +96,7 @@ def make(
         wall_seconds=round(wall_seconds, 1),
         runs=runs,
         leaks=leaks,
+        unreadable=unreadable,
         **sum(results, Losses()).model_dump(),
     )
 
@@ -126,6 +132,7 @@ def summary(report: Report, results: Sequence[Result]) -> list[tuple[str, str]]:
         ("requests lost to anything else", str(report.other_losses)),
         ("address events while browsers ran", str(report.address_events)),
         ("requests and questions past the tunnels", str(len(report.leaks))),
+        ("files in the spools that hold no result", str(report.unreadable)),
         ("exits used", str(len({run.exit for run in report.runs if run.exit}))),
         ("rotate, median", _median((one.rotate_ms for one in results), "ms")),
         ("handshake, median", _median((one.handshake_ms for one in results), "ms")),
@@ -163,26 +170,33 @@ def write(folder: Path, report: Report, results: Sequence[Result], spools: dict[
     shutil.rmtree(screenshots, ignore_errors=True)
     screenshots.mkdir(parents=True)
     for result in results:
-        if result.screenshot:
+        if result.screenshot and (home := spools.get(result.worker)):
             # The name comes from a worker: its last part alone, and never through a link.
-            picture = spools[result.worker] / Path(result.screenshot).name
-            with contextlib.suppress(OSError):
-                png = read_foreign(picture, _SCREENSHOT_BYTES)
+            with contextlib.suppress(OSError), Folder(home.parent, home.name) as spool:
+                png = spool.read(Path(result.screenshot).name, _SCREENSHOT_BYTES)
                 (screenshots / f"{result.worker}-{result.loop}.png").write_bytes(png)
-    text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    text = visible.json(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
     (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
     (folder / "report.html").write_text(_html(report, results), encoding="utf-8")
 
 
-def _html(report: Report, results: Sequence[Result]) -> str:
+@cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible.lines(value) if isinstance(value, str) else value,
     )
+    return environment.get_template(_TEMPLATE)
+
+
+def _html(report: Report, results: Sequence[Result]) -> str:
     reasons = {
         (one.worker, one.loop): f"{one.failures[-1].stage}: {one.failures[-1].name}: {one.failures[-1].message}"
         for one in results
         if one.failures and not one.ok
     }
-    return environment.get_template(_TEMPLATE).render(
+    return _template().render(
         report=report, summary=summary(report, results), verdict=verdict(report), stages=STAGES, reasons=reasons
     )

@@ -161,7 +161,7 @@ def _monitor(arguments: argparse.Namespace) -> None:
 
     async def follow() -> None:
         async for notice in monitor.notices(Paths.from_environment().space(worker) if worker else None):
-            sys.stdout.write(_line(notice, arguments.json))
+            console.show(_line(notice, arguments.json))
             sys.stdout.flush()
 
     asyncio.run(follow())
@@ -171,10 +171,10 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
     if as_json:
         import json
 
-        return json.dumps(notice.as_json()) + "\n"
+        return json.dumps(notice.as_json())
     what = notice.address or ("up" if notice.up else "down")
     who: Worker | None = notice.worker
-    return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}\n"
+    return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}"
 
 
 def _import(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from fleet import log
 from fleet.errors import FleetError, PageFailed, describe
 from fleet.interrupts import raise_if_stopped
 from fleet.netctl_api import Tunnel
+from fleet.plausible import NAME_CHARACTERS
 from fleet.result import Failure, Losses, Result
 from fleet.wire import Address
 from worker.failures import Budget, Reaction, reaction
@@ -49,6 +50,7 @@ class Record:
         """
         if not ending:
             raise_if_stopped()
+        stage = stage[:NAME_CHARACTERS]
         before, self.stage = self.stage, stage
         started = time.monotonic()
         try:
@@ -75,7 +77,7 @@ class Record:
     def _note(self, error: Exception) -> None:
         name = f"net::{error.code}" if isinstance(error, PageFailed) else type(error).__name__
         text, self.reaction = "\n".join(describe(error)), reaction(error)
-        self.failures.append(Failure(name=name, message=text[:2000], stage=self.stage))
+        self.failures.append(Failure(name=name[:NAME_CHARACTERS], message=text[:2000], stage=self.stage))
         _log.warning(
             "attempt.failed",
             stage=self.stage,
@@ -105,6 +107,7 @@ class Record:
             handshake_ms=tunnel.handshake_ms if tunnel else None,
             rotate_ms=tunnel.rotate_ms if tunnel else None,
             answer=self.found.answer,
+            answer_cut=self.found.answer_cut,
             **self.losses.model_dump(),
         )
         return made.model_copy(update={"screenshot": f"{made.file_stem}.png" if self.found.screenshot else None})

@@ -3,31 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from pathlib import Path
 
-from fleet import spool
+from fleet import log, spool
+from fleet.errors import FleetError
 from fleet.files import write_durably
 from fleet.result import Result
 
+_log = log.get("worker")
+
 
 class Spool:
-    """One worker's folder of finished loops."""
+    """One worker's folder of finished loops; what lies in it and is none of them is set aside as `*.bad`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            _set_aside(folder, f"{folder} is no folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
         for half in folder.glob(".*.new"):  # an earlier life ended in the middle of a write
             with contextlib.suppress(IsADirectoryError):
                 half.unlink()
+        for one in spool.newest(folder).unreadable:
+            if one.path != folder:
+                _set_aside(one.path, one.why)
 
     def last_loop(self, run: str) -> int:
         """The highest loop of RUN that was handed in, 0 when none was."""
-        return spool.last_loop(self.folder, run)
+        for loop, name in spool.handed_in(self.folder, run):
+            try:
+                spool.read_result(self.folder / name)
+            except FleetError as error:
+                if _set_aside(self.folder / name, error.message):
+                    continue
+            return loop
+        return 0
 
     def put_screenshot(self, name: str, png: bytes) -> None:
         """Durable under NAME; nobody looks at it before its JSON is there."""
         write_durably(self.folder / name, png)
 
     def put(self, result: Result) -> None:
-        """Durable: the loop is handed in."""
-        write_durably(self.folder / f"{result.file_stem}.json", result.model_dump_json().encode())
+        """Durable: the loop is handed in, in a file that every reader reads."""
+        content = result.model_dump_json().encode()
+        if len(content) > spool.RESULT_BYTES:
+            content = result.model_copy(update={"answer": {}, "answer_cut": True}).model_dump_json().encode()
+        write_durably(self.folder / f"{result.file_stem}.json", content)
+
+
+def _set_aside(path: Path, why: str) -> bool:
+    """Whether PATH has another name now."""
+    names = (f"{path.name}{f'.{number}' if number else ''}{spool.BAD}" for number in itertools.count())
+    target = next(free for name in names if not os.path.lexists(free := path.with_name(name)))
+    try:
+        path.rename(target)
+    except OSError as error:
+        _log.warning("spool.not_set_aside", reason=why, error=str(error))
+        return False
+    _log.warning("spool.set_aside", reason=why, name=target.name)
+    return True

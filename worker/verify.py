@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleet import log, probes, wire
+from fleet import console, log, probes, wire
 from fleet.errors import FleetError, WrongExit, in_a_line
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Answer, Order
@@ -114,5 +114,4 @@ def answer(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed) -> 
     """Read the order, do it, write the answer."""
     order = Order.model_validate_json(sys.stdin.readline())
     done = Half(fleet=fleet, paths=paths, worker=worker, installed=installed, order=order).run()
-    sys.stdout.write(done.model_dump_json() + "\n")
-    sys.stdout.flush()
+    console.print_json(done.model_dump(mode="json"))

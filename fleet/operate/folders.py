@@ -46,7 +46,7 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
     ]
     for worker in fleet.members:
         made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=group, mode=0o700))
-        made.append(Folder(path=paths.spool(worker), uid=worker.uid, gid=group, mode=0o700))
+        # Below a home nothing is root's to make: the worker makes its spool itself, whatever lies in its place.
     if (operators := group_number(fleet.netctl.operator_group)) is not None:
         # Set-group-ID: netctl, no member itself, makes a socket of that group in it.
         made.append(Folder(path=paths.netctl_operator_socket.parent, uid=netctl, gid=operators, mode=0o2750))
@@ -113,6 +113,8 @@ def _open_device(device: Path) -> None:
 def _file(path: Path, uid: int, gid: int, mode: int) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        if os.fstat(descriptor).st_nlink != 1:
+            raise ConfigurationError(f"{path} is a file of somebody else's as well", hint=f"rm {path}")
         _own(descriptor, uid, gid, mode)
     finally:
         os.close(descriptor)

@@ -133,7 +133,8 @@ class Trouble:
         path = self._paths.log(state.name.rpartition(":")[2])
         how = f"ended with code {state.exit_code}" if _gave_up(state) else "does not stay up"
         lines = list(last_lines(path, since=self._log_bytes.get(path, 0)))
-        said = "\n  ".join(describe(told_error("\n".join(lines), "\n  ".join(lines[-5:]))))
+        words = describe(told_error("\n".join(lines), "\n".join(lines[-5:])))
+        said = "\n  ".join(line for one in words for line in one.splitlines())
         return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
 
 

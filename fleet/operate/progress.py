@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-
-from fleet import console
+from fleet import console, visible
+from fleet.model import Worker
 from fleet.operate.run import Board, Report, Show
 from fleet.result import Failure, Losses, Result
 
@@ -22,12 +19,8 @@ COLUMNS = ("worker", "loop", "", "exit", "seen address", "seconds", "requests", 
 @contextmanager
 def display() -> Iterator[Show]:
     """A function that shows the board."""
-    terminal = Console(stderr=True)
-    if not terminal.is_terminal:
-        yield _lines
-        return
-    with Live(console=terminal, refresh_per_second=4, transient=True) as live:
-        yield lambda board, _: live.update(_table(board))
+    with console.live_table() as show:
+        yield _lines if show is None else lambda board, _: show(_table(board))
 
 
 def row(result: Result) -> tuple[str, ...]:
@@ -70,7 +63,7 @@ def summary(report: Report) -> str:
 def _lines(_: Board, fresh: list[Result]) -> None:
     for result in fresh:
         worker, loop, verdict, server, address, seconds, requests, lost, wrong = (
-            console.cell(words).plain for words in row(result)
+            visible.line(words) for words in row(result)
         )
         console.say(
             f"{worker} loop {loop} {verdict} by {server} as {address}, {seconds} s, "
@@ -78,22 +71,26 @@ def _lines(_: Board, fresh: list[Result]) -> None:
         )
 
 
-def _table(board: Board) -> Table:
-    table = Table("worker", "state", "good", "failed", "exit", "seen address", "seconds", "requests", "lost")
-    table.title, table.title_justify = f"{board.order.run}: {board.order.loops} loops each", "left"
-    for worker in board.members:
-        results = [board.results[worker.name][loop] for loop in sorted(board.results[worker.name])]
-        state = board.states.get(f"worker:{worker.name}")
-        last = row(results[-1]) if results else ("-",) * len(COLUMNS)
-        good, losses = sum(result.ok for result in results), sum(results, Losses())
-        cells = (
-            worker.name,
-            state.state if state is not None else "-",
-            f"{good}/{board.order.loops}",
-            str(len(results) - good),
-            *last[3:6],
-            str(losses.requests),
-            str(losses.network_changed),
-        )
-        table.add_row(*map(console.cell, cells))
-    return table
+def _table(board: Board) -> console.Table:
+    """A row a worker."""
+    return console.made_table(
+        f"{board.order.run}: {board.order.loops} loops each",
+        ("worker", "state", "good", "failed", "exit", "seen address", "seconds", "requests", "lost"),
+        [_standing(board, worker) for worker in board.members],
+    )
+
+
+def _standing(board: Board, worker: Worker) -> tuple[str, ...]:
+    results = [board.results[worker.name][loop] for loop in sorted(board.results[worker.name])]
+    state = board.states.get(f"worker:{worker.name}")
+    last = row(results[-1]) if results else ("-",) * len(COLUMNS)
+    good, losses = sum(result.ok for result in results), sum(results, Losses())
+    return (
+        worker.name,
+        state.state if state is not None else "-",
+        f"{good}/{board.order.loops}",
+        str(len(results) - good),
+        *last[3:6],
+        str(losses.requests),
+        str(losses.network_changed),
+    )

@@ -69,7 +69,10 @@ class Board:
         self.results: dict[str, dict[int, Result]] = {worker.name: {} for worker in members}
         self.unreadable: set[Path] = set()
         self.states: dict[str, ProgramState] = {}
-        self._spools = {worker.name: Reader(paths.spool(worker), order.run) for worker in members}
+        self._spools = {
+            worker.name: Reader(paths.spool(worker), order.run, worker=worker.name, loops=order.loops)
+            for worker in members
+        }
 
     def look(self) -> list[Result]:
         """The results that are new since the last look; a file that holds none is named once, and counted."""
@@ -79,13 +82,13 @@ class Board:
         return fresh
 
     def _fresh(self) -> Iterator[Result]:
-        for name, spool in self._spools.items():
+        for spool in self._spools.values():
             found, unreadable = spool.look()
             for one in unreadable:
                 if one.path not in self.unreadable and len(self.unreadable) < _MOST_NAMED:
                     _log.warning("spool.unreadable", reason=one.why)
                 self.unreadable.add(one.path)
-            yield from (one for one in found if one.worker == name and one.loop <= self.order.loops)
+            yield from (one for one in found if one.loop <= self.order.loops)
 
     @property
     def complete(self) -> bool:

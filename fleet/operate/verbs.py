@@ -6,7 +6,6 @@ import argparse
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from dataclasses import asdict
@@ -101,8 +100,11 @@ def supervisorctl(arguments: argparse.Namespace) -> None:
     installation = Installation(paths=Paths.from_environment())
     if Supervisor(installation).pid() is None:
         raise Unavailable("the fleet is not running", hint="fleet up")
-    command = installation.supervisorctl(*arguments.words)
-    os.execve(command[0], command, {**os.environ, **installation.environment})  # noqa: S606 - no shell is meant
+    from supervisor import supervisorctl as tool
+
+    os.environ.update(installation.environment)
+    # In this process: what it shows, logs of workers included, passes our standard output (fleet.visible).
+    tool.main(["-c", str(installation.paths.supervisor_config), *arguments.words])
 
 
 def run_loops(arguments: argparse.Namespace) -> None:
@@ -137,7 +139,7 @@ def render(arguments: argparse.Namespace) -> None:
     if chosen == "auto":
         console.require_root("fleet render")
     backend = prepare.probe(fleet, installation) if chosen == "auto" else BACKENDS[chosen]
-    sys.stdout.write(supervisord_conf(fleet, installation, backend))
+    console.show(supervisord_conf(fleet, installation, backend).rstrip("\n"))
 
 
 def show_status(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from fleet import visible
 from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
 from netctl.plan.key import Key
@@ -40,7 +41,8 @@ def bring(names: Sequence[str], paths: Paths) -> Imported:
         key, wrong = conf.parse(text, origin)
         mistakes += wrong
         if key is not None:
-            keys.append((origin if name == "-" else Path(name).name, key))
+            # Bytes that are no letters have no place in a store of text.
+            keys.append((origin if name == "-" else visible.line(Path(name).name), key))
     if mistakes:
         raise ConfigurationError("\n".join(mistakes), hint="nothing was imported; correct these and repeat")
     with opened(paths) as store:

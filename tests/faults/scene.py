@@ -191,7 +191,7 @@ class Scene(Rig):
 
     def supervisorctl(self, verb: str, name: str = "netctl") -> str:
         """What supervisorctl says."""
-        return self.host(self.installation.supervisorctl(verb, name)).stdout
+        return self.host(self.installation.module("fleet", "supervisorctl", verb, name)).stdout
 
     # --- what there is to see
 

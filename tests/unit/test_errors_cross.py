@@ -91,7 +91,7 @@ def test_people_read_what_they_always_did() -> None:
     """Without FLEET_ERRORS there are the words alone; with it they come first, and the data is one line more."""
     plain = raises("TunnelLost", {**os.environ})
     data = raises("TunnelLost", {**os.environ, **programs.ERRORS_AS_DATA})
-    assert plain.stderr == "raises: no \u2028 no\n  the cause\n  what to do: do that\n"
+    assert plain.stderr == "raises: no \\u2028 no\n  the cause\n  what to do: do that\n"
     assert data.stderr.startswith(plain.stderr) and data.stderr.count("\n") == plain.stderr.count("\n") + 1
 
 

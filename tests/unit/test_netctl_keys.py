@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import sqlite3
 import stat
 from collections.abc import Hashable
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.model import Paths
 from netctl.plan.key import Key, Secret
-from netctl.pool import conf
+from netctl.pool import commands, conf
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Imported, Store
 
@@ -218,3 +220,14 @@ def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for path in folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_file_whose_name_is_no_text_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a key came from is shown, control characters by their number."""
+    monkeypatch.setattr(commands, "_as_netctl", lambda _: contextlib.nullcontext())
+    path = os.fsdecode(bytes(tmp_path) + b"/bad\xff\x1b.conf")
+    Path(path).write_text(GOOD)
+    paths = Paths(root=tmp_path)
+    paths.key_store.parent.mkdir(parents=True)
+    assert len(commands.bring([path], paths).new) == 1
+    assert [line.origin for line in commands.listed(paths)] == [r"bad\udcff\x1b.conf"]

@@ -56,10 +56,11 @@ def test_a_failed_loop_is_handed_in(paths: Paths) -> None:
     (spool / ".run-1-000003.json.new").mkdir()
     run(paths, 4)
     results = read_spool(spool)
-    assert [one.loop for one in results] == [1, 4]
+    assert [one.loop for one in results] == [1, 2, 4]
+    assert (spool / "run-1-000002.json.bad").is_dir()
     assert [(one.ok, one.attempts, one.failures[0].name, one.failures[0].stage) for one in results] == [
         (False, 1, "NotAllowed", "tunnel")
-    ] * 2
+    ] * 3
 
 
 def test_a_loop_that_cannot_be_handed_in_costs_itself_alone(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pytest
+
 from fleet.result import Result
-from fleet.spool import read_spool
+from fleet.spool import RESULT_BYTES, newest, read_spool
 from worker.spool import Spool
 
 
@@ -33,3 +37,44 @@ def test_half_a_write_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / ".a-000001.json.new").write_bytes(b'{"run": "a"')
     assert Spool(tmp_path).last_loop("a") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a-000001.png"]
+
+
+def test_what_holds_no_result_is_set_aside(tmp_path: Path) -> None:
+    """What lies on top at a start, and whatever claims to be the last loop, gets another name; the worker goes on."""
+    spool = Spool(tmp_path / "spool")
+    for loop in (1, 2):
+        spool.put(result("a", loop))
+    for name in ("a-000003.json", "a-999999999999.json", "b-000001.json"):
+        (spool.folder / name).write_text("{")
+    (spool.folder / "a-000004.json").mkdir()
+    (spool.folder / "a-000004.json.bad").touch()
+    again = Spool(spool.folder)
+    assert again.last_loop("a") == 2
+    bad = {
+        "a-000003.json.bad",
+        "a-999999999999.json.bad",
+        "a-000004.json.bad",
+        "a-000004.json.1.bad",
+        "b-000001.json.bad",
+    }
+    assert {path.name for path in spool.folder.glob("*.bad")} == bad
+    assert newest(spool.folder).set_aside == 5
+
+
+@pytest.mark.parametrize(
+    "swap", [lambda path: path.symlink_to("/etc"), Path.touch, os.mkfifo], ids=["link", "file", "pipe"]
+)
+def test_a_swapped_spool_is_set_aside(tmp_path: Path, swap: Callable[[Path], object]) -> None:
+    """The worker has a spool of its own again."""
+    swap(tmp_path / "spool")
+    Spool(tmp_path / "spool").put(result("a", 1))
+    assert Spool(tmp_path / "spool").last_loop("a") == 1
+    assert (tmp_path / "spool.bad").lstat()
+
+
+def test_no_result_is_larger_than_its_readers_read(tmp_path: Path) -> None:
+    """Without its answer, and it says so, where an answer and everything else is too much."""
+    large = result("a", 1).model_copy(update={"answer": {"x": "x" * RESULT_BYTES}})
+    Spool(tmp_path / "spool").put(large)
+    (read,) = read_spool(tmp_path / "spool")
+    assert (read.answer, read.answer_cut) == ({}, True)

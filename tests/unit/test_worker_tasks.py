@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pydantic_core import to_json
 
 from fleet.errors import ConfigurationError, TaskFailed
 from fleet.model import TaskSettings
 from worker.browser.interface import Browser
-from worker.tasks.contract import ANSWER_BYTES, Found
+from worker.tasks.bounds import ANSWER_BYTES, MOST_ENTRIES, TEXT_CHARACTERS
+from worker.tasks.contract import Found
 from worker.tasks.registry import Ready, resolve
 from worker.tasks.search import Options
 
@@ -94,7 +96,6 @@ NO_JSON: dict[str, tuple[Any, str]] = {
     "half a letter": ({"title": "\ud83d"}, r"answer: .*surrogates"),
     "a circle": ({"circle": circle}, r"answer\.circle\.0: .*cyclic"),
     "deeper than can be read": ({"deep": deep}, r"answer.*: .*(recursion|Recursion|depth)"),
-    "too large": ({"page": "x" * ANSWER_BYTES}, r"answer: .*more than 3145728"),
     "no table": ([1], r"answer: .*\(a list\)"),
 }
 
@@ -105,6 +106,26 @@ def test_an_answer_that_is_no_json_fails_its_task(kind: str) -> None:
     answer, words = NO_JSON[kind]
     with pytest.raises(TaskFailed, match=f"^task own: {words}"):
         perform(lambda _: Found(answer=answer))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"items": ["x" * 500_000] * 10},
+        {"items": ["커피"] * 1_000_000},
+        {"items": ["\0" * TEXT_CHARACTERS] * 100},
+        {str(number): {"x" * 200_000: []} for number in range(20_000)},
+        {"items": [[]] * 2_000_000},
+    ],
+    ids=["long texts", "many", "escapes", "names", "lists"],
+)
+def test_a_page_makes_no_answer_too_large(answer: dict[str, Any]) -> None:
+    """It is cut where it is brought home, says so, and has the bound of what a reader reads; a small one stays."""
+    found = perform(lambda _: Found(answer=answer))
+    assert found.answer_cut and len(to_json(found.answer)) <= ANSWER_BYTES
+    assert all(len(text) <= TEXT_CHARACTERS for text in found.answer)
+    assert len(found.answer) <= MOST_ENTRIES
+    assert not perform(lambda _: Found(answer={"items": ["x"] * 10})).answer_cut
 
 
 def test_whatever_a_task_brings_home_is_checked() -> None:

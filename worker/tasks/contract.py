@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
 from pydantic_core import from_json, to_json
 
 from worker.browser.interface import Browser
+from worker.tasks.bounds import bounded
 
-ANSWER_BYTES = 3 << 20
-"""The largest answer, as JSON."""
 Options = TypeVar("Options")
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,10 +30,7 @@ class Context(Generic[Options]):
 
 def _kept(answer: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """ANSWER, which a reader of the result can read back; raises ValueError."""
-    text = to_json({"answer": answer})
-    if len(text) > ANSWER_BYTES:
-        raise ValueError(f"{len(text)} bytes as JSON, more than {ANSWER_BYTES}")
-    from_json(text)
+    from_json(to_json({"answer": answer}))
     return answer
 
 
@@ -47,6 +43,16 @@ class Found(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=F
     """The address the site saw, when the page shows it."""
     answer: Annotated[dict[str, JsonValue], AfterValidator(_kept)] = Field(default_factory=dict)
     """JSON alone: text, finite numbers, true, false, None, lists, and tables whose keys are text."""
+    answer_cut: bool = False
+    """Whether the answer was longer than it may be (worker.tasks.bounds), and texts or entries were left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _within_bounds(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(fields.get("answer"), dict):
+            return fields
+        answer, cut = bounded(fields["answer"])
+        return {**fields, "answer": answer, "answer_cut": cut or fields.get("answer_cut", False)}
 
 
 Task = Callable[[Context[Any]], Found]

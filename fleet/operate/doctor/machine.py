@@ -168,6 +168,7 @@ def _run(command: Sequence[str], given: str) -> Answer:
             input=given,
             capture_output=True,
             text=True,
+            errors="backslashreplace",  # a file's name may be no text
             timeout=_COMMAND_SECONDS,
             check=False,
             cwd="/",

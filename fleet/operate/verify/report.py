@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from fleet import visible
 from fleet.errors import ExitCode
 
 
@@ -59,11 +60,14 @@ _LAST = {
 
 
 def text(report: Report) -> Iterator[str]:
-    """Lines for people: one a property, what speaks against those that do not hold, then by what means."""
+    """Lines for people: one a property, what speaks against those that do not hold, then by what means.
+
+    A worker's words are in them, and make no line of their own.
+    """
     for one in report.properties:
-        yield f"{one.verdict.value:9} {one.name:9} {one.seen}"
+        yield visible.line(f"{one.verdict.value:9} {one.name:9} {one.seen}")
         if one.verdict is not Verdict.HOLDS:
-            yield from (f"{'':20}{line}" for line in one.evidence)
+            yield from (visible.line(f"{'':20}{line}") for line in one.evidence)
     yield ""
     yield f"worker {report.worker}, isolation {report.isolation}, {report.time}"
     yield ", ".join(f"{name} {version}" for name, version in report.versions.items())

@@ -1,0 +1,81 @@
+"""What a worker owns, and root reads: its home lies in a folder of root's, and below it anything may lie.
+
+Whoever has taken a worker over swaps a folder for a link, puts a pipe, a file without end or a link to somebody's
+secret under the name of a result, and changes it while it is read. So every path is opened beneath the home and through
+no link (openat2(2)), what is opened is the owner's, and there is a bound for everything: bytes, names, seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+from types import TracebackType
+
+from fleet.syscalls import open_beneath
+
+MOST_NAMES = 200_000
+"""Of a folder."""
+LIST_SECONDS = 2.0
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""No pipe is waited for, no lease (fcntl(2), F_SETLEASE), and no terminal becomes ours."""
+
+
+class Folder:
+    """The folder BELOW the home HOME, open: what its path leads to later is of no account.
+
+    Raises OSError where it is none, or where somebody else than the owner of HOME has it.
+    """
+
+    def __init__(self, home: Path, below: str) -> None:
+        top = os.open(home, _FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW)  # in root's folder: nobody else can swap it
+        try:
+            self.path = home / below
+            self._owner = os.fstat(top).st_uid
+            self._descriptor = self._open(top, below, os.O_DIRECTORY)
+        finally:
+            os.close(top)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+    def names(self) -> tuple[list[str], bool]:
+        """Names in it, and whether these are all: at most MOST_NAMES, and what LIST_SECONDS give."""
+        found: list[str] = []
+        deadline = time.monotonic() + LIST_SECONDS
+        with os.scandir(self._descriptor) as entries:
+            for entry in entries:
+                if len(found) == MOST_NAMES or (len(found) % 1000 == 999 and time.monotonic() > deadline):
+                    return found, False
+                found.append(entry.name)
+        return found, True
+
+    def state(self, name: str) -> tuple[int, int, int] | None:
+        """What changes with what is in the file NAME, its time of writing first; None when there is none."""
+        try:
+            found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+    def read(self, name: str, most_bytes: int) -> bytes:
+        """What the file NAME holds; raises OSError for all but the owner's ordinary file of at most MOST_BYTES."""
+        with os.fdopen(self._open(self._descriptor, name, 0), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "no ordinary file", name)
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise OSError(errno.EFBIG, f"more than {most_bytes} bytes", name)
+        return content
+
+    def _open(self, folder: int, path: str, flags: int) -> int:
+        descriptor = open_beneath(folder, path, _FLAGS | flags)
+        if (found := os.fstat(descriptor)).st_uid != self._owner:
+            os.close(descriptor)
+            raise OSError(errno.EPERM, f"it belongs to UID {found.st_uid} and not to {self._owner}", path)
+        return descriptor

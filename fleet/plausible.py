@@ -1,0 +1,53 @@
+"""Whether a result says what can be: its types are right by then, and whoever wrote it may have meant harm.
+
+Every reader adds, subtracts and shows what a result holds; what passes here overflows nowhere and fills no screen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+from fleet.result import Losses, Result
+
+_MOST = 1_000_000_000
+"""Requests, milliseconds (eleven days)."""
+_MOST_LOOPS = 99_999_999_999
+"""One digit less than a name has room for: there is always a next one."""
+_SINCE, _UNTIL = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
+_MOST_ENTRIES = 1000
+"""Failures, stages."""
+NAME_CHARACTERS = 300
+_MESSAGE_CHARACTERS = 4000
+
+
+def doubt(result: Result) -> str:
+    """Why RESULT cannot be, empty when it can."""
+    return next(_doubts(result), "")
+
+
+def _doubts(result: Result) -> Iterator[str]:
+    counts = [getattr(result, name) for name in Losses.model_fields]
+    if not all(0 <= count <= _MOST for count in (*counts, result.version, result.attempts)):
+        yield "a number of something is too large, or less than none"
+    if result.loop > _MOST_LOOPS:
+        yield "no worker does so many loops"
+    if not all(_SINCE <= moment <= _UNTIL for moment in (result.started, result.finished)):
+        yield "its time is not of this age"
+    spent = (*result.stages_ms.values(), result.handshake_ms or 0, result.rotate_ms or 0)
+    if not all(0 <= milliseconds <= _MOST for milliseconds in spent):
+        yield "no stage takes so long"
+    if max(len(result.stages_ms), len(result.failures)) > _MOST_ENTRIES:
+        yield f"more than {_MOST_ENTRIES} stages or failures"
+    names = [result.worker, result.exit_server or "", result.lease or "", result.screenshot or "", *result.stages_ms]
+    names += [part for failure in result.failures for part in (failure.name, failure.stage)]
+    messages = [failure.message for failure in result.failures]
+    if max(map(len, names)) > NAME_CHARACTERS or max(map(len, messages), default=0) > _MESSAGE_CHARACTERS:
+        yield "a text in it is too long"
+    if "/" in (result.screenshot or ""):
+        yield "its screenshot is no name of a file"
+    try:
+        json.dumps(result.answer, allow_nan=False)
+    except ValueError:
+        yield "its answer holds a number that JSON has not"
