@@ -79,14 +79,6 @@ class Row:
     """It is asked often and changes nothing: no line in an ordinary log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether a caller may, and why: the reason of a refusal is logged and sent."""
-
-    allowed: bool
-    reason: str
-
-
 class Table:
     """The requests of PROGRAM. What is in no row is refused to everybody."""
 
@@ -98,17 +90,15 @@ class Table:
         """What may be decoded (fleet.wire)."""
         self._known = frozenset[Caller]().union(*(row.callers for row in rows))
 
-    def admits(self, caller: Caller, uid: int) -> Verdict:
-        """Whether CALLER may connect: it must be allowed at least one request."""
-        reason = f"{self.program} serves {_words(self._known)}, not UID {uid}"
-        return Verdict(allowed=caller in self._known, reason=reason)
+    def shuts_out(self, caller: Caller, uid: int) -> str:
+        """Why CALLER may not connect; "" for who may ask for anything. The reason is logged and sent."""
+        return "" if caller in self._known else f"{self.program} serves {_words(self._known)}, not UID {uid}"
 
-    def allows(self, caller: Caller, uid: int, request: Request) -> Verdict:
-        """Whether CALLER may ask for REQUEST."""
+    def refuses(self, caller: Caller, uid: int, request: Request) -> str:
+        """Why CALLER may not ask for REQUEST; "" where it may."""
         row = self.rows.get(request.method)
         callers = row.callers if row else frozenset[Caller]()
-        reason = f"{request.method} is for {_words(callers)}, and this is UID {uid}"
-        return Verdict(allowed=caller in callers, reason=reason)
+        return "" if caller in callers else f"{request.method} is for {_words(callers)}, and this is UID {uid}"
 
 
 def _words(callers: Iterable[Caller]) -> str:

@@ -29,7 +29,6 @@ from fleet.callers import (
     Refusals,
     Row,
     Table,
-    Verdict,
     peer_of,
     turn,
 )
@@ -98,10 +97,9 @@ class Server:
         """Serve CONNECTION in a task of its own, or refuse it here and now."""
         peer = peer_of(connection)
         caller = self._caller(peer)
-        verdict = self._table.admits(caller, peer.uid)
-        number = peer.uid if verdict.allowed else STRANGERS
-        account = self._accounts.setdefault(number, Account(self._limits))
-        if refusal := self._refusal(account, verdict):
+        shut_out = self._table.shuts_out(caller, peer.uid)
+        account = self._accounts.setdefault(STRANGERS if shut_out else peer.uid, Account(self._limits))
+        if refusal := self._refusal(account, shut_out):
             first = self._refusals.add("connection", peer, refusal.message)
             if first or isinstance(refusal, NotAllowed):
                 with contextlib.suppress(OSError):
@@ -120,11 +118,11 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("connection.crashed", exc_info=error)
 
-    def _refusal(self, account: Account, verdict: Verdict) -> FleetError | None:
+    def _refusal(self, account: Account, shut_out: str) -> FleetError | None:
         if turn(account.connections) is None:
             return RateLimited(f"more than {self._limits.connections_per_second:g} connections a second")
-        if not verdict.allowed:
-            return NotAllowed(verdict.reason)
+        if shut_out:
+            return NotAllowed(shut_out)
         if account.open >= self._limits.connections_per_uid:
             return RateLimited(f"more than {self._limits.connections_per_uid} connections at one time")
         return None
@@ -201,9 +199,8 @@ class Server:
             await _turn(account.requests, "requests")
             request = wire.decode_request(line, self._table.kinds)
             row = self._table.rows[request.method]
-            verdict = self._table.allows(connection.caller, connection.peer.uid, request)
-            if not verdict.allowed:
-                raise NotAllowed(verdict.reason)
+            if why := self._table.refuses(connection.caller, connection.peer.uid, request):
+                raise NotAllowed(why)
             if row.rate is not None:
                 await _turn(account.rates[row.rate], row.rate)
             reply = wire.encode_result(await self._handled(connection, request))

@@ -11,7 +11,7 @@ from typing import get_type_hints
 import pytest
 
 from fleet import netctl_api
-from fleet.callers import Caller, Connection, Limits, Peer, Rate, Verdict
+from fleet.callers import Caller, Connection, Limits, Peer, Rate
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
 from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, StartBrowser, Status
 from fleet.wire import Message, Request
@@ -46,30 +46,30 @@ CALLERS = {
 }
 
 
-def allows(peer: Peer, request_: Request) -> Verdict:
+def refuses(peer: Peer, request_: Request) -> str:
     """The table's word on a request of PEER."""
-    return TABLE.allows(Access(FLEET).caller(peer), peer.uid, request_)
+    return TABLE.refuses(Access(FLEET).caller(peer), peer.uid, request_)
 
 
-def admits(fleet: Fleet, peer: Peer) -> Verdict:
+def shuts_out(fleet: Fleet, peer: Peer) -> str:
     """The table's word on a connection of PEER to FLEET."""
-    return TABLE.admits(Access(fleet).caller(peer), peer.uid)
+    return TABLE.shuts_out(Access(fleet).caller(peer), peer.uid)
 
 
 @pytest.mark.parametrize(("who", "request_"), list(itertools.product(CALLERS, REQUESTS)))
 def test_every_caller_times_every_request(who: str, request_: Request) -> None:
     """A worker may all for its own slot; root and operators may look; everybody else may nothing. With a reason."""
     peer, may = CALLERS[who]
-    verdict = allows(peer, request_)
-    assert verdict.allowed == (request_.method in may)
-    assert str(peer.uid) in verdict.reason and request_.method in verdict.reason
+    why = refuses(peer, request_)
+    assert (why == "") == (request_.method in may)
+    assert not why or (str(peer.uid) in why and request_.method in why)
 
 
 @pytest.mark.parametrize("who", CALLERS)
 def test_who_may_nothing_may_not_even_connect(who: str) -> None:
     """Admission is the table's: known is who may ask for anything."""
     peer, may = CALLERS[who]
-    assert admits(FLEET, peer).allowed == bool(may)
+    assert (shuts_out(FLEET, peer) == "") == bool(may)
 
 
 def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
@@ -80,8 +80,8 @@ def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
 def test_without_the_group_root_alone_is_an_operator() -> None:
     """A group that is not there has no members."""
     fleet = FLEET.model_copy(update={"netctl": NetctlSettings(operator_group="there-is-no-such-group")})
-    assert not admits(fleet, Peer(uid=1000, gid=1000, pid=1, groups=MEMBER)).allowed
-    assert admits(fleet, Peer(uid=0, gid=0, pid=1)).allowed
+    assert shuts_out(fleet, Peer(uid=1000, gid=1000, pid=1, groups=MEMBER))
+    assert not shuts_out(fleet, Peer(uid=0, gid=0, pid=1))
 
 
 def test_a_request_that_nobody_wrote_into_the_table_is_nobodys() -> None:
@@ -90,7 +90,7 @@ def test_a_request_that_nobody_wrote_into_the_table_is_nobodys() -> None:
     class Shutdown(Request):
         method = "shutdown"
 
-    assert not allows(Peer(uid=0, gid=0, pid=1), Shutdown()).allowed
+    assert refuses(Peer(uid=0, gid=0, pid=1), Shutdown())
 
 
 def test_every_limit_is_a_setting() -> None:

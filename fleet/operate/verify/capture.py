@@ -57,7 +57,7 @@ class Capture:
     def __exit__(self, *_: object) -> None:
         os.write(self._wake_writer, b"w")
         self._thread.join()
-        self._count_lost()
+        self.lost += struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
         for descriptor in (self._wake_reader, self._wake_writer):
             os.close(descriptor)
         self._socket.close()
@@ -99,10 +99,6 @@ class Capture:
 
     def _counts(self, interface: str) -> bool:
         return interface in self._only if self._only else interface not in self._ours
-
-    def _count_lost(self) -> None:
-        statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self.lost += struct.unpack("II", statistics)[1]
 
 
 def marks_of(packet: bytes) -> set[str]:
