@@ -130,13 +130,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _cleanup(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
-    done = asyncio.run(
+    operations, trouble = asyncio.run(
         cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run)
     )
-    lines = [str(operation) for operation in done.operations]
+    lines = [str(operation) for operation in operations]
     console.answer(arguments, [*lines], *(lines or ["nothing of ours was there"]))
-    if done.trouble is not None:
-        raise done.trouble
+    if trouble is not None:
+        raise trouble
     return ExitCode.WOULD_CHANGE if arguments.dry_run and lines else ExitCode.DONE
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
@@ -20,15 +18,6 @@ from netctl.slots.links import Links
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.rp_filter import FirstValues
 from netctl.wireguard.probe import probe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
-    """What a cleanup did."""
-
-    operations: tuple[Operation, ...]
-    trouble: FleetError | None = None
-    """Why the leases could not be ended; the kernel is clean all the same."""
 
 
 async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
@@ -49,8 +38,12 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
         return await reconciler.plan({uid: one for uid, one in held.items() if uid in members})
 
 
-async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool = False) -> Cleaned:
+async def cleanup(
+    paths: Paths, *, worker: Worker | None = None, dry_run: bool = False
+) -> tuple[tuple[Operation, ...], FleetError | None]:
     """Remove everything of ours, give every key back; of WORKER alone if there is one; with DRY_RUN only tell.
+
+    Returns what was done, and why the leases could not be ended; the kernel is clean all the same.
 
     Ours is what bears our marks: it needs no configuration and no daemon. Raises ConfigurationError while netctl
     runs, TryLater while another fleet is at work in this namespace. Foreign objects are left as they are.
@@ -64,11 +57,11 @@ async def cleanup(paths: Paths, *, worker: Worker | None = None, dry_run: bool =
             operations = planning.diff(State(), found if worker is None else found.of_worker(worker))
             operations += tuple(first_values.restored(found)) if worker is None else ()
             if dry_run:
-                return Cleaned(operations=operations)
+                return operations, None
             await host.apply(operations)
             if worker is None:
                 first_values.forget()
-        return Cleaned(operations=operations, trouble=_end_leases(paths, worker))
+        return operations, _end_leases(paths, worker)
 
 
 def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:

@@ -24,7 +24,7 @@ from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() returns
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
-from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
+from netctl.kernel.setns import PerSpace, Spaces
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way
@@ -50,7 +50,7 @@ class Host:
         SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
         """
         self._wireguard = wireguard
-        self.spaces = spaces or Spaces(NOWHERE)
+        self.spaces = spaces or Spaces()
         self._fleet = fleet
         self._observer = Observer(fleet.members if fleet else (), wireguard.backend if wireguard else None)
         # Each made by the thread that uses it.
@@ -119,7 +119,8 @@ class Host:
 
     async def _look(self, space: str) -> Found:
         try:
-            sight = await self._in_time(self._routing, space, lambda: self._sight(space))
+            look = self._observer.look
+            sight = await self._in_time(self._routing, space, lambda: look(self._netlink.at(space), space))
             filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
         except ForeignObject as error:
             # The error names all of them at once.
@@ -133,9 +134,6 @@ class Host:
         await self._claim_unmarked(sight)
         state = State.of((*sight.things, *filters, *gates))
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
-
-    def _sight(self, space: str) -> Sight:
-        return self._observer.look(self._netlink.at(space), space)
 
     def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
         try:

@@ -77,16 +77,13 @@ class WorkThread:
         self._jobs.put(None)
 
     def _serve(self) -> None:
-        while (job := self._next()) is not None:
+        while (job := self._waiting.popleft() if self._waiting else self._jobs.get()) is not None:
             together = [job]
             while job.payload is not None and self._follows(job):
                 following = self._waiting.popleft()
                 assert following is not None
                 together.append(following)
             _do([one for one in together if one.answer.set_running_or_notify_cancel()])
-
-    def _next(self) -> _Job | None:
-        return self._waiting.popleft() if self._waiting else self._jobs.get()
 
     def _follows(self, job: _Job) -> bool:
         """Whether what waits next is of JOB's work."""

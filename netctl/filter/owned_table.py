@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,13 +118,11 @@ def taken(found: Holder) -> TryLater:
 
 def holder() -> Holder | None:
     """Who has the table; None when there is no such table."""
-    asking = Socket(NETFILTER)
     try:
-        body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))
+        with closing(Socket(NETFILTER)) as asking:
+            body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))
     except FileNotFoundError:
         return None
-    finally:
-        asking.close()
     found = dict(attributes(body[4:]))
     # Numbers of nftables are in network order.
     port, said = int.from_bytes(found.get(TABLE_OWNER, b""), "big"), found.get(TABLE_USERDATA, b"")

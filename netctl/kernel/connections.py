@@ -43,11 +43,8 @@ class Source(NamedTuple):
     address_v6: IPv6Address
 
 
-class Leased(NamedTuple):
-    """What an earlier lease's addresses were."""
-
-    address: IPv4Address
-    address_v6: IPv6Address | None
+Leased = tuple[IPv4Address, "IPv6Address | None"]
+"""What an earlier lease's addresses were."""
 
 
 class Connections:

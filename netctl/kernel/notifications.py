@@ -47,15 +47,6 @@ READS_AT_ONCE = 64
 _ALL_INTERFACES = -1
 
 
-Inside = Callable[[Callable[[], str]], str]
-"""Does WORK in a namespace."""
-
-
-def at_once(work: Callable[[], str]) -> str:
-    """Do it in the host's namespace."""
-    return work()
-
-
 @dataclass(frozen=True, slots=True)
 class Sign:
     """Something may be wrong: of what kind, and whose link came, went or changed."""
@@ -69,14 +60,12 @@ class Sign:
 class Judge:
     """What a message of one namespace means to the fleet of MEMBERS, whose links have MTU_BYTES."""
 
-    def __init__(
-        self, members: Iterable[Worker], mtu_bytes: int, *, transit: bool = False, inside: Inside = at_once
-    ) -> None:
-        """With TRANSIT links are only made here, and go elsewhere. INSIDE the namespace their names are looked up."""
+    def __init__(self, members: Iterable[Worker], mtu_bytes: int, name: Callable[[int], str], *, transit: bool) -> None:
+        """NAME looks the name of a link there up. With TRANSIT links are only made here, and go elsewhere."""
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._mtu_bytes = mtu_bytes
         self._transit = transit
-        self._inside = inside
+        self._name = name
         self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
     def of_tables(self, message: Message) -> Sign | None:
@@ -143,9 +132,6 @@ class Judge:
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)
         return Worker.of_placeholder(line.address) is not None or self._name(line.interface) in self._workers
-
-    def _name(self, index: int) -> str:
-        return self._inside(lambda: rtnetlink.link_name(index))
 
 
 class Notifications:

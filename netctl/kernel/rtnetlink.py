@@ -31,7 +31,7 @@ LINK_SCOPE, COMPAT_TABLE = 253, 252
 IFF_UP = 1
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _INFO_KIND = 3, 4, 18, 20, 29, 1
-_SKIP_STATISTICS = 8
+_SKIP_STATISTICS = struct.pack("=I", 8)
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 4, 6, 7, 15
 _ROUTE_EXTRAS = {2, 3, 5, 8, 9, 11, 16, 18, 21, 22, 25, 30}
@@ -142,16 +142,12 @@ def read_rp_filter(body: bytes) -> tuple[int, int] | None:
 
 def all_links() -> bytes:
     """The request for every link, without its counters."""
-    return _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, _u32(_SKIP_STATISTICS))
+    return _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, _SKIP_STATISTICS)
 
 
 def all_of(family: int) -> bytes:
     """The request for every address, route or rule of FAMILY."""
     return _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-def _u32(value: int) -> bytes:
-    return struct.pack("=I", value)
 
 
 def link_name(index: int) -> str:

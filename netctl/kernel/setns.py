@@ -19,15 +19,13 @@ from fleet.isolation import HOST
 CAP_SYS_ADMIN = 21
 """linux/capability.h."""
 _LONGEST_BYTES = 1 << 16
-NOWHERE = Path("/nonexistent")
-"""A folder of no spaces."""
 T = TypeVar("T")
 
 
 class Spaces:
     """The namespaces whose names lie in FOLDER; a descriptor is kept of each, so that it outlives its name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path = Path("/nonexistent")) -> None:
         self._folder = folder
         self._host: int | None = None
         self._kept: dict[str, int] = {}

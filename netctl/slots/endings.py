@@ -46,7 +46,7 @@ class Endings:
 
         Until they are gone the table's last chain drops what they translate.
         """
-        sweep = asyncio.ensure_future(self._end_connections(worker, Leased(key.address, key.address_v6)))
+        sweep = asyncio.ensure_future(self._end_connections(worker, (key.address, key.address_v6)))
         self._sweeps.add(sweep)
         sweep.add_done_callback(self._sweeps.discard)
 

@@ -21,6 +21,7 @@ from fleet.isolation import HOST
 from fleet.model import Fleet
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
+from netctl.kernel.rtnetlink import link_name
 from netctl.kernel.setns import Spaces
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
@@ -115,10 +116,9 @@ class Repair:
             if not spaces.there(space) or self._heard_in.get(space) == spaces.identity(space):
                 continue
             inside = partial(spaces.inside, space)
-            if space == HOST:
-                judge = Judge(self._fleet.members, self._fleet.wireguard.mtu, transit=bool(own))
-            else:
-                judge = Judge([own[space]], self._fleet.wireguard.mtu, inside=inside)
+            members = self._fleet.members if space == HOST else [own[space]]
+            name = partial(_link_name, spaces, space)
+            judge = Judge(members, self._fleet.wireguard.mtu, name, transit=space == HOST and bool(own))
             self._notifications.open(space, judge, inside)
             self._heard_in[space] = spaces.identity(space)
 
@@ -231,6 +231,10 @@ class Repair:
         if uid in self._changed:
             self._pace.hear(Kind.LINKS, time.monotonic())
             self._woken.set()
+
+
+def _link_name(spaces: Spaces, space: str, index: int) -> str:
+    return spaces.inside(space, lambda: link_name(index))
 
 
 def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

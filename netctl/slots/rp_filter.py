@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable
 
+from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Paths, Worker
 from fleet.processes import boot_id
@@ -60,9 +61,7 @@ class FirstValues:
 
     def _write(self, values: _Values) -> None:
         listed = [[[*path], old, ours] for path, (old, ours) in values.items()]
-        new = self._path.with_suffix(".new")
-        new.write_text(json.dumps({"where": _where(), "values": listed}))
-        new.replace(self._path)
+        write_durably(self._path, json.dumps({"where": _where(), "values": listed}).encode())
 
 
 def _where() -> str:

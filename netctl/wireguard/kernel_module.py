@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
-from netctl.kernel.setns import NOWHERE, PerSpace, Spaces
+from netctl.kernel.setns import PerSpace, Spaces
 from netctl.plan.key import KEY_BYTES, Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
@@ -59,15 +60,10 @@ async def found(spaces: Spaces | None = None) -> KernelWireGuard | None:
 
 def _available() -> bool:
     try:
-        asking = Socket(GENERIC)
+        with closing(Socket(GENERIC)) as asking:
+            return bool(_family(asking))
     except OSError:
         return False
-    try:
-        return bool(_family(asking))
-    except OSError:
-        return False
-    finally:
-        asking.close()
 
 
 class KernelWireGuard:
@@ -77,7 +73,7 @@ class KernelWireGuard:
 
     def __init__(self, spaces: Spaces | None = None) -> None:
         self._thread = WorkThread("wireguard")
-        self._spaces = spaces or Spaces(NOWHERE)
+        self._spaces = spaces or Spaces()
         # By the thread that uses it; the kernel looks a device up where the socket was made.
         self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
 
