@@ -39,11 +39,6 @@ def netctl_frozen_and_flushed(scene: Scene) -> Iterator[None]:
         yield
 
 
-def rules_flushed(scene: Scene) -> None:
-    """`ip rule flush`, and the two rules back without which no host has a network."""
-    flush_rules(scene)
-
-
 def netctl_killed_and_rules_flushed(scene: Scene) -> None:
     """The rules go while nobody is there who could bring them back: the table that outlives netctl holds alone."""
     netctl_killed(scene)
@@ -60,11 +55,6 @@ def tables_flushed(scene: Scene) -> None:
 def ruleset_flushed(scene: Scene) -> None:
     """`nft flush ruleset`, as a firewall's reload does."""
     scene.everywhere(["nft", "flush", "ruleset"])
-
-
-def both_flushed(scene: Scene) -> None:
-    """Rules and ruleset in the same moment."""
-    flush_both(scene)
 
 
 def swept(scene: Scene) -> None:
@@ -135,19 +125,15 @@ def server_restarted(scene: Scene) -> Iterator[None]:
             scene.net("ip", *words.split(), at=server.host)
 
 
-@contextlib.contextmanager
-def servers_unreachable(scene: Scene) -> Iterator[None]:
+def servers_unreachable(scene: Scene) -> AbstractContextManager[None]:
     """No VPN server is reached by anybody: the ISP drops WireGuard."""
-    with _dropped(scene, "udp dport 51820"):
-        yield
+    return _dropped(scene, "udp dport 51820")
 
 
-@contextlib.contextmanager
-def receive_stalled(scene: Scene) -> Iterator[None]:
+def receive_stalled(scene: Scene) -> AbstractContextManager[None]:
     """What the servers send to this one device never comes."""
     shown = scene.within(["wg", "show", scene.worker().interface, "listen-port"])
-    with _dropped(scene, f"udp sport 51820 udp dport {int(shown.stdout)}"):
-        yield
+    return _dropped(scene, f"udp sport 51820 udp dport {int(shown.stdout)}")
 
 
 @contextlib.contextmanager

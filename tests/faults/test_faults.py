@@ -8,15 +8,16 @@ from tests.faults import causes, judge
 from tests.faults.judge import Fault
 from tests.faults.scene import Scene
 from tests.fleets import FREE
+from tests.layers import flush_both, flush_rules
 from tests.waiting import until
 
 FAULTS = (
     Fault(name="netctl killed", cause=causes.netctl_killed, hits="nobody"),
     Fault(name="netctl frozen", cause=causes.netctl_frozen, hits="nobody", lasts_seconds=4),
-    Fault(name="rules flushed", cause=causes.rules_flushed, hits="all"),
+    Fault(name="rules flushed", cause=flush_rules, hits="all"),
     Fault(name="routing tables flushed", cause=causes.tables_flushed, hits="all"),
     Fault(name="nftables ruleset flushed", cause=causes.ruleset_flushed, hits="all"),
-    Fault(name="rules and ruleset flushed at once", cause=causes.both_flushed, hits="all"),
+    Fault(name="rules and ruleset flushed at once", cause=flush_both, hits="all"),
     Fault(
         name="both flushed while netctl is frozen", cause=causes.netctl_frozen_and_flushed, hits="all", lasts_seconds=3
     ),

@@ -13,10 +13,11 @@ import pytest
 
 from tests.faults import causes
 from tests.faults.scene import Scene
+from tests.layers import flush_both
 from tests.waiting import until
 
 LIMITS = {
-    "netctl dead and everything flushed at once": (causes.both_flushed, ".80.4444: UDP, length 9"),
+    "netctl dead and everything flushed at once": (flush_both, ".80.4444: UDP, length 9"),
     # Without the table a socket bound to the uplink reaches the uplink's own network past every rule.
     "netctl dead and the nftables ruleset flushed": (causes.ruleset_flushed, "198.51.100.53.53: "),
 }

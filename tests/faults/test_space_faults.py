@@ -8,14 +8,15 @@ from tests.faults import causes, judge
 from tests.faults.conftest import Stage
 from tests.faults.judge import Fault
 from tests.faults.scene import Scene
+from tests.layers import flush_both, flush_rules
 
 FAULTS = (
     Fault(name="netns: netctl killed", cause=causes.netctl_killed, hits="nobody"),
     Fault(name="netns: a namespace's name deleted", cause=causes.name_lost, hits="nobody", lasts_seconds=3),
-    Fault(name="netns: rules flushed everywhere", cause=causes.rules_flushed, hits="all"),
+    Fault(name="netns: rules flushed everywhere", cause=flush_rules, hits="all"),
     Fault(name="netns: routing tables flushed", cause=causes.tables_flushed, hits="all"),
     Fault(name="netns: nftables ruleset flushed everywhere", cause=causes.ruleset_flushed, hits="all"),
-    Fault(name="netns: rules and ruleset flushed at once", cause=causes.both_flushed, hits="all"),
+    Fault(name="netns: rules and ruleset flushed at once", cause=flush_both, hits="all"),
     Fault(
         name="netns: both flushed while netctl is frozen",
         cause=causes.netctl_frozen_and_flushed,
