@@ -156,7 +156,7 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
     """
     deadline, empty_looks = time.monotonic() + _SWEEP_SECONDS, 0
     while empty_looks < 2:
-        left = list(_left_over(paths, uids))
+        left = list(left_over(paths, uids))
         empty_looks = 0 if left else empty_looks + 1
         if left and time.monotonic() > deadline:
             named = ", ".join(f"{process.pid} ({process.info['name']})" for process in left)
@@ -171,7 +171,8 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
         psutil.wait_procs(left, timeout=_SWEEP_SECONDS / 10)
 
 
-def _left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
+def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
+    """What sweep() would kill."""
     networks = {os.stat("/proc/self/ns/net").st_ino}  # noqa: PTH116 - a magic link, not a path
     networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
     for process in psutil.process_iter(["name", "status"]):

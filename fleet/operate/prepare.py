@@ -66,7 +66,8 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
     others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]
     if others:
         raise AccountTaken(
-            "\n".join(others), hint="stop that fleet (fleet down), or change workers.first_uid in fleet.toml"
+            "\n".join(others),
+            hint="stop that fleet: FLEET_ROOT=... fleet down; two need a network namespace and UIDs each",
         )
 
 

@@ -36,6 +36,7 @@ table ip hole {{
 PROPERTIES = {
     *("tunnel", "exit", "uplink", "names", "ipv6", "webrtc"),
     *("loopback", "lan", "metadata", "devtools", "sandbox"),
+    *("strangers", "ends", "programs"),
 }
 
 

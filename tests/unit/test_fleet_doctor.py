@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import ConfigurationError, ForeignObject, MissingProgram
+from fleet.errors import ConfigurationError, ForeignObject, MissingProgram, TryLater
 from fleet.operate import prepare
 from fleet.operate.doctor import examine, network
 from fleet.operate.doctor.check import Verdict
@@ -213,6 +213,18 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "fs.file-max=",
     ),
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
+    "another fleet": (
+        "second-fleet",
+        fails("netctl probe", TryLater("the fleet in /srv/b is at work here", hint="FLEET_ROOT=/srv/b fleet down")),
+        "error",
+        "FLEET_ROOT=/srv/b fleet down",
+    ),
+    "set-UID programs that count": (
+        "programs",
+        both(lambda laid: laid.write("usr/bin/su").chmod(0o4755), answers("setpriv --reuid=65534", 1)),
+        "warning",
+        "user namespaces",
+    ),
     "foreign object": (
         "foreign-objects",
         fails("netctl plan", ForeignObject("wg101 is not ours", hint="ip link show wg101")),
@@ -308,6 +320,16 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         "left-over",
         both(lambda laid: setattr(laid, "running", True), answers("netctl cleanup", 78)),
         "in use",
+    ),
+    "a fleet in a namespace of its own": (
+        "second-fleet",
+        lambda laid: laid.process(9, "python", network="net:[2]", fleet_root="/srv/b"),
+        "/srv/b",
+    ),
+    "set-UID programs that do not count": (
+        "programs",
+        lambda laid: laid.write("usr/bin/su").chmod(0o4755),
+        "1 programs give their caller another UID or a capability: /usr/bin/su; none of that counts",
     ),
     "the fleet fills memory": ("memory", lambda laid: setattr(laid, "running", True), "in all"),
 }

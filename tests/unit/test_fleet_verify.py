@@ -16,6 +16,7 @@ from fleet.operate.verify.capture import marks_of
 from fleet.operate.verify.probe_sets import Host
 from fleet.operate.verify.report import Property, Report, Verdict, text
 from fleet.operate.verify.verdicts import Evidence, judge
+from fleet.operate.verify.walls import Walls
 from fleet.probes import Answer, ControlAnswer, Page, Probe, Reached, Sent, payload
 
 HOST = Host(uplink="eth0", gateway="198.51.100.1", address="198.51.100.10", resolvers=("198.51.100.53",))
@@ -35,7 +36,11 @@ def good() -> Evidence:
     page = Page(candidates=(), gathered=True, navigated=(), tried=21, sandboxed=True, sandbox="adequately sandboxed")
     refused = [Reached(name=name, connected=False, error="No route to host") for name in (*LISTENERS, "metadata")]
     return Evidence(
-        control=ControlAnswer(sent=sent(control), echo=("198.51.100.53",)),
+        control=ControlAnswer(
+            sent=sent(control),
+            echo=("198.51.100.53",),
+            reaches=(Reached(name="strangers at DevTools of w1101", connected=False, error="Connection refused"),),
+        ),
         control_drawn=control,
         no_way=frozenset(),
         control_lookup="fv0",
@@ -58,6 +63,7 @@ def good() -> Evidence:
         came_worker={},
         sandbox_wanted=True,
         asked_echo=True,
+        walls=Walls(),
     )
 
 
@@ -94,12 +100,14 @@ def verdicts(evidence: Evidence, but: Verdict = Verdict.HOLDS) -> dict[str, Verd
 
 
 def test_everything_holds() -> None:
-    """Eleven properties, each once, none of them in doubt."""
+    """Fourteen properties, each once, none of them in doubt."""
     assert verdicts(good()) == {}
-    assert len({one.name for one in judge(good())}) == len(judge(good())) == 11
+    assert len({one.name for one in judge(good())}) == len(judge(good())) == 14
 
 
 BROKEN, UNPROVEN = Verdict.BROKEN, Verdict.UNPROVEN
+BY_ROOT = {"strangers", "ends", "programs"}
+"""What is seen without the worker's half."""
 CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
     "a packet before there is a tunnel": (
         lambda seen: leaking(seen, first(seen, "sealed", lambda probe: probe.kind == "udp")),
@@ -124,14 +132,36 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
             looked_up=(),
             echo=(),
         ),
-        {one.name: UNPROVEN for one in judge(good())},
+        {one.name: UNPROVEN for one in judge(good()) if one.name not in BY_ROOT},
     ),
     "no answer at all, and a packet that left": (
         lambda seen: leaking(
             dataclasses.replace(seen, answer=Answer(tunnel_error="w1101's half did not answer within 300 s")),
             first(seen, "sealed", lambda probe: probe.kind == "udp"),
         ),
-        {one.name: BROKEN if one.name == "uplink" else UNPROVEN for one in judge(good())},
+        {one.name: BROKEN if one.name == "uplink" else UNPROVEN for one in judge(good()) if one.name not in BY_ROOT},
+    ),
+    "a stranger at the browser's port": (
+        lambda seen: dataclasses.replace(
+            seen, came_control={**seen.came_control, "strangers at DevTools of w1101": ("127.0.0.1",)}
+        ),
+        {"strangers": BROKEN},
+    ),
+    "ports that are somebody's": (
+        lambda seen: dataclasses.replace(seen, control=seen.control.model_copy(update={"reaches": ()})),
+        {"strangers": UNPROVEN},
+    ),
+    "a process that outlives its worker": (
+        lambda seen: dataclasses.replace(seen, walls=Walls(left=("process 7 (sleep)",))),
+        {"ends": BROKEN},
+    ),
+    "a set-UID program that counts": (
+        lambda seen: dataclasses.replace(seen, walls=Walls(rights=("no_new_privs is not set",))),
+        {"programs": UNPROVEN},
+    ),
+    "no word from behind the launcher": (
+        lambda seen: dataclasses.replace(seen, walls=Walls(error="it did not answer")),
+        {"ends": UNPROVEN, "programs": UNPROVEN},
     ),
     "probes that were not sent": (lambda seen: answering(seen, sealed=()), {"uplink": UNPROVEN}),
     "capture without room": (lambda seen: dataclasses.replace(seen, lost=3), {"uplink": UNPROVEN}),
@@ -188,7 +218,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, Verdict]]] = {
     ),
     "a listener nobody reaches": (
         lambda seen: dataclasses.replace(seen, came_control={}),
-        dict.fromkeys(("loopback", "lan", "devtools"), UNPROVEN),
+        dict.fromkeys(("loopback", "lan", "devtools", "strangers"), UNPROVEN),
     ),
     "the sandbox off": (lambda seen: dataclasses.replace(seen, sandbox_wanted=False), {"sandbox": BROKEN}),
     "the sandbox not in force": (lambda seen: paged(seen, sandboxed=False), {"sandbox": BROKEN}),
@@ -219,7 +249,10 @@ def test_a_way_that_the_host_has_not_is_not_asked_for() -> None:
         Sent(mark=probe.mark, error="unreachable") if ":" in probe.target else Sent(mark=probe.mark)
         for probe in seen.control_drawn
     )
-    blind = blind_to(dataclasses.replace(seen, control=ControlAnswer(sent=absent)), lambda one: ":" in one.target)
+    blind = blind_to(
+        dataclasses.replace(seen, control=seen.control.model_copy(update={"sent": absent})),
+        lambda one: ":" in one.target,
+    )
     assert verdicts(blind) == {"uplink": Verdict.UNPROVEN}, "an error alone says nothing of the host"
     no_way = frozenset(probe.mark for probe in seen.control_drawn if ":" in probe.target)
     without = dataclasses.replace(blind, no_way=no_way)
@@ -244,7 +277,7 @@ def test_a_kind_that_ordinary_users_may_not_send_is_not_asked_for() -> None:
     seen = good()
     pings = {probe.mark for probe in seen.control_drawn if probe.kind == "icmp"}
     said = [one.model_copy(update={"forbidden": one.mark in pings}) for one in seen.control.sent]
-    without = dataclasses.replace(seen, control=ControlAnswer(sent=tuple(said), echo=seen.control.echo))
+    without = dataclasses.replace(seen, control=seen.control.model_copy(update={"sent": tuple(said)}))
     without = blind_to(without, lambda probe: probe.kind == "icmp")
     assert verdicts(without) == {}
     assert uplink(without).endswith(f"; {len(pings)} kinds this host has no way for")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fleet.operate.doctor import dropins, host, network, own
+from fleet.operate.doctor import dropins, host, network, others, own
 from fleet.operate.doctor.check import Check, Finding, Verdict
 from fleet.operate.doctor.machine import Case
 
 CHECKS: tuple[Check, ...] = (
     own.settings,
     own.accounts,
+    others.second_fleet,
     network.wireguard,
     network.nftables,
     network.namespaces,
@@ -20,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     network.resolved,
     network.docker,
     host.sandbox,
+    others.programs,
     host.browser,
     host.fonts,
     host.shared_memory,

@@ -32,6 +32,7 @@ from fleet.operate.verify.listeners import Listeners
 from fleet.operate.verify.probe_sets import METADATA, Host
 from fleet.operate.verify.report import Report
 from fleet.operate.verify.verdicts import Evidence, judge
+from fleet.operate.verify.walls import look
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
@@ -121,7 +122,8 @@ class Verifier:
             console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
 
     def _gather(self) -> tuple[Evidence, Capture]:
-        host = probe_sets.look()
+        paths, host = self.installation.paths, probe_sets.look()
+        walls = look(paths.launch_spec(self.worker), self.installation, self.worker.uid)
         control, again, sealed, connected = probe_sets.draw(host, 4)
         no_way = probe_sets.without_way(control, NOBODY)
         tokens = {asker: probe_sets.token() for asker in _ASKERS}
@@ -130,9 +132,10 @@ class Verifier:
             listeners = stack.enter_context(Listeners(self._near(host)))
             capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
             console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
-            asked = self._control(control, listeners.reaches, (self._name(lookup),))
-            capture.wait_for([*(probe.mark for probe in control), lookup], SEEN_SECONDS)
-            came_control = listeners.came()
+            with Listeners(self._own_ports()) as own:  # until the worker needs them itself
+                asked = self._control(control, (*listeners.reaches, *own.reaches), (self._name(lookup),))
+                capture.wait_for([*(probe.mark for probe in control), lookup], SEEN_SECONDS)
+                came_control = {**listeners.came(), **own.came()}
             console.say(f"trying every way past the tunnel, as {self.worker.name}")
             metadata = Reach(name="metadata", address=METADATA, port=80)
             order = Order(
@@ -167,6 +170,7 @@ class Verifier:
             came_worker=came_worker,
             sandbox_wanted=self.fleet.browser.sandbox,
             asked_echo=bool(self.fleet.verify.resolver_echo),
+            walls=walls,
         )
         return evidence, capture
 
@@ -187,6 +191,13 @@ class Verifier:
             f"devtools of {neighbour.name}": ("127.0.0.1", neighbour.browser_ports[0]),
         }
         return wanted | ({"lan": (host.address, 0)} if host.address else {})
+
+    def _own_ports(self) -> Mapping[str, tuple[str, int]]:
+        """Root listens where the worker's browser will, for strangers to try."""
+        return {
+            f"strangers at {what} of {self.worker.name}": ("127.0.0.1", port)
+            for what, port in zip(("DevTools", "ChromeDriver"), self.worker.browser_ports, strict=True)
+        }
 
     def _control(
         self, probes: tuple[Probe, ...], reaches: tuple[Reach, ...], lookups: tuple[str, ...]

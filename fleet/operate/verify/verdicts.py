@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fleet.operate.verify.report import Property, Verdict
+from fleet.operate.verify.walls import Walls
 from fleet.probes import Answer, ControlAnswer, Probe, Sent
 
 
@@ -43,6 +44,7 @@ class Evidence:
     """While the worker tried."""
     sandbox_wanted: bool
     asked_echo: bool
+    walls: Walls
 
 
 def judge(evidence: Evidence) -> tuple[Property, ...]:
@@ -59,6 +61,9 @@ def judge(evidence: Evidence) -> tuple[Property, ...]:
         _metadata(evidence),
         _near(evidence, "devtools"),
         _sandbox(evidence),
+        _strangers(evidence),
+        _ends(evidence),
+        _programs(evidence),
     )
 
 
@@ -255,3 +260,31 @@ def _sandbox(evidence: Evidence) -> Property:
     if page is None:
         return _unproven("sandbox", evidence.answer.page_error or "no browser was started")
     return (_holds if page.sandboxed else _broken)("sandbox", page.sandbox)
+
+
+def _strangers(evidence: Evidence) -> Property:
+    """Listeners on the worker's own browser ports, tried by the control."""
+    name, came = "strangers", evidence.came_control
+    if heard := [one for one in came if one.startswith(name)]:
+        return _broken(name, "an ordinary user of this host reaches the ports of the worker's browser", heard)
+    tried = [one for one in evidence.control.reaches if one.name.startswith(name)]
+    if not tried or not any(one.startswith("loopback") for one in came):
+        return _unproven(name, "the ports could not be tried" if not tried else "the control reached nothing at all")
+    return _holds(name, "the ports of its DevTools and its ChromeDriver are refused to an ordinary user")
+
+
+def _ends(evidence: Evidence) -> Property:
+    if evidence.walls.error:
+        return _unproven("ends", evidence.walls.error)
+    if evidence.walls.left:
+        return _broken("ends", "processes outlive their worker, and so `fleet down`", evidence.walls.left)
+    return _holds("ends", "what a worker starts ends with it: in other sessions, orphaned, stopped")
+
+
+def _programs(evidence: Evidence) -> Property:
+    if evidence.walls.error:
+        return _unproven("programs", evidence.walls.error)
+    if evidence.walls.rights:
+        why = "set-UID programs of this host give a worker another UID, which no rule holds (fleet doctor names them)"
+        return _unproven("programs", why, evidence.walls.rights)
+    return _holds("programs", "no set-UID program and no file capability of this host gives a worker a right")

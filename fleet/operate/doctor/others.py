@@ -1,0 +1,63 @@
+"""What else on this machine concerns the fleet's walls: another fleet, and programs that give their caller rights."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet.errors import ExitCode
+from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
+from fleet.operate.doctor.machine import Case, Machine
+
+_PLACES = ("/usr/*bin/*", "/usr/local/*bin/*", "/bin/*", "/sbin/*", "/usr/lib/*/*", "/usr/libexec/*", "/opt/*/*/*")
+_NOBODY = 65534
+
+
+@check("second-fleet", "two fleets in one network namespace would take each other's rules and tables for left-overs")
+def second_fleet(case: Case) -> Finding:
+    """Another fleet's netctl in this network namespace; one in a namespace of its own is in nobody's way."""
+    answer = case.ours("netctl", "probe", "--alone", "--json", "--backend", case.fleet.wireguard.backend)
+    if answer.code == ExitCode.TRY_LATER:
+        return error(answer.words, answer.error.hint)
+    mine = (None, str(case.paths.root))
+    others = sorted({str(one.fleet_root) for one in case.processes if one.fleet_root not in mine})
+    return ok(
+        f"in other network namespaces: the fleets in {some(others)}" if others else "none in this network namespace"
+    )
+
+
+@check("programs", "what a program with another UID sends for a worker is held by no rule of the fleet")
+def programs(case: Case) -> Finding:
+    """Set-UID programs and file capabilities, and whether they count for a worker."""
+    found = [f"/{path.relative_to(case.machine.root)}" for path in _giving_rights(case.machine)]
+    words = f"{len(found)} programs give their caller another UID or a capability: {some(found)}"
+    if not found:
+        return ok("none in the usual folders gives its caller another UID or a capability")
+    who = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+    if case.ask("setpriv", *who, "unshare", "--user", "true").code == 0:
+        return ok(f"{words}; none of that counts for a worker")
+    return warning(
+        f"{words}; they count for a worker, because ordinary users may make no user namespaces here",
+        "allow user namespaces; else chmod u-s what nobody needs (find / -xdev -perm -4000), but for chrome-sandbox",
+    )
+
+
+def _giving_rights(machine: Machine) -> Iterator[Path]:
+    seen = set()
+    for path in (path for pattern in _PLACES for path in machine.glob(pattern)):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or (found.st_dev, found.st_ino) in seen:
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        if found.st_mode & stat.S_ISUID or _has_capabilities(path):
+            yield path
+
+
+def _has_capabilities(path: Path) -> bool:
+    """Raised and not listed: `security.capability` is there or not (xattr(7))."""
+    try:
+        return bool(os.getxattr(path, "security.capability", follow_symlinks=False))
+    except OSError:
+        return False

@@ -1,0 +1,73 @@
+"""What the worker's launcher leaves to whatever a worker starts: what outlives it, and what rights programs give.
+
+Root's own words run behind the launcher in the place of the worker, so nothing here rests on what a worker says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fleet.errors import Unanswered
+from fleet.files import write_durably
+from fleet.launch_spec import LaunchSpec
+from fleet.operate import lifecycle
+from fleet.operate.verify.ask import ask
+from fleet.programs import Installation
+
+_SECONDS = 60.0
+_STARTED, _MOUNTS = "started", "mounts"
+_SCRIPT = f"""
+(setsid sh -c 'sleep 300 & sleep 300' >/dev/null 2>&1 &)
+sh -c 'kill -STOP $$' >/dev/null 2>&1 &
+cat /proc/self/status; echo {_MOUNTS}; cat /proc/self/mountinfo; echo {_STARTED}
+kill -KILL $$
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walls:
+    """What was found of them."""
+
+    error: str = ""
+    """Why nothing was."""
+    left: tuple[str, ...] = ()
+    """Processes that were still there when the launcher had ended."""
+    rights: tuple[str, ...] = ()
+    """What lets a program of this host give a worker rights, or another UID."""
+
+
+def look(spec: Path, installation: Installation, uid: int) -> Walls:
+    """By the launcher and the SPEC of the worker with UID, which is not at work."""
+    usual = LaunchSpec.of_json(spec.read_text(encoding="utf-8"))
+    path = spec.with_name(f"{usual.account}-walls.json")
+    write_durably(path, replace(usual, argv=["/bin/sh", "-c", _SCRIPT]).as_json().encode())
+    command = ["sh", "-c", '"$@"; exit 0', "sh", *installation.module("launcher", str(path))]  # it ends by a signal
+    try:
+        said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program behind the launcher")
+        left = tuple(
+            f"process {one.pid} ({one.info['name']})" for one in lifecycle.left_over(installation.paths, {uid})
+        )
+    except Unanswered as error:
+        return Walls(error=str(error))
+    finally:
+        path.unlink()
+        lifecycle.sweep(installation.paths, {uid})
+    lines = said.splitlines()
+    if _STARTED not in lines:
+        return Walls(error="the program behind the launcher did not come to its end")
+    at = lines.index(_MOUNTS)
+    return Walls(left=left, rights=tuple(_rights(lines[:at], lines[at + 1 : lines.index(_STARTED)])))
+
+
+def _rights(status: Iterable[str], mounts: Iterable[str]) -> Iterable[str]:
+    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in status)}
+    if fields.get("NoNewPrivs") != "1":
+        yield "no_new_privs is not set"
+    if int(fields.get("CapBnd", "1"), 16):
+        yield f"the bounding set is {fields.get('CapBnd')}"
+    # proc(5): the mount point is the fifth field, its options the sixth.
+    places = [words[4] for words in map(str.split, mounts) if "nosuid" not in words[5].split(",")]
+    if places:
+        yield f"set-UID programs count on {', '.join(places[:4])}"
