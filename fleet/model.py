@@ -255,8 +255,8 @@ class TaskSettings(Settings):
 class Fleet(Settings):
     """Everything fleet.toml says."""
 
-    isolation: Literal["uid", "netns"] = "uid"
-    """`uid`: all tunnels in the host's network namespace. `netns`: a network namespace for each worker."""
+    isolation: Literal["uid", "netns"] = "netns"
+    """`netns`: a network namespace for each worker. `uid`: all tunnels in the host's. Not set: see resolved()."""
     workers: WorkersSettings = WorkersSettings()
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()

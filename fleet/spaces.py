@@ -15,6 +15,8 @@ from pathlib import Path
 
 from fleet import syscalls
 
+NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
+"""A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
 _NAME = re.compile(r"fleet-w\d{4}")
 _MS_SHARED = 1 << 20
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1

@@ -74,7 +74,9 @@ def _run_in(
             lab.down()
         _say(f"lab {lab.name}: coming up")
         lab.up()
-        changes: dict[str, dict[str, JsonValue]] = {"": {"isolation": arguments.isolation}}
+        changes: dict[str, dict[str, JsonValue]] = {
+            "": {"isolation": arguments.isolation} if arguments.isolation else {}
+        }
         if arguments.control:
             changes["workers"] = {"deny_netlink": False}
         run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
@@ -158,7 +160,7 @@ def build() -> console.Parser:
     made.set_defaults(run=_demo)
     made.add_argument("--workers", type=int, default=8, metavar="N", help="browsers at once (default 8)")
     made.add_argument("--loops", type=int, default=2, metavar="L", help="loops of each (default 2)")
-    made.add_argument("--isolation", choices=["uid", "netns"], default="uid", help="of the tunnels (default: uid)")
+    made.add_argument("--isolation", choices=["uid", "netns"], help="of the tunnels (default: the product's)")
     made.add_argument("--report", type=Path, default=Path("report"), metavar="DIR", help="where (default: report)")
     made.add_argument("--keep", action="store_true", help="leave the lab standing, to look around in it")
     made.add_argument("--lab", default="demo", metavar="NAME", help="name of its lab (default: demo)")

@@ -55,7 +55,7 @@ ARROWS: dict[str, str] = {
     "fleet.operate.__main__": "operate.verbs",
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.doctor": "operate.folders",
-    "fleet.operate.lifecycle": "operate.accounts operate.folders operate.prepare",
+    "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.prepare",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
     "fleet.operate.run": "operate.lifecycle",

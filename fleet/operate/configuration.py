@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from fleet.errors import ConfigurationError
+from fleet import spaces
+from fleet.errors import ConfigurationError, FleetError
+from fleet.isolation import UID
 from fleet.mistakes import mistakes
 from fleet.model import Fleet, Paths, WorkersSettings
-from fleet.programs import Installation
+from fleet.programs import PLAIN_ENVIRONMENT, Installation, call
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+_TRY_SECONDS = 10.0
+
 
 def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fleet, Installation]:
     """The settings and the installation that a command line is about; raises ConfigurationError.
 
-    The settings are FLEET or fleet.toml, with --workers in place of workers.count where it was given.
+    The settings are FLEET or fleet.toml, with --workers in place of workers.count where it was given, and with an
+    isolation that this machine has.
     """
     paths = Paths.from_environment()
-    fleet, count = fleet or load(paths.config), getattr(arguments, "workers", None)
+    fleet, count = resolved(fleet or load(paths.config)), getattr(arguments, "workers", None)
     if count is not None:
         fleet = with_workers(fleet, count, "--workers")
     return fleet, Installation(paths=paths)
+
+
+def resolved(fleet: Fleet) -> Fleet:
+    """FLEET; where it names no isolation, with `uid` if its workers cannot have network namespaces of their own."""
+    if "isolation" in fleet.model_fields_set or not why_uid(fleet):
+        return fleet
+    return fleet.model_copy(update={"isolation": UID.name})
+
+
+def why_uid(fleet: Fleet) -> str:
+    """Why workers of FLEET can have no network namespaces of their own; "" where they can, or only root could know."""
+    if fleet.reach.loopback_ports:
+        return "reach.loopback_ports names services of this host, which are in no namespace of a worker's"
+    if os.geteuid() != 0:
+        return ""
+    try:
+        call(spaces.NAMED, PLAIN_ENVIRONMENT, deadline_seconds=_TRY_SECONDS)
+    except FleetError as error:
+        return f"no named network namespace can be made here: {error.message}"
+    return ""
 
 
 def load(path: Path) -> Fleet:

@@ -13,8 +13,10 @@ import psutil
 
 from fleet import console, lockfile, log, spaces, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
+from fleet.isolation import NETNS
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, prepare
+from fleet.operate.configuration import why_uid
 from fleet.operate.folders import Folder
 from fleet.programs import Installation, told_error
 from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
@@ -55,6 +57,8 @@ def launch(
 
     Without WORKERS, these are made ready and not started.
     """
+    why = "a network namespace for each worker" if fleet.walls is NETNS else why_uid(fleet) or "as fleet.toml says"
+    console.say(f"isolation {fleet.isolation}: {why}")
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation, start_workers=workers)
     console.say(f"starting netctl{' and the workers' if workers else ''}")

@@ -19,6 +19,7 @@ from fleet.programs import Installation
 
 BOOT, STARTED = 1_700_000_000, 1_700_000_100
 SETTINGS = """
+isolation = "uid"
 [workers]
 count = 2
 [dns]

@@ -65,3 +65,29 @@ def test_workers_of_the_command_line_beat_the_file() -> None:
     for wrong in (0, 513, 11):
         with pytest.raises(ConfigurationError, match=f"--workers: .*it is {wrong}"):
             configuration.with_workers(fleet, wrong, "--workers")
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Root's try of a named network namespace ends with CODE."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("fleet.spaces.NAMED", ("sh", "-c", f"echo unshare: no >&2; exit {code}"))
+
+
+def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """netns where nothing is said and the machine can; what is said is taken, whatever the machine can."""
+    refusing(monkeypatch, 0)
+    assert configuration.resolved(configuration.parse(LEAST, "test")).isolation == "netns"
+    refusing(monkeypatch, 1)
+    for name in ("uid", "netns"):
+        assert configuration.resolved(configuration.parse(f'isolation = "{name}"\n{LEAST}', "test")).isolation == name
+
+
+def test_uid_is_taken_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no namespace can be made, or services of the host are wanted, which none has: uid, and why."""
+    refusing(monkeypatch, 1)
+    plain = configuration.parse(LEAST, "test")
+    assert configuration.resolved(plain).isolation == "uid" and "unshare: no" in configuration.why_uid(plain)
+    refusing(monkeypatch, 0)
+    helped = configuration.parse(f"{LEAST}[reach]\nloopback_ports = [3128]\n", "test")
+    assert configuration.resolved(helped).isolation == "uid" and "loopback_ports" in configuration.why_uid(helped)
+    assert configuration.with_workers(configuration.resolved(helped), 3, "--workers").isolation == "uid"

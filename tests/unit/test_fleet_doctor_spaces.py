@@ -10,8 +10,9 @@ from fleet.operate.doctor.check import Verdict
 from fleet.operate.doctor.machine import Answer
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, settings
 
-NETNS = settings(f'isolation = "netns"\n{SETTINGS}')
-DEAF = settings('isolation = "netns"\n' + SETTINGS.replace("count = 2", "count = 2\ndeny_netlink = false"))
+ALONE = SETTINGS.replace('"uid"', '"netns"')
+NETNS = settings(ALONE)
+DEAF = settings(ALONE.replace("count = 2", "count = 2\ndeny_netlink = false"))
 
 BAD: dict[str, tuple[str, Change, str, str]] = {
     "no namespaces here": (

@@ -17,6 +17,7 @@ from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation
 
 FLEET = """
+isolation = "uid"
 [workers]
 count = 3
 stop_wait_seconds = 17.5

@@ -120,7 +120,9 @@ def test_authorities_are_certificates(tmp_path: Path) -> None:
 def test_the_launcher_reads_what_was_written(tmp_path: Path) -> None:
     """A launch spec comes back from its file as it was; one field too many or too few is an error that names it."""
     fleet = Fleet(
-        dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}), egress=EgressSettings(urls=("https://a/ip",))
+        isolation="uid",
+        dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}),
+        egress=EgressSettings(urls=("https://a/ip",)),
     )
     installed = Installed(browser=Path("/b"), driver=Path("/d"), version="156.0")
     written = prepare.launch_spec(fleet, Paths(root=tmp_path), fleet.members[0], installed, prepare.etc_files(fleet))

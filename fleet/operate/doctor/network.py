@@ -39,8 +39,6 @@ table inet fleet_doctor {
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
-NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
-"""A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
 
 
 @check("wireguard", "without it there is no tunnel")
@@ -112,7 +110,7 @@ def namespaces(case: Case) -> Finding:
     if case.fleet.isolation != "netns":
         return ok("not needed: isolation is uid")
     folder = case.paths.spaces
-    answer = case.ask(*NAMED)
+    answer = case.ask(*spaces.NAMED)
     if answer.code:
         return error(
             f"no named network namespace can be made on this machine: {answer.words}",
