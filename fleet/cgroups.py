@@ -70,16 +70,34 @@ def divide(group: Path) -> bool:
 
 def is_divided(group: Path) -> bool:
     """Whether GROUP is the supervisor's group inside a divided group."""
-    return group.name == SUPERVISOR and _words(group.parent / "cgroup.subtree_control") >= CONTROLLERS
+    handed_down = group.parent / "cgroup.subtree_control"
+    return group.name == SUPERVISOR and handed_down.exists() and _words(handed_down) >= CONTROLLERS
 
 
 def of_worker(name: str, group: Path | None) -> Path | None:
-    """The group of worker NAME, for a launcher that runs in GROUP; None: no limits are possible here."""
-    return group.parent / name if group is not None and is_divided(group) else None
+    """The group of worker NAME, for a launcher that runs in GROUP; None: there are no groups here.
+
+    Below a group that is not divided it has no controllers; its sockets are counted all the same (launcher.sockets).
+    """
+    if group is None:
+        return None
+    return (group.parent if is_divided(group) else group) / name
+
+
+def enter(group: Path) -> None:
+    """Move this process and all that it starts to GROUP. Raises OSError."""
+    group.mkdir(exist_ok=True)
+    (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writer
+
+
+def leave(group: Path) -> None:
+    """GROUP goes, unless somebody else is in it."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
 
 
 def join(group: Path, *, memory_mebibytes: int, processes: int, cpu_weight: int, io_weight: int) -> None:
-    """Move this process and all that it starts to GROUP with these limits; 0 MiB: no limit. Raises OSError."""
+    """Enter GROUP, one of a divided group's, with these limits; 0 MiB: no limit. Raises OSError."""
     group.mkdir(exist_ok=True)
     memory = str(memory_mebibytes << 20) if memory_mebibytes else "max"
     (group / "memory.max").write_text(memory, encoding="ascii")
@@ -90,7 +108,7 @@ def join(group: Path, *, memory_mebibytes: int, processes: int, cpu_weight: int,
         swap.write_text("0" if memory_mebibytes else "max", encoding="ascii")
     for controller, weight in zip(_WEIGHTS, (cpu_weight, io_weight), strict=True):
         _weigh(group, controller, weight)
-    (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writer
+    enter(group)
 
 
 def _weigh(group: Path, controller: str, weight: int) -> None:

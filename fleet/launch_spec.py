@@ -53,6 +53,8 @@ class LaunchSpec:
     """Of the control group; 0: no limit."""
     cpu_weight: int
     io_weight: int
+    sockets: int
+    """Of the internet, at one time."""
     cgroup: str
     """The folder of the worker's control group; "": there is none."""
     file_mebibytes: int

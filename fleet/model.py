@@ -68,6 +68,8 @@ class WorkersSettings(Settings):
     """Size of the private /tmp (profile included), a tmpfs that dies with the worker."""
     processes: int = Field(default=2048, ge=256, le=4_194_304)
     """Processes and threads of a worker and its browser."""
+    sockets: int = Field(default=2048, ge=1024, le=65_536)
+    """TCP and UDP sockets of a worker and its browser at one time; each can take a local port of the host."""
     memory_mebibytes: int = Field(default=0, ge=0, le=1_048_576)
     """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
     cpu_weight: int = Field(default=100, ge=1, le=10_000)

@@ -1,7 +1,7 @@
 """Root's last act for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
     account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
-        -> own control group -> own PID and IPC namespaces -> own mounts -> limits -> Landlock -> seccomp
+        -> own PID and IPC namespaces -> own control group -> own mounts -> limits -> Landlock -> seccomp
         -> capabilities and UID dropped -> exec
 
 It runs as root before every worker, so it imports the standard library, one seccomp library and few files of fleet.
@@ -19,7 +19,7 @@ from typing import NoReturn
 from fleet import cgroups, processes
 from fleet.errors import ConfigurationError, ExitCode, FleetError, NotAllowed
 from fleet.launch_spec import LaunchSpec
-from launcher import landlock, mounts, seccomp
+from launcher import landlock, mounts, seccomp, sockets
 from launcher.account import check_account, sweep, take_lock
 from launcher.namespaces import own_network, own_processes
 from launcher.privileges import drop, limit
@@ -45,15 +45,9 @@ def become(spec: LaunchSpec) -> NoReturn:
     take_lock(spec)  # until this process and process 1 end; the worker, whose UID is not root's, gets no hold of it
     sweep(spec.uid)
     own_network(spec.space)
+    inside = own_processes(spec.death_signal, spec.cgroup)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
-        cgroups.join(
-            Path(spec.cgroup),
-            memory_mebibytes=spec.memory_mebibytes,
-            processes=spec.processes,
-            cpu_weight=spec.cpu_weight,
-            io_weight=spec.io_weight,
-        )
-    inside = own_processes(spec.death_signal)
+        _own_group(spec, Path(spec.cgroup))
     mounts.make(
         uid=spec.uid,
         gid=gid,
@@ -71,6 +65,22 @@ def become(spec: LaunchSpec) -> NoReturn:
     inside.fork_worker()
     os.chdir(spec.home)
     os.execve(spec.argv[0], spec.argv, spec.environment)
+
+
+def _own_group(spec: LaunchSpec, group: Path) -> None:
+    if cgroups.is_divided(group.parent / cgroups.SUPERVISOR):
+        cgroups.join(
+            group,
+            memory_mebibytes=spec.memory_mebibytes,
+            processes=spec.processes,
+            cpu_weight=spec.cpu_weight,
+            io_weight=spec.io_weight,
+        )
+    try:
+        cgroups.enter(group)
+        sockets.limit(group, spec.sockets)
+    except OSError as error:  # an older kernel, or a container that shows its groups and lets nobody write
+        print(f"launcher: the number of sockets is not limited: {error}", file=sys.stderr)  # noqa: T201
 
 
 def read_spec(path: Path) -> LaunchSpec:

@@ -15,7 +15,7 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import spaces, syscalls
+from fleet import cgroups, spaces, syscalls
 
 FORWARDED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 """What supervisorctl may send: the worker gets it as if it were supervisord's own child."""
@@ -55,10 +55,11 @@ class Inside:
         os._exit(0)
 
 
-def own_processes(death_signal: int) -> Inside:
+def own_processes(death_signal: int, group: str) -> Inside:
     """Return in process 1 of new PID and IPC namespaces; the caller stays outside and ends as the worker ends.
 
-    DEATH_SIGNAL goes to the worker when the caller's parent, the supervisor, is gone.
+    DEATH_SIGNAL goes to the worker when the caller's parent, the supervisor, is gone. With the last process the control
+    group GROUP (""; none) goes.
     """
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC)
     # Blocked and waited for: no signal is lost between the fork and a handler.
@@ -71,6 +72,8 @@ def own_processes(death_signal: int) -> Inside:
         os.close(outside)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, death_signal)
         ended = _wait_for(first)
+        if group:
+            cgroups.leave(Path(group))
         said = os.read(reading, _STATUS_BYTES)
         _end_as(int.from_bytes(said, "big") if said else ended)
     os.close(held)

@@ -190,6 +190,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         memory_mebibytes=fleet.workers.memory_mebibytes,
         cpu_weight=fleet.workers.cpu_weight,
         io_weight=fleet.workers.io_weight,
+        sockets=fleet.workers.sockets,
         cgroup=str(cgroups.of_worker(worker.name, cgroups.own()) or ""),
         file_mebibytes=fleet.workers.file_mebibytes,
         tmp_mebibytes=fleet.workers.tmp_mebibytes,

@@ -75,14 +75,27 @@ def test_a_group_of_others_is_left_alone(tmp_path: Path, changes: dict[str, str]
     assert {path.name: path.read_text() for path in made.iterdir()} == before
 
 
-def test_a_worker_has_a_group_only_in_a_divided_one(service: Path) -> None:
-    """The kernel shows what was handed down; before that, and without any cgroup v2, there is no group."""
+def test_a_worker_has_a_group_beside_or_below(service: Path) -> None:
+    """In a divided group beside the supervisor's, else below the launcher's; without any cgroup v2 there is none."""
     cgroups.divide(service)
-    assert cgroups.of_worker("w1101", service / "supervisor") is None
+    assert cgroups.of_worker("w1101", service / "supervisor") == service / "supervisor/w1101"
     (service / "cgroup.subtree_control").write_text("memory pids\n")
     assert cgroups.of_worker("w1101", service / "supervisor") == service / "w1101"
     assert cgroups.divide(service / "supervisor"), "a second `fleet up` finds it done"
     assert cgroups.of_worker("w1101", None) is None
+
+
+def test_a_group_goes_with_its_last_process(tmp_path: Path) -> None:
+    """What is left of a worker's group is taken away; one that somebody is in stays, and none is no error."""
+    group = tmp_path / "w1101"
+    cgroups.enter(group)
+    assert (group / "cgroup.procs").read_text() == "0"
+    cgroups.leave(group)
+    assert group.exists()
+    (group / "cgroup.procs").unlink()  # the kernel's own files stop no rmdir
+    cgroups.leave(group)
+    cgroups.leave(group)
+    assert not group.exists()
 
 
 def test_limits_are_written_before_the_worker_is_in(service: Path) -> None:
