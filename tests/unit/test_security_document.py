@@ -29,7 +29,11 @@ def first_column(heading: str) -> list[str]:
 
 def functions(path: Path) -> set[str]:
     """The functions of a Python file."""
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def test_every_test_it_names_is_there() -> None:

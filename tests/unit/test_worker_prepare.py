@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,15 @@ def test_localhost_is_always_known(tmp_path: Path) -> None:
     assert prepare.hosts(table).startswith("127.0.0.1 localhost\n") and "203.0.113.9 shop" in prepare.hosts(table)
     table.write_text("127.0.0.1 me localhost\n")
     assert prepare.hosts(table) == "127.0.0.1 me localhost\n"
+
+
+def test_a_driver_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `bin/setup --without-undetected` the setting is refused with both ways out; `selenium` needs none of it."""
+    monkeypatch.setitem(sys.modules, "undetected_chromedriver", None)
+    with pytest.raises(MissingProgram) as caught:
+        prepare.fitting(BrowserSettings())
+    assert 'browser.driver is "undetected"' in caught.value.message
+    assert 'browser.driver = "selenium"' in caught.value.hint and "sudo bin/setup" in caught.value.hint
+    browser = BrowserSettings(driver="selenium", binary=Path("/nonexistent"))
+    with pytest.raises(MissingProgram, match=r"browser\.binary"):
+        prepare.fitting(browser)
