@@ -77,8 +77,8 @@ def _run_in(
         changes: dict[str, dict[str, JsonValue]] = {
             "": {"isolation": arguments.isolation} if arguments.isolation else {}
         }
-        if arguments.control:
-            changes["workers"] = {"deny_netlink": False}
+        if arguments.control:  # in a namespace of its own a browser could hear of no address of the host's
+            changes = {"": {"isolation": "uid"}, "workers": {"deny_netlink": False}}
         run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
         with AddressListener(lab.topology.namespace("host")) as listener:
             with _control(lab, arguments.control, members):
