@@ -89,7 +89,7 @@ class NetctlService:
             raise _owned(slot) from None
 
     async def _resume(self, slot: Slot, connection: Connection, lease: str) -> Tunnel:
-        if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.lease != lease:
+        if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.id != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         resumed = replace(slot.lease, owner=processes.owner_of(connection.peer.pid))
         # Before it is owned: with a store that fails it stays as it is, and may be asked for again.
@@ -161,7 +161,7 @@ class NetctlService:
             state="repairing" if slot.repairing else slot.state.value,
             exit_server=lease.key.server if lease else None,
             exit_address=lease.key.exit_address if lease else None,
-            lease=lease.lease if lease else None,
+            lease=lease.id if lease else None,
             generation=slot.generation,
             since=slot.since,
             received_bytes=reading.received_bytes if reading else 0,
@@ -191,7 +191,7 @@ class NetctlService:
             exit_address=lease.key.exit_address,
             exit_address_v6=lease.key.exit_address_v6,
             carries_ipv6=lease.key.address_v6 is not None and ipv6_stack() == "on",
-            lease=lease.lease,
+            lease=lease.id,
             handshake_ms=slot.handshake_ms,
         )
 

@@ -19,7 +19,7 @@ from netctl.plan.key import Endpoint, Key
 class Lease:
     """A key in the hands of a slot."""
 
-    lease: str
+    id: str
     uid: int
     key_id: int
     key: Key

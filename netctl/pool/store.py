@@ -98,7 +98,7 @@ class Store:
         host, port = lease.endpoint
         change = sa.update(_leases).values(owner=lease.owner, endpoint_host=host, endpoint_port=port)
         with self._file.begin() as db:
-            db.execute(change.where(_leases.c.id == lease.lease))
+            db.execute(change.where(_leases.c.id == lease.id))
 
     def ending(self, uid: int) -> None:
         with self._file.begin() as db:
@@ -195,7 +195,7 @@ def _complete(db: sa.Connection, public: str, key: Key) -> bool:
 
 def _lease(values: Mapping[Any, Any], key: Key) -> Lease:
     return Lease(
-        lease=values["id"],
+        id=values["id"],
         uid=values["slot"],
         key_id=values["key_id"],
         key=key,

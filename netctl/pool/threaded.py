@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fleet.errors import KeyStoreFailed
 from fleet.netctl_api import PoolStatus
@@ -17,6 +17,8 @@ from netctl.threads import WorkThread
 
 ANSWER_SECONDS = 5.0
 """The longest that a caller waits. The store itself gives up a little earlier, and says why (schema.File)."""
+OPEN_SECONDS = 60.0
+"""Opening looks at the whole file, and nobody is served yet."""
 T = TypeVar("T")
 P = TypeVar("P")
 
@@ -35,7 +37,8 @@ class ThreadedPool:
         """The pool over the store that MAKE opens; raises what MAKE raises, or KeyStoreFailed."""
         thread = WorkThread("pool")
         try:
-            return cls(thread, await _in_time(thread.run(make, ANSWER_SECONDS)), cooldown_seconds)
+            with _named():
+                return cls(thread, await thread.run(make, OPEN_SECONDS), cooldown_seconds)
         except BaseException:
             thread.close()
             raise
@@ -72,10 +75,12 @@ class ThreadedPool:
         self._thread.close()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await _in_time(self._thread.run(work, ANSWER_SECONDS))
+        with _named():
+            return await self._thread.run(work, ANSWER_SECONDS)
 
     async def _together(self, work: Callable[[Sequence[P]], T | KeyStoreFailed], payload: P) -> T:
-        outcome = await _in_time(self._thread.run_together(work, payload, ANSWER_SECONDS))
+        with _named():
+            outcome = await self._thread.run_together(work, payload, ANSWER_SECONDS)
         if isinstance(outcome, KeyStoreFailed):
             raise outcome
         return outcome
@@ -93,10 +98,12 @@ def _as_one(work: Callable[[Sequence[P]], T]) -> Callable[[Sequence[P]], T | Key
     return run
 
 
-async def _in_time(asked: Coroutine[Any, Any, T]) -> T:
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """A store that does not answer has an error of its own."""
     try:
-        return await asked
+        yield
     except asyncio.TimeoutError:
         raise KeyStoreFailed(
-            f"the key store did not answer within {ANSWER_SECONDS:g} s", hint="does another program hold it?"
+            "the key store did not answer in time", hint="does another program hold it, or does its disk hang?"
         ) from None

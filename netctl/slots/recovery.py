@@ -53,11 +53,13 @@ class Recovery:
         finally:
             for task in self._at_work.values():
                 task.cancel()
+            # A seal among them goes on to its end, and needs the key store.
+            await asyncio.gather(*self._at_work.values(), return_exceptions=True)
 
     def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
         """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
         name, known = self._devices.interface(slot), self._pulses.get(slot.worker.uid)
-        fresh = known is None or slot.lease is None or known[0].lease != slot.lease.lease
+        fresh = known is None or slot.lease is None or known[0].id != slot.lease.id
         return fresh or name in moving or not self._counters.there(name)
 
     def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
@@ -115,7 +117,7 @@ class Recovery:
 
     def _pulse(self, slot: Slot, lease: Lease) -> Pulse:
         known = self._pulses.get(slot.worker.uid)
-        if known is None or known[0].lease != lease.lease:
+        if known is None or known[0].id != lease.id:
             pulse = Pulse(keepalive_seconds=self._fleet.wireguard.keepalive_seconds)
             self._pulses[slot.worker.uid] = known = (lease, pulse)
         return known[1]
@@ -174,4 +176,4 @@ class Recovery:
 
 
 def _holds(slot: Slot, lease: Lease) -> bool:
-    return slot.state in OPEN and slot.lease is not None and slot.lease.lease == lease.lease
+    return slot.state in OPEN and slot.lease is not None and slot.lease.id == lease.id

@@ -204,7 +204,7 @@ class Tunnels:
             # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
             slot.unconfirmed = True
             self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_a_line(error))
-        self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.lease if lease else None)
+        self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.id if lease else None)
 
     async def confirm(self, slot: Slot) -> None:
         """Finish a seal that device or store did not confirm. Call with the slot's lock held."""

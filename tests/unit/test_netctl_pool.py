@@ -111,7 +111,7 @@ def test_no_key_is_leased_twice_and_none_free_is_no_lease(making: Sqlite) -> Non
         asked = [pool.take(Wish(uid=uid, owner="o")) for uid in range(1101, 1107)]
         found = [lease for lease in await asyncio.gather(*asked) if lease]
         assert len({lease.key_id for lease in found}) == len(found) == 4
-        assert {lease.lease for lease in await pool.held()} == {lease.lease for lease in found}
+        assert {lease.id for lease in await pool.held()} == {lease.id for lease in found}
         assert (await pool.numbers()).free == 0
 
     run(work, making)
