@@ -8,12 +8,11 @@ thread of the store waits for the interpreter some three times.
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from netctl.plan.key import Key
-from netctl.pool.columns import key_of
 from netctl.pool.contract import Wish
 
 _CHOICE = """
@@ -27,7 +26,8 @@ SELECT keys.*, (SELECT generation FROM latest) AS latest FROM keys
 LEFT JOIN load USING (server)
 LEFT JOIN servers ON servers.host = keys.server
 LEFT JOIN resting ON resting.id = keys.id
-WHERE keys.id NOT IN busy AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
+WHERE keys.id NOT IN busy AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
+      AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
          max(coalesce(servers.back, 0), coalesce(resting.back, 0)),
          server IS (SELECT server FROM latest),
@@ -44,10 +44,10 @@ FROM keys LEFT JOIN leases ON leases.key_id = keys.id AND leases.state <> 'ended
 
 
 class Chosen(NamedTuple):
-    """The key to lease next, and the generation of the slot's latest lease; 0 without one."""
+    """The key to lease next as its row, and the generation of the slot's latest lease; 0 without one."""
 
     key_id: int
-    key: Key
+    row: Mapping[Any, Any]
     latest: int
 
 
@@ -57,8 +57,9 @@ def choose(
     *,
     now: float,
     cooldown_seconds: float,
+    unreadable: Collection[int] = (),
 ) -> Chosen | None:
-    """The key for WISH, None when none is free: each is leased, or rests for COOLDOWN_SECONDS.
+    """The key for WISH, None when none is free: each is leased, UNREADABLE, or rests for COOLDOWN_SECONDS.
 
     Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
     server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
@@ -74,9 +75,10 @@ def choose(
         "slot": wish.uid,
         "cooldown": cooldown_seconds,
         "now": now,
+        "unreadable": json.dumps([*unreadable]),
     }
     found = db.exec_driver_sql(_CHOICE, values).mappings().fetchone()
-    return None if found is None else Chosen(found["id"], key_of(found), found["latest"] or 0)
+    return None if found is None else Chosen(found["id"], found, found["latest"] or 0)
 
 
 def numbers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> tuple[int, int, int, int]:

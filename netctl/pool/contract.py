@@ -28,6 +28,10 @@ class Lease:
     """Where its server is reached; a name is resolved when the tunnel is made."""
     owner: str
     """Who holds it: see fleet.processes."""
+    trouble: str | None = None
+    """Why its key was put aside last."""
+    learned_at: float | None = None
+    """When the key's exit was learned (seconds of the wall clock); None: it is its file's, or not known."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,8 +79,17 @@ class Pool(Protocol):
     async def unfinished(self) -> list[int]:
         """Slots with leases that are `ending`."""
 
+    async def note(self, key_id: int, trouble: str | None) -> None:
+        """Write down why the key is put aside; None: it works."""
+
+    async def claim(self, lease: Lease, address: Address, since: float) -> bool:
+        """The worker of LEASE says that its key comes out at ADDRESS.
+
+        Whether another worker said the same of the key, with a lease of its own, later than SINCE (wall clock).
+        """
+
     async def learn_exit(self, key_id: int, address: Address) -> None:
-        """The first proof of a key says where it comes out; a later one changes nothing."""
+        """The key comes out at ADDRESS, unless its file names its exit: that stays. Claims of it are over."""
 
     async def numbers(self) -> PoolStatus:
         """How many keys there are, leased, resting, free."""

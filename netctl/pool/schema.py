@@ -31,7 +31,20 @@ keys = sa.Table(
     *columns(),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("last_used_at", sa.Float),
+    sa.Column("trouble", sa.Text),
+    sa.Column("learned_at", sa.Float),
 )
+"""`trouble`: why the key was put aside last; NULL once it works. `learned_at`: when its exit was learned, in seconds of
+the wall clock; NULL: the exit is its file's."""
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("key_id", sa.ForeignKey("keys.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("claimed_at", sa.Float, nullable=False),
+)
+"""The exit of a key as each worker says it has seen it last: netctl/pool/exits.py."""
 leases = sa.Table(
     "leases",
     metadata,

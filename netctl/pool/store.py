@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Key
-from netctl.pool import choice, leases, schema
+from netctl.pool import choice, exits, leases, schema
 from netctl.pool.columns import key_of, read, row_of
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.schema import keys as _keys
@@ -35,7 +36,7 @@ class Imported:
 
     new: tuple[str, ...]
     completed: tuple[str, ...]
-    """There already, and have learned something from the file: its IPv6 address or exit."""
+    """There already, and have something from the file that they lacked: its IPv6 address, an exit."""
     there: tuple[str, ...]
     """There already, with nothing to learn."""
 
@@ -46,15 +47,21 @@ class KeyLine:
 
     public_key: str
     server: str
-    address: IPv4Address
+    address: IPv4Address | None
+    """None where its row cannot be read."""
     address_v6: IPv6Address | None
     exit_address: Address | None
     exit_address_v6: IPv6Address | None
     origin: str
     leased_to: str | None
+    learned_at: datetime | None
+    """When the exit was learned; None: it is that of the key's file, or not known."""
+    trouble: str | None
+    """Why it was put aside last."""
 
 
 _SHOWN = tuple(one.name for one in fields(KeyLine))
+_NOT_READ: dict[str, Any] = dict.fromkeys(("address", "address_v6", "exit_address", "exit_address_v6"))
 
 
 class Store:
@@ -63,6 +70,8 @@ class Store:
     def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
         self._clock = clock
         self._file = schema.File(path)
+        self._unreadable: set[int] = set()
+        """Keys that are no keys; they are not chosen."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -76,23 +85,28 @@ class Store:
 
     def _take(self, db: sa.Connection, wish: Wish, cooldown_seconds: float) -> Lease | None:
         now = self._clock()
-        chosen = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds)
-        if chosen is None:
-            return None
+        while True:
+            chosen = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds, unreadable=self._unreadable)
+            if chosen is None:
+                return None
+            if isinstance(key := _key(chosen.row), Key):
+                break
+            self._unreadable.add(chosen.key_id)
+            db.execute(sa.update(_keys).where(_keys.c.id == chosen.key_id).values(trouble=key))
         leases.ending(db, wish.uid)
         values = {
             "id": secrets.token_hex(8),
             "key_id": chosen.key_id,
             "slot": wish.uid,
             "generation": chosen.latest + 1,
-            "endpoint_host": chosen.key.server,
-            "endpoint_port": chosen.key.port,
+            "endpoint_host": key.server,
+            "endpoint_port": key.port,
             "owner": wish.owner,
             "state": "held",
             "began_at": now,
         }
         leases.begin(db, values)
-        return _lease(values, chosen.key)
+        return _lease({**chosen.row, **values}, key)
 
     def renew(self, lease: Lease) -> None:
         host, port = lease.endpoint
@@ -114,16 +128,25 @@ class Store:
         columns = (*_leases.c, *(column for column in _keys.c if column.name != "id"))
         query = sa.select(*columns).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
         with self._file.begin(reading=True) as db:
-            return [_lease(row, key_of(row)) for row in db.execute(query).mappings()]
+            rows = db.execute(query).mappings().all()
+        # The lease of a row that holds no key ends with its slot's next one.
+        return [_lease(row, key) for row in rows if isinstance(key := _key(row), Key)]
 
     def unfinished(self) -> list[int]:
         with self._file.begin(reading=True) as db:
             return list(db.scalars(sa.select(_leases.c.slot).where(_leases.c.state == "ending").distinct()))
 
-    def learn_exit(self, key_id: int, address: Address) -> None:
-        unknown = sa.and_(_keys.c.id == key_id, _keys.c.exit_address.is_(None))
+    def note(self, key_id: int, trouble: str | None) -> None:
         with self._file.begin() as db:
-            db.execute(sa.update(_keys).where(unknown).values(exit_address=str(address)))
+            db.execute(sa.update(_keys).where(_keys.c.id == key_id).values(trouble=trouble))
+
+    def claim(self, lease: Lease, address: Address, since: float) -> bool:
+        with self._file.begin() as db:
+            return exits.claim(db, lease.key_id, lease.uid, address, since)
+
+    def learn_exit(self, key_id: int, address: Address) -> None:
+        with self._file.begin() as db:
+            exits.learn(db, key_id, address)
 
     def numbers(self, cooldown_seconds: float) -> PoolStatus:
         with self._file.begin(reading=True) as db:
@@ -133,7 +156,7 @@ class Store:
     # --- keys, for the commands
 
     def add(self, keys: Sequence[tuple[str, Key]]) -> Imported:
-        """Add KEYS, each with its origin; a key that is there is completed by what it lacks for IPv6."""
+        """Add KEYS, each with its origin; a key that is there is completed by what it lacks."""
         new: list[str] = []
         completed: list[str] = []
         there: list[str] = []
@@ -148,6 +171,11 @@ class Store:
                 new.append(origin)
                 db.execute(sa.insert(_keys).values(public=public, origin=origin, **row_of(key)))
         return Imported(new=tuple(new), completed=tuple(completed), there=tuple(there))
+
+    def forget_exits(self, publics: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """See netctl.pool.exits.forget."""
+        with self._file.begin() as db:
+            return exits.forget(db, publics)
 
     def remove(self, publics: Sequence[str]) -> tuple[list[str], list[str]]:
         """Delete keys by public key: those deleted, and those that are leased and stay."""
@@ -177,15 +205,34 @@ class Store:
                 public_key=row["public"],
                 origin=row["origin"],
                 leased_to=f"w{row['slot']}" if row["slot"] else None,
-                **read(row, _SHOWN),
+                learned_at=learned and datetime.fromtimestamp(learned, timezone.utc),
+                trouble=row["trouble"],
+                **_shown(row),
             )
             for row in rows
+            for learned in (row["learned_at"],)
         ]
 
 
+def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return read(row, _SHOWN) if isinstance(_key(row), Key) else {**_NOT_READ, "server": str(row["server"])}
+
+
+def _key(row: Mapping[Any, Any]) -> Key | str:
+    """The key in ROW; where it holds none, why: that keeps no worker from the other keys."""
+    try:
+        return key_of(row)
+    except Exception as error:  # noqa: BLE001 - whatever one row raises is that row's
+        # Not its words: they may repeat what they are about.
+        return f"its row in the key store cannot be read ({type(error).__name__}): remove it, import its file again"
+
+
 def _complete(db: sa.Connection, public: str, key: Key) -> bool:
-    """Fill in what the store does not know of IPv6 yet, and nothing it knows: a file may be older than the store."""
-    filled = 0
+    """Fill in what the store does not know of IPv6, and the exit that the file names where it is not binding yet.
+
+    Nothing that it knows is changed: a file may be older than the store.
+    """
+    filled = int(key.exit_address is not None and exits.name(db, public, key.exit_address))
     for column, value in ((_keys.c.address_v6, key.address_v6), (_keys.c.exit_address_v6, key.exit_address_v6)):
         if value is not None:
             unknown = sa.and_(_keys.c.public == public, column.is_(None))
@@ -202,4 +249,6 @@ def _lease(values: Mapping[Any, Any], key: Key) -> Lease:
         generation=values["generation"],
         endpoint=Endpoint(values["endpoint_host"], values["endpoint_port"]),
         owner=values["owner"],
+        trouble=values["trouble"],
+        learned_at=values["learned_at"],
     )

@@ -63,6 +63,12 @@ class ThreadedPool:
     async def unfinished(self) -> list[int]:
         return await self._run(self._store.unfinished)
 
+    async def note(self, key_id: int, trouble: str | None) -> None:
+        await self._run(partial(self._store.note, key_id, trouble))
+
+    async def claim(self, lease: Lease, address: Address, since: float) -> bool:
+        return await self._run(partial(self._store.claim, lease, address, since))
+
     async def learn_exit(self, key_id: int, address: Address) -> None:
         await self._run(partial(self._store.learn_exit, key_id, address))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError
 
-VERSION = 3
+VERSION = 4
 """PRAGMA user_version. Before 2: no columns for IPv6. Before 3: a server's columns have other names, a lease's endpoint
-is one column. An earlier netctl cannot use a file of this version."""
+is one column. Before 4: whose word an exit is was not written down, and a worker alone could teach it.
+An earlier netctl cannot use a file of this version."""
 _NAMES = {"endpoint_host": "server", "endpoint_port": "port"}
 
 
@@ -24,6 +27,7 @@ def upgrade(db: sa.Connection, keys: sa.Table) -> None:
         return
     _complete(db, keys)
     _split_endpoints(db)
+    _doubt_exits(db)
     db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
 
@@ -55,3 +59,8 @@ def _split_endpoints(db: sa.Connection) -> None:
             "UPDATE leases SET endpoint_host = ?, endpoint_port = ? WHERE id = ?", (host, int(port), lease)
         )
     db.exec_driver_sql("ALTER TABLE leases DROP COLUMN endpoint")
+
+
+def _doubt_exits(db: sa.Connection) -> None:
+    """Each known exit is one that was learned, until the key's file is imported again."""
+    db.exec_driver_sql("UPDATE keys SET learned_at = ? WHERE exit_address IS NOT NULL", (time.time(),))

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from fleet import log
 from fleet.backends import Backend
-from fleet.errors import FleetError, ForeignObject, KernelRefused, in_a_line
+from fleet.errors import FleetError, ForeignObject, KernelRefused
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.host import Found, Host, ipv6_stack
@@ -25,6 +25,7 @@ from netctl.plan.state import State
 from netctl.plan.things import Device, Filter
 from netctl.slots.links import Links
 from netctl.slots.rp_filter import FirstValues
+from netctl.slots.suspects import in_words
 
 FOREIGN_SECONDS = 2.0
 """A program makes its link a moment before it answers for it; only what stays foreign is."""
@@ -93,8 +94,8 @@ class Reconciler:
         for worker in self._fleet.members:
             try:
                 await self._bring(self._slot(worker, held.get(worker.uid)), found.of_worker(worker), worker)
-            except FleetError as error:
-                self._log.error("slot.not_settled", worker=worker.name, error=in_a_line(error))
+            except Exception as error:  # noqa: BLE001 - whatever one worker's key raises, the others are settled
+                self._log.error("slot.not_settled", worker=worker.name, error=in_words(error))
                 failed.append(worker)
         return failed
 

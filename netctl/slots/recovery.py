@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fleet import log
-from fleet.errors import FleetError, HandshakeTimeout, TunnelError, in_a_line
+from fleet.errors import HandshakeTimeout, TunnelError
 from fleet.model import Fleet
 from netctl.kernel.setns import Spaces
 from netctl.pool.contract import Lease
@@ -20,6 +20,7 @@ from netctl.slots import health
 from netctl.slots.devices import Devices
 from netctl.slots.health import Aside, LinkCounters, Pulse, Verdict
 from netctl.slots.slot import OPEN, Slot
+from netctl.slots.suspects import in_words
 from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.contract import Reading
 
@@ -73,10 +74,10 @@ class Recovery:
         try:
             await work(slot)
             self._rest.worked(slot.worker.uid)
-        except (FleetError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one slot's trouble is no other's, and is tried again
             again = self._rest.failed(slot.worker.uid, time.monotonic())
             name = slot.worker.name
-            self._log.error("slot.not_mended", worker=name, error=in_a_line(error), again_seconds=round(again))
+            self._log.error("slot.not_mended", worker=name, error=in_words(error), again_seconds=round(again))
 
     async def _confirm(self, slot: Slot) -> None:
         async with slot.lock:

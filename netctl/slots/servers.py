@@ -36,6 +36,10 @@ class Servers:
             self._aside.failed(lease.key.server, now)
         return step
 
+    def failed(self, lease: Lease) -> None:
+        """LEASE's key cannot be used, and it is not its server's silence."""
+        self._aside.failed(lease.key_id, self._clock())
+
     def working(self, slot: Slot) -> frozenset[str]:
         """The servers that other slots than SLOT have heard from lately."""
         since, uid = self._clock() - LATELY_SECONDS, slot.worker.uid

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import ip_address
+from functools import partial
 
 from fleet import log, processes
-from fleet.deadline import readable, to_the_end, within
+from fleet.deadline import readable, to_the_end
 from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
 from fleet.model import Fleet, Worker
-from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
 from netctl.slots.health import Step
+from netctl.slots.names import resolved
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
+from netctl.slots.suspects import NO_KEYS_FAULT, Suspects, in_words, named
 
 POOL_SECONDS = 0.25
 """How often a request that waits for a key looks at the pool: another program may have added one."""
-RESOLVE_SECONDS = 5.0
 REPAIR_SECONDS = 10.0
-FREE_AFTER_SECONDS = 0.02
+LATER_SECONDS = 0.02
 """An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
 LAST_TRY_SECONDS = 0.5
 """With less than this left before the deadline no other key is tried."""
@@ -45,7 +45,7 @@ class Tunnels:
         self._log = log.get("netctl")
         self.servers = Servers()
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
-        self._freeing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
 
     def interface(self, slot: Slot) -> str:
         """The name of SLOT's link now."""
@@ -70,41 +70,75 @@ class Tunnels:
         if old is not None:
             self._endings.sweep_later(slot.worker, old.key)
         # Those before this lease alone: by then a next request may be at work, with its key in the device.
-        freeing = asyncio.ensure_future(self._free_earlier(slot, lease.generation))
-        self._freeing.add(freeing)
-        freeing.add_done_callback(self._freeing.discard)
+        self._later(partial(self._pool.ended, slot.worker.uid, before=lease.generation))
         slot.unconfirmed = False
         return lease
 
-    async def _free_earlier(self, slot: Slot, generation: int) -> None:
-        await asyncio.sleep(FREE_AFTER_SECONDS)
+    def _later(self, write: Callable[[], Awaitable[None]]) -> None:
+        """WRITE to the store what no reply needs to wait for."""
+        task = asyncio.ensure_future(self._write(write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(LATER_SECONDS)
         try:
-            await self._pool.ended(slot.worker.uid, before=generation)
+            await write()
         except KeyStoreFailed as error:
-            self._log.error("key.not_freed", worker=slot.worker.name, error=str(error))
+            self._log.error("key.not_written", error=str(error))
 
     async def _connect(self, slot: Slot, deadline: float) -> Lease:
-        """Take a key, bring its device up sealed, end the old sockets, see the server's answer, open the gate.
-
-        Keys are tried until a server answers.
-        """
-        failed: list[str] = []
+        """Keys are tried until one carries a tunnel; whatever one raises, the next is tried (netctl.slots.suspects)."""
+        silent: list[str] = []
+        suspects = Suspects()
         while True:
-            lease = await self._take_key(slot, frozenset(failed), deadline)
-            slot.hold(lease)
+            lease = await self._take_key(slot, frozenset([*silent, *suspects.servers]), deadline)
             try:
-                slot.hold(lease := await self._resolved(lease))
-                # Then it has let go of the old key; the store hears of it after the reply, see renew().
-                await self._devices.bring(slot, deadline)
-                await self._shake_hands(slot, deadline)
+                lease = await self._bring_up(slot, lease, deadline)
                 break
             except HandshakeTimeout as error:
-                failed.append(lease.key.server)
-                await self._prepare_next_try(slot, lease, failed, error, deadline)
+                silent.append(lease.key.server)
+                await self._prepare_next_try(slot, lease, silent, error, deadline)
+            except NO_KEYS_FAULT:
+                raise
+            except Exception as error:  # noqa: BLE001 - a key may raise anything, and the pool goes on
+                self._log.warning("key.failed", worker=slot.worker.name, key=lease.key_id, reason=in_words(error))
+                if suspects.add(lease, error):
+                    self._put_aside(suspects)
+                    raise named(error) from None
+                if deadline - time.monotonic() < LAST_TRY_SECONDS:
+                    raise named(error) from None
         self.servers.answered(slot, lease)
+        self._put_aside(suspects)
+        if lease.trouble is not None:
+            self._later(partial(self._note, lease, None))
+        return lease
+
+    async def _bring_up(self, slot: Slot, lease: Lease, deadline: float) -> Lease:
+        """LEASE's device up, sealed; the old sockets ended; the server's answer; then the gate open."""
+        if slot.state is SlotState.CONNECTED:
+            slot.step(Event.ROTATE)  # the key before this failed at its open gate
+        slot.hold(lease)
+        if (endpoint := await resolved(lease.endpoint)) != lease.endpoint:
+            lease = replace(lease, endpoint=endpoint)
+            await self._pool.renew(lease)
+            slot.hold(lease)
+        # Then it has let go of the old key; the store hears of it after the reply, see renew().
+        await self._devices.bring(slot, deadline)
+        await self._shake_hands(slot, deadline)
         slot.step(Event.READY)
         await self._reconciler.settle(slot.worker, slot.held)
         return lease
+
+    def _put_aside(self, suspects: Suspects) -> None:
+        for lease, why in suspects.guilty():
+            self.servers.failed(lease)
+            self._later(partial(self._note, lease, why))
+
+    async def _note(self, lease: Lease, trouble: str | None) -> None:
+        if trouble is not None:
+            self._log.warning("key.put_aside", key=lease.key_id, server=lease.key.server, reason=trouble)
+        await self._pool.note(lease.key_id, trouble)
 
     async def _shake_hands(self, slot: Slot, deadline: float) -> None:
         """The old sources are ended while the new server's answer is waited for."""
@@ -121,6 +155,8 @@ class Tunnels:
         """What has to be done before another key is tried; raises ERROR where there is no time for that."""
         step = self.servers.silent(slot, lease, failed)
         self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
+        if step is Step.OTHER_KEY:  # its server answers others
+            self._later(partial(self._note, lease, error.message))
         left = deadline - time.monotonic()
         if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
             raise error
@@ -153,23 +189,6 @@ class Tunnels:
                 )
             await asyncio.sleep(min(POOL_SECONDS, left))
 
-    async def _resolved(self, lease: Lease) -> Lease:
-        """LEASE with its server's address; providers name servers, and names move."""
-        host, port = lease.endpoint
-        try:
-            ip_address(host)
-            return lease
-        except ValueError:
-            pass
-        loop = asyncio.get_running_loop()
-        try:
-            found = await within(RESOLVE_SECONDS, loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
-        except (OSError, asyncio.TimeoutError):
-            raise HandshakeTimeout(f"the server's name {host} has no address", hint="does DNS work?") from None
-        lease = replace(lease, endpoint=Endpoint(str(found[0][4][0]), port))
-        await self._pool.renew(lease)
-        return lease
-
     async def _give_back(self, slot: Slot) -> None:
         """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free.
 
@@ -200,10 +219,10 @@ class Tunnels:
         lease = slot.lease
         try:
             await self._give_back(slot)
-        except (FleetError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever its key raises here as well, the slot is sealed
             # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
             slot.unconfirmed = True
-            self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_a_line(error))
+            self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_words(error))
         self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.id if lease else None)
 
     async def confirm(self, slot: Slot) -> None:
@@ -264,7 +283,7 @@ class Tunnels:
         grace = self._fleet.netctl.owner_grace_seconds
         ended = await ended_in_time(lease.owner, grace)
         async with slot.lock:
-            if slot.state is SlotState.ORPHANED and slot.lease is lease:
+            if slot.state is SlotState.ORPHANED and slot.lease and slot.lease.id == lease.id:
                 await self.seal(slot, "its worker ended" if ended else f"its worker did not come back in {grace:g} s")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netctl.pool import choice, schema
-from netctl.pool.columns import row_of
+from netctl.pool.columns import key_of, row_of
 from netctl.pool.contract import Wish
 from tests.unit.test_netctl_keys import key
 
@@ -82,7 +82,8 @@ def test_what_is_chosen_is_the_whole_key() -> None:
     for last, latest in ((None, 0), ("a", 3)):
         with pool_of(keys, last) as db:
             found = choice.choose(db, Wish(uid=SLOT, owner="o"), now=0, cooldown_seconds=0)
-        assert found == (7, key(1, "a"), latest)
+        assert found
+        assert (found.key_id, key_of(found.row), found.latest) == (7, key(1, "a"), latest)
 
 
 @given(pools, st.sampled_from([None, "a", "b"]), st.floats(0, 100))

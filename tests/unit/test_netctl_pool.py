@@ -194,15 +194,48 @@ def test_leases_survive_the_program(making: Sqlite) -> None:
     run(after, making)
 
 
-def test_the_first_proof_of_a_key_counts(making: Sqlite) -> None:
-    """A worker cannot change the exit that others have seen."""
+def test_an_exit_is_learned_and_moves(making: Sqlite) -> None:
+    """What is learned last counts, and when it was learned is known; claims of the key are over then."""
 
     async def work(pool: Pool) -> None:
         lease = await take(pool, 1101)
         for number in (1, 2):
             await pool.learn_exit(lease.key_id, IPv4Address(f"203.0.113.{number}"))
         (found,) = await pool.held()
-        assert found.key == replace(lease.key, exit_address=IPv4Address("203.0.113.1"))
+        assert found.key == replace(lease.key, exit_address=IPv4Address("203.0.113.2"))
+        assert found.learned_at
+        assert lease.learned_at is None
+        await pool.claim(lease, IPv4Address("203.0.113.3"), 0)
+        await pool.learn_exit(lease.key_id, IPv4Address("203.0.113.4"))
+        assert not await pool.claim(replace(lease, uid=1102), IPv4Address("203.0.113.3"), 0)
+
+    run(work, making)
+
+
+def test_two_workers_are_needed_to_agree(making: Sqlite) -> None:
+    """One worker alone is not believed, however often and in whatever order it says it; nor two of different words."""
+
+    async def work(pool: Pool) -> None:
+        lease, seen = await take(pool, 1101), IPv4Address("203.0.113.1")
+        for address in (seen, IPv4Address("203.0.113.2"), seen, seen):
+            assert not await pool.claim(lease, address, 0)
+        other = replace(lease, uid=1102)
+        assert not await pool.claim(other, IPv4Address("203.0.113.2"), 0)
+        assert not await pool.claim(replace(other, key_id=2), seen, 0)
+        assert not await pool.claim(other, seen, time.time() + 1), "a claim of long ago is none"
+        assert await pool.claim(other, seen, 0)
+
+    run(work, making)
+
+
+def test_what_is_wrong_with_a_key_is_written_down(making: Sqlite) -> None:
+    """The key's next lease has it, until it is taken back."""
+
+    async def work(pool: Pool) -> None:
+        for trouble in ("KernelRefused", None):
+            lease = await take(pool, 1101)
+            await pool.note(lease.key_id, trouble)
+            assert [lease.trouble for lease in await pool.held()] == [trouble]
 
     run(work, making)
 
@@ -215,6 +248,8 @@ WRITES: dict[str, Callable[[Pool, Lease], Coroutine[Any, Any, Any]]] = {
     "renew": lambda pool, lease: pool.renew(lease),
     "ending": lambda pool, lease: pool.ending(lease.uid),
     "ended": lambda pool, lease: pool.ended(lease.uid),
+    "note": lambda pool, lease: pool.note(lease.key_id, "a word"),
+    "claim": lambda pool, lease: pool.claim(lease, IPv4Address("203.0.113.1"), 0),
     "learn_exit": lambda pool, lease: pool.learn_exit(lease.key_id, IPv6Address("2001:db8::1")),
 }
 

@@ -1,0 +1,57 @@
+"""Where keys come out, in the store: what workers claim, what was learned, and what is forgotten.
+
+An exit that a key's file names is binding: nothing here changes it (`learned_at` is NULL, and there is an address).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from fleet.wire import Address
+from netctl.pool.schema import claims, keys
+
+_NOT_BINDING = sa.or_(keys.c.exit_address.is_(None), keys.c.learned_at.is_not(None))
+_UNKNOWN = {"exit_address": None, "learned_at": None}
+
+
+def claim(db: sa.Connection, key_id: int, uid: int, address: Address, since: float) -> bool:
+    """Worker UID says that the key comes out at ADDRESS; whether another has said so later than SINCE.
+
+    Each worker has one word for each key, its latest: one alone convinces nobody, however often it says so.
+    """
+    mine = sa.and_(claims.c.key_id == key_id, claims.c.slot == uid)
+    db.execute(sa.delete(claims).where(mine))
+    values = {"key_id": key_id, "slot": uid, "address": str(address), "claimed_at": time.time()}
+    db.execute(sa.insert(claims).values(values))
+    others = sa.and_(claims.c.key_id == key_id, claims.c.slot != uid, claims.c.address == str(address))
+    return db.scalar(sa.select(claims.c.slot).where(others, claims.c.claimed_at > since)) is not None
+
+
+def learn(db: sa.Connection, key_id: int, address: Address) -> None:
+    """The key comes out at ADDRESS, unless its file says where."""
+    where = sa.and_(keys.c.id == key_id, _NOT_BINDING)
+    db.execute(sa.update(keys).where(where).values(exit_address=str(address), learned_at=time.time()))
+    db.execute(sa.delete(claims).where(claims.c.key_id == key_id))
+
+
+def name(db: sa.Connection, public: str, address: Address) -> bool:
+    """The key's file names its exit: from now on that is binding, and whether it was not before."""
+    where = sa.and_(keys.c.public == public, _NOT_BINDING)
+    return bool(db.execute(sa.update(keys).where(where).values(exit_address=str(address), learned_at=None)).rowcount)
+
+
+def forget(db: sa.Connection, publics: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Forget the learned exits of the keys PUBLICS (None: all of them), and every claim.
+
+    Those whose exit was forgotten, and those whose file names it, by public key.
+    """
+    wanted = sa.true() if publics is None else keys.c.public.in_(publics)
+    named = sa.and_(wanted, keys.c.exit_address.is_not(None), keys.c.learned_at.is_(None))
+    learned = sa.and_(wanted, keys.c.learned_at.is_not(None))
+    found = [list(db.scalars(sa.select(keys.c.public).where(where).order_by(keys.c.id))) for where in (learned, named)]
+    db.execute(sa.delete(claims).where(claims.c.key_id.in_(sa.select(keys.c.id).where(wanted))))
+    db.execute(sa.update(keys).where(learned).values(_UNKNOWN))
+    return found[0], found[1]
