@@ -11,6 +11,7 @@ the last line of its standard error, after its words for people, in the frame in
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from fleet import visible, wire
+from fleet import processes, visible, wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
@@ -29,6 +30,7 @@ PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 """For a program that is none of the fleet's."""
 ERRORS_AS_DATA = {"FLEET_ERRORS": "json"}
 """What a program is started with by whoever reads its error."""
+_CAP_SYS_RESOURCE = 24
 _OPEN_FILES = 16_384
 """netctl has some ten sockets in each worker's namespace, where workers have one."""
 
@@ -75,11 +77,13 @@ def _as_netctl(walls: Isolation) -> list[str]:
     capabilities = ",".join(["-all", *(f"+{name}" for name in walls.capabilities)])
     # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
     # nice: what carries every worker's packets, and answers every rotation, goes before the browsers.
+    # memlock: netctl keeps its keys out of the swap (netctl/privileges.py).
     # core: both hold private keys. 1 byte and not 0: where cores are piped to a program (systemd-coredump,
     # apport) the kernel heeds no limit but this one (coredump_pipe in fs/coredump.c).
     return [
         "prlimit",
         "--core=1",
+        *(["--memlock=unlimited"] if _may_lock_memory() else []),
         *([] if walls is UID else [f"--nofile={_OPEN_FILES}"]),
         "nice",
         "--adjustment=-10",
@@ -94,6 +98,12 @@ def _as_netctl(walls: Isolation) -> list[str]:
         "--no-new-privs",
         "--pdeathsig=TERM",
     ]
+
+
+def _may_lock_memory() -> bool:
+    """Whether a limit of locked memory can be lifted here: in a container root may lack the right to."""
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == resource.RLIM_INFINITY
+    return unlimited or bool(int(processes.status(os.getpid())["CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
 
 
 def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float) -> str:

@@ -20,6 +20,7 @@ MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 M_ARENA_MAX = -8
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 SYS_MOUNT_SETATTR = 442
@@ -41,6 +42,16 @@ def _check(result: int, call: str) -> None:
 def one_heap() -> None:
     """Let all threads share one heap (mallopt(3), M_ARENA_MAX); glibc would keep some megabytes for each thread."""
     _libc.mallopt(M_ARENA_MAX, 1)
+
+
+def lock_memory() -> None:
+    """No page of this process is swapped out, from now on, nor takes memory before it is used (mlockall(2))."""
+    _check(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT), "mlockall")
+
+
+def lock(value: bytes) -> bool:
+    """The pages of VALUE are not swapped out while this process lives (mlock(2)); False where its limit is reached."""
+    return bool(_libc.mlock(ctypes.c_char_p(value), ctypes.c_size_t(len(value))) == 0)
 
 
 def unshare(flags: int) -> None:

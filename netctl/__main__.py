@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,10 @@ def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     bring = add("import", _import, words, "netctl keys import *.conf")
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
     add("list", _list, "show the keys, without anything secret", "sudo netctl keys list")
+    words = "forget where keys come out, so that it is learned again; what a file names stays"
+    forget = add("forget-exit", _forget_exit, words, "sudo netctl keys forget-exit --all")
+    forget.add_argument("keys", nargs="*", metavar="PUBLIC_KEY", help="as keys list shows it")
+    forget.add_argument("--all", action="store_true", help="of every key")
     remove = add("remove", _remove, "delete keys that are not leased", "sudo netctl keys remove KEY")
     remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
 
@@ -197,7 +202,7 @@ def _list(arguments: argparse.Namespace) -> None:
     rows = [
         (
             line.server,
-            _both(line.exit_address, line.exit_address_v6),
+            _both(line.exit_address, line.exit_address_v6) + (" (learned)" if line.learned_at else ""),
             _both(line.address, line.address_v6),
             line.public_key,
             line.leased_to or "-",
@@ -206,11 +211,28 @@ def _list(arguments: argparse.Namespace) -> None:
         for line in lines
     ]
     columns = ("server", "exit address", "tunnel address", "public key", "leased to", "from")
-    console.answer(arguments, [commands.as_json(line) for line in lines], table=("", columns, rows))
+    aside = [f"put aside: {line.origin} ({line.public_key}): {line.trouble}" for line in lines if line.trouble]
+    console.answer(arguments, [commands.as_json(line) for line in lines], *aside, table=("", columns, rows))
 
 
 def _both(*addresses: Address | None) -> str:
     return ", ".join(str(address) for address in addresses if address) or "-"
+
+
+def _forget_exit(arguments: argparse.Namespace) -> int:
+    from netctl.pool import commands
+
+    if bool(arguments.keys) == arguments.all:
+        raise UsageError("name the keys, or say --all", hint="sudo netctl keys forget-exit --all")
+    paths = Paths.from_environment()
+    done = commands.forgotten(None if arguments.all else arguments.keys, paths)
+    if not arguments.json:
+        for public in done.named if arguments.keys else ():
+            console.say(f"{public}: its file names its exit, which stays")
+        _say_unknown(done.unknown)
+    counts: dict[str, JsonValue] = {"forgotten": [*done.learned], "named": [*done.named], "unknown": [*done.unknown]}
+    console.answer(arguments, counts, f"{len(done.learned)} learned exits forgotten")
+    return ExitCode.FAILED if done.unknown else ExitCode.DONE
 
 
 def _remove(arguments: argparse.Namespace) -> int:
@@ -218,14 +240,19 @@ def _remove(arguments: argparse.Namespace) -> int:
 
     gone, leased, unknown = commands.removed(arguments.keys, Paths.from_environment())
     if not arguments.json:
-        kept = [f"{public}: is leased, stays" for public in leased]
-        for line in kept + [f"{public}: is not in the pool" for public in unknown]:
-            console.say(line)
+        for public in leased:
+            console.say(f"{public}: is leased, stays")
+        _say_unknown(unknown)
     counts: dict[str, JsonValue] = {"removed": [*gone], "leased": [*leased], "unknown": [*unknown]}
     console.answer(arguments, counts, f"{len(gone)} keys removed")
     if leased:
         return ExitCode.TRY_LATER
     return ExitCode.FAILED if unknown else ExitCode.DONE
+
+
+def _say_unknown(words: Sequence[str]) -> None:
+    for word in words:
+        console.say(f"{word}: is not in the pool")
 
 
 if __name__ == "__main__":

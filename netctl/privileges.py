@@ -6,6 +6,7 @@ Its account, the cut bounding set and the limit of core files come from the word
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 
@@ -21,7 +22,7 @@ _CORE_BYTES = 1
 
 
 def keep_memory() -> None:
-    """No core dump, no ptrace and no look into /proc/PID/mem, by our own account either: private keys are in there.
+    """No core dump, no swap, no ptrace, no look into /proc/PID/mem, by our own account either: it holds private keys.
 
     Not even fs.suid_dumpable=2, which systemd-coredump sets, dumps a process that has said so itself.
     """
@@ -29,6 +30,13 @@ def keep_memory() -> None:
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     limit = _CORE_BYTES if hard == resource.RLIM_INFINITY else min(_CORE_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+    # With a limit, the first page over it would be the end of us: all or nothing. A capability would do (IPC_LOCK), and
+    # be gone when a command becomes netctl.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError):
+            syscalls.lock_memory()
 
 
 def cut(walls: Isolation) -> None:

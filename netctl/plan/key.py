@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, final
 
+from fleet import syscalls
 from fleet.wire import Address
 
 KEY_BYTES = 32
+# The base64 of 32 bytes, of either alphabet, with its padding or without; or their 64 hexadecimal digits. A name of so
+# many small letters is no key: of 43 random characters some are capitals, but for one key in 10^9.
+_IN_BASE64 = re.compile(r"(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9+/_-]{43}")
+_IN_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 @final
@@ -24,6 +30,7 @@ class Secret:
         if len(value) != KEY_BYTES:
             raise ValueError(f"a WireGuard key has {KEY_BYTES} bytes")
         self._value = bytes(value)
+        syscalls.lock(self._value)  # where not all of the process is (netctl/privileges.py)
 
     @classmethod
     def parse(cls, text: str) -> Secret:
@@ -107,6 +114,24 @@ class Key:
     def endpoint(self) -> Endpoint:
         """Where the server is reached, by the name that the key's file has for it."""
         return Endpoint(self.server, self.port)
+
+
+def could_be_key(text: str) -> bool:
+    """Whether a key may stand in TEXT, in one piece or with blanks, colons or dashes in it."""
+    packed = "".join(text.split())
+    return bool(_IN_BASE64.search(packed) or _IN_HEX.search(re.sub("[:-]", "", packed)))
+
+
+def sayable(name: str) -> str:
+    """NAME, of a file say, for a message; not where a key may have been pasted in its place."""
+    *_, last = name.rpartition("/")
+    return "(a name that could be a key)" if could_be_key(last) or _is_key(name) else name
+
+
+def _is_key(text: str) -> bool:
+    """Whether TEXT is nothing but a key: one with slashes in it looks like a path."""
+    packed = "".join(text.split()).rstrip("=")
+    return len(packed) in (43, 64) and could_be_key(packed)
 
 
 def decode(text: str) -> bytes:

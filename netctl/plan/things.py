@@ -231,10 +231,17 @@ class Device(Thing):
         if self.peer is None:
             return f"wg set {self.interface} private-key /dev/null # and every peer removed"
         return (
-            f"wg set {self.interface} private-key (hidden) peer {self.peer.public_key} endpoint {self.peer.endpoint}"
+            f"wg set {self.interface} private-key (hidden) peer {self._peer_name} endpoint {self.peer.endpoint}"
             f" persistent-keepalive {self.peer.keepalive_seconds}"
             f" allowed-ips {','.join(self.peer.allowed)}"
         )
+
+    @property
+    def _peer_name(self) -> str:
+        """The server's public key; a file may have its own private one there."""
+        assert self.peer is not None
+        told = Secret.parse_private(self.peer.public_key)
+        return "(hidden)" if told in (self.private, self.peer.preshared) else self.peer.public_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,11 @@
-"""WireGuard client files: text in, a frozen Key or every mistake out. Key material never enters a message.
+"""WireGuard client files: text in, a frozen Key or every mistake out.
+
+Key material never enters a message, on whatever line it stands: a mistake has the line's number, or the entry's name
+and which of its parts it is about, and repeats nothing of the file.
 
 An ordinary `.conf` file of a VPN provider, one peer. The comment `# ExitAddress = 203.0.113.11` gives
-the address the world sees, and may stand once more for IPv6; without it the IPv4 address is learned at the
-key's first proof.
+the address the world sees, and may stand once more for IPv6; without it netctl finds the IPv4 address
+out (netctl/exits).
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from ipaddress import (
 )
 from typing import TypeVar
 
-from netctl.plan.key import Endpoint, Key, Secret, decode
+from fleet.numbers import PLACEHOLDERS, PLACEHOLDERS_V6
+from fleet.wire import Address
+from netctl.plan.key import Endpoint, Key, Secret, could_be_key, decode
 
 T = TypeVar("T")
 _EXIT = re.compile(r"^[#;]\s*ExitAddress\s*=\s*(\S+)\s*$", re.IGNORECASE)
@@ -64,9 +69,9 @@ def _exits(texts: list[str], mistakes: list[str]) -> tuple[IPv4Address | None, I
     v4, v6 = None, None
     for text in texts:
         try:
-            found = ip_address(text)
+            found = _address(text)
         except ValueError:
-            mistakes.append(f"ExitAddress: {text!r} is no address")
+            mistakes.append("ExitAddress: is no address")
             continue
         v4, v6 = (found, v6) if isinstance(found, IPv4Address) else (v4, found)
     return v4, v6
@@ -132,11 +137,14 @@ def _public_key(text: str) -> str:
 def _tunnel_addresses(text: str) -> tuple[IPv4Address, IPv6Address | None]:
     """The first of each family."""
     v4, v6 = [], []
-    for part in text.split(","):
+    for number, part in enumerate(text.split(","), 1):
         try:
             found = ip_interface(part.strip())
+            _address(str(found.ip))
         except ValueError:
-            raise ValueError(f"{part.strip()!r} is no address") from None
+            raise ValueError(f"part {number} is no address") from None
+        if _is_unusable(found.ip):
+            raise ValueError(f"part {number} is no address that a tunnel can have")
         if isinstance(found, IPv4Interface):
             v4.append(found.ip)
         else:
@@ -149,11 +157,11 @@ def _tunnel_addresses(text: str) -> tuple[IPv4Address, IPv6Address | None]:
 def _all_v6(text: str) -> bool:
     """Whether these networks are all of IPv6 together, however they are cut."""
     found = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for number, part in enumerate(filter(None, map(str.strip, text.split(","))), 1):
         try:
             found.append(ip_network(part, strict=False))
         except ValueError:
-            raise ValueError(f"{part!r} is no network") from None
+            raise ValueError(f"part {number} is no network") from None
     return [*collapse_addresses(one for one in found if isinstance(one, IPv6Network))] == [IPv6Network("::/0")]
 
 
@@ -164,10 +172,31 @@ def _endpoint(text: str) -> Endpoint:
     except ValueError:
         raise wrong from None
     try:
-        ip_address(found.host)
+        _address(found.host)
     except ValueError:
-        if not _HOST.match(found.host):
+        # A name is asked of resolvers, in the clear: none that could be a key.
+        if not _HOST.match(found.host) or could_be_key(found.host):
             raise wrong from None
     if not 0 < found.port < 65536:
         raise wrong
     return found
+
+
+def _address(text: str) -> Address:
+    """The address in TEXT, without a scope (RFC 4007): that has a meaning on the machine alone that wrote it."""
+    found = ip_address(text)
+    if "%" in text:
+        raise ValueError
+    return found
+
+
+def _is_unusable(address: Address) -> bool:
+    """Whether nothing can be sent from ADDRESS, or it is one of those that netctl translates."""
+    return (
+        address.is_unspecified
+        or address.is_loopback
+        or address.is_multicast
+        or address in PLACEHOLDERS
+        or address in PLACEHOLDERS_V6
+        or address == IPv4Address("255.255.255.255")
+    )
