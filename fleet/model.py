@@ -173,7 +173,9 @@ class EgressSettings(Settings):
     timeout_seconds: Seconds = 10
     """For question and answer with all that belongs to them: name, connection, TLS, every byte."""
     host_addresses: tuple[IPvAnyAddress, ...] = ()
-    """What the host shows without a tunnel; empty: `fleet up` asks the urls."""
+    """What the host shows without a tunnel; empty: netctl asks the urls, when it has to judge an exit."""
+    learned_hours: float = Field(default=24, gt=0, le=8760)
+    """How long a learned exit counts before it is looked at again."""
 
     @field_validator("urls")
     @classmethod

@@ -32,7 +32,10 @@ class Rotate(Request):
 
 
 class Proved(Request):
-    """The worker's first proof of a key whose exit address is not known yet."""
+    """What the world has seen of the worker, where the exit is not known, or is another: a claim, judged by netctl.
+
+    Refused with WrongExit where netctl sees another address, or one of the host's own.
+    """
 
     method: ClassVar[str] = "proved"
     address: Address
@@ -56,7 +59,7 @@ class Tunnel(Message):
     exit_server: str
     """Name of the key's server: the endpoint's host in the key's .conf file."""
     exit_address: Address | None
-    """Address the world should see; None until the key's first proof."""
+    """Address the world should see; None: not known, and netctl is asked about what was seen (Proved)."""
     exit_address_v6: IPv6Address | None = None
     """The same over IPv6, where the key's file names it."""
     carries_ipv6: bool = False

@@ -21,6 +21,8 @@ PROTOCOL = 77
 """Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
 OUTER_MARK = 0x666C7431
 """Packet mark of what kernel WireGuard sends for us ("flt1"); setting one needs CAP_NET_ADMIN or CAP_NET_RAW."""
+PROBE_MARK = 0x666C7432
+"""Packet mark of netctl's own look through a worker's tunnel ("flt2"): that of no worker, as the one above."""
 PROHIBIT_OFFSET = 10000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
 

@@ -47,8 +47,6 @@ class Paths:
     supervisor_pid = _Below("run/fleet/supervisord.pid")
     run_order = _Below("run/fleet/run.json")
     """What `fleet run` asks of the workers; absent: they loop for ever."""
-    host_addresses = _Below("run/fleet/host-addresses")
-    """Written by `fleet up`: the addresses the host shows without a tunnel, one a line."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Paths:

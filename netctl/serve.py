@@ -14,7 +14,11 @@ from fleet import lockfile, log
 from fleet.errors import ConfigurationError
 from fleet.listen import refuse_if_served
 from fleet.model import Fleet, Paths
+from fleet.programs import Installation
 from netctl import access
+from netctl.exits.judge import Judge
+from netctl.exits.own import OwnAddresses
+from netctl.exits.probe import Probe
 from netctl.filter.owned_table import OwnedTable
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
@@ -48,7 +52,10 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             reconciler = Reconciler(fleet, backend, host, links, FirstValues(paths))
             devices = Devices(fleet, wireguard, host, links, reconciler)
             tunnels = Tunnels(fleet=fleet, pool=pool, reconciler=reconciler, devices=devices, endings=endings)
-            service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend)
+            looking = Probe(fleet.egress, Installation(paths=paths), spaces)
+            own = OwnAddresses(fleet.egress, looking.in_the_clear)
+            judge = Judge(fleet, pool, tunnels.interface, looking.through, own)
+            service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend, judge=judge)
             repair = Repair(fleet, tunnels, reconciler, spaces, OwnedTable(paths.root))
             recovery = Recovery(fleet, tunnels, devices, spaces)
             try:
@@ -56,6 +63,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             finally:
                 repair.close()
                 links.close()
+                await judge.close()
                 await endings.close()
                 await pool.close()
 

@@ -25,6 +25,7 @@ from fleet.netctl_api import (
     Tunnel,
 )
 from fleet.wire import Done
+from netctl.exits.judge import Judge
 from netctl.host import ipv6_stack
 from netctl.pool.contract import Lease, Pool
 from netctl.slots.slot import Event, Slot, SlotState
@@ -40,9 +41,10 @@ NUMBERS_SECONDS = 1.0
 class NetctlService:
     """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.rpc.Service)."""
 
-    def __init__(self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend) -> None:
+    def __init__(self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend, judge: Judge) -> None:
         self._fleet = fleet
         self._pool = pool
+        self._judge = judge
         self._backend = backend
         self._log = log.get("netctl")
         self._turns = Queue(fleet.browser.starts_at_once or os.cpu_count() or 1)
@@ -112,16 +114,12 @@ class NetctlService:
             return tunnel.model_copy(update={"rotate_ms": round((time.monotonic() - started) * 1000, 1)})
 
     async def proved(self, connection: Connection, request: Proved) -> Done:
-        """What the world has seen becomes the key's exit address."""
+        """What the worker says that the world has seen: a claim, which netctl judges. Raises WrongExit."""
         slot = self.slots[connection.peer.uid]
         lease = slot.lease
         if slot.owner is not connection or lease is None:
             raise TunnelLost("this connection holds no tunnel", hint="connect first")
-        if lease.key.exit_address is None:
-            # Only the first proof counts: a worker cannot change what others have seen.
-            await self._pool.learn_exit(lease.key_id, request.address)
-            if slot.lease is lease:  # else it was sealed meanwhile
-                slot.lease = replace(lease, key=replace(lease.key, exit_address=request.address))
+        await self._judge.heard(slot, lease, request.address)
         return Done()
 
     async def start_browser(self, connection: Connection, _: StartBrowser) -> Done:
@@ -160,7 +158,7 @@ class NetctlService:
             interface=self.tunnels.interface(slot),
             state="repairing" if slot.repairing else slot.state.value,
             exit_server=lease.key.server if lease else None,
-            exit_address=lease.key.exit_address if lease else None,
+            exit_address=self._judge.exit_of(lease) if lease else None,
             lease=lease.id if lease else None,
             generation=slot.generation,
             since=slot.since,
@@ -175,6 +173,7 @@ class NetctlService:
     async def _answer(self, slot: Slot, started: float) -> Tunnel:
         lease = await self.tunnels.renew(slot, started + self._fleet.netctl.request_deadline_seconds)
         tunnel = self._tunnel(slot, lease)
+        self._judge.leased(slot, lease)
         self._log.info(
             "slot.connected",
             worker=slot.worker.name,
@@ -188,7 +187,7 @@ class NetctlService:
     def _tunnel(self, slot: Slot, lease: Lease) -> Tunnel:
         return Tunnel(
             exit_server=lease.key.server,
-            exit_address=lease.key.exit_address,
+            exit_address=self._judge.exit_of(lease),
             exit_address_v6=lease.key.exit_address_v6,
             carries_ipv6=lease.key.address_v6 is not None and ipv6_stack() == "on",
             lease=lease.id,

@@ -41,7 +41,7 @@ ARROWS: dict[str, str] = {
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
     "fleet.probes": "wire",
-    "fleet.programs": "backends errors isolation model visible wire",
+    "fleet.programs": "backends errors isolation model processes visible wire",
     "fleet.result": "wire",
     "fleet.rpc": "callers deadline errors listen log wire",
     "fleet.seen_address": "errors log model wire",
@@ -72,8 +72,9 @@ ARROWS: dict[str, str] = {
     "netctl.host": "plan kernel filter wireguard threads",
     "netctl.slots": "plan kernel filter wireguard pool host threads",
     "netctl.privileges": "kernel",
-    "netctl.service": "pool host slots turns",
-    "netctl.serve": "kernel filter wireguard pool host slots access service",
+    "netctl.exits": "kernel pool slots",
+    "netctl.service": "pool host slots exits turns",
+    "netctl.serve": "kernel filter wireguard pool host slots exits access service",
     "netctl.cleanup": "plan kernel filter wireguard pool host slots serve",
     "netctl.__main__": "kernel filter wireguard pool serve cleanup privileges access",
 }
@@ -126,8 +127,8 @@ FORBIDDEN_WORDS = {
     r"\btime\.sleep\(": "wait on the thing itself, with a deadline",
     r"\basyncio\.wait_for\(": "before Python 3.12 it loses cancellations; fleet.deadline.within does not",
 }
-STARTS_PROCESSES = {"netctl/kernel/removal.py"}
-"""Where netctl starts a process: its own Python and its own file, to delete a link that may hang."""
+STARTS_PROCESSES = {"netctl/kernel/removal.py", "netctl/exits/probe.py"}
+"""Where netctl starts a process, its own Python and its own file: to delete a link that may hang, to hear strangers."""
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "base", "manager", "misc"}
 MOST_LINES = 300
 

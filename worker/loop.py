@@ -23,7 +23,7 @@ from fleet.wire import Address
 from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
-from worker.egress import Prover
+from worker.egress import Prover, agrees
 from worker.failures import Budget, Reaction
 from worker.prepare import AUTHORITIES
 from worker.record import Record
@@ -54,7 +54,7 @@ class Loop:
     def __init__(self, fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, task: Ready) -> None:
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
-        self._prover = Prover(fleet.egress, paths, AUTHORITIES)
+        self._prover = Prover(fleet.egress, AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=fleet.netctl.request_deadline_seconds)
 
@@ -129,10 +129,7 @@ class Loop:
         return tunnel
 
     def _prove(self, tunnel: netctl_api.Tunnel) -> Address:
-        seen = self._prover.prove(tunnel.exit_address)
-        if tunnel.exit_address is None:
-            self._tunnel.proved(seen)
-        return seen
+        return self._prover.prove(tunnel.exit_address, self._tunnel.proved)
 
     @contextlib.contextmanager
     def _browser(self, record: Record) -> Iterator[Session]:
@@ -166,7 +163,7 @@ class Loop:
             told = ipaddress.ip_address(shown)
         except ValueError:
             raise WrongExit(f"task.options.seen_address shows {shown[:60]!r}, which is no address") from None
-        if not self._prover.agrees(told, proven, tunnel):
+        if not agrees(told, proven, tunnel, self._tunnel.proved):
             record.seen = told
             raise WrongExit(f"the site saw {told}, the proof {proven}")
 

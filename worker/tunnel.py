@@ -100,7 +100,7 @@ class Tunnel:
         self._current = None
 
     def proved(self, address: Address) -> None:
-        """Tell netctl the exit address that the first proof of a key has shown."""
+        """Tell netctl what address the world has seen; raises WrongExit where that cannot be the exit."""
         with self._lock:
             self._client.ask(netctl_api.Proved(address=address), Done)
 

@@ -18,7 +18,7 @@ from fleet.probes import Answer, Order
 from fleet.seen_address import IPV6
 from worker import page
 from worker.browser.interface import Installed
-from worker.egress import Prover
+from worker.egress import Prover, check
 from worker.prepare import AUTHORITIES
 from worker.tunnel import Tunnel
 
@@ -50,8 +50,8 @@ class Half:
                 return self._answer()
             self.found["carries_ipv6"] = held.carries_ipv6
             leased, leased_v6 = held.exit_address, held.exit_address_v6
-            prover = Prover(self.fleet.egress, self.paths, AUTHORITIES)
-            self._exit(prover, leased)
+            prover = Prover(self.fleet.egress, AUTHORITIES)
+            self._exit(prover, leased, tunnel)
             if held.carries_ipv6:
                 self._exit_v6(prover, leased_v6)
             self.found["connected"] = [probes.send(probe) for probe in self.order.connected]
@@ -63,11 +63,11 @@ class Half:
     def _answer(self) -> Answer:
         return Answer.model_validate(self.found)
 
-    def _exit(self, prover: Prover, leased: wire.Address | None) -> None:
+    def _exit(self, prover: Prover, leased: wire.Address | None, tunnel: Tunnel) -> None:
         try:
             seen = prover.seen()
             self.found["exit_seen"] = str(seen)
-            prover.check(seen, leased)
+            check(seen, leased, tunnel.proved)
         except FleetError as error:
             self.found["exit_error"] = in_a_line(error)
 

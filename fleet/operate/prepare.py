@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
     the doctor's word -> free UIDs -> accounts -> folders -> snapshot -> enough keys -> backend (netctl's probe)
-             -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf -> the host's own addresses
+             -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -9,12 +9,11 @@ Every step is idempotent, so a second run repairs and a run that failed half way
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from fleet import cgroups, console, log, snapshot, spaces
 from fleet.backends import BACKENDS, Backend
-from fleet.errors import AccountTaken, FleetError, NoKeyFree, Unproved
+from fleet.errors import AccountTaken, FleetError, NoKeyFree
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
@@ -23,9 +22,7 @@ from fleet.operate.doctor import examine
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation, call
-from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.snapshot import Snapshot
-from fleet.wire import Address
 
 _LIST_SECONDS = 30.0
 _PROBE_SECONDS = 30.0
@@ -52,7 +49,6 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
-    learn_host_addresses(fleet, paths)
     return text
 
 
@@ -144,26 +140,3 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
 def nothing_left(installation: Installation) -> None:
     """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
     call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
-
-
-def learn_host_addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
-    """Write Paths.host_addresses, one address a line (none when nobody answered), and give what it holds.
-
-    They are what this host shows the world without a tunnel. A tunnel whose exit shows one of them is no tunnel, and
-    workers refuse it. Not to know them is a warning: the exit of a key is then still compared with what its .conf file
-    says or what it showed first.
-    """
-    found = fleet.egress.host_addresses or tuple(_ask_all(fleet))
-    if not found:
-        _log.warning("host_address.unknown", urls=fleet.egress.urls, hint="set egress.host_addresses in fleet.toml")
-    write_durably(paths.host_addresses, "".join(f"{address}\n" for address in found).encode(), 0o644)
-    return found
-
-
-def _ask_all(fleet: Fleet) -> Iterator[Address]:
-    asker = Asker(fleet.egress, fleet.browser.certificate_authorities)
-    for family in (IPV4, IPV6):
-        try:
-            yield asker.seen(family)
-        except Unproved as error:
-            _log.debug("host_address.no_answer", family=family, reason=error.message)

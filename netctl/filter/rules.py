@@ -6,6 +6,7 @@
                  no other UID sends through a worker's interface
                  what kernel WireGuard sends for a worker goes out by its mark
     translate    the placeholder becomes the leased address
+                 of other programs netctl alone sends from a placeholder, by its mark, to see where a tunnel comes out
     last         after translation: whatever is still a placeholder, or not the leased address, is dropped
     forward      nothing from or to our interfaces
     input        from our interfaces only answers
@@ -18,6 +19,8 @@ needs no change, and what nothing translates is dropped. It is the one that a fl
 """
 
 from __future__ import annotations
+
+from fleet.numbers import PROBE_MARK
 
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
 # special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are used in no LAN.
@@ -94,8 +97,10 @@ RULES: dict[str, str] = {
         fib saddr type local counter reject with tcp reset
         counter drop
     """,
-    "placeholder": """
+    "placeholder": f"""
         oifname lo accept
+        # netctl's own look at where the tunnel comes out, through an open gate alone. No worker can set a mark.
+        meta mark {PROBE_MARK} ip saddr . oifname @open_source accept
         # A socket of any UID has one here; what the kernel sends for a socket that is gone has none.
         meta skuid >= 0 counter drop
         ip saddr . oifname @open_source accept

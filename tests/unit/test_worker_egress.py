@@ -10,21 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from fleet import netctl_api
+from fleet import netctl_api, wire
 from fleet.errors import Unproved, WrongExit
-from fleet.model import EgressSettings, Paths
+from fleet.model import EgressSettings
 from fleet.seen_address import parse_address
-from worker.egress import Prover
+from worker.egress import Prover, agrees, check
 
-EXIT, OTHER, HOST = ip_address("203.0.113.11"), ip_address("203.0.113.12"), ip_address("198.51.100.10")
+EXIT, OTHER = ip_address("203.0.113.11"), ip_address("203.0.113.12")
+HOSTS = HOST, HOST_V6 = ip_address("198.51.100.10"), ip_address("2001:db8:1::10")
 
 
-def prover(root: Path, *host: str, urls: tuple[str, ...] = ("https://nobody.invalid/ip",)) -> Prover:
-    """A prover that knows the HOST's addresses from the settings."""
-    settings = EgressSettings.model_validate(
-        {"insecure_http": True, "urls": urls, "host_addresses": host, "timeout_seconds": 1}
-    )
-    return Prover(settings, Paths(root=root), root / "none.pem")
+def prover(root: Path, urls: tuple[str, ...]) -> Prover:
+    """A prover that asks URLS."""
+    settings = EgressSettings.model_validate({"insecure_http": True, "urls": urls, "timeout_seconds": 1})
+    return Prover(settings, root / "none.pem")
+
+
+class Netctl:
+    """What a worker tells netctl, which takes an address of the host's for no exit."""
+
+    def __init__(self) -> None:
+        self.told: list[wire.Address] = []
+
+    def __call__(self, address: wire.Address) -> None:
+        self.told.append(address)
+        if address in HOSTS:
+            raise WrongExit("an address of this host")
 
 
 @pytest.mark.parametrize("text", ["203.0.113.11", " 203.0.113.11\n", '{"ip": "203.0.113.11"}'])
@@ -40,12 +51,23 @@ def test_no_answers(text: str) -> None:
         parse_address(text)
 
 
-def test_leased_exit(tmp_path: Path) -> None:
-    """The leased exit passes, any other address does not."""
-    made = prover(tmp_path)
-    made.check(EXIT, EXIT)
+def test_leased_exit() -> None:
+    """The leased exit passes and is told to nobody; any other does not, and netctl hears of it: exits move."""
+    netctl = Netctl()
+    check(EXIT, EXIT, netctl)
+    assert netctl.told == []
     with pytest.raises(WrongExit, match=r"sees 203\.0\.113\.12, the leased exit is 203\.0\.113\.11"):
-        made.check(OTHER, EXIT)
+        check(OTHER, EXIT, netctl)
+    assert netctl.told == [OTHER]
+
+
+def test_an_exit_that_is_not_known_is_netctls_to_judge() -> None:
+    """What netctl takes passes, what it refuses is a wrong exit."""
+    netctl = Netctl()
+    check(EXIT, None, netctl)
+    with pytest.raises(WrongExit, match="of this host"):
+        check(HOST, None, netctl)
+    assert netctl.told == [EXIT, HOST]
 
 
 def _tunnel(exit_v6: str | None, *, carries: bool) -> netctl_api.Tunnel:
@@ -59,19 +81,20 @@ def _tunnel(exit_v6: str | None, *, carries: bool) -> netctl_api.Tunnel:
     )
 
 
-def test_a_page_may_come_through_either_exit(tmp_path: Path) -> None:
-    """What a site saw is the proven exit, or over IPv6 the named one; an unnamed one only if it is not the host's."""
-    told, host = ip_address("2001:db8:2::1001"), "2001:db8:1::10"
-    made = prover(tmp_path, host)
+def test_a_page_may_come_through_either_exit() -> None:
+    """What a site saw is the proven exit, or over IPv6 the named one; an unnamed one is netctl's to judge."""
+    told, netctl = ip_address("2001:db8:2::1001"), Netctl()
     named, unnamed = _tunnel(str(told), carries=True), _tunnel(None, carries=True)
-    assert made.agrees(EXIT, EXIT, named)
-    assert not made.agrees(OTHER, EXIT, named)
-    assert made.agrees(told, EXIT, named)
-    assert not made.agrees(ip_address("2001:db8:2::1002"), EXIT, named)
-    assert made.agrees(told, EXIT, unnamed)
-    assert not made.agrees(ip_address(host), EXIT, unnamed)
-    assert not prover(tmp_path).agrees(told, EXIT, unnamed), "the host's own addresses are unknown"
-    assert not made.agrees(told, EXIT, _tunnel(str(told), carries=False))
+    assert agrees(EXIT, EXIT, named, netctl)
+    assert not agrees(OTHER, EXIT, named, netctl)
+    assert agrees(told, EXIT, named, netctl)
+    assert not agrees(ip_address("2001:db8:2::1002"), EXIT, named, netctl)
+    assert not agrees(told, EXIT, _tunnel(str(told), carries=False), netctl)
+    assert netctl.told == []
+    assert agrees(told, EXIT, unnamed, netctl)
+    with pytest.raises(WrongExit):
+        agrees(HOST_V6, EXIT, unnamed, netctl)
+    assert netctl.told == [told, HOST_V6]
 
 
 class _Echo(http.server.BaseHTTPRequestHandler):
@@ -95,31 +118,13 @@ def test_the_proof_is_of_ipv4(tmp_path: Path) -> None:
         with ThreadPoolExecutor(max_workers=1) as pool:
             pool.submit(server.handle_request)
             port = listening.getsockname()[1]
-            seen = prover(tmp_path, urls=(f"http://[::1]:{port}/", f"http://127.0.0.1:{port}/")).seen()
+            seen = prover(tmp_path, (f"http://[::1]:{port}/", f"http://127.0.0.1:{port}/")).seen()
     assert seen == ip_address("127.0.0.1"), "told as ::ffff:127.0.0.1, by a socket for both families"
-
-
-def test_learning(tmp_path: Path) -> None:
-    """An unknown exit is learned only when it is known not to be the host itself."""
-    prover(tmp_path, str(HOST)).check(EXIT, None)
-    with pytest.raises(WrongExit, match="of this host"):
-        prover(tmp_path, str(HOST)).check(HOST, None)
-    with pytest.raises(WrongExit, match="unknown"):
-        prover(tmp_path).check(EXIT, None)
-
-
-def test_host_addresses_from_fleet_up(tmp_path: Path) -> None:
-    """What `fleet up` saw without a tunnel counts as the host's too."""
-    paths = Paths(root=tmp_path)
-    paths.host_addresses.parent.mkdir(parents=True)
-    paths.host_addresses.write_text(f"{HOST}\n2001:db8:1::10\n")
-    with pytest.raises(WrongExit, match="of this host"):
-        prover(tmp_path).check(ip_address("2001:db8:1::10"), None)
 
 
 def test_no_service_answers(tmp_path: Path) -> None:
     """When no service answers, each is named with its reason."""
     urls = ("http://127.0.0.1:1/ip", "http://127.0.0.1:2/ip")
     with pytest.raises(Unproved) as caught:
-        prover(tmp_path, urls=urls).seen()
+        prover(tmp_path, urls).seen()
     assert all(url in caught.value.message for url in urls)

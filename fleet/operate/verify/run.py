@@ -6,6 +6,7 @@ fleet up, or the one worker stopped -> capture -> control (has to be seen) -> wo
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ import psutil
 from pydantic import ValidationError
 
 from fleet import console, snapshot, status
-from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
+from fleet.errors import FleetError, TryLater, Unanswered, Unavailable, Unproved
 from fleet.files import write_durably
 from fleet.interrupts import Interrupts
 from fleet.launch_spec import LaunchSpec
@@ -35,6 +36,7 @@ from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.operate.verify.walls import look
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
+from fleet.seen_address import IPV4, IPV6, Asker
 from fleet.supervise import Supervisor
 from fleet.wire import Message
 
@@ -234,10 +236,13 @@ class Verifier:
         return ask(command, line, self.installation.environment, seconds=seconds, what=what)
 
     def _host_addresses(self) -> frozenset[str]:
+        """On its interfaces, and what it shows without a tunnel: that is asked now, for it may have changed."""
         shown = {str(one) for one in self.fleet.egress.host_addresses}
-        written = self.installation.paths.host_addresses
-        if written.exists():
-            shown |= set(written.read_text(encoding="ascii").split())
+        if not shown:
+            asker = Asker(self.fleet.egress, self.fleet.browser.certificate_authorities)
+            for family in (IPV4, IPV6):
+                with contextlib.suppress(Unproved):
+                    shown.add(str(asker.seen(family)))
         own = {one.address.partition("%")[0] for every in psutil.net_if_addrs().values() for one in every}
         return frozenset(shown | own)
 

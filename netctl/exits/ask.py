@@ -1,0 +1,47 @@
+"""Asks what address the world sees, in a process of its own: `launch.py netctl.exits.ask [DESCRIPTOR...]`.
+
+The DESCRIPTORs are sockets that lead through a tunnel; without them it asks in the clear, over either family. What
+answers is a stranger's server through a stranger's VPN server: who takes this process over by an answer finds no key in
+its memory, no capability and little processor time, and netctl goes on when it ends.
+
+Standard output: one JSON object, {"seen": [ADDRESS...], "trouble": "..."}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+
+from fleet import snapshot, syscalls
+from fleet.errors import Unproved
+from fleet.paths import Paths
+from fleet.seen_address import IPV4, IPV6, Asker
+
+CPU_SECONDS, MEMORY_BYTES = 10, 1 << 30
+_PATIENT = 20
+"""netctl's priority is none that an answer from outside may use."""
+
+
+def main() -> None:
+    """Give up what is not needed, ask, tell."""
+    syscalls.set_capabilities(syscalls.Capabilities(0, 0, 0))
+    os.nice(_PATIENT)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    fleet = snapshot.read(Paths.from_environment().snapshot).fleet
+    sockets = [socket.socket(fileno=int(one)) for one in sys.argv[1:]]
+    asker = Asker(fleet.egress, fleet.browser.certificate_authorities, sockets.pop if sockets else None)
+    seen, troubles = [], []
+    for family in (IPV4,) if sockets else (IPV4, IPV6):
+        try:
+            seen.append(str(asker.seen(family)))
+        except Unproved as error:
+            troubles.append(error.message)
+    sys.stdout.write(json.dumps({"seen": seen, "trouble": "; ".join(troubles)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""This host's own addresses, which are the exit of no key: on its interfaces, and what the world sees in the clear.
+
+They are asked for when an exit is to be judged and not before, and again when they may have changed: a start without
+network, a new address from DHCP, a router that reconnects. So none is ever judged by what was true before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fleet import log
+from fleet.errors import Unproved
+from fleet.model import EgressSettings
+from fleet.wire import Address
+from netctl.exits.probe import Seen
+from netctl.kernel import netlink, observe, rtnetlink
+
+FRESH_SECONDS = 60.0
+"""Behind a router that translates, the host itself cannot know that its address is another now."""
+AGAIN_SECONDS = 5.0
+"""Where nobody answered over IPv4 it is asked again this much later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the world said, where the interfaces had these addresses."""
+
+    here: frozenset[Address]
+    until: float
+    found: Seen
+
+
+class OwnAddresses:
+    """See above. IN_THE_CLEAR asks what the world sees; CLOCK is steady."""
+
+    def __init__(
+        self,
+        settings: EgressSettings,
+        in_the_clear: Callable[[], Awaitable[Seen]],
+        *,
+        on_interfaces: Callable[[], frozenset[Address]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._told = frozenset(settings.host_addresses)
+        self._in_the_clear = in_the_clear
+        self._on_interfaces = on_interfaces or addresses_here
+        self._clock = clock
+        self._asked: _Asked | None = None
+        self._lock = asyncio.Lock()
+        self._log = log.get("netctl")
+
+    async def known(self, judged: Address) -> frozenset[Address]:
+        """All of them, as they are now, to judge another one by.
+
+        Raises Unproved where the world's answer is needed, and there is none: for an IPv4 address an answer over IPv4.
+        """
+        async with self._lock:
+            here = self._on_interfaces()
+            if self._told:
+                return here | self._told
+            if self._asked is None or self._asked.here != here or self._clock() > self._asked.until:
+                found = await self._in_the_clear()
+                whole = any(one.version == 4 for one in found.addresses)
+                seconds = FRESH_SECONDS if whole else AGAIN_SECONDS
+                self._tell(found)
+                self._asked = _Asked(here=here, until=self._clock() + seconds, found=found)
+            seen = self._asked.found.addresses
+            if not any(one.version in (4, judged.version) for one in seen):
+                raise Unproved(
+                    f"what this host shows without a tunnel is not known: {self._asked.found.trouble}",
+                    hint="set egress.host_addresses, or give the key its '# ExitAddress ='",
+                )
+            return here | frozenset(seen)
+
+    def _tell(self, found: Seen) -> None:
+        before = self._asked.found.addresses if self._asked else ()
+        if found.addresses != before:
+            self._log.info("host.addresses", seen=[*map(str, found.addresses)], trouble=found.trouble)
+
+
+def addresses_here() -> frozenset[Address]:
+    """Every address on an interface of the host's namespace."""
+    asking = netlink.Socket(netlink.ROUTE)
+    try:
+        bodies = [
+            body
+            for family in observe.families()
+            for body in asking.dump(rtnetlink.GET_ADDRESS, rtnetlink.all_of(family))
+        ]
+    finally:
+        asking.close()
+    return frozenset(rtnetlink.read_address(body).address for body in bodies)

@@ -1,0 +1,101 @@
+"""netctl's own look: through a worker's tunnel, or in the clear; the asking is done by netctl.exits.ask.
+
+The sockets are made here. Each has netctl's mark (rules.py lets it pass, through an open gate), the tunnel's device and
+the worker's placeholder as its source, so it leaves through that tunnel or not at all, as what the worker sends; with
+isolation `netns` it belongs to the worker's namespace, and the process that uses it to the host's, where names are
+resolved. The worker cannot answer in the place of the service: that is a connection of TLS, and what comes in for it is
+handed to its socket alone. When the exit changes the socket is ended with the others of its source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from fleet.deadline import within
+from fleet.model import EgressSettings, Worker
+from fleet.numbers import PROBE_MARK
+from fleet.programs import Installation
+from fleet.wire import Address
+from netctl.kernel.setns import Spaces
+
+ANSWER_BYTES = 8192
+START_SECONDS = 10.0
+"""What the process may take beside its questions, on a busy machine."""
+_SO_MARK, _SO_BINDTODEVICE = 36, 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What services saw; none, and why."""
+
+    addresses: tuple[Address, ...] = ()
+    trouble: str = ""
+
+
+class Probe:
+    """Asks the services of SETTINGS."""
+
+    def __init__(self, settings: EgressSettings, installation: Installation, spaces: Spaces) -> None:
+        self._settings = settings
+        self._installation = installation
+        self._spaces = spaces
+
+    async def through(self, worker: Worker, interface: str, space: str) -> Seen:
+        """What the world sees of what WORKER sends, over IPv4."""
+        count = len(self._settings.urls)
+        sockets: list[socket.socket] = []
+        try:
+            self._spaces.inside(space, lambda: sockets.extend(_made(worker, interface) for _ in range(count)))
+            return await self._ask(sockets)
+        except OSError as error:
+            return Seen(trouble=f"no socket through {interface}: {error.strerror}")
+        finally:
+            for one in sockets:
+                one.close()
+
+    async def in_the_clear(self) -> Seen:
+        """What the world sees of this host, over IPv4 and IPv6."""
+        return await self._ask(())
+
+    async def _ask(self, sockets: Sequence[socket.socket]) -> Seen:
+        numbers = [one.fileno() for one in sockets]
+        child = await asyncio.create_subprocess_exec(
+            *self._installation.module("netctl.exits.ask", *map(str, numbers)),
+            env=self._installation.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=numbers,
+        )
+        assert child.stdout is not None
+        seconds = START_SECONDS + 2 * self._settings.timeout_seconds
+        try:
+            return _read(await within(seconds, child.stdout.read(ANSWER_BYTES)))
+        except asyncio.TimeoutError:
+            return Seen(trouble=f"no answer within {seconds:g} s")
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+
+
+def _made(worker: Worker, interface: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK)
+    made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode())
+    made.bind((str(worker.placeholder), 0))
+    return made
+
+
+def _read(answer: bytes) -> Seen:
+    """What the process said, which strangers may have taken over."""
+    try:
+        told = json.loads(answer)
+        return Seen(addresses=tuple(ip_address(str(one)) for one in told["seen"]), trouble=str(told["trouble"])[:500])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Seen(trouble="the asking process gave no answer")
