@@ -9,15 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-
-class File(Protocol):
-    """What has a descriptor."""
-
-    def fileno(self) -> int: ...
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -38,9 +32,9 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def readable(file: File, seconds: float) -> bool:
-    """Whether FILE has something to read (a pidfd has when its process has ended) within SECONDS."""
-    loop, descriptor = asyncio.get_running_loop(), file.fileno()
+async def readable(descriptor: int, seconds: float) -> bool:
+    """Whether DESCRIPTOR has something to read (a pidfd has when its process has ended) within SECONDS."""
+    loop = asyncio.get_running_loop()
     ready: asyncio.Future[bool] = loop.create_future()
 
     def tell(what: bool) -> None:

@@ -293,4 +293,4 @@ async def ended_in_time(owner: str, seconds: float) -> bool:
     if process is None:
         return True
     with process:
-        return await readable(process, seconds)
+        return await readable(process.fileno(), seconds)

@@ -79,7 +79,7 @@ class UserspaceWireGuard:
                     hint=f"supervisorctl restart wg:{interface}",
                 ) from None
             # Until it has ended, its socket still takes requests, which get no answer.
-            await readable(process, CALL_SECONDS)
+            await readable(process.fileno(), CALL_SECONDS)
         return True
 
     async def _ask(self, interface: str, text: str) -> list[tuple[str, str]]:
@@ -101,7 +101,7 @@ class UserspaceWireGuard:
                 connection.connect(str(self._sockets / f"{interface}.sock"))
                 connection.send(text.encode())  # less than a socket's buffer always has room for
                 while not answer.endswith(b"\n\n"):
-                    if not await readable(connection, deadline - time.monotonic()):
+                    if not await readable(connection.fileno(), deadline - time.monotonic()):
                         raise asyncio.TimeoutError
                     chunk = connection.recv(1 << 16)
                     if not chunk:
