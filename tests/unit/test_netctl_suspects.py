@@ -39,6 +39,7 @@ from tests import fakes
 from tests.unit.test_netctl_keys import PRIVATE, key
 
 FLEET = Fleet(
+    isolation="uid",
     workers=WorkersSettings(count=4),
     dns=DnsSettings.model_validate({"resolvers": ["198.18.0.53"]}),
     egress=EgressSettings(urls=("https://a.example",)),
