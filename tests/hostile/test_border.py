@@ -74,11 +74,11 @@ def on_a_terminal(program: str, *words: str) -> str:
     return seen
 
 
-def read_all(terminal: int) -> str:
-    """All that comes to TERMINAL, a pty's master."""
+def read_all(terminal: int, until: bytes = b"") -> str:
+    """All that comes to TERMINAL, a pty's master; no more than what ends with UNTIL."""
     seen = b""
     try:
-        while piece := os.read(terminal, 65536):
+        while not (until and until in seen) and (piece := os.read(terminal, 65536)):
             seen += piece
     except OSError:  # EIO: whoever wrote has ended
         pass

@@ -44,13 +44,16 @@ class Suffering(Host):
         newest = {**GOOD, "worker": self.worker().name, "run": "zoo", "loop": 99, "screenshot": None}
         self.plant("zoo-000099.json", json.dumps({**newest, "exit_server": f"[/bad]{ESCAPES}", "lease": ESCAPES}), 1)
 
-    def seen(self, argv: Sequence[str], codes: set[int]) -> str:
-        """What a person sees of ARGV on a terminal: text alone; it ends with one of CODES."""
+    def seen(self, argv: Sequence[str], codes: set[int], until: bytes = b"") -> str:
+        """What a person sees of ARGV on a terminal: text alone; it ends with one of CODES, or once UNTIL is seen."""
         ours, theirs = pty.openpty()
         wide = ["env", "TERM=xterm", "COLUMNS=240", *argv]
         child = self.lab.popen("host", wide, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
-        shown = read_all(ours)
+        shown = read_all(ours, until)
+        if until:
+            assert until.decode() in shown
+            child.terminate()
         assert child.wait(60) in codes, shown
         assert not obeyed(shown), [line for line in shown.splitlines() if obeyed(line)]
         return shown
@@ -103,15 +106,24 @@ def test_every_program_that_looks_goes_on(host: Suffering) -> None:
     """`fleet up` and `fleet status` show both workers, on a terminal and as JSON."""
     host.fleet_seen("up")
     host.zoo()
-    log = host.paths.log(host.worker().name)
-    with log.open("a") as file:
-        file.write(f"{ESCAPES}\n")
     shown = host.fleet_seen("status")
-    assert host.worker(1).name in shown and "zoo 99 failed" in shown and "hold no result" in shown
+    assert host.worker(1).name in shown and "zoo 99 failed" in shown and "no result" in shown
     answer = host.operate("status", "--json", check=True).stdout
     status = json.loads(answer)
     assert not obeyed(answer)
     assert [one["worker"] for one in status["workers"] if one["last"]] == [one.name for one in host.fleet.members]
+
+
+def test_logs_findings_and_keys_are_text(host: Suffering) -> None:
+    """A worker's log that is followed, `fleet doctor`, netctl's status and a key with a hostile name."""
+    with host.paths.log(host.worker().name).open("a") as file:
+        file.write(f"{ESCAPES}\n")
+    follow = host.installation.module("fleet", "supervisorctl", "tail", "-f", f"worker:{host.worker().name}")
+    host.seen(["timeout", "60", *follow], {-15, 124, 143}, until=rb"\x1b]52;c")
+    host.fleet_seen("doctor", codes=(0, 1))
+    for words in (("status",), ("keys", "list")):
+        shown = host.seen(host.installation.module("netctl", *words), {0})
+    assert r"\x1b]52;c" in shown
 
 
 def test_down_ends(host: Suffering) -> None:
