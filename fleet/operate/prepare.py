@@ -63,7 +63,7 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
     if others:
         raise AccountTaken(
             "\n".join(others),
-            hint="stop that fleet: FLEET_ROOT=... fleet down; two need a network namespace and UIDs each",
+            hint="FLEET_ROOT=... fleet down; two need a network namespace and UIDs (workers.first_uid) each",
         )
 
 

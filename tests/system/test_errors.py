@@ -6,6 +6,7 @@ Every case runs the operator's own command inside the lab's host and reads what 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,17 +90,19 @@ def test_a_uid_of_somebody_else(own_lab: Lab) -> None:
 
 
 def test_a_uid_that_another_fleet_uses(attempt: Attempt) -> None:
-    """A worker's UID under which another fleet's process runs: named, and not killed."""
-    theirs = subprocess.Popen(
-        ["setpriv", f"--reuid={FIRST_UID}", "--clear-groups", "sleep", "300"], env={"FLEET_ROOT": "/nowhere/else"}
-    )
+    """A worker's UID under which another fleet's process runs, below a program of its root: named, and not killed."""
+    script = f"setpriv --reuid={FIRST_UID} --clear-groups sleep 300 & echo $!; wait"
+    environment = {**os.environ, "FLEET_ROOT": "/nowhere/else"}
+    theirs = subprocess.Popen(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    assert theirs.stdout is not None
+    pid = int(theirs.stdout.readline())
     try:
         done = attempt({})
-        said(done, ExitCode.CONFIGURATION, str(theirs.pid), "/nowhere/else", "workers.first_uid")
+        said(done, ExitCode.CONFIGURATION, str(pid), "/nowhere/else", "workers.first_uid")
         assert theirs.poll() is None
     finally:
-        theirs.kill()
-        theirs.wait()
+        os.kill(pid, signal.SIGKILL)
+        theirs.communicate()
 
 
 def test_no_key_at_all(own_lab: Lab) -> None:
