@@ -4,10 +4,23 @@
 #   alone.sh COMMAND [ARGUMENT...]
 # /run/outside.netns is the network that COMMAND does not have; tests/fresh enters it for the package registries.
 set -eu
-if [ "$1" != --entered ]; then
-    exec setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --fork --kill-child "$0" --entered "$@"
-fi
-shift
+case $1 in
+--entered) shift ;;
+--held)
+    shift
+    # A control group too: workers of two such machines have the same names.
+    group=$(findmnt -nrt cgroup2 -o TARGET | head -n 1)$(sed -n 's/^0:://p' /proc/self/cgroup)/alone-$$
+    if mkdir "$group"; then echo $$ >"$group/cgroup.procs"; fi 2>/dev/null
+    status=0
+    setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --fork --kill-child "$0" --entered "$@" || status=$?
+    if [ -d "$group" ]; then
+        echo $$ >"${group%/*}/cgroup.procs"
+        rmdir "$group"/* "$group"
+    fi 2>/dev/null || true
+    exit "$status"
+    ;;
+*) exec setpriv --pdeathsig KILL "$0" --held "$@" ;;
+esac
 resolver=$(readlink -f /etc/resolv.conf)
 servers=$(cat /etc/resolv.conf)
 mount --make-rprivate /
