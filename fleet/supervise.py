@@ -7,6 +7,7 @@ UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl 
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import subprocess
 import xmlrpc.client
@@ -18,13 +19,15 @@ from typing import cast
 import tenacity
 
 from fleet import log
-from fleet.errors import ExitCode, FleetError, NotInTime, Unavailable
+from fleet.errors import ExitCode, FleetError, NotInTime, TryLater, Unavailable
 from fleet.interrupts import deferred
-from fleet.processes import Handle
+from fleet.processes import PROC, Handle
 from fleet.programs import Installation
 
 _ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
+_LAST_SECONDS = 2.0
+"""From the end of its socket to its own."""
 _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
 
@@ -145,6 +148,7 @@ class Supervisor:
         """End every program and supervisord; False when none was running. Raises FleetError after the deadline."""
         pid = self.pid()
         if pid is None:
+            self._refuse_mute()
             return False
         with Handle(pid) as process:
             if "SHUTDOWN" not in str(self._ask("getState")):
@@ -157,6 +161,19 @@ class Supervisor:
                 )
         _log.info("supervisord.ended", pid=pid)
         return True
+
+    def _refuse_mute(self) -> None:
+        """Raise TryLater for a supervisord that runs and does not answer: it would start all again when it goes on."""
+        paths = self.installation.paths
+        try:
+            pid = int(paths.supervisor_pid.read_text())
+            words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+            with Handle(pid) as process:
+                mute = os.fsencode(paths.supervisor_config) in words and not process.wait(_LAST_SECONDS)
+        except (OSError, ValueError):
+            return  # there is none
+        if mute:
+            raise TryLater(f"supervisord ({pid}) does not answer", hint=f"kill -9 {pid}, then fleet down again")
 
     def _states_or_none(self) -> tuple[ProgramState, ...]:
         try:

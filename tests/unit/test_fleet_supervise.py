@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fleet import supervise
 from fleet.backends import KERNEL
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
@@ -103,6 +104,23 @@ def test_killed_supervisord_leaves_nothing_in_the_way(installation: Installation
     second = Supervisor(installation)
     child = second.start(end_with_us=True)
     assert second.pid() == child.pid
+
+
+def test_a_frozen_supervisord_is_not_taken_for_none(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not answer would start everything again when it goes on: its end is not called done."""
+    monkeypatch.setattr(supervise, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(supervise, "_LAST_SECONDS", 0.2)
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=True)
+    child.send_signal(signal.SIGSTOP)
+    with pytest.raises(TryLater, match=str(child.pid)):
+        supervisor.shut_down(5)
+    child.send_signal(signal.SIGCONT)
+    monkeypatch.undo()
+    wait_until(lambda: supervisor.pid() == child.pid, 10, lambda: "it does not go on")
+    assert supervisor.shut_down(20) and not supervisor.shut_down(5)
 
 
 def test_second_supervisord_is_refused(installation: Installation) -> None:
