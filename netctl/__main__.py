@@ -43,7 +43,8 @@ def main() -> None:
     probe.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="auto", help="wireguard.backend (default: auto)"
     )
-    probe.add_argument("--alone", action="store_true", help="fail (75) where another fleet is at work")
+    words = "fail (75) where another fleet is in this network namespace"
+    console.command(verbs, "alone", _alone, words, "sudo netctl alone", root=True)
     add("status", _status, "show every slot and the key pool", "sudo netctl status")
     words = "show what serve would change with the settings of the last start (exit 2 if anything), change nothing"
     snapshot.add_option(add("plan", _plan, words, "sudo netctl plan", root=True))
@@ -83,13 +84,15 @@ def _serve(_: argparse.Namespace) -> None:
     asyncio.run(serve.serve(fleet, paths))
 
 
+def _alone(_: argparse.Namespace) -> None:
+    from netctl.filter.owned_table import refuse_another
+
+    refuse_another(Paths.from_environment().root)
+
+
 def _probe(arguments: argparse.Namespace) -> None:
     from netctl.wireguard.probe import probe
 
-    if arguments.alone:
-        from netctl.filter.owned_table import refuse_another
-
-        refuse_another(Paths.from_environment().root)
     backend = asyncio.run(probe(arguments.backend)).backend
     console.answer(arguments, {"backend": backend.name}, backend.name)
 

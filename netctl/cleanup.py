@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from fleet import processes
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths, Worker
-from netctl.filter.owned_table import refuse_another
+from netctl.filter.owned_table import OwnedTable, refuse_another
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.plan import diff as planning
@@ -49,7 +51,9 @@ async def cleanup(
     runs, TryLater while another fleet is at work in this namespace. Foreign objects are left as they are.
     """
     refuse_another(paths.root)
-    with sole(paths, make=False):
+    with sole(paths, make=False), contextlib.closing(OwnedTable(paths.root)) as lock:
+        if not dry_run:
+            await lock.make(None)  # no other fleet starts meanwhile
         # Nothing is asked of WireGuard: a device goes with its link.
         async with Host(None, None, Spaces(paths.spaces)) as host:
             found = (await host.observe()).state

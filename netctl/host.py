@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, 
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
+from pathlib import Path
 from typing import TypeVar
 
 from fleet.errors import ForeignObject, KernelRefused, TunnelError
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.filter.library import NftError
+from netctl.filter.owned_table import named
 from netctl.filter.tables import Tables
 from netctl.kernel import removal
 from netctl.kernel.changes import Changes, index_of
@@ -44,10 +46,13 @@ class Host:
     Use as an async context manager.
     """
 
-    def __init__(self, wireguard: WireGuard | None, fleet: Fleet | None, spaces: Spaces | None = None) -> None:
+    def __init__(
+        self, wireguard: WireGuard | None, fleet: Fleet | None, spaces: Spaces | None = None, root: Path | None = None
+    ) -> None:
         """Without a FLEET whatever has our marks is found, and nothing is foreign. Without WIREGUARD no device is seen.
 
         SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
+        ROOT is the fleet's FLEET_ROOT, for whoever installs a table.
         """
         self._wireguard = wireguard
         self.spaces = spaces or Spaces()
@@ -56,7 +61,8 @@ class Host:
         # Each made by the thread that uses it.
         self._netlink = PerSpace(self.spaces, lambda _: Socket(ROUTE), Socket.close)
         self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
-        self._tables = PerSpace(self.spaces, Tables, Tables.close)
+        made = partial(Tables, fleet=named(root) if root else "")
+        self._tables = PerSpace(self.spaces, made, Tables.close)
         self._routing, self._filtering = WorkThread("rtnetlink"), WorkThread("nftables")
         self._ways: dict[Way, Callable[[str, list[Operation]], Awaitable[None]]] = {
             "space": self._change_spaces,

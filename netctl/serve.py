@@ -47,7 +47,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
         wireguard = await probe(fleet.wireguard.backend, spaces)
         backend = wireguard.backend
         log.get("netctl").info("backend.chosen", backend=backend.name, setting=fleet.wireguard.backend)
-        async with Host(wireguard, fleet, spaces) as host:
+        async with Host(wireguard, fleet, spaces, paths.root) as host:
             links, endings = Links(fleet, host), Endings(fleet, spaces)
             reconciler = Reconciler(fleet, backend, host, links, FirstValues(paths))
             devices = Devices(fleet, wireguard, host, links, reconciler)

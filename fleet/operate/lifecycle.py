@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -82,7 +83,10 @@ def wait_until_up(installation: Installation, *, workers: bool = True) -> None:
 
 
 def stop(fleet: Fleet | None, installation: Installation) -> bool:
-    """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran."""
+    """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran.
+
+    Raises TryLater, before anything is killed or taken away, where the namespace is another fleet's.
+    """
     wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
     # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
     supervisor = Supervisor(installation)
@@ -90,10 +94,25 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
         console.say(f"ending the fleet; a worker may take {wait:g} s")
     ran = supervisor.shut_down(wait + 40)
     installation.paths.run_order.unlink(missing_ok=True)
-    sweep(installation.paths)
-    if accounts.netctl_exists():  # else nothing was ever made
+    if not accounts.netctl_exists():  # then nothing was ever made
+        return ran
+    with _one_end_at_a_time(installation.paths):
+        prepare.alone(installation)
+        sweep(installation.paths)
         prepare.nothing_left(installation)
     return ran
+
+
+@contextmanager
+def _one_end_at_a_time(paths: Paths) -> Iterator[None]:
+    """`fleet down` comes while `fleet run` ends by itself, or twice: the second waits, and finds nothing left."""
+    folders.make(Folder(path=paths.run))
+    descriptor = lockfile.opened(paths.run / "end.lock")
+    try:
+        lockfile.wait(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def abandon(fleet: Fleet, installation: Installation) -> None:
@@ -181,8 +200,20 @@ def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
     networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
     for process in psutil.process_iter(["name", "status"]):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
-            ours = process.uids().real in uids and process.username() == f"w{process.uids().real}"
-            if not ours or process.info["status"] == psutil.STATUS_ZOMBIE:
+            if process.info["status"] == psutil.STATUS_ZOMBIE and process.num_threads() <= 1:
+                continue  # where its first thread alone has ended, the others go on
+            if _is_launcher(process, paths, uids):
+                yield process
+            if not (process.uids().real in uids and process.username() == f"w{process.uids().real}"):
                 continue
             if os.stat(f"/proc/{process.pid}/ns/net").st_ino in networks:  # noqa: PTH116
                 yield process
+
+
+def _is_launcher(process: psutil.Process, paths: Paths, uids: Container[int]) -> bool:
+    """Whether it is about to become a worker: one whose supervisord was killed a moment ago knows nothing of that."""
+    program, spec = ["", *process.cmdline()][-2:] if process.uids().real == 0 else ("", "")
+    if program != "launcher" or Path(spec).parent != paths.run / "launch":
+        return False
+    uid = Path(spec).name[1:5]
+    return uid.isdecimal() and int(uid) in uids

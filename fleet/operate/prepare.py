@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
-    the doctor's word -> free UIDs -> accounts -> folders -> snapshot -> enough keys -> backend (netctl's probe)
-             -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf
+    no other fleet here -> the doctor's word -> free UIDs -> accounts -> folders -> snapshot -> enough keys
+             -> backend (netctl's probe) -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -34,6 +34,7 @@ _log = log.get("fleet")
 def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
+    alone(installation)
     forewarn(fleet, installation)
     divide_memory(fleet)
     uids_are_free(fleet, installation)
@@ -50,6 +51,11 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
     return text
+
+
+def alone(installation: Installation) -> None:
+    """Raises TryLater, naming it, where another fleet is in this network namespace: nothing here is ours to change."""
+    call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_PROBE_SECONDS)
 
 
 def uids_are_free(fleet: Fleet, installation: Installation) -> None:
@@ -124,11 +130,8 @@ def namespaces(fleet: Fleet, paths: Paths) -> None:
 
 
 def probe(fleet: Fleet, installation: Installation) -> Backend:
-    """Which WireGuard netctl will use here: the setting, or what netctl finds out.
-
-    Raises TryLater, naming it, when another fleet is at work in this network namespace.
-    """
-    words = ("probe", "--alone", "--backend", fleet.wireguard.backend, "--json")
+    """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
+    words = ("probe", "--backend", fleet.wireguard.backend, "--json")
     text = call(installation.netctl(*words), installation.environment, deadline_seconds=_PROBE_SECONDS)
     backend = BACKENDS.get(json.loads(text).get("backend"))
     if backend is None:
@@ -139,4 +142,6 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
 
 def nothing_left(installation: Installation) -> None:
     """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
-    call(installation.module("netctl", "cleanup"), installation.environment, deadline_seconds=_CLEANUP_SECONDS)
+    # A clean-up without whom it is for would be in the way of the next.
+    command = ["setpriv", "--pdeathsig=KILL", *installation.module("netctl", "cleanup")]
+    call(command, installation.environment, deadline_seconds=_CLEANUP_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import subprocess
@@ -92,7 +93,11 @@ def down(_: argparse.Namespace) -> None:
     except ConfigurationError as error:  # written by another release: the fleet has to end all the same
         console.say(f"fleet: ending what runs, without its settings: {error}")
         running = None
-    ran = lifecycle.stop(running.fleet if running else None, Installation(paths=paths))
+    installation = Installation(paths=paths)
+    with contextlib.ExitStack() as stack:
+        if Supervisor(installation).pid() is None:  # what another command is about to start would outlive this one
+            stack.enter_context(lifecycle.operator(paths))
+        ran = lifecycle.stop(running.fleet if running else None, installation)
     console.say("down" if ran else "the fleet was not running; nothing of it is left")
 
 
@@ -125,7 +130,9 @@ def make_accounts(arguments: argparse.Namespace) -> None:
 
 
 def remove_accounts(_: argparse.Namespace) -> None:
-    lifecycle.refuse_if_running(Installation(paths=Paths.from_environment()))
+    installation = Installation(paths=Paths.from_environment())
+    lifecycle.refuse_if_running(installation)
+    prepare.alone(installation)
     removed = accounts.remove()
     console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
 

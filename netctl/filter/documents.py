@@ -14,6 +14,8 @@ from netctl.plan.things import OWNED_TABLE, TABLE, Filter, Gate
 
 MARK = "owner_netctl_"
 """An empty chain whose name says whose table this is, and in which version."""
+NAMED = "fleet in "
+"""Before the FLEET_ROOT in a table's comment."""
 Element = int | str | tuple[int | str, ...]
 """Of a set; a concatenation is a tuple, and so is a map's entry. As libnftables lists it."""
 Content = Mapping[str, Iterable[Element]]
@@ -27,9 +29,15 @@ def mark() -> str:
     return MARK + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def document(wanted: Filter) -> str:
-    """Table, sets, chains and rules for WANTED, without a gate open."""
-    return _table(TABLE, f"chain {mark()} {{ }}", SETS | MAPS, RULES, content(wanted))
+def document(wanted: Filter, fleet: str) -> str:
+    """Table, sets, chains and rules for WANTED, without a gate open; its comment names the FLEET."""
+    first = f"{comment(fleet)} chain {mark()} {{ }}"
+    return _table(TABLE, first, SETS | MAPS, RULES, content(wanted))
+
+
+def comment(fleet: str) -> str:
+    """What names the FLEET in a table."""
+    return f'comment "{NAMED}{fleet}";' if fleet else ""
 
 
 def shape_document(table: str, flags: str) -> str:
@@ -37,8 +45,11 @@ def shape_document(table: str, flags: str) -> str:
     return _table(table, flags, SETS | MAPS, RULES, {}, hooks={})
 
 
-def owned_document(wanted: Filter, fleet: str) -> str:
-    """The owned table for WANTED, with its owner's flag and a comment that names the FLEET."""
+def owned_document(wanted: Filter | None, fleet: str) -> str:
+    """The owned table for WANTED (None: it holds nobody), with its owner's flag and a comment that names the FLEET."""
+    first = f"{comment(fleet)} flags owner;"
+    if wanted is None:
+        return _table(OWNED_TABLE, first, {}, {}, {})
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
     both = [(worker, name) for worker in workers for name in worker.interfaces]
     passages: Content = {
@@ -46,9 +57,7 @@ def owned_document(wanted: Filter, fleet: str) -> str:
         "open_source": [(str(worker.placeholder), name) for worker, name in both],
         "open_source6": [(str(worker.placeholder_v6), name) for worker, name in both],
     }
-    return _table(
-        OWNED_TABLE, f'comment "{fleet}"; flags owner;', OWNED_SETS, OWNED_RULES, {**content(wanted), **passages}
-    )
+    return _table(OWNED_TABLE, first, OWNED_SETS, OWNED_RULES, {**content(wanted), **passages})
 
 
 def content(wanted: Filter) -> Content:

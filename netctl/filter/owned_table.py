@@ -6,7 +6,8 @@ socket. So it exists exactly as long as netctl runs, and needs no cleanup. `inet
 outlives netctl, this one outlives a flush: both are gone only when netctl is dead and the ruleset is flushed.
 
 It is also the lock of its network namespace: marks are numbers of the namespace, so two fleets in one would take each
-other's objects for left-overs. Its comment names the FLEET_ROOT of the fleet that runs there.
+other's objects for left-overs. Its comment names the FLEET_ROOT of the fleet that runs there; so does that of `inet
+fleet`, which keeps others out while netctl is being started again, and until `fleet down`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fleet.errors import ForeignObject, TryLater
 from netctl.filter import documents
 from netctl.filter.library import Context, NftError
 from netctl.kernel.netlink import NETFILTER, Socket, attribute, attributes
-from netctl.plan.things import OWNED_TABLE, Filter
+from netctl.plan.things import OWNED_TABLE, TABLE, Filter
 
 GET_TABLE = 0xA01
 """NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE (linux/netfilter/nf_tables.h)."""
@@ -50,15 +51,16 @@ class OwnedTable:
 
     def __init__(self, root: Path) -> None:
         """ROOT is this fleet's FLEET_ROOT."""
-        self._fleet = named(root)
+        self._root = root
         self._context: Context | None = None
         self._owner = 0
         self._log = log.get("netctl")
 
-    async def make(self, wanted: Filter) -> bool:
+    async def make(self, wanted: Filter | None) -> bool:
         """Make the table, with the workers of WANTED; False, and logged, where the kernel or the library cannot.
 
-        Raises ForeignObject for a table of that name that has no owner, TryLater for that of another netctl.
+        Without WANTED it holds nobody and is the lock alone. Raises ForeignObject for a table of that name that has no
+        owner, TryLater where there is another fleet.
         """
         self.close()
         deadline = time.monotonic() + PREDECESSOR_SECONDS
@@ -73,14 +75,20 @@ class OwnedTable:
             )
         try:
             self._context = Context()
-            self._context.run(documents.owned_document(wanted, self._fleet))
+            self._context.run(documents.owned_document(wanted, named(self._root)))
             made = holder()
             self._owner = made.port if made else 0
+            refuse_another(self._root)
+        except TryLater:
+            self.close()
+            raise
         except (NftError, OSError) as error:
             self.close()
+            refuse_another(self._root)  # who made it at the same moment, and was first
             self._log.warning("owned_table.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
             return False
-        self._log.info("owned_table.made", table=f"inet {OWNED_TABLE}", workers=len(wanted.uids))
+        if wanted is not None:
+            self._log.info("owned_table.made", table=f"inet {OWNED_TABLE}", workers=len(wanted.uids))
         return self._owner != 0
 
     def lost(self) -> bool:
@@ -98,14 +106,15 @@ class OwnedTable:
 
 def named(root: Path) -> str:
     """ROOT as it stands in a table's comment."""
-    return str(root).replace('"', "'")[-_COMMENT_BYTES:]
+    return str(root.resolve()).replace('"', "'")[-_COMMENT_BYTES:]
 
 
 def refuse_another(root: Path) -> None:
-    """Raise TryLater when the netctl of another fleet than ROOT's is at work in this network namespace."""
-    found = holder()
-    if found is not None and found.port and found.fleet != named(root):
-        raise taken(found)
+    """Raise TryLater when the tables of another fleet than ROOT's are in this network namespace."""
+    own = {named(root), ""}  # without a comment: before Linux 5.10, or made by an earlier release
+    for found in map(holder, (OWNED_TABLE, TABLE)):
+        if found is not None and found.fleet not in own:
+            raise taken(found)
 
 
 def taken(found: Holder) -> TryLater:
@@ -116,15 +125,16 @@ def taken(found: Holder) -> TryLater:
     )
 
 
-def holder() -> Holder | None:
-    """Who has the table; None when there is no such table."""
+def holder(table: str = OWNED_TABLE) -> Holder | None:
+    """Who has the TABLE; None when there is no such table."""
     try:
         with closing(Socket(NETFILTER)) as asking:
-            body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, OWNED_TABLE.encode() + b"\0"))
+            body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, table.encode() + b"\0"))
     except FileNotFoundError:
         return None
     found = dict(attributes(body[4:]))
     # Numbers of nftables are in network order.
     port, said = int.from_bytes(found.get(TABLE_OWNER, b""), "big"), found.get(TABLE_USERDATA, b"")
     comment = said[2 : 2 + said[1]] if len(said) > 1 and said[0] == _COMMENT else b""
-    return Holder(port, comment.rstrip(b"\0").decode(errors="replace"))
+    text = comment.rstrip(b"\0").decode(errors="replace")
+    return Holder(port, text.removeprefix(documents.NAMED) if text.startswith(documents.NAMED) else "")

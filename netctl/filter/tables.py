@@ -39,9 +39,9 @@ class Tables:
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
 
-    def __init__(self, space: str = HOST) -> None:
-        """Of SPACE, where the thread that calls is."""
-        self._space = space
+    def __init__(self, space: str = HOST, *, fleet: str = "") -> None:
+        """Of SPACE, where the thread that calls is; FLEET is who installs it."""
+        self._space, self._fleet = space, fleet
         self._context: Context | None = None
         self._ours = False
 
@@ -58,7 +58,7 @@ class Tables:
     def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
         """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
         opened = [documents.command("add", *element) for gate in gates for element in documents.elements(gate)]
-        self._run(*_REMOVED, documents.document(wanted), *opened)
+        self._run(*_REMOVED, documents.document(wanted, self._fleet), *opened)
 
     def change(self, operations: Iterable[Operation]) -> None:
         """Open and seal gates in one transaction, in this order; sealing what is sealed already is no error."""

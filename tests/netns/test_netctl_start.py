@@ -6,6 +6,7 @@ import json
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -96,28 +97,76 @@ KERNEL = (
 """What the kernel of a host holds; nft's counters left out."""
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("netctl", "serve"), ("netctl", "cleanup"), ("fleet", "up"), ("fleet", "down"), ("fleet", "run")],
-    ids=" ".join,
+SECOND = (
+    *(("netctl", verb) for verb in ("alone", "serve", "cleanup")),
+    *(("fleet", *words.split()) for words in ("up", "run", "verify", "down", "accounts remove")),
 )
-def test_a_second_fleet_in_one_network_namespace_is_refused(rig: Rig, words: tuple[str, str]) -> None:
-    """Another FLEET_ROOT, other UIDs, the same namespace: 75, which fleet runs there, and nothing has changed."""
-    rig.start()
-    other = rig.paths.root / "other"
-    settings = rig.paths.config.read_text().replace("first_uid = 1101", "first_uid = 1201")
-    place = other / "etc/fleet/fleet.toml"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(settings)
-    paths = Paths(root=other)
-    paths.snapshot.parent.mkdir(parents=True)
-    snapshot.write(Snapshot(release=rig.installation.release, fleet=configuration.load(place)), paths)
+"""What starts a fleet, ends one, or changes what both would share."""
+
+
+@pytest.fixture
+def second(either: Rig) -> Iterator[Paths]:
+    """Another FLEET_ROOT on the same host, with settings of the same workers, where nothing was started."""
+    made = Paths(root=either.paths.root / "other")
+    made.config.parent.mkdir(parents=True)
+    shutil.copy(either.paths.config, made.config)
+    made.snapshot.parent.mkdir(parents=True)
+    snapshot.write(Snapshot(release=either.installation.release, fleet=configuration.load(made.config)), made)
+    yield made
+    shutil.rmtree(made.root)
+
+
+@pytest.mark.parametrize("state", ["netctl serves", "netctl is dead"])
+def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second: Paths, state: str) -> None:
+    """75, and which fleet is there: nothing has changed and nobody is killed, also while its netctl starts again.
+
+    The control: the first fleet's own `down` ends the same process, and then nobody is refused.
+    """
+    rig = either.start()
+    worker = rig.client()
+    assert "ok" in worker.ask(do="connect")
+    if state == "netctl is dead":
+        rig.kill_netctl()
     before = [rig.host(argv).stdout for argv in KERNEL]
-    done = rig.host(["env", f"FLEET_ROOT={other}", *run.program(*words)])
-    assert done.returncode == 75, done.stderr
-    assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
+    for words in SECOND:
+        done = rig.host(["env", f"FLEET_ROOT={second.root}", *run.program(*words)])
+        assert done.returncode == 75, (words, done.stderr)
+        assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
     assert [rig.host(argv).stdout for argv in KERNEL] == before
-    shutil.rmtree(other)
+    assert worker.process.poll() is None
+    if state == "netctl is dead":
+        assert rig.operate("down").returncode == 0
+        assert worker.process.wait(5)
+        assert rig.host(["env", f"FLEET_ROOT={second.root}", *run.program("netctl", "alone")]).returncode == 0
+
+
+AT_ONCE = """
+import asyncio, sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fleet.errors import TryLater
+from netctl.filter.owned_table import OwnedTable
+start, said = threading.Barrier(8), []
+made = [OwnedTable(Path(f"/root-{number}")) for number in range(8)]
+def make(one):
+    start.wait()
+    try:
+        said.append(asyncio.run(one.make(None)))
+    except TryLater:
+        said.append("75")
+threads = [threading.Thread(target=make, args=(one,)) for one in made]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+print(sorted(map(str, said)))
+"""
+
+
+def test_of_fleets_that_start_at_once_one_has_the_namespace(rig: Rig) -> None:
+    """Eight netctl take the lock in the same moment: one has it, the others end with 75 and change nothing."""
+    done = rig.host([sys.executable, "-I", "-c", AT_ONCE, str(rig.installation.release)], check=True)
+    assert done.stdout.strip() == str(["75"] * 7 + ["True"])
 
 
 def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:

@@ -35,7 +35,7 @@ class Stage:
         host.lay_out()
         self.lab, self.paths, self.fleet, self.worker = lab, host.paths, host.fleet, host.worker()
         self.scripts, self.prefix, self.launcher = scripts(lab), prefix, host.installation.module("launcher")
-        self._release = str(host.installation.release)
+        self.release = str(host.installation.release)
 
     def installed(self, driver: str) -> Installed:
         settings = BrowserSettings.model_validate({"driver": driver})
@@ -45,7 +45,7 @@ class Stage:
         """A launch spec that ends in ARGV instead of `worker run`."""
         installed = self.installed(driver)
         spec = prepare.launch_spec(self.fleet, self.paths, self.worker, installed, prepare.etc_files(self.fleet))
-        spec.environment.update(RELEASE=self._release, BROWSER_DRIVER=driver)
+        spec.environment.update(RELEASE=self.release, BROWSER_DRIVER=driver)
         path = self.scripts / "spec.json"
         path.write_text(replace(spec, argv=argv, **changes).as_json())
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -166,6 +167,32 @@ def test_the_launcher_killed_takes_everything_with_it(stage: Stage) -> None:
     launched.kill()
     launched.wait(10)
     until("all of it is gone", lambda: not stage.processes(), 5)
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fleet.model import Paths
+from fleet.operate import lifecycle
+lifecycle.sweep(Paths(root=Path(sys.argv[2])), {int(uid) for uid in sys.argv[3:]})
+"""
+
+
+def test_a_worker_about_to_start_is_ended_too(stage: Stage) -> None:
+    """A supervisord that was killed leaves launchers that are root's still: `fleet down` ends those of its workers."""
+    spec, lock, uid = stage.spec(["/bin/true"]), stage.paths.worker_lock(stage.worker), stage.worker.uid
+    spec = spec.rename(stage.paths.launch_spec(stage.worker))
+    sweep = [sys.executable, "-I", "-c", SWEEP, stage.release, str(stage.paths.root)]
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        launched = stage.lab.popen("host", [*stage.launcher, str(spec)])
+        fds = Path(f"/proc/{launched.pid}/fd")
+        until("it waits for the lock", lambda: lock in [fd.resolve() for fd in fds.iterdir()], 10)
+        stage.lab.run("host", [*sweep, str(uid + 1)], check=True)
+        assert launched.poll() is None, "another's worker"
+        stage.lab.run("host", [*sweep, str(uid)], check=True)
+        assert launched.wait(5) == -signal.SIGKILL
 
 
 def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> None:

@@ -31,6 +31,7 @@ GOOD: dict[str, Answer] = {
     "getent passwd": Answer(code=2),
     "getent group": Answer(code=2),
     "netctl probe": Answer(code=0, out='{"backend": "kernel"}'),
+    "netctl alone": Answer(code=0),
     "netctl plan": Answer(code=2, out='["ip rule add ..."]'),
     "netctl cleanup": Answer(code=0, out="[]"),
     "unshare --net": Answer(code=0),

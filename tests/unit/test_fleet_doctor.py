@@ -215,7 +215,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
     "another fleet": (
         "second-fleet",
-        fails("netctl probe", TryLater("the fleet in /srv/b is at work here", hint="FLEET_ROOT=/srv/b fleet down")),
+        fails("netctl alone", TryLater("the fleet in /srv/b is at work here", hint="FLEET_ROOT=/srv/b fleet down")),
         "error",
         "FLEET_ROOT=/srv/b fleet down",
     ),

@@ -18,7 +18,7 @@ _NOBODY = 65534
 @check("second-fleet", "two fleets in one network namespace would take each other's rules and tables for left-overs")
 def second_fleet(case: Case) -> Finding:
     """Another fleet's netctl in this network namespace; one in a namespace of its own is in nobody's way."""
-    answer = case.ours("netctl", "probe", "--alone", "--json", "--backend", case.fleet.wireguard.backend)
+    answer = case.ours("netctl", "alone")
     if answer.code == ExitCode.TRY_LATER:
         return error(answer.words, answer.error.hint)
     mine = (None, str(case.paths.root))
