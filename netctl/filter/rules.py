@@ -53,10 +53,15 @@ HOOKS: dict[str, tuple[str, str, int]] = {
 RULES: dict[str, str] = {
     "output": """
         # Who reaches a driver's port runs programs under that driver's UID; who answers there has its session. So root
-        # is refused too. A packet without a socket (the reset of a closed port) has no UID, and neither rule stops it.
+        # is refused too.
         oifname lo tcp dport @browser_ports meta skuid . tcp dport != @own_ports goto refuse
         oifname lo tcp sport @browser_ports meta skuid . tcp sport != @own_ports counter drop
         meta skuid @workers goto worker
+        # A packet without a socket has no UID, and passes all of these: the reset of a closed port should. What starts
+        # a connection may not: a SYN cookie has no socket (tcp_make_synack in net/ipv4/tcp_output.c), and who listens
+        # without a queue makes the kernel answer with cookies.
+        oifname lo tcp flags & syn == syn tcp dport @browser_ports counter drop
+        oifname lo tcp flags & syn == syn tcp sport @browser_ports counter drop
         ip saddr @placeholders goto placeholder
         ip6 saddr @placeholders6 goto placeholder
         oifname @interfaces counter drop

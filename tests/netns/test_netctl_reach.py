@@ -7,6 +7,7 @@ each listener has heard is exactly the latter.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -47,6 +48,29 @@ sending.start()
 while count < 16 << 20:
     count += len(asking.recv(1 << 16))
 print(count)
+"""
+
+WITHOUT_QUEUE = """
+import socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen(0)
+listener.settimeout(1.5)
+print("ready", flush=True)
+try:
+    accepted = [listener.accept()]
+except OSError:
+    accepted = []
+print(len(accepted), flush=True)
+"""
+MANY_AT_ONCE = """
+import select, socket, sys
+made = [socket.socket() for _ in range(4)]
+for one in made:
+    one.setblocking(False)
+    one.connect_ex(("127.0.0.1", int(sys.argv[1])))
+select.select([], made, [], 1)
 """
 
 
@@ -173,6 +197,24 @@ def test_only_the_owner_answers_on_a_browsers_port(rig: Rig, name: str) -> None:
             answers = [own.ask(do="tcp", host=host, port=port, timeout=0.8) for host in hosts]
             assert {one.get("error") for one in answers} == {"TimeoutError"}
             assert not ear.says_more()
+
+
+def started_by_cookie(rig: Rig) -> bool:
+    """Whether a stranger who listens on a browser's port without a queue accepts a connection of its owner's."""
+    port, python = str(rig.worker().browser_ports[1]), [sys.executable, "-I", "-c"]
+    with speaking(rig.lab, "host", rig.as_worker(FREE, *python, WITHOUT_QUEUE, port), "ready") as ear:
+        rig.host(rig.as_worker(rig.worker(), *python, MANY_AT_ONCE, port), cwd="/", check=True)
+        return ear.lines(1) == ["1"]
+
+
+def test_no_cookie_starts_a_session(rig: Rig, restored: None) -> None:
+    """A SYN cookie carries no UID: it starts no session at a stranger's. Without the rule for those it does."""
+    assert not started_by_cookie(rig)
+    rules_off(rig, "output")
+    port = "{ " + ", ".join(map(str, rig.worker().browser_ports)) + " }"
+    wrong = f"tcp sport {port} meta skuid != {rig.worker().uid} drop"
+    rig.host(["nft", f"insert rule inet fleet output {wrong}"], check=True)
+    assert started_by_cookie(rig)
 
 
 def test_without_the_two_rules_strangers_are_heard(rig: Rig, restored: None) -> None:
