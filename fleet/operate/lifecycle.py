@@ -212,7 +212,7 @@ def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
 
 def _is_launcher(process: psutil.Process, paths: Paths, uids: Container[int]) -> bool:
     """Whether it is about to become a worker: one whose supervisord was killed a moment ago knows nothing of that."""
-    program, spec = ["", *process.cmdline()][-2:] if process.uids().real == 0 else ("", "")
+    program, spec = ["", "", *process.cmdline()][-2:] if process.uids().real == 0 else ("", "")
     if program != "launcher" or Path(spec).parent != paths.run / "launch":
         return False
     uid = Path(spec).name[1:5]
