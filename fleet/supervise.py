@@ -6,6 +6,7 @@ UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -28,8 +29,14 @@ _ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
 _LAST_SECONDS = 2.0
 """From the end of its socket to its own."""
+_SHUTDOWN_STATE = 6
+"""supervisor.xmlrpc.Faults; not imported, for the module brings all of supervisor along."""
 _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
+
+
+class _Ending(FleetError):
+    """supervisord ends its programs; it answers nothing else any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,8 @@ class Supervisor:
             return cast(int, self._ask("getPID"))
         except Unavailable:
             return None
+        except _Ending:
+            return self._written_pid()
 
     def states(self) -> tuple[ProgramState, ...]:
         """Every program; raises Unavailable when supervisord does not answer."""
@@ -151,7 +160,7 @@ class Supervisor:
             self._refuse_mute()
             return False
         with Handle(pid) as process:
-            if "SHUTDOWN" not in str(self._ask("getState")):
+            with contextlib.suppress(_Ending):
                 self._ask("shutdown")
             if not process.wait(deadline_seconds):
                 states = ", ".join(f"{item.name} {item.state}" for item in self._states_or_none())
@@ -164,16 +173,26 @@ class Supervisor:
 
     def _refuse_mute(self) -> None:
         """Raise TryLater for a supervisord that runs and does not answer: it would start all again when it goes on."""
+        pid = self._written_pid()
+        if pid is None:
+            return
+        try:
+            with Handle(pid) as process:
+                mute = not process.wait(_LAST_SECONDS)
+        except OSError:
+            return  # it has just ended
+        if mute:
+            raise TryLater(f"supervisord ({pid}) does not answer", hint=f"kill -9 {pid}, then fleet down again")
+
+    def _written_pid(self) -> int | None:
+        """The process of the pid file, None when that is no supervisord of this fleet."""
         paths = self.installation.paths
         try:
             pid = int(paths.supervisor_pid.read_text())
             words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
-            with Handle(pid) as process:
-                mute = os.fsencode(paths.supervisor_config) in words and not process.wait(_LAST_SECONDS)
         except (OSError, ValueError):
-            return  # there is none
-        if mute:
-            raise TryLater(f"supervisord ({pid}) does not answer", hint=f"kill -9 {pid}, then fleet down again")
+            return None
+        return pid if os.fsencode(paths.supervisor_config) in words else None
 
     def _states_or_none(self) -> tuple[ProgramState, ...]:
         try:
@@ -186,6 +205,8 @@ class Supervisor:
             with deferred():
                 return getattr(self._proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as error:
+            if error.faultCode == _SHUTDOWN_STATE:
+                raise _Ending("supervisord is ending") from None
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise Unavailable("supervisord does not answer", hint="fleet up") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -24,6 +25,15 @@ from fleet.supervise import Supervisor, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FLEET = '[workers]\ncount = 2\nstop_wait_seconds = 3\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
+
+
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("I run", flush=True)
+while True:
+    signal.pause()
+"""
 
 
 class Plain(Installation):
@@ -121,6 +131,26 @@ def test_a_frozen_supervisord_is_not_taken_for_none(
     monkeypatch.undo()
     wait_until(lambda: supervisor.pid() == child.pid, 10, lambda: "it does not go on")
     assert supervisor.shut_down(20) and not supervisor.shut_down(5)
+
+
+def test_two_ends_at_once_end_once(installation: Installation) -> None:
+    """While supervisord ends its programs it answers nothing; whoever ends it too waits for the same end."""
+    (installation.release / "behaviour").write_text(STUBBORN)
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=True)
+    wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+    child.send_signal(signal.SIGTERM)
+    wait_until(lambda: _refuses(supervisor), 10, lambda: "it answers still")
+    assert supervisor.pid() == child.pid
+    assert supervisor.shut_down(20)
+    assert supervisor.pid() is None
+
+
+def _refuses(supervisor: Supervisor) -> bool:
+    with contextlib.suppress(Unavailable, FleetError):
+        supervisor.states()
+        return False
+    return True
 
 
 def test_second_supervisord_is_refused(installation: Installation) -> None:
