@@ -6,7 +6,6 @@ UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl 
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import socket
@@ -33,10 +32,6 @@ _SHUTDOWN_STATE = 6
 """supervisor.xmlrpc.Faults; not imported, for the module brings all of supervisor along."""
 _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
-
-
-class _Ending(FleetError):
-    """supervisord ends its programs; it answers nothing else any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +83,9 @@ class Supervisor:
             return cast(int, self._ask("getPID"))
         except Unavailable:
             return None
-        except _Ending:
+        except FleetError as error:
+            if not _says_that_it_ends(error):
+                raise
             return self._written_pid()
 
     def states(self) -> tuple[ProgramState, ...]:
@@ -160,8 +157,11 @@ class Supervisor:
             self._refuse_mute()
             return False
         with Handle(pid) as process:
-            with contextlib.suppress(_Ending):
+            try:
                 self._ask("shutdown")
+            except FleetError as error:
+                if not _says_that_it_ends(error):
+                    raise
             if not process.wait(deadline_seconds):
                 states = ", ".join(f"{item.name} {item.state}" for item in self._states_or_none())
                 raise FleetError(
@@ -205,11 +205,15 @@ class Supervisor:
             with deferred():
                 return getattr(self._proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as error:
-            if error.faultCode == _SHUTDOWN_STATE:
-                raise _Ending("supervisord is ending") from None
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
+
+
+def _says_that_it_ends(error: FleetError) -> bool:
+    """Whether this is the one answer that supervisord has while it ends its programs."""
+    cause = error.__cause__
+    return isinstance(cause, xmlrpc.client.Fault) and cause.faultCode == _SHUTDOWN_STATE
 
 
 def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_state: Callable[[], str]) -> None:

@@ -4,27 +4,18 @@
 #   alone.sh COMMAND [ARGUMENT...]
 # /run/outside.netns is the network that COMMAND does not have; tests/fresh enters it for the package registries.
 set -eu
-case $1 in
---entered) shift ;;
---held)
-    shift
-    # A control group too: workers of two such machines have the same names.
-    group=$(findmnt -nrt cgroup2 -o TARGET | head -n 1)$(sed -n 's/^0:://p' /proc/self/cgroup)/alone-$$
-    if mkdir "$group"; then echo $$ >"$group/cgroup.procs"; fi 2>/dev/null
-    status=0
-    setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --fork --kill-child "$0" --entered "$@" || status=$?
-    if [ -d "$group" ]; then
-        echo $$ >"${group%/*}/cgroup.procs"
-        rmdir "$group"/* "$group"
-    fi 2>/dev/null || true
-    exit "$status"
-    ;;
-*) exec setpriv --pdeathsig KILL "$0" --held "$@" ;;
-esac
+if [ "$1" != --entered ]; then
+    exec setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --fork --kill-child "$0" --entered "$@"
+fi
+shift
 resolver=$(readlink -f /etc/resolv.conf)
 servers=$(cat /etc/resolv.conf)
 mount --make-rprivate /
 mount -t proc -o nosuid,nodev,noexec proc /proc
+# A control group too: workers of two such machines have the same names. Its name is its own among all that run.
+groups=$(findmnt -nrt cgroup2 -o TARGET | head -n 1)$(sed -n 's/^0:://p' /proc/self/cgroup)
+group=$groups/alone-$(stat -Lc %i /proc/self/ns/pid)
+if [ -e "$groups/cgroup.procs" ] && mkdir "$group" && echo 0 >"$group/cgroup.procs"; then :; fi 2>/dev/null
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
 mkdir -p /run/lock /var/lib/fleet-lab
@@ -35,10 +26,12 @@ mount --bind /proc/self/ns/net /run/outside.netns
 # A new /sys shows the new network; the control groups below it are the old ones.
 mkdir /run/cgroup
 mount --rbind /sys/fs/cgroup /run/cgroup
+status=0
 # shellcheck disable=SC2016  # expanded by the inner shell
 unshare --net sh -euc '
     mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
     mount --move /run/cgroup /sys/fs/cgroup
     ip link set lo up
-    exec "$@"' sh "$@"
-exit "$?" # not `exec`: this shell is process 1, which has to wait for orphans
+    exec "$@"' sh "$@" || status=$?
+if [ -d "$group" ] && echo 0 >"$groups/cgroup.procs" && rmdir "$group"; then :; fi 2>/dev/null
+exit "$status" # not `exec`: this shell is process 1, which has to wait for orphans

@@ -27,9 +27,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FLEET = '[workers]\ncount = 2\nstop_wait_seconds = 3\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
 
 
-STUBBORN = """
-import signal
-signal.signal(signal.SIGTERM, lambda *_: None)
+SLOW_TO_END = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0)))
 print("I run", flush=True)
 while True:
     signal.pause()
@@ -135,14 +135,14 @@ def test_a_frozen_supervisord_is_not_taken_for_none(
 
 def test_two_ends_at_once_end_once(installation: Installation) -> None:
     """While supervisord ends its programs it answers nothing; whoever ends it too waits for the same end."""
-    (installation.release / "behaviour").write_text(STUBBORN)
+    (installation.release / "behaviour").write_text(SLOW_TO_END)
     supervisor = Supervisor(installation)
     child = supervisor.start(end_with_us=True)
     wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
     child.send_signal(signal.SIGTERM)
     wait_until(lambda: _refuses(supervisor), 10, lambda: "it answers still")
     assert supervisor.pid() == child.pid
-    assert supervisor.shut_down(20)
+    assert supervisor.shut_down(60)
     assert supervisor.pid() is None
 
 
