@@ -23,6 +23,8 @@ class Held:
     """Called again and again while probes run."""
     late: Callable[[], object] | None = None
     """Connections of before, to be ended while the state lasts; the state's own matter where it is None."""
+    seconds: float = 1.5
+    """How long the probes run."""
 
 
 def no_tunnel(scene: Scene) -> Iterator[Held]:
@@ -101,7 +103,7 @@ def rules_flushed(scene: Scene) -> Iterator[Held]:
         scene.everywhere(["nft", "flush", "ruleset"])
         count += 1
 
-    yield Held(tick=flush, late=scene.late())
+    yield Held(tick=flush, late=scene.late(), seconds=5)
     assert count >= FLUSHES
 
 

@@ -37,7 +37,7 @@ def _try(scene: Scene, held: Held) -> Counter[str]:
     scene.ended = 0
     if held.late:
         held.late()
-    tries = scene.probe(scene.worker(), held.tick)
+    tries = scene.probe(scene.worker(), held.tick, seconds=held.seconds)
     tries.update(dict.fromkeys(LATE.values(), scene.ended))
     assert min(tries[row] for row in (*ROWS, LOOPBACK)) >= LEAST_TRIES
     return tries
