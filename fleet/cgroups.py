@@ -60,9 +60,8 @@ def divide(group: Path) -> bool:
         (below / "cgroup.procs").write_text(process, encoding="ascii")
     (group / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
     for controller in _WEIGHTS:
-        with contextlib.suppress(
-            OSError
-        ):  # not delegated (an older unit), not there, or EINVAL beside realtime processes
+        # Not delegated (an older unit), not there, or EINVAL beside realtime processes.
+        with contextlib.suppress(OSError):
             (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
         _weigh(below, controller, _FIRST)
     return True

@@ -37,6 +37,17 @@ def holder(descriptor: int) -> str:
 
 
 @contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Wait for the lock of the file PATH, which is made where it is missing, and hold it. Raises OSError."""
+    descriptor = opened(path)
+    try:
+        wait(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def held(descriptor: int, busy: Callable[[str], Exception]) -> Iterator[None]:
     """Hold the lock of an open file, which names this process meanwhile, and close it.
 

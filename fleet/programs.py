@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from fleet import processes, visible, wire
+from fleet import syscalls, visible, wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
@@ -103,7 +103,7 @@ def _as_netctl(walls: Isolation) -> list[str]:
 def _may_lock_memory() -> bool:
     """Whether a limit of locked memory can be lifted here: in a container root may lack the right to."""
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == resource.RLIM_INFINITY
-    return unlimited or bool(int(processes.status(os.getpid())["CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
+    return unlimited or bool(syscalls.capabilities().effective >> _CAP_SYS_RESOURCE & 1)
 
 
 def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float) -> str:

@@ -78,6 +78,16 @@ class Asker:
             _log.warning("exit_echo.down", reason=mistake)
         return next(iter(answers.values()))
 
+    def seen_over(self, *families: str) -> tuple[tuple[Address, ...], str]:
+        """What they see over each of FAMILIES, one after the other, and why there is no answer over the others."""
+        found, troubles = [], []
+        for family in families:
+            try:
+                found.append(self.seen(family))
+            except Unproved as error:
+                troubles.append(error.message)
+        return tuple(found), "; ".join(troubles)
+
 
 class _Question(threading.Thread):
     """One service, asked in a thread: a lookup of a name and a flood of TLS messages heed no deadline of ours."""

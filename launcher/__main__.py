@@ -68,7 +68,7 @@ def become(spec: LaunchSpec) -> NoReturn:
 
 
 def _own_group(spec: LaunchSpec, group: Path) -> None:
-    if cgroups.is_divided(group.parent / cgroups.SUPERVISOR):
+    if divided := cgroups.is_divided(group.parent / cgroups.SUPERVISOR):
         cgroups.join(
             group,
             memory_mebibytes=spec.memory_mebibytes,
@@ -77,7 +77,8 @@ def _own_group(spec: LaunchSpec, group: Path) -> None:
             io_weight=spec.io_weight,
         )
     try:
-        cgroups.enter(group)
+        if not divided:
+            cgroups.enter(group)
         sockets.limit(group, spec.sockets)
     except OSError as error:  # an older kernel, or a container that shows its groups and lets nobody write
         print(f"launcher: the number of sockets is not limited: {error}", file=sys.stderr)  # noqa: T201

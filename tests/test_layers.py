@@ -41,7 +41,7 @@ ARROWS: dict[str, str] = {
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
     "fleet.probes": "wire",
-    "fleet.programs": "backends errors isolation model processes visible wire",
+    "fleet.programs": "backends errors isolation model syscalls visible wire",
     "fleet.result": "wire",
     "fleet.rpc": "callers deadline errors listen log wire",
     "fleet.seen_address": "errors log model wire",

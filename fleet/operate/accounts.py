@@ -6,7 +6,6 @@ fleet's rules would then hold that person. Making accounts is idempotent and qui
 
 from __future__ import annotations
 
-import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,9 +126,5 @@ def _run(*command: str) -> None:
 def _one_at_a_time() -> Iterator[None]:
     """Two operators who come at once wait for each other; the lock dies with its holder."""
     folders.make(Folder(path=_LOCK.parent, mode=0o700))
-    descriptor = lockfile.opened(_LOCK)
-    try:
-        lockfile.wait(descriptor)
+    with lockfile.waited_for(_LOCK):
         yield
-    finally:
-        os.close(descriptor)

@@ -107,12 +107,8 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
 def _one_end_at_a_time(paths: Paths) -> Iterator[None]:
     """`fleet down` comes while `fleet run` ends by itself, or twice: the second waits, and finds nothing left."""
     folders.make(Folder(path=paths.run))
-    descriptor = lockfile.opened(paths.run / "end.lock")
-    try:
-        lockfile.wait(descriptor)
+    with lockfile.waited_for(paths.run / "end.lock"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def abandon(fleet: Fleet, installation: Installation) -> None:

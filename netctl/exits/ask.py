@@ -16,7 +16,6 @@ import socket
 import sys
 
 from fleet import snapshot, syscalls
-from fleet.errors import Unproved
 from fleet.paths import Paths
 from fleet.seen_address import IPV4, IPV6, Asker
 
@@ -34,13 +33,8 @@ def main() -> None:
     fleet = snapshot.read(Paths.from_environment().snapshot).fleet
     sockets = [socket.socket(fileno=int(one)) for one in sys.argv[1:]]
     asker = Asker(fleet.egress, fleet.browser.certificate_authorities, sockets.pop if sockets else None)
-    seen, troubles = [], []
-    for family in (IPV4,) if sockets else (IPV4, IPV6):
-        try:
-            seen.append(str(asker.seen(family)))
-        except Unproved as error:
-            troubles.append(error.message)
-    sys.stdout.write(json.dumps({"seen": seen, "trouble": "; ".join(troubles)}))
+    seen, trouble = asker.seen_over(*((IPV4,) if sockets else (IPV4, IPV6)))
+    sys.stdout.write(json.dumps({"seen": [*map(str, seen)], "trouble": trouble}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from fleet import log
@@ -83,13 +84,10 @@ class OwnAddresses:
 
 def addresses_here() -> frozenset[Address]:
     """Every address on an interface of the host's namespace."""
-    asking = netlink.Socket(netlink.ROUTE)
-    try:
+    with closing(netlink.Socket(netlink.ROUTE)) as asking:
         bodies = [
             body
             for family in observe.families()
             for body in asking.dump(rtnetlink.GET_ADDRESS, rtnetlink.all_of(family))
         ]
-    finally:
-        asking.close()
     return frozenset(rtnetlink.read_address(body).address for body in bodies)

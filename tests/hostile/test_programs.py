@@ -116,6 +116,8 @@ def test_every_program_that_looks_goes_on(host: Suffering) -> None:
 
 def test_logs_findings_and_keys_are_text(host: Suffering) -> None:
     """A worker's log that is followed, `fleet doctor`, netctl's status and a key with a hostile name."""
+    # A worker that runs writes on, and `tail -f` begins with the last 1,600 bytes.
+    host.operate("supervisorctl", "stop", f"worker:{host.worker().name}", check=True)
     with host.paths.log(host.worker().name).open("a") as file:
         file.write(f"{ESCAPES}\n")
     follow = host.installation.module("fleet", "supervisorctl", "tail", "-f", f"worker:{host.worker().name}")

@@ -6,7 +6,6 @@ fleet up, or the one worker stopped -> capture -> control (has to be seen) -> wo
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ import psutil
 from pydantic import ValidationError
 
 from fleet import console, snapshot, status
-from fleet.errors import FleetError, TryLater, Unanswered, Unavailable, Unproved
+from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
 from fleet.files import write_durably
 from fleet.interrupts import Interrupts
 from fleet.launch_spec import LaunchSpec
@@ -240,9 +239,7 @@ class Verifier:
         shown = {str(one) for one in self.fleet.egress.host_addresses}
         if not shown:
             asker = Asker(self.fleet.egress, self.fleet.browser.certificate_authorities)
-            for family in (IPV4, IPV6):
-                with contextlib.suppress(Unproved):
-                    shown.add(str(asker.seen(family)))
+            shown |= set(map(str, asker.seen_over(IPV4, IPV6)[0]))
         own = {one.address.partition("%")[0] for every in psutil.net_if_addrs().values() for one in every}
         return frozenset(shown | own)
 
