@@ -63,9 +63,10 @@ def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     keys = verbs.add_parser("keys", help="the key pool", example="sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(console.command, nouns, answers=True)
-    words = "add WireGuard client files; none unless all are good"
+    words = "add WireGuard client files"
     bring = add("import", _import, words, "netctl keys import *.conf")
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
+    bring.add_argument("--keep-going", action="store_true", help="import the good files beside bad ones (exit 1)")
     add("list", _list, "show the keys, without anything secret", "sudo netctl keys list")
     words = "forget where keys come out, so that it is learned again; what a file names stays"
     forget = add("forget-exit", _forget_exit, words, "sudo netctl keys forget-exit --all")
@@ -185,17 +186,22 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
     return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}"
 
 
-def _import(arguments: argparse.Namespace) -> None:
+def _import(arguments: argparse.Namespace) -> int:
     from netctl.pool import commands
 
-    done = commands.bring(arguments.paths, Paths.from_environment())
+    brought = commands.bring(arguments.paths, Paths.from_environment(), keep_going=arguments.keep_going)
+    done = brought.keys
     if not arguments.json:
         for origin in done.there:
             console.say(f"{origin}: is in the pool already, skipped")
+        for line in (*brought.unused, *brought.refused):
+            console.say(line)
     counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
+    counts |= {"duplicates": [*done.there], "refused": [*brought.refused], "unused": [*brought.unused]}
     completed = f", {len(done.completed)} completed" if done.completed else ""
-    words = f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped"
-    console.answer(arguments, {**counts, "duplicates": [*done.there]}, words)
+    refused = f", {len(brought.refused)} files refused" if brought.refused else ""
+    console.answer(arguments, counts, f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped{refused}")
+    return ExitCode.FAILED if brought.refused else ExitCode.DONE
 
 
 def _list(arguments: argparse.Namespace) -> None:

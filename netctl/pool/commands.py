@@ -5,36 +5,22 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import select
-import stat
-import sys
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.errors import ConfigurationError, UsageError
+from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
 from netctl.plan.key import Key, sayable
-from netctl.pool import conf
+from netctl.pool import conf, files
 from netctl.pool.store import Imported, KeyLine, Store
 
-CONF_BYTES = 65_536
-"""A client file has some 300 bytes; more is no client file."""
-READ_SECONDS = 60.0
-"""Who pipes one in may have to type a password first."""
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISSOCK: "a socket",
-}
+_NOTHING = "nothing was imported; correct these and repeat, or take the good ones: --keep-going"
 
 
 class Forgotten(NamedTuple):
@@ -45,29 +31,48 @@ class Forgotten(NamedTuple):
     unknown: list[str]
 
 
-def bring(names: Sequence[str], paths: Paths) -> Imported:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What came of importing files."""
+
+    keys: Imported
+    refused: tuple[str, ...] = ()
+    """A line for each file that was not taken."""
+    unused: tuple[str, ...] = ()
+    """What files say and the fleet does not use, in lines."""
+
+
+def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False) -> Brought:
     """Import the files NAMES (`-` is standard input).
 
-    Raises ConfigurationError with every mistake of every file; then nothing is imported.
+    Raises ConfigurationError with a line for each bad file; then nothing is imported. With KEEP_GOING the good ones
+    are, and it is raised where there is none.
     """
     keys: list[tuple[str, Key]] = []
-    mistakes: list[str] = []
+    refused: list[str] = []
+    unused: list[tuple[str, str]] = []
     for name in names:
-        origin = "standard input" if name == "-" else sayable(name)
-        try:
-            text = _read(name)
-        except (OSError, ValueError) as error:
-            mistakes.append(f"{origin}: {error.strerror if isinstance(error, OSError) else error}")
+        origin, found = looked_at(name)
+        if found.key is None:
+            refused.append(f"{origin}: {'; '.join(found.mistakes)}")
             continue
-        key, wrong = conf.parse(text, origin)
-        mistakes += wrong
-        if key is not None:
-            # Bytes that are no letters have no place in a store of text.
-            keys.append((origin if origin != name else visible.line(Path(name).name), key))
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes), hint="nothing was imported; correct these and repeat")
+        # Bytes that are no letters have no place in a store of text.
+        stored = origin if origin != name else visible.line(Path(name).name)
+        keys.append((stored, found.key))
+        unused.append((stored, found.unused))
+    if refused and not (keep_going and keys):
+        raise ConfigurationError("\n".join(refused), hint=_NOTHING if keys else "")
     with opened(paths) as store:
-        return store.add(keys)
+        return Brought(keys=store.add(keys), refused=tuple(refused), unused=tuple(conf.shared(unused)))
+
+
+def looked_at(name: str) -> tuple[str, conf.Parsed]:
+    """What messages call the file NAME (`-` is standard input), and what it holds."""
+    origin = "standard input" if name == "-" else sayable(name)
+    try:
+        return origin, conf.parse(files.read(name))
+    except (OSError, ValueError) as error:
+        return origin, conf.Parsed(None, [str(error.strerror) if isinstance(error, OSError) else str(error)])
 
 
 def listed(paths: Paths) -> list[KeyLine]:
@@ -146,39 +151,3 @@ def _prepare(folder: Path, uid: int) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != uid:
         os.chown(folder, uid, -1)
-
-
-def _read(name: str) -> str:
-    """The text of a client file; raises OSError, or ValueError saying what is wrong with it."""
-    if name == "-":
-        if sys.stdin.isatty():
-            raise UsageError("standard input is a terminal", hint="name the files, or pipe one in")
-        data = _bounded(sys.stdin.fileno())
-    else:
-        # Without waiting: to open a FIFO that nobody writes to would take for ever.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                kind = next((word for is_one, word in _KINDS.items() if is_one(mode)), "something else")
-                raise ValueError(f"is no file but {kind}; what comes out of a program is read from standard input: -")
-            data = _bounded(descriptor)
-        finally:
-            os.close(descriptor)
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ValueError("is no text") from None
-
-
-def _bounded(descriptor: int) -> bytes:
-    """All of it; raises ValueError where it is too long, or has no end."""
-    data, end = b"", time.monotonic() + READ_SECONDS
-    while len(data) <= CONF_BYTES:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        if not ready:
-            raise ValueError(f"did not end within {READ_SECONDS:g} s")
-        if not (chunk := os.read(descriptor, CONF_BYTES + 1)):
-            return data
-        data += chunk
-    raise ValueError("is too long for a WireGuard client file")

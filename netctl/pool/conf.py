@@ -1,202 +1,184 @@
-"""WireGuard client files: text in, a frozen Key or every mistake out.
+"""WireGuard client files: text in, a frozen Key or every mistake out, and what the file says that is not used.
 
-Key material never enters a message, on whatever line it stands: a mistake has the line's number, or the entry's name
-and which of its parts it is about, and repeats nothing of the file.
+An ordinary `.conf` file of a VPN provider. The comment `# ExitAddress = 203.0.113.11` gives the address the world
+sees, and may stand once more for IPv6; without it netctl finds the IPv4 address out (netctl/exits). Of several peers
+the one that carries all of IPv4 is the server.
 
-An ordinary `.conf` file of a VPN provider, one peer. The comment `# ExitAddress = 203.0.113.11` gives
-the address the world sees, and may stand once more for IPv6; without it netctl finds the IPv4 address
-out (netctl/exits).
+Key material never enters a message, on whatever line it stands: netctl.pool.values shows the odd part of a value only
+where no key can be in it.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Callable
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv6Address,
-    IPv6Network,
-    collapse_addresses,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple, TypeVar
 
-from fleet.numbers import PLACEHOLDERS, PLACEHOLDERS_V6
-from fleet.wire import Address
-from netctl.plan.key import Endpoint, Key, Secret, could_be_key, decode
+from netctl.plan.key import Key
+from netctl.pool import sections, text, values
+from netctl.pool.sections import Document, Section
 
 T = TypeVar("T")
-_EXIT = re.compile(r"^[#;]\s*ExitAddress\s*=\s*(\S+)\s*$", re.IGNORECASE)
-_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$")
-_REPEATED = {"address", "dns", "allowedips"}
-"""Entries that may stand more than once in a section; wg-quick(8) joins them."""
+_USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint"}
+_KNOWN = {"persistentkeepalive", "excludedapplications", "includedapplications"}
+"""Long names, which are no keys."""
+_AMNEZIA = re.compile(r"[sh][1-4]")
+"""AmneziaWG's parameters that both sides must share; its others are of the client alone."""
+_LAN_ALONE = "ask for a file with 0.0.0.0/0, or write that, if the server lets it through"
 
 
-def parse(text: str, origin: str) -> tuple[Key | None, list[str]]:
-    """The key in TEXT and no mistakes, or None and every mistake with ORIGIN and the entry's name."""
-    entries, exit_texts, mistakes = _entries(text)
-    reader = _Reader(entries, mistakes)
-    private = reader.take("interface", "privatekey", "PrivateKey", Secret.parse_private)
-    addresses = reader.take("interface", "address", "Address", _tunnel_addresses)
-    all_v6 = reader.take("peer", "allowedips", "AllowedIPs", _all_v6, needed=False)
-    server_public = reader.take("peer", "publickey", "PublicKey", _public_key)
-    endpoint = reader.take("peer", "endpoint", "Endpoint", _endpoint)
-    preshared = reader.take("peer", "presharedkey", "PresharedKey", Secret.parse, needed=False)
-    exits = _exits(exit_texts, mistakes)
-    if mistakes or private is None or addresses is None or server_public is None or endpoint is None:
-        return None, [f"{origin}: {mistake}" for mistake in mistakes]
+class Parsed(NamedTuple):
+    """What a file holds."""
+
+    key: Key | None
+    mistakes: list[str]
+    """None where there is a key."""
+    unused: str = ""
+    """What it says and the fleet does not use."""
+
+
+def parse(content: str) -> Parsed:
+    """The key in CONTENT, or every mistake with its entry's name."""
+    document = sections.taken_apart(text.ordinary(content))
+    reader = _Reader(document.mistakes)
+    own, peer = _interface(document), _peer(document)
+    private = reader.take(own, "PrivateKey", values.private_key)
+    inside = reader.take(own, "Address", values.inside)
+    allowed = reader.take(peer, "AllowedIPs", _allowed, needed=False)
+    server_public = reader.take(peer, "PublicKey", values.public_key)
+    endpoint = reader.take(peer, "Endpoint", values.endpoint)
+    preshared = reader.take(peer, "PresharedKey", values.preshared_key, needed=False)
+    exit_v4, exit_v6 = _exits(document)
+    if document.mistakes or private is None or inside is None or server_public is None or endpoint is None:
+        return Parsed(None, document.mistakes)
     key = Key(
         private=private,
         preshared=preshared,
-        address=addresses[0],
+        address=inside.v4,
         # A server that is not asked for IPv6 carries none.
-        address_v6=None if all_v6 is False else addresses[1],
+        address_v6=None if allowed is False else inside.v6,
         server_public=server_public,
         server=endpoint.host,
         port=endpoint.port,
-        exit_address=exits[0],
-        exit_address_v6=exits[1],
+        exit_address=exit_v4,
+        exit_address_v6=exit_v6,
     )
-    return key, []
-
-
-def _exits(texts: list[str], mistakes: list[str]) -> tuple[IPv4Address | None, IPv6Address | None]:
-    """The exit of either family that TEXTS name; the last of a family counts."""
-    v4, v6 = None, None
-    for text in texts:
-        try:
-            found = _address(text)
-        except ValueError:
-            mistakes.append("ExitAddress: is no address")
-            continue
-        v4, v6 = (found, v6) if isinstance(found, IPv4Address) else (v4, found)
-    return v4, v6
+    return Parsed(key, [], _unused(document, own, peer))
 
 
 class _Reader:
     """Takes typed entries and gathers what is wrong with them."""
 
-    def __init__(self, entries: dict[tuple[str, str], str], mistakes: list[str]) -> None:
-        self._entries = entries
+    def __init__(self, mistakes: list[str]) -> None:
         self._mistakes = mistakes
 
-    def take(
-        self, section: str, name: str, shown: str, convert: Callable[[str], T], *, needed: bool = True
-    ) -> T | None:
-        text = self._entries.get((section, name))
-        if text is None:
+    def take(self, section: Section, name: str, convert: Callable[[str], T], *, needed: bool = True) -> T | None:
+        value = section.values.get(name.lower())
+        if value is None:
             if needed:
-                self._mistakes.append(f"[{section.title()}] {shown} is missing")
+                self._mistakes.append(f"[{section.title}] {name} is missing")
             return None
         try:
-            return convert(text)
+            return convert(value)
         except ValueError as error:
-            self._mistakes.append(f"[{section.title()}] {shown}: {error}")
+            self._mistakes.append(f"[{section.title}] {name}: {error}")
             return None
 
 
-def _entries(text: str) -> tuple[dict[tuple[str, str], str], list[str], list[str]]:
-    found: dict[tuple[str, str], str] = {}
-    mistakes: list[str] = []
-    exit_texts: list[str] = []
-    section, peers = "", 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if match := _EXIT.match(line):
-            exit_texts.append(match.group(1))
-        line = line.partition("#")[0].strip()
-        if not line or line.startswith(";"):
-            continue
-        if line.startswith("["):
-            section = line.strip("[] ").lower()
-            peers += section == "peer"
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not section:
-            # The line's content stays out of the message: it may be half a key.
-            mistakes.append(f"line {number} is no `Name = value` of a section")
-            continue
-        place = (section, name.strip().lower())
-        if place in found and place[1] in _REPEATED:
-            found[place] += "," + value.strip()
-        else:
-            found[place] = value.strip()
-    if peers > 1:
-        mistakes.append("has more than one [Peer]; a client key has one server")
-    return found, exit_texts, mistakes
+def _interface(document: Document) -> Section:
+    """[Interface], which stands once; what stands in it is plain WireGuard's."""
+    found = document.titled("interface")
+    if len(found) > 1:
+        document.mistakes.append("has more than one [Interface]: divide it into one file for each")
+    own = found[-1] if found else Section(title="Interface")
+    foreign = [own.names[name] for name, value in own.values.items() if _is_foreign(name, value)]
+    if foreign:
+        document.mistakes.append(
+            f"is of AmneziaWG ({', '.join(foreign)}): its server answers no plain WireGuard; ask for a WireGuard file, "
+            "or for a server with H1..H4 = 1..4 and S1..S4 = 0"
+        )
+    return own
 
 
-def _public_key(text: str) -> str:
-    return base64.b64encode(decode(text)).decode()
+def _is_foreign(name: str, value: str) -> bool:
+    if not _AMNEZIA.fullmatch(name):
+        return False
+    plain = {"0"} if name[0] == "s" else {name[1], f"{name[1]}-{name[1]}"}
+    return "".join(value.split()) not in plain
 
 
-def _tunnel_addresses(text: str) -> tuple[IPv4Address, IPv6Address | None]:
-    """The first of each family."""
-    v4, v6 = [], []
-    for number, part in enumerate(text.split(","), 1):
-        try:
-            found = ip_interface(part.strip())
-            _address(str(found.ip))
-        except ValueError:
-            raise ValueError(f"part {number} is no address") from None
-        if _is_unusable(found.ip):
-            raise ValueError(f"part {number} is no address that a tunnel can have")
-        if isinstance(found, IPv4Interface):
-            v4.append(found.ip)
-        else:
-            v6.append(found.ip)
-    if not v4:
-        raise ValueError("has no IPv4 address, and tunnels carry IPv4")
-    return v4[0], v6[0] if v6 else None
+def _peer(document: Document) -> Section:
+    """The one [Peer], or of several the one whose AllowedIPs carry all of IPv4."""
+    found = document.titled("peer")
+    if len(found) < 2:
+        return found[0] if found else Section(title="Peer")
+    ways = [peer for peer in found if _carries_ipv4(peer)]
+    if len(ways) == 1:
+        return ways[0]
+    how_many = "more than one [Peer] with" if ways else "several [Peer], none with"
+    document.mistakes.append(f"has {how_many} AllowedIPs = 0.0.0.0/0: leave the one that is the exit")
+    return found[-1]
 
 
-def _all_v6(text: str) -> bool:
-    """Whether these networks are all of IPv6 together, however they are cut."""
-    found = []
-    for number, part in enumerate(filter(None, map(str.strip, text.split(","))), 1):
-        try:
-            found.append(ip_network(part, strict=False))
-        except ValueError:
-            raise ValueError(f"part {number} is no network") from None
-    return [*collapse_addresses(one for one in found if isinstance(one, IPv6Network))] == [IPv6Network("::/0")]
-
-
-def _endpoint(text: str) -> Endpoint:
-    wrong = ValueError("is not HOST:PORT")
+def _carries_ipv4(peer: Section) -> bool:
     try:
-        found = Endpoint.parse(text)
+        return values.is_most_of_ipv4(values.networks(peer.values.get("allowedips", "")))
     except ValueError:
-        raise wrong from None
-    try:
-        _address(found.host)
-    except ValueError:
-        # A name is asked of resolvers, in the clear: none that could be a key.
-        if not _HOST.match(found.host) or could_be_key(found.host):
-            raise wrong from None
-    if not 0 < found.port < 65536:
-        raise wrong
-    return found
+        return False
 
 
-def _address(text: str) -> Address:
-    """The address in TEXT, without a scope (RFC 4007): that has a meaning on the machine alone that wrote it."""
-    found = ip_address(text)
-    if "%" in text:
-        raise ValueError
-    return found
+def _allowed(value: str) -> bool:
+    """Whether these carry IPv6 too; without IPv4 they are of no use."""
+    found = values.networks(value)
+    if not values.is_most_of_ipv4(found):
+        raise ValueError(f"reaches{values.odd(value, value)} alone and no page: {_LAN_ALONE}")
+    return values.is_all_of_ipv6(found)
 
 
-def _is_unusable(address: Address) -> bool:
-    """Whether nothing can be sent from ADDRESS, or it is one of those that netctl translates."""
-    return (
-        address.is_unspecified
-        or address.is_loopback
-        or address.is_multicast
-        or address in PLACEHOLDERS
-        or address in PLACEHOLDERS_V6
-        or address == IPv4Address("255.255.255.255")
-    )
+def _exits(document: Document) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """The exit of either family that the file names; the last of a family counts."""
+    v4, v6 = None, None
+    for said in document.exits:
+        try:
+            for found in values.exits(said):
+                v4, v6 = (found, v6) if isinstance(found, IPv4Address) else (v4, found)
+        except ValueError as error:
+            document.mistakes.append(f"ExitAddress: {error}")
+    return v4, v6
+
+
+def _unused(document: Document, own: Section, peer: Section) -> str:
+    """The names of what is not used; the fleet makes links, routes, rules and marks itself, and runs no command."""
+    words = [_word(section, name) for section in (own, peer) for name in section.values if name not in _USED]
+    others = [one for one in document.sections if one is not own and one is not peer]
+    words += [_title(one) for one in others]
+    return ", ".join(dict.fromkeys(filter(None, words)))
+
+
+def _word(section: Section, name: str) -> str:
+    spelled = section.names[name]
+    shown = spelled if name in _KNOWN else values.odd(spelled, spelled).strip(" '")
+    if name != "dns":
+        return shown
+    value = section.values[name]
+    return f"{shown}{values.odd(value, value)} (workers ask dns.resolvers)"
+
+
+def _title(section: Section) -> str:
+    where = section.values.get("endpoint", "")
+    shown = values.odd(section.title, section.title).strip(" '")
+    return f"[{shown}]{values.odd(where, where) if where else ''}"
+
+
+def shared(unused: Sequence[tuple[str, str]]) -> list[str]:
+    """UNUSED, of (origin, words), as lines: those of many files that say the same are one."""
+    by_words: dict[str, list[str]] = {}
+    for origin, words in unused:
+        if words:
+            by_words.setdefault(words, []).append(origin)
+    return [f"{first}{_more(len(rest))}: not used: {words}" for words, (first, *rest) in by_words.items()]
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count else ""

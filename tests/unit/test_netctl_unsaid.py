@@ -20,7 +20,7 @@ from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Paths
 from netctl.plan.key import KEY_BYTES, Secret, could_be_key, sayable
 from netctl.plan.things import Device, Peer
-from netctl.pool import commands, conf
+from netctl.pool import commands, conf, files
 from tests.unit.test_netctl_keys import GOOD, PRIVATE, PUBLIC, key
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -74,8 +74,8 @@ def test_no_place_of_a_file_tells_a_key(value: bytes) -> None:
     for spelled in written(value).values():
         for old, new in PLACES.values():
             assert old in GOOD
-            found, mistakes = conf.parse(GOOD.replace(old, new.format(spelled)), "a.conf")
-            assert not told("\n".join(mistakes), spelled), mistakes
+            found, mistakes, unused = conf.parse(GOOD.replace(old, new.format(spelled)))
+            assert not told("\n".join([*mistakes, unused]), spelled), (mistakes, unused)
             if found:
                 assert not told(f"{found.server} {found!r}", spelled)
 
@@ -130,7 +130,7 @@ def odd(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """Things that are no files of a client."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "long").write_bytes(b"#" * (commands.CONF_BYTES + 1))
+    (tmp_path / "long").write_bytes(b"#" * (files.CONF_BYTES + 1))
     (tmp_path / "link").symlink_to("/dev/zero")
     yield {
         "named pipe": tmp_path / "pipe",
@@ -156,9 +156,7 @@ def test_what_is_no_file_is_named_at_once(odd: dict[str, Path], tmp_path: Path) 
 
 def _import(stdin: int, patience: str = "1") -> subprocess.CompletedProcess[str]:
     """`netctl keys import -`, which waits PATIENCE seconds for the end."""
-    code = (
-        f"from netctl import __main__ as program; from netctl.pool import commands; commands.READ_SECONDS = {patience}"
-    )
+    code = f"from netctl import __main__ as program; from netctl.pool import files; files.READ_SECONDS = {patience}"
     return subprocess.run(
         [sys.executable, "-c", code + "; program.main()", "keys", "import", "-"],
         stdin=stdin,

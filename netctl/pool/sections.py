@@ -1,0 +1,100 @@
+"""The lines of a client file, taken apart: sections, their entries, comments, and what is said of the exit.
+
+Read as wg(8) reads it: blanks count nowhere, names and sections in any case, `#` begins a comment; an entry without a
+value is none, and of two the last counts. A mistake has its line's number, and repeats nothing of the line: it may be
+half a key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+_EXIT = re.compile(r"^\W*exit[ _-]?address\s*([=:]?)\s*(.*)$", re.IGNORECASE)
+_REPEATED = frozenset({"address", "dns", "allowedips"})
+"""Entries that may stand more than once in a section; they are joined."""
+
+
+@dataclass(slots=True)
+class Section:
+    """`[Title]` and what stands below it, by names in small letters."""
+
+    title: str
+    values: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """As the file spells them."""
+    comments: list[str] = field(default_factory=list)
+
+    def add(self, name: str, value: str) -> None:
+        """One line of the section."""
+        key = "".join(name.split()).lower()
+        if not value:
+            return
+        before = self.values.get(key)
+        self.values[key] = f"{before},{value}" if before and key in _REPEATED else value
+        self.names[key] = name
+
+
+@dataclass(slots=True)
+class Document:
+    """A file, taken apart."""
+
+    sections: list[Section] = field(default_factory=list)
+    exits: list[str] = field(default_factory=list)
+    """What stands after each `ExitAddress =`, in a comment or not."""
+    mistakes: list[str] = field(default_factory=list)
+
+    def titled(self, title: str) -> list[Section]:
+        """The sections of that TITLE, in small letters."""
+        return [one for one in self.sections if one.title.lower() == title]
+
+
+def taken_apart(text: str) -> Document:
+    """TEXT, of ordinary characters (netctl.pool.text)."""
+    found = Document()
+    for number, raw in enumerate(text.splitlines(), 1):
+        line, comment = _split(raw.strip())
+        if comment:
+            _comment(found, comment)
+        if line.startswith("["):
+            found.sections.append(Section(title=line.strip("[] \t")))
+        elif line and (said := _exit(line)) is not None:
+            found.exits.append(said)
+        elif line:
+            name, equals, value = line.partition("=")
+            if equals and found.sections:
+                found.sections[-1].add(name.strip(), value.strip().strip("\"'").strip())
+            else:
+                found.mistakes.append(f"line {number} is no `Name = value` of a section")
+    return found
+
+
+def _split(line: str) -> tuple[str, str]:
+    if line.startswith((";", "//")):
+        return "", line
+    words, _, comment = line.partition("#")
+    return words.strip(), comment.strip()
+
+
+def _comment(found: Document, comment: str) -> None:
+    if (said := _exit(comment)) is not None:
+        found.exits.append(said)
+    elif found.sections:
+        found.sections[-1].comments.append(comment)
+
+
+def _exit(words: str) -> str | None:
+    """What WORDS name as the exit; None where they only speak of it."""
+    match = _EXIT.match(words)
+    if match is None or not (match[1] or _is_address(match[2].split(" ")[0])):
+        return None
+    return match[2]
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ip_address(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,75 @@
+"""The bytes of a file as text, however people's machines have written it; what is no client file is named.
+
+Windows writes marks of byte order, UTF-16 and code page 949; copied from a chat or a web page, text has blanks that are
+none and characters without width. None of these is a part of a client file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+
+_KINDS = {
+    b"PK\x03\x04": "is a ZIP archive: unpack it, and import the .conf files in it",
+    b"7z\xbc\xaf": "is a 7z archive: unpack it, and import the .conf files in it",
+    b"Rar!": "is a RAR archive: unpack it, and import the .conf files in it",
+    b"\x1f\x8b": "is a compressed archive: unpack it, and import the .conf files in it",
+    b"\x89PNG": "is a picture: import the .conf file and not its QR code",
+    b"\xff\xd8\xff": "is a picture: import the .conf file and not its QR code",
+    b"%PDF": "is a PDF document: import the .conf file",
+    b"SQLite format 3": "is a database: import .conf files",
+}
+_SHOWN = "; `wg showconf INTERFACE` writes its [Interface] and [Peer] while it is up: add its `Address =`, import that"
+_SHAPES = {
+    r"^\[(connection|wireguard-peer\..*)\]": f"is a connection of NetworkManager{_SHOWN}",
+    r"^\[(netdev|wireguardpeer)\]": f"is of systemd-networkd{_SHOWN}",
+    r"^config\s+(interface|wireguard_\w+)\b": f"is of OpenWrt{_SHOWN}",
+    r"^interface:\s*\S+\s*$": f"is what `wg show` prints{_SHOWN}",
+    r"^\s*(<ca>|client\s*$|dev\s+tun|remote\s+\S+\s+\d+)": "is of OpenVPN: get the provider's WireGuard files",
+    r"\A\s*<": "is a web page or XML: was the provider's log-in page saved in its place? Get the .conf file",
+    r"\A\s*[{]": "is JSON: get the .conf file",
+    r"\A\s*-----BEGIN ": "is a key or a certificate of another kind: get the .conf file",
+    r"\A\s*(wireguard|wg|vless|vmess|ss|trojan)://": "is a link of another program: get the .conf file",
+}
+_OTHERS = {re.compile(pattern, re.IGNORECASE | re.MULTILINE): what for pattern, what in _SHAPES.items()}
+_CONTROL = re.compile(r"[^\t\n\v\f\r\x1c-\x1e\x85\x20-\x7e\xa0-\U0010ffff]")
+
+
+def plain(data: bytes) -> str:
+    """DATA as text of ordinary characters; raises ValueError that says what it is, where it is no client file."""
+    if not data.strip():
+        raise ValueError("is empty")
+    for magic, what in _KINDS.items():
+        if data.startswith(magic):
+            raise ValueError(what)
+    text = ordinary(_decoded(data))
+    if _CONTROL.search(text):
+        raise ValueError("is no text")
+    for shape, what in _OTHERS.items():
+        if shape.search(text):
+            raise ValueError(what)
+    return text
+
+
+def ordinary(text: str) -> str:
+    """TEXT with ordinary characters for wide and composed ones and blanks, and without those that have no width."""
+    return "".join(one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
+
+
+def _decoded(data: bytes) -> str:
+    for encoding in _encodings(data):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ValueError("is no text")
+
+
+def _encodings(data: bytes) -> tuple[str, ...]:
+    """UTF-16 has a zero beside each letter of a client file. Without one only comments and names can be no ASCII."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ("utf-16",)
+    if b"\0" in data:
+        return ("utf-16-be",) if data[:1] == b"\0" else ("utf-16-le",)
+    return "utf-8-sig", "cp949", "latin-1"

@@ -1,0 +1,183 @@
+"""The values of a client file's entries. A mistake shows the odd part of a value, where no key can be in it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import NamedTuple, TypeVar
+
+from fleet.numbers import PLACEHOLDERS, PLACEHOLDERS_V6
+from fleet.wire import Address
+from netctl.plan.key import Endpoint, Secret, could_be_key, decode
+
+T = TypeVar("T")
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_RANDOM = re.compile(r"[A-Za-z0-9+/_=]{16}")
+_IPV6 = re.compile(r"(?=.*:)(?!(.*:){9})[0-9A-Fa-f:.]{2,45}(/\d{0,4})?")
+MOST_IPV4 = 3 * 2**30
+"""What is left of IPv4 without its private, multicast and reserved networks, as some programs write "everything"."""
+
+
+class Inside(NamedTuple):
+    """The addresses in the tunnel."""
+
+    v4: IPv4Address
+    v6: IPv6Address | None
+
+
+def odd(part: str, whole: str) -> str:
+    """PART of the value WHOLE for a message, after a blank; nothing where WHOLE could be a key, or a half of one."""
+    packed = re.sub(r"[\s:-]", "", whole)
+    hidden = could_be_key(whole) or (_RANDOM.search(packed) and not _IPV6.fullmatch(whole.strip()))
+    return "" if hidden or len(part) > 64 else f" {part!r}"
+
+
+def private_key(text: str) -> Secret:
+    """A client's own key."""
+    return _key(text, Secret.parse_private)
+
+
+def public_key(text: str) -> str:
+    """A server's key, as base64."""
+    return _key(text, lambda packed: base64.b64encode(decode(packed)).decode())
+
+
+def preshared_key(text: str) -> Secret | None:
+    """A preshared key; WireGuard takes one of zeros for none."""
+    found = _key(text, Secret.parse)
+    return found if any(found.reveal()) else None
+
+
+def _key(text: str, parse: Callable[[str], T]) -> T:
+    packed = "".join(text.split())
+    try:
+        return parse(f"{packed}=" if len(packed) == 43 else packed)  # who copies by a double click loses the last sign
+    except ValueError as error:
+        raise ValueError(f"{error}: copy it again from where you have the file") from None
+
+
+def inside(text: str) -> Inside:
+    """The first address of each family."""
+    found: list[Address] = []
+    for part in _parts(text):
+        try:
+            one = _address(str(ip_interface(part).ip))
+        except ValueError:
+            raise ValueError(f"{odd(part, text).strip() or 'it'} is no address") from None
+        if _is_unusable(one):
+            raise ValueError(f"{one} is no address that a tunnel can have")
+        found.append(one)
+    v4 = [one for one in found if isinstance(one, IPv4Address)]
+    v6 = [one for one in found if isinstance(one, IPv6Address)]
+    if not v4:
+        raise ValueError("has no IPv4 address, and tunnels carry IPv4")
+    return Inside(v4[0], v6[0] if v6 else None)
+
+
+def networks(text: str) -> Sequence[IPv4Network | IPv6Network]:
+    """AllowedIPs."""
+    found = []
+    for part in _parts(text):
+        try:
+            found.append(ip_network(part, strict=False))
+        except ValueError:
+            raise ValueError(f"{odd(part, text).strip() or 'it'} is no network") from None
+    return found
+
+
+def is_most_of_ipv4(allowed: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether pages are reached through ALLOWED: all of IPv4, however it is cut, or all but what is private."""
+    v4 = collapse_addresses(one for one in allowed if isinstance(one, IPv4Network))
+    return sum(one.num_addresses for one in v4) >= MOST_IPV4
+
+
+def is_all_of_ipv6(allowed: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether ALLOWED are all of IPv6, however it is cut."""
+    return [*collapse_addresses(one for one in allowed if isinstance(one, IPv6Network))] == [IPv6Network("::/0")]
+
+
+def endpoint(text: str) -> Endpoint:
+    """A server's address or name, as resolvers know it, and its port."""
+    packed = "".join(text.split())
+    shown = odd(packed, text)
+    try:
+        host, port = Endpoint.parse(packed)
+    except ValueError:
+        raise ValueError(f"{shown.strip() or 'it'} is not HOST:PORT") from None
+    if not 0 < port < 65536:
+        raise ValueError(f"{shown.strip() or 'it'} has no port from 1 to 65535")
+    try:
+        address = _address(host)
+    except ValueError:
+        # A name is asked of resolvers, in the clear: none that could be a key.
+        if could_be_key(text) or not (name := _name(host)):
+            raise ValueError(f"{shown.strip() or 'it'} is not HOST:PORT") from None
+        return Endpoint(name, port)
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"{address} is the address of no server")
+    return Endpoint(str(address), port)
+
+
+def _name(host: str) -> str:
+    """HOST as resolvers know it: in small letters, other scripts as xn--, without a final dot; empty where none is."""
+    try:
+        name = host.removesuffix(".").lower()
+        name = name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    labels = name.split(".")
+    good = len(name) <= 253 and all(map(_LABEL.fullmatch, labels))
+    return name if good and not labels[-1].isdecimal() else ""
+
+
+def exits(text: str) -> Iterator[Address]:
+    """The addresses with which TEXT begins, what follows `ExitAddress =`; words after them say more."""
+    words = _parts(text)
+    for number, word in enumerate(words):
+        try:
+            found = ip_interface(word.strip("()"))
+            if found.network.num_addresses > 1 or "%" in word:
+                raise ValueError
+        except ValueError:
+            if number:
+                return
+            raise ValueError(f"{odd(word, text).strip() or 'it'} is no address") from None
+        yield ip_address(found.ip)
+    if not words:
+        raise ValueError("has no address: write it, or delete the line")
+
+
+def _parts(text: str) -> list[str]:
+    """What commas, semicolons or blanks divide; none at a trailing one."""
+    return [part for part in re.split(r"[\s,;]+", re.sub(r"\s*/\s*", "/", text)) if part]
+
+
+def _address(text: str) -> Address:
+    """The address in TEXT, without a scope (RFC 4007): that has a meaning on the machine alone that wrote it."""
+    found = ip_address(text)
+    if "%" in text:
+        raise ValueError
+    return found
+
+
+def _is_unusable(address: Address) -> bool:
+    """Whether nothing can be sent from ADDRESS, or it is one of those that netctl translates."""
+    return (
+        address.is_unspecified
+        or address.is_loopback
+        or address.is_multicast
+        or address in PLACEHOLDERS
+        or address in PLACEHOLDERS_V6
+        or address == IPv4Address("255.255.255.255")
+    )

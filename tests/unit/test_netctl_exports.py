@@ -1,0 +1,290 @@
+"""Client files as providers, routers and editors write them: each is imported right, or refused in one line."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import random
+import re
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.errors import ConfigurationError
+from fleet.model import Paths
+from netctl.plan.key import Key, Secret
+from netctl.pool import commands, conf
+from tests.unit.test_netctl_unsaid import told
+
+OWN = base64.b64encode(bytes(range(8, 40))).decode()
+SERVER = base64.b64encode(bytes(range(100, 132))).decode()
+SHARED = base64.b64encode(bytes(range(40, 72))).decode()
+LINES = f"""[Interface]
+PrivateKey = {OWN}
+Address = 10.9.9.4/32
+
+[Peer]
+PublicKey = {SERVER}
+PresharedKey = {SHARED}
+AllowedIPs = 0.0.0.0/0, ::/0
+Endpoint = vpn.example:51820
+"""
+GOOD = LINES.encode()
+KEY = Key(
+    private=Secret.parse_private(OWN),
+    preshared=Secret.parse(SHARED),
+    address=IPv4Address("10.9.9.4"),
+    server_public=SERVER,
+    server="vpn.example",
+    port=51820,
+)
+EXIT = replace(KEY, exit_address=IPv4Address("203.0.113.11"))
+EVERYTHING_PUBLIC = "0.0.0.0/5, 8.0.0.0/7, 11.0.0.0/8, 12.0.0.0/6, 16.0.0.0/4, 32.0.0.0/3, 64.0.0.0/2, 128.0.0.0/3, \
+160.0.0.0/5, 168.0.0.0/6, 172.0.0.0/12, 172.32.0.0/11, 172.64.0.0/10, 172.128.0.0/9, 173.0.0.0/8, 174.0.0.0/7, \
+176.0.0.0/4, 192.0.0.0/9, 192.128.0.0/11, 192.160.0.0/13, 192.169.0.0/16, 193.0.0.0/8, 194.0.0.0/7, 196.0.0.0/6, \
+200.0.0.0/5, 208.0.0.0/4"
+
+
+def but(old: str, new: str) -> bytes:
+    """The ordinary file with NEW instead of OLD."""
+    assert old in LINES
+    return LINES.replace(old, new).encode()
+
+
+READ: dict[str, tuple[bytes, Key]] = {
+    "a mark of byte order": (codecs.BOM_UTF8 + GOOD, KEY),
+    "UTF-16 of Windows": (LINES.replace("\n", "\r\n").encode("utf-16"), KEY),
+    "UTF-16 without its mark": (LINES.encode("utf-16-le"), KEY),
+    "UTF-16 the other way round": (codecs.BOM_UTF16_BE + LINES.encode("utf-16-be"), KEY),
+    "comments in code page 949": ("# 서울 3번\n".encode("cp949") + GOOD, KEY),
+    "comments in Latin-1": (b"# Z\xfcrich\n" + GOOD, KEY),
+    "lines of Windows, and of an old Mac": (
+        LINES.replace("\n", "\r\n", 3).replace("\n[Peer]", "\r[Peer]").encode(),
+        KEY,
+    ),
+    "a trailing comma": (but("4/32", "4/32,"), KEY),
+    "blanks instead of commas": (but("4/32", "4/32  fd00::4/64"), replace(KEY, address_v6=IPv6Address("fd00::4"))),
+    "blanks in front and behind": (LINES.replace("\n", "  \n\t ").encode(), KEY),
+    "no blanks at all": (LINES.replace(" ", "").encode(), KEY),
+    "other capitals": (LINES.replace("PrivateKey", "privatekey").replace("[Peer]", "[ PEER ]").encode(), KEY),
+    "quotes": (but("10.9.9.4/32", '"10.9.9.4/32"'), KEY),
+    "blanks without width and wide ones": (but("10.9.9.4", "\u200b10.9.9.4\ufeff\u00a0"), KEY),
+    "signs of a Korean keyboard": (but("vpn.example:51820", "ｖｐｎ．ｅｘａｍｐｌｅ：５１８２０"), KEY),
+    "a copied key without its last sign": (but(OWN, OWN[:-1]), KEY),
+    "an empty preshared key": (but(f" {SHARED}", ""), replace(KEY, preshared=None)),
+    "a preshared key of zeros": (but(SHARED, "A" * 43 + "="), replace(KEY, preshared=None)),
+    "no mask": (but("/32", ""), KEY),
+    "a final dot": (but("vpn.example", "VPN.example."), KEY),
+    "an underscore": (but("vpn.example", "my_home.duckdns.org"), replace(KEY, server="my_home.duckdns.org")),
+    "another script": (but("vpn.example", "서버.example.kr"), replace(KEY, server="xn--hk3b17f.example.kr")),
+    "an IPv6 server": (but("vpn.example", "[2001:DB8::1]"), replace(KEY, server="2001:db8::1")),
+    "half and half": (but("0.0.0.0/0, ::/0", "0.0.0.0/1, 128.0.0.0/1"), KEY),
+    "all but private networks": (but("0.0.0.0/0, ::/0", EVERYTHING_PUBLIC), KEY),
+    "an office beside the exit": (
+        but("[Peer]", f"[Peer]\nPublicKey = {OWN}\nAllowedIPs = 10.8.0.0/24\nEndpoint = 192.0.2.1:1\n[Peer]"),
+        KEY,
+    ),
+    "AmneziaWG that is plain": (but("[Peer]", "Jc = 3\nS1 = 0\nH1 = 1\nH2 = 2-2\nI1 = <b 0xc1>\n[Peer]"), KEY),
+    "what the fleet does itself": (but("[Peer]", "DNS = 10.255.255.3, fritz.box\nPostUp = ip #\n[Peer]"), KEY),
+    "entries without values": (but("[Peer]", "DNS =\nPostUp =\n[Peer]"), KEY),
+    "an exit with a word": (b"# ExitAddress = 203.0.113.11 (Seoul)\n" + GOOD, EXIT),
+    "an exit with a colon": (b"; exit address: 203.0.113.11\n" + GOOD, EXIT),
+    "an exit with a comma and a mask": (b"#ExitAddress=203.0.113.11/32,\n" + GOOD, EXIT),
+    "an exit that is an entry": (but("[Peer]", "ExitAddress = 203.0.113.11\n[Peer]"), EXIT),
+    "an exit before the sections": (b"ExitAddress = 203.0.113.11\n" + GOOD, EXIT),
+    "an exit behind an entry": (but("51820", "51820 # ExitAddress = 203.0.113.11"), EXIT),
+    "two exits in one line": (
+        b"# ExitAddress = 203.0.113.11, 2001:db8::1\n" + GOOD,
+        replace(EXIT, exit_address_v6=IPv6Address("2001:db8::1")),
+    ),
+    "words about an exit": (b"# the exit address is learned\n# ExitAddress may vary\n" + GOOD, KEY),
+}
+REFUSED = {
+    "a ZIP archive": (b"PK\x03\x04...", "unpack it"),
+    "a picture": (b"\x89PNG\r\n\x1a\n\0", "QR code"),
+    "bytes": (b"\x01\x02\x03\x04", "is no text"),
+    "nothing": (b" \r\n", "is empty"),
+    "NetworkManager's": (f"[connection]\nid=kr\n[wireguard]\nprivate-key={OWN}\n".encode(), "wg showconf"),
+    "networkd's": (f"[NetDev]\nKind=wireguard\n[WireGuard]\nPrivateKey={OWN}\n".encode(), "systemd-networkd"),
+    "OpenVPN's": (b"client\nremote vpn.example 1194\n", "OpenVPN"),
+    "JSON": (f'{{"private_key": "{OWN}"}}'.encode(), "is JSON"),
+    "a web page": (b"<!DOCTYPE html><html>", "log-in page"),
+    "what `wg show` prints": (f"interface: wg0\n  private key: {OWN}\n".encode(), "wg showconf"),
+    "AmneziaWG's": (but("[Peer]", "S1 = 63\nH1 = 479794990-486422101\n[Peer]"), "AmneziaWG (S1, H1)"),
+    "a LAN alone": (but("0.0.0.0/0, ::/0", "192.168.178.0/24"), "'192.168.178.0/24' alone"),
+    "a half": (but("0.0.0.0/0, ::/0", "0.0.0.0/1"), "and no page"),
+    "IPv6 alone": (but("10.9.9.4/32", "fd00:1::4/128"), "no IPv4 address"),
+    "two files in one": (GOOD + GOOD, "more than one [Interface]"),
+    "two exits": (but("[Peer]", f"[Peer]\nPublicKey = {OWN}\nAllowedIPs = 0.0.0.0/0\n[Peer]"), "more than one [Peer]"),
+    "no exit": (
+        but("0.0.0.0/0, ::/0", "10.0.0.0/8") + f"[Peer]\nPublicKey = {OWN}\n".encode(),
+        "several [Peer], none with",
+    ),
+    "a key to be filled in": (but(OWN, "<insert_your_private_key_here>"), "PrivateKey: is no base64 key"),
+    "an odd address": (but("10.9.9.4/32", "10.9.9.400/32"), "'10.9.9.400/32' is no address"),
+    "an odd second address": (but("4/32", "4/32, fd00::1/129"), "'fd00::1/129' is no address"),
+    "an odd port": (but("51820", "70000"), "'vpn.example:70000' has no port"),
+    "no port": (but(":51820", ""), "'vpn.example' is not HOST:PORT"),
+    "an address that is none": (but("vpn.example", "198.51.100.300"), "'198.51.100.300:51820'"),
+    "no server": (but("vpn.example", "0.0.0.0"), "of no server"),
+    "an exit that is no address": (b"# ExitAddress = Seoul\n" + GOOD, "ExitAddress: 'Seoul' is no address"),
+    "an exit without one": (b"# ExitAddress =\n" + GOOD, "ExitAddress: has no address"),
+    "an exit that is a network": (b"# ExitAddress = 203.0.113.0/24\n" + GOOD, "'203.0.113.0/24' is no address"),
+}
+
+
+def looked_at(data: bytes, folder: Path) -> Key | str:
+    """What the file that holds DATA is: a key, or the line that refuses it."""
+    path = folder / "seoul.conf"
+    path.write_bytes(data)
+    _, found = commands.looked_at(str(path))
+    if found.key:
+        return found.key
+    with pytest.raises(ConfigurationError) as caught:
+        commands.bring([str(path)], Paths(root=folder))
+    assert caught.value.message.startswith(f"{path}: ")
+    return caught.value.message
+
+
+@pytest.mark.parametrize(("data", "wanted"), READ.values(), ids=READ)
+def test_a_file_is_read_as_people_have_it(data: bytes, wanted: Key, tmp_path: Path) -> None:
+    """Encodings, blanks, signs, what programs leave empty or add: it is the same key."""
+    assert looked_at(data, tmp_path) == wanted
+
+
+@pytest.mark.parametrize(("data", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_can_never_work_is_refused_by_name(data: bytes, words: str, tmp_path: Path) -> None:
+    """One line, with the file, what it is or what is odd in it, and no key."""
+    line = looked_at(data, tmp_path)
+    assert isinstance(line, str)
+    assert words in line
+    assert len(line.splitlines()) == 1
+    assert not told(line, OWN)
+
+
+def test_what_is_not_used_is_one_line(tmp_path: Path) -> None:
+    """Names of entries and the value of DNS; files that say the same share a line."""
+    for number, name in enumerate(("a.conf", "b.conf")):
+        (tmp_path / name).write_bytes(but("[Peer]", f"DNS = 10.64.0.1\nPostUp = x{number}\nTable = off\n[Peer]"))
+    found = [commands.looked_at(str(tmp_path / name))[1].unused for name in ("a.conf", "b.conf")]
+    assert conf.shared([*zip(("a.conf", "b.conf"), found, strict=True)]) == [
+        "a.conf and 1 more: not used: DNS '10.64.0.1' (workers ask dns.resolvers), PostUp, Table"
+    ]
+
+
+# --- a grammar of real exports
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file as some program writes it, and the key that it holds."""
+
+    text: str
+    key: Key
+
+
+def _entry(name: str, value: str, rng: random.Random) -> str:
+    name = rng.choice([name, name, name.lower(), name.upper()])
+    blank = rng.choice([" ", "", "\t", "\u00a0"])
+    return (
+        f"{rng.choice(['', '', '  '])}{name}{blank}={blank}{value}{rng.choice(['', '', ' ', ' # note', chr(0x200B)])}"
+    )
+
+
+def _written(rng: random.Random) -> Export:
+    """A file as one of many programs could have written it."""
+    own, server, preshared = (base64.b64encode(rng.randbytes(32)).decode() for _ in range(3))
+    address, v6 = IPv4Address(rng.randrange(0x0A000001, 0x0AFEFFFF)), IPv6Address(rng.randrange(2**112) + (0xFD << 120))
+    host = rng.choice(["vpn.example", "kr-seo-wg-001.relays.example", "198.51.100.7", "2001:db8::7", "a_b.example"])
+    port, with_v6, with_preshared = rng.randrange(1, 65536), rng.random() < 0.5, rng.random() < 0.5
+    exit_v4 = ip_address(rng.randrange(0xCB007100, 0xCB0071FF)) if rng.random() < 0.3 else None
+    comma = rng.choice([",", ", ", " , "])
+    addresses = f"{address}{rng.choice(['', '/32', '/24'])}" + (
+        f"{comma}{v6}/128" if with_v6 else rng.choice(["", ","])
+    )
+    interface = [_entry("PrivateKey", own, rng), _entry("Address", addresses, rng)]
+    extra = (
+        "DNS = 10.64.0.1",
+        "ListenPort = 51820",
+        "Table = off",
+        "PostUp = iptables -A x",
+        "DNS =",
+        "# Device: Happy",
+    )
+    interface += rng.sample(extra, rng.randrange(4))
+    peer = [
+        _entry("PublicKey", server, rng),
+        _entry("AllowedIPs", rng.choice(["0.0.0.0/0", "0.0.0.0/1, 128.0.0.0/1"]) + f"{comma}::/0", rng),
+        _entry("Endpoint", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", rng),
+    ]
+    peer += [_entry("PresharedKey", preshared, rng)] if with_preshared else rng.choice([[], ["PresharedKey ="]])
+    peer += rng.sample(["PersistentKeepalive = 25", "# BE#3", ""], rng.randrange(3))
+    rng.shuffle(interface)
+    rng.shuffle(peer)
+    lines = ["[Interface]", *interface, "", rng.choice(["[Peer]", "[peer]"]), *peer, ""]
+    if exit_v4:
+        lines.insert(rng.choice([0, len(lines)]), f"#{rng.choice(['', ' '])}ExitAddress = {exit_v4}")
+    key = Key(
+        private=Secret.parse_private(own),
+        preshared=Secret.parse(preshared) if with_preshared else None,
+        address=address,
+        address_v6=v6 if with_v6 else None,
+        server_public=server,
+        server=host,
+        port=port,
+        exit_address=exit_v4,
+    )
+    return Export(rng.choice(["\n", "\r\n"]).join(lines), key)
+
+
+exports = st.integers().map(random.Random).map(_written)
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le")
+
+
+@settings(max_examples=100)
+@given(exports, st.sampled_from(ENCODINGS))
+def test_a_random_export_is_imported_right(
+    tmp_path_factory: pytest.TempPathFactory, one: Export, encoding: str
+) -> None:
+    """Whatever program wrote it, and however it was saved: the key that it holds."""
+    assert looked_at(one.text.encode(encoding), tmp_path_factory.getbasetemp()) == one.key
+
+
+ODD = ("YOUR KEY", "<x>", "10.0.0.300", "::", "-")
+
+
+def _mutated(text: str, rng: random.Random) -> str:
+    """TEXT after one thing that happens to files."""
+    lines = text.splitlines(keepends=True)
+    at = rng.randrange(len(lines))
+    name, equals, value = lines[at].partition("=")
+    changes = (
+        lambda: "".join(lines[:at] + lines[at + 1 :]),
+        lambda: "".join([*lines[: at + 1], *lines[at:]]),
+        lambda: text[: rng.randrange(len(text))],
+        lambda: text + text,
+        lambda: "".join([*lines[:at], f"{name}{equals}{value[: len(value) // 2]}\n", *lines[at + 1 :]]),
+        lambda: "".join([*lines[:at], f"{name}{value}", *lines[at + 1 :]]),
+        lambda: "".join(
+            [*lines[:at], f"{name}= {rng.choice(['YOUR KEY', '<x>', '10.0.0.300', '::', '-'])}\n", *lines[at + 1 :]]
+        ),
+        lambda: re.sub("[0-9]", rng.choice("x./:"), text, count=rng.randrange(1, 9)),
+    )
+    return rng.choice(changes)()
+
+
+@settings(max_examples=100)
+@given(exports, st.integers())
+def test_a_spoiled_export_is_imported_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, one: Export, seed: int
+) -> None:
+    """No other outcome, whatever has happened to it: a key, or a line with the file's name and no part of a key."""
+    found = looked_at(_mutated(one.text, random.Random(seed)).encode(), tmp_path_factory.getbasetemp())
+    if isinstance(found, str):
+        assert len(found.splitlines()) == 1
+        for secret in (one.key.private, one.key.preshared):
+            assert secret is None or not told(found, base64.b64encode(secret.reveal()).decode())
