@@ -63,13 +63,15 @@ class Loop:
         name = order.run if order else FOREVER
         failed_in_a_row = 0
         with self._tunnel:
-            for number in itertools.count(self._spool.last_loop(name) + 1):
+            first = self._spool.last_loop(name) + 1
+            for number in itertools.count(first):
                 if order and number > order.loops:
                     return
+                if number > first:
+                    self._rest(0 if order else failed_in_a_row)
                 with log.bound(loop=number, stage="loop"):
                     good = self._one(name, number)
                 failed_in_a_row = 0 if good else failed_in_a_row + 1
-                self._rest(0 if order else failed_in_a_row)
 
     def _rest(self, failed_in_a_row: int) -> None:
         """Politeness to the watched site; growing rest for a worker that only fails, for ever."""

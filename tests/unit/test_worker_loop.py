@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ SETTINGS = {
     "workers": {"count": 1, "first_uid": 1101},
     "dns": {"resolvers": ["203.0.113.53"]},
     "egress": {"urls": ["https://nobody.invalid/"]},
-    "loop": {"attempts": 1, "pause_seconds": 0},
     "task": {"run": "json:dumps"},
 }
 
@@ -34,9 +34,9 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
-def run(paths: Paths, loops: int) -> None:
+def run(paths: Paths, loops: int, pause_seconds: float = 0) -> None:
     """A worker's life with so many loops; none gets a tunnel."""
-    fleet = Fleet.model_validate(SETTINGS)
+    fleet = Fleet.model_validate({**SETTINGS, "loop": {"attempts": 1, "pause_seconds": pause_seconds}})
     installed = Installed(browser=Path("/none"), driver=Path("/none"), version="1.0")
     daemon = Daemon(paths.netctl_socket)
     daemon.leases.refuse = NotAllowed
@@ -61,6 +61,14 @@ def test_a_failed_loop_is_handed_in(paths: Paths) -> None:
     assert [(one.ok, one.attempts, one.failures[0].name, one.failures[0].stage) for one in results] == [
         (False, 1, "NotAllowed", "tunnel")
     ] * 3
+
+
+@pytest.mark.parametrize("loops", [1, 2])
+def test_a_worker_rests_between_two_loops_alone(paths: Paths, loops: int) -> None:
+    """No rest comes before the first loop of a life, nor after the last, whose end somebody waits for."""
+    started = time.monotonic()
+    run(paths, loops, pause_seconds=1.5)
+    assert (time.monotonic() - started > 1.4) == (loops == 2)
 
 
 def test_a_loop_that_cannot_be_handed_in_costs_itself_alone(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
