@@ -22,7 +22,6 @@ from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.operate.render import supervisord_conf
 from fleet.operate.verify.report import text
-from fleet.operate.verify.run import Verifier
 from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
@@ -230,6 +229,8 @@ def verify(arguments: argparse.Namespace) -> int:
             f"--interface: nothing that passes {', '.join(sorted(inner))} has left this host",
             hint="name an uplink: ip route get 192.0.2.1",
         )
+    from fleet.operate.verify.run import Verifier  # a quarter of what the other verbs import
+
     report = Verifier(fleet=fleet, installation=installation, worker=worker, interfaces=interfaces).run()
     console.answer(arguments, report.model_dump(mode="json"), *text(report))
     return int(report.exit_code)
