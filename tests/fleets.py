@@ -40,6 +40,9 @@ QUICK: run.Changes = {
 }
 """Settings of every Rig: tests take keys faster than any worker does."""
 
+ONE_LOOP: run.Changes = {"loop": {"pause_seconds": 600}}
+"""Workers rest after their first loop: browsers that load on take the processor from what a test looks at."""
+
 
 class Host:
     """A lab's host with settings for COUNT workers, CHANGES of those by table; nothing is made but fleet.toml."""

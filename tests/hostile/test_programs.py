@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.net import Lab
-from tests.fleets import Host
+from tests.fleets import ONE_LOOP, Host
 from tests.hostile.mutants import ESCAPES, GOOD, KINDS
 from tests.hostile.readers import obeyed
 from tests.hostile.test_border import read_all
@@ -23,6 +23,8 @@ FIRST_UID = 1281
 
 class Suffering(Host):
     """A host with two workers, of which the first has been taken over."""
+
+    usual = ONE_LOOP
 
     def spool(self, index: int = 0) -> Path:
         return self.paths.spool(self.worker(index))

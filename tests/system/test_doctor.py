@@ -17,7 +17,7 @@ from fleet.model import Worker
 from fleet.operate.doctor import dropins, examine
 from lab import run
 from lab.net import Lab
-from tests.fleets import Host
+from tests.fleets import ONE_LOOP, Host
 from tests.waiting import until
 
 WORKER = Worker(uid=1291)
@@ -27,7 +27,7 @@ Findings = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def host(bare: Lab) -> Host:
     """Its host with settings of one worker."""
-    made = Host(bare, first_uid=WORKER.uid)
+    made = Host(bare, first_uid=WORKER.uid, changes=ONE_LOOP)
     made.prepare()
     return made
 

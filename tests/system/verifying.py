@@ -12,9 +12,9 @@ from typing import Any
 from lab import run
 from lab.topology import ECHO_NAME, STUN_PORT, WEB_ADDRESS
 from lab.vpn import with_ipv6
-from tests.fleets import Host
+from tests.fleets import ONE_LOOP, Host
 
-SETTINGS: run.Changes = {"verify": {"resolver_echo": ECHO_NAME, "stun": f"{WEB_ADDRESS}:{STUN_PORT}"}}
+SETTINGS: run.Changes = {**ONE_LOOP, "verify": {"resolver_echo": ECHO_NAME, "stun": f"{WEB_ADDRESS}:{STUN_PORT}"}}
 
 
 @dataclass(frozen=True)
