@@ -14,10 +14,12 @@ from pathlib import Path
 from fleet import spaces, syscalls
 from fleet.launch_spec import POLICY_FOLDERS
 
-HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd")
+HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd", "/dev/pts")
 """Where programs of other UIDs have their sockets. Many of them (systemd-resolved, nscd, avahi, sssd, machined, D-Bus,
 snapd, Docker) resolve names or send for others outside of the tunnel, whatever nsswitch.conf says, and in whatever
 network namespace the asker is; and a host may have more of them. So all is hidden, and what a worker needs is kept.
+
+Pseudo terminals: all users share their number (kernel.pty.max, 4096), and without one nobody logs in.
 """
 _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 

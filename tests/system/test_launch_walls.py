@@ -77,6 +77,11 @@ def abstract(name):
         except OSError as error:
             return errno.errorcode[error.errno]
     return "ok"
+def terminal():
+    try:
+        return len(os.openpty())
+    except OSError as error:
+        return "none"
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
 print(json.dumps({
     "keyring": call(250, 0, -3, 1), "filesystem": call(430, b"tmpfs", 0), "memory": call(323, 1),
@@ -87,7 +92,7 @@ print(json.dumps({
               if int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}")],
     "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
     "own ports": [bind(port) for port in PORTS], "other ports": [bind(port) for port in (8080, 0)],
-    "abstract": abstract("fleet-walls-control"),
+    "abstract": abstract("fleet-walls-control"), "terminal": terminal(),
 }))
 """
 
@@ -196,13 +201,13 @@ def test_a_worker_about_to_start_is_ended_too(stage: Stage) -> None:
 
 
 def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> None:
-    """No new rights, no set-UID program, no keyring, no mount, no port but its browser's, no socket of the host's."""
+    """No rights, set-UID programs, keyrings, mounts, terminals; no port but its browser's, no socket of the host's."""
     found = json.loads(stage.run(stage.python(f"PORTS = {tuple(stage.worker.browser_ports)}\n{ASKED}")).stdout)
     assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
     assert {found[name] for name in ("keyring", "filesystem", "memory", "tree")} == {"EPERM"}
     assert found["pids"] == [1, 2], "process 1 and the worker"
     assert found["files"] == [], "nothing that root opened, the lock of its UID for example"
-    assert found["own ports"] == ["ok", "ok"]
+    assert found["own ports"] == ["ok", "ok"] and found["terminal"] == "none"
     if landlock.abi() >= 4:
         assert found["other ports"] == ["EACCES", "EACCES"]
     if landlock.abi() >= 6:
@@ -214,6 +219,7 @@ def test_an_ordinary_user_is_not_refused(stage: Stage, listener: object) -> None
     found = json.loads(as_anybody(stage, f"PORTS = (8080,)\n{ASKED}"))
     assert found["no_new_privs"] == "0" and found["bounding"] != 0 and found["mounts"]
     assert found["keyring"] == found["abstract"] == "ok" and found["other ports"] == ["ok", "ok"]
+    assert found["terminal"] == 2
 
 
 CAPABLE = """
