@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from fleet import lockfile, log
 from fleet.callers import group_number
-from fleet.errors import AccountTaken
+from fleet.errors import AccountTaken, TryLater
 from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
 from fleet.operate import folders
 from fleet.operate.folders import Folder
@@ -42,12 +44,19 @@ def ensure_netctl() -> list[str]:
 
 
 def remove() -> list[str]:
-    """Delete every account of ours and give their names; files they own are not touched."""
+    """Delete every account of ours and give their names; files they own are not touched.
+
+    Raises TryLater, before any change, while one of them is at work: for a fleet in another network namespace too.
+    """
     with _one_at_a_time():
         group = group_number(ACCOUNT_GROUP)
         if group is None:
             return []
         names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group and _ours(entry)]
+        running = psutil.process_iter(["username"])
+        if busy := [f"{one.pid} ({one.info['username']})" for one in running if one.info["username"] in names]:
+            hint = "end the fleet that they work for: FLEET_ROOT=... fleet down"
+            raise TryLater(f"accounts of the fleet's are at work: processes {', '.join(busy)}", hint=hint)
         for name in names:
             _run("userdel", name)
         _run("groupdel", ACCOUNT_GROUP)

@@ -130,9 +130,10 @@ def make_accounts(arguments: argparse.Namespace) -> None:
 
 def remove_accounts(_: argparse.Namespace) -> None:
     installation = Installation(paths=Paths.from_environment())
-    lifecycle.refuse_if_running(installation)
-    prepare.alone(installation)
-    removed = accounts.remove()
+    with lifecycle.operator(installation.paths):  # nobody is about to start something under them
+        lifecycle.refuse_if_running(installation)
+        prepare.alone(installation)
+        removed = accounts.remove()
     console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
 
 

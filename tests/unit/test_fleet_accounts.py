@@ -120,6 +120,21 @@ def test_remove_takes_only_ours(script: Script) -> None:
     assert done.stdout.strip() == "['fleet', 'netctl', 'w4101', 'w4102'] True []"
 
 
+def test_accounts_at_work_are_not_removed(script: Script) -> None:
+    """While a fleet anywhere on the machine works with one of them, all stay; when it has ended, they go (control)."""
+    done = script(
+        "accounts.ensure(fleet); before = Path('/etc/passwd').read_text()\n"
+        "working = subprocess.Popen(['setpriv', '--reuid=w4102', '--regid=fleet', '--clear-groups', 'sleep', '60'])\n"
+        "while Path(f'/proc/{working.pid}').stat().st_uid == 0: pass\n"
+        "try: accounts.remove()\n"
+        "except accounts.TryLater as error: print(str(working.pid) in error.message, 'w4102' in error.message)\n"
+        "print(Path('/etc/passwd').read_text() == before)\n"
+        "working.kill(); working.wait(); print(len(accounts.remove()))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "True", "4"]
+
+
 def test_netctl_needs_no_settings(script: Script) -> None:
     """The key store's owner is made by itself, so that keys are imported before there is a fleet; twice is as once."""
     done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")

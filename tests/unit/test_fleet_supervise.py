@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
@@ -19,7 +20,7 @@ from fleet.backends import KERNEL
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
-from fleet.operate import configuration, lifecycle, render
+from fleet.operate import configuration, lifecycle, render, verbs
 from fleet.programs import Installation
 from fleet.supervise import Supervisor, wait_until
 
@@ -227,13 +228,16 @@ def watch_for_trouble(installation: Installation, seconds: float, enough: Callab
     wait_until(noticed, seconds, lambda: "no trouble")
 
 
-def test_only_one_operator(installation: Installation) -> None:
-    """A second `up` or `run` is told which process is at work; the lock ends with its holder."""
-    with (
-        lifecycle.operator(installation.paths),
-        pytest.raises(TryLater, match=str(os.getpid())),
-        lifecycle.operator(installation.paths),
-    ):
-        pass
+def test_only_one_operator(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `up` or `run` is told which process is at work; the lock ends with its holder.
+
+    Nor does anybody remove the accounts that it has just looked at.
+    """
+    monkeypatch.setenv("FLEET_ROOT", str(installation.paths.root))
+    with lifecycle.operator(installation.paths):
+        with pytest.raises(TryLater, match=str(os.getpid())), lifecycle.operator(installation.paths):
+            pass
+        with pytest.raises(TryLater, match=str(os.getpid())):
+            verbs.remove_accounts(argparse.Namespace())
     with lifecycle.operator(installation.paths):
         pass
