@@ -61,7 +61,7 @@ ARROWS: dict[str, str] = {
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.verbs": (
         "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.prepare operate.progress "
-        "operate.render operate.run operate.verify"
+        "operate.render operate.run operate.supervisorctl operate.verify"
     ),
     "fleet.operate.verify": "operate.lifecycle",
     # netctl, from the bottom to the top: a folder is a room.

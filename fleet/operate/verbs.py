@@ -104,11 +104,10 @@ def supervisorctl(arguments: argparse.Namespace) -> None:
     installation = Installation(paths=Paths.from_environment())
     if Supervisor(installation).pid() is None:
         raise Unavailable("the fleet is not running", hint="fleet up")
-    from supervisor import supervisorctl as tool
+    from fleet.operate import supervisorctl as tool  # it brings all of supervisor along
 
     os.environ.update(installation.environment)
-    # In this process: what it shows, logs of workers included, passes our standard output (fleet.visible).
-    tool.main(["-c", str(installation.paths.supervisor_config), *arguments.words])
+    tool.main(installation.paths, arguments.words)
 
 
 def run_loops(arguments: argparse.Namespace) -> None:
