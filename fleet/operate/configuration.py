@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,20 +32,20 @@ def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fl
     isolation that this machine has.
     """
     paths = Paths.from_environment()
-    fleet, count = resolved(fleet or load(paths.config)), getattr(arguments, "workers", None)
+    fleet, count = resolved(fleet or load(paths.config), paths), getattr(arguments, "workers", None)
     if count is not None:
         fleet = with_workers(fleet, count, "--workers")
     return fleet, Installation(paths=paths)
 
 
-def resolved(fleet: Fleet) -> Fleet:
+def resolved(fleet: Fleet, paths: Paths) -> Fleet:
     """FLEET; where it names no isolation, with `uid` if its workers cannot have network namespaces of their own."""
-    if "isolation" in fleet.model_fields_set or not why_uid(fleet):
+    if "isolation" in fleet.model_fields_set or not why_uid(fleet, paths):
         return fleet
     return fleet.model_copy(update={"isolation": UID.name})
 
 
-def why_uid(fleet: Fleet) -> str:
+def why_uid(fleet: Fleet, paths: Paths) -> str:
     """Why workers of FLEET can have no network namespaces of their own; "" where they can, or only root could know."""
     if fleet.reach.loopback_ports:
         return "reach.loopback_ports names services of this host, which are in no namespace of a worker's"
@@ -54,6 +55,11 @@ def why_uid(fleet: Fleet) -> str:
         call(spaces.NAMED, PLAIN_ENVIRONMENT, deadline_seconds=_TRY_SECONDS)
     except FleetError as error:
         return f"no named network namespace can be made here: {error.message}"
+    folder = next(one for one in (paths.spaces, *paths.spaces.parents) if one.is_dir())
+    try:
+        tempfile.NamedTemporaryFile(dir=folder).close()
+    except OSError as error:
+        return f"no network namespace can have a name in {folder}: {error.strerror}"
     return ""
 
 

@@ -58,8 +58,8 @@ def launch(
 
     Without WORKERS, these are made ready and not started.
     """
-    why = "a network namespace for each worker" if fleet.walls is NETNS else why_uid(fleet) or "as fleet.toml says"
-    console.say(f"isolation {fleet.isolation}: {why}")
+    without = "" if fleet.walls is NETNS else why_uid(fleet, installation.paths) or "as fleet.toml says"
+    console.say(f"isolation {fleet.isolation}: {without or 'a network namespace for each worker'}")
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation, start_workers=workers)
     console.say(f"starting netctl{' and the workers' if workers else ''}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError, ExitCode
+from fleet.model import Paths
 from fleet.operate import configuration
 
 LEAST = '[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
@@ -73,21 +74,28 @@ def refusing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr("fleet.spaces.NAMED", ("sh", "-c", f"echo unshare: no >&2; exit {code}"))
 
 
-def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """netns where nothing is said and the machine can; what is said is taken, whatever the machine can."""
+    here = Paths(root=tmp_path)
     refusing(monkeypatch, 0)
-    assert configuration.resolved(configuration.parse(LEAST, "test")).isolation == "netns"
+    assert configuration.resolved(configuration.parse(LEAST, "test"), here).isolation == "netns"
     refusing(monkeypatch, 1)
     for name in ("uid", "netns"):
-        assert configuration.resolved(configuration.parse(f'isolation = "{name}"\n{LEAST}', "test")).isolation == name
+        said = configuration.parse(f'isolation = "{name}"\n{LEAST}', "test")
+        assert configuration.resolved(said, here).isolation == name
 
 
-def test_uid_is_taken_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no namespace can be made, or services of the host are wanted, which none has: uid, and why."""
-    refusing(monkeypatch, 1)
+def test_uid_is_taken_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no namespace can be made or named, or services of the host are wanted, which none has: uid, and why."""
+    here = Paths(root=tmp_path)
     plain = configuration.parse(LEAST, "test")
-    assert configuration.resolved(plain).isolation == "uid" and "unshare: no" in configuration.why_uid(plain)
-    refusing(monkeypatch, 0)
     helped = configuration.parse(f"{LEAST}[reach]\nloopback_ports = [3128]\n", "test")
-    assert configuration.resolved(helped).isolation == "uid" and "loopback_ports" in configuration.why_uid(helped)
-    assert configuration.with_workers(configuration.resolved(helped), 3, "--workers").isolation == "uid"
+    for fleet, paths, code, why in (
+        (plain, here, 1, "unshare: no"),
+        (helped, here, 0, "loopback_ports"),
+        (plain, Paths(root=Path("/proc")), 0, "in /proc: "),
+    ):
+        refusing(monkeypatch, code)
+        taken = configuration.resolved(fleet, paths)
+        assert taken.isolation == "uid" and why in configuration.why_uid(fleet, paths)
+        assert configuration.with_workers(taken, 3, "--workers").isolation == "uid"
