@@ -19,7 +19,9 @@ from fleet.operate import configuration
 from fleet.snapshot import Snapshot
 from lab import run
 from lab.net import Lab
-from tests.fleets import Rig
+from lab.topology import WEB_ADDRESS
+from tests.fleets import FREE, Rig
+from tests.inside import PAST_THE_TUNNELS, Capture, capturing
 from tests.waiting import until
 
 CHANGES: run.Changes = {"netctl": {"request_deadline_seconds": 4, "key_cooldown_seconds": 0.1}}
@@ -104,6 +106,13 @@ SECOND = (
 """What starts a fleet, ends one, or changes what both would share."""
 
 
+WAYS: dict[str, list[dict[str, object]]] = {
+    device: [{"kind": "udp", "host": str(WEB_ADDRESS), "port": 9, "device": device, "kept": True}]
+    for device in ("", "uplink")
+}
+"""Datagrams, plain and bound to the uplink."""
+
+
 @pytest.fixture
 def second(either: Rig) -> Iterator[Paths]:
     """Another FLEET_ROOT on the same host, with settings of the same workers, where nothing was started."""
@@ -120,18 +129,24 @@ def second(either: Rig) -> Iterator[Paths]:
 def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second: Paths, state: str) -> None:
     """75, and which fleet is there: nothing has changed and nobody is killed, also while its netctl starts again.
 
+    Nothing that the first one's worker sends meanwhile goes past its tunnel.
+
     The control: the first fleet's own `down` ends the same process, and then nobody is refused.
     """
     rig = either.start()
-    worker = rig.client()
+    worker, marker = rig.client(), rig.client_of(FREE)
     assert "ok" in worker.ask(do="connect")
     if state == "netctl is dead":
         rig.kill_netctl()
     before = [rig.host(argv).stdout for argv in KERNEL]
-    for words in SECOND:
-        done = rig.host(["env", f"FLEET_ROOT={second.root}", *run.program(*words)])
-        assert done.returncode == 75, (words, done.stderr)
-        assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
+    with capturing(rig.lab, *PAST_THE_TUNNELS) as seen:
+        capture = Capture(seen, marker)
+        worker.send(do="probe", ways=WAYS, seconds=60, rounds=1_000_000)
+        for words in SECOND:
+            done = rig.host(["env", f"FLEET_ROOT={second.root}", *run.program(*words)])
+            assert done.returncode == 75, (words, done.stderr)
+            assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
+        assert capture.lines() == [], "what the worker sends all the while"
     assert [rig.host(argv).stdout for argv in KERNEL] == before
     assert worker.process.poll() is None
     if state == "netctl is dead":
