@@ -1,4 +1,7 @@
-"""The real programs beside a worker whose spool and log are made to hurt: each does for all others what it does."""
+"""The real programs beside a worker whose spool and log are made to hurt: each does for all others what it does.
+
+The run is one in isolation `uid`; what comes after it is a fleet in `netns`.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,11 @@ class Suffering(Host):
         os.chown(path, self.worker().uid, -1)
         moment = path.stat().st_mtime + hours * 3600
         os.utime(path, (moment, moment))
+
+    def swap_spool(self) -> None:
+        """The victim's spool is a link to its neighbour's."""
+        self.spool().symlink_to(self.spool(1))
+        os.chown(self.spool(), self.worker().uid, -1, follow_symlinks=False)
 
     def zoo(self) -> None:
         """Everything that may lie under the name of a result; some of it belongs to root, by a hard link too."""
@@ -77,8 +85,7 @@ def host(bare: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suffer
     listed = json.loads(made.command("keys", "list", "--json", check=True).stdout)
     made.command("keys", "remove", *(one["public_key"] for one in listed), check=True)
     made.command("keys", "import", *map(str, folder.iterdir()), check=True)
-    made.spool().symlink_to(made.spool(1))
-    os.chown(made.spool(), made.worker().uid, -1, follow_symlinks=False)
+    made.swap_spool()
     yield made
     made.operate("down")
 
@@ -106,7 +113,11 @@ def test_a_run_of_both_ends_well(host: Suffering) -> None:
 
 def test_every_program_that_looks_goes_on(host: Suffering) -> None:
     """`fleet up` and `fleet status` show both workers, on a terminal and as JSON."""
-    host.fleet_seen("up")
+    host.configure({"": {"isolation": "netns"}})
+    host.spool().rename(host.spool().with_name("elsewhere"))
+    host.swap_spool()
+    assert "isolation netns" in host.fleet_seen("up")
+    until("the worker has made its own spool", lambda: host.spool().is_dir() and not host.spool().is_symlink(), 60)
     host.zoo()
     shown = host.fleet_seen("status")
     assert host.worker(1).name in shown and "zoo 99 failed" in shown and "no result" in shown
@@ -117,11 +128,13 @@ def test_every_program_that_looks_goes_on(host: Suffering) -> None:
 
 
 def test_logs_findings_and_keys_are_text(host: Suffering) -> None:
-    """A worker's log that is followed, `fleet doctor`, netctl's status and a key with a hostile name."""
+    """A worker's log, read and followed, `fleet doctor`, netctl's status and a key with a hostile name."""
     # A worker that runs writes on, and `tail -f` begins with the last 1,600 bytes.
     host.operate("supervisorctl", "stop", f"worker:{host.worker().name}", check=True)
     with host.paths.log(host.worker().name).open("a") as file:
-        file.write(f"{ESCAPES}\n")
+        file.write(f"\u0124{ESCAPES}\n")
+    half = len(f"{ESCAPES}\n".encode()) + 1  # from the middle of a letter on
+    assert r"\x1b]52;c" in host.fleet_seen("supervisorctl", "tail", f"-{half}", f"worker:{host.worker().name}")
     follow = host.installation.module("fleet", "supervisorctl", "tail", "-f", f"worker:{host.worker().name}")
     host.seen(["timeout", "60", *follow], {-15, 124, 143}, until=rb"\x1b]52;c")
     host.fleet_seen("doctor", codes=(0, 1))
