@@ -33,8 +33,10 @@ ANSWER_BYTES = 32 << 20
 BAD = ".bad"
 _NAME = re.compile(r"([a-z0-9-]{1,40})-([0-9]{6,12})\.json")
 _SET_ASIDE = re.compile(rf"({_NAME.pattern})(\.[0-9]+)?{re.escape(BAD)}")
-_NEWEST = 20
-"""So many of the newest files are tried until one can be read."""
+RECENT = 20
+"""So many of the newest files are looked at."""
+_RECENT_SECONDS = 0.2
+"""After which none is begun, once one could be read."""
 LOOK_SECONDS = 1.0
 """After which a look begins no further file: a spool that is always new keeps nobody from the others."""
 _ALL_SECONDS = 60.0
@@ -53,12 +55,17 @@ class Unreadable:
 class Newest:
     """What lies on top of a spool."""
 
-    result: Result | None
-    """The one that was written last."""
+    recent: tuple[Result, ...]
+    """Those that were written last, the youngest first; RECENT at most, all but the first without what they answer."""
     unreadable: tuple[Unreadable, ...]
     """The younger files that hold none."""
     set_aside: int
     """How many were, of all that the spool has."""
+
+    @property
+    def result(self) -> Result | None:
+        """The one that was written last."""
+        return self.recent[0] if self.recent else None
 
 
 class Reader:
@@ -120,8 +127,8 @@ def read_spool(folder: Path, run: str | None = None, *, worker: str | None = Non
 def newest(folder: Path, worker: str | None = None) -> Newest:
     """What lies on top of FOLDER, the spool of WORKER."""
     unreadable: list[Unreadable] = []
-    result: Result | None = None
-    set_aside = 0
+    recent: list[Result] = []
+    set_aside, deadline = 0, time.monotonic() + _RECENT_SECONDS
 
     def youngest(spool: Folder) -> Iterable[str]:
         nonlocal set_aside
@@ -131,14 +138,16 @@ def newest(folder: Path, worker: str | None = None) -> Newest:
             unreadable.append(Unreadable(path=folder, why=why))
         set_aside = sum(name.endswith(BAD) for name in names)
         dated = ((spool.state(name) or (0,), name) for name in names if _NAME.fullmatch(name))
-        return [name for _, name in heapq.nlargest(_NEWEST, dated)]
+        return [name for _, name in heapq.nlargest(RECENT, dated)]
 
     for one in _read(folder, youngest, worker):
         if isinstance(one, Result):
-            result = one
+            recent.append(one.model_copy(update={"answer": {}}) if recent else one)
+        elif not recent:
+            unreadable.append(one)
+        if recent and time.monotonic() > deadline:
             break
-        unreadable.append(one)
-    return Newest(result=result, unreadable=tuple(unreadable), set_aside=set_aside)
+    return Newest(recent=tuple(recent), unreadable=tuple(unreadable), set_aside=set_aside)
 
 
 def handed_in(folder: Path, run: str) -> list[tuple[int, str]]:

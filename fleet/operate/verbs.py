@@ -10,13 +10,14 @@ import subprocess
 import threading
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime, timezone
 
 from fleet import console, snapshot, status
 from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, configuration, lifecycle, prepare, progress, run
+from fleet.operate import accounts, configuration, lifecycle, overview, prepare, progress, run
 from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
@@ -149,13 +150,32 @@ def render(arguments: argparse.Namespace) -> None:
 
 
 def show_status(arguments: argparse.Namespace) -> int:
-    """`fleet status`; 1 when the fleet does not run."""
+    """`fleet status`; 1 when nothing works."""
     paths = Paths.from_environment()
     started = snapshot.last(paths.snapshot)
     seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
-    table = status.summary(seen), status.COLUMNS, list(status.rows(seen))
-    console.answer(arguments, seen.model_dump(mode="json"), table=table)
-    return ExitCode.DONE if seen.supervisor_pid is not None else ExitCode.FAILED
+    differing = _differing(arguments, started.fleet) if started and seen.supervisor_pid is not None else []
+    value = {**seen.model_dump(mode="json"), "works": overview.works(seen), "differing": [*differing]}
+    console.answer(arguments, value, *overview.text(seen, paths, datetime.now(timezone.utc), differing))
+    return ExitCode.DONE if overview.works(seen) else ExitCode.FAILED
+
+
+def _differing(arguments: argparse.Namespace, running: Fleet) -> list[str]:
+    """How fleet.toml differs from what runs, in words."""
+    try:
+        fleet, _ = configuration.asked(arguments)
+    except ConfigurationError as error:
+        return [f"fleet.toml cannot be used at the next start: {error.message}"]
+    changed = snapshot.differences(running, fleet)
+    gone = [one.name for one in running.members if one not in fleet.members]
+    return [
+        *(
+            [f"fleet.toml differs from what runs: {', '.join(changed)}; to apply it: fleet down, fleet up"]
+            if changed
+            else []
+        ),
+        *([f"running, and no longer in fleet.toml: {' '.join(gone)}"] if gone else []),
+    ]
 
 
 def doctor(arguments: argparse.Namespace) -> int:

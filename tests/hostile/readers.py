@@ -10,12 +10,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
-from fleet import console, log, status, supervise
+from fleet import console, log, supervise
 from fleet.errors import FleetError
 from fleet.model import Paths, Worker
-from fleet.operate import progress
+from fleet.operate import overview, progress
 from fleet.operate.lifecycle import Trouble
 from fleet.operate.run import Board, _report
 from fleet.operate.verify.report import Report, text
@@ -70,7 +71,7 @@ def show_spools(paths: Paths) -> Board:
     console.show(*progress.reasons(run))
     _as_json(run.model_dump(mode="json"))
     seen = FleetStatus(supervisor_pid=1, programs=(), netctl=None, workers=tuple(_one(paths, one) for one in MEMBERS))
-    console.print_table(status.summary(seen), status.COLUMNS, list(status.rows(seen)))
+    console.show(*overview.text(seen, paths, datetime.now(timezone.utc), ()))
     _as_json(seen.model_dump(mode="json"))
     made = report.make(run.runs, workers=2, loops=LOOPS, address_events=0, wall_seconds=1.0)
     report.browser_window(run.runs)
@@ -82,9 +83,15 @@ def show_spools(paths: Paths) -> Board:
 
 def _one(paths: Paths, worker: Worker) -> WorkerStatus:
     found = newest(paths.spool(worker), worker.name)
-    whys = tuple(one.why for one in found.unreadable)
+    whys, failed = tuple(one.why for one in found.unreadable), next((one for one in found.recent if not one.ok), None)
     return WorkerStatus(
-        worker=worker.name, process=None, slot=None, last=found.result, unreadable=whys, set_aside=found.set_aside
+        worker=worker.name,
+        process=None,
+        slot=None,
+        last=found.result,
+        last_failed=failed,
+        unreadable=whys,
+        set_aside=found.set_aside,
     )
 
 

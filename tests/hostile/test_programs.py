@@ -120,7 +120,7 @@ def test_every_program_that_looks_goes_on(host: Suffering) -> None:
     until("the worker has made its own spool", lambda: host.spool().is_dir() and not host.spool().is_symlink(), 60)
     host.zoo()
     shown = host.fleet_seen("status")
-    assert host.worker(1).name in shown and "zoo 99 failed" in shown and "no result" in shown
+    assert host.worker(1).name in shown and "FAILING, zoo-000099 ended" in shown and "no result" in shown
     answer = host.operate("status", "--json", check=True).stdout
     status = json.loads(answer)
     assert not obeyed(answer)

@@ -16,7 +16,7 @@ from fleet.result import VERSION, Losses, Result
 from fleet.spool import ANSWER_BYTES, RESULT_BYTES, Newest, Reader, handed_in, newest, read_spool
 
 NAME = "run-1-000007.json"
-NOTHING = Newest(result=None, unreadable=(), set_aside=0)
+NOTHING = Newest(recent=(), unreadable=(), set_aside=0)
 OLD = """
 {"run": "run-1", "worker": "w1101", "loop": 7, "ok": true, "started": "2026-11-26T01:00:00Z",
  "finished": "2026-11-26T01:00:09Z", "attempts": 1, "failures": [], "exit_server": "vpn.example",

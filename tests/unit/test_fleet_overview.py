@@ -1,0 +1,112 @@
+"""What `fleet status` says, from a value: the worst first, with its reason, in 60 columns."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from fleet.model import Paths
+from fleet.operate import overview
+from fleet.result import Failure, Result
+from fleet.status import FleetStatus, WorkerStatus
+from fleet.supervise import ProgramState
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
+FAILURE = Failure(name="PageFailed", message="https://shop.example/: TIMEOUT", stage="load")
+PATHS = Paths(root=Path("/"))
+
+
+def result(*, ok: bool, seconds_ago: float, loop: int = 41) -> Result:
+    """A loop that ended then."""
+    ended = NOW - timedelta(seconds=seconds_ago)
+    return Result(
+        run="up",
+        worker="w1101",
+        loop=loop,
+        ok=ok,
+        started=ended - timedelta(seconds=4),
+        finished=ended,
+        attempts=1,
+        failures=() if ok else (FAILURE,),
+        stages_ms={},
+        screenshot=f"up-{loop:06d}.png",
+    )
+
+
+def process(state: str = "RUNNING") -> ProgramState:
+    """A worker's process."""
+    running = state == "RUNNING"
+    return ProgramState(
+        name="worker:w1101", state=state, pid=4242 * running, exit_code=78, up_seconds=60, message="Exited too quickly"
+    )
+
+
+GOOD = WorkerStatus(worker="w1101", process=process(), slot=None, last=result(ok=True, seconds_ago=12), good=20)
+FAILED = result(ok=False, seconds_ago=65, loop=7)
+FAILING = WorkerStatus(worker="w1102", process=process(), slot=None, last=FAILED, last_failed=FAILED, good=17, failed=3)
+RECOVERED = GOOD.model_copy(update={"worker": "w1103", "last_failed": FAILED, "good": 19, "failed": 1})
+DOWN = WorkerStatus(worker="w1104", process=process("FATAL"), slot=None, last=None)
+NEW = WorkerStatus(worker="w1105", process=process(), slot=None, last=None)
+
+
+def seen(*workers: WorkerStatus, pid: int | None = 1) -> FleetStatus:
+    """A fleet of them; netctl does not answer."""
+    return FleetStatus(supervisor_pid=pid, programs=(), netctl=None, workers=workers)
+
+
+def lines(*workers: WorkerStatus, pid: int | None = 1) -> list[str]:
+    """What is said of them."""
+    return [*overview.text(seen(*workers, pid=pid), PATHS, NOW, ["fleet.toml differs"])]
+
+
+def test_the_summary_then_what_is_wrong_then_the_worst() -> None:
+    """Counts come first, then marked problems, then a block for each worker, what fails in front of what works."""
+    said = lines(GOOD, RECOVERED, NEW, FAILING, DOWN)
+    assert said[0] == "5 workers: 2 good, 1 waiting, 1 FAILING, 1 DOWN"
+    marked = [line for line in said if line.startswith("!")]
+    assert said[1 : 1 + len(marked)] == marked and "netctl does not answer" in marked[0] and "differs" in marked[-1]
+    heads = [line.split()[0] for line in said if line.startswith("w11")]
+    assert heads == ["w1104", "w1102", "w1105", "w1101", "w1103"]
+
+
+def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
+    """The reason of the last loop, how long ago, of how many, and the file; the last reason stays while it counts."""
+    said = "\n".join(lines(FAILING))
+    assert "w1102  FAILING, up-000007 ended 65 s ago, took 4.0 s\n       17 of the last 20 loops good" in said
+    assert "why: load: PageFailed: https://shop.example/: TIMEOUT" in said
+    assert "picture: /var/lib/fleet/workers/w1102/spool/up-000007.png" in said
+    said = "\n".join(lines(RECOVERED))
+    assert "w1103  good, up-000041 ended 12 s ago" in said and "up-000007 failed 65 s ago: load: Page" in said
+
+
+def test_a_worker_that_does_not_run_names_its_log() -> None:
+    """With supervisord's own words."""
+    assert "process FATAL: Exited too quickly; log: /var/log/fleet/w1104.log" in "\n".join(lines(DOWN))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0 s ago"), (65, "65 s ago"), (600, "10 min ago"), (10_000, "3 h ago"), (400_000, "5 days ago")],
+)
+def test_how_long_ago(seconds: float, words: str) -> None:
+    """In the largest unit that still says something; a clock that was set back says 0."""
+    assert overview.ago(NOW - timedelta(seconds=seconds), NOW) == words
+
+
+def test_lines_are_at_most_sixty_columns() -> None:
+    """All but a path and what others say, a reason for one."""
+    own = [line for line in lines(GOOD, RECOVERED, NEW, FAILING, DOWN) if "/" not in line]
+    assert max(map(len, own)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("workers", "pid", "expected"),
+    [((GOOD, DOWN), 1, True), ((NEW,), 1, True), ((FAILING, DOWN), 1, False), ((GOOD,), None, False), ((), 1, False)],
+)
+def test_nothing_works(workers: tuple[WorkerStatus, ...], pid: int | None, expected: bool) -> None:
+    """Without supervisord or netctl nothing does, nor where each worker is down or fails."""
+    with_netctl = seen(*workers, pid=pid).model_copy(update={"netctl": object()})
+    assert overview.works(with_netctl) is expected
+    assert not overview.works(seen(*workers, pid=pid))
