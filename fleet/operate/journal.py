@@ -1,0 +1,185 @@
+"""`fleet log`: what supervisord, netctl and all workers have logged, merged by time, as lines or as JSON.
+
+A worker writes its own log, and whoever has taken it over writes there what he likes: its times are claims, its lines
+are bounded, and all of it passes fleet.console.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import select
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from fleet import console, snapshot, spool, visible
+from fleet.errors import FleetError, UsageError
+from fleet.model import Paths
+from fleet.result import Result
+
+_TAIL_BYTES = 256 << 10
+"""Of each log, without --around."""
+_AROUND_BYTES = 48 << 20
+"""The same with it: a log and what supervisord keeps of it."""
+_LINE_BYTES = 64 << 10
+_LINE_CHARACTERS = 1000
+"""Of a line for people; --json has all of it."""
+_LOOK_SECONDS = 0.3
+_MARGIN = timedelta(seconds=5)
+_KEPT = (".2", ".1", "")
+"""Suffixes of a log, the oldest first."""
+_SUPERVISORD = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) (\w+) (.*)")
+_NOT_SAID = {"timestamp", "level", "event", "program", "worker"}
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a log."""
+
+    moment: datetime
+    """Of the last line that had one, where it has none itself."""
+    source: str
+    """The log's name: netctl, w1101, supervisord."""
+    fields: dict[str, Any]
+
+    def __str__(self) -> str:
+        told = {name: value for name, value in self.fields.items() if name not in _NOT_SAID and value is not None}
+        level, worker = self.fields.get("level", "info"), self.fields.get("worker", self.source)
+        words = [
+            f"{self.moment:%Y-%m-%d %H:%M:%S}.{self.moment.microsecond // 1000:03d}",
+            self.source,
+            *([] if level == "info" else [str(level).upper()]),
+            str(self.fields.get("event", "")),
+            *([] if worker == self.source else [f"worker={worker}"]),
+            *(f"{name}={value}" for name, value in told.items()),
+        ]
+        shown = " ".join(words)
+        return visible.line(shown[:_LINE_CHARACTERS] + (" ..." if len(shown) > _LINE_CHARACTERS else ""))
+
+    def about(self, worker: str) -> bool:
+        """Whether it is that worker's, or says something about it."""
+        return self.source == worker or worker in str(self.fields.get("worker", self.fields.get("event", "")))
+
+
+@dataclass
+class Log:
+    """One log that is read on and on; where it has been rotated, from the new one's begin."""
+
+    path: Path
+    at: int = 0
+    inode: int = 0
+    _moment: datetime = field(default=_LONG_AGO)
+
+    def read(self, most_bytes: int) -> Iterator[Event]:
+        """What is new, the last MOST_BYTES of it; half a line stays for the next look."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self.inode or found.st_size < self.at:
+                self.inode, self.at = found.st_ino, 0
+            if found.st_size - self.at > most_bytes:
+                file.seek(found.st_size - most_bytes)
+                file.readline(_LINE_BYTES)
+            else:
+                file.seek(self.at)
+            while (line := file.readline(_LINE_BYTES)) and (line.endswith(b"\n") or len(line) == _LINE_BYTES):
+                self.at = file.tell()
+                if text := line.decode(errors="backslashreplace").strip():
+                    yield self._event(text)
+
+    def _event(self, text: str) -> Event:
+        fields = _parsed(text)
+        self._moment = _moment(fields.get("timestamp")) or self._moment
+        return Event(moment=self._moment, source=self.path.name.partition(".")[0], fields=fields)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The fields of a line; other programs' lines are an event as they stand."""
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+            return found if isinstance(found, dict) else {"event": text}
+        except (ValueError, RecursionError):
+            return {"event": text}
+    if match := _SUPERVISORD.fullmatch(text):
+        day, milliseconds, level, words = match.groups()
+        level = {"info": "info", "warn": "warning"}.get(level.lower(), level.lower())
+        return {"timestamp": f"{day}.{milliseconds}", "level": level, "event": words}
+    return {"event": text}
+
+
+def _moment(text: object) -> datetime | None:
+    """In UTC; a time without a zone is this machine's, as supervisord writes it."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """`fleet log`."""
+    paths = Paths.from_environment()
+    if arguments.around:
+        if arguments.follow:
+            raise UsageError("either -f or --around", hint="fleet log --help")
+        begun, ended = _window(arguments.around, arguments.worker, paths)
+        kept = [Path(f"{path}{suffix}") for path in _paths(paths) for suffix in _KEPT]
+        logs = [Log(path) for path in kept if path.exists() and path.stat().st_mtime >= begun.timestamp()]
+        found = [one for log in logs for one in log.read(_AROUND_BYTES) if begun <= one.moment <= ended]
+        _say(found, arguments)
+        return
+    known = {path: Log(path) for path in _paths(paths)}
+    _say(_new(known.values()), arguments, arguments.lines)
+    while arguments.follow:
+        select.select([], [], [], _LOOK_SECONDS)
+        known = {path: known.get(path) or Log(path) for path in _paths(paths)}
+        _say(_new(known.values()), arguments)
+
+
+def _paths(paths: Paths) -> list[Path]:
+    """Every log but those of the tunnels' programs, which know no time."""
+    return sorted(path for path in paths.logs.glob("*.log") if re.fullmatch(r"netctl|hub|supervisord|w\d+", path.stem))
+
+
+def _new(logs: Iterable[Log]) -> list[Event]:
+    return [one for log in logs for one in log.read(_TAIL_BYTES)]
+
+
+def _say(events: Iterable[Event], arguments: argparse.Namespace, most: int = 0) -> None:
+    """EVENTS in order, the last MOST of them; 0: all."""
+    wanted = [one for one in events if arguments.worker is None or one.about(arguments.worker)]
+    for one in sorted(wanted, key=lambda one: one.moment)[-most:]:
+        as_json = {"source": one.source, "timestamp": one.moment.isoformat(), **one.fields}
+        console.show(visible.json(json.dumps(as_json, ensure_ascii=False)) if arguments.json else str(one))
+    sys.stdout.flush()
+
+
+def _window(loop: str, worker: str | None, paths: Paths) -> tuple[datetime, datetime]:
+    """From a little before LOOP (`w1101/always-000007`, or without the worker) to a little after; raises FleetError."""
+    named, _, stem = loop.rpartition("/")
+    started = snapshot.last(paths.snapshot)
+    members = [one for one in (started.fleet.members if started else ()) if (named or worker) in ("", None, one.name)]
+    found = {one.name: result for one in members if (result := _result(paths.spool(one) / f"{stem}.json", one.name))}
+    if not found:
+        raise FleetError(f"there is no result of a loop {loop!r}", hint="fleet status names the last ones")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} workers have a loop {stem}", hint=f"--around {min(found)}/{stem}")
+    (result,) = found.values()
+    return result.started - _MARGIN, result.finished + _MARGIN
+
+
+def _result(path: Path, worker: str) -> Result | None:
+    try:
+        return spool.read_result(path, worker)
+    except FleetError:
+        return None

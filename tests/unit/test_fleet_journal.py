@@ -1,0 +1,125 @@
+"""`fleet log`: lines of many logs in the order of time, whatever stands in them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError, UsageError
+from fleet.model import Fleet, Paths
+from fleet.operate import journal
+from fleet.operate.journal import Log
+from fleet.result import Result
+from fleet.snapshot import Snapshot
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+FLEET = Fleet.model_validate(
+    {"workers": {"count": 2}, "dns": {"resolvers": ["192.0.2.53"]}, "egress": {"urls": ["https://shop.example/ip"]}}
+)
+
+
+def line(seconds: float, event: str, **more: object) -> str:
+    """A line as a program writes it."""
+    moment = (NOON + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    return json.dumps({"timestamp": moment, "level": "info", **more, "event": event}) + "\n"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """Logs of netctl and of two workers, and one result of the first."""
+    made = Paths(root=tmp_path)
+    for folder in (made.logs, made.snapshot.parent):
+        folder.mkdir(parents=True)
+    made.log("w1101").write_text(line(1, "loop.begun", loop=7) + "words of no program\n" + line(3, "page.failed"))
+    made.log("w1102").write_text(line(2, "loop.begun") + line(200, "loop.begun"))
+    made.log("netctl").write_text(
+        line(2.5, "tunnel.connected", worker="w1101") + line(2.6, "slot.sealed", worker="w1102")
+    )
+    made.log("wg101").write_text("DEBUG: a tunnel's program\n")
+    made.snapshot.write_text(Snapshot(release=tmp_path, fleet=FLEET).model_dump_json())
+    return made
+
+
+Said = Callable[..., list[str]]
+
+
+@pytest.fixture
+def said(paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
+    """A function that gives the lines of `fleet log` with these options."""
+    monkeypatch.setenv("FLEET_ROOT", str(paths.root))
+
+    def lines(**options: object) -> list[str]:
+        usual = {"json": False, "follow": False, "worker": None, "around": None, "lines": 100}
+        journal.show(argparse.Namespace(**{**usual, **options}))
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+def test_all_in_the_order_of_time(said: Said) -> None:
+    """Each line with its log's name; one without a time stays with the one before it; tunnels' programs are not in."""
+    assert [text.split(" ", 2)[2] for text in said()] == [
+        "w1101 loop.begun loop=7",
+        "w1101 words of no program",
+        "w1102 loop.begun",
+        "netctl tunnel.connected worker=w1101",
+        "netctl slot.sealed worker=w1102",
+        "w1101 page.failed",
+        "w1102 loop.begun",
+    ]
+    assert len(said(lines=2)) == 2
+    assert [json.loads(text)["source"] for text in said(json=True, lines=2)] == ["w1101", "w1102"]
+
+
+def test_of_one_worker(said: Said) -> None:
+    """Its own lines, and what netctl says of it."""
+    assert [text.split()[2] for text in said(worker="w1101")] == ["w1101", "w1101", "netctl", "w1101"]
+
+
+def test_around_a_loop(said: Said, paths: Paths) -> None:
+    """What all of them said while it ran; a loop that there is not is one clear error."""
+    folder = paths.spool(FLEET.members[0])
+    folder.mkdir(parents=True)
+    begun, ended = NOON, NOON + timedelta(seconds=9)
+    result = Result(
+        run="always", worker="w1101", loop=7, ok=False, started=begun, finished=ended, attempts=1, stages_ms={}
+    )
+    (folder / "always-000007.json").write_text(result.model_dump_json())
+    for place in (folder, folder.parent):
+        place.chmod(0o700)
+    for name in ("always-000007", "w1101/always-000007"):
+        assert len(said(around=name)) == 6, "all but the line that is minutes later"
+    with pytest.raises(FleetError, match="no result of a loop 'always-000008'"):
+        said(around="always-000008")
+    with pytest.raises(UsageError, match="either"):
+        said(around="always-000007", follow=True)
+
+
+def test_nothing_in_a_line_is_obeyed(said: Said, paths: Paths) -> None:
+    """Escapes, line breaks, lines without end, JSON that is no object or nested without end: text, and bounded."""
+    odd = [line(1, "a\x1b]52;c;\u202e", why="b\nc"), "[" * 100_000, '"text"\n', "\xff\n", "x" * 100_000, "\n"]
+    paths.log("w1102").write_text("".join(odd))
+    shown = said(worker="w1102")
+    assert r"a\x1b]52;c;\u202e why=b\x0ac" in shown[0]
+    assert max(map(len, shown)) < 1100
+    assert not any("\x1b" in text or "\u202e" in text for text in [*shown, *said(json=True)])
+
+
+def test_what_comes_later_and_a_log_that_was_rotated(tmp_path: Path) -> None:
+    """Each look gives what is new; half a line waits for its end; a rotated log's successor is read from its begin."""
+    path = tmp_path / "w1101.log"
+    log = Log(path)
+    assert [*log.read(1000)] == []
+    path.write_text(line(1, "one") + '{"half')
+    assert [one.fields["event"] for one in log.read(1000)] == ["one"]
+    path.write_text(line(1, "one") + line(2, "two"))
+    assert [one.fields["event"] for one in log.read(1000)] == ["two"]
+    path.rename(tmp_path / "w1101.log.1")
+    path.write_text(line(3, "three"))
+    assert [one.fields["event"] for one in log.read(1000)] == ["three"]
+    assert [one.fields["event"] for one in Log(tmp_path / "w1101.log.1").read(100)] == ["two"], "the last bytes alone"
