@@ -28,6 +28,8 @@ class Paths:
 
     config = _Below("etc/fleet/fleet.toml")
     """What the operator writes; only the operator's program reads it."""
+    tasks = _Below("etc/fleet/tasks")
+    """Tasks of the operator's own, Python files; workers import them, and root does not."""
     run = _Below("run/fleet")
     state = _Below("var/lib/fleet")
     logs = _Below("var/log/fleet")

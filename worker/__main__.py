@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,7 @@ def _being(name: str, stage: str, *, hint: str) -> Iterator[tuple[Fleet, Paths, 
     worker = fleet.worker(name)
     if os.getuid() != worker.uid:
         raise NotAllowed(f"{worker.name} runs under UID {worker.uid}, not {os.getuid()}", hint=hint)
+    sys.path.append(str(paths.tasks))  # last: no file there takes the place of one of ours
     log.bind(worker=worker.name, loop=0, stage=stage)
     with Interrupts() as interrupts:
         reap.adopt_orphans()

@@ -98,11 +98,13 @@ def test_every_mistake_of_the_file_at_once(host: Operated) -> None:
 
 
 def test_worker_that_cannot_work_ends_the_run(host: Operated) -> None:
-    """A final error of a worker ends the run early with code 1 and that worker's own words."""
-    host.configure({"task": {"run": "no.such:task"}})
+    """A final error of a worker, here of a task of the operator's own, ends the run early with code 1 and its words."""
+    host.paths.tasks.mkdir(exist_ok=True)
+    (host.paths.tasks / "odd.py").write_text("raise ImportError('odd words')\n")
+    host.configure({"task": {"run": "odd:task"}})
     done = host.operate("run", "--loops", "1")
     assert done.returncode == 1, done.stderr
-    assert "no.such" in done.stderr and "worker:w126" in done.stderr
+    assert "'odd:task' cannot be loaded: odd words" in done.stderr and "worker:w126" in done.stderr
     assert host.left() == []
 
 
@@ -163,13 +165,14 @@ def test_up_twice_and_down_twice(host: Operated) -> None:
     assert (beside.returncode, "fleet down" in beside.stderr) == (75, True), beside.stderr
     after = json.loads(host.operate("status", "--json").stdout)
     assert [item["pid"] for item in before["programs"]] == [item["pid"] for item in after["programs"]]
-    assert after["netctl"]["backend"] in ("kernel", "userspace")
+    assert after["netctl"]["backend"] in ("kernel", "userspace") and after["works"] and not after["differing"]
     host.configure({"workers": {"stop_wait_seconds": 19}, "dns": {"resolvers": ["192.0.2.53"]}, "reach": {"allow": []}})
     other = host.operate("up", "--workers", "1")
     assert (other.returncode, "what to do: fleet down" in other.stderr) == (75, True), other.stderr
     told = "with other settings: dns.resolvers, workers.count, workers.stop_wait_seconds\n"
     assert told in other.stderr, other.stderr
-    assert len(json.loads(host.operate("status", "--json").stdout)["workers"]) == WORKERS
+    seen = json.loads(host.operate("status", "--json").stdout)
+    assert len(seen["workers"]) == WORKERS and "dns.resolvers, workers.stop_wait_seconds" in seen["differing"][0]
     assert host.operate("down").returncode == 0
     assert host.left() == []
     assert host.operate("down").returncode == 0

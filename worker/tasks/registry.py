@@ -70,7 +70,7 @@ def _find(name: str) -> Task:
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
             f"task.run: {name!r} cannot be loaded: {error}",
-            hint=f"search, visit, an entry point of the group {GROUP}, or package.module:function",
+            hint=f"search, visit, an entry point of the group {GROUP}, or module:function in /etc/fleet/tasks",
         ) from None
     if not callable(task):
         raise ConfigurationError(f"task.run: {name!r} is no function")
