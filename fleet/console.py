@@ -45,6 +45,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
+_WORKERS = "_fleet_workers"
+_LIST = r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'"
+"""Their accounts, as accounts.py makes them: everybody may read these."""
 Command = Callable[[argparse.Namespace], "int | None"]
 """Runs a verb; gives the exit code, None for 0."""
 
@@ -55,9 +58,21 @@ def parser(prog: str, description: str, example: str) -> Parser:
     made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
     shtab.add_argument_to(
-        made, "--completion", help='print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"'
+        made,
+        "--completion",
+        help='print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"',
+        preamble={
+            "bash": f'{_WORKERS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
+            "zsh": f"{_WORKERS}() {{ compadd $({_LIST}) }}",
+        },
     )
     return made
+
+
+def worker(made: Parser, help: str, **usual: Any) -> None:
+    """The option --worker; completion knows the workers that there are."""
+    option: Any = made.add_argument("--worker", metavar="NAME", help=help, **usual)
+    option.complete = {"bash": _WORKERS, "zsh": _WORKERS}
 
 
 def command(

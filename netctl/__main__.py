@@ -50,11 +50,11 @@ def main() -> None:
     snapshot.add_option(add("plan", _plan, words, "sudo netctl plan", root=True))
     words = "remove everything of ours from the kernel, give all keys back"
     clean = add("cleanup", _cleanup, words, "sudo netctl cleanup", root=True)
-    clean.add_argument("--worker", metavar="WORKER", help="of this one alone, like w1103; it stays held back")
+    console.worker(clean, "of this one alone, like w1103; it stays held back")
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
     words = "print address and link events as they come, with their workers"
     following = add("monitor", _monitor, words, "netctl monitor --json")
-    following.add_argument("--worker", metavar="WORKER", help="in this one's own network namespace, like w1103")
+    console.worker(following, "in this one's own network namespace, like w1103")
     _keys(verbs)
     console.main(top)
 

@@ -52,16 +52,19 @@ ARROWS: dict[str, str] = {
     "fleet.supervise": "errors interrupts log processes programs",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.verbs",
+    "fleet.operate.__main__": "operate.init operate.journal operate.uninstall operate.verbs",
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.doctor": "operate.folders",
+    "fleet.operate.init": "operate.configuration",
     "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.prepare",
+    "fleet.operate.overview": "operate.progress",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
     "fleet.operate.run": "operate.lifecycle",
+    "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",
     "fleet.operate.verbs": (
-        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.prepare operate.progress "
-        "operate.render operate.run operate.supervisorctl operate.verify"
+        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.overview operate.prepare "
+        "operate.progress operate.render operate.run operate.supervisorctl operate.verify"
     ),
     "fleet.operate.verify": "operate.lifecycle",
     # netctl, from the bottom to the top: a folder is a room.

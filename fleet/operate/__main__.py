@@ -10,7 +10,7 @@ from typing import NoReturn
 from fleet import console
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import verbs
+from fleet.operate import init, journal, uninstall, verbs
 
 
 def main() -> NoReturn:
@@ -30,6 +30,16 @@ def main() -> NoReturn:
 
 def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     command = partial(console.command, nouns, root=True)
+    words = "write fleet.toml, from flags and from what it asks you"
+    made = command("init", init.init, words, "sudo fleet init --url https://shop.example/ --from *.conf")
+    made.add_argument("--url", metavar="URL", help="the page to watch")
+    words = "a resolver, reached through the tunnels; may be repeated"
+    made.add_argument("--resolver", action="append", default=[], metavar="ADDRESS", help=words)
+    words = "an https service that answers with the caller's address; may be repeated"
+    made.add_argument("--exit-echo", action="append", default=[], metavar="URL", help=words)
+    words = "your WireGuard files: their `DNS =` becomes dns.resolvers, and each is a worker up to eight"
+    made.add_argument("--from", dest="files", nargs="+", default=[], metavar="FILE.conf", help=words)
+    _add_workers(made)
     up = command("up", verbs.up, "start the whole fleet; when it runs already, say so", "fleet up")
     up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
     _add_workers(up)
@@ -52,6 +62,12 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     _add_workers(render)
     words = "the workers, their tunnels and their last loops"
     command("status", verbs.show_status, words, "fleet status", root=True, answers=True)
+    words = "what supervisord, netctl and the workers have logged, in the order of time (UTC)"
+    log = command("log", journal.show, words, "fleet log -f --worker w1103", root=True, answers=True)
+    log.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    console.worker(log, "of this one alone, and what others say of it")
+    log.add_argument("--around", metavar="LOOP", help="while this loop ran, like w1103/always-000007")
+    log.add_argument("--lines", type=console.positive, default=100, metavar="N", help="the last N (default 100)")
     words = "is this machine fit for a fleet; what mends it where it is not (exit 1 when an error remains)"
     doctor = command("doctor", verbs.doctor, words, "sudo fleet doctor --fix", root=True, answers=True)
     words = "do what is safe: drop-ins, left-overs; no packages, no restart of anything"
@@ -62,7 +78,7 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
         "(exit 0: all holds, 1: something is broken, 75: something could not be proven)"
     )
     verify = command("verify", verbs.verify, words, "sudo fleet verify --worker w1103", root=True, answers=True)
-    verify.add_argument("--worker", metavar="NAME", help="which one; without it the first")
+    console.worker(verify, "which one; without it the first")
     words = "look for leaks on this interface alone; may be repeated; without it on all but lo and the tunnels"
     verify.add_argument("--interface", action="append", default=[], metavar="NAME", help=words)
 
@@ -75,6 +91,9 @@ def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     make.add_argument("--netctl", action="store_true", help="netctl's alone, which needs no settings")
     words = "delete every account of ours (fleet down first)"
     command("remove", verbs.remove_accounts, words, "fleet accounts remove")
+    words = "take everything of the fleet off this machine, and say before what that is (fleet down first)"
+    made = console.command(nouns, "uninstall", uninstall.uninstall, words, "sudo fleet uninstall", root=True)
+    made.add_argument("--keys-and-results", action="store_true", help="also the keys, all results and your own tasks")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from fleet.operate import folders
 from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
 
-_LOCK = Path("/run/fleet-accounts/lock")
+LOCK = Path("/run/fleet-accounts/lock")
 """One per machine and not per FLEET_ROOT: /etc/passwd is the machine's. In a folder of root's alone: whoever can open
 a file can hold its lock, and /run/lock is everybody's."""
 _DEADLINE_SECONDS = 60.0
@@ -134,6 +134,6 @@ def _run(*command: str) -> None:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Two operators who come at once wait for each other; the lock dies with its holder."""
-    folders.make(Folder(path=_LOCK.parent, mode=0o700))
-    with lockfile.waited_for(_LOCK):
+    folders.make(Folder(path=LOCK.parent, mode=0o700))
+    with lockfile.waited_for(LOCK):
         yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +25,7 @@ else:
     import tomli as tomllib
 
 _TRY_SECONDS = 10.0
+_EXAMPLE = re.compile(r"https?://(?:[a-z0-9-]+\.)*example\.(?:com|net|org)\b[^\"]*", re.IGNORECASE)
 
 
 def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fleet, Installation]:
@@ -32,7 +35,10 @@ def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fl
     isolation that this machine has.
     """
     paths = Paths.from_environment()
-    fleet, count = resolved(fleet or load(paths.config), paths), getattr(arguments, "workers", None)
+    if fleet is None:
+        fleet = load(paths.config)
+        refuse_example(fleet, str(paths.config))
+    fleet, count = resolved(fleet, paths), getattr(arguments, "workers", None)
     if count is not None:
         fleet = with_workers(fleet, count, "--workers")
     return fleet, Installation(paths=paths)
@@ -69,7 +75,7 @@ def load(path: Path) -> Fleet:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{path} is not there", hint="copy docs/fleet.example.toml there and edit it, or set FLEET_ROOT"
+            f"{path} is not there", hint="sudo fleet init writes it; docs/fleet.example.toml explains every key"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -86,6 +92,15 @@ def parse(text: str, origin: str) -> Fleet:
     except ValidationError as error:
         hint = "docs/fleet.example.toml explains every key"
         raise ConfigurationError(mistakes(error, f"{origin}: "), hint=hint) from None
+
+
+def refuse_example(fleet: Fleet, origin: str) -> None:
+    """Raise ConfigurationError for addresses that only docs/fleet.example.toml can have (RFC 2606)."""
+    settings = {"egress.urls": [*fleet.egress.urls], "task.options": fleet.task.options}
+    left = [(key, url) for key, value in settings.items() for url in _EXAMPLE.findall(json.dumps(value))]
+    if left:
+        words = [f"{origin}: {key}: {url} is the example's, and no site of yours" for key, url in left]
+        raise ConfigurationError("\n".join(words), hint="write what you want to use there; fleet init asks for it")
 
 
 def with_workers(fleet: Fleet, count: int, origin: str) -> Fleet:

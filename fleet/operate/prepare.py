@@ -80,7 +80,8 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
     if keys < workers:
         raise NoKeyFree(
             f"the key pool has {keys} keys for {workers} workers",
-            hint="import your provider's WireGuard files: netctl keys import PATH...",
+            hint="sudo netctl keys import FILE.conf..."
+            + (f"; or start fewer: fleet up --workers {keys}, workers.count in fleet.toml" if keys else ""),
             data={"keys": keys, "workers": workers},
         )
 

@@ -169,10 +169,10 @@ def test_no_local_user_holds_it_up(script: Script) -> None:
         "def late(*_): raise TimeoutError\n"
         "signal.signal(signal.SIGALRM, late)\n"
         "accounts.remove()\n"
-        "print(*held(accounts._LOCK, 30))\n"
-        "accounts._LOCK = Path('/mnt/lock'); accounts.folders.make = lambda folder: None\n"
+        "print(*held(accounts.LOCK, 30))\n"
+        "accounts.LOCK = Path('/mnt/lock'); accounts.folders.make = lambda folder: None\n"
         "syscalls.mount('tmpfs', '/mnt', 'tmpfs', 0, 'mode=1777')\n"
-        "print(*held(accounts._LOCK, 2))\n"
+        "print(*held(accounts.LOCK, 2))\n"
     )
     assert done.returncode == 0, done.stderr
     ours, everybodys = done.stdout.splitlines()
