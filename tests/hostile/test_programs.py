@@ -1,6 +1,6 @@
 """The real programs beside a worker whose spool and log are made to hurt: each does for all others what it does.
 
-The run is one in isolation `uid`; what comes after it is a fleet in `netns`.
+The run is one in isolation `uid`; what comes after it is a fleet in `netns`. `fleet verify`: system/test_verify.py.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ from fleet.launch_spec import POLICY_FOLDERS
 from lab import run
 from lab.net import Lab
 from lab.topology import ISP_RESOLVER, ROUTER_ADDRESS, SITE_NAME
+from tests.hostile.mutants import KINDS
 from tests.layers import without_ipv6
 from tests.system.verifying import Verified
+from tests.waiting import until
 
 FIRST_UID = 1281
 WORKERS = 2
@@ -51,11 +53,18 @@ def verified(bare: Lab, isolation: str) -> Iterator[Verified]:
 
 
 @pytest.fixture(scope="module")
-def at_work(verified: Verified) -> Verified:
-    """The same with a fleet that runs, and keys that carry IPv6: one for all tests that leave it as it was."""
+def at_work(verified: Verified, isolation: str) -> Verified:
+    """The same with a fleet that runs, and keys that carry IPv6: one for all tests that leave it as it was.
+
+    In the spool of the worker that is not asked about lies everything that may lie there in place of a result.
+    """
     verified.keys(ipv6=True)
     done = verified.operate("up")
     assert done.returncode == 0, done.stderr
+    spool = verified.paths.spool(verified.worker(1))
+    until("its worker has made it", spool.is_dir, 30)
+    for number, kind in enumerate(KINDS, 1):
+        KINDS[kind](spool / f"{isolation}-{number:06d}.json")
     return verified
 
 
