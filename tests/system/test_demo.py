@@ -54,14 +54,14 @@ def left_running() -> list[str]:
     return [f"{one.pid} {one.name()}" for one in psutil.process_iter(["uids"]) if one.info["uids"].real in uids]
 
 
-def test_eight_workers_three_loops_lose_nothing(name: str, tmp_path: Path, traces: Traces) -> None:
-    """24 of 24 loops good, nothing lost to -21, no address event, each page seen from its leased exit."""
-    done = demo(name, tmp_path, "--workers", "8", "--loops", "3")
+def test_eight_workers_lose_nothing(name: str, tmp_path: Path, traces: Traces) -> None:
+    """16 of 16 loops good, nothing lost to -21, no address event, each page seen from its leased exit."""
+    done = demo(name, tmp_path, "--workers", "8", "--loops", "2")
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     found = report(tmp_path)
-    assert (found["workers"], found["loops"], len(found["runs"])) == (8, 3, 24)
+    assert (found["workers"], found["loops"], len(found["runs"])) == (8, 2, 16)
     assert (found["network_changed"], found["address_events"], found["failures"]) == (0, 0, 0)
-    assert found["requests"] > 24 * 80
+    assert found["requests"] > 16 * 80
     for run in found["runs"]:
         assert run["ok"]
         assert run["seen_address"] == run["exit"]
@@ -76,7 +76,7 @@ def test_eight_workers_three_loops_lose_nothing(name: str, tmp_path: Path, trace
 
 def test_todays_habit_loses_requests(name: str, tmp_path: Path) -> None:
     """The same browsers, lab and site beside interfaces that come and go: now requests are lost to -21."""
-    done = demo(name, tmp_path, "--workers", "8", "--loops", "2", "--control", "habit")
+    done = demo(name, tmp_path, "--workers", "5", "--loops", "2", "--control", "habit")
     found = report(tmp_path)
     assert found["network_changed"] > 0, done.stdout
     assert found["address_events"] > 0
@@ -91,7 +91,7 @@ def reached(name: str, stage: str) -> bool:
         return places.record.exists()
     if stage == "fleet":
         return (places.fleet_root / "run/fleet/supervisord.conf").exists()
-    return any(places.fleet_root.glob("var/lib/fleet/workers/*/spool/*.json"))
+    return any('"load"' in path.read_text() for path in places.fleet_root.glob("var/log/fleet/w1*.log"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def reached(name: str, stage: str) -> bool:
 def test_a_signal_at_any_moment_leaves_nothing(
     name: str, tmp_path: Path, traces: Traces, stage: str, ending: signal.Signals
 ) -> None:
-    """Ctrl-C or SIGTERM while the lab, the fleet or the browsers start: all of it goes, the code says so.
+    """Ctrl-C or SIGTERM while the lab or the fleet starts, or browsers load: all of it goes, the code says so.
 
     One handler takes both signals (tests/unit/test_fleet_interrupts.py), so that each stage is shown with one of them.
     """
