@@ -198,14 +198,14 @@ def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
 
 
 def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
-    """Rules and nftables flushed at the same moment, ten times, while the worker sends in a tight loop: nothing.
+    """Rules and nftables flushed at the same moment, five times, while the worker sends in a tight loop: nothing.
 
     The table that netctl owns stands through it; everything else is back each time.
     """
     client.ask(do="connect")
     before = layers(rig)
     with flooding(rig, rig.worker()):
-        for _ in range(10):
+        for _ in range(5):
             flush_both(rig)
             until("all is back", lambda: layers(rig) == before and is_open(rig), 25, lambda: layers(rig))
         rig.wait_until_settled()
