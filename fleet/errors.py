@@ -20,6 +20,7 @@
     ├── SpaceGone                       a worker's network namespace is not there
     ├── TunnelError                     a tunnel that cannot be used
     │   ├── HandshakeTimeout            the server did not answer
+    │   ├── ServerNotFound              the server's name has no address
     │   ├── TunnelLost                  the lease ended under the worker
     │   ├── WrongExit                   the world sees another address than the leased one
     │   └── Unproved                    no service told the address that the world sees
@@ -165,6 +166,10 @@ class TunnelError(FleetError):
 
 class HandshakeTimeout(TunnelError):
     """the VPN server did not answer the handshake in time"""
+
+
+class ServerNotFound(TunnelError):
+    """the VPN server's name has no address"""
 
 
 class TunnelLost(TunnelError):

@@ -115,6 +115,8 @@ class NetctlSettings(Settings):
     """A request that waits for a key or a handshake is answered by then, with an error if need be."""
     key_cooldown_seconds: float = Field(default=5, ge=0, le=86_400)
     """A key rests this long between two leases (WireGuard's replay guard needs at least 0.02)."""
+    workers_per_server: int = Field(default=0, ge=0, le=512)
+    """So many workers at most at one VPN server at one time; 0: as many as there are keys."""
     owner_grace_seconds: Seconds = 10
     """How long netctl, after its own restart, keeps a tunnel whose worker has not come back."""
     operator_group: str = Field(default="fleet-operators", min_length=1, max_length=32)

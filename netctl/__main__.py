@@ -9,11 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
 
 from fleet import console, model, processes, snapshot
 from fleet.backends import BACKENDS
@@ -21,8 +18,7 @@ from fleet.client import Client
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Paths, Worker
 from fleet.netctl_api import NetctlStatus, Status
-from fleet.wire import Address
-from netctl import access, privileges
+from netctl import access, keys, privileges
 
 if TYPE_CHECKING:
     from netctl.kernel import monitor
@@ -55,25 +51,8 @@ def main() -> None:
     words = "print address and link events as they come, with their workers"
     following = add("monitor", _monitor, words, "netctl monitor --json")
     console.worker(following, "in this one's own network namespace, like w1103")
-    _keys(verbs)
+    keys.add(verbs)
     console.main(top)
-
-
-def _keys(verbs: argparse._SubParsersAction[console.Parser]) -> None:
-    keys = verbs.add_parser("keys", help="the key pool", example="sudo netctl keys list")
-    nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add = partial(console.command, nouns, answers=True)
-    words = "add WireGuard client files"
-    bring = add("import", _import, words, "netctl keys import *.conf")
-    bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
-    bring.add_argument("--keep-going", action="store_true", help="import the good files beside bad ones (exit 1)")
-    add("list", _list, "show the keys, without anything secret", "sudo netctl keys list")
-    words = "forget where keys come out, so that it is learned again; what a file names stays"
-    forget = add("forget-exit", _forget_exit, words, "sudo netctl keys forget-exit --all")
-    forget.add_argument("keys", nargs="*", metavar="PUBLIC_KEY", help="as keys list shows it")
-    forget.add_argument("--all", action="store_true", help="of every key")
-    remove = add("remove", _remove, "delete keys that are not leased", "sudo netctl keys remove KEY")
-    remove.add_argument("keys", nargs="+", metavar="PUBLIC_KEY", help="as keys list shows it")
 
 
 def _serve(_: argparse.Namespace) -> None:
@@ -184,84 +163,6 @@ def _line(notice: monitor.Notice, as_json: bool) -> str:
     what = notice.address or ("up" if notice.up else "down")
     who: Worker | None = notice.worker
     return f"{notice.time:%H:%M:%S.%f} {notice.kind} {notice.interface} {what} {who.name if who else '-'}"
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from netctl.pool import commands
-
-    brought = commands.bring(arguments.paths, Paths.from_environment(), keep_going=arguments.keep_going)
-    done = brought.keys
-    if not arguments.json:
-        for origin in done.there:
-            console.say(f"{origin}: is in the pool already, skipped")
-        for line in (*brought.unused, *brought.refused):
-            console.say(line)
-    counts: dict[str, JsonValue] = {"imported": len(done.new), "completed": [*done.completed]}
-    counts |= {"duplicates": [*done.there], "refused": [*brought.refused], "unused": [*brought.unused]}
-    completed = f", {len(done.completed)} completed" if done.completed else ""
-    refused = f", {len(brought.refused)} files refused" if brought.refused else ""
-    console.answer(arguments, counts, f"{len(done.new)} keys imported{completed}, {len(done.there)} skipped{refused}")
-    return ExitCode.FAILED if brought.refused else ExitCode.DONE
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    from netctl.pool import commands
-
-    lines = commands.listed(Paths.from_environment())
-    rows = [
-        (
-            line.server,
-            _both(line.exit_address, line.exit_address_v6) + (" (learned)" if line.learned_at else ""),
-            _both(line.address, line.address_v6),
-            line.public_key,
-            line.leased_to or "-",
-            line.origin,
-        )
-        for line in lines
-    ]
-    columns = ("server", "exit address", "tunnel address", "public key", "leased to", "from")
-    aside = [f"put aside: {line.origin} ({line.public_key}): {line.trouble}" for line in lines if line.trouble]
-    console.answer(arguments, [commands.as_json(line) for line in lines], *aside, table=("", columns, rows))
-
-
-def _both(*addresses: Address | None) -> str:
-    return ", ".join(str(address) for address in addresses if address) or "-"
-
-
-def _forget_exit(arguments: argparse.Namespace) -> int:
-    from netctl.pool import commands
-
-    if bool(arguments.keys) == arguments.all:
-        raise UsageError("name the keys, or say --all", hint="sudo netctl keys forget-exit --all")
-    paths = Paths.from_environment()
-    done = commands.forgotten(None if arguments.all else arguments.keys, paths)
-    if not arguments.json:
-        for public in done.named if arguments.keys else ():
-            console.say(f"{public}: its file names its exit, which stays")
-        _say_unknown(done.unknown)
-    counts: dict[str, JsonValue] = {"forgotten": [*done.learned], "named": [*done.named], "unknown": [*done.unknown]}
-    console.answer(arguments, counts, f"{len(done.learned)} learned exits forgotten")
-    return ExitCode.FAILED if done.unknown else ExitCode.DONE
-
-
-def _remove(arguments: argparse.Namespace) -> int:
-    from netctl.pool import commands
-
-    gone, leased, unknown = commands.removed(arguments.keys, Paths.from_environment())
-    if not arguments.json:
-        for public in leased:
-            console.say(f"{public}: is leased, stays")
-        _say_unknown(unknown)
-    counts: dict[str, JsonValue] = {"removed": [*gone], "leased": [*leased], "unknown": [*unknown]}
-    console.answer(arguments, counts, f"{len(gone)} keys removed")
-    if leased:
-        return ExitCode.TRY_LATER
-    return ExitCode.FAILED if unknown else ExitCode.DONE
-
-
-def _say_unknown(words: Sequence[str]) -> None:
-    for word in words:
-        console.say(f"{word}: is not in the pool")
 
 
 if __name__ == "__main__":

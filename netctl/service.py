@@ -178,6 +178,7 @@ class NetctlService:
             "slot.connected",
             worker=slot.worker.name,
             server=tunnel.exit_server,
+            file=lease.origin,
             generation=slot.generation,
             handshake_ms=tunnel.handshake_ms,
             answer_ms=round((time.monotonic() - started) * 1000, 1),

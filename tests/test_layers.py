@@ -79,7 +79,8 @@ ARROWS: dict[str, str] = {
     "netctl.service": "pool host slots exits turns",
     "netctl.serve": "kernel filter wireguard pool host slots exits access service",
     "netctl.cleanup": "plan kernel filter wireguard pool host slots serve",
-    "netctl.__main__": "kernel filter wireguard pool serve cleanup privileges access",
+    "netctl.keys": "pool",
+    "netctl.__main__": "kernel filter wireguard keys serve cleanup privileges access",
 }
 """Which room imports which, inside one package; what is not here is not allowed, and no circle is.
 

@@ -76,7 +76,8 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
 def enough_keys(fleet: Fleet, installation: Installation) -> None:
     """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever."""
     text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
-    keys, workers = len(json.loads(text)), len(fleet.members)
+    usable = {line["public_key"] for line in json.loads(text) if line["state"] not in ("retired", "leaving")}
+    keys, workers = len(usable), len(fleet.members)
     if keys < workers:
         raise NoKeyFree(
             f"the key pool has {keys} keys for {workers} workers",

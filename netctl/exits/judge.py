@@ -145,7 +145,7 @@ class Judge:
             raise Unproved(found.trouble)
         seen = found.addresses[0]
         if seen in await self._own.known(seen):
-            self._log.error("exit.is_this_host", worker=slot.worker.name, server=lease.key.server, address=str(seen))
+            self._log.error("exit.is_this_host", worker=slot.worker.name, file=lease.origin, address=str(seen))
             return None
         await self._learn(slot, lease, seen, "netctl")
         return seen
@@ -161,6 +161,7 @@ class Judge:
             worker=slot.worker.name,
             server=lease.key.server,
             key=lease.key_id,
+            file=lease.origin,
             address=str(address),
             before=str(before) if before else None,
             seen_by=seen_by,

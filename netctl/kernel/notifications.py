@@ -58,10 +58,20 @@ class Sign:
 
 
 class Judge:
-    """What a message of one namespace means to the fleet of MEMBERS, whose links have MTU_BYTES."""
+    """What a message of one namespace means to the fleet of MEMBERS."""
 
-    def __init__(self, members: Iterable[Worker], mtu_bytes: int, name: Callable[[int], str], *, transit: bool) -> None:
-        """NAME looks the name of a link there up. With TRANSIT links are only made here, and go elsewhere."""
+    def __init__(
+        self,
+        members: Iterable[Worker],
+        mtu_bytes: Callable[[Worker], int],
+        name: Callable[[int], str],
+        *,
+        transit: bool,
+    ) -> None:
+        """MTU_BYTES tells what a worker's link should have now, NAME the name of a link there.
+
+        With TRANSIT links are only made here, and go elsewhere.
+        """
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._mtu_bytes = mtu_bytes
         self._transit = transit
@@ -105,7 +115,7 @@ class Judge:
         worker = self._workers.get(link.interface) or of_alias(link.alias)
         if worker is None or (message.sender and not self._foreign(ROUTE, message)):
             return None
-        as_it_should = link.alias == worker.alias and link.up and link.mtu_bytes == self._mtu_bytes
+        as_it_should = link.alias == worker.alias and link.up and link.mtu_bytes == self._mtu_bytes(worker)
         made = message.kind == rtnetlink.NEW_LINK
         if self._transit and not (made and not link.alias):
             return None  # it is on its way

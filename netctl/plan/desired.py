@@ -79,7 +79,7 @@ def slot(
 ) -> State:
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
     name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
-    link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=fleet.wireguard.mtu, space=space)
+    link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=mtu_bytes(fleet, held), space=space)
     carried = held.key.address_v6 if held is not None and ipv6 == "on" else None
     layers = _layers(worker, link, fleet.walls, ipv6=ipv6, carried=carried is not None)
     if space != HOST:
@@ -88,6 +88,11 @@ def slot(
         gate = Gate(uid=worker.uid, address=held.key.address, address_v6=carried, interface=name, space=space)
         layers = replace(layers, gates=frozenset({gate}))
     return replace(layers, devices=frozenset({device(fleet, worker, name, held, ipv6=ipv6 == "on")}))
+
+
+def mtu_bytes(fleet: Fleet, held: Held | None) -> int:
+    """What a tunnel carries in a packet: the smaller of the setting and what the key's file says."""
+    return min(fleet.wireguard.mtu, held.key.mtu_bytes or fleet.wireguard.mtu) if held else fleet.wireguard.mtu
 
 
 @cache

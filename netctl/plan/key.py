@@ -8,7 +8,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple, final
+from typing import NamedTuple, NewType, final
 
 from fleet import syscalls
 from fleet.wire import Address
@@ -92,9 +92,13 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+Ways = NewType("Ways", tuple[Endpoint, ...])
+"""Where one server is reached too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One client key of a pool: everything a tunnel needs."""
+    """One client key at one server: everything a tunnel needs."""
 
     private: Secret
     preshared: Secret | None = None
@@ -107,13 +111,22 @@ class Key:
     server: str
     """Address or name of the exit server: what two keys of one server share."""
     port: int
+    others: Ways = Ways(())
+    """Other ports or addresses of the same server, tried in turn."""
     exit_address: Address | None = None
     exit_address_v6: IPv6Address | None = None
+    mtu_bytes: int | None = None
+    """The most that its tunnel carries in a packet; None: the file does not say."""
 
     @property
     def endpoint(self) -> Endpoint:
         """Where the server is reached, by the name that the key's file has for it."""
         return Endpoint(self.server, self.port)
+
+    @property
+    def ways(self) -> tuple[Endpoint, ...]:
+        """All ways to the server, the first one first."""
+        return self.endpoint, *self.others
 
 
 def could_be_key(text: str) -> bool:

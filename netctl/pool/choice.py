@@ -13,23 +13,27 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from netctl.pool.contract import Wish
+from netctl.pool.contract import WholeKey, Wish
 
 _CHOICE = """
-WITH latest AS (SELECT generation, server FROM leases JOIN keys ON keys.id = leases.key_id
+WITH latest AS (SELECT generation, server FROM leases LEFT JOIN keys ON keys.id = leases.key_id
                 WHERE slot = :slot ORDER BY generation DESC LIMIT 1),
-     busy AS (SELECT key_id FROM leases WHERE state <> 'ended'),
-     load AS (SELECT server, count(*) AS workers FROM keys WHERE id IN busy GROUP BY server),
+     busy AS (SELECT public, key_id FROM leases WHERE state <> 'ended'),
+     load AS (SELECT server, count(*) AS workers FROM busy JOIN keys ON keys.id = key_id GROUP BY server),
      servers AS (SELECT key AS host, value AS back FROM json_each(:servers_aside)),
-     resting AS (SELECT CAST(key AS INTEGER) AS id, value AS back FROM json_each(:keys_aside))
+     resting AS (SELECT CAST(key AS INTEGER) AS id, value AS back FROM json_each(:keys_aside)),
+     whole AS (SELECT key AS of, value AS back FROM json_each(:whole_aside))
 SELECT keys.*, (SELECT generation FROM latest) AS latest FROM keys
 LEFT JOIN load USING (server)
 LEFT JOIN servers ON servers.host = keys.server
 LEFT JOIN resting ON resting.id = keys.id
-WHERE keys.id NOT IN busy AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
+LEFT JOIN whole ON whole.of = keys.public
+WHERE NOT retired AND NOT leaving AND keys.public NOT IN (SELECT public FROM busy)
+      AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
       AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
+      AND (:most = 0 OR coalesce(workers, 0) < :most)
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
-         max(coalesce(servers.back, 0), coalesce(resting.back, 0)),
+         max(coalesce(servers.back, 0), coalesce(resting.back, 0), coalesce(whole.back, 0)),
          server IS (SELECT server FROM latest),
          coalesce(workers, 0),
          last_used_at NULLS FIRST,
@@ -37,14 +41,18 @@ ORDER BY server IN (SELECT value FROM json_each(:avoid)),
 LIMIT 1
 """
 _NUMBERS = """
-SELECT count(*), count(leases.id), count(DISTINCT server),
-       coalesce(sum(leases.id IS NULL AND last_used_at + :cooldown > :now), 0)
-FROM keys LEFT JOIN leases ON leases.key_id = keys.id AND leases.state <> 'ended'
+WITH busy AS (SELECT public FROM leases WHERE state <> 'ended'),
+     pool AS (SELECT public, max(last_used_at IS NULL OR last_used_at + :cooldown <= :now) AS rested FROM keys
+              WHERE NOT (retired OR leaving) OR public IN (SELECT public FROM busy) GROUP BY public)
+SELECT count(*), (SELECT count(*) FROM busy),
+       (SELECT count(DISTINCT server) FROM keys WHERE NOT (retired OR leaving)),
+       coalesce(sum(NOT rested AND public NOT IN (SELECT public FROM busy)), 0)
+FROM pool
 """
 
 
 class Chosen(NamedTuple):
-    """The key to lease next as its row, and the generation of the slot's latest lease; 0 without one."""
+    """The row to lease next, a key at a server, and the generation of the slot's latest lease; 0 without one."""
 
     key_id: int
     row: Mapping[Any, Any]
@@ -59,7 +67,10 @@ def choose(
     cooldown_seconds: float,
     unreadable: Collection[int] = (),
 ) -> Chosen | None:
-    """The key for WISH, None when none is free: each is leased, UNREADABLE, or rests for COOLDOWN_SECONDS.
+    """The key and its server for WISH, None when none is free.
+
+    A key is leased once, whatever its servers are. UNREADABLE ones are none, nor those that rest for COOLDOWN_SECONDS
+    at their server, nor those of a server that has its cap of workers.
 
     Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
     server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
@@ -72,10 +83,12 @@ def choose(
         "avoid": json.dumps(sorted(wish.avoid)),
         "servers_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, str)}),
         "keys_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, int)}),
+        "whole_aside": json.dumps({one.public: back for one, back in wish.aside.items() if isinstance(one, WholeKey)}),
         "slot": wish.uid,
         "cooldown": cooldown_seconds,
         "now": now,
         "unreadable": json.dumps([*unreadable]),
+        "most": wish.most_on_server,
     }
     found = db.exec_driver_sql(_CHOICE, values).mappings().fetchone()
     return None if found is None else Chosen(found["id"], found, found["latest"] or 0)

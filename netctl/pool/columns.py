@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import sqlalchemy as sa
 
-from netctl.plan.key import Key, Secret
+from netctl.plan.key import Endpoint, Key, Secret, Ways
 
 
 class _Codec(NamedTuple):
@@ -17,20 +17,31 @@ class _Codec(NamedTuple):
     read: Callable[[Any], Any]
 
 
-_CODECS: Mapping[type, _Codec] = {
+_CODECS: Mapping[Any, _Codec] = {
+    Ways: _Codec(
+        sa.Text, lambda ways: " ".join(map(str, ways)), lambda text: Ways(tuple(map(Endpoint.parse, text.split())))
+    ),
     str: _Codec(sa.Text, str, str),
     int: _Codec(sa.Integer, int, int),
     Secret: _Codec(sa.LargeBinary, Secret.reveal, Secret),
     IPv4Address: _Codec(sa.Text, str, ip_address),
     IPv6Address: _Codec(sa.Text, str, ip_address),
 }
-_KINDS: Mapping[str, tuple[type, ...]] = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Key).items()}
+_KINDS: Mapping[str, tuple[Any, ...]] = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Key).items()}
 """The types that each field may have, None among them where it may be unknown."""
 
 
 def columns() -> list[sa.Column[Any]]:
     """The columns that hold a key."""
-    return [sa.Column(name, _CODECS[kinds[0]].column, nullable=type(None) in kinds) for name, kinds in _KINDS.items()]
+    return [
+        sa.Column(
+            name,
+            _CODECS[kinds[0]].column,
+            nullable=type(None) in kinds,
+            server_default="" if kinds[0] is Ways else None,
+        )
+        for name, kinds in _KINDS.items()
+    ]
 
 
 def row_of(key: Key) -> dict[str, Any]:

@@ -5,30 +5,27 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Collection, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from fleet import visible
-from fleet.errors import ConfigurationError
-from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
+from fleet import snapshot, visible
+from fleet.errors import ConfigurationError, FleetError
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, NetctlSettings, Paths, WireguardSettings
 from netctl.plan.key import Key, sayable
 from netctl.pool import conf, files
-from netctl.pool.store import Imported, KeyLine, Store
+from netctl.pool.lines import KeyLine
+from netctl.pool.region import region_of
+from netctl.pool.store import Store
+from netctl.pool.updates import STANDARD_INPUT, Found, Imported
 
 _NOTHING = "nothing was imported; correct these and repeat, or take the good ones: --keep-going"
-
-
-class Forgotten(NamedTuple):
-    """Public keys: whose learned exit was forgotten, whose file names it, and those that are not in the pool."""
-
-    learned: list[str]
-    named: list[str]
-    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +39,14 @@ class Brought:
     """What files say and the fleet does not use, in lines."""
 
 
-def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False) -> Brought:
-    """Import the files NAMES (`-` is standard input).
+def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False, dry_run: bool = False) -> Brought:
+    """Import the files NAMES (`-` is standard input); with DRY_RUN only tell what that would do.
 
     Raises ConfigurationError with a line for each bad file; then nothing is imported. With KEEP_GOING the good ones
     are, and it is raised where there is none.
     """
-    keys: list[tuple[str, Key]] = []
+    keys: list[Found] = []
+    settings = _settings(paths)
     refused: list[str] = []
     unused: list[tuple[str, str]] = []
     for name in names:
@@ -56,55 +54,99 @@ def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False) -> Br
         if found.key is None:
             refused.append(f"{origin}: {'; '.join(found.mistakes)}")
             continue
-        # Bytes that are no letters have no place in a store of text.
-        stored = origin if origin != name else visible.line(Path(name).name)
-        keys.append((stored, found.key))
-        unused.append((stored, found.unused))
+        stored = _stored(name, origin)
+        folder = Path(name).absolute().parent.name
+        region = region_of(stored, found.label, folder, found.key.server)
+        keys.append(Found(origin=stored, key=found.key, region=region))
+        unused.append((stored, _unused(found.key, found.unused, settings.wireguard.mtu)))
     if refused and not (keep_going and keys):
         raise ConfigurationError("\n".join(refused), hint=_NOTHING if keys else "")
     with opened(paths) as store:
-        return Brought(keys=store.add(keys), refused=tuple(refused), unused=tuple(conf.shared(unused)))
+        return Brought(keys=store.add(keys, dry_run=dry_run), refused=tuple(refused), unused=tuple(conf.shared(unused)))
 
 
 def looked_at(name: str) -> tuple[str, conf.Parsed]:
     """What messages call the file NAME (`-` is standard input), and what it holds."""
-    origin = "standard input" if name == "-" else sayable(name)
+    origin = STANDARD_INPUT if name == "-" else sayable(name)
     try:
         return origin, conf.parse(files.read(name))
     except (OSError, ValueError) as error:
         return origin, conf.Parsed(None, [str(error.strerror) if isinstance(error, OSError) else str(error)])
 
 
+def _unused(key: Key, words: str, most_bytes: int) -> str:
+    if (key.mtu_bytes or 0) <= most_bytes:
+        return words
+    return ", ".join(filter(None, [words, f"MTU {key.mtu_bytes} (wireguard.mtu is {most_bytes})"]))
+
+
+def _stored(name: str, origin: str) -> str:
+    # Bytes that are no letters have no place in a store of text.
+    return origin if origin != name else visible.line(Path(name).name)
+
+
 def listed(paths: Paths) -> list[KeyLine]:
-    """Every key, nothing secret."""
+    """Every key at every server, nothing secret."""
     with opened(paths) as store:
-        return store.lines()
+        return store.lines(_settings(paths).netctl.key_cooldown_seconds)
 
 
-def removed(publics: Sequence[str], paths: Paths) -> tuple[list[str], list[str], list[str]]:
-    """Delete keys: those deleted, those leased (they stay), those unknown."""
+class _Usual(NamedTuple):
+    """What counts before the first `fleet up`."""
+
+    netctl: NetctlSettings = NetctlSettings()
+    wireguard: WireguardSettings = WireguardSettings()
+
+
+def _settings(paths: Paths) -> _Usual | Fleet:
+    """As the fleet has them that was started last."""
+    try:
+        return snapshot.read(paths.snapshot).fleet
+    except (FleetError, OSError):
+        return _Usual()
+
+
+def chosen(words: Sequence[str], lines: Sequence[KeyLine]) -> tuple[list[KeyLine], list[str]]:
+    """The LINES that WORDS name: by file, server, region or public key.
+
+    And those of WORDS that name none, by their places: they may be private keys.
+    """
+    found = {word: [line for line in lines if _names(word, line)] for word in words}
+    unknown = [f"word {number}" for number, word in enumerate(words, 1) if not found[word]]
+    return list(dict.fromkeys(line for some in found.values() for line in some)), unknown
+
+
+def _names(word: str, line: KeyLine) -> bool:
+    files_ = line.origin.split(", ")
+    name = unicodedata.normalize("NFC", visible.line(Path(word).name))
+    by_file = name in files_ or any(one.removesuffix(".conf") == name for one in files_)
+    servers = {line.server, *line.ways}
+    return by_file or word in (line.public_key, *servers) or word.upper() == line.region
+
+
+Change = Callable[[Store, Sequence[int]], object]
+
+
+def change(words: Sequence[str] | None, paths: Paths, what: Change) -> tuple[list[KeyLine], list[str]]:
+    """Do WHAT with the keys that WORDS name (None: with all); those, as they were, and the words that name none."""
     with opened(paths) as store:
-        gone, leased = store.remove(publics)
-    return gone, leased, _unknown(publics, {*gone, *leased})
-
-
-def forgotten(publics: Sequence[str] | None, paths: Paths) -> Forgotten:
-    """Forget the learned exits of these keys, or of all."""
-    with opened(paths) as store:
-        known = {line.public_key for line in store.lines()}
-        learned, named = store.forget_exits(publics)
-    return Forgotten(learned, named, _unknown(publics or (), known))
-
-
-def _unknown(words: Sequence[str], known: Collection[str]) -> list[str]:
-    """Those of WORDS that are no key of the pool, by their places: they may be private keys."""
-    return [f"word {number}" for number, word in enumerate(words, 1) if word not in known]
+        lines = [line for line in store.lines() if line.state != "leaving"]
+        found, unknown = (lines, []) if words is None else chosen(words, lines)
+        what(store, [line.key_id for line in found])
+    return found, unknown
 
 
 def as_json(line: KeyLine) -> dict[str, JsonValue]:
     """A key for `keys list --json`."""
-    values = {**asdict(line), "learned_at": line.learned_at and line.learned_at.isoformat()}
-    return {name: value if value is None else str(value) for name, value in values.items()}
+    return {name: _plain(value) for name, value in {**asdict(line), "trouble": line.trouble}.items()}
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, tuple):
+        return [*map(_plain, value)]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 @contextmanager

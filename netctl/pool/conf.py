@@ -20,9 +20,14 @@ from netctl.pool import sections, text, values
 from netctl.pool.sections import Document, Section
 
 T = TypeVar("T")
-_USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint"}
-_KNOWN = {"persistentkeepalive", "excludedapplications", "includedapplications"}
-"""Long names, which are no keys."""
+_USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint", "mtu"}
+LEAST_IPV6_BYTES = 1280
+"""The least that a link with IPv6 carries in a packet (RFC 8200, 5)."""
+_KNOWN = (
+    "dns table fwmark preup postup predown postdown saveconfig listenport persistentkeepalive excludedapplications "
+    "includedapplications"
+)
+"""What is named as the file spells it; another name might be a key that was pasted there."""
 _AMNEZIA = re.compile(r"[sh][1-4]")
 """AmneziaWG's parameters that both sides must share; its others are of the client alone."""
 _LAN_ALONE = "ask for a file with 0.0.0.0/0, or write that, if the server lets it through"
@@ -36,6 +41,8 @@ class Parsed(NamedTuple):
     """None where there is a key."""
     unused: str = ""
     """What it says and the fleet does not use."""
+    label: str = ""
+    """What its comments call the server."""
 
 
 def parse(content: str) -> Parsed:
@@ -49,6 +56,7 @@ def parse(content: str) -> Parsed:
     server_public = reader.take(peer, "PublicKey", values.public_key)
     endpoint = reader.take(peer, "Endpoint", values.endpoint)
     preshared = reader.take(peer, "PresharedKey", values.preshared_key, needed=False)
+    mtu_bytes = reader.take(own, "MTU", values.mtu_bytes, needed=False)
     exit_v4, exit_v6 = _exits(document)
     if document.mistakes or private is None or inside is None or server_public is None or endpoint is None:
         return Parsed(None, document.mistakes)
@@ -56,15 +64,19 @@ def parse(content: str) -> Parsed:
         private=private,
         preshared=preshared,
         address=inside.v4,
-        # A server that is not asked for IPv6 carries none.
-        address_v6=None if allowed is False else inside.v6,
+        # A server that is not asked for IPv6 carries none, and no link does in packets as small as that.
+        address_v6=None if allowed is False or (mtu_bytes or LEAST_IPV6_BYTES) < LEAST_IPV6_BYTES else inside.v6,
         server_public=server_public,
         server=endpoint.host,
         port=endpoint.port,
         exit_address=exit_v4,
         exit_address_v6=exit_v6,
+        mtu_bytes=mtu_bytes,
     )
-    return Parsed(key, [], _unused(document, own, peer))
+    words = _unused(document, own, peer)
+    if inside.v6 and not key.address_v6:
+        words.append(f"IPv6 ({'AllowedIPs has no ::/0' if allowed is False else 'it needs an MTU of 1280'})")
+    return Parsed(key, [], ", ".join(words), " ".join(peer.comments))
 
 
 class _Reader:
@@ -148,17 +160,17 @@ def _exits(document: Document) -> tuple[IPv4Address | None, IPv6Address | None]:
     return v4, v6
 
 
-def _unused(document: Document, own: Section, peer: Section) -> str:
+def _unused(document: Document, own: Section, peer: Section) -> list[str]:
     """The names of what is not used; the fleet makes links, routes, rules and marks itself, and runs no command."""
     words = [_word(section, name) for section in (own, peer) for name in section.values if name not in _USED]
     others = [one for one in document.sections if one is not own and one is not peer]
     words += [_title(one) for one in others]
-    return ", ".join(dict.fromkeys(filter(None, words)))
+    return [*dict.fromkeys(filter(None, words))]
 
 
 def _word(section: Section, name: str) -> str:
     spelled = section.names[name]
-    shown = spelled if name in _KNOWN else values.odd(spelled, spelled).strip(" '")
+    shown = spelled if name in _KNOWN.split() else values.odd(spelled, spelled).strip(" '")
     if name != "dns":
         return shown
     value = section.values[name]

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Key
+
+
+class WholeKey(NamedTuple):
+    """A key by its public key, at whatever server."""
+
+    public: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +28,17 @@ class Lease:
     id: str
     uid: int
     key_id: int
+    """Its row: the key at this server."""
     key: Key
+    public: str
+    """The public key that belongs to it: the same at all its servers."""
+    origin: str
+    """The names of its files."""
     generation: int
     endpoint: Endpoint
     """Where its server is reached; a name is resolved when the tunnel is made."""
     owner: str
     """Who holds it: see fleet.processes."""
-    trouble: str | None = None
-    """Why its key was put aside last."""
     learned_at: float | None = None
     """When the key's exit was learned (seconds of the wall clock); None: it is its file's, or not known."""
 
@@ -43,7 +52,9 @@ class Wish:
     avoid: frozenset[str] = frozenset()
     """Servers that just did not answer this worker."""
     aside: Mapping[Hashable, float] = field(default_factory=dict)
-    """Servers by name and keys by id that have failed lately, and when each comes back (monotonic)."""
+    """Servers by name, keys by id or whole that have failed lately, and when each comes back (monotonic)."""
+    most_on_server: int = 0
+    """So many workers at most at one server; 0: any number."""
 
 
 class Pool(Protocol):
@@ -70,7 +81,7 @@ class Pool(Protocol):
     async def ended(self, uid: int, *, before: int | None = None) -> None:
         """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
 
-        With BEFORE only of leases of an earlier generation: the one that the device has not let go of stays.
+        With BEFORE only of leases of an earlier generation: the one of that generation carries a tunnel now.
         """
 
     async def held(self) -> list[Lease]:
@@ -79,8 +90,8 @@ class Pool(Protocol):
     async def unfinished(self) -> list[int]:
         """Slots with leases that are `ending`."""
 
-    async def note(self, key_id: int, trouble: str | None) -> None:
-        """Write down why the key is put aside; None: it works."""
+    async def note(self, lease: Lease, why: str, aside: Mapping[Hashable, float]) -> None:
+        """Write down why LEASE's key has failed, and for how many seconds it or its server are put ASIDE."""
 
     async def claim(self, lease: Lease, address: Address, since: float) -> bool:
         """The worker of LEASE says that its key comes out at ADDRESS.

@@ -37,21 +37,15 @@ def learn(db: sa.Connection, key_id: int, address: Address) -> None:
     db.execute(sa.delete(claims).where(claims.c.key_id == key_id))
 
 
-def name(db: sa.Connection, public: str, address: Address) -> bool:
-    """The key's file names its exit: from now on that is binding, and whether it was not before."""
-    where = sa.and_(keys.c.public == public, _NOT_BINDING)
-    return bool(db.execute(sa.update(keys).where(where).values(exit_address=str(address), learned_at=None)).rowcount)
+def forget(db: sa.Connection, ids: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    """Forget the learned exits of the keys IDS (None: all of them), and every claim.
 
-
-def forget(db: sa.Connection, publics: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Forget the learned exits of the keys PUBLICS (None: all of them), and every claim.
-
-    Those whose exit was forgotten, and those whose file names it, by public key.
+    Those whose exit was forgotten, and those whose file names it.
     """
-    wanted = sa.true() if publics is None else keys.c.public.in_(publics)
+    wanted = sa.true() if ids is None else keys.c.id.in_(ids)
     named = sa.and_(wanted, keys.c.exit_address.is_not(None), keys.c.learned_at.is_(None))
     learned = sa.and_(wanted, keys.c.learned_at.is_not(None))
-    found = [list(db.scalars(sa.select(keys.c.public).where(where).order_by(keys.c.id))) for where in (learned, named)]
+    found = [list(db.scalars(sa.select(keys.c.id).where(where).order_by(keys.c.id))) for where in (learned, named)]
     db.execute(sa.delete(claims).where(claims.c.key_id.in_(sa.select(keys.c.id).where(wanted))))
     db.execute(sa.update(keys).where(learned).values(_UNKNOWN))
     return found[0], found[1]

@@ -27,15 +27,28 @@ keys = sa.Table(
     "keys",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("public", sa.Text, nullable=False, unique=True),
+    sa.Column("public", sa.Text, nullable=False),
     *columns(),
     sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("region", sa.Text),
     sa.Column("last_used_at", sa.Float),
-    sa.Column("trouble", sa.Text),
     sa.Column("learned_at", sa.Float),
+    sa.Column("good_at", sa.Float),
+    sa.Column("failed_at", sa.Float),
+    sa.Column("trouble", sa.Text),
+    sa.Column("aside_until", sa.Float),
+    sa.Column("day", sa.Integer),
+    sa.Column("good_leases", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("retired", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("leaving", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("one_row_a_server", "public", "server_public", "server", unique=True, sqlite_where=sa.text("NOT leaving")),
 )
-"""`trouble`: why the key was put aside last; NULL once it works. `learned_at`: when its exit was learned, in seconds of
-the wall clock; NULL: the exit is its file's."""
+"""A key at a server: a key that may be used at many has as many rows, with the same `public`.
+
+`origin`: its files' names. Times but `last_used_at` are of the wall clock. `learned_at`: when its exit was learned;
+NULL: the exit is its file's. `good_at`, `failed_at` with `trouble`: the last tunnel, the last failure and why;
+`aside_until`: till then it is chosen last. `good_leases`: tunnels on that `day` (its ordinal). `retired`: not chosen.
+`leaving`: neither, and the row goes when its lease ends."""
 claims = sa.Table(
     "claims",
     metadata,
@@ -49,7 +62,8 @@ leases = sa.Table(
     "leases",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False),
+    sa.Column("key_id", sa.ForeignKey("keys.id", ondelete="SET NULL")),
+    sa.Column("public", sa.Text, nullable=False),
     sa.Column("slot", sa.Integer, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("endpoint_host", sa.Text, nullable=False),
@@ -58,7 +72,7 @@ leases = sa.Table(
     sa.Column("state", sa.Text, sa.CheckConstraint("state IN ('held', 'ending', 'ended')"), nullable=False),
     sa.Column("began_at", sa.Float, nullable=False),
     sa.UniqueConstraint("slot", "generation"),
-    sa.Index("one_lease_a_key", "key_id", unique=True, sqlite_where=sa.text("state <> 'ended'")),
+    sa.Index("one_lease_a_key", "public", unique=True, sqlite_where=sa.text("state <> 'ended'")),
     sa.Index("one_lease_a_slot", "slot", unique=True, sqlite_where=sa.text("state = 'held'")),
 )
 
@@ -82,8 +96,7 @@ class File:
         try:
             with self._engine.begin() as db:
                 self._check(db)
-                metadata.create_all(db)
-                upgrade(db, keys)
+                upgrade(db, metadata)
                 _note_boot(db)
         except sa.exc.DatabaseError as error:
             self.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -63,8 +63,8 @@ class ThreadedPool:
     async def unfinished(self) -> list[int]:
         return await self._run(self._store.unfinished)
 
-    async def note(self, key_id: int, trouble: str | None) -> None:
-        await self._run(partial(self._store.note, key_id, trouble))
+    async def note(self, lease: Lease, why: str, aside: Mapping[Hashable, float]) -> None:
+        await self._run(partial(self._store.note, lease, why, aside))
 
     async def claim(self, lease: Lease, address: Address, since: float) -> bool:
         return await self._run(partial(self._store.claim, lease, address, since))

@@ -8,15 +8,17 @@ import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError
 
-VERSION = 4
+VERSION = 5
 """PRAGMA user_version. Before 2: no columns for IPv6. Before 3: a server's columns have other names, a lease's endpoint
-is one column. Before 4: whose word an exit is was not written down, and a worker alone could teach it.
-An earlier netctl cannot use a file of this version."""
+is one column. Before 4: whose word an exit is was not written down, and a worker alone could teach it. Before 5: a
+key had one server. An earlier netctl cannot use a file of this version."""
 _NAMES = {"endpoint_host": "server", "endpoint_port": "port"}
+_DERIVED = {("leases", "public"): "(SELECT public FROM old_keys WHERE old_keys.id = key_id)"}
+"""What a column of now is made from, by table and name."""
 
 
-def upgrade(db: sa.Connection, keys: sa.Table) -> None:
-    """Bring the file behind DB up to VERSION; KEYS is as it should be. Raises ConfigurationError for a later one."""
+def upgrade(db: sa.Connection, metadata: sa.MetaData) -> None:
+    """Bring the file behind DB up to VERSION, with METADATA's tables. Raises ConfigurationError for a later one."""
     version = db.exec_driver_sql("PRAGMA user_version").scalar_one()
     if version > VERSION:
         raise ConfigurationError(
@@ -25,25 +27,40 @@ def upgrade(db: sa.Connection, keys: sa.Table) -> None:
         )
     if version == VERSION:
         return
-    _complete(db, keys)
+    for old in _NAMES.keys() & _columns(db, "keys"):
+        db.exec_driver_sql(f"ALTER TABLE keys RENAME COLUMN {old} TO {_NAMES[old]}")
     _split_endpoints(db)
-    _doubt_exits(db)
+    _move(db, metadata)
+    if version < 4:
+        _doubt_exits(db)
     db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
 
 def _columns(db: sa.Connection, table: str) -> set[str]:
-    # A file that was made just now has version 0 and all of them.
+    # A file that was made just now has version 0 and no table.
     return {row.name for row in db.exec_driver_sql(f"PRAGMA table_info({table})")}
 
 
-def _complete(db: sa.Connection, keys: sa.Table) -> None:
-    """create_all makes tables alone, no columns."""
-    for old in _NAMES.keys() & _columns(db, "keys"):
-        db.exec_driver_sql(f"ALTER TABLE keys RENAME COLUMN {old} TO {_NAMES[old]}")
-    there = _columns(db, "keys")
-    for column in keys.columns:
-        if column.name not in there:
-            db.exec_driver_sql(f"ALTER TABLE keys ADD COLUMN {column.name} {column.type}")
+def _move(db: sa.Connection, metadata: sa.MetaData) -> None:
+    """Make every table of METADATA, and move the rows of old ones there, with the columns that both have.
+
+    SQLite drops no UNIQUE of a table that is there.
+    """
+    there = [table for table in metadata.sorted_tables if _columns(db, table.name)]
+    made_by_us = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    for index in db.exec_driver_sql(made_by_us).scalars().all():
+        db.exec_driver_sql(f"DROP INDEX {index}")
+    for table in there:
+        db.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO old_{table.name}")
+    metadata.create_all(db)
+    for table in there:
+        had = _columns(db, f"old_{table.name}")
+        made = {one.name: _DERIVED.get((table.name, one.name), one.name) for one in table.columns}
+        made = {name: value for name, value in made.items() if value != name or name in had}
+        names, values = ", ".join(made), ", ".join(made.values())
+        db.exec_driver_sql(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM old_{table.name}")  # noqa: S608
+    for table in reversed(there):
+        db.exec_driver_sql(f"DROP TABLE old_{table.name}")
 
 
 def _split_endpoints(db: sa.Connection) -> None:

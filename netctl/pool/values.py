@@ -24,6 +24,9 @@ from netctl.plan.key import Endpoint, Secret, could_be_key, decode
 T = TypeVar("T")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _RANDOM = re.compile(r"[A-Za-z0-9+/_=]{16}")
+_RUN = re.compile(r"[A-Za-z0-9+/=]{6,}")
+_WORD = re.compile(r"/?([A-Z]?[a-z0-9]*|[A-Z0-9]*)(/\d*)?")
+"""A run of such letters that is a name or an address; of a part of a key some are small and some are not."""
 _IPV6 = re.compile(r"(?=.*:)(?!(.*:){9})[0-9A-Fa-f:.]{2,45}(/\d{0,4})?")
 MOST_IPV4 = 3 * 2**30
 """What is left of IPv4 without its private, multicast and reserved networks, as some programs write "everything"."""
@@ -40,7 +43,7 @@ def odd(part: str, whole: str) -> str:
     """PART of the value WHOLE for a message, after a blank; nothing where WHOLE could be a key, or a half of one."""
     packed = re.sub(r"[\s:-]", "", whole)
     hidden = could_be_key(whole) or (_RANDOM.search(packed) and not _IPV6.fullmatch(whole.strip()))
-    return "" if hidden or len(part) > 64 else f" {part!r}"
+    return "" if hidden or len(part) > 64 or not all(map(_WORD.fullmatch, _RUN.findall(part))) else f" {part!r}"
 
 
 def private_key(text: str) -> Secret:
@@ -139,6 +142,15 @@ def _name(host: str) -> str:
     labels = name.split(".")
     good = len(name) <= 253 and all(map(_LABEL.fullmatch, labels))
     return name if good and not labels[-1].isdecimal() else ""
+
+
+def mtu_bytes(text: str) -> int | None:
+    """An MTU; some programs write 0 or `auto` for none."""
+    if text.lower() in ("0", "auto"):
+        return None
+    if not (text.isascii() and text.isdecimal() and 576 <= int(text) <= 9000):
+        raise ValueError(f"{odd(text, text).strip() or 'it'} is no number from 576 to 9000")
+    return int(text)
 
 
 def exits(text: str) -> Iterator[Address]:

@@ -106,20 +106,18 @@ class Devices:
         """SLOT's device; None when there is none. Raises TunnelError when it does not answer in time."""
         return await self._wireguard.read(self.interface(slot), self._fleet.walls.space(slot.worker))
 
-    async def shake_hands(self, slot: Slot, seconds: float) -> float:
-        """Wait for the handshake of what SLOT's device was just given; how long it took. Raises HandshakeTimeout."""
-        took_seconds, reading = await wait_for_handshake(self._wireguard, self._device(slot), seconds)
-        slot.count(reading)
-        return took_seconds
+    async def shake_hands(self, slot: Slot, seconds: float, *, again: bool = False) -> float:
+        """Wait for the handshake of what SLOT's device was just given; how long it took.
 
-    async def shake_hands_again(self, slot: Slot, seconds: float) -> None:
-        """A new session with the same key and server: the gate may stay open, the exit is the same.
-
-        Raises HandshakeTimeout, TunnelError.
+        AGAIN: a new session with the same key and server, by the way to it that SLOT holds now. The gate may stay open,
+        the exit is the same. Raises HandshakeTimeout, TunnelError.
         """
         device = self._device(slot)
-        await start_over(self._wireguard, device)
-        await wait_for_handshake(self._wireguard, device, seconds)
+        if again:
+            await start_over(self._wireguard, device)
+        took_seconds, reading = await wait_for_handshake(self._wireguard, device, seconds)
+        slot.count(reading)
+        return took_seconds
 
     def _device(self, slot: Slot) -> Device:
         return desired.device(self._fleet, slot.worker, self.interface(slot), slot.held)

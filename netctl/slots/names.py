@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from fleet.deadline import within
-from fleet.errors import TunnelError
+from fleet.errors import ServerNotFound
 from netctl.plan.key import Endpoint
 
 RESOLVE_SECONDS = 5.0
+_NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAIL)
 
 
-async def resolved(endpoint: Endpoint) -> Endpoint:
-    """ENDPOINT with its server's address; raises TunnelError where its name has none."""
+async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
+    """Every address of WAYS, in their order; raises ServerNotFound where none of their names has one."""
+    asked = await asyncio.gather(*map(_addresses, ways), return_exceptions=True)
+    found = dict.fromkeys(one for some in asked if not isinstance(some, BaseException) for one in some)
+    if not found:
+        raise next(one for one in asked if isinstance(one, BaseException))
+    return [*found]
+
+
+async def _addresses(way: Endpoint) -> list[Endpoint]:
     try:
-        ip_address(endpoint.host)
-        return endpoint
+        ip_address(way.host)
+        return [way]
     except ValueError:
         pass
-    asked = asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
+    # Of a family that this host has no address of none is asked for: nothing could be sent there.
+    asked = asyncio.get_running_loop().getaddrinfo(
+        way.host, way.port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
+    )
     try:
         found = await within(RESOLVE_SECONDS, asked)
-    except (OSError, UnicodeError, asyncio.TimeoutError):
-        raise TunnelError(f"the server's name {endpoint.host} has no address", hint="does DNS work?") from None
-    return Endpoint(str(found[0][4][0]), endpoint.port)
+    except UnicodeError:
+        raise ServerNotFound(f"the server's name {way.host} is no name", hint="correct its file") from None
+    except (OSError, asyncio.TimeoutError) as error:
+        if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
+            raise ServerNotFound(
+                f"the server's name {way.host} has no address", hint="is its file an old one? Import a new one"
+            ) from None
+        raise ServerNotFound(
+            f"no resolver of this host told an address of the server {way.host}", hint="does DNS work on this host?"
+        ) from None
+    return [Endpoint(str(one[4][0]), way.port) for one in found]

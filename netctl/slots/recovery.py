@@ -132,13 +132,15 @@ class Recovery:
             answered = await self._shake_hands_again(slot, lease, min(health.PROBE_SECONDS, left))
         if answered:
             pulse.revived()
-        self._log.warning("tunnel.quiet", worker=slot.worker.name, server=lease.key.server, answered=answered)
+        self._log.warning(
+            "tunnel.quiet", worker=slot.worker.name, file=lease.origin, server=lease.key.server, answered=answered
+        )
         return answered
 
     async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
         """The first step; whether LEASE's server answers."""
         try:
-            await self._devices.shake_hands_again(slot, seconds)
+            await self._devices.shake_hands(slot, seconds, again=True)
         except HandshakeTimeout:
             return False
         self._tunnels.servers.answered(slot, lease)
@@ -170,7 +172,7 @@ class Recovery:
             if not _holds(slot, lease):
                 return
             owner = slot.owner
-            self._tunnels.servers.silent(slot, lease, [lease.key.server])
+            self._tunnels.book.given_up(slot, lease)
             await self._tunnels.seal(slot, f"{lease.key.server} no longer answers")
         if owner is not None:
             owner.hang_up()

@@ -18,11 +18,12 @@ from fleet.callers import Bucket
 from fleet.deadline import within
 from fleet.errors import FleetError, in_a_line
 from fleet.isolation import HOST
-from fleet.model import Fleet
+from fleet.model import Fleet, Worker
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
 from netctl.kernel.rtnetlink import link_name
 from netctl.kernel.setns import Spaces
+from netctl.plan import desired
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.slots.reconcile import Reconciler
@@ -118,9 +119,13 @@ class Repair:
             inside = partial(spaces.inside, space)
             members = self._fleet.members if space == HOST else [own[space]]
             name = partial(_link_name, spaces, space)
-            judge = Judge(members, self._fleet.wireguard.mtu, name, transit=space == HOST and bool(own))
+            judge = Judge(members, self._mtu_bytes, name, transit=space == HOST and bool(own))
             self._notifications.open(space, judge, inside)
             self._heard_in[space] = spaces.identity(space)
+
+    def _mtu_bytes(self, worker: Worker) -> int:
+        slot = self._tunnels.slots.get(worker.uid)
+        return desired.mtu_bytes(self._fleet, slot.held if slot else None)
 
     def close(self) -> None:
         self._notifications.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from netctl.pool.contract import Lease
+from netctl.plan.key import Endpoint
+from netctl.pool.contract import Lease, WholeKey
 from netctl.slots.health import Aside, Step, next_step
 from netctl.slots.slot import Slot
 
@@ -14,27 +15,40 @@ LATELY_SECONDS = 30.0
 
 
 class Servers:
-    """Servers by name and keys by id, over all slots. Times are monotonic."""
+    """Servers by name and keys, over all slots. Times are monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._aside = Aside()
         self._heard: dict[str, dict[int, float]] = {}
+        self._good: dict[str, Endpoint] = {}
+        """The way by which each server was reached last."""
 
     def answered(self, slot: Slot, lease: Lease) -> None:
         """LEASE's server has just answered SLOT."""
         self._heard.setdefault(lease.key.server, {})[slot.worker.uid] = self._clock()
+        self._good[lease.key.server] = lease.endpoint
         self._aside.worked(lease.key.server)
         self._aside.worked(lease.key_id)
+        self._aside.worked(WholeKey(lease.public))
+
+    def in_turn(self, lease: Lease, ways: Sequence[Endpoint]) -> list[Endpoint]:
+        """WAYS to LEASE's server, that by which it was reached last in front."""
+        return sorted(ways, key=lambda way: way != self._good.get(lease.key.server))
 
     def silent(self, slot: Slot, lease: Lease, failed: list[str]) -> Step:
         """LEASE's server did not answer SLOT, the last of FAILED in a row: what is put aside now, and what is next."""
         now, working = self._clock(), self.working(slot)
         step = next_step(failed, working)
-        self._aside.failed(lease.key_id, now)
+        # At its other servers too: a key that was revoked would go from server to server, and have each put aside.
+        self._aside.failed(WholeKey(lease.public), now)
         if lease.key.server not in working:
             self._aside.failed(lease.key.server, now)
         return step
+
+    def not_found(self, lease: Lease) -> None:
+        """The name of LEASE's server has no address: no key of it can be used."""
+        self._aside.failed(lease.key.server, self._clock())
 
     def failed(self, lease: Lease) -> None:
         """LEASE's key cannot be used, and it is not its server's silence."""
@@ -52,6 +66,11 @@ class Servers:
     def aside(self) -> Mapping[Hashable, float]:
         """What is put aside now, and until when."""
         return self._aside.until(self._clock())
+
+    def aside_seconds(self) -> Mapping[Hashable, float]:
+        """The same, and for how long from now."""
+        now = self._clock()
+        return {name: until - now for name, until in self._aside.until(now).items()}
 
     def aside_names(self) -> tuple[str, ...]:
         """The servers among it."""

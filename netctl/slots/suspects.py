@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet.errors import FleetError, KeyStoreFailed, NoKeyFree, SpaceGone, TunnelError, in_a_line
+from fleet.netctl_api import PoolStatus
 from netctl.pool.contract import Lease
 
 NO_KEYS_FAULT = (KeyStoreFailed, NoKeyFree, SpaceGone)
@@ -52,6 +53,17 @@ class Suspects:
 def named(error: Exception) -> FleetError:
     """ERROR as one that crosses the socket: a worker asks for another tunnel then."""
     return error if isinstance(error, FleetError) else TunnelError(f"no tunnel with this key: {in_words(error)}")
+
+
+def none_free(numbers: PoolStatus, most_on_server: int) -> NoKeyFree:
+    """Why no key became free in time."""
+    full = f"every server has its {most_on_server} workers (netctl.workers_per_server)"
+    why = full if numbers.free and most_on_server else "each is leased or cooling down"
+    return NoKeyFree(
+        f"none of {numbers.keys} keys became free in time: {why}",
+        hint="import more keys, or run fewer workers",
+        data=numbers.model_dump(mode="json"),
+    )
 
 
 def in_words(error: Exception) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 from fleet import log, processes
 from fleet.deadline import readable, to_the_end
-from fleet.errors import FleetError, HandshakeTimeout, KeyStoreFailed, NoKeyFree, in_a_line
+from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree, ServerNotFound, in_a_line
 from fleet.model import Fleet, Worker
+from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
+from netctl.slots.bookkeeping import Bookkeeping
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
 from netctl.slots.health import Step
@@ -20,13 +21,11 @@ from netctl.slots.names import resolved
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
-from netctl.slots.suspects import NO_KEYS_FAULT, Suspects, in_words, named
+from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free
 
 POOL_SECONDS = 0.25
 """How often a request that waits for a key looks at the pool: another program may have added one."""
 REPAIR_SECONDS = 10.0
-LATER_SECONDS = 0.02
-"""An old key is free this long after the reply: writing that down is 3 ms that no worker needs to wait for."""
 LAST_TRY_SECONDS = 0.5
 """With less than this left before the deadline no other key is tried."""
 NEW_DEVICE_SECONDS = 3.0
@@ -44,8 +43,8 @@ class Tunnels:
         self._endings = endings
         self._log = log.get("netctl")
         self.servers = Servers()
+        self.book = Bookkeeping(pool, self.servers)
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
-        self._writing: set[asyncio.Task[None]] = set()
 
     def interface(self, slot: Slot) -> str:
         """The name of SLOT's link now."""
@@ -70,48 +69,41 @@ class Tunnels:
         if old is not None:
             self._endings.sweep_later(slot.worker, old.key)
         # Those before this lease alone: by then a next request may be at work, with its key in the device.
-        self._later(partial(self._pool.ended, slot.worker.uid, before=lease.generation))
+        self.book.later(partial(self._pool.ended, slot.worker.uid, before=lease.generation))
         slot.unconfirmed = False
         return lease
-
-    def _later(self, write: Callable[[], Awaitable[None]]) -> None:
-        """WRITE to the store what no reply needs to wait for."""
-        task = asyncio.ensure_future(self._write(write))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-
-    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.sleep(LATER_SECONDS)
-        try:
-            await write()
-        except KeyStoreFailed as error:
-            self._log.error("key.not_written", error=str(error))
 
     async def _connect(self, slot: Slot, deadline: float) -> Lease:
         """Keys are tried until one carries a tunnel; whatever one raises, the next is tried (netctl.slots.suspects)."""
         silent: list[str] = []
+        nowhere: list[str] = []
         suspects = Suspects()
         while True:
-            lease = await self._take_key(slot, frozenset([*silent, *suspects.servers]), deadline)
+            lease = await self._take_key(slot, frozenset([*silent, *nowhere, *suspects.servers]), deadline)
             try:
                 lease = await self._bring_up(slot, lease, deadline)
                 break
             except HandshakeTimeout as error:
                 silent.append(lease.key.server)
                 await self._prepare_next_try(slot, lease, silent, error, deadline)
+            except ServerNotFound as error:
+                self.servers.not_found(lease)
+                self.book.failed("server.not_found", lease, error.message, slot)
+                nowhere.append(lease.key.server)
+                if nowhere.count(lease.key.server) > 1 or len(nowhere) > MOST or _late(deadline):
+                    raise
             except NO_KEYS_FAULT:
                 raise
             except Exception as error:  # noqa: BLE001 - a key may raise anything, and the pool goes on
-                self._log.warning("key.failed", worker=slot.worker.name, key=lease.key_id, reason=in_words(error))
-                if suspects.add(lease, error):
-                    self._put_aside(suspects)
-                    raise named(error) from None
-                if deadline - time.monotonic() < LAST_TRY_SECONDS:
+                self._log.warning(
+                    "key.failed", worker=slot.worker.name, file=lease.origin, key=lease.key_id, reason=in_words(error)
+                )
+                if lone := suspects.add(lease, error):
+                    self.book.put_aside(suspects)
+                if lone or _late(deadline):
                     raise named(error) from None
         self.servers.answered(slot, lease)
-        self._put_aside(suspects)
-        if lease.trouble is not None:
-            self._later(partial(self._note, lease, None))
+        self.book.put_aside(suspects)
         return lease
 
     async def _bring_up(self, slot: Slot, lease: Lease, deadline: float) -> Lease:
@@ -119,33 +111,41 @@ class Tunnels:
         if slot.state is SlotState.CONNECTED:
             slot.step(Event.ROTATE)  # the key before this failed at its open gate
         slot.hold(lease)
-        if (endpoint := await resolved(lease.endpoint)) != lease.endpoint:
-            lease = replace(lease, endpoint=endpoint)
-            await self._pool.renew(lease)
-            slot.hold(lease)
+        ways = self.servers.in_turn(lease, await resolved(lease.key.ways))
+        lease = await self._aim(slot, lease, ways.pop(0))
         # Then it has let go of the old key; the store hears of it after the reply, see renew().
         await self._devices.bring(slot, deadline)
-        await self._shake_hands(slot, deadline)
+        lease = await self._reach(slot, lease, ways, deadline)
         slot.step(Event.READY)
         await self._reconciler.settle(slot.worker, slot.held)
         return lease
 
-    def _put_aside(self, suspects: Suspects) -> None:
-        for lease, why in suspects.guilty():
-            self.servers.failed(lease)
-            self._later(partial(self._note, lease, why))
+    async def _aim(self, slot: Slot, lease: Lease, way: Endpoint) -> Lease:
+        """SLOT holds LEASE by this WAY to its server."""
+        if way != lease.endpoint:
+            lease = replace(lease, endpoint=way)
+            await self._pool.renew(lease)
+            slot.hold(lease)
+        return lease
 
-    async def _note(self, lease: Lease, trouble: str | None) -> None:
-        if trouble is not None:
-            self._log.warning("key.put_aside", key=lease.key_id, server=lease.key.server, reason=trouble)
-        await self._pool.note(lease.key_id, trouble)
-
-    async def _shake_hands(self, slot: Slot, deadline: float) -> None:
-        """The old sources are ended while the new server's answer is waited for."""
+    async def _reach(self, slot: Slot, lease: Lease, others: list[Endpoint], deadline: float) -> Lease:
+        """The handshake, by the way that SLOT's device has or by OTHERS in turn; raises HandshakeTimeout with all."""
+        # The old sources are ended while the new server's answer is waited for.
         ending = asyncio.ensure_future(self._endings.end_sockets(slot.worker))
+        silent: list[str] = []
         try:
-            patience = min(self._fleet.wireguard.handshake_timeout_seconds, deadline - time.monotonic())
-            slot.handshake_ms = round(await self._devices.shake_hands(slot, patience) * 1000, 1)
+            while True:
+                seconds = (deadline - time.monotonic()) / (1 + len(others))
+                seconds = min(self._fleet.wireguard.handshake_timeout_seconds, seconds)
+                try:
+                    took = await self._devices.shake_hands(slot, seconds, again=bool(silent))
+                    slot.handshake_ms = round(took * 1000, 1)
+                    return lease
+                except HandshakeTimeout as error:
+                    silent.append(error.message)
+                    if not others or _late(deadline):
+                        raise HandshakeTimeout("; ".join(silent), hint=error.hint) from None
+                lease = await self._aim(slot, lease, others.pop(0))
         finally:
             await ending
 
@@ -154,9 +154,7 @@ class Tunnels:
     ) -> None:
         """What has to be done before another key is tried; raises ERROR where there is no time for that."""
         step = self.servers.silent(slot, lease, failed)
-        self._log.warning("handshake.failed", worker=slot.worker.name, reason=error.message, next=step.value)
-        if step is Step.OTHER_KEY:  # its server answers others
-            self._later(partial(self._note, lease, error.message))
+        self.book.failed("handshake.failed", lease, f"{error.message}; next: {step.value}", slot)
         left = deadline - time.monotonic()
         if left < LAST_TRY_SECONDS or (step is Step.NEW_DEVICE and left < NEW_DEVICE_SECONDS):
             raise error
@@ -167,26 +165,22 @@ class Tunnels:
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""
         assert slot.owner is not None
-        owner = processes.owner_of(slot.owner.peer.pid)
+        owner, most = processes.owner_of(slot.owner.peer.pid), self._fleet.netctl.workers_per_server
         while True:
-            lease = await self._pool.take(
-                Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=self.servers.aside())
-            )
+            aside = self.servers.aside()
+            wish = Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most)
+            lease = await self._pool.take(wish)
             if lease is not None:
                 return lease
             numbers = await self._pool.numbers()
             if not numbers.keys:
-                raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH...")
+                raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH..., or netctl keys revive KEY")
             if slot.lease is not None:
                 await self._give_back(slot)  # our own old key may be the only one there is
                 continue
             left = deadline - time.monotonic()
             if left <= 0:
-                raise NoKeyFree(
-                    f"none of {numbers.keys} keys became free in time: each is leased or cooling down",
-                    hint="import more keys, or run fewer workers",
-                    data=numbers.model_dump(mode="json"),
-                )
+                raise none_free(numbers, most)
             await asyncio.sleep(min(POOL_SECONDS, left))
 
     async def _give_back(self, slot: Slot) -> None:
@@ -285,6 +279,11 @@ class Tunnels:
         async with slot.lock:
             if slot.state is SlotState.ORPHANED and slot.lease and slot.lease.id == lease.id:
                 await self.seal(slot, "its worker ended" if ended else f"its worker did not come back in {grace:g} s")
+
+
+def _late(deadline: float) -> bool:
+    """Whether no other key, nor another way, is worth a try before DEADLINE."""
+    return deadline - time.monotonic() < LAST_TRY_SECONDS
 
 
 async def ended_in_time(owner: str, seconds: float) -> bool:

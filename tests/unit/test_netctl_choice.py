@@ -58,7 +58,14 @@ def pool_of(keys: list[Pooled], last: str | None = None) -> Iterator[sa.Connecti
 
 
 def _lease(slot: int, of: Pooled, *, generation: int, state: str) -> sa.Insert:
-    lease = {"id": str(slot), "key_id": of.key_id, "slot": slot, "generation": generation, "state": state}
+    lease = {
+        "id": str(slot),
+        "key_id": of.key_id,
+        "public": str(of.key_id),
+        "slot": slot,
+        "generation": generation,
+        "state": state,
+    }
     return sa.insert(schema.leases).values(**lease, endpoint_host="", endpoint_port=1, owner="", began_at=0)
 
 

@@ -23,6 +23,7 @@ from netctl.exits.probe import ANSWER_BYTES, Seen, _read
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
+from netctl.pool.updates import Found
 from netctl.slots.slot import Event, Slot, SlotState
 from tests.unit.test_netctl_keys import key
 
@@ -86,7 +87,7 @@ def run(path: Path, work: Work, exit_: Address | None = None, **egress: object) 
     @contextlib.asynccontextmanager
     async def ground() -> AsyncIterator[Ground]:
         store = Store(path / "keys.db")
-        store.add([("1.conf", replace(key(1, "vpn1.example"), exit_address=exit_))])
+        store.add([Found("1.conf", replace(key(1, "vpn1.example"), exit_address=exit_))])
         store.close()
         pool = await ThreadedPool.open(partial(Store, path / "keys.db"), 0)
         made = Ground(pool, **egress)

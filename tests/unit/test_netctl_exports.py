@@ -171,6 +171,8 @@ def test_what_is_not_used_is_one_line(tmp_path: Path) -> None:
     for number, name in enumerate(("a.conf", "b.conf")):
         (tmp_path / name).write_bytes(but("[Peer]", f"DNS = 10.64.0.1\nPostUp = x{number}\nTable = off\n[Peer]"))
     found = [commands.looked_at(str(tmp_path / name))[1].unused for name in ("a.conf", "b.conf")]
+    (tmp_path / "c.conf").write_bytes(but("10.9.9.4/32", "10.9.9.4/32, fd00::4\nMTU = 1200"))
+    assert commands.looked_at(str(tmp_path / "c.conf"))[1].unused == "IPv6 (it needs an MTU of 1280)"
     assert conf.shared([*zip(("a.conf", "b.conf"), found, strict=True)]) == [
         "a.conf and 1 more: not used: DNS '10.64.0.1' (workers ask dns.resolvers), PostUp, Table"
     ]

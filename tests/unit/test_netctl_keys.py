@@ -17,7 +17,8 @@ from fleet.model import Paths
 from netctl.plan.key import Key, Secret
 from netctl.pool import commands, conf
 from netctl.pool.contract import Lease, Wish
-from netctl.pool.store import Imported, Store
+from netctl.pool.store import Store
+from netctl.pool.updates import Found, Imported
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
 PUBLIC = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyMTI="
@@ -75,13 +76,13 @@ def clock() -> Clock:
 def store(tmp_path: Path, clock: Clock) -> Store:
     """Four keys, two on each of two servers."""
     made = Store(tmp_path / "netctl/keys.db", clock=clock)
-    made.add([(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
+    made.add([Found(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
     return made
 
 
 def test_an_ordinary_client_file_is_a_key() -> None:
     """Comments, repeated entries and IPv6 beside IPv4 are fine; the exit address is read from its comment."""
-    found, mistakes, _ = conf.parse(GOOD)
+    found, mistakes, *_ = conf.parse(GOOD)
     assert mistakes == []
     assert found is not None
     assert (found.server, found.port, found.address) == ("vpn1.example", 51820, IPv4Address("198.18.1.11"))
@@ -100,7 +101,7 @@ def test_an_ordinary_client_file_is_a_key() -> None:
 )
 def test_ipv6_is_carried_where_the_server_is_asked_for_all_of_it(allowed: str, carries: bool) -> None:
     """An IPv6 address counts with ::/0 among the allowed, however it is cut, or with no such entry at all."""
-    found, mistakes, _ = conf.parse(GOOD.replace("AllowedIPs = ::/0\n", allowed))
+    found, mistakes, *_ = conf.parse(GOOD.replace("AllowedIPs = ::/0\n", allowed))
     assert found, mistakes
     assert (found.address_v6 is not None) == carries
     bare, *_ = conf.parse("\n".join(line for line in GOOD.splitlines() if "AllowedIPs" not in line))
@@ -138,7 +139,7 @@ def test_an_exit_of_either_family() -> None:
 )
 def test_a_mistake_is_named_without_key_material(old: str, new: str, wrong: str) -> None:
     """The message has the entry and what is wrong, never a key."""
-    found, mistakes, _ = conf.parse(GOOD.replace(old, new))
+    found, mistakes, *_ = conf.parse(GOOD.replace(old, new))
     assert found is None
     text = "\n".join(mistakes)
     assert wrong in text
@@ -171,8 +172,8 @@ def test_a_key_is_never_leased_twice(store: Store, tmp_path: Path) -> None:
     """The schema refuses a second lease of a key, also while the first is still ending."""
     take(store, 1101, 1)
     with contextlib.closing(sqlite3.connect(tmp_path / "netctl/keys.db", isolation_level=None)) as db:
-        second = """INSERT INTO leases SELECT id || '2', key_id, 1102, 1, endpoint_host, endpoint_port, owner, 'held', 0
-                    FROM leases"""
+        second = """INSERT INTO leases SELECT id || '2', key_id, public, 1102, 1, endpoint_host, endpoint_port, owner,
+                    'held', 0 FROM leases"""
         with pytest.raises(sqlite3.IntegrityError):
             db.execute(second)
         store.ending(1101)
@@ -203,13 +204,17 @@ def test_history_is_bounded(store: Store) -> None:
     assert take(store, 1101, 1).generation == 61
 
 
-def test_duplicates_are_skipped_and_leased_keys_stay(store: Store) -> None:
-    """The same private key is one key; a leased key is not removed."""
-    done = store.add([("again.conf", key(1, "vpn9.example")), ("new.conf", key(9, "vpn1.example"))])
-    assert done == Imported(new=("new.conf",), completed=(), there=("again.conf",))
+def test_duplicates_are_skipped_and_a_leased_key_leaves_at_the_end(store: Store) -> None:
+    """The same key at the same server is one; removed while it is leased, it goes with its lease, others at once."""
+    done = store.add([Found("1.conf", key(1, "vpn1.example")), Found("new.conf", key(9, "vpn1.example"))])
+    assert done == Imported(new=["new.conf"], there=["1.conf"])
     take(store, 1101, 1)
-    publics = [key(1, "x").private.public(), key(2, "x").private.public()]
-    assert store.remove(publics) == ([publics[1]], [publics[0]])
+    assert store.remove([1, 2]) == [1]
+    assert [(line.key_id, line.state) for line in store.lines() if line.key_id < 3] == [(1, "leaving")]
+    store.ending(1101)
+    store.ended([(1101, None)])
+    assert 1 not in {line.key_id for line in store.lines()}
+    assert take(store, 1101, 3).generation == 2
 
 
 def test_only_the_owner_can_read_the_store(store: Store, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NEW_TABLE, NEW_RULE, NEW_ELEMENT = 0xA00, 0xA06, 0xA0C
 @pytest.fixture
 def judge() -> Judge:
     """One worker's fleet."""
-    return Judge([WORKER], 1420, rtnetlink.link_name, transit=False)
+    return Judge([WORKER], lambda _: 1420, rtnetlink.link_name, transit=False)
 
 
 def told(kind: int, body: bytes, sender: int = STRANGER) -> Message:

@@ -21,8 +21,10 @@ from fleet.errors import KeyStoreFailed
 from netctl.plan.key import Endpoint
 from netctl.pool import schema, threaded
 from netctl.pool.contract import Lease, Pool, Wish
+from netctl.pool.lines import KeyLine
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
+from netctl.pool.updates import Found
 from tests.locked_store import locked
 from tests.unit.test_netctl_keys import key
 
@@ -38,7 +40,7 @@ class Sqlite:
         """Set when a take() has begun."""
         self._path = folder / "netctl/keys.db"
         store = Store(self._path)
-        store.add([(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
+        store.add([Found(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
         store.close()
 
     async def open(self, cooldown_seconds: float) -> Pool:
@@ -54,6 +56,14 @@ class Sqlite:
                 return super().take(wishes, cooldown_seconds)
 
         return Told(self._path)
+
+    def listed(self) -> dict[int, KeyLine]:
+        """What people see of each key."""
+        store = Store(self._path)
+        try:
+            return {line.key_id: line for line in store.lines()}
+        finally:
+            store.close()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -228,14 +238,24 @@ def test_two_workers_are_needed_to_agree(making: Sqlite) -> None:
     run(work, making)
 
 
-def test_what_is_wrong_with_a_key_is_written_down(making: Sqlite) -> None:
-    """The key's next lease has it, until it is taken back."""
+def test_what_became_of_a_key_is_written_down(making: Sqlite) -> None:
+    """Its failure with the reason, for how long it and its server are aside, and that it works: for `keys list`."""
 
     async def work(pool: Pool) -> None:
-        for trouble in ("KernelRefused", None):
-            lease = await take(pool, 1101)
-            await pool.note(lease.key_id, trouble)
-            assert [lease.trouble for lease in await pool.held()] == [trouble]
+        lease = await take(pool, 1101)
+        await pool.note(lease, "KernelRefused", {lease.key_id: 30.0})
+        failed = making.listed()[lease.key_id]
+        assert (failed.trouble, failed.leases_today, failed.last_good) == ("KernelRefused", 0, None)
+        assert failed.last_failure and failed.aside_until
+        assert 25 < (failed.aside_until - failed.last_failure).total_seconds() < 35
+        again = await take(pool, 1101)
+        await pool.note(again, "silent", {again.key.server: 60.0})
+        assert {line.server for line in making.listed().values() if line.state == "aside"} == {again.key.server}
+        await pool.ended(1101, before=again.generation)
+        good = making.listed()[again.key_id]
+        assert (good.state, good.trouble, good.why, good.leases_today) == ("leased", None, "silent", 1)
+        assert good.last_good and good.last_failure and good.last_good > good.last_failure
+        assert {line.server for line in making.listed().values() if line.state == "aside"} == {lease.key.server}
 
     run(work, making)
 
@@ -248,7 +268,7 @@ WRITES: dict[str, Callable[[Pool, Lease], Coroutine[Any, Any, Any]]] = {
     "renew": lambda pool, lease: pool.renew(lease),
     "ending": lambda pool, lease: pool.ending(lease.uid),
     "ended": lambda pool, lease: pool.ended(lease.uid),
-    "note": lambda pool, lease: pool.note(lease.key_id, "a word"),
+    "note": lambda pool, lease: pool.note(lease, "a word", {}),
     "claim": lambda pool, lease: pool.claim(lease, IPv4Address("203.0.113.1"), 0),
     "learn_exit": lambda pool, lease: pool.learn_exit(lease.key_id, IPv6Address("2001:db8::1")),
 }

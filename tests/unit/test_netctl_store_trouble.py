@@ -12,6 +12,7 @@ from fleet.errors import ConfigurationError, ExitCode, KeyStoreFailed
 from netctl.pool import schema
 from netctl.pool.contract import Wish
 from netctl.pool.store import Store
+from netctl.pool.updates import Found
 from tests.unit.test_netctl_keys import key, take
 
 
@@ -20,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     """A store of four keys; keys 3, then 1 have been used."""
     made = tmp_path / "netctl/keys.db"
     store = Store(made)
-    store.add([(f"{n}.conf", key(n, f"vpn{n}.example")) for n in range(1, 5)])
+    store.add([Found(f"{n}.conf", key(n, f"vpn{n}.example")) for n in range(1, 5)])
     for number in (3, 1):
         take(store, 1101, number)
         store.ending(1101)
@@ -81,7 +82,7 @@ def test_a_write_that_fails_is_named(path: Path) -> None:
     with store._file.begin() as db:
         db.exec_driver_sql(f"PRAGMA max_page_count = {db.exec_driver_sql('PRAGMA page_count').scalar()}")
     with pytest.raises(KeyStoreFailed, match=r"keys\.db.*full"):
-        store.add([(f"{n}.conf", key(n, "vpn9.example")) for n in range(10, 200)])
+        store.add([Found(f"{n}.conf", key(n, "vpn9.example")) for n in range(10, 200)])
     assert store.numbers(0).keys == 4
 
 

@@ -24,6 +24,7 @@ from netctl.kernel.setns import Spaces
 from netctl.plan.diff import Operation
 from netctl.plan.key import Key
 from netctl.plan.things import Device, Filter, Gate
+from netctl.pool import updates
 from netctl.pool.contract import Lease
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
@@ -130,11 +131,11 @@ def ends_at(number: int, server: str) -> Key:
 
 
 @contextlib.asynccontextmanager
-async def ground(path: Path, *, name: str = "198.51.100.3") -> AsyncIterator[Ground]:
-    """A store of KEYS keys, BAD's server called NAME."""
-    keys = [ends_at(n, name if n == BAD else f"198.51.100.{n}") for n in range(1, KEYS + 1)]
+async def ground(path: Path, *, name: str = "198.51.100.3", keys: Sequence[Key] | None = None) -> AsyncIterator[Ground]:
+    """A store of KEYS, or of so many keys, BAD's server called NAME."""
+    keys = keys or [ends_at(n, name if n == BAD else f"198.51.100.{n}") for n in range(1, KEYS + 1)]
     store = Store(path)
-    store.add([(f"{n}.conf", one) for n, one in enumerate(keys, 1)])
+    store.add([updates.Found(f"{n}.conf", one) for n, one in enumerate(keys, 1)])
     store.close()
     pool = await ThreadedPool.open(partial(Store, path), 0)
     try:
@@ -270,7 +271,7 @@ def test_a_lease_whose_row_is_spoiled_stops_no_start(tmp_path: Path) -> None:
     store = Store(path)
     (line,) = (line for line in store.lines() if line.address is None)
     assert len(store.lines()) == KEYS
-    assert store.remove([line.public_key]) == ([], [line.public_key])
+    assert store.remove([line.key_id]) == [line.key_id]
     store.close()
 
 

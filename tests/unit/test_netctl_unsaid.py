@@ -74,7 +74,7 @@ def test_no_place_of_a_file_tells_a_key(value: bytes) -> None:
     for spelled in written(value).values():
         for old, new in PLACES.values():
             assert old in GOOD
-            found, mistakes, unused = conf.parse(GOOD.replace(old, new.format(spelled)))
+            found, mistakes, unused, _ = conf.parse(GOOD.replace(old, new.format(spelled)))
             assert not told("\n".join([*mistakes, unused]), spelled), (mistakes, unused)
             if found:
                 assert not told(f"{found.server} {found!r}", spelled)

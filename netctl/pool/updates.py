@@ -1,0 +1,181 @@
+"""What importing a client file does to the pool: a new key, another server of a key, another way to a server, a change.
+
+A key may be used at many servers, one at a time. The same server is one of the same public key at the same host; at
+another port, or at an address of the other family, it is another way in. Where a server has moved, its file is that of
+the same name, or the only one of that public key that is not imported at the same time.
+
+What a lease holds stays as it is: a row that is leased leaves when its lease ends, and the changed one is chosen next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from netctl.plan.key import Key, Secret, Ways
+from netctl.pool.columns import key_of, row_of
+from netctl.pool.schema import keys, leases
+
+STANDARD_INPUT = "standard input"
+_NAMES = {
+    "server_public": "server key",
+    "preshared": "preshared key",
+    "address": "address",
+    "address_v6": "IPv6 address",
+    "exit_address": "exit",
+    "exit_address_v6": "IPv6 exit",
+    "mtu_bytes": "MTU",
+}
+_FRESH = ("id", "last_used_at", "leaving")
+"""What a row that takes the place of another has of its own."""
+
+
+class Found(NamedTuple):
+    """A key as a file has it."""
+
+    origin: str
+    key: Key
+    region: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Imported:
+    """What came of adding keys, by their origins."""
+
+    new: list[str] = field(default_factory=list)
+    servers: list[str] = field(default_factory=list)
+    """Another server of a key that is there."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """There already, and in what way the file says something else."""
+    there: list[str] = field(default_factory=list)
+    """There already, with nothing to learn."""
+
+
+def add(db: sa.Connection, found: Sequence[Found]) -> Imported:
+    """Add what was FOUND, or change what it is about."""
+    done = Imported()
+    touched: set[int] = set()
+    for one in found:
+        public = one.key.private.public()
+        where = sa.and_(keys.c.public == public, keys.c.leaving == 0)
+        rows = db.execute(sa.select(keys).where(where).order_by(keys.c.id)).mappings().all()
+        row = _match(rows, one, touched)
+        if row is None:
+            touched.add(_insert(db, {"public": public, "origin": one.origin, "region": one.region, **row_of(one.key)}))
+            (done.servers if rows else done.new).append(one.origin)
+            continue
+        changes, words = _difference(row, one, touched)
+        touched.add(_change(db, row, changes) if changes else row["id"])
+        if words:
+            done.changed[one.origin] = words
+        else:
+            done.there.append(one.origin)
+    return done
+
+
+def _match(rows: Sequence[Mapping[Any, Any]], one: Found, touched: Collection[int]) -> Mapping[Any, Any] | None:
+    """The row of the same key that ONE is about; None: it is another server."""
+    key = one.key
+    alike = [row for row in rows if row["server_public"] == key.server_public]
+    for row in alike:
+        if row["server"] == key.server or str(key.endpoint) in row["others"].split():
+            return row
+    for row in rows:
+        if (row["server"], row["port"]) == (key.server, key.port):
+            return row
+    for row in rows:
+        if row["id"] not in touched and one.origin != STANDARD_INPUT and one.origin in row["origin"].split(", "):
+            return row
+    if len(alike) == 1 and (alike[0]["id"] not in touched or _other_family(alike[0]["server"], key.server)):
+        return alike[0]
+    return None
+
+
+def _other_family(one: str, other: str) -> bool:
+    try:
+        return ip_address(one).version != ip_address(other).version
+    except ValueError:
+        return False
+
+
+def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> tuple[dict[str, Any], str]:
+    """The columns of ROW that ONE changes, and how they differ in words without a secret."""
+    try:
+        old = key_of(row)
+    except Exception:  # noqa: BLE001 - a row that holds no key gets the file's
+        return row_of(one.key), "its row in the key store could not be read, and can be now"
+    new = _merged(old, row, one, touched)
+    before, after = row_of(old), row_of(new)
+    changes = {name: value for name, value in after.items() if before[name] != value}
+    if new.exit_address != old.exit_address or (one.key.exit_address and row["learned_at"]):
+        changes |= {"exit_address": after["exit_address"], "learned_at": None}
+    origins = row["origin"].split(", ")
+    if new.ways != old.ways and one.origin not in origins:
+        origin = one.origin if new.endpoint != old.endpoint else ", ".join([*origins, one.origin])
+        changes |= {"origin": origin, "region": one.region or row["region"]}
+    words = _words(old, new) or (["exit: its file's now"] if "learned_at" in changes else [])
+    return changes, ", ".join(words)
+
+
+def _merged(old: Key, row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> Key:
+    """OLD as the file has it: its way in beside the others or instead of them, its exit if it names one."""
+    key = one.key
+    elsewhere = key.server not in {way.host for way in old.ways} or key.server_public != old.server_public
+    another_file = one.origin not in row["origin"].split(", ") or row["id"] in touched
+    beside = _other_family(old.server, key.server) or (old.server == key.server and another_file)
+    if key.endpoint in old.ways:
+        ways = old.ways
+    elif beside and key.server_public == old.server_public:
+        ways, elsewhere = (*old.ways, key.endpoint), False
+    else:
+        ways = (key.endpoint,)
+    known = (None, None) if elsewhere else (old.exit_address, old.exit_address_v6)
+    return replace(
+        key,
+        private=old.private,
+        server=ways[0].host,
+        port=ways[0].port,
+        others=Ways(ways[1:]),
+        exit_address=key.exit_address or known[0],
+        exit_address_v6=key.exit_address_v6 or known[1],
+    )
+
+
+def _words(old: Key, new: Key) -> list[str]:
+    found = []
+    if new.endpoint != old.endpoint:
+        found.append(f"endpoint: {old.endpoint} -> {new.endpoint}")
+    found += [f"another way in: {way}" for way in new.ways if new.endpoint == old.endpoint and way not in old.ways]
+    for one in fields(Key):
+        before, after = getattr(old, one.name), getattr(new, one.name)
+        if one.name in _NAMES and before != after:
+            secret = isinstance(before or after, Secret) or one.name == "server_public"
+            found.append(
+                f"{_NAMES[one.name]}: " + ("another" if secret else f"{before or 'none'} -> {after or 'none'}")
+            )
+    return found
+
+
+def _change(db: sa.Connection, row: Mapping[Any, Any], changes: Mapping[str, Any]) -> int:
+    """Change ROW now, or where it is leased, what comes after it; the id of the row that is changed."""
+    if not is_leased(db, row["id"]):
+        db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(changes))
+        return int(row["id"])
+    db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(leaving=1))
+    return _insert(db, {**{name: value for name, value in row.items() if name not in _FRESH}, **changes})
+
+
+def is_leased(db: sa.Connection, key_id: int) -> bool:
+    """Whether a lease of that row has not ended."""
+    busy = sa.and_(leases.c.key_id == key_id, leases.c.state != "ended")
+    return db.scalar(sa.select(leases.c.id).where(busy)) is not None
+
+
+def _insert(db: sa.Connection, values: Mapping[str, Any]) -> int:
+    made = db.scalar(sa.insert(keys).values(values).returning(keys.c.id))
+    assert made is not None
+    return int(made)
