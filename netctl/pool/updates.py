@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from netctl.plan.key import Key, Secret, Ways
-from netctl.pool.columns import key_of, row_of
+from netctl.pool.columns import row_of
+from netctl.pool.lines import key_in
 from netctl.pool.schema import keys, leases
 
 STANDARD_INPUT = "standard input"
@@ -104,9 +105,8 @@ def _other_family(one: str, other: str) -> bool:
 
 def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> tuple[dict[str, Any], str]:
     """The columns of ROW that ONE changes, and how they differ in words without a secret."""
-    try:
-        old = key_of(row)
-    except Exception:  # noqa: BLE001 - a row that holds no key gets the file's
+    old = key_in(row)
+    if isinstance(old, str):
         return row_of(one.key), "its row in the key store could not be read, and can be now"
     new = _merged(old, row, one, touched)
     before, after = row_of(old), row_of(new)
@@ -162,11 +162,16 @@ def _words(old: Key, new: Key) -> list[str]:
 
 def _change(db: sa.Connection, row: Mapping[Any, Any], changes: Mapping[str, Any]) -> int:
     """Change ROW now, or where it is leased, what comes after it; the id of the row that is changed."""
-    if not is_leased(db, row["id"]):
-        db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(changes))
+    this, leased = keys.c.id == row["id"], is_leased(db, row["id"])
+    if not leased and isinstance(key_in(row), Key):
+        db.execute(sa.update(keys).where(this).values(changes))
         return int(row["id"])
-    db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(leaving=1))
-    return _insert(db, {**{name: value for name, value in row.items() if name not in _FRESH}, **changes})
+    # Under another id: a netctl that runs has done with the one that it could not read.
+    db.execute(sa.update(keys).where(this).values(leaving=1))
+    made = _insert(db, {**{name: value for name, value in row.items() if name not in _FRESH}, **changes})
+    if not leased:
+        db.execute(sa.delete(keys).where(this))
+    return made
 
 
 def is_leased(db: sa.Connection, key_id: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -199,6 +201,21 @@ def test_a_learned_exit_becomes_the_files(store: Store) -> None:
     named = at(1, exit_address=IPv4Address("203.0.113.1"))
     assert store.add([Found("a.conf", named)]).changed == {"a.conf": "exit: its file's now"}
     assert [line.learned_at for line in store.lines()] == [None]
+
+
+def test_a_row_that_holds_no_key_is_mended_by_its_file(store: Store, tmp_path: Path) -> None:
+    """A netctl that runs takes the key again, which it had found to be none; the row's history stays."""
+    store.add([Found("a.conf", at(1))])
+    with contextlib.closing(sqlite3.connect(tmp_path / "netctl/keys.db")) as db:
+        db.execute("UPDATE keys SET address = 'no address'")
+        db.commit()
+    assert take(store, 1101) is None
+    other = Store(tmp_path / "netctl/keys.db")
+    assert "can be now" in other.add([Found("a.conf", at(1))]).changed["a.conf"]
+    lease = take(store, 1101)
+    assert lease
+    assert lease.key == at(1)
+    assert len(store.lines()) == 1
 
 
 def test_a_retired_key_is_kept_and_not_chosen(store: Store) -> None:
