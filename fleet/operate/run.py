@@ -124,8 +124,17 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
                 lifecycle.abandon(fleet, installation)
             raise
         with interrupts.shield():
-            lifecycle.stop(fleet, installation)
-    return _report(board, trouble, time.monotonic() - started)
+            left = _end(fleet, installation)
+    return _report(board, trouble or left, time.monotonic() - started)
+
+
+def _end(fleet: Fleet, installation: Installation) -> str | None:
+    """What is left of the fleet, None when nothing is; it takes nobody's report away."""
+    try:
+        lifecycle.stop(fleet, installation)
+    except FleetError as error:
+        return f"{error.message}; what to do: {error.hint or 'fleet down'}"
+    return None
 
 
 def _come_up(installation: Installation) -> str | None:

@@ -21,6 +21,7 @@ from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
 from fleet.operate import configuration, lifecycle, render, verbs
+from fleet.operate.run import _end
 from fleet.programs import Installation
 from fleet.supervise import Supervisor, wait_until
 
@@ -120,7 +121,10 @@ def test_killed_supervisord_leaves_nothing_in_the_way(installation: Installation
 def test_a_frozen_supervisord_is_not_taken_for_none(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that does not answer would start everything again when it goes on: its end is not called done."""
+    """One that does not answer would start everything again when it goes on: its end is not called done.
+
+    `fleet run` has its report all the same, with the reason in it.
+    """
     monkeypatch.setattr(supervise, "_ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(supervise, "_LAST_SECONDS", 0.2)
     supervisor = Supervisor(installation)
@@ -128,6 +132,7 @@ def test_a_frozen_supervisord_is_not_taken_for_none(
     child.send_signal(signal.SIGSTOP)
     with pytest.raises(TryLater, match=str(child.pid)):
         supervisor.shut_down(5)
+    assert f"kill -9 {child.pid}" in str(_end(configuration.parse(FLEET, "test"), installation))
     child.send_signal(signal.SIGCONT)
     monkeypatch.undo()
     wait_until(lambda: supervisor.pid() == child.pid, 10, lambda: "it does not go on")
