@@ -20,15 +20,9 @@ DENIED = (
     *("bpf", "perf_event_open", "userfaultfd"),  # large parts of the kernel that no browser needs
     *("add_key", "keyctl", "request_key"),  # keyrings belong to the UID and outlive namespaces
     "open_by_handle_at",  # opens files past every mount
-    *(
-        "open_tree",
-        "move_mount",
-        "fsopen",
-        "fsconfig",
-        "fsmount",
-        "fspick",
-        "mount_setattr",
-    ),  # mounts of a user namespace
+    # Mounts of a user namespace; FUSE among them, whose server, a stranger's process, keeps a worker's from ending.
+    *("mount", "umount2", "pivot_root"),
+    *("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"),
 )
 _INT = 0xFFFFFFFF
 """What the kernel looks at of an int that comes in a wider register."""

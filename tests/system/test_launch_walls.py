@@ -82,10 +82,15 @@ def terminal():
         return len(os.openpty())
     except OSError as error:
         return "none"
+def mount():
+    if (child := os.fork()) == 0:
+        libc.unshare(0x10000000 | 0x20000)  # user and mount namespaces of its own
+        os._exit(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None) and ctypes.get_errno())
+    return errno.errorcode.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "ok")
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
 print(json.dumps({
     "keyring": call(250, 0, -3, 1), "filesystem": call(430, b"tmpfs", 0), "memory": call(323, 1),
-    "tree": call(428, -100, b"/", 1),
+    "tree": call(428, -100, b"/", 1), "mount": mount(),
     "no_new_privs": status["NoNewPrivs"], "bounding": int(status["CapBnd"], 16),
     "mounts": [line.split()[4] for line in open("/proc/self/mountinfo") if "nosuid" not in line.split()[5].split(",")],
     "files": [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
@@ -204,7 +209,7 @@ def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> Non
     """No rights, set-UID programs, keyrings, mounts, terminals; no port but its browser's, no socket of the host's."""
     found = json.loads(stage.run(stage.python(f"PORTS = {tuple(stage.worker.browser_ports)}\n{ASKED}")).stdout)
     assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
-    assert {found[name] for name in ("keyring", "filesystem", "memory", "tree")} == {"EPERM"}
+    assert {found[name] for name in ("keyring", "filesystem", "memory", "tree", "mount")} == {"EPERM"}
     assert found["pids"] == [1, 2], "process 1 and the worker"
     assert found["files"] == [], "nothing that root opened, the lock of its UID for example"
     assert found["own ports"] == ["ok", "ok"] and found["terminal"] == "none"
@@ -218,7 +223,7 @@ def test_an_ordinary_user_is_not_refused(stage: Stage, listener: object) -> None
     """The control: without the launcher the same questions have other answers."""
     found = json.loads(as_anybody(stage, f"PORTS = (8080,)\n{ASKED}"))
     assert found["no_new_privs"] == "0" and found["bounding"] != 0 and found["mounts"]
-    assert found["keyring"] == found["abstract"] == "ok" and found["other ports"] == ["ok", "ok"]
+    assert found["keyring"] == found["abstract"] == found["mount"] == "ok" and found["other ports"] == ["ok", "ok"]
     assert found["terminal"] == 2
 
 
