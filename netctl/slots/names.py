@@ -17,6 +17,8 @@ _NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAIL)
 
 async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
     """Every address of WAYS, in their order; raises ServerNotFound where none of their names has one."""
+    if all(map(_is_address, ways)):
+        return [*ways]
     asked = await asyncio.gather(*map(_addresses, ways), return_exceptions=True)
     found = dict.fromkeys(one for some in asked if not isinstance(some, BaseException) for one in some)
     if not found:
@@ -24,12 +26,17 @@ async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
     return [*found]
 
 
-async def _addresses(way: Endpoint) -> list[Endpoint]:
+def _is_address(way: Endpoint) -> bool:
     try:
         ip_address(way.host)
-        return [way]
     except ValueError:
-        pass
+        return False
+    return True
+
+
+async def _addresses(way: Endpoint) -> list[Endpoint]:
+    if _is_address(way):
+        return [way]
     # Of a family that this host has no address of none is asked for: nothing could be sent there.
     asked = asyncio.get_running_loop().getaddrinfo(
         way.host, way.port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
