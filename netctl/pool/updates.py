@@ -2,13 +2,14 @@
 
 A key may be used at many servers, one at a time. The same server is one of the same public key at the same host; at
 another port, or at an address of the other family, it is another way in. Where a server has moved, its file is that of
-the same name, or the only one of that public key that is not imported at the same time.
+the same name, or the only one of that public key, in the same region, that is not imported at the same time.
 
 What a lease holds stays as it is: a row that is leased leaves when its lease ends, and the changed one is chosen next.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
@@ -91,16 +92,40 @@ def _match(rows: Sequence[Mapping[Any, Any]], one: Found, touched: Collection[in
     for row in rows:
         if row["id"] not in touched and one.origin != STANDARD_INPUT and one.origin in row["origin"].split(", "):
             return row
-    if len(alike) == 1 and (alike[0]["id"] not in touched or _other_family(alike[0]["server"], key.server)):
-        return alike[0]
+    if len(alike) != 1:
+        return None
+    (row,) = alike
+    if _other_family(row["server"], key.server) or (row["id"] not in touched and _has_moved(row, one)):
+        return row
     return None
 
 
+def _has_moved(row: Mapping[Any, Any], one: Found) -> bool:
+    """Whether ONE is ROW's server at another address.
+
+    Some providers have one key for all servers of a place. Those are known by their names, and their files are
+    numbered.
+    """
+    files = row["origin"].split(", ")
+    neighbours = one.origin not in files and _unnumbered(one.origin) in map(_unnumbered, files)
+    named = not _is_address(row["server"]) and not _is_address(one.key.server)
+    return row["region"] == one.region and not named and not neighbours
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
 def _other_family(one: str, other: str) -> bool:
+    return _is_address(one) and _is_address(other) and ip_address(one).version != ip_address(other).version
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ip_address(one).version != ip_address(other).version
+        ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> tuple[dict[str, Any], str]:

@@ -171,6 +171,22 @@ def test_a_server_that_moved_is_not_two(store: Store) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Found("kr12.conf", at(1)), Found("kr13.conf", at(1, server=JP.host))),
+        (Found("a.conf", at(1, server="ams-1.example")), Found("b.conf", at(1, server="ams-2.example"))),
+        (Found("a.conf", at(1), "KR"), Found("b.conf", at(1, server=JP.host), "JP")),
+    ],
+    ids=["numbered files", "names", "regions"],
+)
+def test_a_neighbour_with_the_same_server_key_has_not_moved(store: Store, first: Found, second: Found) -> None:
+    """Imported one after the other they are two servers of the key."""
+    store.add([first])
+    assert store.add([second]).servers == [second.origin]
+    assert len(store.lines()) == 2
+
+
 def test_standard_input_is_no_files_name(store: Store) -> None:
     """Two files piped in one after the other are two servers of the key."""
     store.add([Found(STANDARD_INPUT, at(1))])
