@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import io
@@ -16,7 +17,7 @@ from pathlib import Path
 from fleet import console, log, supervise
 from fleet.errors import FleetError
 from fleet.model import Paths, Worker
-from fleet.operate import overview, progress
+from fleet.operate import journal, overview, progress
 from fleet.operate.lifecycle import Trouble
 from fleet.operate.run import Board, _report
 from fleet.operate.verify.report import Report, text
@@ -113,8 +114,10 @@ def start_again(paths: Paths) -> int:
 
 
 def show_log(paths: Paths) -> None:
-    """Last words of a worker, as `fleet up`, `fleet run` and a terminal's log lines tell them."""
+    """Last words of a worker, as `fleet up`, `fleet run`, `fleet log` and a terminal's log lines tell them."""
     path = paths.log("worker:w1101".rpartition(":")[2])
+    for json_too in (False, True):
+        journal._say(journal.Log(path).read(1 << 20), argparse.Namespace(worker=None, json=json_too))
     lines = list(supervise.last_lines(path))
     error = told_error("\n".join(lines), "nothing")
     log.get("test").warning("worker.said", reason=error.message, errors=lines)
