@@ -25,7 +25,7 @@ else:
     import tomli as tomllib
 
 _TRY_SECONDS = 10.0
-_EXAMPLE = re.compile(r"https?://(?:[a-z0-9-]+\.)*example\.(?:com|net|org)\b[^\"]*", re.IGNORECASE)
+_EXAMPLE = re.compile(r"https?://www\.example\.(?:com|net|org)\b[^\"]*", re.IGNORECASE)
 
 
 def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fleet, Installation]:

@@ -63,6 +63,14 @@ class Event:
         shown = " ".join(words)
         return visible.line(shown[:_LINE_CHARACTERS] + (" ..." if len(shown) > _LINE_CHARACTERS else ""))
 
+    def as_json(self) -> str:
+        """All of it as JSON, whose source and time are ours and no worker's claim."""
+        told = {**self.fields, "source": self.source, "timestamp": self.moment.isoformat()}
+        try:
+            return visible.json(json.dumps(told, ensure_ascii=False, allow_nan=False))
+        except ValueError:  # a number that JSON has not
+            return visible.json(json.dumps({name: str(value) for name, value in told.items()}, ensure_ascii=False))
+
     def about(self, worker: str) -> bool:
         """Whether it is that worker's, or says something about it."""
         return self.source == worker or worker in str(self.fields.get("worker", self.fields.get("event", "")))
@@ -99,7 +107,8 @@ class Log:
 
     def _event(self, text: str) -> Event:
         fields = _parsed(text)
-        self._moment = _moment(fields.get("timestamp")) or self._moment
+        claimed = _moment(fields.get("timestamp")) or self._moment
+        self._moment = min(claimed, datetime.now(timezone.utc))  # a time to come would stay below all that follows
         return Event(moment=self._moment, source=self.path.name.partition(".")[0], fields=fields)
 
 
@@ -159,8 +168,7 @@ def _say(events: Iterable[Event], arguments: argparse.Namespace, most: int = 0) 
     """EVENTS in order, the last MOST of them; 0: all."""
     wanted = [one for one in events if arguments.worker is None or one.about(arguments.worker)]
     for one in sorted(wanted, key=lambda one: one.moment)[-most:]:
-        as_json = {"source": one.source, "timestamp": one.moment.isoformat(), **one.fields}
-        console.show(visible.json(json.dumps(as_json, ensure_ascii=False)) if arguments.json else str(one))
+        console.show(one.as_json() if arguments.json else str(one))
     sys.stdout.flush()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
+from fleet import visible
 from fleet.model import Paths
 from fleet.operate.progress import trouble
 from fleet.result import Result
@@ -36,7 +37,11 @@ def works(seen: FleetStatus) -> bool:
 
 
 def text(seen: FleetStatus, paths: Paths, now: datetime, differing: Sequence[str]) -> Iterator[str]:
-    """The lines; DIFFERING says how fleet.toml differs from what runs."""
+    """The lines, in none of which another one begins; DIFFERING says how fleet.toml differs from what runs."""
+    return map(visible.line, _lines(seen, paths, now, differing))
+
+
+def _lines(seen: FleetStatus, paths: Paths, now: datetime, differing: Sequence[str]) -> Iterator[str]:
     if seen.supervisor_pid is None:
         yield "the fleet is not running; to start it: sudo fleet up"
     else:

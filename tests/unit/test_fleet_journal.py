@@ -103,10 +103,14 @@ def test_around_a_loop(said: Said, paths: Paths) -> None:
 def test_nothing_in_a_line_is_obeyed(said: Said, paths: Paths) -> None:
     """Escapes, line breaks, lines without end, JSON that is no object or nested without end: text, and bounded."""
     odd = [line(1, "a\x1b]52;c;\u202e", why="b\nc"), "[" * 100_000, '"text"\n', "\xff\n", "x" * 100_000, "\n"]
+    odd.append('{"event": "odd", "much": 1e999, "source": "netctl", "timestamp": "2999-01-01T00:00:00Z"}\n')
     paths.log("w1102").write_text("".join(odd))
     shown = said(worker="w1102")
     assert r"a\x1b]52;c;\u202e why=b\x0ac" in shown[0]
     assert max(map(len, shown)) < 1100
+    found = [json.loads(text, parse_constant=pytest.fail) for text in said(json=True, worker="w1102")]
+    (one,) = (one for one in found if one["event"] == "odd")
+    assert (one["much"], one["source"]) == ("inf", "w1102") and one["timestamp"] < "2100"
     assert not any("\x1b" in text or "\u202e" in text for text in [*shown, *said(json=True)])
 
 

@@ -81,6 +81,15 @@ def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
     assert "w1103  good, up-000041 ended 12 s ago" in said and "up-000007 failed 65 s ago: load: Page" in said
 
 
+def test_what_a_worker_writes_begins_no_line() -> None:
+    """A name of a failure, of a file or of a run that holds a line break is shown, and looks like no other line."""
+    broken = FAILURE.model_copy(update={"name": "Odd\n! netctl", "stage": "load\nw1103  good"})
+    odd = FAILED.model_copy(update={"failures": (broken,), "screenshot": "a\n! b.png"})
+    said = lines(FAILING.model_copy(update={"last": odd, "last_failed": odd}))
+    assert [line for line in said if line.startswith(("! b", "! netctl\\", "w1103"))] == []
+    assert r"load\x0aw1103  good: Odd\x0a! netctl" in "\n".join(said)
+
+
 def test_a_worker_that_does_not_run_names_its_log() -> None:
     """With supervisord's own words."""
     assert "process FATAL: Exited too quickly; log: /var/log/fleet/w1104.log" in "\n".join(lines(DOWN))
