@@ -117,7 +117,7 @@ class Supervisor:
         except BaseException:
             child.terminate()
             raise
-        _log.info("supervisord.started", pid=child.pid)
+        _log.debug("supervisord.started", pid=child.pid)
         return child
 
     def _wait_for_answer(self, child: subprocess.Popen[bytes], said: Path) -> None:
@@ -168,7 +168,7 @@ class Supervisor:
                     f"supervisord ({pid}) did not end within {deadline_seconds:g} s; last seen: {states or 'nothing'}",
                     hint=f"kill -9 {pid}, then fleet down again",
                 )
-        _log.info("supervisord.ended", pid=pid)
+        _log.debug("supervisord.ended", pid=pid)
         return True
 
     def _refuse_mute(self) -> None:

@@ -89,7 +89,7 @@ def _add(name: str, comment: str, *uid: str) -> None:
     # newuidmap a worker could then send under a UID that no rule of ours holds.
     nowhere = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
     _run("useradd", "--system", *uid, "--gid", ACCOUNT_GROUP, *nowhere, "--comment", comment, name)
-    _log.info("account.made", account=name)
+    _log.debug("account.made", account=name)
 
 
 def _holder(worker: Worker) -> str:

@@ -138,7 +138,7 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
     backend = BACKENDS.get(json.loads(text).get("backend"))
     if backend is None:
         raise FleetError(f"netctl's probe names no backend: {text.strip()!r}")
-    _log.info("backend.chosen", backend=backend.name)
+    _log.debug("backend.chosen", backend=backend.name)
     return backend
 
 
