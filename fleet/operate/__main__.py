@@ -37,7 +37,7 @@ def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> No
     made.add_argument("--resolver", action="append", default=[], metavar="ADDRESS", help=words)
     words = "an https service that answers with the caller's address; may be repeated"
     made.add_argument("--exit-echo", action="append", default=[], metavar="URL", help=words)
-    words = "your WireGuard files: their `DNS =` becomes dns.resolvers, and each is a worker up to eight"
+    words = "your WireGuard files: their `DNS =` becomes dns.resolvers, each key a worker, up to eight"
     made.add_argument("--from", dest="files", nargs="+", default=[], metavar="FILE.conf", help=words)
     _add_workers(made)
     up = command("up", verbs.up, "start the whole fleet; when it runs already, say so", "fleet up")

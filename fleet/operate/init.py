@@ -22,6 +22,7 @@ SERVICES = ("https://api.ipify.org/", "https://icanhazip.com/")
 """Offered to whoever names no exit echo: public, and known to answer with the caller's address alone."""
 _FILE_BYTES = 65_536
 _DNS = re.compile(r"^\s*DNS\s*=([^#\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_KEY = re.compile(r"^\s*PrivateKey\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _MOST_RESOLVERS = 3
 
 
@@ -42,13 +43,15 @@ def toml(arguments: argparse.Namespace) -> str:
     url = arguments.url or _answer("--url", "Which page do you want to watch? (https://...)")
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"fleet init: --url: {url!r} is no http or https address", hint="https://shop.example/")
-    resolvers = arguments.resolver or _copied(arguments.files) or _several("--resolver", "Which resolvers?")
+    texts = [_text(Path(name)) for name in arguments.files]
+    resolvers = arguments.resolver or _copied(texts) or _several("--resolver", "Which resolvers?")
     services = arguments.exit_echo or _several(
         "--exit-echo", "Which services say from which address they are asked? They must be https.", SERVICES
     )
     usual, count = WorkersSettings().count, arguments.workers
     if count is None:
-        count = min(usual, len(arguments.files) or usual)
+        # One key may be in many files, one for each of a provider's servers; and each worker holds a key of its own.
+        count = min(usual, len({key for text in texts for key in _KEY.findall(text)}) or usual)
     console.say(f"workers.count: {count}")
     return "\n".join(
         [
@@ -68,9 +71,11 @@ def _list(words: Sequence[str]) -> str:
     return json.dumps([*words], ensure_ascii=False)
 
 
-def _copied(files: Iterable[str]) -> list[str]:
-    """The resolvers that client FILES name: of IPv4 alone where there are any, for not every key carries IPv6."""
-    found = list(dict.fromkeys(one for name in files for one in _resolvers(Path(name))))
+def _copied(texts: Iterable[str]) -> list[str]:
+    """The resolvers that client files name: of IPv4 alone where there are any, for not every key carries IPv6."""
+    words = [word for text in texts for line in _DNS.findall(text) for word in line.replace(",", " ").split()]
+    # Names of search domains may stand there too.
+    found = list(dict.fromkeys(address for word in words if (address := _address(word)) is not None))
     chosen = [one for one in found if one.version == 4] or found
     if found:
         console.say(f"resolvers, from the files: {', '.join(map(str, chosen[:_MOST_RESOLVERS]))}")
@@ -79,8 +84,8 @@ def _copied(files: Iterable[str]) -> list[str]:
     return [str(one) for one in chosen[:_MOST_RESOLVERS]]
 
 
-def _resolvers(path: Path) -> list[IPv4Address | IPv6Address]:
-    """What stands after `DNS =`; names of search domains may stand there too."""
+def _text(path: Path) -> str:
+    """A client file, as people have them."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigurationError(f"{path} is no file", hint="name your provider's .conf files")
@@ -88,9 +93,7 @@ def _resolvers(path: Path) -> list[IPv4Address | IPv6Address]:
             data = file.read(_FILE_BYTES)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from None
-    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
-    words = ",".join(_DNS.findall(text)).replace(",", " ").split()
-    return [address for word in words if (address := _address(word)) is not None]
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
 
 
 def _address(word: str) -> IPv4Address | IPv6Address | None:

@@ -50,7 +50,18 @@ def test_resolvers_come_from_the_files(files: list[bytes], expected: list[str], 
         path.write_bytes(content)
     made = configuration.parse(init.toml(asked(files=[str(path) for path in paths])), "made")
     assert [str(one) for one in made.dns.resolvers] == expected
-    assert made.workers.count == len(files) and made.egress.urls == (ECHO,) and made.task.options == {"urls": [URL]}
+    assert made.egress.urls == (ECHO,) and made.task.options == {"urls": [URL]}
+
+
+def test_a_worker_for_each_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One key in many files is one key, eight are the most, and no key is said."""
+    paths = [tmp_path / f"{number}.conf" for number in range(20)]
+    for number, path in enumerate(paths):
+        path.write_text(f"DNS = 10.64.0.1\nPrivateKey = {'abcdefghij'[number // 2]}=\n")
+    names = [str(path) for path in paths]
+    for files, count in ((names, 8), (names[:6], 3), (names[:2], 1)):
+        assert configuration.parse(init.toml(asked(files=files)), "made").workers.count == count
+    assert "a=" not in "".join(capsys.readouterr())
 
 
 def test_the_file_is_written_once(tmp_path: Path) -> None:
