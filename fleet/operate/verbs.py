@@ -125,7 +125,7 @@ def run_loops(arguments: argparse.Namespace) -> None:
 
 def make_accounts(arguments: argparse.Namespace) -> None:
     made = accounts.ensure_netctl() if arguments.netctl else accounts.ensure(configuration.asked(arguments)[0])
-    console.say(f"made: {' '.join(made)}" if made else "every account is there")
+    console.say(f"accounts made: {' '.join(made)}" if made else "every account is there")
 
 
 def remove_accounts(_: argparse.Namespace) -> None:

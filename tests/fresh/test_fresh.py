@@ -29,7 +29,7 @@ OWN = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc"
 COMMANDS = 5
 """From nothing to the look at a fleet that runs."""
 UNANNOUNCED = re.compile(r"\berror\b|warning|traceback|what to do", re.IGNORECASE)
-LEFT = "/etc/fleet /var/lib/fleet /var/log/fleet /run/fleet* /opt/fleet /usr/local/bin/[fn]*"
+LEFT = "/etc/fleet /var/lib/fleet /var/log/fleet /run/fleet* /opt/fleet /usr/local/bin/[fn]* /run/netns/fleet*"
 
 
 def blocks(heading: str) -> list[list[str]]:
