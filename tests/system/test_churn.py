@@ -1,4 +1,4 @@
-"""Addresses of the host come and go while browsers load pages: `bin/bench churn`, but shorter and with two browsers."""
+"""Addresses of the host come and go while browsers load pages: `bin/bench churn`, but shorter and with one browser."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from bench.churn import CASES, Case, measure
-from bench.loading import Crowd
+from bench.loading import PAGES, Crowd
 from lab.net import Lab
 
-FIRST_UID = 1291
+UID = 1291
 SECONDS = 6.0
 
 
 @pytest.fixture(scope="module")
 def crowd(lab: Lab) -> Iterator[Crowd]:
-    """Two workers' accounts and keys in the lab's host."""
-    yield Crowd(lab, 2, FIRST_UID)
+    """A worker's account and the keys in the lab's host."""
+    yield Crowd(lab, 1, UID)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -25,7 +25,7 @@ def test_addresses_of_the_host_come_and_go(crowd: Crowd, case: Case) -> None:
     """Nothing is lost where Chrome may not listen, or has a namespace of its own; where it hears of it, pages break."""
     outcome = measure(crowd, case, SECONDS)
     print(outcome)
-    assert outcome.pages >= 4
+    assert outcome.pages >= PAGES
     if case.loses:
         assert outcome.network_changed > 0
     else:
