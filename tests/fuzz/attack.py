@@ -5,6 +5,7 @@ Prints one JSON line each tenth of the way: how many frames are sent, how many w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -33,7 +34,8 @@ def main() -> None:
         if hang_up := dice.random() < 0.1:
             text = text[: len(text) * 2 // 3]
         sent += text.count(b"\n")
-        answers.update(map(_name, converse(path, text, hang_up=hang_up)))
+        named = [_name(answer) for answer in converse(path, text, hang_up=hang_up)]
+        answers.update([*named, *(["nobody waited"] * (text.count(b"\n") - len(named)) if hang_up else [])])
         if sent * 10 // count > told:
             told = sent * 10 // count
             print(json.dumps({"frames": sent, "answers": dict(answers)}), flush=True)
@@ -68,18 +70,19 @@ def converse(path: str, text: bytes, *, hang_up: bool) -> Iterator[bytes]:
             readable, writable, _ = select.select([connection], [connection] if unsent else [], [], PATIENCE_SECONDS)
             if not readable and not writable:
                 raise SystemExit(f"no answer within {PATIENCE_SECONDS:g} s; {expected} are missing")
-            try:
-                if writable:
+            if writable:
+                try:
                     unsent = unsent[connection.send(unsent) :]
-                if readable:
-                    chunk = connection.recv(1 << 16)
-                    if not chunk:
-                        return
-                    *answers, buffer = (buffer + chunk).split(b"\n")
-                    expected -= len(answers)
-                    yield from answers
-            except (BrokenPipeError, ConnectionResetError):
-                return  # hung up on: a frame was too long
+                except (BrokenPipeError, ConnectionResetError):
+                    unsent = unsent[:0]  # hung up on: a frame was too long; answers before it are still to be read
+            if readable:
+                with contextlib.suppress(ConnectionResetError):
+                    if chunk := connection.recv(1 << 16):
+                        *answers, buffer = (buffer + chunk).split(b"\n")
+                        expected -= len(answers)
+                        yield from answers
+                        continue
+                return
 
 
 if __name__ == "__main__":

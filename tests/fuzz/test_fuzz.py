@@ -42,7 +42,7 @@ def test_netctl_stands(rig: Rig, pytestconfig: pytest.Config) -> None:
     )
     print(f"{sent} frames, answers {watched.answers}, resident memory {watched.resident}")
     assert sent >= frames
-    assert sum(watched.answers.values()) > 0.9 * sent, "the others are those whose sender hung up"
+    assert sum(watched.answers.values()) > 0.9 * sent, "each is answered, or its sender hung up"
     assert {"result", "ProtocolError"} <= set(watched.answers)
     assert watched.faults() == []
     assert neighbour.ask(do="status")["ok"]["slots"][0]["lease"] == before["lease"]
