@@ -55,9 +55,9 @@ const calling = async at => {
 };
 const windows = async at => {
   const opened = open(`http://${at}/window`);
-  await wait(1000);
+  await wait(2000);
   opened.location = `http://${at}/location`;
-  await wait(1000);
+  await wait(2000);
   opened.close();
 };
 const rebound = at => {

@@ -48,6 +48,7 @@ CHROME = (
     "--disable-features=HttpsUpgrades",
 )
 UNCHECKED = (*CHROME[:-1], f"{CHROME[-1]},LocalNetworkAccessChecks")
+MORE_VISITS = 2
 FREE_ADDRESSES = ("198.51.100.10", "2001:db8:1::10")
 
 
@@ -155,23 +156,31 @@ def bare(root: None) -> Iterator[Lab]:
 
 
 def test_the_same_page_without_a_fleet_is_heard(bare: Lab) -> None:
-    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-"))
+    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding.
+
+    The page gives a way up after five seconds: on a busy machine another visit does what one did not come to.
+    """
+    missing = _unheard(bare)
+    for _ in range(MORE_VISITS):
+        if missing:
+            missing &= _unheard(bare)
+    assert missing == set()
+
+
+def _unheard(bare: Lab) -> set[str]:
+    """What one visit did not come to do: the ways to each target, and names that were not read by rebinding."""
+    folder, names = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-")), rebound_names()
     os.chown(folder, FREE.uid, -1)
-    names = rebound_names()
     free = ["env", f"HOME={folder}", "setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups"]
     argv = [*free, *WAITING, str(installed().browser), *UNCHECKED, f"--user-data-dir={folder}", url(list(names))]
     try:
         with near(bare, []) as ears:
             said = visit(bare, argv, FREE_ADDRESSES)
-            came = Counter(heard(ears))
+            came = set(heard(ears))
     finally:
         forget(bare)
         shutil.rmtree(folder)
-    for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR):
-        missing = [
-            way for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) if not came[f"{way} {place(host, port)}"]
-        ]
-        assert missing == [], (host, port, came)
-    assert any(what.startswith("udp") for what in came), came
-    assert {path for path in said if "stolen" in path} == {f"/hostile/stolen-{name}" for name in names}
+    targets = [place(host, port) for host, port in (*ON_HOST, *((host, NEAR) for host in LAN), *NEIGHBOUR)]
+    wanted = {f"{way} {target}" for way in ("tcp", "tls", *(f"/{way}" for way in WAYS)) for target in targets}
+    unread = {f"stolen {target}" for name, target in names.items() if f"/hostile/stolen-{name}" not in said}
+    return (wanted - came) | unread | (set() if any(what.startswith("udp") for what in came) else {"udp"})
