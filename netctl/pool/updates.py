@@ -70,6 +70,8 @@ def add(db: sa.Connection, found: Sequence[Found]) -> Imported:
             touched.add(_insert(db, {"public": public, "origin": one.origin, "region": one.region, **row_of(one.key)}))
             (done.servers if rows else done.new).append(one.origin)
             continue
+        if row["region"] is None and one.region:  # a store of an earlier version knows of none
+            db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(region=one.region))
         changes, words = _difference(row, one, touched)
         touched.add(_change(db, row, changes) if changes else row["id"])
         if words:
@@ -109,7 +111,7 @@ def _has_moved(row: Mapping[Any, Any], one: Found) -> bool:
     files = row["origin"].split(", ")
     neighbours = one.origin not in files and _unnumbered(one.origin) in map(_unnumbered, files)
     named = not _is_address(row["server"]) and not _is_address(one.key.server)
-    return row["region"] == one.region and not named and not neighbours
+    return row["region"] in (None, one.region) and not named and not neighbours
 
 
 def _unnumbered(name: str) -> str:

@@ -14,7 +14,7 @@ from tests.fleets import Rig, running
 from tests.netns.test_netctl_slots import seen_address
 
 SMALL_MTU, ROTATIONS = 1280, 4
-CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}, "wireguard": {"handshake_timeout_seconds": 1}}
+CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}, "wireguard": {"handshake_timeout_seconds": 3}}
 
 
 @pytest.fixture(scope="module")

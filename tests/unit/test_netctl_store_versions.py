@@ -125,7 +125,8 @@ def test_what_an_earlier_version_did_not_know_is_added(path: Path) -> None:
     now = replace(key(4, "vpn4.example"), address_v6=IPv6Address("fd00::1"), mtu_bytes=1280)
     words = "IPv6 address: none -> fd00::1, MTU: none -> 1280"
     assert store.add([Found("4.conf", now)]) == Imported(changed={"4.conf": words})
-    assert store.add([Found("4.conf", now)]) == Imported(there=["4.conf"])
+    assert store.add([Found("4.conf", now, "KR")]) == Imported(there=["4.conf"])
+    assert "KR" in {line.region for line in store.lines()}
     assert take(store, 1104, 4).key == now
 
 
