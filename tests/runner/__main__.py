@@ -20,6 +20,8 @@ SETUP = ("bin/setup", "--dev")
 LIGHT = {"lint", "unit", "contract"}
 """The tiers of `quick`. They run without root too, less the tests that need it."""
 NEEDS_ROOT, INTERRUPTED = 77, 130
+SHARDS = len(os.sched_getaffinity(0)) + 1
+"""One more than there are cores: a fifth of a test's time it waits for something."""
 
 
 def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
@@ -32,7 +34,7 @@ def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
     )
     tiers = ("all", "quick", *FIRST, *SHARDED, "demo")
     parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run; may be given again")
-    parser.add_argument("--shards", type=int, default=len(os.sched_getaffinity(0)), help="how many run at once")
+    parser.add_argument("--shards", type=int, default=SHARDS, help=f"how many run at once (here {SHARDS})")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run it N times, say what failed how often")
     parser.add_argument("--record-durations", action="store_true", help="write tests/durations.json from this run")
     parser.add_argument(

@@ -66,11 +66,11 @@ class Plan:
     def _files(self, tier: str) -> list[str]:
         return files(tier) if tier in self.tiers else []
 
-    def _tests(self, title: str, names: Sequence[str]) -> list[Job]:
+    def _tests(self, title: str, names: Sequence[str], python: str = "", before: Sequence[str] = ()) -> list[Job]:
         shares = enumerate(shared(names, self.shards, durations()), 1)
-        return [self._pytest(f"{title} {number}", self.python, share) for number, share in shares]
+        return [self._pytest(f"{title} {number}", python or self.python, share, before) for number, share in shares]
 
-    def _pytest(self, name: str, python: str, names: Sequence[str], before: Sequence[str] = ()) -> Job:
+    def _pytest(self, name: str, python: str, names: Sequence[str], before: Sequence[str]) -> Job:
         rootless = ("--without-root", "--ground=fake") if self.rootless else ("--no-skips",)
         alone = (ALONE,) if os.geteuid() == 0 else ()
         argv = (*before, *alone, python, "-m", "pytest", *rootless, *names, *self.arguments)
@@ -102,7 +102,7 @@ class Plan:
         environment = _output(*setup, "--print-environment")
         build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
         names = [name for tier in ("unit", "contract") for name in files(tier) if name not in TIMED]
-        return [self._pytest("3.10", f"{environment}/bin/python", names, build)]
+        return self._tests("3.10", names, f"{environment}/bin/python", build)
 
 
 def tier_of(name: str) -> str:

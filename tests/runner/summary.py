@@ -19,12 +19,12 @@ LAST_LINES = 60
 
 def tier(one: Running, name: str) -> str:
     """The tier of the test NAME of that job."""
-    return "3.10" if one.job.name == "3.10" else tier_of(name)
+    return "3.10" if one.job.name.startswith("3.10") else tier_of(name)
 
 
 def file(one: Running, name: str) -> str:
     """The file of the test NAME of that job."""
-    return f"{'3.10: ' if one.job.name == '3.10' else ''}{name.partition('::')[0]}"
+    return f"{'3.10: ' if one.job.name.startswith('3.10') else ''}{name.partition('::')[0]}"
 
 
 @dataclass
