@@ -182,6 +182,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "a snap": ("browser", snap, "error", "Google Chrome's own package"),
     "an answer of another shape": ("browser", answers("worker check", 0, "Segmentation fault"), "error", "report this"),
     "no Korean font": ("fonts", answers("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
+    "no emoji": ("fonts", answers("fc-list :charset=1f3a7", 0), "warning", "fonts-noto-color-emoji"),
     "no fc-list": ("fonts", answers("fc-list :lang=ko", 127), "warning", "fonts-noto-cjk"),
     "no /dev/shm": ("shared-memory", lambda laid: (laid.root / "dev/shm").rmdir(), "error", "mkdir"),
     "tmp above memory": (

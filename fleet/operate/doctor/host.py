@@ -18,6 +18,8 @@ _FORBIDDEN = {
     "/proc/sys/kernel/unprivileged_userns_clone": "kernel.unprivileged_userns_clone=1",
     "/proc/sys/user/max_user_namespaces": "user.max_user_namespaces=15000",
 }
+_EMOJI = "1f3a7"
+"""Headphones: fonts that are no emoji fonts have some of the faces."""
 _NOBODY = 65534
 _SUPERVISOR_FILES = 1024 + 8 * (1 + 2 * 512)
 """What supervisord asks for at most (fleet.operate.render)."""
@@ -74,9 +76,9 @@ def browser(case: Case) -> Finding:
     return ok(f"{found['browser']} {found['version']}, {found['driver']} fits")
 
 
-@check("fonts", "without them Korean, Japanese and Chinese pages are boxes in screenshots")
+@check("fonts", "without them Korean, Japanese and Chinese pages, or emoji, are boxes in screenshots")
 def fonts(case: Case) -> Finding:
-    """A font with Korean letters; such fonts have Japanese and Chinese letters too."""
+    """A font with Korean letters, such fonts have Japanese and Chinese letters too, and one with emoji."""
     command = "apt install fonts-noto-cjk"
     answer = case.ask("fc-list", ":lang=ko", "family")
     if answer.code == NOT_THERE:
@@ -86,6 +88,8 @@ def fonts(case: Case) -> Finding:
     families = sorted({line.partition(",")[0] for line in answer.out.splitlines() if line.strip()})
     if not families:
         return warning("no font has Korean letters", command)
+    if not case.ask("fc-list", f":charset={_EMOJI}", "family").out.strip():
+        return warning("no font has emoji", "apt install fonts-noto-color-emoji")
     return ok(some(families, 1))
 
 
