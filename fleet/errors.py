@@ -27,6 +27,7 @@
     ├── BrowserDied                     the browser does not answer
     │   └── BrowserStartFailed          it did not start
     ├── PageFailed                      a page that did not load
+    ├── Answered                     1  a site that answered with something else than the page
     ├── ElementMissing               1  a page without what the task looks for
     └── TaskFailed                   1  a task that brought home what cannot be kept
 
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pydantic import JsonValue  # heavy, and programs that raise one error need no more than that
@@ -202,6 +203,30 @@ class PageFailed(FleetError):
     def code(self) -> str:
         """Chrome's name of the error without `net::`, for example ERR_NETWORK_CHANGED, or TIMEOUT."""
         return str(self.data.get("code", ""))
+
+
+class Answered(FleetError):
+    """the site answered, and not with the page that was asked for"""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, outcome: str, why: str, *, url: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(
+            f"{url}: {why}" if url else why,
+            data={"outcome": outcome, "url": url, "retry_after_seconds": retry_after_seconds},
+        )
+
+    @property
+    def outcome(self) -> Literal["refused", "limited", "absent"]:
+        """See fleet.result."""
+        found = self.data.get("outcome")
+        return "limited" if found == "limited" else "absent" if found == "absent" else "refused"
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the site asks to be left alone, None where it does not say."""
+        seconds = self.data.get("retry_after_seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
 
 
 class ElementMissing(FleetError):

@@ -7,9 +7,9 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     IPvAnyAddress,
@@ -31,6 +31,7 @@ from fleet.numbers import PLACEHOLDERS_V6 as PLACEHOLDERS_V6  # noqa: PLC0414
 from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414
+from fleet.web_address import WebAddress as WebAddress  # noqa: PLC0414
 
 ACCOUNT_GROUP = "fleet"
 """Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
@@ -39,15 +40,6 @@ LEAST_MEMORY_MEBIBYTES = 256
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-def _web_address(url: str) -> str:
-    if not url.startswith(("https://", "http://")):
-        raise ValueError(f"{url!r} is no http or https address")
-    return url
-
-
-WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -204,6 +196,8 @@ class BrowserSettings(Settings):
     i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
     """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
     language: str = "ko-KR"
+    time_zone: str = ""
+    """Such as Asia/Seoul: the clock that pages see; empty: this host's."""
     window_width: int = Field(default=1280, ge=320)
     window_height: int = Field(default=900, ge=240)
     start_timeout_seconds: Seconds = 60
@@ -212,6 +206,13 @@ class BrowserSettings(Settings):
     """Browser starts at one time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()
     """PEM files of further authorities that Chrome and the exit proof trust."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name and name not in available_timezones():
+            raise ValueError("is no time zone of this host, such as Asia/Seoul or UTC")
+        return name
 
     @field_validator("i_know_what_no_sandbox_means")
     @classmethod
@@ -245,7 +246,7 @@ class LoopSettings(Settings):
 
     attempts: int = Field(default=3, ge=1, le=100)
     """Tries of one loop before it is handed in as failed."""
-    pause_seconds: float = Field(default=0, ge=0)
+    pause_seconds: float = Field(default=30, ge=0)
     """Rest between two loops: politeness to the watched site."""
 
 
@@ -253,7 +254,7 @@ class TaskSettings(Settings):
     """`[task]`: what a loop does in the browser."""
 
     run: str = "search"
-    """`search`, `visit`, an entry point of the group `fleet.tasks`, or `package.module:function`."""
+    """`watch`, `search`, `visit`, an entry point of the group `fleet.tasks`, or `package.module:function`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Handed to the task, which validates them."""
 

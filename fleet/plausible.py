@@ -16,8 +16,9 @@ _MOST = 1_000_000_000
 _MOST_LOOPS = 99_999_999_999
 """One digit less than a name has room for: there is always a next one."""
 _SINCE, _UNTIL = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
+_MOST_STATUS = 999
 _MOST_ENTRIES = 1000
-"""Failures, stages."""
+"""Failures, stages, redirects, notes."""
 NAME_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 4000
 
@@ -35,14 +36,17 @@ def _doubts(result: Result) -> Iterator[str]:
         yield "no worker does so many loops"
     if not all(_SINCE <= moment <= _UNTIL for moment in (result.started, result.finished)):
         yield "its time is not of this age"
+    if not 0 <= (result.status or 0) <= _MOST_STATUS:
+        yield "there is no such status"
     spent = (*result.stages_ms.values(), result.handshake_ms or 0, result.rotate_ms or 0)
-    if not all(0 <= milliseconds <= _MOST for milliseconds in spent):
+    if not all(0 <= time <= _MOST for time in (*spent, result.retry_after_seconds or 0)):
         yield "no stage takes so long"
-    if max(len(result.stages_ms), len(result.failures)) > _MOST_ENTRIES:
-        yield f"more than {_MOST_ENTRIES} stages or failures"
+    if max(map(len, (result.stages_ms, result.failures, result.redirects, result.notes))) > _MOST_ENTRIES:
+        yield f"more than {_MOST_ENTRIES} stages, failures, redirects or notes"
     names = [result.worker, result.exit_server or "", result.lease or "", result.screenshot or "", *result.stages_ms]
     names += [part for failure in result.failures for part in (failure.name, failure.stage)]
     messages = [failure.message for failure in result.failures]
+    messages += [result.reason, result.address or "", *result.redirects, *result.notes]
     if max(map(len, names)) > NAME_CHARACTERS or max(map(len, messages), default=0) > _MESSAGE_CHARACTERS:
         yield "a text in it is too long"
     if "/" in (result.screenshot or ""):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, Field, JsonValue
+from typing import Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue, model_validator
 
 from fleet.wire import Address, Message
 
+Outcome = Literal["good", "empty", "refused", "limited", "absent", "failed"]
+"""What a loop came to. `good`: what a careful person would have seen. `empty`: the site says there is nothing of it.
+`refused`, `limited` (asks to be left alone for a while) and `absent` (there is no such page) are answers of the site.
+`failed`: nobody knows; the reason says why."""
+OK: Final = ("good", "empty")
 VERSION = 1
 """Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
 
@@ -55,6 +62,21 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     loop: int = Field(ge=1)
     """Counts within the run."""
     ok: bool
+    """The outcome is good or empty."""
+    outcome: Outcome = "failed"
+    """A result without one is of version 0.1: good or failed, as `ok` says."""
+    reason: str = ""
+    """Why the outcome is not good, in one line."""
+    status: int | None = None
+    """The HTTP status of the page that stood last."""
+    address: str | None = None
+    """Where that page came from in the end."""
+    redirects: tuple[str, ...] = ()
+    """The addresses on the way there."""
+    retry_after_seconds: float | None = None
+    """How long a limited site asked to be left alone; the worker keeps to it."""
+    notes: tuple[str, ...] = ()
+    """What a person would have seen beside the page: dialogs, refused downloads, requests that hang."""
     started: AwareDatetime
     finished: AwareDatetime
     attempts: int
@@ -77,6 +99,13 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     """What the task found."""
     answer_cut: bool = False
     """Whether texts or entries were left out of the answer, which was longer than a result may be."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_before(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "outcome" not in given and "ok" in given:
+            return {**given, "outcome": "good" if given["ok"] is True else "failed"}
+        return given
 
     @property
     def file_stem(self) -> str:

@@ -47,6 +47,7 @@ def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes 
             "certificate_authorities": [str(lab.places.authority)],
             **({} if programs.undetected_is_installed() else {"driver": "selenium"}),
         },
+        "loop": {"pause_seconds": 0},  # the lab's site is asked as often as it likes
         "task": {"run": "search"},
         "task.options": {
             "home": f"https://{SITE_NAME}/",

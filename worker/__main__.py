@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,26 @@ def _verify(arguments: argparse.Namespace) -> int | None:
     return None
 
 
+def _try(arguments: argparse.Namespace) -> int | None:
+    with _being(arguments.worker, "try", hint="fleet try") as (fleet, paths, worker):
+        from fleet.trial import RUN, Trial, TrialOrder
+        from worker import prepare
+        from worker.loop import Loop
+        from worker.tasks import registry
+
+        order = TrialOrder.model_validate_json(sys.stdin.readline())
+        once = fleet.model_copy(update={"loop": fleet.loop.model_copy(update={"attempts": 1})})
+        try:
+            loop = Loop(once, paths, worker, prepare.installed_from(os.environ), registry.resolve(order.task))
+            record = loop.once()
+        except Stopped:
+            return ExitCode.TRY_LATER
+        picture = base64.b64encode(record.found.screenshot) if record.found.screenshot else None
+        sys.stdout.write(Trial(result=record.result(RUN, worker.name, 1), picture=picture).model_dump_json() + "\n")
+        sys.stdout.flush()
+    return None
+
+
 def main() -> None:
     """Parse, run, exit."""
     parser = console.parser("worker", __doc__ or "", "worker prepare")
@@ -125,6 +146,9 @@ def main() -> None:
         "worker verify --worker w1101",
     )
     verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
+    words = "do one loop with the task on standard input (fleet try calls this, through the launcher)"
+    trial = console.command(nouns, "try", _try, words, "worker try --worker w1101")
+    trial.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     console.main(parser)
 
 

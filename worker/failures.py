@@ -5,6 +5,7 @@ restart  a new browser, the same tunnel
 rotate   another exit, a new browser
 wait     the same later; does not use up the loop's attempts, but has a limit of its own
 give up  the loop is handed in as failed
+answer   the loop is handed in with what the site said; nobody asks a second time (answers.py)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import tenacity
 
 from fleet.errors import (
+    Answered,
     BrowserDied,
     ConfigurationError,
     ElementMissing,
@@ -41,6 +43,7 @@ class Reaction(enum.Enum):
     ROTATE = "rotate"
     WAIT = "wait"
     GIVE_UP = "give up"
+    ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Row:
 
 
 TABLE = (
+    Row(Answered, Reaction.ANSWER, "the site has said what it has to say"),
     Row(PageFailed, Reaction.RETRY, "the host's addresses changed; the exit is not to blame", "ERR_NETWORK_CHANGED"),
     Row(PageFailed, Reaction.GIVE_UP, "a certificate does not get better", "ERR_CERT|ERR_SSL|ERR_BAD_SSL"),
     Row(PageFailed, Reaction.GIVE_UP, "an address that is none", "ERR_INVALID_URL|ERR_UNKNOWN_URL|ERR_DISALLOWED"),
@@ -67,8 +71,15 @@ TABLE = (
         PageFailed,
         Reaction.ROTATE,
         "the way to the site is bad",
-        "TIMEOUT|ERR_(NAME|DNS|ADDRESS|CONNECTION|INTERNET|TIMED|TUNNEL|PROXY|SOCKET|EMPTY|HTTP2|QUIC|NETWORK_IO)",
+        "ERR_(NAME|DNS|ADDRESS|CONNECTION|INTERNET|TIMED|TUNNEL|PROXY|SOCKET|EMPTY|HTTP2|QUIC|NETWORK_IO)",
     ),
+    Row(
+        PageFailed,
+        Reaction.GIVE_UP,
+        "the same address brings the same: a file, no page, a window that closes itself, a page without end",
+        "DOWNLOAD|NO_CONTENT|WINDOW_CLOSED|RELOADS|DIALOGS|SCRIPT|UNREADABLE|ERR_TOO_MANY_REDIRECTS|HTTP_4",
+    ),
+    Row(PageFailed, Reaction.RESTART, "a page that keeps its browser busy may leave it so", "BUSY"),
     Row(PageFailed, Reaction.RETRY, "anything else about a page may pass"),
     Row(ElementMissing, Reaction.RETRY, "a slow or half loaded page"),
     Row(TaskFailed, Reaction.GIVE_UP, "the same code brings home the same"),

@@ -15,20 +15,26 @@ from functools import partial
 from pydantic import ValidationError
 
 from fleet import log, netctl_api
-from fleet.errors import BrowserDied, ConfigurationError, ElementMissing, PageFailed, TaskFailed, WrongExit, describe
+from fleet.errors import (
+    Answered,
+    ConfigurationError,
+    WrongExit,
+    describe,
+)
 from fleet.interrupts import deferred
 from fleet.model import Fleet, Paths, Worker
-from fleet.result import RunOrder
+from fleet.result import Result, RunOrder
 from fleet.wire import Address
+from worker import politeness
 from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover, agrees
 from worker.failures import Budget, Reaction
+from worker.observation import observe
 from worker.prepare import AUTHORITIES
 from worker.record import Record
 from worker.spool import Spool
-from worker.tasks.contract import Found
 from worker.tasks.registry import Ready
 from worker.tunnel import Tunnel
 
@@ -56,12 +62,14 @@ class Loop:
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
+        self._last: Result | None = None
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=fleet.netctl.request_deadline_seconds)
 
     def run(self, order: RunOrder | None) -> None:
         """Loop until ORDER's loops are done, for ever without one; goes on where an earlier life ended."""
         name = order.run if order else FOREVER
         failed_in_a_row = 0
+        self._last = self._spool.newest()
         with self._tunnel:
             first = self._spool.last_loop(name) + 1
             for number in itertools.count(first):
@@ -69,32 +77,41 @@ class Loop:
                     return
                 if number > first:
                     self._rest(0 if order else failed_in_a_row)
+                _wait(politeness.seconds_left(self._last))
                 with log.bound(loop=number, stage="loop"):
-                    good = self._one(name, number)
-                failed_in_a_row = 0 if good else failed_in_a_row + 1
+                    failed_in_a_row = failed_in_a_row + 1 if self._one(name, number) else 0
 
     def _rest(self, failed_in_a_row: int) -> None:
         """Politeness to the watched site; growing rest for a worker that only fails, for ever."""
         grown = min(_MOST_REST_SECONDS, 2.0**failed_in_a_row) if failed_in_a_row else 0.0
-        if (seconds := self._fleet.loop.pause_seconds + grown) > 0:
-            threading.Event().wait(seconds)  # nothing sets it: a rest that SIGTERM ends
+        _wait(self._fleet.loop.pause_seconds + grown)
 
     def _one(self, run: str, number: int) -> bool:
-        """One loop with all its attempts, handed in whether good or failed."""
+        """One loop with all its attempts, handed in whatever it came to; whether it failed."""
+        record = self._worked()
+        try:
+            with deferred():  # half a result is not handed in
+                self._hand_in(run, number, record)
+        except Exception:  # noqa: BLE001 - of a full disk, say, the log alone can tell; the next loop may do better
+            _log.exception("loop.not_handed_in")
+            return True
+        return record.failed
+
+    def once(self) -> Record:
+        """One loop of which nothing is handed in."""
+        with self._tunnel:
+            return self._worked()
+
+    def _worked(self) -> Record:
         record = Record()
         try:
             self._attempts(record)
-            good = True
+        except Answered:
+            pass  # the record has it
         except Exception as error:  # noqa: BLE001 - the loop's last word: it is handed in as failed
             _log.error("loop.failed", errors=describe(error), attempts=len(record.failures))
-            good = False
-        try:
-            with deferred():  # half a result is not handed in
-                self._hand_in(run, number, record, good)
-        except Exception:  # noqa: BLE001 - of a full disk, say, the log alone can tell; the next loop may do better
-            _log.exception("loop.not_handed_in")
-            return False
-        return good
+            record.failed = True
+        return record
 
     def _attempts(self, record: Record) -> None:
         budget = Budget(self._fleet.loop.attempts)
@@ -111,7 +128,7 @@ class Loop:
             for attempt in budget.retrying(Reaction.RETRY):
                 with attempt, record.noting(budget):
                     self._tunnel.check()
-                    record.found = self._do_task(record, browser)
+                    observe(record, self._task, browser)
         if record.found.seen_address is not None:
             self._compare(record, record.found.seen_address, record.tunnel, record.seen)
 
@@ -149,16 +166,6 @@ class Loop:
                 record.losses += browser.counts()
                 browser.close()
 
-    def _do_task(self, record: Record, browser: Session) -> Found:
-        record.stage = "task"  # until it names one
-        try:
-            return self._task.perform(browser, record.timed)
-        except (ElementMissing, PageFailed, TaskFailed):
-            # What the page looked like instead is worth more than any message.
-            with contextlib.suppress(BrowserDied):
-                record.found = Found(screenshot=browser.screenshot())
-            raise
-
     def _compare(self, record: Record, shown: str, tunnel: netctl_api.Tunnel, proven: Address) -> None:
         """The site's own word against the proof: the page may have come another way than the question."""
         try:
@@ -169,19 +176,29 @@ class Loop:
             record.seen = told
             raise WrongExit(f"the site saw {told}, the proof {proven}")
 
-    def _hand_in(self, run: str, number: int, record: Record, good: bool) -> None:
-        name = f"{run}-{number:06d}.png"
+    def _hand_in(self, run: str, number: int, record: Record) -> None:
+        result = record.result(run, self._worker.name, number)
+        if result.outcome == "limited":
+            seconds = politeness.rest(record.answered, self._last)
+            result = result.model_copy(update={"retry_after_seconds": seconds})
         with record.timed("hand_in", ending=True):
-            if record.found.screenshot:
-                self._spool.put_screenshot(name, record.found.screenshot)
-        result = record.result(run, self._worker.name, number, ok=good)
+            if result.screenshot and record.found.screenshot:
+                self._spool.put_screenshot(result.screenshot, record.found.screenshot)
+        result = result.model_copy(update={"stages_ms": record.stages_ms})
+        self._last = result
         self._spool.put(result)
         _log.info(
             "loop.done",
-            ok=good,
+            outcome=result.outcome,
+            reason=result.reason,
             milliseconds=round((result.finished - result.started).total_seconds() * 1000),
             requests=result.requests,
             network_changed=result.network_changed,
             exit_server=result.exit_server,
             stages_ms=result.stages_ms,
         )
+
+
+def _wait(seconds: float) -> None:
+    if seconds > 0:
+        threading.Event().wait(seconds)  # nothing sets it: a rest that SIGTERM ends

@@ -10,7 +10,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from fleet.errors import FleetError, PageFailed
+from fleet.errors import Answered, FleetError, PageFailed
 from fleet.model import Fleet, Paths, Worker
 from fleet.probes import Order, Page, Reach
 from worker.browser import turn
@@ -74,11 +74,11 @@ def look(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, order
 
 
 def _open_one(browser: Session, urls: tuple[str, ...]) -> None:
-    """The first of URLS that stands; raises PageFailed of the last."""
+    """The first of URLS that stands; raises what was said of the last."""
     for last, url in enumerate(urls, 1):
         try:
             browser.open(url)
-        except PageFailed:
+        except (PageFailed, Answered):
             if last == len(urls):
                 raise
         else:
@@ -108,8 +108,10 @@ def _shows(browser: Session, target: Reach) -> bool:
     host = f"[{target.address}]" if ":" in target.address else target.address
     try:
         browser.open(f"http://{host}:{target.port}/")
+    except Answered:
+        return True
     except PageFailed as error:
-        return error.code in _REACHED
+        return error.code in _REACHED or error.code.startswith("HTTP_")
     return True
 
 

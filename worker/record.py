@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from fleet import log
-from fleet.errors import FleetError, PageFailed, describe
+from fleet.errors import Answered, FleetError, PageFailed, describe
 from fleet.interrupts import raise_if_stopped
 from fleet.netctl_api import Tunnel
 from fleet.plausible import NAME_CHARACTERS
-from fleet.result import Failure, Losses, Result
+from fleet.result import OK, Failure, Losses, Outcome, Result
 from fleet.wire import Address
+from worker.browser.interface import Page
 from worker.failures import Budget, Reaction, reaction
 from worker.tasks.contract import Found
 
@@ -36,10 +37,17 @@ class Record:
     seen: Address | None = None
     found: Found = field(default_factory=Found)
     losses: Losses = field(default_factory=Losses)
+    page: Page | None = None
+    """That stood last."""
+    notes: tuple[str, ...] = ()
+    answered: Answered | None = None
+    """The site's answer, where that was not the page."""
     reaction: Reaction | None = None
     """To the failure noted last."""
     stage: str = "start"
     """In which a failure happens that passes now."""
+    failed: bool = False
+    """It has ended without what it was for."""
     _noted: Exception | None = None
 
     @contextlib.contextmanager
@@ -67,6 +75,9 @@ class Record:
         """Every failure is noted once, where it first passes."""
         try:
             yield
+        except Answered as error:
+            self.answered = error
+            raise
         except Exception as error:
             if error is not self._noted:
                 self._noted = error
@@ -87,17 +98,42 @@ class Record:
             exc_info=not isinstance(error, FleetError),
         )
 
-    def result(self, run: str, worker: str, loop: int, *, ok: bool) -> Result:
+    @property
+    def outcome(self) -> Outcome:
+        """Of a loop that has ended."""
+        if self.answered is not None:
+            return self.answered.outcome
+        return "failed" if self.failed else self.found.outcome
+
+    @property
+    def reason(self) -> str:
+        """Why it is not good, in one line."""
+        if self.answered is not None:
+            text = str(self.answered)
+        elif self.failed:
+            text = self.failures[-1].message.partition("\n")[0] if self.failures else "the loop did not come to an end"
+        else:
+            text = self.found.reason
+        return " ".join(text.split())[:500]
+
+    def result(self, run: str, worker: str, loop: int) -> Result:
         """What is handed in; its screenshot lies beside it."""
-        tunnel = self.tunnel
+        tunnel, page = self.tunnel, self.page
+        outcome = self.outcome
         made = Result(
             run=run,
             worker=worker,
             loop=loop,
-            ok=ok,
+            ok=outcome in OK,
+            outcome=outcome,
+            reason=self.reason,
+            status=page.status if page else None,
+            address=page.url[:2000] if page else None,
+            redirects=page.redirects if page else (),
+            notes=self.notes,
             started=self.started,
             finished=_now(),
-            attempts=len(self.failures) + ok,
+            attempts=len(self.failures) + (not self.failed),
             failures=tuple(self.failures),
             exit_server=tunnel.exit_server if tunnel else None,
             exit_address=(tunnel.exit_address or self.seen) if tunnel else None,
@@ -110,4 +146,9 @@ class Record:
             answer_cut=self.found.answer_cut,
             **self.losses.model_dump(),
         )
-        return made.model_copy(update={"screenshot": f"{made.file_stem}.png" if self.found.screenshot else None})
+        picture = self.found.screenshot
+        return made.model_copy(update={"screenshot": f"{made.file_stem}.{_kind(picture)}" if picture else None})
+
+
+def _kind(picture: bytes) -> str:
+    return "webp" if picture.startswith(b"RIFF") else "png"

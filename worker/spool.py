@@ -42,9 +42,13 @@ class Spool:
             return loop
         return 0
 
-    def put_screenshot(self, name: str, png: bytes) -> None:
+    def newest(self) -> Result | None:
+        """The result that was handed in last."""
+        return spool.newest(self.folder).result
+
+    def put_screenshot(self, name: str, picture: bytes) -> None:
         """Durable under NAME; nobody looks at it before its JSON is there."""
-        write_durably(self.folder / name, png)
+        write_durably(self.folder / name, picture)
 
     def put(self, result: Result) -> None:
         """Durable: the loop is handed in, in a file that every reader reads."""

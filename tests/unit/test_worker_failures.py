@@ -6,6 +6,7 @@ import pytest
 import tenacity
 
 from fleet.errors import (
+    Answered,
     BrowserDied,
     BrowserStartFailed,
     ConfigurationError,
@@ -33,7 +34,12 @@ from worker.failures import TABLE, Budget, Reaction, reaction
         (PageFailed("u", "ERR_CERT_AUTHORITY_INVALID"), Reaction.GIVE_UP),
         (PageFailed("u", "ERR_NAME_NOT_RESOLVED"), Reaction.ROTATE),
         (PageFailed("u", "ERR_TIMED_OUT"), Reaction.ROTATE),
-        (PageFailed("u", "TIMEOUT"), Reaction.ROTATE),
+        (PageFailed("u", "TIMEOUT"), Reaction.RETRY),
+        (PageFailed("u", "BUSY"), Reaction.RESTART),
+        (PageFailed("u", "HTTP_500"), Reaction.RETRY),
+        (PageFailed("u", "HTTP_418"), Reaction.GIVE_UP),
+        (PageFailed("u", "DOWNLOAD"), Reaction.GIVE_UP),
+        (Answered("limited", "status 429"), Reaction.ANSWER),
         (PageFailed("u", "ERR_SOMETHING_NEW"), Reaction.RETRY),
         (ElementMissing(), Reaction.RETRY),
         (TaskFailed(), Reaction.GIVE_UP),
@@ -68,7 +74,7 @@ def test_every_row_says_why() -> None:
 def _always(error: Exception, budget: Budget) -> int:
     """Runs into ERROR until the budget's loop lets it through; how many tries that took."""
     tries = 0
-    retrying = budget.retrying(*(set(Reaction) - {Reaction.GIVE_UP}))
+    retrying = budget.retrying(*(set(Reaction) - {Reaction.GIVE_UP, Reaction.ANSWER}))
     retrying.sleep = lambda seconds: None
     with pytest.raises(type(error)):
         for attempt in retrying:

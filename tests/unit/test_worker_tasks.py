@@ -8,12 +8,18 @@ import decimal
 import importlib
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pydantic_core import to_json
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from fleet.errors import ConfigurationError, TaskFailed
 from fleet.model import TaskSettings
@@ -47,6 +53,94 @@ def test_visit_needs_an_address() -> None:
     """`visit` without a page is a mistake."""
     with pytest.raises(ConfigurationError, match=r"task\.options\.urls"):
         resolve(TaskSettings(run="visit", options={"urls": []}))
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "//h1[text()='x']",
+        "(//a)[1]",
+        "li:contains('x')",
+        "li:eq(2)",
+        "li[",
+        "li)",
+        "a:not(",
+        "> li",
+        "li >",
+        "",
+        "a[x=']('][",
+    ],
+)
+def test_what_is_no_selector(selector: str) -> None:
+    """XPath, jQuery's own words and what is left open are mistakes before the first loop."""
+    with pytest.raises(ConfigurationError, match=r"task\.options\.result_items"):
+        resolve(TaskSettings(run="search", options={**SEARCH, "result_items": selector}))
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "#q",
+        "a[href*='(x']",
+        "li:not(.ad):has(> b)",
+        ":is(h1, h2)",
+        "a[title=':eq(1)']",
+        r"#a\:first",
+        "li:nth-child(2)",
+    ],
+)
+def test_what_may_be_a_selector(selector: str) -> None:
+    """Whatever CSS there is, the browser is the judge."""
+    resolve(TaskSettings(run="search", options={**SEARCH, "result_items": selector}))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://exa mple.com/", "https://", "https://a.example:x/", "https://[::1", "ftp://a/"]
+)
+def test_what_is_no_address(url: str) -> None:
+    """It is named before the first loop."""
+    with pytest.raises(ConfigurationError, match=r"task\.options\.urls\.0"):
+        resolve(TaskSettings(run="visit", options={"urls": [url]}))
+
+
+def test_an_address_of_any_language() -> None:
+    """A name in Hangul is one."""
+    resolve(TaskSettings(run="visit", options={"urls": ["http://한글상점.example/정상?q=커피"]}))
+
+
+WATCH: dict[str, Any] = {"pages": ["https://a.example/"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"steps": [{}]}, "a step is one of"),
+        ({"steps": [{"click": "#a", "press": "Enter"}]}, "this has click, press"),
+        ({"steps": [{"press": "Any"}]}, "there is no key"),
+        ({"fields": {"a": {"kind": "cost"}}}, "fields.a"),
+        ({"fields": {"a": {"currency": "KRW"}}}, "belongs to kind"),
+        ({"fields": {"A b": "h1"}}, "fields"),
+        ({"find": {"id": "1"}}, "items.fields has no id"),
+        ({"items": {"select": ".a"}, "find": {}}, "find"),
+        ({"screenshot": "element:"}, "none of window, full, element"),
+        ({"empty": {"select": "li["}}, "empty"),
+    ],
+)
+def test_mistakes_in_a_watch(options: dict[str, Any], why: str) -> None:
+    """Each is named with its place."""
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(TaskSettings(run="watch", options={**WATCH, **options}))
+    assert why in caught.value.message
+
+
+def test_the_watches_of_the_document() -> None:
+    """What docs/watch.md shows can be run, in at most twenty lines each."""
+    text = (Path(__file__).parents[2] / "docs/watch.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == 2
+    for one in found:
+        assert len(one.splitlines()) <= 20
+        resolve(TaskSettings.model_validate(tomllib.loads(one)["task"]))
 
 
 def test_own_task_by_dotted_path() -> None:

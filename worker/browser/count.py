@@ -1,83 +1,116 @@
-"""Counts a browser's requests and losses from WebDriver BiDi events.
+"""Counts a browser's requests and losses from DevTools events, of all its tabs, frames and workers.
 
-`fetch_error` found every loss that Chrome's own network log had; the performance log misses a quarter
-and an exception of the driver nearly all (`driver.get()` returns normally for ERR_NETWORK_CHANGED).
-selenium calls each handler in a new thread, so the order is lost and a lock is needed.
+A request is known by its identifier, whichever target tells of it: the script of a worker is told of by the page that
+starts it and by the worker itself. A redirect keeps the identifier and is one more request, as the site sees it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Protocol
+import time
+from typing import Any
 
 from fleet.result import Losses
+from worker.browser.cdp import Parameters
 
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 ABORTED = "ERR_ABORTED"
 _COUNTED = ("http://", "https://", "ws://", "wss://")
-
-
-class Events(Protocol):
-    """selenium's `driver.network`, as far as it is used here."""
-
-    def add_event_handler(self, event: str, callback: Callable[..., None]) -> int: ...
+_OPEN_ENDED = ("EventSource", "WebSocket", "Ping")
+"""Kinds of requests that may stay open for as long as the page does; nobody waits for their end."""
+_CHANGES = ("XHR", "Fetch", "Script", "Document", "Stylesheet")
 
 
 class Counter:
-    """The running numbers of one browser session."""
+    """The running numbers of one browser session, and what is under way in it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._losses = Losses()
-        self._ended = 0
+        self._under_way: dict[str, tuple[str, str]] = {}
+        """Kind and address by identifier."""
+        self._open = set[str]()
+        self._ended = set[str]()
+        self._moved = time.monotonic()
+        self._heard = {
+            "Network.requestWillBeSent": self._on_request,
+            "Network.loadingFinished": self._on_end,
+            "Network.loadingFailed": self._on_failure,
+            "Network.webSocketCreated": self._on_socket,
+            "Network.webSocketHandshakeResponseReceived": self._on_end,
+            "Network.webSocketClosed": self._on_end,
+            "Network.webSocketFrameError": self._on_failure,
+        }
 
-    def listen(self, events: Events) -> None:
-        """Start to count what EVENTS tells."""
-        events.add_event_handler("before_request", self._on_request)
-        events.add_event_handler("fetch_error", self._on_error)
-        events.add_event_handler("response_completed", self._on_response)
-
-    def settle(self, *, seconds: float) -> None:
-        """Wait until no request is under way, at most SECONDS: pages may poll for ever."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended >= self._losses.requests, timeout=seconds)
+    def hear(self, event: str, parameters: Parameters) -> None:
+        """Count what an EVENT of any target tells."""
+        if handler := self._heard.get(event):
+            with self._changed:
+                handler(parameters)
+                self._moved = time.monotonic()
+                self._changed.notify_all()
 
     @property
     def losses(self) -> Losses:
         """So far."""
         return self._losses
 
-    def add(self, more: Losses, *, ended: int = 0) -> None:
-        """Count MORE, and so many requests as ended."""
+    def add(self, more: Losses) -> None:
+        """Count MORE."""
         with self._changed:
             self._losses += more
-            self._ended += ended
-            self._changed.notify_all()
 
-    def _on_request(self, event: object) -> None:
-        if _is_counted(event):
-            self.add(Losses(requests=1))
+    def quiet_seconds(self) -> float:
+        """How long ago a request last began or ended."""
+        with self._changed:
+            return time.monotonic() - self._moved
 
-    def _on_response(self, event: object) -> None:
-        if _is_counted(event):
-            self.add(Losses(), ended=1)
+    def under_way(self) -> tuple[str, ...]:
+        """The addresses of the requests whose end is waited for."""
+        with self._changed:
+            return tuple(url for _, url in self._under_way.values())
 
-    def _on_error(self, event: object) -> None:
-        if not _is_counted(event):
+    def changing(self) -> bool:
+        """Whether something is under way that may change what the page says."""
+        with self._changed:
+            return any(kind in _CHANGES for kind, _ in self._under_way.values())
+
+    def settle(self, *, seconds: float) -> None:
+        """Wait until no request is under way, at most SECONDS: pages may poll for ever."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, timeout=seconds)
+
+    def _on_request(self, told: Parameters) -> None:
+        request: Any = told.get("request", {})
+        self._begin(told, str(request.get("url", "")), str(told.get("type", "")), again="redirectResponse" in told)
+
+    def _on_socket(self, told: Parameters) -> None:
+        self._begin(told, str(told.get("url", "")), "WebSocket", again=False)
+
+    def _begin(self, told: Parameters, url: str, kind: str, *, again: bool) -> None:
+        number = str(told.get("requestId"))
+        known = number in self._under_way or number in self._open or number in self._ended
+        if not url.startswith(_COUNTED) or (known and not again):
             return
-        text = str(_field(event, "errorText", "error_text"))
-        changed = NETWORK_CHANGED in text
-        self.add(Losses(network_changed=changed, other_losses=not changed and ABORTED not in text), ended=1)
+        self._losses += Losses(requests=1)
+        if kind in _OPEN_ENDED:
+            self._open.add(number)
+        else:
+            self._under_way[number] = kind, url
 
+    def _on_end(self, told: Parameters) -> None:
+        self._end(str(told.get("requestId")))
 
-def _is_counted(event: object) -> bool:
-    """Whether EVENT is about something that went over the network (data: and chrome: did not)."""
-    url = _field(_field(event, "request"), "url")
-    return isinstance(url, str) and url.startswith(_COUNTED)
+    def _on_failure(self, told: Parameters) -> None:
+        text = str(told.get("errorText") or told.get("errorMessage") or "")
+        if self._end(str(told.get("requestId"))):
+            changed = NETWORK_CHANGED in text
+            self._losses += Losses(network_changed=changed, other_losses=not changed and ABORTED not in text)
 
-
-def _field(event: object, *names: str) -> object:
-    """selenium hands out an event as it came (a dict) or as an object of its own, by version and kind."""
-    known = event if isinstance(event, dict) else getattr(event, "__dict__", {})
-    return next((known[name] for name in names if name in known), None)
+    def _end(self, number: str) -> bool:
+        """Whether this is the first end of that request."""
+        known = self._under_way.pop(number, None) is not None or number in self._open
+        self._open.discard(number)
+        if known:
+            self._ended.add(number)
+        return known

@@ -33,8 +33,9 @@ class Folder:
         # No mkdtemp: a random name can hold `lang`, which undetected-chromedriver would interpret.
         self.path = Path(tempfile.gettempdir()) / f"b{os.getpid()}-{next(_numbers)}"
         self.path.mkdir(mode=0o700)
-        for name in ("profile", "t"):
+        for name in ("profile", "t", "home"):
             (self.path / name).mkdir(mode=0o700)
+        self._clock = {"TZ": settings.time_zone} if settings.time_zone else {}
         self._messages = {name: _Messages(self.path / f"{name}.messages") for name in ("chrome", "driver")}
         self.start = Start(
             settings=settings,
@@ -54,7 +55,8 @@ class Folder:
             "add": add,
             "drop": drop,
             # Short: Chrome's sockets lie below it, and a socket's path has at most 108 bytes.
-            "environment": {"TMPDIR": str(self.path / "t")},
+            # A home of its own: what Chrome keeps beside its profile (certificates, crash reports) ends with it too.
+            "environment": {"TMPDIR": str(self.path / "t"), "HOME": str(self.path / "home"), **self._clock},
         }
         path.with_name(f"{name}.json").write_text(json.dumps(orders), encoding="utf-8")
         path.write_text(f"#!{sys.executable} -IS\n{_WRAP.read_text(encoding='utf-8')}", encoding="utf-8")

@@ -1,7 +1,4 @@
-"""Chrome moved by selenium and ChromeDriver as they are.
-
-ChromeDriver starts Chrome and talks to it through a pipe: no DevTools port is open at all.
-"""
+"""Chrome started by selenium and ChromeDriver as they are; moved over its DevTools port (cdp.py)."""
 
 from __future__ import annotations
 
@@ -15,9 +12,8 @@ from worker.browser.interface import Start
 def start(order: Start) -> WebDriver:
     """A driver with a browser that has one empty page open."""
     options = webdriver.ChromeOptions()
-    options.enable_bidi = True
     options.binary_location = str(order.browser)
-    options.add_argument("--remote-debugging-pipe")
+    options.add_argument(f"--remote-debugging-port={order.ports.devtools}")
     options.add_argument(f"--user-data-dir={order.profile}")
     options.add_argument("about:blank")
     return webdriver.Chrome(

@@ -1,42 +1,38 @@
-"""One browser session over WebDriver, the same for both drivers: start, commands, certain end."""
+"""One browser session, the same for both drivers: start and certain end. What is done in it: commands.py."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 
 import selenium.common.exceptions as wrong
-from pydantic import JsonValue
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.remote_connection import RemoteConnection
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
 from fleet import log
-from fleet.errors import BrowserDied, BrowserStartFailed, ElementMissing, PageFailed
+from fleet.errors import BrowserDied, BrowserStartFailed
 from fleet.model import BrowserSettings, Worker
-from fleet.result import Losses
 from worker.browser import plain, reap
-from worker.browser.count import NETWORK_CHANGED, Counter
+from worker.browser.commands import Commands
 from worker.browser.folder import Folder
 from worker.browser.interface import Installed
+from worker.browser.tab import Tab
 from worker.browser.watchdog import Watchdog
 
-_ERROR_NAME = re.compile(r"ERR_[A-Z0-9_]+")
-_COMMAND_MARGIN_SECONDS = 15
-"""A command may take this much longer than a page load before the browser counts as frozen."""
-_SETTLE_SECONDS = 1.0
+_NOISE = re.compile(
+    r"dbus|DevTools listening|unexpected operator|^#\d|^\s*$|Starting ChromeDriver|suggestions on keeping"
+)
+"""Lines of Chrome's and ChromeDriver's that they write at every start, or that say nothing to a person."""
+_OTHER_VERSION = re.compile(r"only supports Chrome version|cannot connect to chrome .* from (driver|chrome) version")
 _log = log.get("worker")
 
 
 def _module(driver: str) -> ModuleType:
-    """What moves the browser; undetected-chromedriver may not be installed (bin/setup --without-undetected)."""
+    """What starts the browser; undetected-chromedriver may not be installed (bin/setup --without-undetected)."""
     if driver == "selenium":
         return plain
     from worker.browser import undetected
@@ -44,7 +40,7 @@ def _module(driver: str) -> ModuleType:
     return undetected
 
 
-class Session:
+class Session(Commands):
     """A running Chrome (see interface.Browser); a context manager whose exit is the certain end."""
 
     def __init__(
@@ -56,11 +52,9 @@ class Session:
         turn: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         """TURN is held while the browser starts."""
+        super().__init__(settings.page_load_timeout_seconds)
         self._settings = settings
         self._kind = _module(settings.driver)
-        self._counter = Counter()
-        self._counted = 0.0
-        self._lost_before = 0
         self._driver: WebDriver | None = None
         self._folder = Folder(settings, installed, Worker(uid=uid).browser_ports)
         try:
@@ -72,159 +66,33 @@ class Session:
 
     def _start(self) -> None:
         ports = self._folder.start.ports
-        _refuse_taken(ports.driver, *([ports.devtools] if self._settings.driver == "undetected" else []))
+        _refuse_taken(*ports)
         watchdog = Watchdog(self._folder, self._settings.start_timeout_seconds)
         try:
             with watchdog:
                 self._driver = self._kind.start(self._folder.start)
-                self._prepare(self._driver)
-        except (wrong.WebDriverException, HTTPError, OSError) as error:
+                self._connected = Tab(ports.devtools, self._counter)
+        except (wrong.WebDriverException, HTTPError, OSError, BrowserDied) as error:
             reason = watchdog.reason or _first_line(error)
-            tail = self._folder.messages().splitlines()[-3:]
-            raise BrowserStartFailed(
-                "; ".join([f"the browser did not start: {reason}", *tail]),
-                hint="try it by hand: fleet doctor, or the browser under the worker's account",
-            ) from error
-
-    def _prepare(self, driver: WebDriver) -> None:
-        client = _remote(driver).client_config
-        # A frozen browser answers nothing: the client gives up soon after the page's own limit.
-        client.timeout = self._settings.page_load_timeout_seconds + _COMMAND_MARGIN_SECONDS
-        client.websocket_interval = 0.01  # selenium looks for a BiDi answer this often; its default is 0.1 s
-        driver.set_page_load_timeout(self._settings.page_load_timeout_seconds)
-        self._counter.listen(driver.network)
-
-    @contextlib.contextmanager
-    def _command(self) -> Iterator[WebDriver]:
-        """The driver for one command; whatever means that the browser is gone becomes BrowserDied."""
-        if self._driver is None:
-            raise BrowserDied("the browser is closed")
-        try:
-            yield self._driver
-        except (wrong.TimeoutException, wrong.NoSuchElementException, wrong.StaleElementReferenceException):
-            raise
-        except (wrong.WebDriverException, HTTPError, OSError) as error:
-            raise BrowserDied(f"the browser does not answer: {_first_line(error)}") from error
-
-    def open(self, url: str) -> None:
-        self._lost_before = self._counter.losses.network_changed
-        with self._command() as driver:
-            try:
-                driver.get(url)
-            except wrong.TimeoutException:
-                raise PageFailed(url, "TIMEOUT") from None
-            except wrong.WebDriverException as error:
-                # ChromeDriver raises for the codes -100 to -189 alone.
-                found = _ERROR_NAME.search(str(error))
-                if found is None:
-                    raise
-                raise PageFailed(url, found[0]) from error
-            self._refuse_error_page(driver, url, self._lost_before)
-            self._count_page()
-
-    def _count_page(self) -> None:
-        """One more page, unless it is the one counted last: a form's answer may come without `open`."""
-        document = self._document()
-        if document != self._counted:
-            self._counter.add(Losses(pages=1))
-            self._counted = document
-
-    def _document(self) -> float:
-        """When the page's document began (ms since 1970): tells two documents of one address apart."""
-        with self._command() as driver:
-            return float(driver.execute_script("return performance.timeOrigin"))
-
-    def _refuse_error_page(self, driver: WebDriver, url: str, lost_before: int) -> None:
-        if not self.location.startswith("chrome-error:"):
-            return
-        text = str(driver.execute_script("return document.documentElement.innerText"))
-        found = _ERROR_NAME.search(text)
-        code = found[0] if found else "ERR_UNKNOWN"
-        if code == NETWORK_CHANGED:
-            self._counter.settle(seconds=_SETTLE_SECONDS)
-            if self._counter.losses.network_changed == lost_before:
-                self._counter.add(Losses(network_changed=1))  # no event told of it
-        raise PageFailed(url, code)
-
-    def wait(self, selector: str, *, seconds: float) -> int:
-        with self._command() as driver:
-            try:
-                found = WebDriverWait(driver, seconds, poll_frequency=0.02).until(
-                    lambda seen: self._matches(seen, selector)
+            messages = self._folder.messages()
+            _log.debug("browser.messages", messages=messages)
+            tail = [line for line in messages.splitlines() if not _NOISE.search(line)][-3:]
+            hint = "try it by hand: fleet doctor, or the browser under the worker's account"
+            if _OTHER_VERSION.search(str(error)):
+                hint = (
+                    "Chrome was updated under the fleet: install the ChromeDriver of its version, fleet down, fleet up"
                 )
-            except wrong.TimeoutException:
-                raise ElementMissing(
-                    f"{self.location} has no {selector!r} after {seconds:g} s",
-                    hint="look at the screenshot, and at task.options in fleet.toml",
-                ) from None
-            return len(found)
-
-    def _matches(self, driver: WebDriver, selector: str) -> list[WebElement]:
-        found = driver.find_elements(By.CSS_SELECTOR, selector)
-        if not found:
-            self._refuse_error_page(driver, self.location, self._lost_before)
-        return found
-
-    def wait_loaded(self, *, seconds: float) -> None:
-        with self._command() as driver:
-            try:
-                WebDriverWait(driver, seconds, poll_frequency=0.02).until(
-                    lambda seen: seen.execute_script("return document.readyState") == "complete"
-                )
-            except wrong.TimeoutException:
-                raise PageFailed(self.location, "TIMEOUT") from None
-            self._refuse_error_page(driver, self.location, self._lost_before)
-            self._count_page()
-
-    def fill(self, selector: str, text: str, *, submit: bool = False) -> None:
-        with self._command():
-            element = self._find(selector)
-            element.clear()
-            element.send_keys(text + (Keys.ENTER if submit else ""))
-
-    def click(self, selector: str) -> None:
-        with self._command():
-            self._find(selector).click()
-
-    def _find(self, selector: str) -> WebElement:
-        assert self._driver is not None
-        try:
-            return self._driver.find_element(By.CSS_SELECTOR, selector)
-        except wrong.NoSuchElementException:
-            raise ElementMissing(f"{self.location} has no {selector!r}") from None
-
-    def texts(self, selector: str) -> list[str]:
-        with self._command() as driver:
-            found = driver.execute_script(
-                "return Array.from(document.querySelectorAll(arguments[0]), element => element.innerText)", selector
-            )
-            return [str(text) for text in found]
-
-    def screenshot(self) -> bytes:
-        with self._command() as driver:
-            return bytes(driver.get_screenshot_as_png())
-
-    @property
-    def location(self) -> str:
-        with self._command() as driver:
-            return str(driver.execute_script("return location.href"))
-
-    def evaluate(self, script: str, *arguments: JsonValue) -> JsonValue:
-        """What SCRIPT, the body of a function with ARGUMENTS, gives in the page; a promise is waited for."""
-        with self._command() as driver:
-            value: JsonValue = driver.execute_script(script, *arguments)
-            return value
-
-    def counts(self) -> Losses:
-        self._counter.settle(seconds=_SETTLE_SECONDS)
-        return self._counter.losses
+            raise BrowserStartFailed("; ".join([f"the browser did not start: {reason}", *tail]), hint=hint) from error
 
     def close(self) -> None:
         driver, self._driver = self._driver, None
+        tab, self._connected = self._connected, None
         try:
             reap.end_descendants()
         except Exception:  # noqa: BLE001 - an end must not hide the error that led to it
             _log.exception("browser.left_over")
+        if tab is not None:
+            tab.close()
         if driver is not None:
             self._kind.forget(driver)
             with contextlib.suppress(wrong.WebDriverException, HTTPError, OSError):

@@ -25,6 +25,7 @@ DROP = (
     "--window-size",
     "--start-maximized",
     "--log-level",
+    "--disable-popup-blocking",  # a page's window would take the tab's place, and its input
 )
 """Beginnings of arguments that no driver may give to Chrome; the wrapper takes them out."""
 
@@ -76,6 +77,7 @@ _SILENCE: dict[str, JsonValue] = {
     "PromotionsEnabled": False,
     "DefaultBrowserSettingEnabled": False,
     "EnableMediaRouter": False,
+    "PrintingEnabled": False,  # the dialog of print() takes all input from the page
     "ExtensionInstallBlocklist": ["*"],
     "DefaultDirectSocketsSetting": 2,  # no device of the host's, and no socket but the web's
     "DefaultWebBluetoothGuardSetting": 2,

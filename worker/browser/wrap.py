@@ -33,7 +33,10 @@ def main() -> None:
         file.write(str(os.getpid()))
     arguments = [word for word in sys.argv[1:] if not word.startswith(tuple(orders["drop"]))]
     program, environment = orders["program"], {**os.environ, **orders["environment"]}
-    os.execve(program, [program, *orders["add"], *arguments], environment)  # noqa: S606 - no shell wanted
+    try:
+        os.execve(program, [program, *orders["add"], *arguments], environment)  # noqa: S606 - no shell wanted
+    except OSError as error:
+        sys.exit(f"{program}: {error.strerror}")  # the session tells this line, and no traceback
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
 from pydantic_core import from_json, to_json
@@ -38,7 +38,11 @@ class Found(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=F
     """What a task brings home."""
 
     screenshot: bytes | None = None
-    """PNG."""
+    """PNG or WebP."""
+    outcome: Literal["good", "empty"] = "good"
+    """`empty`: the site says itself that there is nothing. What a site refuses is raised, see fleet.errors.Answered."""
+    reason: str = ""
+    """Of an empty outcome: what the site says, in one line."""
     seen_address: str | None = None
     """The address the site saw, when the page shows it."""
     answer: Annotated[dict[str, JsonValue], AfterValidator(_kept)] = Field(default_factory=dict)

@@ -1,16 +1,93 @@
-"""What the options of the built-in tasks share."""
+"""What the options of the built-in tasks are made of: selectors, texts to look for, fields."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from fleet.model import Settings, WebAddress
+from worker.browser.interface import Pick
 
-__all__ = ["Selector", "TaskOptions", "WebAddress"]
-Selector = Annotated[str, Field(min_length=1)]
-"""CSS."""
+__all__ = ["FieldOptions", "Fields", "Mark", "Selector", "TaskOptions", "WebAddress"]
+_NOT_CSS = (
+    (r"^\s*(\.{0,2}//?|\(//)", "is an XPath; selectors are CSS"),
+    (r":(contains|eq|gt|lt|first|last|visible|hidden|button|text|selected)(?![-\w])", "is of jQuery, and no CSS: {}"),
+    (r"^\s*(>|\+|~|,)|[>+~,]\s*$", "begins or ends with a sign that joins two selectors"),
+)
+_PAIRS = {")": "(", "]": "["}
+
+
+def _selector(text: str) -> str:
+    """TEXT, unless it is certainly no CSS; whether it is, only the browser knows."""
+    bare = re.sub(r"\\.|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "", text)
+    for pattern, why in _NOT_CSS:
+        if found := re.search(pattern, bare):
+            raise ValueError(f"{text!r} {why.format(found[0])}")
+    open_ones: list[str] = []
+    for sign in re.sub(r"[^\[\]()'\"]", "", bare):
+        if sign in "[(":
+            open_ones.append(sign)
+        elif not open_ones or _PAIRS.get(sign) != open_ones.pop():
+            raise ValueError(f"{text!r} has a {sign} too many")
+    if open_ones:
+        raise ValueError(f"{text!r} has a {open_ones[0]} that is not closed")
+    return text
+
+
+Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_selector)]
+"""CSS. Open shadow roots and frames of the same site are searched too."""
+
+
+def _by(key: str) -> BeforeValidator:
+    """A text alone stands for a table with that KEY."""
+    return BeforeValidator(lambda given: {key: given} if isinstance(given, str) else given)
+
+
+class MarkOptions(Settings):
+    """Something by which a page tells what it is: a selector that is visible, a text in it, or both."""
+
+    select: Selector = "body"
+    text: str = ""
+
+
+Mark = Annotated[MarkOptions, _by("select")]
+
+
+class FieldOptions(Settings):
+    """One field: where it is, and what it is."""
+
+    select: Selector = ":scope"
+    attribute: str = ""
+    """What is taken; without it the visible text."""
+    meta: str = ""
+    """The name, property or itemprop of a `<meta>` in place of a selector."""
+    json_ld: str = ""
+    """A path into the page's structured data, such as `Product.offers.price`, in place of a selector."""
+    kind: Literal["text", "number", "price", "date", "html"] = "text"
+    currency: str = ""
+    """Of a price whose text names none."""
+    every: bool = False
+    """All matches as a list, in place of the first."""
+    optional: bool = False
+    """It may be missing, and is null then."""
+
+    @field_validator("currency")
+    @classmethod
+    def _of_a_price(cls, currency: str, rest: ValidationInfo) -> str:
+        if currency and rest.data.get("kind") != "price":
+            raise ValueError('belongs to kind = "price"')
+        return currency
+
+    @property
+    def pick(self) -> Pick:
+        """What the browser takes."""
+        html = self.kind == "html"
+        return Pick(select=self.select, attribute=self.attribute, html=html, every=self.every, meta=self.meta)
+
+
+Fields = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, _by("select")]]
 
 
 class TaskOptions(Settings):
@@ -20,3 +97,8 @@ class TaskOptions(Settings):
     """How long a selector may take to appear."""
     seen_address: Selector | None = None
     """An element that shows the address the site sees; the loop compares it with the leased exit."""
+
+
+def picks(fields: dict[str, Any]) -> dict[str, Pick]:
+    """What the browser takes of FIELDS; those of the structured data are read apart."""
+    return {name: field.pick for name, field in fields.items() if not field.json_ld}

@@ -19,7 +19,7 @@ from fleet.errors import ConfigurationError, TaskFailed
 from fleet.mistakes import mistakes
 from fleet.model import TaskSettings
 from worker.browser.interface import Browser
-from worker.tasks import search, visit
+from worker.tasks import search, visit, watch
 from worker.tasks.contract import Context, Found, Task
 
 GROUP = "fleet.tasks"
@@ -61,7 +61,7 @@ def resolve(settings: TaskSettings) -> Ready:
 
 
 def _find(name: str) -> Task:
-    builtin: dict[str, Task] = {"search": search.search, "visit": visit.visit}
+    builtin: dict[str, Task] = {"watch": watch.watch, "search": search.search, "visit": visit.visit}
     if name in builtin:
         return builtin[name]
     found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
@@ -70,7 +70,7 @@ def _find(name: str) -> Task:
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
             f"task.run: {name!r} cannot be loaded: {error}",
-            hint=f"search, visit, an entry point of the group {GROUP}, or module:function in /etc/fleet/tasks",
+            hint=f"watch, search, visit, an entry point of the group {GROUP}, or module:function in /etc/fleet/tasks",
         ) from None
     if not callable(task):
         raise ConfigurationError(f"task.run: {name!r} is no function")

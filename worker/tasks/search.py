@@ -1,13 +1,16 @@
-"""Task `search`: load a site, type a query into its search box, take home what it finds and a screenshot."""
+"""Task `search`, a preset of `watch`: load a site, type a query into its search box, take home what it finds."""
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
+from pydantic import Field, field_validator
 
 from fleet.model import WebAddress
-from worker.browser.interface import Browser
+from worker.tasks import watch
 from worker.tasks.contract import Context, Found, takes
-from worker.tasks.options import Selector, TaskOptions
+from worker.tasks.items import ItemsOptions
+from worker.tasks.options import Mark, Selector, TaskOptions
+from worker.tasks.picture import Shot
+from worker.tasks.steps import Step
 
 _KEPT_ITEMS = 10
 
@@ -19,28 +22,43 @@ class Options(TaskOptions):
     search_box: Selector
     query: str = Field(min_length=1)
     result_items: Selector
+    click_first: tuple[Selector, ...] = ()
+    """Pressed before, where they are there: a notice about cookies, the sign that opens the search box."""
+    search_button: Selector | None = None
+    """Pressed in place of Enter."""
+    empty: tuple[Mark, ...] = ()
+    limited: tuple[Mark, ...] = ()
+    refused: tuple[Mark, ...] = ()
+    screenshot: Shot = "window"
+
+    _one_or_several = field_validator("empty", "limited", "refused", mode="before")(watch.one_or_several)
+
+    def as_watch(self) -> watch.Options:
+        """The same, in the words of `watch`."""
+        button = [Step(click=self.search_button)] if self.search_button else []
+        return watch.Options(
+            pages=(self.home,),
+            steps=(
+                *(Step(click=one, optional=True) for one in self.click_first),
+                Step(fill=self.search_box, text=self.query, submit=not button),
+                *button,
+            ),
+            items=ItemsOptions(select=self.result_items, kept=_KEPT_ITEMS),
+            empty=self.empty,
+            limited=self.limited,
+            refused=self.refused,
+            screenshot=self.screenshot,
+            wait_seconds=self.wait_seconds,
+            seen_address=self.seen_address,
+        )
 
 
 @takes(Options)
 def search(context: Context[Options]) -> Found:
     """Home page, query, results, screenshot."""
-    options, browser = context.options, context.browser
-    with context.stage("load"):
-        browser.open(options.home)
-        browser.wait(options.search_box, seconds=options.wait_seconds)
-    with context.stage("search"):
-        browser.fill(options.search_box, options.query, submit=True)
-        count = browser.wait(options.result_items, seconds=options.wait_seconds)
-        browser.wait_loaded(seconds=options.wait_seconds)
-        items: list[JsonValue] = [*browser.texts(options.result_items)[:_KEPT_ITEMS]]
-        address = first_text(browser, options.seen_address)
-    with context.stage("screenshot"):
-        png = browser.screenshot()
-    answer: dict[str, JsonValue] = {"query": options.query, "count": count, "items": items}
-    return Found(screenshot=png, seen_address=address, answer=answer)
-
-
-def first_text(browser: Browser, selector: str | None) -> str | None:
-    """The text of the first match, None without a selector or a match."""
-    texts = browser.texts(selector) if selector else []
-    return texts[0].strip() if texts else None
+    options = context.options
+    found = watch.watch(Context(browser=context.browser, options=options.as_watch(), stage=context.stage))
+    items = found.answer.pop("items")
+    texts = [one["text"] for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+    answer = {"query": options.query, **found.answer, "items": texts}
+    return found.model_copy(update={"answer": answer})

@@ -1,0 +1,84 @@
+"""One table: what a site's answer means. The first row that fits counts; beside it stands failures.py.
+
+refused   the site does not want this visitor: it is asked no second time, and by no other exit
+limited   it asks to be left alone for a while: nobody asks before that is over
+absent    there is no such page
+failed    something is wrong with the site, and may pass
+
+We observe. None of these is ever answered by another exit, another browser or another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+from fleet.errors import Answered, PageFailed
+
+UNTOLD_SECONDS = 60.0
+"""The rest after a limited page whose site says no time; it doubles with each one in a row."""
+MOST_REST_SECONDS = 3600.0
+"""A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table."""
+
+    outcome: str
+    why: str
+    status: str
+    """A regular expression over the whole status."""
+    header: str = ""
+    """`name: pattern`; the pattern is searched in the value."""
+
+    def fits(self, status: int, headers: Mapping[str, str]) -> bool:
+        name, _, pattern = self.header.partition(": ")
+        told = not name or (name in headers and re.search(pattern, headers[name], re.IGNORECASE) is not None)
+        return told and re.fullmatch(self.status, str(status)) is not None
+
+
+RULES = (
+    Rule("refused", "the site asks for a proof that a person is there", ".*", "cf-mitigated: challenge"),
+    Rule("refused", "the site asks for a proof that a person is there", ".*", "x-amzn-waf-action: challenge|captcha"),
+    Rule("limited", "too many requests", "429|420"),
+    Rule("limited", "the site is not available now", "503"),
+    Rule("refused", "the site wants a log-in", "401|407"),
+    Rule("refused", "the site refuses this visitor", "402|403|451"),
+    Rule("absent", "there is no such page", "404|410"),
+    Rule("failed", "the site does not take this request", "4.."),
+    Rule("failed", "the site has failed", "5.."),
+)
+
+
+def judge(url: str, status: int | None, headers: Mapping[str, str]) -> None:
+    """Raise Answered for an answer that is not the page, PageFailed for a failure of the site's."""
+    rule = next((rule for rule in RULES if rule.fits(status or 200, headers)), None)
+    if rule is None:
+        return
+    if rule.outcome == "failed":
+        raise PageFailed(url, f"HTTP_{status}")
+    seconds = retry_after(headers.get("retry-after", "")) if rule.outcome == "limited" else None
+    raise Answered(rule.outcome, f"status {status}: {rule.why}", url=url, retry_after_seconds=seconds)
+
+
+def retry_after(text: str, now: datetime | None = None) -> float | None:
+    """The seconds that a Retry-After asks for, in either of its forms (RFC 9110, 10.2.3), bounded; None: none."""
+    words = text.strip()
+    if re.fullmatch(r"\d{1,12}", words):
+        return bounded(float(words))
+    try:
+        moment = parsedate_to_datetime(words)
+    except (TypeError, ValueError, IndexError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return bounded((moment - (now or datetime.now(timezone.utc))).total_seconds())
+
+
+def bounded(seconds: float) -> float:
+    """SECONDS within what a worker keeps to."""
+    return min(MOST_REST_SECONDS, max(0.0, seconds))

@@ -1,0 +1,141 @@
+"""What a task may do with a browser (interface.Browser), put together from tab, readiness, hands and picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from pydantic import JsonValue
+
+from fleet.errors import BrowserDied
+from fleet.result import Losses
+from worker.browser import hands, picture, readiness
+from worker.browser.count import Counter
+from worker.browser.interface import MOST_ITEMS, Box, Condition, Look, Page, Pick, Picture, Raw, Row, Rows, State
+from worker.browser.tab import Tab
+
+_SETTLE_SECONDS = 1.0
+
+
+class Commands:
+    """The commands of a browser whose tab is there."""
+
+    def __init__(self, page_load_timeout_seconds: float) -> None:
+        self._page_load_seconds = page_load_timeout_seconds
+        self._counter = Counter()
+        self._counted = ""
+        self._connected: Tab | None = None
+
+    @property
+    def _tab(self) -> Tab:
+        if self._connected is None:
+            raise BrowserDied("the browser is closed")
+        return self._connected
+
+    def open(self, url: str, *, until: Condition = "quiet") -> None:
+        deadline = time.monotonic() + self._page_load_seconds
+        self._tab.go(url, seconds=self._page_load_seconds)
+        self.wait_loaded(seconds=max(0.1, deadline - time.monotonic()), until=until)
+
+    def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:
+        readiness.loaded(self._tab, until, seconds=seconds)
+        self._count_page()
+
+    def _count_page(self) -> None:
+        """One more page, unless it is the one counted last: a form's answer may come without `open`."""
+        if (number := self._tab.documents.current.number) != self._counted:
+            self._counter.add(Losses(pages=1))
+            self._counted = number
+
+    def wait(self, selector: str, *, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
+        count = readiness.selected(self._tab, selector, state, seconds=seconds, unlike=unlike)
+        self._count_page()
+        return count
+
+    def fill(self, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
+        hands.fill(self._tab, selector, text, submit=submit, seconds=seconds)
+
+    def click(self, selector: str, *, seconds: float = 0) -> None:
+        hands.click(self._tab, selector, seconds=seconds)
+
+    def press(self, key: str) -> None:
+        hands.press(self._tab, key)
+
+    def choose(self, selector: str, value: str) -> None:
+        hands.choose(self._tab, selector, value)
+
+    def scroll(self, selector: str | None = None, pixels: int | None = None) -> bool:
+        return hands.scroll(self._tab, selector, pixels)
+
+    def look(self, selector: str) -> Look:
+        return readiness.look(self._tab, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [str(text) for text in self._tab.ask("texts", selector, MOST_ITEMS)]
+
+    def attributes(self, selector: str, name: str) -> list[str | None]:
+        return list(self._tab.ask("attributes", selector, name, MOST_ITEMS))
+
+    def html(self, selector: str) -> list[str]:
+        return [str(text) for text in self._tab.ask("html", selector, MOST_ITEMS)]
+
+    def fields(self, picks: Mapping[str, Pick]) -> Raw:
+        return dict(self._tab.ask("page", _told(picks)))
+
+    def rows(
+        self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS
+    ) -> Rows:
+        found = self._tab.ask("rows", selector, _told(picks), advertisement, min(most, MOST_ITEMS))
+        rows = tuple(
+            Row(fields=one["fields"], advertisement=one["advertisement"], box=_box(one["box"]), key=one["key"])
+            for one in found["rows"]
+        )
+        return Rows(rows=rows, count=int(found["count"]), partial=bool(found["partial"]))
+
+    def json_ld(self) -> list[str]:
+        return [str(text) for text in self._tab.ask("jsonLd")]
+
+    def boxes(self, selector: str) -> list[Box]:
+        return [_box(box) for box in self._tab.ask("boxes", selector)]
+
+    def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
+        return picture.take(self._tab, full=full, selector=selector, kind=kind)
+
+    def reveal(self, box: Box) -> tuple[int, int]:
+        left, top = self._tab.ask("reveal", *box)
+        return int(left), int(top)
+
+    @property
+    def location(self) -> str:
+        return str(self._tab.ask("address"))
+
+    @property
+    def page(self) -> Page:
+        load = self._tab.documents.unshown or self._tab.documents.current
+        return Page(url=load.url, status=load.status, redirects=tuple(load.redirects))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._tab.documents.notes)
+
+    def judge(self) -> None:
+        self._tab.judge()
+
+    def evaluate(self, script: str, *arguments: JsonValue) -> JsonValue:
+        """What SCRIPT, the body of a function with ARGUMENTS, gives in the page; a promise is waited for."""
+        value: JsonValue = self._tab.evaluate(script, arguments)
+        return value
+
+    def counts(self) -> Losses:
+        self._counter.settle(seconds=_SETTLE_SECONDS)
+        return self._counter.losses
+
+
+def _told(picks: Mapping[str, Pick]) -> dict[str, JsonValue]:
+    return {name: asdict(pick) for name, pick in picks.items()}
+
+
+def _box(numbers: list[int]) -> Box:
+    left, top, width, height = map(int, numbers)
+    return left, top, width, height

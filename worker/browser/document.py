@@ -1,0 +1,206 @@
+"""What Chrome tells of the one tab: which document stands in it, how it came, and what happened on the way.
+
+Documents are told apart by Chrome's own identifier of their load (`loaderId`), never by anything the page says.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.browser.cdp import Parameters
+
+MOST_DIALOGS = 10
+"""A page that opens more of them than a person would close."""
+MOST_LOADS = 20
+"""A page that replaces itself more often than this, unasked, would be asked for for ever."""
+_COMES_SECONDS = 5.0
+_KEPT = 50
+_PAGES = ("http://", "https://", "about:", "data:", "blob:", "chrome:", "file:")
+_NOTED = 200
+
+
+@dataclass
+class Load:
+    """One load of a document in the tab, from its request to its end."""
+
+    number: str
+    url: str = ""
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """By lower-case name."""
+    redirects: list[str] = field(default_factory=list)
+    error: str = ""
+    """Chrome's name of what ended it, without `net::`."""
+    committed: bool = False
+    """It stands in the tab, or stood there."""
+    unreachable: bool = False
+    """What stands is Chrome's own error page."""
+    ended_at: float | None = None
+    """The monotonic time at which its last byte came, or its failure."""
+    stages: set[str] = field(default_factory=set)
+    """DOMContentLoaded, load."""
+
+    def is_coming(self, now: float) -> bool:
+        """Whether it will stand in the tab; the last byte of a short page is told of before it does."""
+        if self.committed or self.error or self.status in (204, 205):
+            return False
+        return self.ended_at is None or now - self.ended_at < _COMES_SECONDS
+
+
+class Documents:
+    """The state of the tab; events come in one thread, questions from another."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.frame = self.session = ""
+        self.notes: list[str] = []
+        """What a person would have seen beside the page: dialogs, refused downloads; one line each."""
+        self.closed = self.crashed = False
+        self.dialogs = self.loads = self.downloads = 0
+        """Since the last page that was asked for."""
+        self.moved = time.monotonic()
+        self._all: dict[str, Load] = {}
+        self._current = Load("")
+        self.unshown: Load | None = None
+        """A page that was asked for and did not come to stand in the tab."""
+        self._heard: dict[str, Callable[[Parameters], None]] = {
+            "Network.requestWillBeSent": self._on_request,
+            "Network.responseReceived": self._on_response,
+            "Network.responseReceivedExtraInfo": self._on_headers,
+            "Network.loadingFinished": self._on_finished,
+            "Network.loadingFailed": self._on_failed,
+            "Page.frameNavigated": self._on_navigated,
+            "Page.lifecycleEvent": self._on_stage,
+            "Page.frameStoppedLoading": self._on_stop,
+            "Page.javascriptDialogOpening": self._on_dialog,
+            "Page.downloadWillBegin": self._on_download,
+            "Inspector.targetCrashed": self._on_crash,
+        }
+
+    def hear(self, event: str, told: Parameters) -> None:
+        """Keep what an EVENT of the tab tells."""
+        if handler := self._heard.get(event):
+            with self.changed:
+                handler(told)
+                self.changed.notify_all()
+
+    def lost(self) -> None:
+        """The tab is no more."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def begin(self) -> None:
+        """A page is asked for: what is counted is counted from here."""
+        with self.changed:
+            self.dialogs = self.loads = self.downloads = 0
+            self.unshown = None
+
+    def note(self, text: str) -> None:
+        """Keep a line, once, and not without end."""
+        line = " ".join(text.split())[:_NOTED]
+        if line not in self.notes and len(self.notes) < _KEPT:
+            self.notes.append(line)
+
+    @property
+    def current(self) -> Load:
+        """What stands in the tab."""
+        return self._current
+
+    def of(self, number: str) -> Load:
+        """The load of that NUMBER, empty when nothing was told of it."""
+        return self._all.get(number) or Load(number)
+
+    @property
+    def pending(self) -> bool:
+        """Whether another document is on its way into the tab."""
+        now = time.monotonic()
+        return any(load.is_coming(now) for load in self._all.values())
+
+    def _load(self, number: str) -> Load:
+        if number not in self._all:
+            self._all[number] = Load(number)
+            while len(self._all) > _KEPT:
+                self._all.pop(next(iter(self._all)))
+        return self._all[number]
+
+    def _of_tab(self, told: Parameters) -> Load | None:
+        """The load that an event of the network belongs to, None for anything but the tab's document."""
+        number = str(told.get("requestId"))
+        if told.get("type") == "Document" and told.get("frameId") == self.frame and number == told.get("loaderId"):
+            return self._load(number)
+        return None
+
+    def _on_request(self, told: Parameters) -> None:
+        url = str(told["request"]["url"])
+        if not url.startswith(_PAGES) and told.get("frameId") == self.frame and told.get("type") == "Document":
+            self.note(f"not followed, for it leads out of the browser: {url}")
+        elif load := self._of_tab(told):
+            if "redirectResponse" in told and len(load.redirects) < _KEPT:
+                load.redirects.append(load.url[:2000])
+            load.url = url
+            self.moved = time.monotonic()
+
+    def _on_response(self, told: Parameters) -> None:
+        if load := self._of_tab(told):
+            response: Any = told["response"]
+            load.url = str(response["url"])
+            self._answered(load, int(response["status"]), response["headers"])
+
+    def _on_headers(self, told: Parameters) -> None:
+        """Chrome drops the body of some answers (401, an empty 500) and tells of no response; of headers it does."""
+        load = self._all.get(str(told.get("requestId")))
+        if load and "statusCode" in told:
+            self._answered(load, int(told["statusCode"]), told["headers"])
+
+    def _answered(self, load: Load, status: int, headers: Any) -> None:
+        load.status = status
+        load.headers = {str(name).lower(): str(value)[:1000] for name, value in headers.items()}
+
+    def _on_finished(self, told: Parameters) -> None:
+        if load := self._all.get(str(told.get("requestId"))):
+            load.ended_at = time.monotonic()
+
+    def _on_failed(self, told: Parameters) -> None:
+        if load := self._all.get(str(told.get("requestId"))):
+            load.ended_at, load.error = time.monotonic(), str(told.get("errorText", "")).removeprefix("net::")
+
+    def _on_navigated(self, told: Parameters) -> None:
+        frame: Any = told["frame"]
+        if "parentId" in frame:
+            return
+        load = self._load(str(frame["loaderId"]))
+        load.committed, load.url = True, load.url or str(frame["url"])
+        if "unreachableUrl" in frame:
+            load.unreachable, load.url = True, str(frame["unreachableUrl"])
+        self._current = load
+        self.loads += 1
+        self.moved = time.monotonic()
+
+    def _on_stage(self, told: Parameters) -> None:
+        if told.get("frameId") == self.frame:
+            number = str(told["loaderId"])
+            if number not in self._all:
+                self._load(number).committed = True  # it stood there before anybody listened
+            self._all[number].stages.add(str(told["name"]))
+
+    def _on_stop(self, told: Parameters) -> None:
+        """Nothing more comes: a link out of the browser ends a document's loading without its load event."""
+        if told.get("frameId") == self.frame and not self.pending:
+            self._current.stages |= {"DOMContentLoaded", "load"}
+
+    def _on_dialog(self, told: Parameters) -> None:
+        self.dialogs += 1
+        if told.get("type") != "beforeunload":
+            self.note(f"dialog ({told.get('type')}): {told.get('message')}")
+
+    def _on_download(self, told: Parameters) -> None:
+        self.downloads += 1
+        self.note(f"download refused: {told.get('suggestedFilename')} of {told.get('url')}")
+
+    def _on_crash(self, told: Parameters) -> None:
+        self.crashed = True

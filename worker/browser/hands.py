@@ -1,0 +1,107 @@
+"""What a person's hands do on a page: click, type, press keys, choose, scroll. Chrome gets them as real input.
+
+Nothing is pressed that cannot be seen, and what lies over it is named.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet.errors import ElementMissing
+from worker.browser.tab import Tab
+
+KEYS = {
+    "Enter": ("Enter", 13, "\r"),
+    "Tab": ("Tab", 9, ""),
+    "Escape": ("Escape", 27, ""),
+    "Backspace": ("Backspace", 8, ""),
+    "Delete": ("Delete", 46, ""),
+    "ArrowDown": ("ArrowDown", 40, ""),
+    "ArrowUp": ("ArrowUp", 38, ""),
+    "PageDown": ("PageDown", 34, ""),
+    "End": ("End", 35, ""),
+}
+"""By name: code, number, text."""
+
+
+def click(tab: Tab, selector: str, *, seconds: float = 0) -> None:
+    """Press the first visible match once it is free; raises ElementMissing saying why it never was."""
+    last: dict[str, Any] = {}
+
+    def free() -> bool:
+        last.update(tab.ask("point", selector))
+        return bool(last["visible"]) and not last["covered"]
+
+    if not tab.until(free, seconds=seconds):
+        raise _unusable(tab, selector, last)
+    tab.command("Page.bringToFront")
+    place = {"x": last["x"], "y": last["y"], "button": "left", "clickCount": 1}
+    tab.press("Input.dispatchMouseEvent", {**place, "type": "mouseMoved", "button": "none"})
+    tab.press("Input.dispatchMouseEvent", {**place, "type": "mousePressed"})
+    tab.acknowledged("Input.dispatchMouseEvent", {**place, "type": "mouseReleased"})
+
+
+def fill(tab: Tab, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
+    """Type TEXT into the first visible match in place of what is there, then Enter if SUBMIT."""
+    last: dict[str, Any] = {}
+
+    def focused() -> bool:
+        last.update({"focused": False}, **tab.ask("focus", selector))
+        return bool(last["focused"])
+
+    if not tab.until(focused, seconds=seconds):
+        raise _unusable(tab, selector, last)
+    if last["covered"]:
+        tab.documents.note(f"{selector} was filled while {last['covered']} lay over it")
+    tab.command("Page.bringToFront")
+    if last["text"]:
+        press(tab, "Delete")
+    for character in text:
+        _type(tab, character)
+    if submit:
+        press(tab, "Enter")
+
+
+def press(tab: Tab, key: str) -> None:
+    """Press a key of KEYS where the cursor is."""
+    code, number, text = KEYS[key]
+    made = {"key": key, "code": code, "windowsVirtualKeyCode": number, "nativeVirtualKeyCode": number}
+    down = {**made, "type": "keyDown" if text else "rawKeyDown", **({"text": text} if text else {})}
+    tab.press("Input.dispatchKeyEvent", down)
+    tab.acknowledged("Input.dispatchKeyEvent", {**made, "type": "keyUp"})
+
+
+def choose(tab: Tab, selector: str, value: str) -> None:
+    """Choose the option of that VALUE or text in the first visible match."""
+    found = tab.ask("choose", selector, value)
+    if not found["visible"]:
+        raise _unusable(tab, selector, found)
+    if "missing" in found:
+        raise ElementMissing(f"{selector!r} has no option {value!r}; it has {', '.join(found['missing'])}"[:500])
+
+
+def scroll(tab: Tab, selector: str | None = None, pixels: int | None = None) -> bool:
+    """Scroll what scrolls around SELECTOR, or the page, by PIXELS or most of its height; whether it moved."""
+    return bool(tab.ask("scroll", selector, pixels)["moved"])
+
+
+def _type(tab: Tab, character: str) -> None:
+    if ord(character) > 0xFFFF or not character.isprintable():
+        tab.press("Input.insertText", {"text": character})  # no keyboard has it
+        return
+    key = {"key": character, "text": character, "unmodifiedText": character}
+    tab.press("Input.dispatchKeyEvent", {"type": "keyDown", **key})
+    tab.acknowledged("Input.dispatchKeyEvent", {"type": "keyUp", "key": character})
+
+
+def _unusable(tab: Tab, selector: str, last: dict[str, Any]) -> ElementMissing:
+    url = tab.documents.current.url
+    if not last.get("present"):
+        why = f"{url} has no {selector!r}"
+    elif not last.get("visible"):
+        why = f"{url}: {selector!r} is there, and not visible"
+    elif last.get("covered"):
+        why = f"{url}: {selector!r} is covered by {last['covered']}"
+    else:
+        why = f"{url}: {selector!r} takes no text"
+    return ElementMissing(why, hint="look at the screenshot; a step before it may open it or close what is over it")

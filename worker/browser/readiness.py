@@ -1,0 +1,160 @@
+"""When a page is ready, by named conditions.
+
+load      Chrome's load event: everything the document names has come
+dom       the document itself is complete
+quiet     complete, and no request has begun or ended for a moment; longer while some hang
+a state of a selector: present, visible, gone, stable (visible, and its count and text rest for a moment), filled
+(stable for longer, no match is blank, and nothing that could change them is under way)
+
+Nothing here waits for a request that never ends: a page with one hanging picture can be read.
+"""
+
+from __future__ import annotations
+
+import time
+
+from fleet.errors import ElementMissing, PageFailed
+from worker.browser.interface import Condition, Look, State
+from worker.browser.tab import Tab
+
+QUIET_SECONDS = 0.5
+HANGING_SECONDS = 2.0
+"""Quiet of a page that has requests under way: pictures that hang, long polls."""
+AFTER_LOAD_SECONDS = 5.0
+"""A page that polls is never quiet: so long after its load event it is taken as it is."""
+AFTER_DOM_SECONDS = 15.0
+REST_SECONDS = {"visible": 0.0, "stable": 0.5, "filled": 1.0}
+LONGEST_REST_SECONDS = 3.0
+"""A list that has rested for so long is taken while something that could change it is still under way."""
+
+
+def loaded(tab: Tab, condition: Condition, *, seconds: float) -> None:
+    """Wait until the tab's document meets CONDITION, then judge it; raises PageFailed or Answered."""
+    seen = _Since()
+
+    def ready() -> bool:
+        documents, stages = tab.documents, tab.documents.current.stages
+        if documents.pending or "DOMContentLoaded" not in stages:
+            seen.forget()
+            return documents.current.unreachable
+        since_dom, since_load = seen.seconds("dom"), seen.seconds("load" if "load" in stages else "")
+        if condition == "dom":
+            return True
+        if condition == "load":
+            return "load" in stages
+        quiet = tab.counter.quiet_seconds()
+        if "load" in stages and quiet >= QUIET_SECONDS and since_load >= QUIET_SECONDS:
+            return not tab.counter.under_way() or quiet >= HANGING_SECONDS
+        return (
+            quiet >= HANGING_SECONDS <= since_dom or since_load >= AFTER_LOAD_SECONDS or since_dom >= AFTER_DOM_SECONDS
+        )
+
+    if not tab.until(ready, seconds=seconds):
+        tab.judge()
+        if condition == "load" or "DOMContentLoaded" not in tab.documents.current.stages or tab.documents.pending:
+            raise PageFailed(tab.documents.current.url, "TIMEOUT")
+    tab.judge()
+    if hanging := tab.counter.under_way():
+        tab.documents.note(f"{len(hanging)} request(s) without an answer yet, such as {hanging[0]}")
+
+
+def look(tab: Tab, selector: str) -> Look:
+    """What SELECTOR matches now."""
+    number = tab.documents.current.number
+    found = tab.ask("state", selector)
+    return Look(
+        document=number,
+        present=int(found["present"]),
+        visible=int(found["visible"]),
+        blank=int(found["blank"]),
+        print=int(found["print"]),
+    )
+
+
+def selected(tab: Tab, selector: str, state: State, *, seconds: float, unlike: Look | None = None) -> int:
+    """Wait until SELECTOR is in STATE, and differs from UNLIKE, in a whole document; how many match.
+
+    Raises ElementMissing with what was there instead.
+    """
+    seen: list[Look] = []
+    rest = _Rest()
+
+    def ready() -> bool:
+        if tab.documents.pending:
+            rest.forget()
+            return False
+        now = look(tab, selector)
+        seen[:] = [now]
+        if state in ("gone", "present"):
+            return not now.visible if state == "gone" else bool(now.present)
+        nothing = not now.visible or (state == "filled" and now.blank == now.visible)
+        if nothing or not _differs(now, unlike):
+            rest.forget()
+            return False
+        rested = rest.seconds(now)
+        unsure = now.blank or tab.counter.changing() or "DOMContentLoaded" not in tab.documents.current.stages
+        if state == "filled" and unsure:
+            return rested >= LONGEST_REST_SECONDS
+        return rested >= REST_SECONDS[state]
+
+    if tab.until(ready, seconds=seconds):
+        tab.judge()
+        return seen[0].present if state == "present" else seen[0].visible
+    tab.judge()
+    raise _missing(tab, selector, seen[0] if seen else None, unlike, seconds)
+
+
+def _differs(now: Look, before: Look | None) -> bool:
+    return before is None or (now.document, now.print) != (before.document, before.print)
+
+
+def _missing(
+    tab: Tab, selector: str, last: Look | None, unlike: Look | None, seconds: float
+) -> ElementMissing | PageFailed:
+    """Why SELECTOR was not what was waited for."""
+    url = tab.documents.current.url
+    if tab.documents.pending:
+        return PageFailed(url, "TIMEOUT")  # the next page never came: the way or the site is bad
+    if last is None or not last.present:
+        what = f"has no {selector!r}"
+    elif not last.visible:
+        what = f"has {last.present} of {selector!r}, none of them visible,"
+    elif last.blank:
+        what = f"has {last.visible} of {selector!r}, {last.blank} of them blank,"
+    elif not _differs(last, unlike):
+        what = f"shows what it showed before in {selector!r}"
+    else:
+        what = f"has {last.visible} of {selector!r}, which do not come to rest,"
+    hint = "look at the screenshot, and at task.options in fleet.toml"
+    return ElementMissing(f"{url} {what} after {seconds:g} s", hint=hint)
+
+
+class _Since:
+    """Since when something holds."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, float] = {}
+
+    def forget(self) -> None:
+        self._begun.clear()
+
+    def seconds(self, name: str) -> float:
+        """So long has NAME been asked for; the empty one never holds."""
+        return time.monotonic() - self._begun.setdefault(name, time.monotonic()) if name else -1.0
+
+
+class _Rest:
+    """How long a value has been what it is."""
+
+    def __init__(self) -> None:
+        self._value: object = None
+        self._begun = 0.0
+
+    def forget(self) -> None:
+        self._value = None
+
+    def seconds(self, value: object) -> float:
+        now = time.monotonic()
+        if value != self._value:
+            self._value, self._begun = value, now
+        return now - self._begun

@@ -1,0 +1,160 @@
+"""The one tab of a browser as a target of DevTools: what Chrome tells of it is kept, commands are sent to it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from fleet.errors import BrowserDied, PageFailed
+from worker.browser.cdp import Connection, Gone, Parameters, Refused, Silent
+from worker.browser.count import Counter
+from worker.browser.document import MOST_LOADS, Documents
+
+ANSWER_SECONDS = 12.0
+"""A page may take this long for one answer; then the browser itself is asked whether it is still there."""
+_ALIVE_SECONDS = 4.0
+_OWN_PAGES = re.compile(r"chrome(-untrusted)?://[\w-]+\.top-chrome/|chrome-extension://|devtools://")
+"""Parts of Chrome's window that are pages themselves, such as the list below its address bar: nobody's requests."""
+_SMALL = {"maxTotalBufferSize": 1_000_000, "maxResourceBufferSize": 100_000, "maxPostDataSize": 0}
+"""Bodies that nobody asks for stay in Chrome otherwise, up to 100 MB of them (Network.enable)."""
+_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
+"""Every target that comes to be waits until its requests are counted from the first."""
+
+
+class Target:
+    """Connects to the browser at PORT and takes its first tab."""
+
+    def __init__(self, port: int, counter: Counter) -> None:
+        self.documents = Documents()
+        self.counter = counter
+        self._pages: list[str] = []
+        self._never = threading.Event()
+        self._connection = Connection(port, self._hear)
+        try:
+            self._take()
+        except (Refused, Silent, Gone) as error:
+            self.close()
+            raise BrowserDied(f"the browser does not answer: {error}") from error
+
+    def _take(self) -> None:
+        self._browser("Target.setAutoAttach", _ATTACH)
+        with self.documents.changed:
+            self.documents.changed.wait_for(lambda: bool(self._pages), timeout=ANSWER_SECONDS)
+        if not self._pages:
+            raise BrowserDied("the browser has no tab")
+        self.documents.session = self._pages[0]
+        tree = self._plain("Page.getFrameTree")
+        self.documents.frame = str(tree["frameTree"]["frame"]["id"])
+        for method, parameters in (
+            ("Page.enable", {}),
+            ("Page.setLifecycleEventsEnabled", {"enabled": True}),
+            ("Inspector.enable", {}),
+        ):
+            self._plain(method, parameters)
+        # A page's downloads would lie in the worker's home for ever; the policy refuses them too.
+        self._browser("Browser.setDownloadBehavior", {"behavior": "deny", "eventsEnabled": True})
+
+    def _hear(self, session: str, event: str, told: Parameters) -> None:
+        """In the connection's thread: nothing here waits for the browser."""
+        if event == "closed":
+            self.documents.lost()
+        elif event == "Target.attachedToTarget":
+            self._on_target(str(told["sessionId"]), told["targetInfo"])
+        elif event == "Target.detachedFromTarget":
+            if told.get("sessionId") == self.documents.session:
+                self.documents.lost()
+        else:
+            self.counter.hear(event, told)
+            if session == self.documents.session:
+                self.documents.hear(event, told)
+                self._react(event, told)
+
+    def _on_target(self, session: str, target: Any) -> None:
+        if _OWN_PAGES.match(str(target["url"])):
+            self._connection.post("Runtime.runIfWaitingForDebugger", session=session)
+            self._connection.post("Target.detachFromTarget", {"sessionId": session})
+            return
+        self._connection.post("Network.enable", _SMALL, session=session)
+        self._connection.post("Target.setAutoAttach", _ATTACH, session=session)
+        self._connection.post("Runtime.runIfWaitingForDebugger", session=session)
+        if target["type"] == "page":
+            with self.documents.changed:
+                self._pages.append(session)
+                self.documents.changed.notify_all()
+
+    def _react(self, event: str, told: Parameters) -> None:
+        if event == "Page.javascriptDialogOpening":
+            # As a person does who only looks: read, close, decline. A page may be left.
+            accept = told.get("type") in ("alert", "beforeunload")
+            self._post("Page.handleJavaScriptDialog", {"accept": accept})
+        elif event == "Page.frameNavigated" and self.documents.loads >= MOST_LOADS:
+            self._post("Emulation.setScriptExecutionDisabled", {"value": True})
+            self._post("Page.stopLoading")
+            if self.documents.loads > MOST_LOADS + 3:  # it needs no script for that
+                self._post("Page.navigate", {"url": "about:blank"})
+
+    # --- commands
+
+    def _browser(self, method: str, parameters: Parameters | None = None) -> Any:
+        return self._connection.call(method, parameters, seconds=ANSWER_SECONDS)
+
+    def _plain(self, method: str, parameters: Parameters | None = None, seconds: float = ANSWER_SECONDS) -> Any:
+        return self._connection.call(method, parameters, session=self.documents.session, seconds=seconds)
+
+    def _post(self, method: str, parameters: Parameters | None = None) -> None:
+        self._connection.post(method, parameters, session=self.documents.session)
+
+    def command(self, method: str, parameters: Parameters | None = None, *, seconds: float = ANSWER_SECONDS) -> Any:
+        """What METHOD gives for the tab; raises PageFailed (the page keeps Chrome busy), BrowserDied, Refused."""
+        self.refuse_lost()
+        try:
+            return self._plain(method, parameters, seconds)
+        except Gone as error:
+            self.refuse_lost()
+            raise BrowserDied(f"the browser does not answer: {error}") from error
+        except Silent as error:
+            self.refuse_lost()
+            self._refuse_frozen(error)
+            if method == "Page.navigate":
+                raise PageFailed(self.documents.current.url, "TIMEOUT") from error
+            self._post("Runtime.terminateExecution")  # what keeps the page busy ends: it can be looked at
+            raise PageFailed(self.documents.current.url, "BUSY") from error
+
+    def press(self, method: str, parameters: Parameters) -> None:
+        """The same without waiting for its end."""
+        self._post(method, parameters)
+
+    def acknowledged(self, method: str, parameters: Parameters, *, seconds: float = 2) -> None:
+        """The same, waiting for its end for a moment: what an input leads to (a new page, a dialog) may swallow it."""
+        try:
+            self._plain(method, parameters, seconds)
+        except (Silent, Refused):
+            self.refuse_lost()
+        except Gone as error:
+            raise BrowserDied(f"the browser does not answer: {error}") from error
+
+    def _refuse_frozen(self, error: Silent) -> None:
+        try:
+            self._connection.call("Browser.getVersion", seconds=_ALIVE_SECONDS)
+        except (Silent, Gone, Refused):
+            raise BrowserDied(f"the browser does not answer: {error}") from error
+
+    def refuse_lost(self) -> None:
+        """Raise PageFailed for a window that its page closed, BrowserDied for a tab that crashed."""
+        if self.documents.crashed:
+            raise BrowserDied("the browser's tab has crashed")
+        if self.documents.closed:
+            try:
+                self._connection.call("Browser.getVersion", seconds=_ALIVE_SECONDS)
+            except (Silent, Gone, Refused) as error:
+                raise BrowserDied(f"the browser does not answer: {error}") from error
+            raise PageFailed(self.documents.current.url, "WINDOW_CLOSED")
+
+    def close(self) -> None:
+        """The connection ends."""
+        self._connection.close()
+
+    def pause(self, seconds: float) -> None:
+        """Before something is looked at again."""
+        self._never.wait(seconds)

@@ -1,0 +1,28 @@
+"""One look at the site: a task done in a browser, and what it came to in the record."""
+
+from __future__ import annotations
+
+import contextlib
+
+from fleet.errors import Answered, BrowserDied, ConfigurationError, ElementMissing, FleetError, PageFailed, TaskFailed
+from worker.browser.interface import Browser
+from worker.record import Record
+from worker.tasks.contract import Found
+from worker.tasks.registry import Ready
+
+
+def observe(record: Record, task: Ready, browser: Browser) -> None:
+    """Let TASK work in BROWSER and keep in RECORD what it found; raises what it raises."""
+    record.stage = "task"  # until it names one
+    try:
+        found = task.perform(browser, record.timed)
+        browser.judge()  # a page that was cut or replaced after it was read is no page
+        record.found = found
+    except (Answered, ConfigurationError, ElementMissing, PageFailed, TaskFailed):
+        # What the page looked like instead is worth more than any message.
+        with contextlib.suppress(BrowserDied, PageFailed):
+            record.found = Found(screenshot=browser.screenshot())
+        raise
+    finally:
+        with contextlib.suppress(FleetError):  # of a browser that is gone
+            record.page, record.notes = browser.page, browser.notes

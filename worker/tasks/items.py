@@ -1,0 +1,163 @@
+"""The items of a list over all its pages: read, typed, counted; each page only when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import Field, JsonValue
+
+from fleet.errors import ElementMissing, PageFailed
+from fleet.model import Settings
+from worker.browser.interface import Box, Browser, Look, Row
+from worker.tasks.options import FieldOptions, Fields, Selector, picks
+from worker.tasks.values import NoValue, typed
+
+MOST_SCROLLS = 200
+
+
+class ItemsOptions(Settings):
+    """`items`: a list, on one page or on several."""
+
+    select: Selector
+    fields: Fields = Field(default_factory=lambda: {"text": FieldOptions()})
+    next: Selector | None = None
+    """What leads to the next page; the last page has none that can be pressed."""
+    most_pages: int = Field(default=10, ge=1, le=100)
+    most: int = Field(default=1000, ge=1, le=5000)
+    """So many items are counted."""
+    kept: int = Field(default=100, ge=0, le=1000)
+    """So many of them are brought home."""
+    total: Selector | None = None
+    """An element by which the page says how many there are in all."""
+    advertisement: str = ""
+    """What marks an item as an advertisement: itself, or something in it."""
+    count_advertisements: bool = False
+    """Whether they have ranks, too."""
+    scroll: bool = False
+    """The list shows its items while one scrolls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item, with its place."""
+
+    fields: dict[str, JsonValue]
+    rank: int | None
+    """From 1, over all pages; None: an advertisement, which has none."""
+    page: int
+    advertisement: bool
+    box: Box
+
+
+@dataclass(slots=True)
+class List:
+    """What is known of the whole list so far."""
+
+    options: ItemsOptions
+    count: int = 0
+    """Items seen, advertisements included."""
+    ranked: int = 0
+    pages: int = 0
+    total: int | None = None
+    complete: bool = False
+    """The last page was seen to its end."""
+    partial: bool = False
+    """A page keeps more items than it holds at once, and `scroll` is not set."""
+    seen: set[str] = field(default_factory=set)
+
+    def walk(self, browser: Browser, *, seconds: float, unlike: Look | None = None) -> Iterator[list[Item]]:
+        """The items page by page, until the last page, or until there are enough; raises ElementMissing, PageFailed."""
+        while True:
+            browser.wait(self.options.select, seconds=seconds, state="filled", unlike=unlike)
+            rows = self._rows(browser, seconds)
+            self.pages += 1
+            self.total = self.total if self.total is not None else self._told(browser)
+            yield [self._item(row) for row in rows]
+            if self.count >= self.options.most or self.pages >= self.options.most_pages:
+                return
+            unlike = browser.look(self.options.select)
+            if not self._turn(browser, seconds):
+                self.complete = not self.partial
+                return
+
+    def _rows(self, browser: Browser, seconds: float) -> list[Row]:
+        """The rows of one page, all read of one state of it."""
+        options = self.options
+        wanted = options.most - self.count
+        for _ in range(3):
+            before = browser.look(options.select)
+            found = browser.rows(
+                options.select, picks(options.fields), advertisement=options.advertisement, most=wanted
+            )
+            if browser.look(options.select) == before:
+                break
+            browser.wait(options.select, seconds=seconds, state="filled")
+        else:
+            raise PageFailed(browser.page.url, "CHANGING")
+        self.partial = self.partial or (found.partial and not options.scroll)
+        return self._scrolled(browser, [*found.rows], wanted) if options.scroll else [*found.rows]
+
+    def _scrolled(self, browser: Browser, rows: list[Row], wanted: int) -> list[Row]:
+        """ROWS and those that come while one scrolls to the end."""
+        options, known = self.options, {row.key for row in rows}
+        for _ in range(MOST_SCROLLS):
+            moved = browser.scroll(options.select)
+            browser.wait(options.select, seconds=5, state="stable")
+            found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
+            fresh = [row for row in found.rows if row.key not in known]
+            known |= {row.key for row in fresh}
+            rows += fresh
+            if len(rows) >= wanted or not (moved or fresh):
+                break
+        return rows[:wanted]
+
+    def _item(self, row: Row) -> Item:
+        self.count += 1
+        ranks = self.options.count_advertisements or not row.advertisement
+        self.ranked += ranks
+        fields: dict[str, JsonValue] = {}
+        for name, one in self.options.fields.items():
+            try:
+                fields[name] = value(row.fields.get(name), one)
+            except NoValue as error:
+                if not one.optional:
+                    raise ElementMissing(f"item {self.count}: {name}: {error}", hint=_HINT) from None
+                fields[name] = None
+        rank = self.ranked if ranks else None
+        return Item(fields=fields, rank=rank, page=self.pages, advertisement=row.advertisement, box=row.box)
+
+    def _told(self, browser: Browser) -> int | None:
+        if self.options.total is None:
+            return None
+        texts = browser.texts(self.options.total)
+        try:
+            number = typed(texts[0], FieldOptions(kind="number")) if texts else None
+        except NoValue as error:
+            raise ElementMissing(f"items.total: {error}", hint=_HINT) from None
+        return number if isinstance(number, int) else None
+
+    def _turn(self, browser: Browser, seconds: float) -> bool:
+        """Whether there is a next page; it is on its way then."""
+        selector = self.options.next
+        if selector is None or not browser.look(selector).visible:
+            return False
+        states = (browser.attributes(selector, name)[0] for name in ("disabled", "aria-disabled"))
+        if any(state is not None and state != "false" for state in states):
+            return False
+        browser.click(selector, seconds=seconds)
+        return True
+
+
+_HINT = "the selector may be too wide or too narrow; `optional = true` allows it to be missing"
+
+
+def value(raw: str | list[str | None] | None, options: FieldOptions) -> JsonValue:
+    """RAW as the field's kind; raises NoValue, also for a field that has to be there and is not."""
+    if isinstance(raw, list):
+        return [None if one is None else typed(one, options) for one in raw]
+    if raw is None or (raw == "" and options.kind != "text"):
+        if options.optional:
+            return None
+        raise NoValue("there is none that can be seen")
+    return typed(raw, options)

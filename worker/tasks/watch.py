@@ -1,0 +1,222 @@
+"""Task `watch`: pages, steps on them, fields, a list over several pages, one item of it; described in fleet.toml."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from fleet.errors import Answered, ElementMissing
+from fleet.model import WebAddress
+from worker.browser.interface import Browser, Look
+from worker.tasks import picture
+from worker.tasks.contract import Context, Found, takes
+from worker.tasks.find import Wanted, better, match
+from worker.tasks.items import ItemsOptions, List, value
+from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Selector, TaskOptions, picks
+from worker.tasks.picture import Shot
+from worker.tasks.seen import seen_address
+from worker.tasks.steps import Step
+from worker.tasks.values import NoValue, at
+
+_LOOK_SECONDS = 1.0
+_JSON_LD_HINT = "look at the page's <script type=application/ld+json>"
+
+
+def one_or_several(given: object) -> object:
+    """One mark stands for a list of one."""
+    return given if isinstance(given, list | tuple) else [given]
+
+
+class Options(TaskOptions):
+    """`[task.options]` of `watch`."""
+
+    pages: tuple[WebAddress, ...] = Field(min_length=1)
+    """Opened one after another; fields, list and picture are of the last."""
+    steps: tuple[Step, ...] = ()
+    wait_for: Selector | None = None
+    fields: Fields = Field(default_factory=dict)
+    items: ItemsOptions | None = None
+    find: Wanted | None = None
+    """Values of an item's fields; the one that has most of them is the one."""
+    empty: tuple[Mark, ...] = ()
+    """By what the page says that there is nothing: an answer."""
+    limited: tuple[Mark, ...] = ()
+    """By what it says that it was asked too often."""
+    refused: tuple[Mark, ...] = ()
+    screenshot: Shot = "window"
+
+    @model_validator(mode="after")
+    def _finds_in_a_list(self) -> Options:
+        unknown = set(self.find or ()) - set(self.items.fields if self.items else ())
+        if self.find is not None and (unknown or not self.find):
+            raise ValueError(f"find: items.fields has no {', '.join(sorted(unknown)) or 'field that is asked for'}")
+        return self
+
+    _one_or_several = field_validator("empty", "limited", "refused", mode="before")(one_or_several)
+
+
+@takes(Options)
+def watch(context: Context[Options]) -> Found:
+    """Open, do the steps, read."""
+    options, browser = context.options, context.browser
+    with context.stage("load"):
+        visited: list[JsonValue] = []
+        for page in options.pages:
+            browser.open(page)
+            if options.wait_for and not options.steps:
+                browser.wait(options.wait_for, seconds=options.wait_seconds)
+            visited.append(browser.location)
+    with context.stage("search"):
+        before = _do(browser, options)
+        found = _read(browser, options, before)
+    found = found.model_copy(update={"answer": {"visited": visited, **found.answer}})
+    if found.screenshot is not None:
+        return found
+    with context.stage("screenshot"):
+        return found.model_copy(update={"screenshot": picture.shoot(browser, options.screenshot)})
+
+
+def _do(browser: Browser, options: Options) -> Look | None:
+    """The steps; how the list looked before the last one that leads on, which the list after it must not."""
+    before: Look | None = None
+    for step in options.steps:
+        if step.leads_on and options.items:
+            before = browser.look(options.items.select)
+        step.take(browser, seconds=options.wait_seconds)
+    if options.steps and options.wait_for:
+        browser.wait(options.wait_for, seconds=options.wait_seconds)
+    elif options.steps and not options.items:
+        browser.wait_loaded(seconds=options.wait_seconds)
+    return before if before is not None and before.present else None
+
+
+def _read(browser: Browser, options: Options, before: Look | None) -> Found:
+    try:
+        if options.items:
+            _await_list(browser, options, options.items.select, before)
+        return _found(browser, options, before)
+    except ElementMissing:
+        # What was looked for is not there: the page may say why.
+        for marks, outcome in ((options.refused, "refused"), (options.limited, "limited")):
+            if said := _said(browser, marks):
+                raise Answered(outcome, f"the page says: {said}", url=browser.page.url) from None
+        if said := _said(browser, options.empty):
+            answer = {"address": browser.location}
+            return Found(outcome="empty", reason=f"the page says: {said}", answer={**answer, "count": 0, "items": []})
+        raise
+
+
+def _await_list(browser: Browser, options: Options, select: str, before: Look | None) -> None:
+    """Until the list shows, or a page at rest says that it will not; raises ElementMissing then."""
+    deadline = time.monotonic() + options.wait_seconds
+    marks = (*options.empty, *options.limited, *options.refused)
+    while marks:
+        try:
+            browser.wait(select, seconds=_LOOK_SECONDS, state="visible", unlike=before)
+        except ElementMissing:
+            if time.monotonic() > deadline:
+                raise
+            browser.wait_loaded(seconds=options.wait_seconds)
+            if _said(browser, marks) and not browser.look(select).visible:
+                raise
+        else:
+            return
+
+
+def _said(browser: Browser, marks: Sequence[MarkOptions]) -> str:
+    for mark in marks:
+        for text in browser.texts(mark.select):
+            if mark.text in text:
+                return " ".join((mark.text or text).split())[:200]
+    return ""
+
+
+def _found(browser: Browser, options: Options, before: Look | None) -> Found:
+    answer: dict[str, JsonValue] = {}
+    shot: bytes | None = None
+    if options.items:
+        listed, shot = _list(browser, options, options.items, before)
+        answer |= listed
+    if options.fields:
+        answer["fields"] = fields(browser, options.fields, seconds=options.wait_seconds)
+    _refuse_marked(browser, options)
+    return Found(
+        answer={**answer, "address": browser.location}, seen_address=seen_address(browser, options), screenshot=shot
+    )
+
+
+def _refuse_marked(browser: Browser, options: Options) -> None:
+    """A page may show what was looked for, and say beside it that it is not the page."""
+    for marks, outcome in ((options.refused, "refused"), (options.limited, "limited")):
+        if said := _said(browser, marks):
+            raise Answered(outcome, f"the page says: {said}", url=browser.page.url)
+
+
+def _list(
+    browser: Browser, options: Options, items: ItemsOptions, before: Look | None
+) -> tuple[dict[str, JsonValue], bytes | None]:
+    whole, kept, best, shot = List(items), list[JsonValue](), None, None
+    for page in whole.walk(browser, seconds=options.wait_seconds, unlike=before):
+        kept += [{**item.fields, "rank": item.rank, "page": item.page} for item in page[: items.kept - len(kept)]]
+        for item in page:
+            if options.find and better(found := match(item, options.find), best):
+                best, shot = found, None
+        if best is not None and best.item.page == whole.pages and shot is None:
+            shot = picture.shoot(browser, options.screenshot, mark=best.item.box)
+        if best is not None and options.find and best.strength == len(options.find):
+            break
+    answer: dict[str, JsonValue] = {
+        "count": whole.count,
+        "pages": whole.pages,
+        "total": whole.total,
+        "complete": whole.complete and (whole.total is None or whole.total <= whole.count),
+        "items": kept,
+    }
+    if options.find:
+        place: dict[str, JsonValue] = {"found": best is not None, "rank": None, "page": None, "item": None}
+        if best is not None:
+            place |= {"rank": best.item.rank, "page": best.item.page, "item": best.item.fields, "matched": best.matched}
+        answer["find"] = place
+    if whole.partial:
+        answer["note"] = "the list shows its items while one scrolls: items.scroll = true reads them all"
+    return answer, shot
+
+
+def fields(browser: Browser, wanted: dict[str, FieldOptions], *, seconds: float) -> dict[str, JsonValue]:
+    """The page's WANTED fields, typed; raises ElementMissing for one that is not there, or is not what it should be."""
+    for field in wanted.values():
+        if not (field.optional or field.meta or field.json_ld or field.attribute):
+            browser.wait(field.select, seconds=seconds, state="filled")
+    raw = browser.fields(picks(wanted))
+    scripts = [one for text in browser.json_ld() if (one := _parsed(text)) is not None] if _structured(wanted) else []
+    made: dict[str, JsonValue] = {}
+    for name, field in wanted.items():
+        try:
+            made[name] = value(_only(at(scripts, field.json_ld), field) if field.json_ld else raw.get(name), field)
+        except NoValue as error:
+            if not field.optional:
+                hint = _JSON_LD_HINT if field.json_ld else "look at the screenshot, and at task.options.fields"
+                raise ElementMissing(f"{browser.page.url}: {name}: {error}", hint=hint) from None
+            made[name] = None
+    return made
+
+
+def _structured(wanted: dict[str, FieldOptions]) -> bool:
+    return any(field.json_ld for field in wanted.values())
+
+
+def _only(found: list[str], field: FieldOptions) -> str | None:
+    if len(found) > 1:
+        raise NoValue(f"{field.json_ld} stands there more than once: {', '.join(found[:3])[:80]}")
+    return found[0] if found else None
+
+
+def _parsed(text: str) -> object:
+    try:
+        made: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return made
