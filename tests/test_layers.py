@@ -36,7 +36,7 @@ ARROWS: dict[str, str] = {
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.log": "visible",
-    "fleet.model": "backends errors isolation numbers paths",
+    "fleet.model": "backends errors isolation numbers paths web_address",
     "fleet.netctl_api": "callers wire",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
@@ -50,10 +50,12 @@ ARROWS: dict[str, str] = {
     "fleet.spool": "errors foreign plausible result",
     "fleet.status": "client errors model netctl_api programs result spool supervise",
     "fleet.supervise": "errors interrupts log processes programs",
+    "fleet.trial": "model result wire",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.init operate.journal operate.uninstall operate.verbs",
+    "fleet.operate.__main__": "operate.init operate.journal operate.trial operate.uninstall operate.verbs",
     "fleet.operate.accounts": "operate.folders",
+    "fleet.operate.borrowed": "operate.ask operate.lifecycle",
     "fleet.operate.doctor": "operate.folders",
     "fleet.operate.init": "operate.configuration",
     "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.prepare",
@@ -66,7 +68,8 @@ ARROWS: dict[str, str] = {
         "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.overview operate.prepare "
         "operate.progress operate.render operate.run operate.supervisorctl operate.verify"
     ),
-    "fleet.operate.verify": "operate.lifecycle",
+    "fleet.operate.trial": "operate.borrowed operate.configuration",
+    "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",
@@ -93,6 +96,9 @@ LIBRARIES = {
         r"netctl/kernel/changes\.py|netctl/wireguard/kernel_module\.py|lab/.*|bench/addresses\.py",
         "its dicts stay behind our own types",
     ),
+    "websocket": (r"worker/browser/cdp\.py", "the browser is spoken to in one file"),
+    "price_parser": (r"worker/tasks/values\.py", "from text to values in one file"),
+    "PIL": (r"worker/tasks/picture\.py", "heavy, and pictures are drawn on in one file"),
     "selenium": (r"worker/browser/\w+\.py", "drivers change; one small interface does not"),
     "undetected_chromedriver": (
         r"worker/browser/undetected\.py",

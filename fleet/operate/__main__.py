@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
 from fleet import console
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import init, journal, uninstall, verbs
+from fleet.operate import init, journal, trial, uninstall, verbs
 
 
 def main() -> NoReturn:
@@ -79,8 +80,19 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     )
     verify = command("verify", verbs.verify, words, "sudo fleet verify --worker w1103", root=True, answers=True)
     console.worker(verify, "which one; without it the first")
+    _add_trial(command)
     words = "look for leaks on this interface alone; may be repeated; without it on all but lo and the tunnels"
     verify.add_argument("--interface", action="append", default=[], metavar="NAME", help=words)
+
+
+def _add_trial(command: Callable[..., console.Parser]) -> None:
+    words = "one loop now, with its answer and one picture; nothing is stored (exit 1: the outcome is not good)"
+    made = command("try", trial.attempt, words, "sudo fleet try --task watch.toml", root=True, answers=True)
+    made.add_argument(
+        "url", nargs="?", metavar="URL", help="visit this page; without it and --task what fleet.toml says"
+    )
+    made.add_argument("--task", metavar="FILE", help="a TOML file with [task], as in fleet.toml")
+    made.add_argument("--worker", metavar="NAME", help="which one; without it the first")
 
 
 def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:

@@ -16,7 +16,7 @@ from fleet import spaces
 from fleet.errors import ConfigurationError, FleetError
 from fleet.isolation import UID
 from fleet.mistakes import mistakes
-from fleet.model import Fleet, Paths, WorkersSettings
+from fleet.model import Fleet, Paths, TaskSettings, WorkersSettings
 from fleet.programs import PLAIN_ENVIRONMENT, Installation, call
 
 if sys.version_info >= (3, 11):
@@ -71,8 +71,22 @@ def why_uid(fleet: Fleet, paths: Paths) -> str:
 
 def load(path: Path) -> Fleet:
     """The fleet that PATH describes; raises ConfigurationError naming every mistake with file, key and value."""
+    return parse(_text(path), str(path))
+
+
+def task(path: Path) -> TaskSettings:
+    """The `[task]` in PATH, which may hold nothing else; raises ConfigurationError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return TaskSettings.model_validate(tomllib.loads(_text(path)).get("task", {}))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}", hint="correct that line") from None
+    except ValidationError as error:
+        raise ConfigurationError(mistakes(error, f"{path}: task."), hint="docs/watch.md") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError(
             f"{path} is not there", hint="sudo fleet init writes it; docs/fleet.example.toml explains every key"
@@ -80,7 +94,6 @@ def load(path: Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"{path} cannot be read: {reason}", hint=f"ls -l {path}") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, origin: str) -> Fleet:

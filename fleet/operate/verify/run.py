@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
 from pydantic import ValidationError
 
-from fleet import console, snapshot, status
-from fleet.errors import FleetError, TryLater, Unanswered, Unavailable
-from fleet.files import write_durably
-from fleet.interrupts import Interrupts
-from fleet.launch_spec import LaunchSpec
+from fleet import console
+from fleet.errors import Unanswered
 from fleet.model import LAST_UID, Fleet, Worker
-from fleet.operate import lifecycle
+from fleet.operate.ask import ask
+from fleet.operate.borrowed import Borrowed
 from fleet.operate.verify import probe_sets
-from fleet.operate.verify.ask import ask
 from fleet.operate.verify.capture import Capture
 from fleet.operate.verify.control import NOBODY
 from fleet.operate.verify.listeners import Listeners
@@ -36,7 +33,6 @@ from fleet.operate.verify.walls import look
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
 from fleet.seen_address import IPV4, IPV6, Asker
-from fleet.supervise import Supervisor
 from fleet.wire import Message
 
 CONTROL_SECONDS = 60.0
@@ -45,7 +41,6 @@ SEEN_SECONDS = 3.0
 """How long the control's probes may take until the capture has seen all that it will."""
 QUIET_SECONDS = 1.0
 """What is sent late (a retransmission, a neighbour that had to be found first) is sent within this."""
-_AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
 _ASKERS = ("getaddrinfo", "getent", "chrome")
 
 
@@ -61,66 +56,8 @@ class Verifier:
 
     def run(self) -> Report:
         """Raises what kept the fleet or the worker's half from running at all."""
-        with lifecycle.operator(self.installation.paths), Interrupts() as interrupts, self._free_worker(interrupts):
+        with self._borrowed.held():
             return self._report(*self._gather())
-
-    @contextmanager
-    def _free_worker(self, interrupts: Interrupts) -> Iterator[None]:
-        """netctl runs and this worker does not; afterwards everything is as it was."""
-        supervisor = Supervisor(self.installation)
-        if supervisor.pid() is not None:
-            with self._stopped(supervisor, interrupts):
-                yield
-            return
-        try:
-            lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
-            lifecycle.wait_until_up(self.installation, workers=False)
-            yield
-        finally:
-            with interrupts.shield():
-                lifecycle.stop(self.fleet, self.installation)
-
-    @contextmanager
-    def _stopped(self, supervisor: Supervisor, interrupts: Interrupts) -> Iterator[None]:
-        """The same in a fleet that runs."""
-        program = f"worker:{self.worker.name}"
-        at_work = self._at_work(supervisor, program)
-        try:
-            console.say(f"stopping {self.worker.name} for as long as this takes")
-            supervisor.stop_program(program, self.fleet.workers.stop_wait_seconds + 10)
-            yield
-        finally:
-            if at_work:
-                with interrupts.shield():
-                    self._start_again(supervisor, program)
-
-    def _at_work(self, supervisor: Supervisor, program: str) -> bool:
-        """Whether PROGRAM works; raises TryLater where the fleet that runs is not the one that is asked about."""
-        states = {one.name: one.state for one in supervisor.states()}
-        if program not in states:
-            raise TryLater(
-                f"the fleet that runs has no {self.worker.name}",
-                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
-            )
-        if snapshot.read(self.installation.paths.snapshot).fleet.isolation != self.fleet.isolation:
-            raise TryLater(
-                f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
-                hint="fleet down, then fleet verify",
-            )
-        try:
-            status.netctl_status(self.installation.paths)  # before a worker is stopped for nothing
-        except Unavailable as error:
-            hint = "fleet supervisorctl start netctl, or look at its log: fleet supervisorctl tail netctl"
-            raise Unavailable("netctl does not answer, and without it there is no tunnel", hint=hint) from error
-        return states[program] in _AT_WORK
-
-    def _start_again(self, supervisor: Supervisor, program: str) -> None:
-        """A worker that does not start is said; it takes nobody's report away."""
-        try:
-            supervisor.start_program(program)
-        except FleetError as error:
-            words = f"{self.worker.name} was at work and does not start again: {error}"
-            console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
 
     def _gather(self) -> tuple[Evidence, Capture]:
         paths, host = self.installation.paths, probe_sets.look()
@@ -211,24 +148,16 @@ class Verifier:
 
     def _worker(self, order: Order) -> Answer:
         """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
-        paths = self.installation.paths
-        argv = self.installation.module("worker", "verify", "--worker", self.worker.name)
-        usual = LaunchSpec.of_json(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
-        spec = replace(usual, argv=argv)
-        path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-verify.json")
-        write_durably(path, spec.as_json().encode())
-        what = f"{self.worker.name}'s half"
         try:
-            command = self.installation.module("launcher", str(path))
-            return Answer.model_validate_json(self._ask(command, order, seconds=WORKER_SECONDS, what=what))
+            return Answer.model_validate_json(self._borrowed.ask("verify", order, seconds=WORKER_SECONDS))
         except Unanswered as error:
             return Answer(tunnel_error=str(error))
         except ValidationError:
-            return Answer(tunnel_error=f"{what} gave an answer of another shape")
-        finally:
-            path.unlink()
-            # Whoever has been ended in the middle left a browser behind.
-            lifecycle.sweep(paths, {self.worker.uid})
+            return Answer(tunnel_error=f"{self.worker.name}'s half gave an answer of another shape")
+
+    @property
+    def _borrowed(self) -> Borrowed:
+        return Borrowed(fleet=self.fleet, installation=self.installation, worker=self.worker)
 
     def _ask(self, command: list[str], order: Message, *, seconds: float, what: str) -> str:
         line = f"{order.model_dump_json()}\n"

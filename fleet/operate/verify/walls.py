@@ -13,7 +13,7 @@ from fleet.errors import Unanswered
 from fleet.files import write_durably
 from fleet.launch_spec import LaunchSpec
 from fleet.operate import lifecycle
-from fleet.operate.verify.ask import ask
+from fleet.operate.ask import ask
 from fleet.programs import Installation
 
 _SECONDS = 60.0

@@ -23,7 +23,15 @@ KEPT_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 16
 
 
-def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, seconds: float, what: str) -> str:
+def ask(
+    command: Sequence[str],
+    order: str,
+    environment: Mapping[str, str],
+    *,
+    seconds: float,
+    what: str,
+    most_bytes: int = MOST_BYTES,
+) -> str:
     """What COMMAND answers to ORDER; raises Unanswered. It has ended then; what it started is the caller's to end.
 
     WHAT names it in messages.
@@ -37,10 +45,10 @@ def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, s
         start_new_session=True,
     ) as child:
         try:
-            talk = _Talk(child, order.encode())
+            talk = _Talk(child, order.encode(), most_bytes)
             talk.go_on(time.monotonic() + seconds)
         except _TooMuch:
-            raise Unanswered(f"{what} said more than {MOST_BYTES} bytes") from None
+            raise Unanswered(f"{what} said more than {most_bytes} bytes") from None
         except TimeoutError:
             raise Unanswered(f"{what} did not answer within {seconds:g} s") from None
         finally:
@@ -54,16 +62,16 @@ def ask(command: Sequence[str], order: str, environment: Mapping[str, str], *, s
 
 
 class _TooMuch(Exception):
-    """more than MOST_BYTES"""
+    """more than it may say"""
 
 
 class _Talk:
     """The three pipes of CHILD at once, until it has ended: whoever else holds them open is not waited for."""
 
-    def __init__(self, child: subprocess.Popen[bytes], order: bytes) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], order: bytes, most_bytes: int) -> None:
         assert child.stdin and child.stdout and child.stderr
         self.answer, self.said = bytearray(), bytearray()
-        self._child, self._order = child, memoryview(order)
+        self._child, self._order, self._most_bytes = child, memoryview(order), most_bytes
         self._in, self._out, self._err = child.stdin.fileno(), child.stdout.fileno(), child.stderr.fileno()
 
     def go_on(self, deadline: float) -> None:
@@ -107,7 +115,7 @@ class _Talk:
             return True
         if descriptor == self._err:
             self.said = (self.said + piece)[-KEPT_BYTES:]
-        elif len(self.answer) + len(piece) > MOST_BYTES:
+        elif len(self.answer) + len(piece) > self._most_bytes:
             raise _TooMuch
         else:
             self.answer += piece

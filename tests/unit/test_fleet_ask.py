@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fleet.errors import Unanswered
-from fleet.operate.verify.ask import MOST_BYTES, ask
+from fleet.operate.ask import MOST_BYTES, ask
 
 ENVIRONMENT = {"PATH": os.defpath}
 SECONDS = 20.0

@@ -1,0 +1,65 @@
+"""`fleet try`: one loop now, its answer on the terminal, one picture; nothing is stored. So one finds selectors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fleet import console
+from fleet.errors import ExitCode, Unanswered, UsageError
+from fleet.model import Fleet, TaskSettings
+from fleet.operate import configuration
+from fleet.operate.borrowed import Borrowed
+from fleet.trial import Trial, TrialOrder
+
+SECONDS = 600.0
+MOST_BYTES = 32 << 20
+"""Of an answer: a picture of a whole page has some megabytes."""
+
+
+def attempt(arguments: argparse.Namespace) -> int:
+    """`fleet try`; 1 when the outcome is not good or empty."""
+    fleet, installation = configuration.asked(arguments)
+    worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
+    order = TrialOrder(task=_task(arguments, fleet))
+    borrowed = Borrowed(fleet=fleet, installation=installation, worker=worker)
+    with borrowed.held():
+        said = borrowed.ask("try", order, seconds=SECONDS, most_bytes=MOST_BYTES)
+    try:
+        trial = Trial.model_validate_json(said)
+    except ValidationError:
+        raise Unanswered(f"{worker.name}'s half gave an answer of another shape") from None
+    picture = _kept(trial.picture) if trial.picture else None
+    result = trial.result.model_dump(mode="json")
+    console.answer(arguments, {**result, "picture": str(picture) if picture else None}, *_lines(result, picture))
+    return ExitCode.DONE if trial.result.ok else ExitCode.FAILED
+
+
+def _task(arguments: argparse.Namespace, fleet: Fleet) -> TaskSettings:
+    if arguments.url and arguments.task:
+        raise UsageError("either an address or --task FILE", hint="fleet try --help")
+    if arguments.url:
+        return TaskSettings(run="visit", options={"urls": [arguments.url]})
+    return configuration.task(Path(arguments.task)) if arguments.task else fleet.task
+
+
+def _kept(picture: bytes) -> Path:
+    """A new file with it, which everybody may look at."""
+    kind = ".webp" if picture.startswith(b"RIFF") else ".png"
+    with tempfile.NamedTemporaryFile(prefix="fleet-try-", suffix=kind, delete=False) as file:
+        file.write(picture)
+    path = Path(file.name)
+    path.chmod(0o644)
+    return path
+
+
+def _lines(result: dict[str, object], picture: Path | None) -> list[str]:
+    """What a person wants to know first; text of the page's own as JSON, which holds no control characters."""
+    told = {name: result[name] for name in ("outcome", "reason", "status", "address", "redirects", "notes", "answer")}
+    text = json.dumps({name: one for name, one in told.items() if one}, ensure_ascii=False, indent=2)
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    return [*shown.splitlines(), *([f"picture: {picture}"] if picture else [])]
