@@ -15,13 +15,18 @@ from typing import Any
 
 sys.path.insert(0, os.environ["RELEASE"])
 
+from fleet import log
 from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
-from fleet.model import BrowserSettings
+from fleet.model import BrowserSettings, TaskSettings
 from fleet.result import Losses
 from worker import prepare
 from worker.browser import reap
 from worker.browser.session import Session
+from worker.failures import Budget
+from worker.observation import observe
+from worker.record import Record
+from worker.tasks.registry import resolve
 
 
 def answer(value: object) -> None:
@@ -53,6 +58,18 @@ def getent(name: str) -> str:
     return done.stdout
 
 
+def perform(session: Session, run: str, options: dict[str, Any]) -> object:
+    """The result of one task, and how long the site asked to be left alone."""
+    record = Record()
+    try:
+        with record.noting(Budget(1)):
+            observe(record, resolve(TaskSettings(run=run, options=options)), session)
+    except FleetError:
+        record.failed = record.answered is None
+    told = record.answered.retry_after_seconds if record.answered else None
+    return {**record.result("run-1", "w1101", 1).model_dump(mode="json"), "told_seconds": told}
+
+
 OWN: dict[str, Callable[..., object]] = {
     "processes": lambda _: len(reap.descendants()),
     "open_files": lambda _: len(list(Path("/proc/self/fd").iterdir())),
@@ -63,7 +80,9 @@ OWN: dict[str, Callable[..., object]] = {
     "look_up": lambda _, name: look_up(name),
     "getent": lambda _, name: getent(name),
     "_browser_pid": lambda session: session._folder.browser_pid,
-    "_script": lambda session, text: session._driver.execute_script(text),
+    "_script": lambda session, text: session.evaluate(text),
+    "perform": perform,
+    "home": lambda _: os.environ["HOME"],
 }
 """What the tests ask beyond the interface."""
 
@@ -84,6 +103,7 @@ def call(session: Session, method: str, arguments: list[Any], keywords: dict[str
 
 def main() -> None:
     """Start, obey, end."""
+    log.configure()  # to standard error: the answers have the other one
     Interrupts().__enter__()
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])

@@ -15,7 +15,7 @@ from tests.runner.shares import CHECKOUT, UNKNOWN_SECONDS, durations, expected_s
 
 ALONE = str(CHECKOUT / "tests/runner/alone.sh")
 FIRST = ("lint", "unit", "contract", "3.10")
-SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "system", "fresh", "vm")
+SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "vm")
 """In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
 TYPED = ("fleet", "netctl", "launcher", "worker", "lab", "tests", "bench", "launch.py")

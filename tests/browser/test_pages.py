@@ -1,0 +1,65 @@
+"""Every odd page comes to what a careful person would say of it, whichever driver starts the browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.browser.cases import CASES, SITE, Case
+from tests.browser.conftest import LIMITS
+from tests.inside import Ear
+from tests.system.launching import Puppet, Stage
+
+ids = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module", params=["undetected", "selenium"])
+def puppet(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Puppet]:
+    """One browser for all the pages."""
+    made = Puppet(stage, request.param, settings=LIMITS)
+    yield made
+    made.end()
+
+
+@ids
+def test_page(puppet: Puppet, site: Ear, case: Case) -> None:
+    """The outcome, the typed answer, the reason and the notes are those of the row, and the site is not asked again."""
+    site.rest()
+    result = puppet("perform", case.run, case.options)
+    assert result["outcome"] == case.outcome, result
+    assert result["ok"] == (case.outcome in ("good", "empty"))
+    assert re.search(case.reason, result["reason"]), result["reason"]
+    assert bool(case.reason) == bool(result["reason"]) or case.outcome != "good"
+    assert not case.notes or any(re.search(case.notes, one) for one in result["notes"]), result["notes"]
+    assert holds(result["answer"], case.answer), result["answer"]
+    assert case.outcome != "good" or result["screenshot"]
+    if case.status is not None and case.outcome != "failed":
+        assert result["status"] == case.status
+    path = f"{case.options.get('urls', case.options.get('pages', [SITE]))[0]}".removeprefix(SITE)
+    assert sum(line.partition("?")[0] == path for line in site.rest()) <= case.most_requests
+    if case.restart:
+        puppet("restart")
+
+
+def holds(answer: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether ANSWER has what is WANTED, in tables of tables too."""
+    return all(
+        holds(answer.get(key) or {}, value) if isinstance(value, dict) else answer.get(key, ...) == value
+        for key, value in wanted.items()
+    )
+
+
+def test_nothing_is_left_of_a_refused_download(puppet: Puppet) -> None:
+    """Neither downloads nor what Chrome keeps beside its profile lie in the worker's home."""
+    puppet("perform", "visit", {"urls": [f"{SITE}/attachment"]})
+    assert puppet("listing", str(puppet("home"))) in ([], ["spool"])
+
+
+def test_a_retry_after_is_kept_in_both_forms(puppet: Puppet, site: Ear) -> None:
+    """Seconds and a date are understood; what is no such thing is not."""
+    for words, seconds in (("7", 7), ("99999999", 3600), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None)):
+        result = puppet("perform", "visit", {"urls": [f"{SITE}/429?{words.replace(' ', '%20')}"]})
+        assert (result["outcome"], result["told_seconds"]) == ("limited", seconds)
