@@ -109,7 +109,7 @@ CASES = [
     texts("/confirm-late", "false", select="#late"),
     visit("/alert-loop", "failed", reason="DIALOGS", restart=True),
     visit("/print", wait="#late"),
-    visit("/program", wait="#late", notes="kakaotalk://launch"),
+    visit("/program", wait="#late", notes="kakaotalk://launch", restart=True),
     visit("/permissions", wait="#late"),
     visit("/popup", wait="#late"),
     visit("/beforeunload", options={"urls": [f"{SITE}/beforeunload", f"{SITE}/ok"]}, answer={"visited": [f"{SITE}/beforeunload", f"{SITE}/ok"]}),

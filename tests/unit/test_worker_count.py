@@ -73,3 +73,14 @@ def test_what_may_change_the_page() -> None:
     assert counter.under_way() == (URL,) and not counter.changing()
     asked(counter, "2", type="Fetch")
     assert counter.changing()
+
+
+def test_what_the_page_before_had_asked_for_is_not_waited_for() -> None:
+    """Its own request alone is the new document's; the loss of another counts all the same."""
+    counter = Counter()
+    asked(counter, "1", type="Document")
+    asked(counter, "2", type="Fetch")
+    counter.leave("1")
+    assert counter.under_way() == (URL,)
+    lost(counter, "2", "net::ERR_NETWORK_CHANGED")
+    assert counter.losses == Losses(requests=2, network_changed=1)

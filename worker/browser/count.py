@@ -18,6 +18,7 @@ ABORTED = "ERR_ABORTED"
 _COUNTED = ("http://", "https://", "ws://", "wss://")
 _OPEN_ENDED = ("EventSource", "WebSocket", "Ping")
 """Kinds of requests that may stay open for as long as the page does; nobody waits for their end."""
+_UNREAD_SECONDS = 0.5
 _CHANGES = ("XHR", "Fetch", "Script", "Document", "Stylesheet")
 
 
@@ -29,11 +30,15 @@ class Counter:
         self._losses = Losses()
         self._under_way: dict[str, tuple[str, str]] = {}
         """Kind and address by identifier."""
+        self._parts: dict[str, float] = {}
+        """When something of an answer last came, by identifier."""
         self._open = set[str]()
         self._ended = set[str]()
         self._moved = time.monotonic()
         self._heard = {
             "Network.requestWillBeSent": self._on_request,
+            "Network.responseReceived": self._on_part,
+            "Network.dataReceived": self._on_part,
             "Network.loadingFinished": self._on_end,
             "Network.loadingFailed": self._on_failure,
             "Network.webSocketCreated": self._on_socket,
@@ -71,9 +76,22 @@ class Counter:
             return tuple(url for _, url in self._under_way.values())
 
     def changing(self) -> bool:
-        """Whether something is under way that may change what the page says."""
+        """Whether something is under way that may change what the page says.
+
+        An answer that a script does not read to its end is never told to have ended.
+        """
+        now = time.monotonic()
         with self._changed:
-            return any(kind in _CHANGES for kind, _ in self._under_way.values())
+            coming = (number for number, (kind, _) in self._under_way.items() if kind in _CHANGES)
+            return any(now - self._parts.get(number, now) < _UNREAD_SECONDS for number in coming)
+
+    def leave(self, document: str) -> None:
+        """Another DOCUMENT stands: nobody waits for what the one before had asked for."""
+        with self._changed:
+            for number in [number for number in self._under_way if number != document]:
+                del self._under_way[number]
+                self._open.add(number)
+            self._changed.notify_all()
 
     def settle(self, *, seconds: float) -> None:
         """Wait until no request is under way, at most SECONDS: pages may poll for ever."""
@@ -98,6 +116,10 @@ class Counter:
         else:
             self._under_way[number] = kind, url
 
+    def _on_part(self, told: Parameters) -> None:
+        if (number := str(told.get("requestId"))) in self._under_way:
+            self._parts[number] = time.monotonic()
+
     def _on_end(self, told: Parameters) -> None:
         self._end(str(told.get("requestId")))
 
@@ -111,6 +133,7 @@ class Counter:
         """Whether this is the first end of that request."""
         known = self._under_way.pop(number, None) is not None or number in self._open
         self._open.discard(number)
+        self._parts.pop(number, None)
         if known:
             self._ended.add(number)
         return known

@@ -84,6 +84,8 @@ class Target:
                 self.documents.changed.notify_all()
 
     def _react(self, event: str, told: Parameters) -> None:
+        if event == "Page.frameNavigated" and "parentId" not in told["frame"]:
+            self.counter.leave(str(told["frame"]["loaderId"]))
         if event == "Page.javascriptDialogOpening":
             # As a person does who only looks: read, close, decline. A page may be left.
             accept = told.get("type") in ("alert", "beforeunload")
