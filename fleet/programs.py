@@ -106,8 +106,8 @@ def _may_lock_memory() -> bool:
     return unlimited or bool(syscalls.capabilities().effective >> _CAP_SYS_RESOURCE & 1)
 
 
-def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float) -> str:
-    """Run COMMAND to its end and give its standard output.
+def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float, given: str = "") -> str:
+    """Run COMMAND, with what is GIVEN on its standard input, to its end and give its standard output.
 
     A failure is the program's own error, so that the operator reads one error and not an error about an error.
     ENVIRONMENT has to ask for it (ERRORS_AS_DATA).
@@ -116,7 +116,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
         done = subprocess.run(
             command,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             errors="backslashreplace",

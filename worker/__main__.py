@@ -101,6 +101,15 @@ def _verify(arguments: argparse.Namespace) -> int | None:
     return None
 
 
+def _task(_: argparse.Namespace) -> None:
+    from fleet.trial import TrialOrder
+    from worker.tasks import registry
+
+    order = TrialOrder.model_validate_json(sys.stdin.readline())
+    if ":" not in order.task.run:  # as in _prepare
+        registry.resolve(order.task)
+
+
 def _try(arguments: argparse.Namespace) -> int | None:
     with _being(arguments.worker, "try", hint="fleet try") as (fleet, paths, worker):
         from fleet.trial import RUN, Trial, TrialOrder
@@ -146,6 +155,8 @@ def main() -> None:
         "worker verify --worker w1101",
     )
     verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
+    words = "say what is wrong with the task on standard input (fleet try calls this)"
+    console.command(nouns, "task", _task, words, "worker task")
     words = "do one loop with the task on standard input (fleet try calls this, through the launcher)"
     trial = console.command(nouns, "try", _try, words, "worker try --worker w1101")
     trial.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")

@@ -14,9 +14,11 @@ from fleet.errors import ExitCode, Unanswered, UsageError
 from fleet.model import Fleet, TaskSettings
 from fleet.operate import configuration
 from fleet.operate.borrowed import Borrowed
+from fleet.programs import Installation, call
 from fleet.trial import Trial, TrialOrder
 
 SECONDS = 600.0
+CHECK_SECONDS = 60.0
 MOST_BYTES = 32 << 20
 """Of an answer: a picture of a whole page has some megabytes."""
 
@@ -26,6 +28,7 @@ def attempt(arguments: argparse.Namespace) -> int:
     fleet, installation = configuration.asked(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
     order = TrialOrder(task=_task(arguments, fleet))
+    _refuse_mistakes(order, installation)
     borrowed = Borrowed(fleet=fleet, installation=installation, worker=worker)
     with borrowed.held():
         said = borrowed.ask("try", order, seconds=SECONDS, most_bytes=MOST_BYTES)
@@ -37,6 +40,12 @@ def attempt(arguments: argparse.Namespace) -> int:
     result = trial.result.model_dump(mode="json")
     console.answer(arguments, {**result, "picture": str(picture) if picture else None}, *_lines(result, picture))
     return ExitCode.DONE if trial.result.ok else ExitCode.FAILED
+
+
+def _refuse_mistakes(order: TrialOrder, installation: Installation) -> None:
+    """Raise the worker's own ConfigurationError for what is wrong with the task, before anything is started."""
+    command = installation.module("worker", "task")
+    call(command, installation.environment, deadline_seconds=CHECK_SECONDS, given=order.model_dump_json())
 
 
 def _task(arguments: argparse.Namespace, fleet: Fleet) -> TaskSettings:
