@@ -125,8 +125,7 @@ def _try(arguments: argparse.Namespace) -> int | None:
         except Stopped:
             return ExitCode.TRY_LATER
         picture = base64.b64encode(record.found.screenshot) if record.found.screenshot else None
-        sys.stdout.write(Trial(result=record.result(RUN, worker.name, 1), picture=picture).model_dump_json() + "\n")
-        sys.stdout.flush()
+        console.print_json(Trial(result=record.result(RUN, worker.name, 1), picture=picture).model_dump(mode="json"))
     return None
 
 

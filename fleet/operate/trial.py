@@ -67,8 +67,7 @@ def _kept(picture: bytes) -> Path:
 
 
 def _lines(result: dict[str, object], picture: Path | None) -> list[str]:
-    """What a person wants to know first; text of the page's own as JSON, which holds no control characters."""
+    """What a person wants to know first."""
     told = {name: result[name] for name in ("outcome", "reason", "status", "address", "redirects", "notes", "answer")}
     text = json.dumps({name: one for name, one in told.items() if one}, ensure_ascii=False, indent=2)
-    shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-    return [*shown.splitlines(), *([f"picture: {picture}"] if picture else [])]
+    return [*text.splitlines(), *([f"picture: {picture}"] if picture else [])]

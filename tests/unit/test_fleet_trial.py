@@ -38,18 +38,3 @@ def test_a_file_that_is_no_task(tmp_path: Path, text: str) -> None:
         configuration.task(tmp_path / "a.toml")
     with pytest.raises(ConfigurationError, match="is not there"):
         configuration.task(tmp_path / "b.toml")
-
-
-def test_what_a_page_says_is_shown_as_plain_text() -> None:
-    """Signs that a terminal obeys are none any more."""
-    told = {
-        "outcome": "good",
-        "reason": "",
-        "status": 200,
-        "address": "a",
-        "redirects": [],
-        "notes": ["\x9b31m\x1b[2J"],
-    }
-    lines = trial._lines({**told, "answer": {"커피": "\x85"}}, Path("/tmp/a.png"))
-    assert "커피" in "".join(lines) and lines[-1] == "picture: /tmp/a.png"
-    assert all(line.isprintable() for line in lines)
