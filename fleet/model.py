@@ -202,6 +202,8 @@ class BrowserSettings(Settings):
     window_height: int = Field(default=900, ge=240)
     start_timeout_seconds: Seconds = 60
     page_load_timeout_seconds: Seconds = 60
+    patience: float = Field(default=1, ge=0.1, le=10)
+    """How long a page has to rest before it is read, as a factor of the usual half second to three."""
     starts_at_once: int | None = Field(default=None, ge=1)
     """Browser starts at one time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()

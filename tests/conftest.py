@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--frames", type=int, default=100_000, help="how many frames the fuzz tier sends")
     parser.addoption("--examples", type=int, default=3000, help="how many mutants the hostile tier makes")
     parser.addoption("--mutations", type=int, default=6, choices=[6, 30], help="how many pages the browser tier breaks")
+    parser.addoption("--both-drivers", action="store_true", help="every page of the browser tier by both drivers")
     parser.addoption("--seed", type=int, default=1, help="the fuzz tier's frames are the same for the same seed")
 
 

@@ -13,18 +13,32 @@ from tests.browser.conftest import LIMITS
 from tests.inside import Ear
 from tests.system.launching import Puppet, Stage
 
-ids = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+PATIENCE = 0.4
+"""The site's late pages are as late as this lets them be."""
+DRIVERS = ("undetected", "selenium")
 
 
-@pytest.fixture(scope="module", params=["undetected", "selenium"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every case by one of the drivers, in turn; by both where that is asked for, or where the driver has a part."""
+    if "case" in metafunc.fixturenames:
+        all_of_it = metafunc.config.getoption("--both-drivers")
+        pairs = [
+            pytest.param(driver, case, id=f"{case.name}-{driver}")
+            for number, case in enumerate(CASES)
+            for turn, driver in enumerate(DRIVERS)
+            if all_of_it or case.both or number % 2 == turn
+        ]
+        metafunc.parametrize(("puppet", "case"), pairs, indirect=["puppet"])
+
+
+@pytest.fixture(scope="module")
 def puppet(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Puppet]:
     """One browser for all the pages."""
-    made = Puppet(stage, request.param, settings=LIMITS)
+    made = Puppet(stage, request.param, settings={**LIMITS, "patience": PATIENCE})
     yield made
     made.end()
 
 
-@ids
 def test_page(puppet: Puppet, site: Ear, case: Case) -> None:
     """The outcome, the typed answer, the reason and the notes are those of the row, and the site is not asked again."""
     site.rest()
@@ -52,14 +66,25 @@ def holds(answer: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
+@pytest.mark.parametrize("puppet", DRIVERS, indirect=True)
 def test_nothing_is_left_of_a_refused_download(puppet: Puppet) -> None:
     """Neither downloads nor what Chrome keeps beside its profile lie in the worker's home."""
     puppet("perform", "visit", {"urls": [f"{SITE}/attachment"]})
     assert puppet("listing", str(puppet("home"))) in ([], ["spool"])
 
 
+@pytest.mark.parametrize("puppet", DRIVERS[:1], indirect=True)
 def test_a_retry_after_is_kept_in_both_forms(puppet: Puppet, site: Ear) -> None:
     """Seconds and a date are understood; what is no such thing is not."""
     for words, seconds in (("7", 7), ("99999999", 3600), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None)):
         result = puppet("perform", "visit", {"urls": [f"{SITE}/429?{words.replace(' ', '%20')}"]})
         assert (result["outcome"], result["told_seconds"]) == ("limited", seconds)
+
+
+@pytest.mark.parametrize("puppet", DRIVERS[:1], indirect=True)
+def test_no_page_makes_an_answer_without_end(puppet: Puppet, site: Ear) -> None:
+    """What leaves the page is bounded in number and in length; the page has more (control)."""
+    puppet("open", f"{SITE}/huge")
+    texts = puppet("texts", ".item")
+    assert len(texts) <= 1000 and max(map(len, texts)) <= 10_000 and sum(map(len, texts)) <= 2_000_000
+    assert puppet("_script", "return [u.children.length, u.textContent.length]") == [1200, 3_000_000]

@@ -93,6 +93,7 @@ PAGES: dict[str, str] = {
     "/inner": page("<b class=price>1,000원</b><input id=q>"),
     "/svg": page("<svg width=200 height=50><text class=price y=20>1,000원</text></svg>"),
     "/before": page("<style>.price::after{content:'원'}</style><b class=price>1,000</b>"),
+    "/huge": page("<ul id=u></ul>", "u.innerHTML='<li class=item>'.repeat(1200);for(const n of [...u.children].slice(0,250))n.textContent='가'.repeat(12000)"),
     # Searches
     "/home": shop("/results"),
     "/home-items": shop("/results", f"<ul>{items(90, 93)}</ul>", "f.onsubmit=e=>{e.preventDefault();setTimeout(()=>f.submit(),600)}"),
@@ -100,7 +101,7 @@ PAGES: dict[str, str] = {
     "/home-stream": shop("/stream"),
     "/home-skeleton": shop("/results-skeleton"),
     "/home-replaced": shop("/results-replaced"),
-    "/home-here": shop("/x", f"<ul id=u>{items(90, 93)}</ul>", f"f.onsubmit=e=>{{e.preventDefault();history.pushState(0,'','/here');setTimeout(()=>u.innerHTML=`{items(1, 5)}`,1500)}}"),
+    "/home-here": shop("/x", f"<ul id=u>{items(90, 93)}</ul>", f"f.onsubmit=e=>{{e.preventDefault();history.pushState(0,'','/here');setTimeout(()=>u.innerHTML=`{items(1, 5)}`,900)}}"),
     "/home-dead": shop("/x", f"<ul>{items(90, 93)}</ul>", "f.onsubmit=e=>e.preventDefault()"),
     "/home-hidden": page("<button id=icon onclick=\"f.style.display='block'\">🔍</button><form id=f action=/results style='display:none'><input id=q name=q></form>"),
     "/home-modal": shop("/results", "<dialog id=d>동의 <button id=agree onclick='d.close()'>동의</button></dialog>", "d.showModal()"),
@@ -118,8 +119,8 @@ PAGES: dict[str, str] = {
     "/none": page("<p class=none>‘키보드’ 검색 결과가 없습니다</p>"),
     "/slow-down": page("<p class=blocked>잠시 후 다시 시도해 주세요</p>"),
     "/virtual": page(
-        "<div id=v style='height:600px;overflow:auto'><div id=w style='height:40000px;position:relative'></div></div>",
-        "const draw=()=>{w.innerHTML='';const a=Math.floor(v.scrollTop/400);for(let i=a;i<Math.min(100,a+4);i++)w.insertAdjacentHTML('beforeend',`<div class=item style='position:absolute;top:${i*400}px'>상품 ${i+1}</div>`)};v.onscroll=draw;draw()",
+        "<div id=v style='height:600px;overflow:auto'><div id=w style='height:10000px;position:relative'></div></div>",
+        "const draw=()=>{w.innerHTML='';const a=Math.floor(v.scrollTop/400);for(let i=a;i<Math.min(25,a+4);i++)w.insertAdjacentHTML('beforeend',`<div class=item style='position:absolute;top:${i*400}px'>상품 ${i+1}</div>`)};v.onscroll=draw;draw()",
     ),
     # Fields
     "/product": page(
@@ -269,7 +270,7 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/bomb": bomb,
     "/shelf": shelf_page,
     "/hang": later(60, ""),
-    "/slow-items": later(1.5, items(1, 5)),
+    "/slow-items": later(0.7, items(1, 5)),
     "/tiny": lambda one, _: one.whole(
         "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'></svg>", kind="image/svg+xml"
     ),

@@ -108,7 +108,7 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext, "answer_seconds": float(sys.argv[2])}
     try:
         session = Session(settings, installed, **arguments)
     except FleetError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,6 +191,28 @@ def test_frozen_browser_is_ended(stage: Stage, driver: str) -> None:
             process.suspend()
     puppet.end()
     assert not stage.wait_for_none(2)
+
+
+def test_frozen_browser_is_noticed_by_every_command(stage: Stage) -> None:
+    """A command to a browser that is stopped in its tracks is BrowserDied long before its own time is over."""
+    puppet = Puppet(stage, "selenium", answer_seconds=1.5)  # of the usual 12
+    assert puppet("open", SITE) is None and puppet("wait", "#q", seconds=60) == 1  # as long as it is not
+    for process in stage.processes():
+        if "chromium" in process.name():
+            process.suspend()
+    started = time.monotonic()
+    long = {"seconds": 60}
+    commands: list[tuple[str, list[str], dict[str, int]]] = [
+        ("open", [f"{SITE}search?q=a"], {}),
+        ("wait", [".none"], long),
+        ("fill", ["#q", "a" * 40], long),
+        ("press", ["Enter"], {}),
+        ("screenshot", [], {}),
+    ]
+    for method, arguments, keywords in commands:
+        assert puppet(method, *arguments, **keywords)["error"] == "BrowserDied", method
+    assert time.monotonic() - started < 60
+    puppet.end()
 
 
 @pytest.mark.parametrize(

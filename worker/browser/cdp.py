@@ -10,6 +10,7 @@ import http.client
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,9 +37,22 @@ class Gone(Exception):
 
 
 @dataclass
-class _Reply:
+class Answer:
+    """What will come of a command."""
+
+    method: str
     come: threading.Event = field(default_factory=threading.Event)
     message: Parameters | None = None
+
+    def result(self, seconds: float) -> Any:
+        """What came; raises Refused, Gone, and Silent after SECONDS: it may be waited for once more."""
+        if not self.come.wait(seconds):
+            raise Silent(f"{self.method} was not answered within {seconds:g} s")
+        if self.message is None:
+            raise Gone(f"it ended at {self.method}")
+        if error := self.message.get("error"):
+            raise Refused(f"{self.method}: {error.get('message')}")
+        return self.message.get("result", {})
 
 
 class Connection:
@@ -48,8 +62,10 @@ class Connection:
         """Connect to the browser whose DevTools listen on PORT of loopback; raises Gone."""
         self._heard = heard
         self._numbers = itertools.count(1)
-        self._replies: dict[int, _Reply] = {}
+        self._answers: dict[int, Answer] = {}
         self._closed = False
+        self.heard_at = time.monotonic()
+        """When the browser last said anything."""
         try:
             # No Origin: Chrome refuses pages by it (--remote-allow-origins), and we are none.
             self._socket = websocket.create_connection(
@@ -63,16 +79,13 @@ class Connection:
 
     def call(self, method: str, parameters: Parameters | None = None, *, session: str = "", seconds: float) -> Any:
         """What METHOD gives; raises Refused, Silent after SECONDS, Gone."""
-        reply = _Reply()
-        number = self._send(method, parameters, session, reply)
-        if not reply.come.wait(seconds):
-            self._replies.pop(number, None)
-            raise Silent(f"{method} was not answered within {seconds:g} s")
-        if reply.message is None:
-            raise Gone(f"it ended at {method}")
-        if error := reply.message.get("error"):
-            raise Refused(f"{method}: {error.get('message')}")
-        return reply.message.get("result", {})
+        return self.begin(method, parameters, session=session).result(seconds)
+
+    def begin(self, method: str, parameters: Parameters | None = None, *, session: str = "") -> Answer:
+        """Send METHOD; raises Gone."""
+        answer = Answer(method)
+        self._send(method, parameters, session, answer)
+        return answer
 
     def post(self, method: str, parameters: Parameters | None = None, *, session: str = "") -> None:
         """The same without waiting, and whatever comes of it: the one that event handlers may use."""
@@ -87,39 +100,39 @@ class Connection:
         self._socket.shutdown()  # type: ignore[no-untyped-call]
         self._thread.join(5)
 
-    def _send(self, method: str, parameters: Parameters | None, session: str, reply: _Reply | None) -> int:
+    def _send(self, method: str, parameters: Parameters | None, session: str, answer: Answer | None) -> None:
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": dict(parameters or {})}
         if session:
             message["sessionId"] = session
-        if reply is not None:
-            self._replies[number] = reply
+        if answer is not None:
+            self._answers[number] = answer
         try:
             if self._closed:
                 raise OSError("closed")
             self._socket.send(json.dumps(message))
         except _WRONG as error:
-            self._replies.pop(number, None)
+            self._answers.pop(number, None)
             raise Gone(f"{method} could not be sent: {error}") from error
-        return number
 
     def _listen(self) -> None:
         try:
             while text := self._socket.recv():
+                self.heard_at = time.monotonic()
                 self._take(json.loads(text))
         except _WRONG:
             pass
         self._closed = True
-        while self._replies:
-            self._replies.popitem()[1].come.set()
+        while self._answers:
+            self._answers.popitem()[1].come.set()
         self._heard("", "closed", {})
 
     def _take(self, message: Parameters) -> None:
         if "id" not in message:
             self._heard(str(message.get("sessionId", "")), str(message["method"]), message.get("params", {}))
-        elif reply := self._replies.pop(message["id"], None):
-            reply.message = message
-            reply.come.set()
+        elif answer := self._answers.pop(message["id"], None):
+            answer.message = message
+            answer.come.set()
 
 
 def _address(port: int) -> str:

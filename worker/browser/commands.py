@@ -21,8 +21,8 @@ _SETTLE_SECONDS = 1.0
 class Commands:
     """The commands of a browser whose tab is there."""
 
-    def __init__(self, page_load_timeout_seconds: float) -> None:
-        self._page_load_seconds = page_load_timeout_seconds
+    def __init__(self, page_load_timeout_seconds: float, patience: float) -> None:
+        self._page_load_seconds, self._patience = page_load_timeout_seconds, patience
         self._counter = Counter()
         self._counted = ""
         self._connected: Tab | None = None
@@ -39,7 +39,7 @@ class Commands:
         self.wait_loaded(seconds=max(0.1, deadline - time.monotonic()), until=until)
 
     def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:
-        readiness.loaded(self._tab, until, seconds=seconds)
+        readiness.loaded(self._tab, until, seconds=seconds, patience=self._patience)
         self._count_page()
 
     def _count_page(self) -> None:
@@ -48,10 +48,10 @@ class Commands:
             self._counter.add(Losses(pages=1))
             self._counted = number
 
-    def wait(self, selector: str, *, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
-        count = readiness.selected(self._tab, selector, state, seconds=seconds, unlike=unlike)
+    def wait(self, *selectors: str, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
+        found = readiness.selected(self._tab, selectors, state, seconds=seconds, unlike=unlike, patience=self._patience)
         self._count_page()
-        return count
+        return found
 
     def fill(self, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
         hands.fill(self._tab, selector, text, submit=submit, seconds=seconds)

@@ -90,8 +90,8 @@ class Browser(Protocol):
         """Load URL; raises PageFailed, also for Chrome's own error page, and Answered for a site that refuses."""
         ...
 
-    def wait(self, selector: str, *, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
-        """Wait until SELECTOR is in STATE, and no longer as it looked in UNLIKE; how many match."""
+    def wait(self, *selectors: str, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
+        """Wait until all SELECTORS are in STATE, and no longer as one looked in UNLIKE; how many match."""
         ...
 
     def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:

@@ -12,6 +12,7 @@ Nothing here waits for a request that never ends: a page with one hanging pictur
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from fleet.errors import ElementMissing, PageFailed
 from worker.browser.interface import Condition, Look, State
@@ -28,9 +29,12 @@ LONGEST_REST_SECONDS = 3.0
 """A list that has rested for so long is taken while something that could change it is still under way."""
 
 
-def loaded(tab: Tab, condition: Condition, *, seconds: float) -> None:
-    """Wait until the tab's document meets CONDITION, then judge it; raises PageFailed or Answered."""
-    seen = _Since()
+def loaded(tab: Tab, condition: Condition, *, seconds: float, patience: float = 1) -> None:
+    """Wait until the tab's document meets CONDITION, then judge it; raises PageFailed or Answered.
+
+    Every rest is PATIENCE times as long as it says above.
+    """
+    seen = _Since(patience)
 
     def ready() -> bool:
         documents, stages = tab.documents, tab.documents.current.stages
@@ -42,7 +46,7 @@ def loaded(tab: Tab, condition: Condition, *, seconds: float) -> None:
             return True
         if condition == "load":
             return "load" in stages
-        quiet = tab.counter.quiet_seconds()
+        quiet = tab.counter.quiet_seconds() / patience
         if "load" in stages and quiet >= QUIET_SECONDS and since_load >= QUIET_SECONDS:
             return not tab.counter.under_way() or quiet >= HANGING_SECONDS
         return (
@@ -71,37 +75,51 @@ def look(tab: Tab, selector: str) -> Look:
     )
 
 
-def selected(tab: Tab, selector: str, state: State, *, seconds: float, unlike: Look | None = None) -> int:
-    """Wait until SELECTOR is in STATE, and differs from UNLIKE, in a whole document; how many match.
+def selected(
+    tab: Tab,
+    selectors: Sequence[str],
+    state: State,
+    *,
+    seconds: float,
+    unlike: Look | None = None,
+    patience: float = 1,
+) -> int:
+    """Wait until all SELECTORS are in STATE at once, and differ from UNLIKE, in a whole document; how many match.
 
     Raises ElementMissing with what was there instead.
     """
     seen: list[Look] = []
-    rest = _Rest()
+    rest = _Rest(patience)
 
     def ready() -> bool:
         if tab.documents.pending:
             rest.forget()
             return False
-        now = look(tab, selector)
-        seen[:] = [now]
-        if state in ("gone", "present"):
-            return not now.visible if state == "gone" else bool(now.present)
-        nothing = not now.visible or (state == "filled" and now.blank == now.visible)
-        if nothing or not _differs(now, unlike):
+        seen[:] = [look(tab, selector) for selector in selectors]
+        if not all(_is(one, state) and _differs(one, unlike) for one in seen):
             rest.forget()
             return False
-        rested = rest.seconds(now)
-        unsure = now.blank or tab.counter.changing() or "DOMContentLoaded" not in tab.documents.current.stages
-        if state == "filled" and unsure:
-            return rested >= LONGEST_REST_SECONDS
-        return rested >= REST_SECONDS[state]
+        if state in ("gone", "present"):
+            return True
+        rested = rest.seconds([*seen])
+        blank = any(one.blank for one in seen)
+        unsure = blank or tab.counter.changing() or "DOMContentLoaded" not in tab.documents.current.stages
+        return rested >= (LONGEST_REST_SECONDS if state == "filled" and unsure else REST_SECONDS[state])
 
     if tab.until(ready, seconds=seconds):
         tab.judge()
-        return seen[0].present if state == "present" else seen[0].visible
+        return sum(one.present if state == "present" else one.visible for one in seen)
     tab.judge()
-    raise _missing(tab, selector, seen[0] if seen else None, unlike, seconds)
+    pairs = dict(zip(selectors, seen, strict=False))
+    selector = next((name for name, one in pairs.items() if not _is(one, state)), selectors[0])
+    raise _missing(tab, selector, pairs.get(selector), unlike, seconds)
+
+
+def _is(now: Look, state: State) -> bool:
+    """Whether NOW is in STATE, whether at rest or not."""
+    if state in ("gone", "present"):
+        return not now.visible if state == "gone" else bool(now.present)
+    return bool(now.visible) and not (state == "filled" and now.blank == now.visible)
 
 
 def _differs(now: Look, before: Look | None) -> bool:
@@ -130,9 +148,10 @@ def _missing(
 
 
 class _Since:
-    """Since when something holds."""
+    """Since when something holds, in seconds of so much PATIENCE."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
         self._begun: dict[str, float] = {}
 
     def forget(self) -> None:
@@ -140,13 +159,15 @@ class _Since:
 
     def seconds(self, name: str) -> float:
         """So long has NAME been asked for; the empty one never holds."""
-        return time.monotonic() - self._begun.setdefault(name, time.monotonic()) if name else -1.0
+        begun = self._begun.setdefault(name, time.monotonic())
+        return (time.monotonic() - begun) / self._patience if name else -1.0
 
 
 class _Rest:
-    """How long a value has been what it is."""
+    """How long a value has been what it is, in seconds of so much PATIENCE."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
         self._value: object = None
         self._begun = 0.0
 
@@ -157,4 +178,4 @@ class _Rest:
         now = time.monotonic()
         if value != self._value:
             self._value, self._begun = value, now
-        return now - self._begun
+        return (now - self._begun) / self._patience

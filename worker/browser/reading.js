@@ -194,14 +194,14 @@
         }
         return {present: all.length, visible: seen.length, blank: blanks, print: hash, loading: document.readyState};
     };
-    const cutTo = (values, most) => {
+    const cutTo = values => {
         let left = TOTAL;
-        return values.slice(0, most).filter(value => (left -= value === null ? 0 : value.length) >= 0);
+        return values.filter(value => (left -= value === null ? 0 : value.length) >= 0);
     };
-    const texts = (selector, most) => cutTo(visibles(selector).map(words), most);
+    const texts = (selector, most) => cutTo(visibles(selector).slice(0, most).map(words));
     const attributes = (selector, name, most) =>
-        cutTo(visibles(selector).map(element => attribute(element, name)?.slice(0, LENGTH) ?? null), most);
-    const html = (selector, most) => cutTo(visibles(selector).map(element => outerHTML(element).slice(0, HTML_LENGTH)), most);
+        cutTo(visibles(selector).slice(0, most).map(element => attribute(element, name)?.slice(0, LENGTH) ?? null));
+    const html = (selector, most) => cutTo(visibles(selector).slice(0, most).map(element => outerHTML(element).slice(0, HTML_LENGTH)));
 
     const taken = (element, pick) => {
         if (pick.attribute) {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+import time
 from typing import Any
 
 from fleet.errors import BrowserDied, PageFailed
@@ -12,8 +14,7 @@ from worker.browser.count import Counter
 from worker.browser.document import MOST_LOADS, Documents
 
 ANSWER_SECONDS = 12.0
-"""A page may take this long for one answer; then the browser itself is asked whether it is still there."""
-_ALIVE_SECONDS = 4.0
+"""A page may take this long for one answer; then the browser itself is asked whether it is there, a third as long."""
 _OWN_PAGES = re.compile(r"chrome(-untrusted)?://[\w-]+\.top-chrome/|chrome-extension://|devtools://")
 """Parts of Chrome's window that are pages themselves, such as the list below its address bar: nobody's requests."""
 _SMALL = {"maxTotalBufferSize": 1_000_000, "maxResourceBufferSize": 100_000, "maxPostDataSize": 0}
@@ -25,7 +26,8 @@ _ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 class Target:
     """Connects to the browser at PORT and takes its first tab."""
 
-    def __init__(self, port: int, counter: Counter) -> None:
+    def __init__(self, port: int, counter: Counter, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
         self.documents = Documents()
         self.counter = counter
         self._pages: list[str] = []
@@ -110,14 +112,20 @@ class Target:
     def command(self, method: str, parameters: Parameters | None = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         """What METHOD gives for the tab; raises PageFailed (the page keeps Chrome busy), BrowserDied, Refused."""
         self.refuse_lost()
+        deadline = time.monotonic() + seconds
         try:
-            return self._plain(method, parameters, seconds)
+            answer = self._connection.begin(method, parameters, session=self.documents.session)
+            while (left := deadline - time.monotonic()) > self._answer_seconds:
+                with contextlib.suppress(Silent):
+                    return answer.result(self._answer_seconds)
+                self._refuse_frozen()
+            return answer.result(max(0.0, left))
         except Gone as error:
             self.refuse_lost()
             raise BrowserDied(f"the browser does not answer: {error}") from error
         except Silent as error:
             self.refuse_lost()
-            self._refuse_frozen(error)
+            self._refuse_frozen()
             if method == "Page.navigate":
                 raise PageFailed(self.documents.current.url, "TIMEOUT") from error
             self._post("Runtime.terminateExecution")  # what keeps the page busy ends: it can be looked at
@@ -131,15 +139,19 @@ class Target:
         """The same, waiting for its end for a moment: what an input leads to (a new page, a dialog) may swallow it."""
         try:
             self._plain(method, parameters, seconds)
-        except (Silent, Refused):
+        except Refused:
             self.refuse_lost()
+        except Silent:
+            self.refuse_lost()
+            self._refuse_frozen()
         except Gone as error:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
-    def _refuse_frozen(self, error: Silent) -> None:
+    def _refuse_frozen(self) -> None:
+        """Raise BrowserDied for a browser that answers nothing at all."""
         try:
-            self._connection.call("Browser.getVersion", seconds=_ALIVE_SECONDS)
-        except (Silent, Gone, Refused):
+            self._connection.call("Browser.getVersion", seconds=self._answer_seconds / 3)
+        except (Silent, Gone, Refused) as error:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
     def refuse_lost(self) -> None:
@@ -147,10 +159,7 @@ class Target:
         if self.documents.crashed:
             raise BrowserDied("the browser's tab has crashed")
         if self.documents.closed:
-            try:
-                self._connection.call("Browser.getVersion", seconds=_ALIVE_SECONDS)
-            except (Silent, Gone, Refused) as error:
-                raise BrowserDied(f"the browser does not answer: {error}") from error
+            self._refuse_frozen()
             raise PageFailed(self.documents.current.url, "WINDOW_CLOSED")
 
     def close(self) -> None:
@@ -158,5 +167,7 @@ class Target:
         self._connection.close()
 
     def pause(self, seconds: float) -> None:
-        """Before something is looked at again."""
+        """Before something is looked at again; raises BrowserDied when the browser says nothing any more."""
+        if time.monotonic() - self._connection.heard_at > self._answer_seconds:
+            self._refuse_frozen()
         self._never.wait(seconds)

@@ -187,9 +187,9 @@ def _list(
 
 def fields(browser: Browser, wanted: dict[str, FieldOptions], *, seconds: float) -> dict[str, JsonValue]:
     """The page's WANTED fields, typed; raises ElementMissing for one that is not there, or is not what it should be."""
-    for field in wanted.values():
-        if not (field.optional or field.meta or field.json_ld or field.attribute):
-            browser.wait(field.select, seconds=seconds, state="filled")
+    shown = {one.select for one in wanted.values() if not (one.optional or one.meta or one.json_ld or one.attribute)}
+    if shown:
+        browser.wait(*sorted(shown), seconds=seconds, state="filled")
     raw = browser.fields(picks(wanted))
     scripts = [one for text in browser.json_ld() if (one := _parsed(text)) is not None] if _structured(wanted) else []
     made: dict[str, JsonValue] = {}
