@@ -51,6 +51,7 @@ def application(access_log: TextIO) -> Starlette:
             Route("/", _home),
             Route("/search", _search),
             Route("/ip", _ip),
+            Route("/busy/{seconds:int}", _busy),
             Route("/hostile", _hostile),
             Route("/hostile/rebound", _rebound),
             Route("/hostile/{report:str}", _ip),
@@ -73,8 +74,15 @@ async def _home(request: Request) -> Response:
 
 
 async def _search(request: Request) -> Response:
-    words = request.query_params.get("q", "")[:200]
-    return HTMLResponse(pages.results(words, search(words), _address(request.scope)), headers=_NO_STORE)
+    words, page = request.query_params.get("q", "")[:200], request.query_params.get("page", "1")
+    number = int(page) if page.isdecimal() else 1
+    return HTMLResponse(pages.results(words, search(words), number, _address(request.scope)), headers=_NO_STORE)
+
+
+async def _busy(request: Request) -> Response:
+    """What a shop says that was asked too often."""
+    headers = {**_NO_STORE, "retry-after": str(request.path_params["seconds"])}
+    return PlainTextResponse("잠시 후 다시 시도해 주세요", status_code=429, headers=headers)
 
 
 async def _hostile(request: Request) -> Response:

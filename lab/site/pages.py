@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 from typing import Final
+from urllib.parse import quote
 
 from lab.site.catalogue import PRODUCTS, Product
 
@@ -41,12 +42,15 @@ def home(seen_address: str) -> str:
     return _page("한빛상회", "", seen_address, f"<h2>오늘의 추천 상품</h2>{shelf}")
 
 
-def results(words: str, found: tuple[Product, ...], seen_address: str) -> str:
-    """The result list, then recommendations until the page has as many images as any other."""
-    shown = found[:IMAGES]
+def results(words: str, found: tuple[Product, ...], page: int, seen_address: str) -> str:
+    """One page of the result list, then recommendations until it has as many images as any other."""
+    shown = found[IMAGES * (page - 1) : IMAGES * page]
+    more = len(found) > IMAGES * page
+    onward = f'<a class="next" href="/search?q={quote(words)}&amp;page={page + 1}">다음</a>' if more else ""
     others = [product for product in PRODUCTS if product not in shown][: IMAGES - len(shown)]
     title = f"‘{escape(words)}’ 검색 결과 {len(found)}개" if found else f"‘{escape(words)}’ 검색 결과가 없습니다"
-    body = f"<h2 id='title'>{title}</h2>{_shelf(shown, 'item')}<h2>함께 보면 좋은 상품</h2>{_shelf(others, 'hint')}"
+    wanted = f"<h2 id='title'>{title}</h2>{_shelf(shown, 'item')}{onward}"
+    body = f"{wanted}<h2>함께 보면 좋은 상품</h2>{_shelf(others, 'hint')}"
     return _page(f"{escape(words)} - 한빛상회", words, seen_address, body)
 
 
