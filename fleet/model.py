@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import (
-    BaseModel,
-    Field,
-    IPvAnyAddress,
-    IPvAnyNetwork,
-    JsonValue,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, Field, IPvAnyAddress, IPvAnyNetwork, JsonValue, ValidationInfo, field_validator
 
 from fleet import backends
 from fleet.errors import ConfigurationError

@@ -95,7 +95,8 @@ def _verify(arguments: argparse.Namespace) -> int | None:
         from worker import prepare, verify
 
         try:
-            verify.answer(fleet, paths, worker, prepare.installed_from(os.environ))
+            installed = prepare.current(prepare.installed_from(os.environ), fleet.browser)
+            verify.answer(fleet, paths, worker, installed)
         except Stopped:
             return ExitCode.TRY_LATER
     return None

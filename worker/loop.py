@@ -25,14 +25,13 @@ from fleet.interrupts import deferred
 from fleet.model import Fleet, Paths, Worker
 from fleet.result import Result, RunOrder
 from fleet.wire import Address
-from worker import politeness
+from worker import politeness, prepare
 from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover, agrees
 from worker.failures import Budget, Reaction
 from worker.observation import observe
-from worker.prepare import AUTHORITIES
 from worker.record import Record
 from worker.spool import Spool
 from worker.tasks.registry import Ready
@@ -60,7 +59,7 @@ class Loop:
     def __init__(self, fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, task: Ready) -> None:
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
-        self._prover = Prover(fleet.egress, AUTHORITIES)
+        self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=fleet.netctl.request_deadline_seconds)
@@ -153,6 +152,7 @@ class Loop:
     @contextlib.contextmanager
     def _browser(self, record: Record) -> Iterator[Session]:
         with record.timed("browser_start"):
+            self._installed = prepare.current(self._installed, self._fleet.browser)
             browser = Session(
                 self._fleet.browser,
                 self._installed,

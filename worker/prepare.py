@@ -14,7 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -55,7 +57,28 @@ def find(settings: BrowserSettings, home: Path) -> Installed:
     installed = fitting(settings)
     if settings.driver != "undetected":
         return installed
-    return Installed(browser=installed.browser, driver=patched_copy(installed.driver, home), version=installed.version)
+    return replace(installed, driver=patched_copy(installed.driver, home))
+
+
+def current(installed: Installed, settings: BrowserSettings) -> Installed:
+    """INSTALLED, or what an update has put in its place since `fleet up`; raises like fitting().
+
+    In the worker: a patched copy lies in its own /tmp then.
+    """
+    if _stamp(installed.browser) == installed.stamp:
+        return installed
+    found = find(settings, Path(tempfile.gettempdir()))
+    _log.warning("browser.updated", version=found.version, before=installed.version)
+    return found
+
+
+def _stamp(program: Path) -> str:
+    """Another one when the file of PROGRAM is another one."""
+    try:
+        found = program.stat()
+    except OSError:
+        return ""
+    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
 
 def fitting(settings: BrowserSettings) -> Installed:
@@ -73,9 +96,9 @@ def fitting(settings: BrowserSettings) -> Installed:
     if version.partition(".")[0] != driver_version.partition(".")[0]:
         raise ConfigurationError(
             f"{browser} is version {version}, but {driver} is for version {driver_version}",
-            hint=f"install the ChromeDriver of version {version.partition('.')[0]}",
+            hint=f"install the ChromeDriver of version {version.partition('.')[0]} as {driver}",
         )
-    return Installed(browser=browser, driver=driver, version=version)
+    return Installed(browser=browser, driver=driver, version=version, stamp=_stamp(browser))
 
 
 def _program(setting: str, chosen: Path | None, names: tuple[str, ...], hint: str) -> Path:
@@ -170,6 +193,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         "FLEET_BROWSER": str(installed.browser),
         "FLEET_DRIVER": str(installed.driver),
         "FLEET_BROWSER_VERSION": installed.version,
+        "FLEET_BROWSER_STAMP": installed.stamp,
     }
     return LaunchSpec(
         uid=worker.uid,
@@ -212,7 +236,7 @@ def user_namespaces() -> bool:
 def installed_from(environment: Mapping[str, str]) -> Installed:
     """What the launch spec said about browser and driver; raises ConfigurationError outside a launched worker."""
     browser, driver = environment.get("FLEET_BROWSER"), environment.get("FLEET_DRIVER")
-    version = environment.get("FLEET_BROWSER_VERSION")
+    version, stamp = environment.get("FLEET_BROWSER_VERSION"), environment.get("FLEET_BROWSER_STAMP", "")
     if not (browser and driver and version):
         raise ConfigurationError("this worker was not started by its launcher", hint="fleet up")
-    return Installed(browser=Path(browser), driver=Path(driver), version=version)
+    return Installed(browser=Path(browser), driver=Path(driver), version=version, stamp=stamp)

@@ -50,6 +50,20 @@ def test_versions_that_differ(tmp_path: Path) -> None:
     assert "155" in caught.value.hint
 
 
+def test_an_update_is_seen_at_the_next_start(tmp_path: Path) -> None:
+    """Another file in the browser's place is looked at again; one that fits no driver is told with what to install."""
+    wanted = settings(tmp_path, "Chromium 156.0.1.2", "ChromeDriver 156.0.1.2")
+    before = prepare.find(wanted, tmp_path)
+    assert prepare.current(before, wanted) is before
+    settings(tmp_path, "Chromium 157.0.1.20", "ChromeDriver 157.0.1.2")
+    now = prepare.current(before, wanted)
+    assert now.version == "157.0.1.20" and prepare.current(now, wanted) is now
+    program(tmp_path / "browser", "Chromium 158.0.1.200")
+    with pytest.raises(ConfigurationError, match="158") as caught:
+        prepare.current(now, wanted)
+    assert "ChromeDriver of version 158" in caught.value.hint
+
+
 @pytest.mark.parametrize("missing", ["binary", "driver_binary"])
 def test_missing_program(tmp_path: Path, missing: str) -> None:
     """A browser or driver that is not there is code 69 and names the setting."""

@@ -197,6 +197,8 @@ class Installed:
     """For `undetected` the patched copy."""
     version: str
     """The browser's, for example 156.0.7500.3."""
+    stamp: str = ""
+    """Of the browser's file: an update gives it another."""
 
     @property
     def major(self) -> int:

@@ -28,7 +28,6 @@ _NOISE = re.compile(
     r"dbus|DevTools listening|unexpected operator|^#\d|^\s*$|Starting ChromeDriver|suggestions on keeping"
 )
 """Lines of Chrome's and ChromeDriver's that they write at every start, or that say nothing to a person."""
-_OTHER_VERSION = re.compile(r"only supports Chrome version|cannot connect to chrome .* from (driver|chrome) version")
 _log = log.get("worker")
 
 
@@ -81,10 +80,6 @@ class Session(Commands):
             _log.debug("browser.messages", messages=messages)
             tail = [line for line in messages.splitlines() if not _NOISE.search(line)][-3:]
             hint = "try it by hand: fleet doctor, or the browser under the worker's account"
-            if _OTHER_VERSION.search(str(error)):
-                hint = (
-                    "Chrome was updated under the fleet: install the ChromeDriver of its version, fleet down, fleet up"
-                )
             raise BrowserStartFailed("; ".join([f"the browser did not start: {reason}", *tail]), hint=hint) from error
 
     def close(self) -> None:
