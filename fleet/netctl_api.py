@@ -18,11 +18,13 @@ class Connect(Request):
     """Give the calling worker a tunnel over a fresh key; its connection then holds the lease.
 
     `resume` names a lease the worker still held when netctl went away; it is given back unchanged
-    if it is still the worker's, and refused with TunnelLost otherwise.
+    if it is still the worker's, and refused with TunnelLost otherwise. With `server` its keys come from that
+    server alone, for as long as it stays connected: a worker may look out where it likes.
     """
 
     method: ClassVar[str] = "connect"
     resume: str | None = Field(default=None, max_length=64)
+    server: str | None = Field(default=None, max_length=253)
 
 
 class Rotate(Request):

@@ -16,6 +16,8 @@ class TrialOrder(Message):
     """One loop with this task."""
 
     task: TaskSettings
+    exit: str | None = None
+    """Through this server."""
 
 
 class Trial(Message):

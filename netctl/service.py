@@ -78,7 +78,7 @@ class NetctlService:
                 return await self._resume(slot, connection, request.resume)
             if slot.state is SlotState.ORPHANED:
                 await self.tunnels.seal(slot, "its worker came back without it")
-            slot.own(connection)
+            slot.own(connection, request.server)
             slot.step(Event.CONNECT)
             return await self._answer(slot, started)
 

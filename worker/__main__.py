@@ -121,7 +121,8 @@ def _try(arguments: argparse.Namespace) -> int | None:
         order = TrialOrder.model_validate_json(sys.stdin.readline())
         once = fleet.model_copy(update={"loop": fleet.loop.model_copy(update={"attempts": 1})})
         try:
-            loop = Loop(once, paths, worker, prepare.installed_from(os.environ), registry.resolve(order.task))
+            task, installed = registry.resolve(order.task), prepare.installed_from(os.environ)
+            loop = Loop(once, paths, worker, installed, task, server=order.exit)
             record = loop.once()
         except Stopped:
             return ExitCode.TRY_LATER

@@ -56,13 +56,24 @@ def read_order(paths: Paths) -> RunOrder | None:
 class Loop:
     """Everything that outlives one loop: the tunnel's connection, the proof's authorities, the spool."""
 
-    def __init__(self, fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, task: Ready) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        paths: Paths,
+        worker: Worker,
+        installed: Installed,
+        task: Ready,
+        *,
+        server: str | None = None,
+    ) -> None:
+        """With SERVER through exits of that one alone."""
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
-        self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=fleet.netctl.request_deadline_seconds)
+        deadline = fleet.netctl.request_deadline_seconds
+        self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=deadline, server=server)
 
     def run(self, order: RunOrder | None) -> None:
         """Loop until ORDER's loops are done, for ever without one; goes on where an earlier life ended."""

@@ -31,7 +31,9 @@ _log = log.get("worker")
 class Tunnel:
     """Gives the loop one tunnel after another; a context manager, whose exit gives the lease back."""
 
-    def __init__(self, socket: Path, *, deadline_seconds: float) -> None:
+    def __init__(self, socket: Path, *, deadline_seconds: float, server: str | None = None) -> None:
+        """With SERVER over keys of that one alone."""
+        self._server = server
         self._client = Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
         self._lock = threading.RLock()
         self._current: netctl_api.Tunnel | None = None
@@ -72,7 +74,7 @@ class Tunnel:
 
     def _connect(self) -> netctl_api.Tunnel:
         self._hang_up()
-        return self._ask_whoever_comes(netctl_api.Connect())
+        return self._ask_whoever_comes(netctl_api.Connect(server=self._server))
 
     def _ask_whoever_comes(self, request: netctl_api.Connect) -> netctl_api.Tunnel:
         """Connect and ask, again while nobody is there.

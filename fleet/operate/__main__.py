@@ -93,6 +93,7 @@ def _add_trial(command: Callable[..., console.Parser]) -> None:
     )
     made.add_argument("--task", metavar="FILE", help="a TOML file with [task], as in fleet.toml")
     made.add_argument("--worker", metavar="NAME", help="which one; without it the first")
+    made.add_argument("--exit", metavar="NAME", help="through a key of this server (netctl keys list)")
 
 
 def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:

@@ -27,7 +27,7 @@ def attempt(arguments: argparse.Namespace) -> int:
     """`fleet try`; 1 when the outcome is not good or empty."""
     fleet, installation = configuration.asked(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
-    order = TrialOrder(task=_task(arguments, fleet))
+    order = TrialOrder(task=_task(arguments, fleet), exit=_exit(arguments, installation))
     _refuse_mistakes(order, installation)
     borrowed = Borrowed(fleet=fleet, installation=installation, worker=worker)
     with borrowed.held():
@@ -46,6 +46,20 @@ def _refuse_mistakes(order: TrialOrder, installation: Installation) -> None:
     """Raise the worker's own ConfigurationError for what is wrong with the task, before anything is started."""
     command = installation.module("worker", "task")
     call(command, installation.environment, deadline_seconds=CHECK_SECONDS, given=order.model_dump_json())
+
+
+def _exit(arguments: argparse.Namespace, installation: Installation) -> str | None:
+    """The server that is asked for; raises UsageError, with those there are, for one that has no key."""
+    if arguments.exit is None:
+        return None
+    command = installation.module("netctl", "keys", "list", "--json")
+    listed = json.loads(call(command, installation.environment, deadline_seconds=CHECK_SECONDS))
+    servers = sorted({str(line["server"]) for line in listed})
+    if arguments.exit not in servers:
+        raise UsageError(
+            f"no key is of the server {arguments.exit!r}", hint=f"there are {', '.join(servers) or 'no keys at all'}"
+        )
+    return str(arguments.exit)
 
 
 def _task(arguments: argparse.Namespace, fleet: Fleet) -> TaskSettings:

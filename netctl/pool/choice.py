@@ -31,7 +31,7 @@ LEFT JOIN whole ON whole.of = keys.public
 WHERE NOT retired AND NOT leaving AND keys.public NOT IN (SELECT public FROM busy)
       AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
       AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
-      AND (:most = 0 OR coalesce(workers, 0) < :most)
+      AND (:most = 0 OR coalesce(workers, 0) < :most) AND (:server IS NULL OR keys.server = :server)
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
          max(coalesce(servers.back, 0), coalesce(resting.back, 0), coalesce(whole.back, 0)),
          server IS (SELECT server FROM latest),
@@ -85,6 +85,7 @@ def choose(
         "keys_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, int)}),
         "whole_aside": json.dumps({one.public: back for one, back in wish.aside.items() if isinstance(one, WholeKey)}),
         "slot": wish.uid,
+        "server": wish.server,
         "cooldown": cooldown_seconds,
         "now": now,
         "unreadable": json.dumps([*unreadable]),

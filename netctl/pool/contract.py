@@ -51,6 +51,8 @@ class Wish:
     owner: str
     avoid: frozenset[str] = frozenset()
     """Servers that just did not answer this worker."""
+    server: str | None = None
+    """The only one whose keys it wants."""
     aside: Mapping[Hashable, float] = field(default_factory=dict)
     """Servers by name, keys by id or whole that have failed lately, and when each comes back (monotonic)."""
     most_on_server: int = 0

@@ -70,6 +70,8 @@ class Slot:
     worker: Worker
     state: SlotState = SlotState.SEALED
     owner: Connection | None = None
+    server: str | None = None
+    """The only one whose keys the owner wants."""
     lease: Lease | None = None
     generation: int = 0
     handshake_ms: float = 0.0
@@ -96,9 +98,9 @@ class Slot:
         if after is not self.state:
             self.state, self.since = after, _now()
 
-    def own(self, connection: Connection | None) -> None:
-        """Hand the slot to CONNECTION; None: to no connection."""
-        self.owner = connection
+    def own(self, connection: Connection | None, server: str | None = None) -> None:
+        """Hand the slot to CONNECTION, None: to no connection; with SERVER its keys are that one's alone."""
+        self.owner, self.server = connection, server
         if connection is None:
             self.freed.set()
         else:

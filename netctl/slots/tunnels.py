@@ -167,8 +167,8 @@ class Tunnels:
         assert slot.owner is not None
         owner, most = processes.owner_of(slot.owner.peer.pid), self._fleet.netctl.workers_per_server
         while True:
-            aside = self.servers.aside()
-            wish = Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most)
+            aside, server = self.servers.aside(), slot.server
+            wish = Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most, server=server)
             lease = await self._pool.take(wish)
             if lease is not None:
                 return lease

@@ -72,6 +72,17 @@ def test_a_page_that_is_not_there(host: Host) -> None:
     assert done.returncode == 78 and "XPath" in done.stderr
 
 
+def test_an_exit_that_is_asked_for(host: Host) -> None:
+    """Every loop through that server; a name that no key has is told with those there are, before anything starts."""
+    servers = [server.address for server in host.lab.topology.vpn]
+    for server in servers[1:]:
+        code, answer = tried(host, f"https://{SITE_NAME}/ip", "--exit", str(server))
+        assert (code, answer["exit_server"]) == (0, str(server))
+        Path(answer["picture"]).unlink()
+    done = host.operate("try", "--exit", "nowhere")
+    assert done.returncode == 64 and str(servers[0]) in done.stderr
+
+
 def spooled(host: Host, pattern: str) -> list[Path]:
     """What lies in the worker's spool under such a name."""
     return sorted(host.paths.spool(host.worker()).glob(pattern))

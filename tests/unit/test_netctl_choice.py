@@ -74,11 +74,12 @@ def choose(
     *,
     avoid: frozenset[str] = frozenset(),
     aside: Mapping[Hashable, float] | None = None,
+    server: str | None = None,
     now: float = 2000,
     cooldown_seconds: float = 0,
 ) -> int | None:
     """The key that the slot gets next."""
-    wish = Wish(uid=SLOT, owner="o", avoid=avoid, aside=aside or {})
+    wish = Wish(uid=SLOT, owner="o", avoid=avoid, aside=aside or {}, server=server)
     found = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds)
     return found and found.key_id
 
@@ -91,6 +92,14 @@ def test_what_is_chosen_is_the_whole_key() -> None:
             found = choice.choose(db, Wish(uid=SLOT, owner="o"), now=0, cooldown_seconds=0)
         assert found
         assert (found.key_id, key_of(found.row), found.latest) == (7, key(1, "a"), latest)
+
+
+def test_a_server_that_is_asked_for_is_the_only_one() -> None:
+    """Its free key, however the others stand; none where it has none."""
+    keys = [Pooled(key_id=1, server="a"), Pooled(key_id=2, server="b", last_used_at=1999)]
+    with pool_of(keys, "b") as db:
+        chosen = {name: choose(db, server=name) for name in ("a", "b", "c")}
+    assert chosen == {"a": 1, "b": 2, "c": None}
 
 
 @given(pools, st.sampled_from([None, "a", "b"]), st.floats(0, 100))
