@@ -66,7 +66,7 @@ ARROWS: dict[str, str] = {
     "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",
     "fleet.operate.verbs": (
         "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.overview operate.prepare "
-        "operate.progress operate.render operate.run operate.supervisorctl operate.verify"
+        "operate.progress operate.render operate.run operate.supervisorctl operate.trial operate.verify"
     ),
     "fleet.operate.trial": "operate.borrowed operate.configuration",
     "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",

@@ -28,7 +28,7 @@ def attempt(arguments: argparse.Namespace) -> int:
     fleet, installation = configuration.asked(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
     order = TrialOrder(task=_task(arguments, fleet), exit=_exit(arguments, installation))
-    _refuse_mistakes(order, installation)
+    refuse_mistakes(order.task, installation)
     borrowed = Borrowed(fleet=fleet, installation=installation, worker=worker)
     with borrowed.held():
         said = borrowed.ask("try", order, seconds=SECONDS, most_bytes=MOST_BYTES)
@@ -42,9 +42,9 @@ def attempt(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if trial.result.ok else ExitCode.FAILED
 
 
-def _refuse_mistakes(order: TrialOrder, installation: Installation) -> None:
-    """Raise the worker's own ConfigurationError for what is wrong with the task, before anything is started."""
-    command = installation.module("worker", "task")
+def refuse_mistakes(task: TaskSettings, installation: Installation) -> None:
+    """Raise the worker's own ConfigurationError for what is wrong with TASK, before anything is started."""
+    command, order = installation.module("worker", "task"), TrialOrder(task=task)
     call(command, installation.environment, deadline_seconds=CHECK_SECONDS, given=order.model_dump_json())
 
 

@@ -17,7 +17,7 @@ from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, configuration, lifecycle, overview, prepare, progress, run
+from fleet.operate import accounts, configuration, lifecycle, overview, prepare, progress, run, trial
 from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
@@ -142,6 +142,7 @@ def remove_accounts(_: argparse.Namespace) -> None:
 
 def render(arguments: argparse.Namespace) -> None:
     fleet, installation = configuration.asked(arguments)
+    trial.refuse_mistakes(fleet.task, installation)
     chosen = arguments.backend or fleet.wireguard.backend
     if chosen == "auto":
         console.require_root("fleet render")

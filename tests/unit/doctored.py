@@ -37,6 +37,7 @@ GOOD: dict[str, Answer] = {
     "unshare --net": Answer(code=0),
     "unshare --mount": Answer(code=0),
     "nft --version": Answer(code=0, out="nftables v1.0.6 (Lester Gooch #5)\n"),
+    "worker task": Answer(code=0),
     "worker check": Answer(code=0, out=json.dumps({"browser": "/b", "driver": "/d", "version": "156.0"})),
     "fc-list :charset=1f3a7": Answer(code=0, out="Noto Color Emoji\n"),
     "fc-list :lang=ko": Answer(code=0, out="Noto Sans CJK KR,Noto Sans CJK KR Bold\n"),

@@ -180,6 +180,12 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "ChromeDriver of version 156",
     ),
     "a snap": ("browser", snap, "error", "Google Chrome's own package"),
+    "a task with a mistake": (
+        "task",
+        fails("worker task", ConfigurationError("task.options.home: Field required", hint="edit it")),
+        "error",
+        "edit it",
+    ),
     "an answer of another shape": ("browser", answers("worker check", 0, "Segmentation fault"), "error", "report this"),
     "no Korean font": ("fonts", answers("fc-list :lang=ko", 0), "warning", "fonts-noto-cjk"),
     "no emoji": ("fonts", answers("fc-list :charset=1f3a7", 0), "warning", "fonts-noto-color-emoji"),

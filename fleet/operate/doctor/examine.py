@@ -10,6 +10,7 @@ from fleet.operate.doctor.machine import Case
 
 CHECKS: tuple[Check, ...] = (
     own.settings,
+    own.task,
     own.accounts,
     others.second_fleet,
     network.wireguard,

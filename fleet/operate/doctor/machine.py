@@ -16,6 +16,7 @@ from fleet.errors import FleetError
 from fleet.model import Fleet, Paths
 from fleet.programs import ERRORS_AS_DATA, PLAIN_ENVIRONMENT, SEARCH_PATH, Installation, told_error
 from fleet.snapshot import Snapshot
+from fleet.trial import TrialOrder
 
 _COMMAND_SECONDS = 60.0
 NOT_THERE = 127
@@ -208,6 +209,11 @@ class Case:
         snapshot = Snapshot(release=self.installation.release, fleet=self.fleet)
         command = self.installation.module(module, *arguments, "--settings", "/dev/stdin")
         return self.machine.run(command, snapshot.model_dump_json())
+
+    def task(self) -> Answer:
+        """What the worker's own half says to the task of these settings."""
+        order = TrialOrder(task=self.fleet.task)
+        return self.machine.run(self.installation.module("worker", "task"), order.model_dump_json())
 
     def ask(self, *command: str, given: str = "") -> Answer:
         """Run a command of the system's."""

@@ -24,6 +24,17 @@ def settings(case: Case) -> Finding:
     return ok(f"{path}: {case.fleet.workers.count} workers")
 
 
+@check("task", "a mistake in it fails every loop of every worker")
+def task(case: Case) -> Finding:
+    """[task] as the workers read it; an own task's options are its own to name."""
+    if case.configuration or not case.paths.config.exists():
+        return _without_settings()
+    answer = case.task()
+    if answer.code:
+        return error(answer.words, answer.error.hint or f"edit {case.paths.config}; docs/watch.md says what there is")
+    return ok(case.fleet.task.run)
+
+
 @check("accounts", "the kernel tells workers apart by UID: rules on another person's UID would block that person")
 def accounts(case: Case) -> Finding:
     """Every worker's UID and name are free or already ours, and nobody works under them."""
