@@ -92,6 +92,7 @@ CASES = [
     watch("/403", "fields", {"fields": {"price": {"select": ".price", "kind": "price"}}}, "refused", status=403),
     # No page, half a page
     visit("/204", "failed", status=204, reason="NO_CONTENT"),
+    visit("/empty", "failed", reason="NO_CONTENT"),
     visit("/attachment", "failed", reason="DOWNLOAD", notes="download refused: prices.bin", both=True),
     visit("/download-inside", wait="#late", notes="download refused: prices.bin", both=True),
     visit("/cut", "failed", reason="ERR_CONTENT_LENGTH_MISMATCH"),

@@ -56,6 +56,7 @@ def shelf(number: int) -> str:
 
 LATE_ITEMS = "let n=0;const t=setInterval(()=>{u.insertAdjacentHTML('beforeend',`<li class=item>상품 ${++n}</li>`);n<10||clearInterval(t)},150)"
 PAGES: dict[str, str] = {
+    "/empty": "",
     "/ok": page("<h1>정상</h1><p id=late>x</p><b class=price>12,900원</b>"),
     # Dialogs and windows
     "/alert": page("<p id=late>x</p>", "alert('점검 안내')"),
@@ -78,7 +79,7 @@ PAGES: dict[str, str] = {
     # What a person sees
     "/hidden": page(
         f"<ul>{items(1, 2)}</ul><ul style='display:none'>{items(3, 4)}</ul><ul style='visibility:hidden'>{items(5, 5)}</ul>"
-        f"<ul style='opacity:0'>{items(6, 6)}</ul><ul style='position:absolute;left:-9999px'>{items(7, 7)}</ul>"
+        f"<ul style='opacity:0'>{items(6, 6)}</ul><ul style='filter:opacity(0)'>{items(6, 6)}</ul><ul style='position:absolute;left:-9999px'>{items(7, 7)}</ul>"
         f"<ul style='height:0;overflow:hidden'>{items(8, 8)}</ul><details><summary>더</summary><ul>{items(9, 9)}</ul></details>"
         f"<ul style='position:absolute;clip:rect(0,0,0,0)'>{items(10, 10)}</ul><ul hidden>{items(11, 11)}</ul>"
     ),

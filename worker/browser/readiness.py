@@ -58,6 +58,8 @@ def loaded(tab: Tab, condition: Condition, *, seconds: float, patience: float = 
         if condition == "load" or "DOMContentLoaded" not in tab.documents.current.stages or tab.documents.pending:
             raise PageFailed(tab.documents.current.url, "TIMEOUT")
     tab.judge()
+    if tab.ask("empty"):
+        raise PageFailed(tab.documents.current.url, "NO_CONTENT")
     if hanging := tab.counter.under_way():
         tab.documents.note(f"{len(hanging)} request(s) without an answer yet, such as {hanging[0]}")
 

@@ -25,6 +25,7 @@
         9: bound(Document.prototype.querySelectorAll),
         11: bound(DocumentFragment.prototype.querySelectorAll),
     };
+    const first = bound(Document.prototype.querySelector);
     const namespace = getter(Element, "namespaceURI");
     const ELEMENT = 1, TEXT = 3, HTML = "http://www.w3.org/1999/xhtml";
     const VISIBLE = {
@@ -74,6 +75,7 @@
     };
     const hides = element => {
         const style = styleOf(element);
+        if (/opacity\(0[%)]/.test(style.filter)) return true;
         if (style.clipPath !== "none" && /^(inset\((50|100)%|circle\(0|polygon\(0(px)? 0)/.test(style.clipPath)) return true;
         if (style.position === "absolute" || style.position === "fixed") {
             const sides = /^rect\((.+)\)$/.exec(style.clip);
@@ -333,8 +335,13 @@
         scrollTo({left: Math.max(0, left + width - innerWidth), top: Math.max(0, top + height / 2 - innerHeight / 2), behavior: "instant"});
         return [Math.round(scrollX), Math.round(scrollY)];
     };
+    // What Chrome makes of an answer without a body.
+    const empty = () => {
+        const root = documentElement(document);
+        return !root || (first(document, ":not(html, head, body)") === null && textContent(root).trim() === "");
+    };
     const known = {
-        reveal,
+        reveal, empty,
         state, texts, attributes, html, rows, page, jsonLd, boxes, point, focus, choose, scroll,
         address: () => location.href.slice(0, LENGTH), language: () => navigator.language,
     };
