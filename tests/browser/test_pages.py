@@ -24,8 +24,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         all_of_it = metafunc.config.getoption("--both-drivers")
         pairs = [
             pytest.param(driver, case, id=f"{case.name}-{driver}")
+            for turn, driver in enumerate(DRIVERS)  # one after the other: each browser is started once
             for number, case in enumerate(CASES)
-            for turn, driver in enumerate(DRIVERS)
             if all_of_it or case.both or number % 2 == turn
         ]
         metafunc.parametrize(("puppet", "case"), pairs, indirect=["puppet"])
