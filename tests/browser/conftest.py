@@ -12,7 +12,7 @@ from tests.browser.cases import PORT
 from tests.inside import Ear, program, speaking
 from tests.system.launching import Puppet, Stage
 
-LIMITS = {"page_load_timeout_seconds": 6}
+LIMITS = {"page_load_timeout_seconds": 8}
 
 
 @pytest.fixture(scope="session")

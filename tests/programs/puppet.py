@@ -82,6 +82,7 @@ OWN: dict[str, Callable[..., object]] = {
     "_browser_pid": lambda session: session._folder.browser_pid,
     "_script": lambda session, text: session.evaluate(text),
     "perform": perform,
+    "wait_for_answers": lambda session, seconds: setattr(session._tab, "answer_seconds", seconds),
     "home": lambda _: os.environ["HOME"],
 }
 """What the tests ask beyond the interface."""
@@ -108,7 +109,7 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext, "answer_seconds": float(sys.argv[2])}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext}
     try:
         session = Session(settings, installed, **arguments)
     except FleetError as error:

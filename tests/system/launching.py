@@ -18,7 +18,6 @@ from tests.fleets import Host
 from tests.inside import PIPES, Client, scripts
 from worker import prepare
 from worker.browser.interface import Installed
-from worker.browser.target import ANSWER_SECONDS
 
 UID = 1191
 ISP_RESOLVER = "198.51.100.53"
@@ -88,18 +87,10 @@ class Stage:
 class Puppet(Client):
     """A browser session in a launched worker process, moved from outside a command at a time."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        driver: str,
-        *,
-        settings: dict[str, Any] | None = None,
-        answer_seconds: float = ANSWER_SECONDS,
-        **changes: Any,
-    ) -> None:
+    def __init__(self, stage: Stage, driver: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> None:
         authorities = [str(path) for path in stage.fleet.browser.certificate_authorities]
         wanted = {"driver": driver, "certificate_authorities": authorities, **(settings or {})}
-        puppet = ["-I", str(stage.scripts / "tests/programs/puppet.py"), json.dumps(wanted), str(answer_seconds)]
+        puppet = ["-I", str(stage.scripts / "tests/programs/puppet.py"), json.dumps(wanted)]
         super().__init__(stage.popen([stage.launcher[0], *puppet], driver=driver, **changes))
         self.started = self.answer()
 

@@ -195,8 +195,9 @@ def test_frozen_browser_is_ended(stage: Stage, driver: str) -> None:
 
 def test_frozen_browser_is_noticed_by_every_command(stage: Stage) -> None:
     """A command to a browser that is stopped in its tracks is BrowserDied long before its own time is over."""
-    puppet = Puppet(stage, "selenium", answer_seconds=1.5)  # of the usual 12
+    puppet = Puppet(stage, "selenium")
     assert puppet("open", SITE) is None and puppet("wait", "#q", seconds=60) == 1  # as long as it is not
+    puppet("wait_for_answers", 1.5)  # of the usual 12
     for process in stage.processes():
         if "chromium" in process.name():
             process.suspend()

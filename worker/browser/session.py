@@ -21,7 +21,6 @@ from worker.browser.commands import Commands
 from worker.browser.folder import Folder
 from worker.browser.interface import Installed
 from worker.browser.tab import Tab
-from worker.browser.target import ANSWER_SECONDS
 from worker.browser.watchdog import Watchdog
 
 _NOISE = re.compile(
@@ -50,12 +49,10 @@ class Session(Commands):
         *,
         uid: int,
         turn: Callable[[], contextlib.AbstractContextManager[None]],
-        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        """TURN is held while the browser starts; one that is silent for ANSWER_SECONDS is asked whether it lives."""
+        """TURN is held while the browser starts."""
         super().__init__(settings.page_load_timeout_seconds, settings.patience)
         self._settings = settings
-        self._answer_seconds = answer_seconds
         self._kind = _module(settings.driver)
         self._driver: WebDriver | None = None
         self._folder = Folder(settings, installed, Worker(uid=uid).browser_ports)
@@ -73,7 +70,7 @@ class Session(Commands):
         try:
             with watchdog:
                 self._driver = self._kind.start(self._folder.start)
-                self._connected = Tab(ports.devtools, self._counter, answer_seconds=self._answer_seconds)
+                self._connected = Tab(ports.devtools, self._counter)
         except (wrong.WebDriverException, HTTPError, OSError, BrowserDied) as error:
             reason = watchdog.reason or _first_line(error)
             messages = self._folder.messages()

@@ -26,8 +26,8 @@ _CONTEXT_GONE = re.compile(r"[Cc]ontext|No frame|navigated|Cannot find|Inspected
 class Tab(Target):
     """The first tab of the browser at PORT."""
 
-    def __init__(self, port: int, counter: Counter, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        super().__init__(port, counter, answer_seconds=answer_seconds)
+    def __init__(self, port: int, counter: Counter) -> None:
+        super().__init__(port, counter)
         self._world: tuple[str, int] = ("", 0)
 
     # --- documents

@@ -26,8 +26,8 @@ _ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 class Target:
     """Connects to the browser at PORT and takes its first tab."""
 
-    def __init__(self, port: int, counter: Counter, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._answer_seconds = answer_seconds
+    def __init__(self, port: int, counter: Counter) -> None:
+        self.answer_seconds = ANSWER_SECONDS
         self.documents = Documents()
         self.counter = counter
         self._pages: list[str] = []
@@ -115,9 +115,9 @@ class Target:
         deadline = time.monotonic() + seconds
         try:
             answer = self._connection.begin(method, parameters, session=self.documents.session)
-            while (left := deadline - time.monotonic()) > self._answer_seconds:
+            while (left := deadline - time.monotonic()) > self.answer_seconds:
                 with contextlib.suppress(Silent):
-                    return answer.result(self._answer_seconds)
+                    return answer.result(self.answer_seconds)
                 self._refuse_frozen()
             return answer.result(max(0.0, left))
         except Gone as error:
@@ -150,7 +150,7 @@ class Target:
     def _refuse_frozen(self) -> None:
         """Raise BrowserDied for a browser that answers nothing at all."""
         try:
-            self._connection.call("Browser.getVersion", seconds=self._answer_seconds / 3)
+            self._connection.call("Browser.getVersion", seconds=self.answer_seconds / 3)
         except (Silent, Gone, Refused) as error:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
@@ -168,6 +168,6 @@ class Target:
 
     def pause(self, seconds: float) -> None:
         """Before something is looked at again; raises BrowserDied when the browser says nothing any more."""
-        if time.monotonic() - self._connection.heard_at > self._answer_seconds:
+        if time.monotonic() - self._connection.heard_at > self.answer_seconds:
             self._refuse_frozen()
         self._never.wait(seconds)

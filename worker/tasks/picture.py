@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import Annotated
 
 from pydantic import AfterValidator
 
+from fleet.errors import PageFailed
 from worker.browser.interface import Box, Browser
 
 ELEMENT = "element:"
+_PICTURES_SECONDS = 10.0
 _EDGE, _ROOM, _COLOUR = 4, 6, (214, 0, 60)
 
 
@@ -23,7 +26,12 @@ Shot = Annotated[str, AfterValidator(_shot)]
 
 
 def shoot(browser: Browser, shot: str, *, mark: Box | None = None) -> bytes:
-    """The picture that SHOT says, with an outline around MARK; the window is scrolled to it."""
+    """The picture that SHOT says, with an outline around MARK; the window is scrolled to it.
+
+    Texts are read before the page's own pictures have come: these are waited for, as long as that helps.
+    """
+    with contextlib.suppress(PageFailed):
+        browser.wait_loaded(seconds=_PICTURES_SECONDS)
     if shot.startswith(ELEMENT):
         return browser.screenshot(selector=shot.removeprefix(ELEMENT))
     if mark is None:
