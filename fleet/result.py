@@ -13,6 +13,8 @@ Outcome = Literal["good", "empty", "refused", "limited", "absent", "failed"]
 `refused`, `limited` (asks to be left alone for a while) and `absent` (there is no such page) are answers of the site.
 `failed`: nobody knows; the reason says why."""
 OK: Final = ("good", "empty")
+MOST_REST_SECONDS: Final = 3600.0
+"""A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
 VERSION = 1
 """Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
 
@@ -73,7 +75,7 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     """Where that page came from in the end."""
     redirects: tuple[str, ...] = ()
     """The addresses on the way there."""
-    retry_after_seconds: float | None = None
+    retry_after_seconds: float | None = Field(default=None, ge=0, le=MOST_REST_SECONDS)
     """How long a limited site asked to be left alone; the worker keeps to it."""
     notes: tuple[str, ...] = ()
     """What a person would have seen beside the page: dialogs, refused downloads, requests that hang."""

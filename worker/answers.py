@@ -17,11 +17,10 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
 from fleet.errors import Answered, PageFailed
+from fleet.result import MOST_REST_SECONDS
 
 UNTOLD_SECONDS = 60.0
 """The rest after a limited page whose site says no time; it doubles with each one in a row."""
-MOST_REST_SECONDS = 3600.0
-"""A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
 
 
 @dataclass(frozen=True, slots=True)

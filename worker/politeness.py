@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from fleet.errors import Answered
-from fleet.result import Result
-from worker.answers import MOST_REST_SECONDS, UNTOLD_SECONDS
+from fleet.result import MOST_REST_SECONDS, Result
+from worker.answers import UNTOLD_SECONDS
 
 
 def rest(answered: Answered | None, before: Result | None) -> float:

@@ -23,7 +23,7 @@ from fleet.operate import lifecycle
 from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.result import Losses, Result, RunOrder
-from fleet.spool import Reader
+from fleet.spool import Reader, newest
 from fleet.supervise import ProgramState, Supervisor
 
 _LOOK_SECONDS = 0.3
@@ -69,6 +69,9 @@ class Board:
         self.results: dict[str, dict[int, Result]] = {worker.name: {} for worker in members}
         self.unreadable: set[Path] = set()
         self.states: dict[str, ProgramState] = {}
+        last = (newest(paths.spool(worker), worker.name).result for worker in members)
+        self.rest_seconds = max((_rest(one) for one in last), default=0.0)
+        """So long may a worker leave a site alone that asked for it, also in an earlier run."""
         self._spools = {
             worker.name: Reader(paths.spool(worker), order.run, worker=worker.name, loops=order.loops)
             for worker in members
@@ -79,6 +82,7 @@ class Board:
         fresh = list(self._fresh())
         for result in fresh:
             self.results[result.worker][result.loop] = result
+            self.rest_seconds = max(self.rest_seconds, _rest(result))
         return fresh
 
     def _fresh(self) -> Iterator[Result]:
@@ -97,6 +101,10 @@ class Board:
     def all_results(self) -> tuple[Result, ...]:
         """By worker, then loop."""
         return tuple(found[loop] for found in self.results.values() for loop in sorted(found))
+
+
+def _rest(result: Result | None) -> float:
+    return (result.retry_after_seconds or 0.0) if result is not None else 0.0
 
 
 Show = Callable[[Board, list[Result]], None]
@@ -170,8 +178,8 @@ def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, p
                 progress = time.monotonic()
             if board.complete and time.monotonic() - progress > _END_SECONDS:
                 return None  # every loop is there; whoever does not end by itself is ended
-            if time.monotonic() - progress > patience:
-                return f"no loop ended within {patience:.0f} s, which is longer than one can take"
+            if time.monotonic() - progress > (most := patience + board.rest_seconds):
+                return f"no loop ended within {most:.0f} s, which is longer than one can take"
             process.wait(_LOOK_SECONDS)
 
 

@@ -29,7 +29,16 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
-def hand_in(paths: Paths, worker: Worker, loop: int, *, ok: bool = True, run: str = "run-1", name: str = "") -> None:
+def hand_in(
+    paths: Paths,
+    worker: Worker,
+    loop: int,
+    *,
+    ok: bool = True,
+    run: str = "run-1",
+    name: str = "",
+    rest: float | None = None,
+) -> None:
     """One result in the spool of WORKER."""
     now = datetime.now(timezone.utc)
     failures = () if ok else (Failure(name="WrongExit", message="no", stage="proof"),)
@@ -44,6 +53,7 @@ def hand_in(paths: Paths, worker: Worker, loop: int, *, ok: bool = True, run: st
         failures=failures,
         stages_ms={"tunnel": 1.0},
         requests=10,
+        retry_after_seconds=rest,
     )
     write_durably(paths.spool(worker) / f"{result.file_stem}.json", result.model_dump_json().encode())
 
@@ -68,6 +78,17 @@ def test_other_runs_and_other_names_do_not_count(paths: Paths) -> None:
     hand_in(paths, MEMBERS[0], 2, name="w1102")
     hand_in(paths, MEMBERS[0], 3)
     assert Board(ORDER, MEMBERS, paths).look() == []
+
+
+def test_a_rest_that_a_site_asked_for_is_no_hang(paths: Paths) -> None:
+    """The run waits as much longer for its next loop as a worker leaves its site alone, an earlier run's too."""
+    assert Board(ORDER, MEMBERS, paths).rest_seconds == 0
+    hand_in(paths, MEMBERS[0], 1, run="run-0", rest=120)
+    board = Board(ORDER, MEMBERS, paths)
+    assert board.rest_seconds == 120
+    hand_in(paths, MEMBERS[1], 1, rest=600)
+    board.look()
+    assert board.rest_seconds == 600
 
 
 def test_report_is_good_only_when_all_is(paths: Paths) -> None:
