@@ -92,7 +92,7 @@ def _add_trial(command: Callable[..., console.Parser]) -> None:
         "url", nargs="?", metavar="URL", help="visit this page; without it and --task what fleet.toml says"
     )
     made.add_argument("--task", metavar="FILE", help="a TOML file with [task], as in fleet.toml")
-    made.add_argument("--worker", metavar="NAME", help="which one; without it the first")
+    console.worker(made, "which one; without it the first")
     made.add_argument("--exit", metavar="NAME", help="through a key of this server (netctl keys list)")
 
 
