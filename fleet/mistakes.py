@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -23,4 +25,6 @@ def _wrong(item: ErrorDetails) -> str:
         return "is missing"
     if item["type"] == "extra_forbidden":
         return "there is no such key"
-    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {item['input']!r})"
+    # Whoever writes a password into an address reads it in no message.
+    value = re.sub(r"://\S*@", "://...@", repr(item["input"]))
+    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {value})"

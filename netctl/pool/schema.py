@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
+from fleet.db import sqlite_engine
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
 from fleet.processes import boot_id
 from netctl.pool.columns import columns
@@ -89,9 +89,9 @@ class File:
         self._inode = _make(path)
         self._looked_at: tuple[int, int] | None = None
         """Size and time of change of the file that was last found whole."""
-        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.StaticPool)
-        sa.event.listen(self._engine, "connect", _on_connect)
-        sa.event.listen(self._engine, "begin", _on_begin)
+        # NORMAL: a lease ends with the power, whether its row is on disk or not.
+        pragmas = {"synchronous": "NORMAL", "secure_delete": "ON", "busy_timeout": str(BUSY_MILLISECONDS)}
+        self._engine = sqlite_engine(path, **pragmas)
         self._reader = self._engine.execution_options(reading=True)
         try:
             with self._engine.begin() as db:
@@ -197,21 +197,3 @@ def _note_boot(db: sa.Connection) -> None:
 def clock() -> float:
     """Seconds since boot, suspended or not: no step of the wall clock makes a key rest for hours or not at all."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _on_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are SQLAlchemy's, see _on_begin
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        f"busy_timeout={BUSY_MILLISECONDS}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    # Immediate: two writers wait for each other instead of failing when they turn from reading to writing.
-    reading = connection.get_execution_options().get("reading")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

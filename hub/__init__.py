@@ -1,0 +1,1 @@
+"""One unprivileged program a host: jobs, results, uploads, alerts, the view."""

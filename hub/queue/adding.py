@@ -1,0 +1,158 @@
+"""Jobs come into the queue, in parcels: a long list holds a site no longer than a short one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fleet.db import Many, among
+from hub.queue import locks, politeness
+from hub.queue.politeness import Head
+from hub.queue.repeat import Cron, Interval
+from hub.queue.schema import jobs, runs, sites
+from hub.queue.values import Added, Job, Pace, Priority, Receipt, document
+
+PARCEL = 500
+_KEYS = sa.bindparam("keys", type_=Many(sa.Text))
+_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
+_THERE = sa.select(jobs.c.key, jobs.c.id).where(among(jobs.c.key, _KEYS))
+_DONE = sa.select(runs.c.key, sa.func.max(runs.c.job).label("job")).where(among(runs.c.key, _KEYS)).group_by(runs.c.key)
+_DELETE = sa.delete(jobs).where(among(jobs.c.id, _IDS))
+
+
+def add(db: sa.Connection, parcel: Sequence[Job], pace: Pace, now: float) -> list[Receipt]:
+    """Add PARCEL, each job under its key once and never again; new sites get PACE."""
+    make_sites(db, {job.site for job in parcel}, pace)
+    plain = {index: job for index, job in enumerate(parcel) if job.key is None}
+    keyed: dict[str, Job] = {}
+    for job in parcel:
+        if job.key is not None:
+            keyed.setdefault(job.key, job)
+    found = dict(zip(plain, _insert(db, list(plain.values()), now), strict=True))
+    new, there, done = _add_keyed(db, keyed, now)
+    _ring(db, [*plain.values(), *(keyed[key] for key in new)], now)
+    told: set[str] = set()
+    receipts = []
+    for index, job in enumerate(parcel):
+        if job.key is None:
+            receipts.append(Receipt(job=found[index], added=Added.NEW))
+        elif job.key in done:
+            receipts.append(Receipt(job=done[job.key], added=Added.DONE))
+        elif job.key in new and job.key not in told:
+            told.add(job.key)
+            receipts.append(Receipt(job=new[job.key], added=Added.NEW))
+        else:
+            receipts.append(Receipt(job=(new | there)[job.key], added=Added.THERE))
+    return receipts
+
+
+def _add_keyed(
+    db: sa.Connection, keyed: Mapping[str, Job], now: float
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """By key, the jobs that are new, those that are there, and those that are done.
+
+    A job that is done leaves the queue in the transaction that writes its run. Whoever adds it again meanwhile waits
+    for that at the unique key, and finds the run by a look after the insertion: a look before it would find neither.
+    What was there at the insertion may have left before it is looked for: then it is done, as the next round finds.
+    """
+    new: dict[str, int] = {}
+    there: dict[str, int] = {}
+    done: dict[str, int] = {}
+    while left := {key: job for key, job in keyed.items() if key not in new and key not in there and key not in done}:
+        inserted = _insert_keyed(db, left, now)
+        left_before = _ids(db, _DONE, inserted)
+        if left_before:
+            db.execute(_DELETE, {"ids": sorted(inserted[key] for key in left_before)})
+        done |= left_before
+        new |= {key: job for key, job in inserted.items() if key not in left_before}
+        there |= _ids(db, _THERE, left.keys() - inserted.keys())
+    return new, there, done
+
+
+def make_sites(db: sa.Connection, names: Set[str], pace: Pace) -> None:
+    """There are sites of these NAMES; those that are new have PACE."""
+    rows = [
+        {
+            "name": name,
+            "interval_seconds": pace.interval_seconds,
+            "slowed": 1.0,
+            "most": pace.most,
+            "room": pace.most,
+            "running": 0,
+            "polite_at": 0.0,
+            "paused": False,
+            "priority": Priority.LOW,
+            "wake_at": None,
+        }
+        for name in sorted(names - {row.name for row in db.execute(_NAMES, {"names": sorted(names)})})
+    ]
+    if rows:
+        db.execute(_insertion(db, sites).values(rows).on_conflict_do_nothing())
+
+
+_NAMES = sa.select(sites.c.name).where(among(sites.c.name, sa.bindparam("names", type_=Many(sa.Text))))
+
+
+def _insertion(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _insert(db: sa.Connection, new: Sequence[Job], now: float) -> list[int]:
+    """The ids of the jobs NEW, in their order."""
+    if not new:
+        return []
+    statement = sa.insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
+    return list(db.scalars(statement, [_row(job, now) for job in new]))
+
+
+def _insert_keyed(db: sa.Connection, keyed: Mapping[str, Job], now: float) -> dict[str, int]:
+    """By key, the ids of those that were not there; in the keys' order, in which everybody waits for everybody."""
+    statement = _insertion(db, jobs).on_conflict_do_nothing().returning(jobs.c.key, jobs.c.id)
+    return {row.key: row.id for row in db.execute(statement, [_row(keyed[key], now) for key in sorted(keyed)])}
+
+
+def _ids(db: sa.Connection, query: sa.Select[Any], keys: Any) -> dict[str, int]:
+    return {row[0]: row[1] for row in db.execute(query, {"keys": sorted(keys)})} if keys else {}
+
+
+def _ring(db: sa.Connection, new: Sequence[Job], now: float) -> None:
+    """Set the alarms of the sites of NEW jobs."""
+    heads: dict[str, list[Head]] = {}
+    for job in new:
+        heads.setdefault(job.site, []).append(Head(_due_at(job, now), job.priority))
+    before = locks.lock(db, heads)
+    locks.keep(db, before, [politeness.earlier(site, heads[name]) for name, site in before.items()])
+
+
+def _due_at(job: Job, now: float) -> float:
+    if job.not_before is not None:
+        return job.not_before.timestamp()
+    return job.repeat.after(now, now) if isinstance(job.repeat, Cron) else now
+
+
+def _row(job: Job, now: float) -> dict[str, Any]:
+    due_at = _due_at(job, now)
+    return {
+        "key": job.key,
+        "site": job.site,
+        "task": job.task,
+        "arguments": document(job.arguments),
+        "priority": int(job.priority),
+        "exit": job.exit,
+        "same_exit": job.same_exit,
+        "interval_seconds": job.repeat.seconds if isinstance(job.repeat, Interval) else None,
+        "cron": job.repeat.words if isinstance(job.repeat, Cron) else None,
+        "zone": job.repeat.zone if isinstance(job.repeat, Cron) else None,
+        "targets": json.dumps(job.targets),
+        "attempts": job.attempts,
+        "attempts_left": job.attempts,
+        "scheduled_at": due_at,
+        "due_at": due_at,
+        "state": "ready",
+        "fence": 0,
+        "cancelled": False,
+    }

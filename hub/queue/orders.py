@@ -1,0 +1,77 @@
+"""What a person orders: a job ends, is tried once more; a site rests, or has another pace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.db import Many, among
+from hub.queue import locks
+from hub.queue.endings import JOBS_OF, LEAVE, SITES_OF, Record, ended_run, settle, write_runs
+from hub.queue.politeness import Site
+from hub.queue.rests import READY, SPENT
+from hub.queue.schema import jobs
+from hub.queue.values import Finished, Outcome, Pace
+
+_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
+_CHANGE = sa.update(jobs).where(among(jobs.c.id, _IDS))
+
+
+def cancel(db: sa.Connection, ids: Iterable[int], now: float, record: Record) -> tuple[set[int], set[int]]:
+    """Cancel the jobs IDS: those that left at once, and those whose workers have to be told.
+
+    What lay aside has been answered already.
+    """
+    wanted = sorted(set(ids))
+    before = locks.lock(db, db.scalars(SITES_OF, {"ids": wanted}))
+    rows = {row.id: row for row in db.execute(JOBS_OF, {"ids": wanted})}
+    running = {job for job, row in rows.items() if row.state == "leased"}
+    gone = rows.keys() - running
+    if running:
+        change = sa.update(jobs).where(among(jobs.c.id, _IDS)).values(cancelled=True)
+        db.execute(change, {"ids": sorted(running)})
+    if gone:
+        db.execute(LEAVE, {"ids": sorted(gone)})
+        ends = [
+            (rows[job], Finished(job=job, fence=rows[job].fence + 1, outcome=Outcome.CANCELLED)) for job in sorted(gone)
+        ]
+        write_runs(db, [ended_run(row, one, now, answers=row.state == READY) for row, one in ends], now, record)
+        settle(db, before, {rows[job].site: before[rows[job].site] for job in gone})
+    return set(gone), running
+
+
+def retry(db: sa.Connection, ids: Iterable[int], now: float) -> set[int]:
+    """Make those of the jobs IDS ready again that are aside: which they were."""
+    wanted = sorted(set(ids))
+    before = locks.lock(db, db.scalars(SITES_OF, {"ids": wanted}))
+    spent = {row.id: row for row in db.execute(JOBS_OF, {"ids": wanted}) if row.state == SPENT}
+    if spent:
+        change = sa.update(jobs).where(among(jobs.c.id, _IDS))
+        values = {"state": READY, "due_at": now, "attempts_left": jobs.c.attempts}
+        db.execute(change.values(values), {"ids": sorted(spent)})
+        settle(db, before, {row.site: before[row.site] for row in spent.values()})
+    return set(spent)
+
+
+def pause(db: sa.Connection, name: str, *, paused: bool) -> bool:
+    """PAUSED, no job of the site NAME begins; those that run go on. Whether there is such a site."""
+    return _change(db, name, paused=paused)
+
+
+def pace(db: sa.Connection, name: str, to: Pace) -> bool:
+    """Give the site NAME another pace: what runs already goes on. Whether there is such a site."""
+    return _change(db, name, interval_seconds=to.interval_seconds, most=to.most)
+
+
+def _change(db: sa.Connection, name: str, **values: Any) -> bool:
+    before = locks.lock(db, [name])
+    changed = {site.name: _with_room(replace(site, **values)) for site in before.values()}
+    settle(db, before, changed)
+    return bool(changed)
+
+
+def _with_room(site: Site) -> Site:
+    return replace(site, room=max(site.most, site.running))

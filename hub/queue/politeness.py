@@ -1,0 +1,94 @@
+"""When a site may be asked again: values in, values out; what holds its row asks here.
+
+A site is asked no sooner than its interval after the beginning of the run before, by no more runs than it bears. What
+it says by `limited` slows it: the interval doubles, and a rest goes before the next run; good runs undo that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from hub.queue.values import Outcome, Priority
+
+SLOWEST = 64.0
+LEAST_REST_SECONDS = 30.0
+"""After `limited`, where the site has not said how long."""
+LONGEST_REST_SECONDS = 86_400.0
+"""What a site may ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A site's row."""
+
+    name: str
+    interval_seconds: float
+    slowed: float
+    most: int
+    room: int
+    running: int
+    polite_at: float
+    paused: bool
+    priority: int
+    wake_at: float | None
+
+    @property
+    def pace_seconds(self) -> float:
+        """From the beginning of one run to that of the next."""
+        return self.interval_seconds if self.slowed <= 1 else max(self.interval_seconds, 1.0) * self.slowed
+
+    @property
+    def at_once(self) -> int:
+        """How many runs may begin now."""
+        free = max(0, self.most - self.running)
+        return min(free, 1) if self.pace_seconds else free
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first of a site's ready jobs of one priority and exit."""
+
+    due_at: float
+    priority: int
+
+
+def begun(site: Site, count: int, now: float) -> Site:
+    """SITE after COUNT of its jobs have begun."""
+    polite_at = max(site.polite_at, now + site.pace_seconds)
+    return replace(site, running=site.running + count, polite_at=polite_at)
+
+
+def over(site: Site, ends: Sequence[tuple[Outcome, float | None]], now: float) -> Site:
+    """SITE after runs of it have ended, each with its outcome and the rest that the site asked for."""
+    for outcome, wait_seconds in ends:
+        running = site.running - 1
+        site = replace(site, running=running, room=max(site.most, running))
+        if outcome is Outcome.LIMITED:
+            slowed = min(site.slowed * 2, SLOWEST)
+            rest = LEAST_REST_SECONDS * slowed / 2 if wait_seconds is None else wait_seconds
+            rest = min(max(rest, site.interval_seconds), LONGEST_REST_SECONDS)
+            site = replace(site, slowed=slowed, polite_at=max(site.polite_at, now + rest))
+        elif outcome in (Outcome.GOOD, Outcome.EMPTY, Outcome.ABSENT):
+            site = replace(site, slowed=max(1.0, site.slowed / 2))
+    return site
+
+
+def set_back(site: Site, seconds: float, now: float) -> Site:
+    """SITE after the clock went back by SECONDS, and shows NOW: what is left of a rest is left."""
+    return replace(site, polite_at=site.polite_at - seconds) if site.polite_at > now else site
+
+
+def alarm(site: Site, heads: Iterable[Head]) -> Site:
+    """SITE with the alarm that HEADS, all its ready jobs' first ones, ask for."""
+    found = list(heads)
+    if not found or site.paused or site.running >= site.most:
+        return replace(site, wake_at=None, priority=Priority.LOW)
+    wake_at = max(site.polite_at, min(head.due_at for head in found))
+    return replace(site, wake_at=wake_at, priority=min(head.priority for head in found if head.due_at <= wake_at))
+
+
+def earlier(site: Site, new: Iterable[Head]) -> Site:
+    """SITE with its alarm after NEW jobs came to those that it has been set for."""
+    there = [] if site.wake_at is None else [Head(site.wake_at, site.priority)]
+    return alarm(site, [*there, *new])

@@ -1,0 +1,83 @@
+"""What is in the queue, and what came of it, for people and their programs: nothing here changes anything.
+
+Long lists come in pages that begin after the last entry of the one before: they cost the same however long the list is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.db import Database
+from hub.queue.schema import jobs, pictures, runs
+
+PAGE = 500
+_JSON = ("arguments", "answer", "details", "targets")
+_RUN = (runs.c.ended_at, runs.c.job, runs.c.fence)
+Entry = Mapping[str, Any]
+"""A row, its columns by name; what is JSON in it is read."""
+
+
+def page_of_jobs(
+    database: Database, count: int, *, after: int = 0, state: str | None = None, site: str | None = None
+) -> list[Entry]:
+    """At most COUNT jobs that are not done, by number."""
+    query = sa.select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(count)
+    for column, wanted in ((jobs.c.state, state), (jobs.c.site, site)):
+        query = query if wanted is None else query.where(column == wanted)
+    return _entries(database, query)
+
+
+def job(database: Database, number: int) -> Entry | None:
+    """The job of that NUMBER, where it is not done."""
+    return next(iter(_entries(database, sa.select(jobs).where(jobs.c.id == number))), None)
+
+
+def runs_of(database: Database, number: int) -> list[Entry]:
+    """The runs of a job, in their order."""
+    return _entries(database, sa.select(runs).where(runs.c.job == number).order_by(runs.c.fence))
+
+
+def page_of_runs(
+    database: Database,
+    count: int,
+    *,
+    before: tuple[int, int] | None = None,
+    outcome: str | None = None,
+    site: str | None = None,
+) -> list[Entry]:
+    """At most COUNT runs, the newest first; BEFORE that of this job and fence."""
+    query = sa.select(runs).order_by(*(column.desc() for column in _RUN)).limit(count)
+    if before is not None:
+        its = sa.select(*_RUN).where(runs.c.job == before[0], runs.c.fence == before[1])
+        if not (found := database.run(lambda db: db.execute(its).one_or_none(), reading=True)):
+            return []
+        query = query.where(sa.tuple_(*_RUN) < sa.tuple_(*map(sa.literal, found)))
+    for column, wanted in ((runs.c.outcome, outcome), (runs.c.site, site)):
+        query = query if wanted is None else query.where(column == wanted)
+    return _entries(database, query)
+
+
+def all_runs(database: Database, since: float) -> Iterator[Entry]:
+    """The runs that have ended since SINCE, the oldest first; however many, in little memory."""
+    after: Sequence[Any] = (since, 0, 0)
+    query = sa.select(runs).order_by(*_RUN).limit(PAGE)
+    while found := _entries(database, query.where(sa.tuple_(*_RUN) > sa.tuple_(*map(sa.literal, after)))):
+        yield from found
+        after = [found[-1][column.name] for column in _RUN]
+
+
+def pictures_of(database: Database, number: int, fence: int) -> list[Entry]:
+    """The pictures of a run."""
+    return _entries(database, sa.select(pictures).where(pictures.c.job == number, pictures.c.fence == fence))
+
+
+def _entries(database: Database, query: sa.Select[Any]) -> list[Entry]:
+    def entry(row: Any) -> Entry:
+        values = dict(row._mapping)
+        return {name: json.loads(it) if name in _JSON and it is not None else it for name, it in values.items()}
+
+    return database.run(lambda db: [entry(row) for row in db.execute(query)], reading=True)

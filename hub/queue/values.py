@@ -1,0 +1,235 @@
+"""What goes into the queue and what comes out of it: frozen values, no rows.
+
+They check themselves, and raise ValueError: many are written in one transaction, and one that the database refuses
+would hold up the others for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from hub.queue.repeat import Repeat
+
+LONGEST_NAME = 300
+LONGEST_ARGUMENTS = 32_768
+"""As JSON: they go to a worker in one frame."""
+LONGEST_ANSWER = 4 << 20
+LONGEST_ERROR = 20_000
+MOST_ATTEMPTS = 100
+MOST_AT_ONCE = 100_000
+LONGEST_INTERVAL_SECONDS = 86_400.0
+_LARGEST = 2**63 - 1
+ANYWHERE = ""
+"""The exit of a job that may come out anywhere."""
+
+
+class Priority(enum.IntEnum):
+    """Which of the jobs that could begin begins first, over all sites."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Outcome(enum.Enum):
+    """How a run ended. The first six are the worker's words."""
+
+    GOOD = "good"
+    EMPTY = "empty"
+    REFUSED = "refused"
+    """An answer, and kept: what a site refuses is left alone."""
+    ABSENT = "absent"
+    LIMITED = "limited"
+    """The site said: later. Tried again after a rest, as often as it takes, by no way around it."""
+    FAILED = "failed"
+    LOST = "lost"
+    """Its host or its worker died."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work to do."""
+
+    site: str
+    task: str
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    key: str | None = None
+    """A name of the caller's: what has been added under it once is not added again, done or not."""
+    priority: Priority = Priority.NORMAL
+    not_before: datetime | None = None
+    repeat: Repeat | None = None
+    attempts: int = 3
+    exit: str = ANYWHERE
+    """Where it has to come out: the name of a region or of a server."""
+    same_exit: bool = False
+    """Later runs come out where the first one did."""
+    targets: tuple[str, ...] = ()
+    """Who gets its answer, whatever that is: the run after which the same is not tried once more (hub.outbox)."""
+
+    def __post_init__(self) -> None:
+        for name in ("site", "task"):
+            check_name(name, getattr(self, name))
+        if self.key is not None:
+            check_name("key", self.key)
+        if self.exit != ANYWHERE:
+            check_name("exit", self.exit)
+        if self.not_before is not None and self.not_before.tzinfo is None:
+            raise ValueError(f"not_before: {self.not_before} has no time zone")
+        if not 1 <= self.attempts <= MOST_ATTEMPTS:
+            raise ValueError(f"attempts: {self.attempts} is none of 1 to {MOST_ATTEMPTS}")
+        for target in self.targets:
+            check_name("target", target)
+        document(self.arguments, LONGEST_ARGUMENTS)
+
+
+class Added(enum.Enum):
+    """What became of a job that was added."""
+
+    NEW = "new"
+    THERE = "there"
+    """Its key is in the queue."""
+    DONE = "done"
+    """Its key has been in the queue, and has left it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A job that was added, or was before."""
+
+    job: int
+    added: Added
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A job in the hands of a worker. JOB and FENCE together are the run."""
+
+    job: int
+    fence: int
+    site: str
+    task: str
+    arguments: Mapping[str, JsonValue]
+    exit: str
+    worker: str
+    began_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a hub got for its idle workers."""
+
+    jobs: tuple[Claimed, ...]
+    next_seconds: float | None
+    """When it is worth to ask again, if nobody rings before: 0 at once, None never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture of a run, which lies on its host under its sum."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+        if not (len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef")):
+            raise ValueError(f"sha256: {self.sha256[:70]!r} is no sum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The end of a run, as its hub tells it."""
+
+    job: int
+    fence: int
+    outcome: Outcome
+    exit: str | None = None
+    """Where it came out."""
+    error: str | None = None
+    answer: Mapping[str, JsonValue] | None = None
+    details: Mapping[str, JsonValue] | None = None
+    """What the worker says beside it."""
+    wait_seconds: float | None = None
+    """What the site asked for (Retry-After)."""
+    pictures: tuple[Picture, ...] = ()
+    targets: tuple[str, ...] = ()
+    """Who gets this run, answer or not."""
+
+    def __post_init__(self) -> None:
+        for target in self.targets:
+            check_name("target", target)
+        if not (0 < self.job <= _LARGEST and 0 < self.fence <= _LARGEST):
+            raise ValueError(f"{self.job}, {self.fence} is no run")
+        if self.exit is not None:
+            check_name("exit", self.exit)
+        if self.wait_seconds is not None and not math.isfinite(self.wait_seconds):
+            raise ValueError(f"wait_seconds: {self.wait_seconds} is no time")
+        for told in (self.answer, self.details):
+            if told is not None:
+                document(told)
+
+
+class Taken(enum.Enum):
+    """What became of an end that was told."""
+
+    EFFECTIVE = "effective"
+    REPEATED = "repeated"
+    """It had been taken before: the first answer was lost."""
+    STALE = "stale"
+    """The job had been taken from its host meanwhile. Nothing was changed."""
+
+
+class Cancelled(enum.Enum):
+    """What became of a job that was cancelled."""
+
+    GONE = "gone"
+    TOLD = "told"
+    """It runs: its worker has to stop, and it ends with that run."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What a site bears."""
+
+    interval_seconds: float = 1.0
+    """The least time between the beginnings of two runs, over all hosts."""
+    most: int = 2
+    """Runs at one time, over all hosts."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.interval_seconds <= LONGEST_INTERVAL_SECONDS:
+            raise ValueError(f"interval_seconds: {self.interval_seconds} is none of 0 to {LONGEST_INTERVAL_SECONDS:g}")
+        if not 1 <= self.most <= MOST_AT_ONCE:
+            raise ValueError(f"most: {self.most} is none of 1 to {MOST_AT_ONCE}")
+
+
+def document(values: Mapping[str, JsonValue], most: int = LONGEST_ANSWER) -> str:
+    """VALUES as JSON of MOST characters; raises ValueError."""
+    try:
+        text = json.dumps(values, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from None
+    if len(text) > most:
+        raise ValueError(f"has {len(text)} characters as JSON, more than {most}")
+    return text
+
+
+def plain(text: str) -> str:
+    """TEXT, whoever wrote it, as every database takes it."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:LONGEST_ERROR]
+
+
+def check_name(what: str, text: str) -> None:
+    """TEXT is a name; raises ValueError, which says WHAT of."""
+    if not (0 < len(text) <= LONGEST_NAME and text.isprintable()):
+        raise ValueError(f"{what}: {text[:50]!r} is no name of 1 to {LONGEST_NAME} printable characters")

@@ -1,0 +1,313 @@
+"""A queue under random work, with a death between any two statements, and a ledger of what its users were told.
+
+Every hub is mortal: before each statement, before each commit and after it, before its caller hears of it, the hub may
+die. Workers outlive it and tell their ends to the next life. At any time the ledger and the tables have to agree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from fleet.db import Database
+from fleet.errors import HostFenced
+from hub.queue.repeat import Interval
+from hub.queue.store import Host, Store
+from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Outcome, Pace, Priority, Taken
+from tests.queues import CLOCKS, LEASE_SECONDS, Queue, hasty
+
+T = TypeVar("T")
+PACES = {f"free{number}": Pace(interval_seconds=0, most=4) for number in range(6)} | {
+    "slow": Pace(interval_seconds=2, most=2),
+    "one": Pace(most=1),
+}
+TOLD = (Outcome.GOOD, Outcome.GOOD, Outcome.EMPTY, Outcome.ABSENT, Outcome.FAILED, Outcome.LIMITED)
+EXITS = ("", "", "", "kr", "jp")
+MOST_STATEMENTS = 16
+
+
+class Died(BaseException):
+    """This hub is dead: nothing of its transaction happened, or all of it, and it knows neither."""
+
+
+class Mortal(Database):
+    """A database whose user may die at any statement. CARELESS, each statement is a transaction: a planted fault."""
+
+    def __init__(self, address: str, *, careless: bool = False) -> None:
+        super().__init__(address, clock=CLOCKS[sa.make_url(address).get_backend_name()])
+        hasty(self)
+        self.fuse = 0
+        self._careless = careless
+        sa.event.listen(self.engine, "before_cursor_execute", self._statement)
+        sa.event.listen(self.engine, "commit", lambda _: self._burn())
+
+    def run(self, work: Callable[[sa.Connection], T], *, reading: bool = False) -> T:
+        """As ever, if it lives to tell."""
+        result = super().run(work, reading=reading)
+        self._burn()
+        return result
+
+    def _statement(self, db: sa.Connection, *_: object) -> None:
+        if self._careless and db.in_transaction():
+            own: Any = db.connection.driver_connection
+            own.execute("COMMIT")
+            own.execute("BEGIN")
+        self._burn()
+
+    def _burn(self) -> None:
+        if self.fuse:
+            self.fuse -= 1
+            if not self.fuse:
+                raise Died
+
+
+class Ledger:
+    """What the users of the queue were told."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.keys: dict[str, int | None] = {}
+        """Every key that was added, and the job that its caller was told of."""
+        self.names: list[str] = []
+        """The same keys."""
+        self.cancelled: set[int] = set()
+        """Jobs that somebody has tried to cancel."""
+        self.claimed: dict[tuple[int, int], Claimed] = {}
+        self.held: dict[str, set[tuple[int, int]]] = {}
+        """By host, the runs that workers have in hand."""
+        self.told: dict[tuple[int, int], tuple[Outcome, Taken]] = {}
+        """Ends that were acknowledged."""
+        self.ended: list[tuple[int, int]] = []
+        """The same runs."""
+
+    def claims(self, host: str, found: tuple[Claimed, ...]) -> None:
+        """Workers of HOST were given FOUND."""
+        with self.lock:
+            for one in found:
+                run = (one.job, one.fence)
+                assert run not in self.claimed, f"{run} was claimed twice"
+                self.claimed[run] = one
+                self.held[host].add(run)
+
+    def ends(self, host: str, one: Finished, taken: Taken) -> None:
+        """A worker of HOST was told that its end was TAKEN so."""
+        run = (one.job, one.fence)
+        with self.lock:
+            if run not in self.told:
+                self.ended.append(run)
+            before = self.told.setdefault(run, (one.outcome, taken))
+            assert (before[1] is Taken.STALE) == (taken is Taken.STALE), f"{run}: {before}, then {one.outcome} {taken}"
+            assert taken is Taken.STALE or before[0] is one.outcome, f"{run}: {before}, then {one.outcome} {taken}"
+            self.held[host].discard(run)
+
+
+class MortalHub:
+    """One host at random work."""
+
+    def __init__(self, queue: Queue, ledger: Ledger, name: str, seed: int, *, careless: bool) -> None:
+        self._random = random.Random(f"{seed} {name}")
+        self._ledger = ledger
+        self._lives = 0
+        self._number = 0
+        self.name = name
+        self.database = Mortal(queue.address, careless=careless)
+        self.store = Store(self.database, lambda: None, PACES["one"])
+        self._queue = queue
+        ledger.held[name] = set()
+        self.host = Host(name, "0")
+        self.alive = False
+        self.begin()
+        self._doings: list[tuple[int, Callable[[], None]]] = [
+            (6, self.add),
+            (12, self.claim),
+            (9, self.finish),
+            (1, self.beat),
+            (3, self.recover),
+            (2, self.cancel),
+            (1, self.retry),
+            (1, self.site),
+            (8, lambda: queue.ahead(self._random.choice([0.1, 3, 9]))),
+        ]
+
+    def step(self) -> None:
+        """Do one thing at random, and perhaps die of it."""
+        if not self.alive:
+            if self._random.random() < 0.12:
+                self.living(self.begin)
+            return
+        weights, doings = zip(*self._doings, strict=True)
+        self.living(self._random.choices(doings, weights)[0])
+
+    def living(self, doing: Callable[[], None]) -> None:
+        """DOING, unless the hub dies of it."""
+        self.database.fuse = 0
+        if self._random.random() < 0.25:
+            self.database.fuse = self._random.randint(1, MOST_STATEMENTS)
+        try:
+            doing()
+        except (Died, HostFenced):
+            self.alive = False
+        finally:
+            self.database.fuse = 0
+
+    def begin(self) -> None:
+        """A new life: what the old one held and no worker has in hand is given up."""
+        self._lives += 1
+        self.host = Host(self.name, str(self._lives))
+        self.store.enlist(self.host, LEASE_SECONDS, version="0", settings="")
+        in_hand = self._ledger.held[self.name]
+        held = self.store.held(self.host).items()
+        lost = [
+            Finished(job=job, fence=one[0], outcome=Outcome.LOST) for job, one in held if (job, one[0]) not in in_hand
+        ]
+        if lost:
+            self.store.finish(lost)
+        self.alive = True
+
+    def add(self) -> None:
+        """New jobs, and some that were added before; what was not acknowledged is added again some day."""
+        ledger = self._ledger
+        with ledger.lock:
+            known = self._random.sample(ledger.names, min(2, len(ledger.names)))
+            new = [f"{self.name} {self._number + offset}" for offset in range(self._random.randint(1, 4))]
+            self._number += len(new)
+            keys = [*new, *known]
+            ledger.names += new
+            ledger.keys |= dict.fromkeys(new)
+        receipts = self.store.add([self._job(key) for key in keys])
+        with ledger.lock:
+            for key, receipt in zip(keys, receipts, strict=True):
+                before = ledger.keys[key]
+                assert before in (None, receipt.job), f"{key} is job {receipt.job}, and was {before}"
+                assert before is None or receipt.added is not Added.NEW, f"{key} is new again"
+                ledger.keys[key] = receipt.job
+
+    def _job(self, key: str) -> Job:
+        # The same for the same key: whoever adds it again adds the same job.
+        own = random.Random(key)
+        return Job(
+            site=own.choice([*PACES]),
+            task="visit",
+            key=key,
+            priority=own.choice([*Priority]),
+            attempts=own.randint(1, 3),
+            exit=own.choice(EXITS),
+            repeat=Interval(7) if own.random() < 0.05 else None,
+        )
+
+    def claim(self) -> None:
+        """Jobs for up to six workers, at times with the exits of one region alone."""
+        workers = [f"w{number}" for number in range(self._random.randint(1, 6))]
+        exits = self._random.choice([None, None, ["kr"]])
+        found = self.store.claim(self.host, workers, exits)
+        self._ledger.claims(self.name, found.jobs)
+
+    def finish(self) -> None:
+        """Ends of some runs in hand, and of some that were told long ago."""
+        ledger = self._ledger
+        with ledger.lock:
+            mine = sorted(ledger.held[self.name])
+            runs = self._random.sample(mine, min(self._random.randint(1, 4), len(mine)))
+            if ledger.ended and self._random.random() < 0.2:
+                runs.append(self._random.choice(ledger.ended))
+        ends = []
+        for run in dict.fromkeys(runs):
+            # A worker that was not answered tells the same again: its result is on disk.
+            outcome = ledger.told[run][0] if run in ledger.told else random.Random(str(run)).choice(TOLD)
+            ends.append(Finished(job=run[0], fence=run[1], outcome=outcome))
+        for one, taken in zip(ends, self.store.finish(ends), strict=True):
+            ledger.ends(self.name, one, taken)
+
+    def beat(self) -> None:
+        """Live on."""
+        self.store.beat(self.host, LEASE_SECONDS)
+
+    def recover(self) -> None:
+        """Take from the dead."""
+        self.store.recover()
+
+    def cancel(self) -> None:
+        """Cancel some job."""
+        ledger = self._ledger
+        with ledger.lock:
+            names = self._random.sample(ledger.names, min(1, len(ledger.names)))
+            chosen = [job for job in map(ledger.keys.get, names) if job is not None]
+            ledger.cancelled |= set(chosen)
+        found = self.store.cancel(chosen)
+        assert not chosen or found[chosen[0]] in Cancelled
+
+    def retry(self) -> None:
+        """Try jobs again that lie aside."""
+        self.store.retry([job for (job,) in self._queue.rows("SELECT id FROM jobs WHERE state = 'aside' LIMIT 3")])
+
+    def site(self) -> None:
+        """Let a site rest or go on, or have another pace."""
+        name = self._random.choice([*PACES])
+        if self._random.random() < 0.5:
+            self.store.pause(name, paused=self._random.random() < 0.3)
+        else:
+            self.store.pace(name, PACES[name])
+
+
+def agree(queue: Queue, ledger: Ledger) -> None:
+    """The tables agree with one another and with the LEDGER; nobody is at work just now."""
+    jobs = {row.id: row for row in queue.rows("SELECT * FROM jobs")}
+    runs: dict[int, dict[int, Any]] = {}
+    for row in queue.rows("SELECT * FROM runs"):
+        runs.setdefault(row.job, {})[row.fence] = row
+    for job, row in jobs.items():
+        expected = row.fence - (row.state == "leased")
+        assert sorted(runs.get(job, {})) == list(range(1, expected + 1)), f"job {row}: its runs are {runs.get(job)}"
+    for job in runs.keys() - jobs.keys():
+        fences = sorted(runs[job])
+        last = Outcome(runs[job][fences[-1]].outcome)
+        assert fences == list(range(1, len(fences) + 1)), f"job {job} is gone, its runs are {fences}"
+        final = last in (Outcome.GOOD, Outcome.EMPTY, Outcome.REFUSED, Outcome.ABSENT, Outcome.CANCELLED)
+        assert final or job in ledger.cancelled, f"job {job} is gone, its last run was {last}"
+    for key, told in ledger.keys.items():
+        assert told is None or told in jobs or told in runs, f"{key}, job {told}, was lost"
+    for run, (outcome, taken) in ledger.told.items():
+        row = runs.get(run[0], {}).get(run[1])
+        assert row is not None and (row.outcome == outcome.value) == (taken is not Taken.STALE), (
+            f"{run}: {outcome} {taken}"
+        )
+    for run in ledger.claimed:
+        there = run[1] in runs.get(run[0], {}) or (run[0] in jobs and jobs[run[0]].fence >= run[1])
+        assert there, f"the claimed {run} was lost"
+    _sites_agree(queue, list(jobs.values()))
+
+
+def _sites_agree(queue: Queue, jobs: list[Any]) -> None:
+    running = Counter(row.site for row in jobs if row.state == "leased")
+    for site in queue.rows("SELECT * FROM sites"):
+        assert site.running == running[site.name], f"{site}: {running[site.name]} of its jobs run"
+        due = [row.due_at for row in jobs if row.site == site.name and row.state == "ready"]
+        asleep = site.paused or site.running >= site.most or not due
+        wanted = None if asleep else max(site.polite_at, min(due))
+        assert site.wake_at == wanted, f"{site}: its alarm should be {wanted}"
+
+
+def polite(queue: Queue) -> None:
+    """No run of a site began before its interval was over, and never too many ran at once."""
+    began: dict[str, list[float]] = {}
+    changes: dict[str, list[tuple[float, int]]] = {}
+    query = "SELECT site, began_at, {} AS ended_at FROM {} WHERE began_at IS NOT NULL"
+    for row in [*queue.rows(query.format("ended_at", "runs")), *queue.rows(query.format("9e12", "jobs"))]:
+        began.setdefault(row.site, []).append(row.began_at)
+        changes.setdefault(row.site, []).extend([(row.began_at, 1), (row.ended_at, -1)])
+    for site in queue.rows("SELECT name, interval_seconds, most FROM sites"):
+        times = sorted(began.get(site.name, []))
+        gaps = [after - before for before, after in itertools.pairwise(times)]
+        assert min(gaps, default=9.0) >= site.interval_seconds - 1e-6, f"{site}: {min(gaps)} s"
+        # What ends in the same millisecond as another begins made room for it.
+        now = most = 0
+        for _, change in sorted(changes.get(site.name, [])):
+            now += change
+            most = max(most, now)
+        assert most <= site.most, f"{site}: {most} at once"
