@@ -26,6 +26,9 @@ from rich.text import Text
 from fleet import VERSION, log, processes, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 
+PLAIN_WIDTH = 160
+"""Of a table that is no terminal's to see."""
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with an example at the end of its help, whose mistakes are errors of ours: exit code 64."""
@@ -182,7 +185,7 @@ def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
     """A table on standard output; plain text when it is not a terminal."""
     if title:
         show(title)  # above the table and not in it: it may be wider
-    _console(sys.stdout, width=None if sys.stdout.isatty() else 160).print(made_table("", columns, rows))
+    _console(sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(made_table("", columns, rows))
 
 
 @contextlib.contextmanager
@@ -207,7 +210,11 @@ def _console(file: TextIO, width: int | None = None) -> Console:
 
 def made_table(title: str, columns: Sequence[str], rows: Rows) -> Table:
     """A table in which everything stands as it is: a worker may have written it, for rich or the terminal to obey."""
-    made = Table(*(Column(cell(name)) for name in columns), title=cell(title) if title else None, title_justify="left")
+    made = Table(
+        *(Column(cell(name), overflow="fold") for name in columns),
+        title=cell(title) if title else None,
+        title_justify="left",
+    )
     for row in rows:
         made.add_row(*map(cell, row))
     return made

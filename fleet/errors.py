@@ -7,6 +7,7 @@
     ├── TryLater                    75
     │   ├── NoKeyFree                   every key is leased or cooling down
     │   ├── KeyStoreFailed              the key store cannot be read or written now
+    │   ├── DatabaseFailed              the same of the hub's database
     │   ├── Unavailable                 a program of the fleet does not answer
     │   └── RateLimited                 too many requests of one caller
     ├── NotAllowed                  77
@@ -17,6 +18,7 @@
     ├── Unanswered                      a program that was asked gave no answer
     ├── NotInTime                       a state that was waited for did not come
     ├── KernelRefused                   the kernel refused a change
+    ├── HostFenced                      this host was taken for dead, its jobs are others'
     ├── SpaceGone                       a worker's network namespace is not there
     ├── TunnelError                     a tunnel that cannot be used
     │   ├── HandshakeTimeout            the server did not answer
@@ -113,6 +115,10 @@ class KeyStoreFailed(TryLater):
     """the key store cannot be read or written"""
 
 
+class DatabaseFailed(TryLater):
+    """the database cannot be read or written"""
+
+
 class Unavailable(TryLater):
     """the program at the other end of the socket does not answer"""
 
@@ -155,6 +161,10 @@ class NotInTime(FleetError):
 
 class KernelRefused(FleetError):
     """the kernel refused a change"""
+
+
+class HostFenced(FleetError):
+    """this host was taken for dead, and its jobs were given to others"""
 
 
 class SpaceGone(FleetError):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, Field, IPvAnyAddress, IPvAnyNetwork, JsonValue, ValidationInfo, field_validator
+from pydantic import Field, IPvAnyAddress, IPvAnyNetwork, JsonValue, ValidationInfo, field_validator
 
 from fleet import backends
 from fleet.errors import ConfigurationError
+from fleet.hub_settings import HubSettings
 from fleet.isolation import ISOLATIONS, Isolation
 
 # Part of the model for everybody else.
@@ -23,19 +24,16 @@ from fleet.numbers import PLACEHOLDERS_V6 as PLACEHOLDERS_V6  # noqa: PLC0414
 from fleet.numbers import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414
+from fleet.settings import Burst, PerSecond, Seconds
+from fleet.settings import Settings as Settings  # noqa: PLC0414
 from fleet.web_address import WebAddress as WebAddress  # noqa: PLC0414
 
 ACCOUNT_GROUP = "fleet"
 """Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
 NETCTL_ACCOUNT = "netctl"
+HUB_ACCOUNT = "fleet-hub"
+"""And the group of its own: of what workers own, this group may read results."""
 LEAST_MEMORY_MEBIBYTES = 256
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
-Burst = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """A frozen table of fleet.toml; unknown keys are mistakes."""
 
 
 class WorkersSettings(Settings):
@@ -268,6 +266,12 @@ class Fleet(Settings):
     verify: VerifySettings = VerifySettings()
     loop: LoopSettings = LoopSettings()
     task: TaskSettings = TaskSettings()
+    hub: HubSettings = HubSettings()
+
+    @property
+    def loops_task(self) -> bool:
+        """Whether workers do `[task]` by themselves."""
+        return self.hub.jobs != "only"
 
     @property
     def walls(self) -> Isolation:

@@ -42,6 +42,10 @@ class Paths:
     """The names of the workers' network namespaces; without FLEET_ROOT the folder of `ip netns`."""
     key_store = _Below("var/lib/fleet/netctl/keys.db")
     """SQLite file with private keys and leases; only netctl can read it."""
+    hub_socket = _Below("run/fleet/hub/hub.sock")
+    """In a folder of its own, as netctl's is."""
+    hub_database = _Below("var/lib/fleet/hub/hub.db")
+    """Of a fleet of one host; many share a PostgreSQL."""
     snapshot = _Below("run/fleet/settings/fleet.json")
     """The settings of the fleet that runs (fleet.snapshot), in a folder that its own users may look into."""
     supervisor_socket = _Below("run/fleet/supervisor.sock")

@@ -43,7 +43,8 @@ def _doubts(result: Result) -> Iterator[str]:
         yield "no stage takes so long"
     if max(map(len, (result.stages_ms, result.failures, result.redirects, result.notes))) > _MOST_ENTRIES:
         yield f"more than {_MOST_ENTRIES} stages, failures, redirects or notes"
-    names = [result.worker, result.exit_server or "", result.lease or "", result.screenshot or "", *result.stages_ms]
+    maybe = (result.exit_server, result.lease, result.claim, result.screenshot)
+    names = [result.worker, *(one or "" for one in maybe), *result.stages_ms]
     names += [part for failure in result.failures for part in (failure.name, failure.stage)]
     messages = [failure.message for failure in result.failures]
     messages += [result.reason, result.address or "", *result.redirects, *result.notes]

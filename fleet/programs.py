@@ -23,7 +23,7 @@ from fleet import syscalls, visible, wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
-from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths, Worker
+from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, NETCTL_ACCOUNT, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
@@ -64,6 +64,10 @@ class Installation:
         """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""
         return [*_as_netctl(walls), *self.module("netctl", *arguments)]
 
+    def hub(self, *arguments: str) -> list[str]:
+        """The hub under its own account, with no right beyond it."""
+        return [*_AS_HUB, *self.module("hub", *arguments)]
+
     def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
         """The program that is WORKER's WireGuard device, where BACKEND has one."""
         return [*_as_netctl(UID), *backend.program, worker.interface]
@@ -71,6 +75,18 @@ class Installation:
     def worker(self, worker: Worker) -> list[str]:
         """Root's last act for WORKER: become it, and go on as its loop."""
         return self.module("launcher", str(self.paths.launch_spec(worker)))
+
+
+_AS_HUB = (
+    "setpriv",
+    f"--reuid={HUB_ACCOUNT}",
+    f"--regid={ACCOUNT_GROUP}",
+    f"--groups={HUB_ACCOUNT}",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
+    "--pdeathsig=TERM",
+)
 
 
 def _as_netctl(walls: Isolation) -> list[str]:

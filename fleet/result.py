@@ -63,6 +63,8 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     worker: str
     loop: int = Field(ge=1)
     """Counts within the run."""
+    claim: str | None = None
+    """Of a job from the hub: the hub's word for this run of it (fleet.hub_api.Work)."""
     ok: bool
     """The outcome is good or empty."""
     outcome: Outcome = "failed"
@@ -112,3 +114,8 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     @property
     def file_stem(self) -> str:
         return f"{self.run}-{self.loop:06d}"
+
+
+def of_job(job: int, fence: int) -> tuple[str, int]:
+    """The run and the loop under which the result of a job's run is handed in."""
+    return f"job-{job}", fence

@@ -25,7 +25,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     paths = Paths.from_environment()
     fleet = snapshot.read(paths.snapshot).fleet
-    if ":" not in fleet.task.run:  # root imports nobody's own module; the worker names its mistakes
+    # Where there are jobs alone, [task] is for `fleet run`, whose workers say what is wrong with it.
+    # Root imports nobody's own module; the worker names its mistakes.
+    if fleet.loops_task and ":" not in fleet.task.run:
         registry.resolve(fleet.task)
     installed = prepare.prepare(fleet, paths, Path(os.environ.get("FLEET_HOME", DEFAULT_HOME)))
     _answer(arguments, installed)
@@ -80,10 +82,11 @@ def _run(arguments: argparse.Namespace) -> None:
         from worker.tasks import registry
 
         try:
-            task = registry.resolve(fleet.task)
+            order = read_order(paths)
+            task = registry.resolve(fleet.task) if order or fleet.loops_task else None
             loop = Loop(fleet, paths, worker, prepare.installed_from(os.environ), task)
-            logger.info("worker.started", pid=os.getpid(), task=task.name)
-            loop.run(read_order(paths))
+            logger.info("worker.started", pid=os.getpid(), task=task.name if task else "jobs alone")
+            loop.run(order)
             logger.info("worker.finished")
             processes.outlive(processes.WORKER_START_SECONDS)
         except Stopped:

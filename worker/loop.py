@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import itertools
-import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -21,9 +19,10 @@ from fleet.errors import (
     WrongExit,
     describe,
 )
+from fleet.hub_api import Work
 from fleet.interrupts import deferred
-from fleet.model import Fleet, Paths, Worker
-from fleet.result import Result, RunOrder
+from fleet.model import Fleet, Paths, TaskSettings, Worker
+from fleet.result import Result, RunOrder, of_job
 from fleet.wire import Address
 from worker import politeness, prepare
 from worker.browser import turn
@@ -31,10 +30,11 @@ from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover, agrees
 from worker.failures import Budget, Reaction
+from worker.jobs import Jobs, rest
 from worker.observation import observe
 from worker.record import Record
 from worker.spool import Spool
-from worker.tasks.registry import Ready
+from worker.tasks.registry import Ready, resolve
 from worker.tunnel import Tunnel
 
 FOREVER = "always"
@@ -62,60 +62,80 @@ class Loop:
         paths: Paths,
         worker: Worker,
         installed: Installed,
-        task: Ready,
+        task: Ready | None,
         *,
         server: str | None = None,
     ) -> None:
-        """With SERVER through exits of that one alone."""
+        """TASK is that of every loop, None: there are only jobs. With SERVER through exits of that one alone."""
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
+        self._jobs = Jobs(paths.hub_socket, only=not fleet.loops_task)
         deadline = fleet.netctl.request_deadline_seconds
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=deadline, server=server)
 
     def run(self, order: RunOrder | None) -> None:
         """Loop until ORDER's loops are done, for ever without one; goes on where an earlier life ended."""
         name = order.run if order else FOREVER
-        failed_in_a_row = 0
+        failed_in_a_row, seconds = 0, 0.0
         self._last = self._spool.newest()
-        with self._tunnel:
-            first = self._spool.last_loop(name) + 1
-            for number in itertools.count(first):
-                if order and number > order.loops:
-                    return
-                if number > first:
-                    self._rest(0 if order else failed_in_a_row)
-                _wait(politeness.seconds_left(self._last))
-                with log.bound(loop=number, stage="loop"):
-                    failed_in_a_row = failed_in_a_row + 1 if self._one(name, number) else 0
+        with self._tunnel, self._jobs:
+            number = self._spool.last_loop(name)
+            while not (order and number >= order.loops):
+                if work := self._next(order, seconds):
+                    failed = self._do(work)
+                else:
+                    number += 1
+                    rest(politeness.seconds_left(self._last))
+                    failed = self._one(name, number)
+                failed_in_a_row = failed_in_a_row + 1 if failed else 0
+                seconds = self._pause(0 if order else failed_in_a_row, job=work is not None)
 
-    def _rest(self, failed_in_a_row: int) -> None:
-        """Politeness to the watched site; growing rest for a worker that only fails, for ever."""
+    def _next(self, order: RunOrder | None, seconds: float) -> Work | None:
+        """After a rest of SECONDS, which a job cuts short, that job; None: it is the turn of `[task]`."""
+        if order is None and self._fleet.hub.jobs != "none":
+            return self._jobs.take(seconds)
+        rest(seconds)
+        return None
+
+    def _pause(self, failed_in_a_row: int, *, job: bool) -> float:
+        """Politeness to the watched site, for a job the hub's; growing rest for a worker that only fails, for ever."""
         grown = min(_MOST_REST_SECONDS, 2.0**failed_in_a_row) if failed_in_a_row else 0.0
-        _wait(self._fleet.loop.pause_seconds + grown)
+        return grown if job else self._fleet.loop.pause_seconds + grown
 
-    def _one(self, run: str, number: int) -> bool:
+    def _do(self, work: Work) -> bool:
+        """A job of the hub's, handed in and told of; whether it failed."""
+        with log.bound(job=work.job, fence=work.fence):
+            failed = self._one(*of_job(work.job, work.fence), work)
+            self._jobs.finish(work)
+        return failed
+
+    def _one(self, run: str, number: int, work: Work | None = None) -> bool:
         """One loop with all its attempts, handed in whatever it came to; whether it failed."""
-        record = self._worked()
+        with log.bound(loop=number, stage="loop"):
+            record = self._worked(work)
+            return not self._handed_in(run, number, record, work) or record.failed
+
+    def _handed_in(self, run: str, number: int, record: Record, work: Work | None) -> bool:
         try:
             with deferred():  # half a result is not handed in
-                self._hand_in(run, number, record)
+                self._hand_in(run, number, record, work)
         except Exception:  # noqa: BLE001 - of a full disk, say, the log alone can tell; the next loop may do better
             _log.exception("loop.not_handed_in")
-            return True
-        return record.failed
+            return False
+        return True
 
     def once(self) -> Record:
         """One loop of which nothing is handed in."""
         with self._tunnel:
             return self._worked()
 
-    def _worked(self) -> Record:
+    def _worked(self, work: Work | None = None) -> Record:
         record = Record()
         try:
-            self._attempts(record)
+            self._attempts(record, work)
         except Answered:
             pass  # the record has it
         except Exception as error:  # noqa: BLE001 - the loop's last word: it is handed in as failed
@@ -123,13 +143,19 @@ class Loop:
             record.failed = True
         return record
 
-    def _attempts(self, record: Record) -> None:
+    def _attempts(self, record: Record, work: Work | None) -> None:
         budget = Budget(self._fleet.loop.attempts)
         for attempt in budget.retrying(Reaction.RETRY, Reaction.RESTART, Reaction.ROTATE, Reaction.WAIT):
             with attempt, record.noting(budget):
-                self._attempt(record, budget)
+                self._attempt(record, budget, self._task_of(work))
 
-    def _attempt(self, record: Record, budget: Budget) -> None:
+    def _task_of(self, work: Work | None) -> Ready:
+        if work is None:
+            assert self._task is not None, "there are only jobs"
+            return self._task
+        return resolve(TaskSettings(run=work.task, options=work.arguments), f"job {work.job}: arguments.")
+
+    def _attempt(self, record: Record, budget: Budget, task: Ready) -> None:
         with record.timed("tunnel"):
             record.tunnel = self._have_tunnel(record)
         with record.timed("proof"):
@@ -138,7 +164,7 @@ class Loop:
             for attempt in budget.retrying(Reaction.RETRY):
                 with attempt, record.noting(budget):
                     self._tunnel.check()
-                    observe(record, self._task, browser)
+                    observe(record, task, browser)
         if record.found.seen_address is not None:
             self._compare(record, record.found.seen_address, record.tunnel, record.seen)
 
@@ -187,16 +213,18 @@ class Loop:
             record.seen = told
             raise WrongExit(f"the site saw {told}, the proof {proven}")
 
-    def _hand_in(self, run: str, number: int, record: Record) -> None:
+    def _hand_in(self, run: str, number: int, record: Record, work: Work | None) -> None:
         result = record.result(run, self._worker.name, number)
+        if work:
+            result = result.model_copy(update={"claim": work.claim})
         if result.outcome == "limited":
-            seconds = politeness.rest(record.answered, self._last)
+            seconds = politeness.rest(record.answered, None if work else self._last)
             result = result.model_copy(update={"retry_after_seconds": seconds})
         with record.timed("hand_in", ending=True):
             if result.screenshot and record.found.screenshot:
                 self._spool.put_screenshot(result.screenshot, record.found.screenshot)
         result = result.model_copy(update={"stages_ms": record.stages_ms})
-        self._last = result
+        self._last = self._last if work else result
         self._spool.put(result)
         _log.info(
             "loop.done",
@@ -208,8 +236,3 @@ class Loop:
             exit_server=result.exit_server,
             stages_ms=result.stages_ms,
         )
-
-
-def _wait(seconds: float) -> None:
-    if seconds > 0:
-        threading.Event().wait(seconds)  # nothing sets it: a rest that SIGTERM ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 from pathlib import Path
 
 from fleet import log, spool
@@ -12,6 +13,8 @@ from fleet.errors import FleetError
 from fleet.files import write_durably
 from fleet.result import Result
 
+MODE, FILE_MODE = 0o750, 0o640
+"""The group reads: it is the hub's, and no worker's."""
 _log = log.get("worker")
 
 
@@ -22,8 +25,7 @@ class Spool:
         self.folder = folder
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             _set_aside(folder, f"{folder} is no folder")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        _of_the_homes_group(folder)
         for half in folder.glob(".*.new"):  # an earlier life ended in the middle of a write
             with contextlib.suppress(IsADirectoryError):
                 half.unlink()
@@ -48,14 +50,36 @@ class Spool:
 
     def put_screenshot(self, name: str, picture: bytes) -> None:
         """Durable under NAME; nobody looks at it before its JSON is there."""
-        write_durably(self.folder / name, picture)
+        write_durably(self.folder / name, picture, FILE_MODE)
 
     def put(self, result: Result) -> None:
         """Durable: the loop is handed in, in a file that every reader reads."""
         content = result.model_dump_json().encode()
         if len(content) > spool.RESULT_BYTES:
             content = result.model_copy(update={"answer": {}, "answer_cut": True}).model_dump_json().encode()
-        write_durably(self.folder / f"{result.file_stem}.json", content)
+        write_durably(self.folder / f"{result.file_stem}.json", content, FILE_MODE)
+
+
+def _of_the_homes_group(folder: Path) -> None:
+    """FOLDER is there, and for its owner and the group of the home alone, which is the hub's.
+
+    A worker is no member of that group, so it can give it nothing; what is new has it from the home, by the home's
+    set-group-ID bit, which chmod(2) would take away again. What is not so, as in an earlier release, is made new.
+    """
+    before, home = folder.with_name(f"{folder.name}.before"), folder.parent
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted = home.stat().st_gid, MODE | home.stat().st_mode & stat.S_ISGID
+    if folder.exists() and (folder.stat().st_gid, stat.S_IMODE(folder.stat().st_mode)) != wanted:
+        folder.rename(before)
+    umask = os.umask(0)
+    try:
+        folder.mkdir(mode=MODE, exist_ok=True)
+    finally:
+        os.umask(umask)
+    if before.is_dir():
+        for file in before.iterdir():
+            file.rename(folder / file.name)
+        before.rmdir()
 
 
 def _set_aside(path: Path, why: str) -> bool:

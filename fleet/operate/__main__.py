@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from fleet import console
+from fleet import console, hub_words
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import init, journal, trial, uninstall, verbs
+from fleet.operate import hub, init, journal, trial, uninstall, verbs
 
 
 def main() -> NoReturn:
@@ -22,6 +22,7 @@ def main() -> NoReturn:
     _add_start_and_stop(nouns)
     _add_inspection(nouns)
     _add_accounts(nouns)
+    hub_words.add(nouns, lambda _: hub.ask, root=False)
     try:
         console.main(made)
     except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""The accounts under which everything runs: group `fleet`, user `netctl`, one user per worker.
+"""The accounts under which everything runs: group `fleet`, users `netctl` and `fleet-hub`, one user per worker.
 
 The kernel tells workers apart by UID, so a UID that belongs to somebody else is never taken: the
 fleet's rules would then hold that person. Making accounts is idempotent and quick when they exist.
@@ -16,7 +16,7 @@ import psutil
 from fleet import lockfile, log
 from fleet.callers import group_number
 from fleet.errors import AccountTaken, TryLater
-from fleet.model import ACCOUNT_GROUP, FIRST_UID, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
+from fleet.model import ACCOUNT_GROUP, FIRST_UID, HUB_ACCOUNT, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
 from fleet.operate import folders
 from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
@@ -34,13 +34,19 @@ def ensure(fleet: Fleet) -> list[str]:
         taken = [text for worker in fleet.members if (text := _holder(worker))]
         if taken:
             raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
-        return [*_make_netctl(), *_make_workers(fleet)]
+        return [*_make_netctl(), *_make_hub(), *_make_workers(fleet)]
 
 
 def ensure_netctl() -> list[str]:
     """Make the group and netctl's account, which the key store needs before there are settings; the names made."""
     with _one_at_a_time():
         return list(_make_netctl())
+
+
+def ensure_hub() -> list[str]:
+    """The same of the hub's account, which owns its database."""
+    with _one_at_a_time():
+        return [*_make_netctl(), *_make_hub()]
 
 
 def remove() -> list[str]:
@@ -53,14 +59,17 @@ def remove() -> list[str]:
         if group is None:
             return []
         names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group and _ours(entry)]
+        names += [HUB_ACCOUNT] if _exists(HUB_ACCOUNT, HUB_ACCOUNT) else []
         running = psutil.process_iter(["username"])
         if busy := [f"{one.pid} ({one.info['username']})" for one in running if one.info["username"] in names]:
             hint = "end the fleet that they work for: FLEET_ROOT=... fleet down"
             raise TryLater(f"accounts of the fleet's are at work: processes {', '.join(busy)}", hint=hint)
         for name in names:
             _run("userdel", name)
-        _run("groupdel", ACCOUNT_GROUP)
-        return [*names, ACCOUNT_GROUP]
+        groups = [one for one in (HUB_ACCOUNT, ACCOUNT_GROUP) if group_number(one) is not None]
+        for name in groups:  # userdel takes a user's own group along, where login.defs says so
+            _run("groupdel", name)
+        return [*dict.fromkeys([*names, *groups])]
 
 
 def netctl_exists() -> bool:
@@ -77,6 +86,15 @@ def _make_netctl() -> Iterator[str]:
         yield NETCTL_ACCOUNT
 
 
+def _make_hub() -> Iterator[str]:
+    """In a group of its own: it may read what workers hand in, and they nothing of it."""
+    if not _exists(HUB_ACCOUNT, HUB_ACCOUNT):
+        if group_number(HUB_ACCOUNT) is None:
+            _run("groupadd", "--system", HUB_ACCOUNT)
+        _add(HUB_ACCOUNT, "fleet's hub", group=HUB_ACCOUNT)
+        yield HUB_ACCOUNT
+
+
 def _make_workers(fleet: Fleet) -> Iterator[str]:
     for worker in fleet.members:
         if not _exists(worker.name):
@@ -84,11 +102,11 @@ def _make_workers(fleet: Fleet) -> Iterator[str]:
             yield worker.name
 
 
-def _add(name: str, comment: str, *uid: str) -> None:
+def _add(name: str, comment: str, *uid: str, group: str = ACCOUNT_GROUP) -> None:
     # --system above all for what it leaves out: an ordinary account gets subordinate UIDs, and through
     # newuidmap a worker could then send under a UID that no rule of ours holds.
     nowhere = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
-    _run("useradd", "--system", *uid, "--gid", ACCOUNT_GROUP, *nowhere, "--comment", comment, name)
+    _run("useradd", "--system", *uid, "--gid", group, *nowhere, "--comment", comment, name)
     _log.debug("account.made", account=name)
 
 
@@ -112,16 +130,16 @@ def _ours(entry: pwd.struct_passwd) -> bool:
     return worker or entry.pw_name == NETCTL_ACCOUNT
 
 
-def _exists(name: str) -> bool:
+def _exists(name: str, group: str = ACCOUNT_GROUP) -> bool:
     """Whether account NAME is there; raises AccountTaken when it is in another group than ours."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         return False
-    if entry.pw_gid != group_number(ACCOUNT_GROUP):
+    if entry.pw_gid != group_number(group):
         raise AccountTaken(
-            f"the account {name!r} exists with primary group {entry.pw_gid}, not {ACCOUNT_GROUP!r}",
-            hint=f"if nobody needs it: userdel {name}; else: usermod --gid {ACCOUNT_GROUP} {name}",
+            f"the account {name!r} exists with primary group {entry.pw_gid}, not {group!r}",
+            hint=f"if nobody needs it: userdel {name}; else: usermod --gid {group} {name}",
         )
     return True
 

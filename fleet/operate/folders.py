@@ -16,7 +16,7 @@ from pathlib import Path
 from fleet.backends import Backend
 from fleet.callers import group_number
 from fleet.errors import ConfigurationError
-from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, Paths
+from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, NETCTL_ACCOUNT, Fleet, Paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class Folder:
 def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
     """Every folder but those of a backend, parents before children."""
     group, netctl = grp.getgrnam(ACCOUNT_GROUP).gr_gid, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    hub, readers = pwd.getpwnam(HUB_ACCOUNT).pw_uid, grp.getgrnam(HUB_ACCOUNT).gr_gid
     made = [
         Folder(path=paths.run),
         Folder(path=paths.state),
@@ -40,17 +41,25 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         Folder(path=paths.snapshot.parent, gid=group, mode=0o750),
         Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
         Folder(path=paths.key_store.parent, uid=netctl, mode=0o700),
+        Folder(path=paths.hub_socket.parent, uid=hub, gid=group, mode=0o750),
+        hub_state(paths),
         Folder(path=paths.run / "launch", mode=0o700),
         Folder(path=paths.run / "locks", mode=0o700),
         Folder(path=paths.state / "workers"),
     ]
     for worker in fleet.members:
-        made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=group, mode=0o700))
+        # Set-group-ID: the spool that the worker makes in it is of the hub's group, whose member no worker is.
+        made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=readers, mode=0o2750))
         # Below a home nothing is root's to make: the worker makes its spool itself, whatever lies in its place.
     if (operators := group_number(fleet.netctl.operator_group)) is not None:
         # Set-group-ID: netctl, no member itself, makes a socket of that group in it.
         made.append(Folder(path=paths.netctl_operator_socket.parent, uid=netctl, gid=operators, mode=0o2750))
     return tuple(made)
+
+
+def hub_state(paths: Paths) -> Folder:
+    """Where the hub keeps its database."""
+    return Folder(path=paths.hub_database.parent, uid=pwd.getpwnam(HUB_ACCOUNT).pw_uid, mode=0o700)
 
 
 def make(folder: Folder) -> None:

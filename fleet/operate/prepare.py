@@ -47,6 +47,7 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     enough_keys(fleet, installation)
     folders.prepare_backend(backend)
     namespaces(fleet, paths)
+    tables(fleet, installation)
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
@@ -85,6 +86,15 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
             + (f"; or start fewer: fleet up --workers {keys}, workers.count in fleet.toml" if keys else ""),
             data={"keys": keys, "workers": workers},
         )
+
+
+def tables(fleet: Fleet, installation: Installation) -> None:
+    """Where there are jobs, the hub's database can be used: a file is brought up to this release, what many hosts share
+    is not. Raises ConfigurationError, DatabaseFailed.
+    """
+    if fleet.hub.jobs != "none":
+        command = installation.hub("db", "status" if fleet.hub.database else "upgrade")
+        call(command, installation.environment, deadline_seconds=_PREPARE_SECONDS)
 
 
 def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:

@@ -27,7 +27,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
     """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
     paths = installation.paths
     tunnels = fleet.members if backend.program else ()
-    programs = 1 + len(tunnels) + len(fleet.members)
+    programs = 2 + len(tunnels) + len(fleet.members)
     return _template(installation).render(
         socket=paths.supervisor_socket,
         pid_file=paths.supervisor_pid,
@@ -40,6 +40,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
         worker_start_seconds=processes.WORKER_START_SECONDS,
         stop_wait_seconds=math.ceil(fleet.workers.stop_wait_seconds),
         netctl=installation.netctl("serve", walls=fleet.walls),
+        hub=installation.hub("serve") if fleet.hub.jobs != "none" else None,
         tunnels=[{"name": worker.interface, "command": installation.tunnel(worker, backend)} for worker in tunnels],
         start_workers=start_workers,
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],

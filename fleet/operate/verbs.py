@@ -142,7 +142,8 @@ def remove_accounts(_: argparse.Namespace) -> None:
 
 def render(arguments: argparse.Namespace) -> None:
     fleet, installation = configuration.asked(arguments)
-    trial.refuse_mistakes(fleet.task, installation)
+    if fleet.loops_task:
+        trial.refuse_mistakes(fleet.task, installation)
     chosen = arguments.backend or fleet.wireguard.backend
     if chosen == "auto":
         console.require_root("fleet render")

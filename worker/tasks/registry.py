@@ -47,8 +47,8 @@ class Ready:
         return found
 
 
-def resolve(settings: TaskSettings) -> Ready:
-    """The task that SETTINGS name; raises ConfigurationError with every mistake."""
+def resolve(settings: TaskSettings, prefix: str = "task.options.") -> Ready:
+    """The task that SETTINGS name; raises ConfigurationError with every mistake, each option's name after PREFIX."""
     run = _find(settings.run)
     model = getattr(run, "Options", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -57,7 +57,7 @@ def resolve(settings: TaskSettings) -> Ready:
         return Ready(name=settings.run, run=run, options=model.model_validate(settings.options))
     except ValidationError as error:
         hint = f"{settings.run} has the options {', '.join(model.model_fields)}"
-        raise ConfigurationError(mistakes(error, "task.options."), hint=hint) from None
+        raise ConfigurationError(mistakes(error, prefix), hint=hint) from None
 
 
 def _find(name: str) -> Task:

@@ -29,6 +29,8 @@ def task(case: Case) -> Finding:
     """[task] as the workers read it; an own task's options are its own to name."""
     if case.configuration or not case.paths.config.exists():
         return _without_settings()
+    if not case.fleet.loops_task:
+        return ok("jobs alone")
     answer = case.task()
     if answer.code:
         return error(answer.words, answer.error.hint or f"edit {case.paths.config}; docs/watch.md says what there is")

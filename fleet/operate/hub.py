@@ -1,0 +1,46 @@
+"""`fleet db|job|result|site`: done by the hub's own program, under its account, with the settings of fleet.toml."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from fleet import console
+from fleet.errors import UsageError
+from fleet.operate import accounts, configuration, folders
+from fleet.programs import PLAIN_ENVIRONMENT, Installation
+from fleet.snapshot import Snapshot
+
+
+def ask(arguments: argparse.Namespace) -> int:
+    """The hub says what there is to say to the words of this command line, and takes its standard input."""
+    fleet, installation = configuration.asked(argparse.Namespace())
+    words = sys.argv[1:]
+    folder = installation.paths.hub_database.parent
+    if not fleet.hub.database and os.path.exists(folder) and not os.access(folder, os.X_OK):  # noqa: PTH110
+        console.require_root(f"fleet {' '.join(words[:2])}")
+    if os.geteuid() == 0:
+        accounts.ensure_hub()
+        folders.make(folders.hub_state(installation.paths))
+    # No pipe: its other end could not be opened by its path under another account.
+    settings = os.memfd_create("settings")
+    os.write(settings, Snapshot(release=installation.release, fleet=fleet).model_dump_json().encode())
+    given = ("--settings", f"/dev/fd/{settings}", *words)
+    command = installation.hub(*given) if os.geteuid() == 0 else installation.module("hub", *given)
+    if (name := getattr(arguments, "file", None)) not in (None, "-"):
+        try:  # by whoever types this: the hub's account may not be able to
+            with Path(name).open("rb") as file:
+                return _run([*command, "--file", "-"], settings, installation, file)
+        except OSError as error:
+            raise UsageError(f"--file: {name} cannot be read: {error.strerror}") from None
+    return _run(command, settings, installation, None)
+
+
+def _run(command: Sequence[str], settings: int, installation: Installation, given: IO[bytes] | None) -> int:
+    environment = {**PLAIN_ENVIRONMENT, "FLEET_ROOT": str(installation.paths.root)}
+    return subprocess.run(command, env=environment, stdin=given, pass_fds=(settings,), check=False).returncode

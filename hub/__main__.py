@@ -1,0 +1,56 @@
+"""`hub`: jobs and their results. `hub serve` is what supervisord runs; the rest an operator types as `fleet`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fleet import console, hub_words, processes, snapshot
+
+
+def main() -> None:
+    """Parse and run."""
+    name = "hub" if "serve" in sys.argv[1:2] else "fleet"  # as whoever reads an error has typed it
+    top = console.parser(name, "Jobs and their results.", "fleet job list")
+    snapshot.add_option(top)
+    nouns = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=console.Parser)
+    hub_words.add(nouns, _run_of, root=False)
+    seconds = processes.NETCTL_START_SECONDS
+    words = "hand out jobs and take their results (supervisord runs this)"
+    console.command(nouns, "serve", _serve, words, "hub serve", start_seconds=seconds)
+    console.main(top)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    import asyncio
+
+    from fleet.model import Paths
+    from hub.serve import serve
+
+    asyncio.run(serve(snapshot.read(arguments.settings).fleet, Paths.from_environment()))
+
+
+def _run_of(words: str) -> hub_words.Run:
+    from hub.commands import databases, jobs, results, sites
+
+    runs: dict[str, hub_words.Run] = {
+        "db upgrade": databases.upgrade,
+        "db status": databases.status,
+        "job add": jobs.add,
+        "job list": jobs.show_list,
+        "job show": jobs.show,
+        "job cancel": jobs.cancel,
+        "job retry": jobs.retry,
+        "result list": results.show_list,
+        "result show": results.show,
+        "result export": results.export,
+        "site list": sites.show_list,
+        "site pause": sites.pause,
+        "site resume": sites.resume,
+        "site pace": sites.pace,
+    }
+    return runs[words]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""`fleet job`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from fleet import console
+from fleet.errors import ExitCode, UsageError
+from hub import entering
+from hub.commands.place import moment, opened, with_times
+from hub.queue import reading
+from hub.queue.values import Added, Cancelled, Job
+
+_COLUMNS = ("job", "state", "site", "task", "due (UTC)", "left")
+_SHOWN = 20
+_WORDS = {Added.NEW: "added", Added.THERE: "in the queue already", Added.DONE: "done before"}
+
+
+def add(arguments: argparse.Namespace) -> None:
+    with opened(arguments) as place:
+        many = _said(arguments, place.fleet.task)
+        receipts = place.store.add(many)
+        jobs: Any = place.fleet.hub.jobs
+    counts = Counter(one.added for one in receipts)
+    told = ", ".join(f"{counts[added]} {words}" for added, words in _WORDS.items() if counts[added]) or "no job"
+    numbers = " ".join(str(one.job) for one in receipts[:_SHOWN]) if len(receipts) <= _SHOWN else ""
+    value: JsonValue = [{"job": one.job, "added": one.added.value} for one in receipts]
+    console.answer(arguments, value, f"{told}{f': {numbers}' if numbers else ''}")
+    if jobs == "none":
+        console.say(
+            'fleet job add: no worker takes jobs here: set hub.jobs = "first" in fleet.toml, fleet down, fleet up'
+        )
+
+
+def _said(arguments: argparse.Namespace, task: Any) -> list[Job]:
+    given = {name: value for name in entering.FIELDS if (value := getattr(arguments, name)) is not None}
+    try:
+        usual = {**given, "arguments": dict(map(entering.argument, arguments.arguments))}
+        if arguments.file is None:
+            if not arguments.arguments:
+                raise ValueError("say what is to be done, by NAME=TEXT or --file")
+            return [entering.job(usual, task)]
+    except ValueError as error:
+        raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
+    origin = "standard input" if arguments.file == "-" else arguments.file
+    return entering.jobs(entering.lines(_read(arguments.file)), usual, task, origin)
+
+
+def _read(name: str) -> str:
+    try:
+        with open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
+            content = file.read(entering.MOST_BYTES + 1)
+        if len(content) > entering.MOST_BYTES:
+            raise UsageError(f"{name} has more than {entering.MOST_BYTES >> 20} MiB", hint="add it in parts")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"is no UTF-8: {error}"
+        raise UsageError(
+            f"--file: {name} cannot be read: {why}", hint="the hub's account reads it; or: --file - < FILE"
+        ) from None
+
+
+def show_list(arguments: argparse.Namespace) -> None:
+    with opened(arguments) as place:
+        found = reading.page_of_jobs(
+            place.database,
+            arguments.limit,
+            after=_number(arguments.start),
+            state=arguments.state,
+            site=arguments.site,
+        )
+    rows = [
+        (str(one["id"]), _state(one), str(one["site"]), str(one["task"]), moment(one["due_at"]), _left(one))
+        for one in found
+    ]
+    more = [f"more: --from {found[-1]['id']}"] if len(found) == arguments.limit else []
+    value: JsonValue = [with_times(dict(one)) for one in found]
+    console.answer(arguments, value, *more, table=("" if rows else "no job", _COLUMNS, rows))
+
+
+def show(arguments: argparse.Namespace) -> int:
+    with opened(arguments) as place:
+        found = reading.job(place.database, arguments.job)
+        runs = reading.runs_of(place.database, arguments.job)
+    if found is None and not runs:
+        raise UsageError(f"there is no job {arguments.job}, and no run of one", hint="fleet job list")
+    job = with_times(dict(found)) if found else None
+    value: JsonValue = {"job": job, "runs": [with_times(dict(run)) for run in runs]}
+    lines = [f"{name}: {text}" for name, text in (job or {}).items() if text not in (None, "", [], {}, False)]
+    rows = [
+        (f"{run['job']}.{run['fence']}", str(run["outcome"]), str(run["worker"] or "-"), moment(run["ended_at"]))
+        for run in runs
+    ]
+    console.answer(arguments, value, *(lines or [f"job {arguments.job} is done"]))
+    if rows and not arguments.json:
+        console.print_table("", ("run", "outcome", "worker", "ended (UTC)"), rows)
+    return ExitCode.DONE
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    with opened(arguments) as place:
+        became = place.store.cancel(arguments.jobs)
+    words = {
+        Cancelled.GONE: "cancelled",
+        Cancelled.TOLD: "ends with the run it has now",
+        Cancelled.UNKNOWN: "not there",
+    }
+    console.answer(
+        arguments,
+        {str(job): one.value for job, one in became.items()},
+        *(f"job {job}: {words[one]}" for job, one in became.items()),
+    )
+    return ExitCode.FAILED if Cancelled.UNKNOWN in became.values() else ExitCode.DONE
+
+
+def retry(arguments: argparse.Namespace) -> int:
+    with opened(arguments) as place:
+        ready = place.store.retry(arguments.jobs)
+    words = {True: "ready again", False: "does not lie aside"}
+    became = {job: job in ready for job in dict.fromkeys(arguments.jobs)}
+    console.answer(
+        arguments,
+        {str(job): "ready" if again else "unknown" for job, again in became.items()},
+        *(f"job {job}: {words[again]}" for job, again in became.items()),
+    )
+    return ExitCode.DONE if all(became.values()) else ExitCode.FAILED
+
+
+def _state(entry: reading.Entry) -> str:
+    return f"leased {entry['worker']}" if entry["state"] == "leased" else str(entry["state"])
+
+
+def _left(entry: reading.Entry) -> str:
+    return f"{entry['attempts_left']} of {entry['attempts']}"
+
+
+def _number(text: str | None) -> int:
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise UsageError(f"--from: {text[:50]!r} is no number of a job")
+    return int(text or 0)

@@ -1,0 +1,89 @@
+"""What every command works with: the settings, the database, and the hub that may run beside it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from pydantic import JsonValue
+
+from fleet import snapshot
+from fleet.client import Client
+from fleet.db import Database
+from fleet.errors import ConfigurationError, FleetError
+from fleet.hub_api import Ring
+from fleet.model import Fleet, Paths
+from fleet.wire import Done
+from hub.outbox import recorder
+from hub.queue.store import Store
+from hub.queue.upgrade import check
+
+_RING_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An open queue."""
+
+    fleet: Fleet
+    paths: Paths
+    database: Database
+    store: Store
+
+
+def database(arguments: argparse.Namespace) -> tuple[Fleet, Paths, Database]:
+    """The settings and their database, whatever its tables are."""
+    fleet, paths = snapshot.read(arguments.settings).fleet, Paths.from_environment()
+    if not fleet.hub.database:
+        try:
+            paths.hub_database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{paths.hub_database.parent} cannot be made: {error.strerror}") from None
+    return fleet, paths, Database(fleet.hub.address(paths))
+
+
+@contextlib.contextmanager
+def opened(arguments: argparse.Namespace) -> Iterator[Place]:
+    """The queue; raises ConfigurationError where this release cannot use its tables. What has changed rings the hub."""
+    fleet, paths, found = database(arguments)
+    rung: list[None] = []
+    try:
+        check(found)
+        # Of what a command ends, the host that does it has no picture.
+        store = Store(found, lambda: rung.append(None), record=recorder(host_name(paths)))
+        yield Place(fleet=fleet, paths=paths, database=found, store=store)
+    finally:
+        found.close()
+        if rung:
+            _ring(paths)
+
+
+def host_name(paths: Paths) -> str:
+    """Of this host's fleet, among all that share a database."""
+    import socket
+
+    return socket.gethostname() + ("" if str(paths.root) == "/" else f":{paths.root}")
+
+
+def _ring(paths: Paths) -> None:
+    with contextlib.suppress(FleetError), Client(paths.hub_socket, timeout_seconds=_RING_SECONDS) as client:
+        client.ask(Ring(), Done)
+
+
+def moment(value: JsonValue) -> str:
+    """A time of the database's for people: UTC."""
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{datetime.fromtimestamp(value, timezone.utc):%m-%d %H:%M:%S}"
+
+
+def with_times(entry: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """ENTRY with its times as every program reads them."""
+    return {name: _told(value) if name.endswith("_at") else value for name, value in entry.items()}
+
+
+def _told(value: JsonValue) -> JsonValue:
+    return datetime.fromtimestamp(value, timezone.utc).isoformat() if isinstance(value, int | float) else value

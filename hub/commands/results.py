@@ -1,0 +1,125 @@
+"""`fleet result`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+
+from pydantic import JsonValue
+
+from fleet import console, visible
+from fleet.errors import UsageError
+from fleet.result import of_job
+from hub.commands.place import moment, opened, with_times
+from hub.queue import reading
+
+_COLUMNS = ("run", "outcome", "site", "worker", "ended (UTC)", "s")
+_CSV = (
+    *("job", "fence", "key", "site", "task", "outcome", "worker", "exit", "began_at", "ended_at", "error", "arguments"),
+    *("answer", "requests", "network_changed", "other_losses", "details"),
+)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With these a cell is a formula to a spreadsheet, whoever wrote it."""
+
+
+def show_list(arguments: argparse.Namespace) -> None:
+    before = None if arguments.start is None else _run(arguments.start, "--from")
+    if before is not None and before[1] is None:
+        raise UsageError("--from: a run has two numbers, JOB.FENCE", hint="the last run of the list before")
+    with opened(arguments) as place:
+        found = reading.page_of_runs(
+            place.database,
+            arguments.limit,
+            before=(before[0], before[1]) if before and before[1] else None,
+            outcome=arguments.outcome,
+            site=arguments.site,
+        )
+    rows = [
+        (
+            f"{one['job']}.{one['fence']}",
+            str(one["outcome"]),
+            str(one["site"]),
+            str(one["worker"] or "-"),
+            moment(one["ended_at"]),
+            _seconds(one),
+        )
+        for one in found
+    ]
+    more = [f"more: --from {rows[-1][0]}"] if len(found) == arguments.limit else []
+    value: JsonValue = [with_times(dict(one)) for one in found]
+    console.answer(arguments, value, *more, table=("" if rows else "no run", _COLUMNS, rows))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    job, fence = _run(arguments.number, "fleet result show")
+    with opened(arguments) as place:
+        runs = [run for run in reading.runs_of(place.database, job) if fence in (None, run["fence"])]
+        if not runs:
+            raise UsageError(f"there is no run {arguments.number}", hint="fleet result list")
+        last = runs[-1]
+        number = int(str(last["fence"]))
+        pictures = reading.pictures_of(place.database, job, number)
+        spools = place.paths.state / "workers"
+    shown: list[JsonValue] = [
+        {"file": f"{spools}/{last['worker']}/spool/{one['name']}", "sha256": one["sha256"], "bytes": one["size_bytes"]}
+        for one in pictures
+    ]
+    value = {**with_times(dict(last)), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
+    texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
+    console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    since = 0.0 if arguments.since is None else _since(arguments.since).timestamp()
+    with opened(arguments) as place:
+        found = reading.all_runs(place.database, since)
+        (_as_csv if arguments.format == "csv" else _as_lines)(with_times(dict(one)) for one in found)
+
+
+def _as_lines(runs: Iterable[dict[str, JsonValue]]) -> None:
+    for run in runs:
+        sys.stdout.write(visible.json(json.dumps(run, ensure_ascii=False)) + "\n")
+
+
+def _as_csv(runs: Iterable[dict[str, JsonValue]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_CSV)
+    for run in runs:
+        details = run["details"] if isinstance(run["details"], dict) else {}
+        writer.writerow(_cell({**details, **run}.get(name)) for name in _CSV)
+
+
+def _cell(value: JsonValue) -> str:
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else str(value)
+    text = visible.line(value) if isinstance(value, str) else visible.json(json.dumps(value, ensure_ascii=False))
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _run(text: str, what: str) -> tuple[int, int | None]:
+    if (found := re.fullmatch(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?", text, re.ASCII)) is None:
+        raise UsageError(f"{what}: {text[:50]!r} is no run", hint="JOB or JOB.FENCE, as in fleet result list")
+    return int(found[1]), int(found[2]) if found[2] else None
+
+
+def _since(text: str) -> datetime:
+    if found := re.fullmatch(r"([0-9]{1,6})([mhd])", text, re.ASCII):
+        return datetime.now(timezone.utc) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        if moment.tzinfo is not None:
+            return moment
+    except ValueError:
+        pass
+    raise UsageError(f"--since: {text[:50]!r} is no time", hint="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")
+
+
+def _seconds(entry: reading.Entry) -> str:
+    began, ended = entry["began_at"], entry["ended_at"]
+    return f"{ended - began:.1f}" if isinstance(began, int | float) and isinstance(ended, int | float) else "-"

@@ -1,0 +1,210 @@
+"""The life of `hub serve`: it enlists its host, learns what its workers have, hands out and takes back until it is told
+to stop.
+
+Nothing polls: the queue is looked at when it rings (a job was added, a run has ended, a worker waits), when the next
+site wakes, and with each beat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from fleet import VERSION, log
+from fleet.db import Database
+from fleet.errors import DatabaseFailed, FleetError, HostFenced
+from fleet.model import Fleet, Paths, Worker
+from hub import access
+from hub.commands.place import host_name
+from hub.outbox import recorder
+from hub.queue import reading
+from hub.queue.notices import Notices
+from hub.queue.store import Host, Store
+from hub.queue.upgrade import check
+from hub.queue.values import Finished, Outcome, Taken
+from hub.service import ABSENT_SECONDS, HubService, claim_of
+from hub.spooled import Held
+
+LEASE_SECONDS = 30.0
+AGAIN_SECONDS = 1.0
+"""After a database that failed."""
+T = TypeVar("T")
+
+
+async def serve(fleet: Fleet, paths: Paths) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError, DatabaseFailed."""
+    hub = Hub(fleet, paths)
+    try:
+        await hub.run()
+    finally:
+        hub.close()
+
+
+class Hub:
+    """One life of a host's hub."""
+
+    def __init__(self, fleet: Fleet, paths: Paths) -> None:
+        self._fleet, self._paths = fleet, paths
+        self._log = log.get("hub")
+        self._loop = asyncio.get_running_loop()
+        self._rung = asyncio.Event()
+        self.database = Database(fleet.hub.address(paths))
+        name = host_name(paths)
+        self._store = Store(self.database, self._ring, record=recorder(name))
+        self._host = Host(name, secrets.token_hex(8))
+        # One: a SQLite file has one writer, and ends of runs come in an order.
+        self._thread = ThreadPoolExecutor(1, "database")
+        self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
+        self.service = HubService(paths, fleet.members, self._finish, self._ended, self._rung.set)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._thread.shutdown()
+        self.database.close()
+
+    async def run(self) -> None:
+        """Until told to stop."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        await self._do(lambda: check(self.database))
+        await self._enlist()
+        await self._adopt(at_start=True)
+        server = access.server(self._fleet, self.service)
+        await server.start(self._paths.hub_socket)
+        notices = Notices(self.database, self._ring)
+        tasks = [asyncio.ensure_future(each) for each in (self._hand_out(), self._beat())]
+        self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
+        ended = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+        self.service.stopping = True
+        await server.close()
+        notices.close()
+        for task in (*tasks, ended):
+            if task.done():
+                task.result()  # a fault of ours ends the hub: supervisord starts it again
+            task.cancel()
+        if not any(seat.held for seat in self.service.seats.values()):
+            await self._do(lambda: self._store.retire(self._host))
+        self._paths.hub_socket.unlink(missing_ok=True)
+        self._log.info("hub.stopped")
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._thread, work)
+
+    def _ring(self) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._rung.set)
+
+    # --- the queue
+
+    async def _hand_out(self) -> None:
+        """Claim jobs for those who wait, whenever there may be some."""
+        seconds: float | None = None
+        while True:
+            await self._rest(seconds)
+            self._rung.clear()
+            seconds = None
+            if not (idle := self.service.idle()):
+                continue
+            try:
+                claims = await self._do(lambda workers=idle: self._store.claim(self._host, workers))  # type: ignore[misc]
+                seconds = claims.next_seconds
+                await self._give_back(self.service.hand_out(claims.jobs, idle))
+            except HostFenced:
+                await self._again()
+                seconds = 0.0
+            except DatabaseFailed as error:
+                self._log.error("database.failed", error=error.message)
+                self.service.hand_out((), idle)
+                seconds = AGAIN_SECONDS
+
+    async def _rest(self, seconds: float | None) -> None:
+        waiting = asyncio.ensure_future(self._rung.wait())
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            waiting.cancel()
+
+    async def _beat(self) -> None:
+        """Say that this host lives, and look after those that do not."""
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            try:
+                await self._do(lambda: self._store.beat(self._host, LEASE_SECONDS))
+                await self._do(self._store.recover)
+                await self._adopt(at_start=False)
+                await self.service.settle_lost()
+            except HostFenced:
+                await self._again()
+            except DatabaseFailed as error:
+                self._log.error("database.failed", error=error.message)
+            self._rung.set()
+
+    async def _again(self) -> None:
+        """This host was taken for dead: it begins another life. What its workers have is others' by now."""
+        self._log.warning("host.fenced", host=self._host.name)
+        self._host = Host(self._host.name, secrets.token_hex(8))
+        try:
+            await self._enlist()
+        except DatabaseFailed as error:
+            self._log.error("database.failed", error=error.message)
+
+    async def _enlist(self) -> None:
+        settings = self._fleet.hub.jobs
+        await self._do(lambda: self._store.enlist(self._host, LEASE_SECONDS, version=VERSION, settings=settings))
+
+    async def _adopt(self, *, at_start: bool) -> None:
+        """Jobs that are leased to this host, and that no seat holds: from an earlier life, or of a claim whose answer
+        was lost. At the start they are their workers'; later nobody has been told of them.
+        """
+        seats = {seat.worker.name: seat for seat in self.service.seats.values()}
+        before = {seat.held for seat in seats.values()}
+        found = await self._do(lambda: self._store.held(self._host))
+        lost = []
+        for job, (fence, worker, _, began_at) in found.items():
+            held = Held(job=job, fence=fence, claim=claim_of(job, fence, began_at))
+            seat = seats.get(worker)
+            if at_start and seat is not None and seat.held is None:
+                seat.held, seat.since = held, time.monotonic()
+                self._loop.call_later(ABSENT_SECONDS, self.service.absent, seat.worker.uid)
+            elif held not in before and all(held != one.held for one in seats.values()):
+                lost.append(held)
+        await self._give_back(lost)
+
+    async def _give_back(self, jobs: list[Held]) -> None:
+        if jobs:
+            ends = [Finished(job=one.job, fence=one.fence, outcome=Outcome.LOST) for one in jobs]
+            await self._do(lambda: self._store.finish(ends))
+
+    async def _finish(self, end: Finished) -> Taken:
+        """In one transaction with all that come while the database has another in hand."""
+        told: asyncio.Future[Taken] = self._loop.create_future()
+        self._ends.append((end, told))
+        if len(self._ends) == 1:
+            self._writing = asyncio.ensure_future(self._write())
+        return await told
+
+    async def _write(self) -> None:
+        await self._do(lambda: None)  # after what the database has in hand
+        ends, self._ends = self._ends, []
+        try:
+            taken = await self._do(lambda: self._store.finish([end for end, _ in ends]))
+        except FleetError as error:
+            for _, told in ends:
+                if not told.done():
+                    told.set_exception(error)
+            return
+        for (_, told), became in zip(ends, taken, strict=True):
+            if not told.done():  # else its worker has hung up
+                told.set_result(became)
+
+    async def _ended(self, worker: Worker, asked: Held) -> bool:
+        runs = await self._do(lambda: reading.runs_of(self.database, asked.job))
+        return any((run["fence"], run["worker"]) == (asked.fence, worker.name) for run in runs)

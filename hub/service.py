@@ -1,0 +1,191 @@
+"""What each request of a worker does: it waits for a job, has one, and its end is written down.
+
+A worker holds its job by its connection. One that hangs up, or asks for another, has lost it: its spool is looked at
+first, for what was handed in counts. After a restart of the hub nobody is connected: then the next word of a worker
+counts, and after ABSENT_SECONDS without one its job is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from fleet import log
+from fleet.callers import Connection
+from fleet.errors import DatabaseFailed, NotAllowed
+from fleet.hub_api import Finish, Ring, Take, Taken, Work
+from fleet.model import Paths, Worker
+from fleet.wire import Done
+from hub.queue.values import Claimed, Finished, Outcome
+from hub.queue.values import Taken as Became
+from hub.spooled import Held, end_of
+
+ABSENT_SECONDS = 900.0
+"""Longer than a loop takes."""
+RUN_SECONDS = 3600.0
+"""After which a worker that still has its job has lost it: its site waits for nobody for ever."""
+MOST_REST_SECONDS = 300.0
+PROMPT_SECONDS = 5.0
+"""How long a worker that does not want to wait waits for a database that is slow."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Seat:
+    """A worker, as the hub knows it."""
+
+    worker: Worker
+    connection: Connection | None = None
+    held: Held | None = None
+    work: Work | None = None
+    """A job that it has not been told of yet."""
+    waiting: asyncio.Future[None] | None = None
+    patient: bool = False
+    """It waits until there is one."""
+    gone: bool = False
+    """It has hung up, or was not heard of for too long."""
+    since: float = 0.0
+    """When it got its job."""
+    lost: int = 0
+    """Runs that it has lost in a row. Each makes its rest longer: it does not use up the attempts of all jobs."""
+    rests_until: float = 0.0
+
+
+class HubService:
+    """A method for each row of fleet.hub_api.TABLE (fleet.rpc.Service)."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        members: Iterable[Worker],
+        finish: Callable[[Finished], Awaitable[Became]],
+        ended: Callable[[Worker, Held], Awaitable[bool]],
+        ring: Callable[[], None],
+    ) -> None:
+        """FINISH writes an end down, ENDED says whether a run of a worker has been; RING asks for a look."""
+        self._paths = paths
+        self._finish, self._ended, self._ring = finish, ended, ring
+        self._log = log.get("hub")
+        self.seats: Mapping[int, Seat] = {worker.uid: Seat(worker=worker) for worker in members}
+        self.stopping = False
+        """True: connections end because we do; what workers hold they go on with."""
+
+    def idle(self) -> list[str]:
+        """The workers that wait for a job."""
+        now = time.monotonic()
+        waiting = [seat for seat in self.seats.values() if seat.waiting and not seat.held]
+        return [seat.worker.name for seat in waiting if seat.rests_until <= now]
+
+    def hand_out(self, claimed: Iterable[Claimed], asked: Collection[str]) -> list[Held]:
+        """Give CLAIMED, what there was for ASKED, to its workers; the jobs whose worker is not there."""
+        seats = {seat.worker.name: seat for seat in self.seats.values()}
+        left = []
+        for one in claimed:
+            held = Held(job=one.job, fence=one.fence, claim=claim_of(one.job, one.fence, one.began_at))
+            seat = seats[one.worker]
+            if seat.held or seat.connection is None:
+                left.append(held)
+                continue
+            seat.held, seat.since = held, time.monotonic()
+            seat.work = Work(
+                job=one.job, fence=one.fence, claim=held.claim, task=one.task, arguments=dict(one.arguments)
+            )
+            self._log.info("job.begun", worker=one.worker, job=one.job, fence=one.fence, site=one.site, task=one.task)
+        for seat in seats.values():
+            told = seat.work or (seat.worker.name in asked and not seat.patient)
+            if told and seat.waiting and not seat.waiting.done():
+                seat.waiting.set_result(None)
+        return left
+
+    # --- requests
+
+    async def take(self, connection: Connection, request: Take) -> Taken:
+        """A job for the caller, as soon as there is one."""
+        seat = self.seats[connection.peer.uid]
+        seat.connection = connection
+        if seat.held and not seat.work:
+            await self._settle(seat, promised=False)
+        if not seat.work:
+            await self._wait(seat, request.seconds)
+        work, seat.work = seat.work, None
+        return Taken(work=work)
+
+    async def _wait(self, seat: Seat, seconds: float) -> None:
+        waiting = seat.waiting = asyncio.get_running_loop().create_future()
+        seat.patient = seconds > 0
+        self._ring()
+        try:
+            await asyncio.wait({waiting}, timeout=seconds or PROMPT_SECONDS)  # then it asks again
+        finally:
+            if seat.waiting is waiting:
+                seat.waiting = None
+
+    async def finish(self, connection: Connection, request: Finish) -> Done:
+        """The caller has handed in the result of its job."""
+        seat = self.seats[connection.peer.uid]
+        seat.connection = connection
+        asked = Held(job=request.job, fence=request.fence, claim=seat.held.claim if seat.held else "")
+        if seat.held == asked:
+            await self._settle(seat, promised=True)
+        elif not await self._ended(seat.worker, asked):
+            raise NotAllowed(f"{seat.worker.name} has no job {request.job}.{request.fence}")
+        return Done()
+
+    async def ring(self, _: Connection, __: Ring) -> Done:
+        """Look at the queue."""
+        self._ring()
+        return Done()
+
+    async def closed(self, connection: Connection) -> None:
+        """See fleet.rpc.Service: a worker that is gone has lost its job, unless it had handed in its result."""
+        seat = self.seats.get(connection.peer.uid)
+        if seat is None or self.stopping or seat.connection is not connection:
+            return
+        seat.connection = None
+        seat.gone = True
+        await self.settle_lost()
+
+    def absent(self, uid: int) -> None:
+        """The worker UID has not said a word since the hub began: what it held is lost, at the next settle_lost()."""
+        self.seats[uid].gone = True
+
+    async def settle_lost(self) -> None:
+        """End the runs of workers that are gone or take too long; where the database fails, the next call does."""
+        late = time.monotonic() - RUN_SECONDS
+        for seat in self.seats.values():
+            if seat.held and ((seat.gone and seat.connection is None) or seat.since < late):
+                try:
+                    await self._settle(seat, promised=False)
+                except DatabaseFailed as error:
+                    self._log.error("job.not_ended", worker=seat.worker.name, error=error.message)
+
+    async def _settle(self, seat: Seat, *, promised: bool) -> None:
+        """The run that SEAT holds has ended. Raises DatabaseFailed, and it is held as before."""
+        held = seat.held
+        assert held
+        end = await asyncio.to_thread(end_of, self._paths, seat.worker, held, promised=promised)
+        became = await self._finish(end)
+        if seat.held == held:
+            seat.held = seat.work = None
+            self._rest(seat, lost=end.outcome is Outcome.LOST)
+        self._log.info(
+            "job.ended",
+            worker=seat.worker.name,
+            job=held.job,
+            fence=held.fence,
+            outcome=end.outcome.value,
+            became=became.value,
+        )
+
+    def _rest(self, seat: Seat, *, lost: bool) -> None:
+        seat.lost = seat.lost + 1 if lost else 0
+        seconds = min(2.0 ** (seat.lost - 1), MOST_REST_SECONDS) if lost else 0.0
+        seat.rests_until = time.monotonic() + seconds
+        if lost:
+            asyncio.get_running_loop().call_later(seconds, self._ring)
+
+
+def claim_of(job: int, fence: int, began_at: float) -> str:
+    """What names a run among those of all queues: two of them do not begin in the same microsecond."""
+    return f"{job}.{fence}.{began_at!r}"

@@ -1,0 +1,81 @@
+"""The end of a job's run, as its worker has handed it in.
+
+The file may hold anything, and is read by the one careful reader. What it says of the page is its worker's word; that
+it is the result of this run is not: file, worker and claim have to agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from fleet import visible
+from fleet.errors import FleetError
+from fleet.foreign import Folder
+from fleet.model import Paths, Worker
+from fleet.plausible import NAME_CHARACTERS
+from fleet.result import Result, of_job
+from fleet.spool import read_result
+from hub.queue.values import Finished, Outcome, Picture
+
+PICTURE_BYTES = 64 << 20
+_FAILURES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A job that a worker has."""
+
+    job: int
+    fence: int
+    claim: str
+
+
+def end_of(paths: Paths, worker: Worker, held: Held, *, promised: bool) -> Finished:
+    """How the run that WORKER held has ended: as its result says; without one it is lost, or failed where one was
+    PROMISED.
+    """
+    run, loop = of_job(held.job, held.fence)
+    try:
+        result = read_result(paths.spool(worker) / f"{run}-{loop:06d}.json", worker.name)
+        if result.claim != held.claim:
+            raise FleetError("the result in its spool is of another queue's job")
+    except FleetError as error:
+        outcome = Outcome.FAILED if promised else Outcome.LOST
+        return Finished(job=held.job, fence=held.fence, outcome=outcome, error=visible.line(error.message))
+    return _finished(paths, worker, held, result)
+
+
+def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finished:
+    picture, trouble = _picture(paths, worker, result)
+    said = result.model_copy(update={"failures": result.failures[:_FAILURES]})
+    details: dict[str, JsonValue] = said.model_dump(mode="json", exclude={"answer", "run", "loop", "claim"})
+    words = [] if result.outcome == "good" else [visible.line(result.reason)]
+    common = {
+        "job": held.job,
+        "fence": held.fence,
+        "outcome": Outcome(result.outcome),
+        "wait_seconds": result.retry_after_seconds if result.outcome == "limited" else None,
+        "exit": visible.line(result.exit_server or "")[:NAME_CHARACTERS] or None,
+        "error": "; ".join([*words, *trouble]) or None,
+        "pictures": picture,
+    }
+    try:
+        return Finished(**common, answer=result.answer, details=details)  # type: ignore[arg-type]
+    except ValueError:  # JSON of the database has more letters than that of the file
+        return Finished(**common, details={"answer_cut": True})  # type: ignore[arg-type]
+
+
+def _picture(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Picture, ...], list[str]]:
+    """The picture beside RESULT, and what is wrong where it cannot be had."""
+    if result.screenshot is None:
+        return (), []
+    try:
+        with Folder(paths.home(worker), paths.spool(worker).name) as spool:
+            content = spool.read(result.screenshot, PICTURE_BYTES)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return (Picture(name=result.screenshot, sha256=sha256, size_bytes=len(content)),), []
+    except (OSError, ValueError) as error:
+        return (), [f"its picture cannot be read: {visible.line(str(error))[:NAME_CHARACTERS]}"]

@@ -1,0 +1,83 @@
+"""What the hub gives this worker to do. The connection is the worker's hold on its job: who hangs up has lost it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from pathlib import Path
+
+from fleet import log
+from fleet.client import Client
+from fleet.errors import FleetError, TryLater
+from fleet.hub_api import TAKE_SECONDS, Finish, Take, Taken, Work
+from fleet.wire import Done, ReplyT
+
+_ANSWER_SECONDS = 60.0
+_MOST_AGAIN_SECONDS = 5.0
+_log = log.get("worker")
+
+
+class Jobs:
+    """A context manager, whose exit hangs up. ONLY: without a job there is nothing else to do."""
+
+    def __init__(self, socket: Path, *, only: bool) -> None:
+        self._client = Client(socket, timeout_seconds=TAKE_SECONDS + _ANSWER_SECONDS)
+        self._only = only
+
+    def take(self, seconds: float) -> Work | None:
+        """A job as soon as there is one; None after SECONDS without, or, where there are only jobs, never."""
+        for tries in itertools.count():
+            try:
+                while True:
+                    most = TAKE_SECONDS if self._only else min(seconds, TAKE_SECONDS)
+                    work = self._ask(Take(seconds=most), Taken).work
+                    if work or not self._only:
+                        return work
+            except TryLater as error:
+                self._client.close()
+                if not self._only:
+                    rest(seconds)
+                    return None
+                if tries == 0:
+                    _log.warning("hub.away", reason=str(error))
+            _again_later(tries)
+        raise AssertionError("counting ends")
+
+    def finish(self, work: Work) -> None:
+        """The result of WORK is handed in; returns once the hub has it, however long it is away."""
+        for tries in itertools.count():
+            try:
+                self._ask(Finish(job=work.job, fence=work.fence), Done)
+                return
+            except TryLater as error:
+                self._client.close()
+                if tries == 0:
+                    _log.warning("hub.away", reason=str(error))
+            except FleetError as error:
+                # It looks into the spool itself before it gives this worker another job.
+                _log.error("job.not_finished", job=work.job, reason=str(error))
+                return
+            _again_later(tries)
+
+    def _ask(self, request: Take | Finish, kind: type[ReplyT]) -> ReplyT:
+        if self._client.fileno() < 0:
+            self._client.open()
+        return self._client.ask(request, kind)
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def rest(seconds: float) -> None:
+    """A rest, which SIGTERM ends."""
+    if seconds > 0:
+        threading.Event().wait(seconds)  # nothing sets it
+
+
+def _again_later(tries: int) -> None:
+    """Half of it by chance: hundreds of workers do not come back to a hub at once."""
+    rest(min(0.05 * 2.0 ** min(tries, 10), _MOST_AGAIN_SECONDS) * (0.5 + random.random() / 2))  # noqa: S311 - no secret
