@@ -15,14 +15,15 @@ import pytest
 from fleet.errors import TREE
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("fleet", "netctl", "launcher", "worker", "lab", "bench")
+PROGRAMS = ("fleet", "netctl", "launcher", "worker", "hub", "lab", "bench")
 MAY_IMPORT = {
     "fleet": (set[str](), "the vocabulary must stand when every program is broken"),
     "netctl": ({"fleet"}, "the privileged program carries no browser and no lab code"),
     "launcher": ({"fleet"}, "what is root before every worker imports next to nothing"),
     "worker": ({"fleet"}, "what runs pages must not hold code that changes the kernel"),
+    "hub": ({"fleet"}, "what people and other servers reach changes no kernel and runs no page"),
     "lab": ({"fleet"}, "the lab starts the real programs; importing them would test something else"),
-    "bench": ({"fleet", "lab", "launcher"}, "it measures the real programs, in a lab"),
+    "bench": ({"fleet", "hub", "lab", "launcher"}, "it measures the real programs, in a lab"),
 }
 OPERATOR = "fleet.operate"
 """The operator's program: no other program may import it."""
@@ -32,11 +33,15 @@ ARROWS: dict[str, str] = {
     "fleet.callers": "log wire",
     "fleet.client": "errors wire",
     "fleet.console": "errors log processes programs visible",
+    "fleet.db": "errors",
     "fleet.foreign": "syscalls",
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.log": "visible",
-    "fleet.model": "backends errors isolation numbers paths web_address",
+    "fleet.hub_api": "callers wire",
+    "fleet.hub_settings": "paths settings",
+    "fleet.hub_words": "console",
+    "fleet.model": "backends errors hub_settings isolation numbers paths settings web_address",
     "fleet.netctl_api": "callers wire",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
@@ -53,7 +58,7 @@ ARROWS: dict[str, str] = {
     "fleet.trial": "model result wire",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.init operate.journal operate.trial operate.uninstall operate.verbs",
+    "fleet.operate.__main__": "operate.hub operate.init operate.journal operate.trial operate.uninstall operate.verbs",
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",
     "fleet.operate.doctor": "operate.folders",
@@ -68,8 +73,16 @@ ARROWS: dict[str, str] = {
         "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.overview operate.prepare "
         "operate.progress operate.render operate.run operate.supervisorctl operate.trial operate.verify"
     ),
+    "fleet.operate.hub": "operate.accounts operate.configuration operate.folders",
     "fleet.operate.trial": "operate.borrowed operate.configuration",
     "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",
+    "hub.__main__": "commands serve",
+    "hub.commands": "entering outbox queue",
+    "hub.entering": "queue",
+    "hub.outbox": "queue",
+    "hub.serve": "access commands outbox queue service spooled",
+    "hub.service": "queue spooled",
+    "hub.spooled": "queue",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",
@@ -105,7 +118,13 @@ LIBRARIES = {
         "its last release is of 2024; it has to be replaceable",
     ),
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py", "text formats are made in one place each"),
-    "sqlalchemy": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
+    "sqlalchemy": (
+        r"fleet/db\.py|netctl/pool/\w+\.py|hub/queue/.*|hub/outbox\.py|bench/queue\.py",
+        "rows never leave the stores",
+    ),
+    "psycopg": (r"hub/queue/notices\.py", "PostgreSQL is spoken to through SQLAlchemy, but for its notifications"),
+    "alembic": (r"hub/queue/(upgrade\.py|migrations/.*)", "tables change in one place"),
+    "cronsim": (r"hub/queue/repeat\.py", "one place knows when a job is due again"),
     "sqlite3": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
     "tomllib": (r"fleet/operate/configuration\.py", "fleet.toml is read by one program; the others read its snapshot"),
     "tomli": (r"fleet/operate/configuration\.py", "Python 3.10's tomllib"),
@@ -241,8 +260,8 @@ def test_programs_import_only_the_vocabulary(module: Module) -> None:
 
 @each_module
 def test_every_arrow_inside_a_program_is_drawn(module: Module) -> None:
-    """Inside fleet and netctl each room imports only the rooms that its row names."""
-    if module.package in ("fleet", "netctl"):
+    """Inside fleet, netctl and hub each room imports only the rooms that its row names."""
+    if module.package in ("fleet", "netctl", "hub"):
         for here, target in arrows(module):
             assert target in allowed(here), f"{module.path} imports {target}, which the row of {here} does not name"
 

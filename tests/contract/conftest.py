@@ -5,13 +5,15 @@ Each runs in both isolations where a test is about workers, not devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
+from tests.postgresql import Server, running
+from tests.queues import Queue, made_once
 
 HERE = Path(__file__).resolve().parent
 IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
@@ -20,12 +22,18 @@ IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that steps the clock or divides control groups exists in the virtual machine alone, however it is named.
 
-    The machine is known by its command line, which nobody can give to a kernel that runs (tests/vm/machine.py).
+    There, in turn, only what is about its kernel does. The machine is known by its command line, which nobody can give
+    to a kernel that runs (tests/vm/machine.py).
     """
-    if " fleet.job=" not in Path("/proc/cmdline").read_text():
-        outside = [item for item in items if item.path.parent == HERE and item.path.name in IN_MACHINE]
-        config.hook.pytest_deselected(items=outside)
-        items[:] = [item for item in items if item not in outside]
+    machine = " fleet.job=" in Path("/proc/cmdline").read_text()
+
+    def stays(item: pytest.Item) -> bool:
+        alone = item.path.name in IN_MACHINE
+        return alone or "ground" in getattr(item, "fixturenames", ()) if machine else not alone
+
+    left = [item for item in items if item.path.parent == HERE and not stays(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,6 +43,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.module.__name__.endswith("test_netctl_kernel"):
             chosen = [name for ground in chosen for name in (ground, f"{ground}-netns")]
         metafunc.parametrize("ground", chosen, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL for the whole session."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def addresses(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Makes the address of an empty queue, on each engine."""
+    folder = tmp_path_factory.mktemp("queues")
+    return made_once(request.param, folder, lambda: request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def queue(addresses: Callable[[], str]) -> Iterator[Queue]:
+    """An empty queue on each engine."""
+    made = Queue(addresses())
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

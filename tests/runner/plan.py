@@ -18,12 +18,14 @@ FIRST = ("lint", "unit", "contract", "3.10")
 SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "vm")
 """In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
-TYPED = ("fleet", "netctl", "launcher", "worker", "lab", "tests", "bench", "launch.py")
+TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "lab", "tests", "bench", "launch.py")
 OLDEST = (3, 10)
 """The Python of Ubuntu 22.04."""
 LEAST_DEADLINE_SECONDS = 900.0
 TIMED = ("tests/unit/test_rpc_attacks.py",)
 """Judges times, which the version of Python is not about; two of them at once would judge one another."""
+DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness"))
+"""Are about what databases do, whichever Python asks them."""
 PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare"}
 """What a tier needs from the package registries, which no shard can reach."""
 
@@ -101,7 +103,7 @@ class Plan:
         setup = ("bin/setup", "--dev", "--without-undetected", "--python", python)
         environment = _output(*setup, "--print-environment")
         build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
-        names = [name for tier in ("unit", "contract") for name in files(tier) if name not in TIMED]
+        names = [name for tier in ("unit", "contract") for name in files(tier) if name not in (*TIMED, *DATABASES)]
         return self._tests("3.10", names, f"{environment}/bin/python", build)
 
 

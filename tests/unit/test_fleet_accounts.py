@@ -51,7 +51,7 @@ def script(tmp_path: Path, root: None) -> Script:
 
 def _ours(line: str) -> bool:
     name = line.partition(":")[0]
-    return name in ("netctl", "fleet") or (name.startswith("w") and name[1:].isdigit())
+    return name in ("netctl", "fleet", "fleet-hub") or (name.startswith("w") and name[1:].isdigit())
 
 
 def test_accounts_are_made_once(script: Script) -> None:
@@ -62,7 +62,7 @@ def test_accounts_are_made_once(script: Script) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "['fleet', 'netctl', 'w4101', 'w4102']",
+        "['fleet', 'netctl', 'fleet-hub', 'w4101', 'w4102']",
         "[]",
         "w4102 fleet /usr/sbin/nologin",
     ]
@@ -117,7 +117,7 @@ def test_remove_takes_only_ours(script: Script) -> None:
         "print(sorted(accounts.remove()), Path('/etc/passwd').read_text() == before, accounts.remove())\n"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['fleet', 'netctl', 'w4101', 'w4102'] True []"
+    assert done.stdout.strip() == "['fleet', 'fleet-hub', 'netctl', 'w4101', 'w4102'] True []"
 
 
 def test_accounts_at_work_are_not_removed(script: Script) -> None:
@@ -132,14 +132,14 @@ def test_accounts_at_work_are_not_removed(script: Script) -> None:
         "working.kill(); working.wait(); print(len(accounts.remove()))\n"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True", "True", "4"]
+    assert done.stdout.split() == ["True", "True", "True", "5"]
 
 
 def test_netctl_needs_no_settings(script: Script) -> None:
     """The key store's owner is made by itself, so that keys are imported before there is a fleet; twice is as once."""
     done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['fleet', 'netctl'] [] ['w4101', 'w4102']"
+    assert done.stdout.strip() == "['fleet', 'netctl'] [] ['fleet-hub', 'w4101', 'w4102']"
 
 
 HOLDER = """

@@ -57,6 +57,16 @@ def test_numbers_are_finite(line: str) -> None:
         configuration.parse(f"{LEAST}[loop]\n{line}\n", "fleet.toml")
 
 
+@pytest.mark.parametrize(
+    "address", ["mysql://h/d", "postgresql://u:secret@h/d", "hub.db", "postgresql://u@h:secret@x/d", "sqlite:////a.db"]
+)
+def test_a_database_has_an_address_without_a_password(address: str) -> None:
+    """Another kind is a mistake, and so is a password, which no message repeats: these settings are no secret."""
+    with pytest.raises(ConfigurationError, match=r"hub\.database: ") as caught:
+        configuration.parse(f'{LEAST}[hub]\ndatabase = "{address}"\n', "fleet.toml")
+    assert "secret" not in caught.value.message
+
+
 def test_workers_of_the_command_line_beat_the_file() -> None:
     """--workers takes the place of workers.count, within the same bounds, and changes nothing else."""
     fleet = configuration.parse(f"[workers]\nfirst_uid = 9990\n{LEAST}", "fleet.toml")

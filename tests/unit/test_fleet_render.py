@@ -11,6 +11,7 @@ from supervisor.options import ServerOptions
 
 from fleet.backends import KERNEL, USERSPACE
 from fleet.errors import ConfigurationError, ExitCode
+from fleet.hub_settings import HubSettings
 from fleet.model import Fleet, Paths
 from fleet.operate import configuration
 from fleet.operate.render import supervisord_conf
@@ -60,6 +61,16 @@ def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path
     """Where the kernel has WireGuard there is one program per worker and netctl."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path)
     assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"]}
+
+
+def test_where_there_are_jobs_there_is_a_hub(fleet: Fleet, tmp_path: Path) -> None:
+    """Under its own account, there before the workers and after them; its command needs no quoting of a shell's."""
+    with_jobs = fleet.model_copy(update={"hub": HubSettings(jobs="first")})
+    options = parsed(supervisord_conf(with_jobs, installation(tmp_path), KERNEL), tmp_path)
+    order = {group.name: group.priority for group in options.process_group_configs}
+    assert order["netctl"] < order["hub"] < order["worker"]
+    words = shlex.split(programs(options)["hub"].command)
+    assert "--reuid=fleet-hub" in words and words[-2:] == ["hub", "serve"]
 
 
 def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -78,3 +79,26 @@ def test_no_result_is_larger_than_its_readers_read(tmp_path: Path) -> None:
     Spool(tmp_path / "spool").put(large)
     (read,) = read_spool(tmp_path / "spool")
     assert (read.answer, read.answer_cut) == ({}, True)
+
+
+def test_the_group_of_the_home_reads_what_is_handed_in(tmp_path: Path) -> None:
+    """Whatever the umask; a spool of an earlier release, for its owner alone, becomes one of these with all it has."""
+    home, group = tmp_path / "w1101", os.getegid()
+    home.mkdir()
+    os.chown(home, -1, group)
+    home.chmod(0o2750)
+    (home / "spool").mkdir()
+    (home / "spool").chmod(0o700)
+    (home / "spool/a-000001.png").write_bytes(b"old")
+    before = os.umask(0o077)
+    try:
+        for _ in range(2):
+            spool = Spool(home / "spool")
+            spool.put_screenshot("a-000002.png", b"\x89PNG")
+            spool.put(result("a", 2))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(spool.folder.stat().st_mode) == 0o2750
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in spool.folder.iterdir()}
+    assert modes["a-000002.json"] == modes["a-000002.png"] == 0o640
+    assert modes.keys() == {"a-000001.png", "a-000002.json", "a-000002.png"}

@@ -1,0 +1,156 @@
+"""Jobs in a real fleet: from the operator's words to the result, and what kills cost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lab.net import Lab
+from tests.fleets import Host
+from tests.waiting import until
+
+FIRST_UID = 1261
+HUB = "fleet-hub"
+MUCH = 50
+PROGRAMS = ("hub", "worker", "netctl", "supervisord")
+
+
+class Jobs(Host):
+    """A fleet of two that does jobs and nothing else."""
+
+    def says(self, *words: str, given: str | None = None) -> str:
+        """What one of the operator's commands prints, which ends well."""
+        settings: dict[str, Any] = {} if given is None else {"input": given, "stdin": None}
+        done = self.operate(*words, **settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def add(self, *lines: dict[str, Any]) -> list[int]:
+        """Add jobs; their numbers."""
+        text = "\n".join(map(json.dumps, lines))
+        return [one["job"] for one in json.loads(self.says("job", "add", "--file", "-", "--json", given=text))]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, the oldest first."""
+        return [json.loads(line) for line in self.says("result", "export").splitlines()]
+
+    def wait_for(self, jobs: list[int], seconds: float = 90) -> dict[int, list[dict[str, Any]]]:
+        """The runs of each of JOBS, once none of these is in the queue."""
+        left, seen = {*jobs}, -1
+
+        def all_left() -> bool:
+            nonlocal left, seen
+            if (size := self.paths.log("hub").stat().st_size) == seen:
+                return False  # to ask costs more than to look whether something has happened
+            seen = size
+            found = json.loads(self.says("job", "list", "--limit", "1000", "--json"))
+            left = {one["id"] for one in found if one["state"] != "aside"} & {*jobs}
+            return not left
+
+        until("the jobs are done", all_left, seconds, lambda: (left, self.runs()))
+        runs = self.runs()
+        return {job: [run for run in runs if run["job"] == job] for job in jobs}
+
+
+@pytest.fixture(scope="module")
+def many(request: pytest.FixtureRequest) -> int:
+    """How many jobs a storm of kills is about."""
+    return int(request.config.getoption("--jobs"))
+
+
+@pytest.fixture(scope="module")
+def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
+    """Two workers, or eight where there is much to do, are up."""
+    made = Jobs(bare, 2 if many < MUCH else 8, first_uid=FIRST_UID, changes={"hub": {"jobs": "only"}})
+    made.prepare()
+    try:
+        made.says("up")
+        yield made
+    finally:
+        made.says("down")
+
+
+def test_from_words_to_results(fleet: Jobs) -> None:
+    """A job with a query of its own brings its answer, the exit and the picture's sum; nobody did [task] meanwhile."""
+    job, bad = fleet.add({"arguments": {"query": "녹차"}}, {"arguments": {"quarry": "x"}, "attempts": 1})
+    done = fleet.wait_for([job, bad])
+    assert [len(runs) for runs in done.values()] == [1, 1], done
+    (run,), (failed,) = done[job], done[bad]
+    assert (run["outcome"], run["answer"]["query"], run["fence"]) == ("good", "녹차", 1), run
+    assert run["exit"] and run["details"]["requests"] > 0 and run["details"]["stages_ms"]["search"] > 0
+    assert failed["outcome"] == "failed" and "quarry" in failed["error"]
+    shown = json.loads(fleet.says("result", "show", str(job), "--json"))
+    (picture,) = shown["pictures"]
+    assert hashlib.sha256(Path(picture["file"]).read_bytes()).hexdigest() == picture["sha256"]
+    spools = [fleet.paths.spool(worker) for worker in fleet.fleet.members]
+    assert not [path for spool in spools for path in spool.glob("always-*")]
+
+
+def processes(user: str, word: str) -> list[psutil.Process]:
+    """The processes of USER with WORD on their command lines."""
+    found = psutil.process_iter(["username", "cmdline"])
+    return [one for one in found if one.info["username"] == user and word in " ".join(one.info["cmdline"] or [])]
+
+
+def kill(fleet: Jobs, program: str, own: random.Random) -> None:
+    """SIGKILL for PROGRAM, once a browser is at work; whoever is killed is there again afterwards."""
+    names = [worker.name for worker in fleet.fleet.members]
+    until("a browser at work", lambda: any(processes(name, "--type=renderer") for name in names), 60)
+    user, word = {
+        "worker": (own.choice(names), "worker run"),
+        "hub": (HUB, "hub serve"),
+        "netctl": ("netctl", "netctl serve"),
+        "supervisord": ("root", "supervisor.supervisord"),
+    }[program]
+    victims = until(program, lambda: processes(user, word), 30)
+    for victim in victims:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    if program == "supervisord":
+        psutil.wait_procs(victims, 10)
+        fleet.says("up")
+    until(f"{program} again", lambda: set(processes(user, word)) - {*victims}, 60)
+
+
+def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> None:
+    """Workers, hub, netctl and supervisord are killed: every job ends once as good, whatever was lost before."""
+    own = random.Random(1)
+    fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
+    jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
+    for number in range(max(len(PROGRAMS), many // 5)):
+        kill(fleet, PROGRAMS[number % len(PROGRAMS)], own)
+    done = fleet.wait_for(jobs, 60 + 10 * many)
+    for job, runs in done.items():
+        assert [run["fence"] for run in runs] == list(range(1, len(runs) + 1)), job
+        assert [run["outcome"] for run in runs if run["outcome"] not in ("lost", "failed")] == ["good"], runs
+        assert runs[-1]["outcome"] == "good", runs
+    counts = Counter(run["outcome"] for runs in done.values() for run in runs)
+    print(f"{many} jobs, {len(fleet.fleet.members)} workers: {dict(counts)}")
+
+
+def test_the_hub_has_no_rights(fleet: Jobs) -> None:
+    """No capability and no way to one; of a worker's files it reads results, and writes none; no key."""
+    (hub,) = processes(HUB, "hub serve")
+    lines = Path(f"/proc/{hub.pid}/status").read_text().splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    assert {name: value for name, value in status.items() if name.startswith("Cap") and int(value[0], 16)} == {}
+    assert status["NoNewPrivs"] == ["1"] and len({*status["Uid"]}) == 1 and status["Uid"] != ["0"] * 4
+    worker = fleet.worker()
+    spool, private = fleet.paths.spool(worker), fleet.paths.home(worker) / "private"
+    private.write_text("x")
+    private.chmod(0o600)
+    as_hub = ["setpriv", f"--reuid={HUB}", "--regid=fleet", f"--groups={HUB}"]
+    assert fleet.host([*as_hub, "ls", str(spool)]).returncode == 0
+    for words in (["cat", str(private)], ["touch", str(spool / "x")], ["ls", str(fleet.paths.key_store.parent)]):
+        assert fleet.host([*as_hub, *words]).returncode != 0, words
+    neighbour = fleet.as_worker(fleet.worker(1), "ls", str(fleet.paths.home(worker)))
+    assert fleet.host(neighbour).returncode != 0
