@@ -18,8 +18,9 @@ from typing import TypeVar
 
 from fleet import VERSION, log
 from fleet.db import Database
-from fleet.errors import DatabaseFailed, FleetError, HostFenced
+from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFenced
 from fleet.model import Fleet, Paths, Worker
+from fleet.rpc import Server
 from hub import access
 from hub.commands.place import host_name
 from hub.outbox import recorder
@@ -32,6 +33,7 @@ from hub.service import ABSENT_SECONDS, HubService, claim_of
 from hub.spooled import Held
 
 LEASE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
 """After a database that failed."""
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class Hub:
         await self._enlist()
         await self._adopt(at_start=True)
         server = access.server(self._fleet, self.service)
-        await server.start(self._paths.hub_socket)
+        await self._open(server)
         notices = Notices(self.database, self._ring)
         tasks = [asyncio.ensure_future(each) for each in (self._hand_out(), self._beat())]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
@@ -94,6 +96,17 @@ class Hub:
             await self._do(lambda: self._store.retire(self._host))
         self._paths.hub_socket.unlink(missing_ok=True)
         self._log.info("hub.stopped")
+
+    async def _open(self, server: Server) -> None:
+        """The door; whose supervisord was killed a moment ago, a hub of before, may still be about to close it."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await server.start(self._paths.hub_socket)
+            except ConfigurationError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.2)
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._thread, work)

@@ -113,10 +113,18 @@ def test_a_worker_that_asks_again_has_forgotten_its_job(scene: Scene) -> None:
 def test_a_worker_that_loses_one_job_after_another_rests_ever_longer(scene: Scene) -> None:
     """It does not use up the attempts of the whole queue; a neighbour goes on meanwhile."""
     jobs = scene.add(*(f"burnt-{number}" for number in range(6)), attempts=1)
-    until_moment = time.monotonic() + 4
-    while time.monotonic() < until_moment:
+
+    def takes_and_hangs_up() -> bool:
         with client(scene, TWO.uid) as two:
             two.ask(Take(seconds=1), Taken)
+        return any(scene.runs(job) for job in jobs)
+
+    until("it loses one", takes_and_hangs_up, 30)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        takes_and_hangs_up()
+    leased = "SELECT count(*) FROM jobs WHERE state = 'leased'"
+    until("all is settled", lambda: not scene.database.run(lambda db: db.exec_driver_sql(leased).scalar()), 30)
     lost = [job for job in jobs if scene.runs(job)]
     assert 1 <= len(lost) <= 4, "rests of 1, 2 and 4 seconds"
     with client(scene, ONE.uid) as one:
