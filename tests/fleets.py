@@ -240,7 +240,7 @@ class Rig(Host):
         self.write_snapshot()
         started = self.netctl = self._start(self.serving(*self._debug))
         if wait:
-            until("netctl serves", lambda: self._is_ready(started), 15)
+            until("netctl serves", lambda: self._is_ready(started), 60)
         return started
 
     def serving(self, *words: str) -> list[str]:
@@ -251,7 +251,7 @@ class Rig(Host):
         """End netctl; its exit code."""
         assert self.netctl
         self.netctl.send_signal(number)
-        return self.netctl.wait(10)
+        return self.netctl.wait(60)
 
     def _is_ready(self, started: subprocess.Popen[str]) -> bool:
         assert started.poll() is None, self.log.read_text()[-3000:]
