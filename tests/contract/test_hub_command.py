@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,44 +17,10 @@ from fleet.errors import ExitCode
 from fleet.operate import configuration
 from fleet.snapshot import Snapshot
 from hub.__main__ import main
-from lab.run import program
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Hub = Callable[..., "tuple[object, str, str]"]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that every account can come to."""
-    with tempfile.TemporaryDirectory(prefix="fleet-hub-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-def fleet(place: Path) -> Run:
-    """Runs `fleet` with the least settings that there can be."""
-    config = place / "etc/fleet/fleet.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text('[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.test/ip"]\n')
-    # As root the hub's account does it, which may not look into this checkout.
-    argv = program("fleet") if os.geteuid() == 0 else [sys.executable, "-I", str(CHECKOUT / "launch.py"), "fleet"]
-    environment = {"FLEET_ROOT": str(place), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*argv, *words], capture_output=True, text=True, check=False, env=environment)
-
-    return run
-
-
-def test_the_tables_are_made_by_one_command(fleet: Run, place: Path) -> None:
-    """Before it the status says which command that is; after it the version; a file is its owner's alone."""
-    before = fleet("db", "status")
-    assert before.returncode == ExitCode.CONFIGURATION and "fleet db upgrade" in before.stderr
-    assert json.loads(fleet("db", "upgrade", "--json").stdout) == {"before": 0, "after": 1}
-    assert fleet("db", "upgrade").stdout == "the database is of version 1, as before\n"
-    assert (place / "var/lib/fleet/hub").stat().st_mode & 0o077 == 0
 
 
 @pytest.fixture
