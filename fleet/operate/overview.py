@@ -117,7 +117,8 @@ def _last_loop(last: Result | None, now: datetime) -> str:
 
 def reason(result: Result) -> str:
     """Why RESULT is not good, in one line."""
-    return trouble(result.failures[-1]) if result.failures else "it does not say"
+    told = trouble(result.failures[-1]) if result.failures else result.reason
+    return f"{result.outcome}: {told or 'it does not say'}"
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -75,10 +75,10 @@ def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
     """The reason of the last loop, how long ago, of how many, and the file; the last reason stays while it counts."""
     said = "\n".join(lines(FAILING))
     assert "w1102  FAILING, up-000007 ended 65 s ago, took 4.0 s\n       17 of the last 20 loops good" in said
-    assert "why: load: PageFailed: https://shop.example/: TIMEOUT" in said
+    assert "why: failed: load: PageFailed: https://shop.example/: TIMEOUT" in said
     assert "picture: /var/lib/fleet/workers/w1102/spool/up-000007.png" in said
     said = "\n".join(lines(RECOVERED))
-    assert "w1103  good, up-000041 ended 12 s ago" in said and "up-000007 failed 65 s ago: load: Page" in said
+    assert "w1103  good, up-000041 ended 12 s ago" in said and "up-000007 failed 65 s ago: failed: load: Page" in said
 
 
 def test_what_a_worker_writes_begins_no_line() -> None:
@@ -88,6 +88,13 @@ def test_what_a_worker_writes_begins_no_line() -> None:
     said = lines(FAILING.model_copy(update={"last": odd, "last_failed": odd}))
     assert [line for line in said if line.startswith(("! b", "! netctl\\", "w1103"))] == []
     assert r"load\x0aw1103  good: Odd\x0a! netctl" in "\n".join(said)
+
+
+def test_an_answer_of_the_site_is_told_as_one() -> None:
+    """A loop that a site refused has no failure, and a reason."""
+    refused = FAILED.model_copy(update={"failures": (), "outcome": "refused", "reason": "status 403"})
+    said = "\n".join(lines(FAILING.model_copy(update={"last": refused, "last_failed": refused})))
+    assert "why: refused: status 403" in said
 
 
 def test_a_worker_that_does_not_run_names_its_log() -> None:
