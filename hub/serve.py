@@ -41,9 +41,11 @@ T = TypeVar("T")
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError, DatabaseFailed."""
-    hub = Hub(fleet, paths)
+    hub, stop = Hub(fleet, paths), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await hub.run()
+        await hub.run(stop)
     finally:
         hub.close()
 
@@ -70,11 +72,8 @@ class Hub:
         self._thread.shutdown()
         self.database.close()
 
-    async def run(self) -> None:
-        """Until told to stop."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, stop.set)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until STOP is set."""
         await self._do(lambda: check(self.database))
         await self._enlist()
         await self._adopt(at_start=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -238,13 +237,14 @@ def test_at_rest_the_database_is_hardly_asked(tmp_path: Path, monkeypatch: pytes
         own = hub.database.engine.connect().connection.driver_connection
         assert own
         own.set_trace_callback(statements.append)
-        running = asyncio.ensure_future(hub.run())
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(hub.run(stop))
         hub.service.seats[ONE.uid].waiting = asyncio.get_running_loop().create_future()
         await asyncio.sleep(1.0)
         del statements[:]
         await asyncio.sleep(2.4)
         count = len(statements)
-        os.kill(os.getpid(), signal.SIGTERM)
+        stop.set()
         await running
         hub.close()
         return count
