@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 
 from pydantic import JsonValue
@@ -84,15 +84,20 @@ def export(arguments: argparse.Namespace) -> None:
 
 def _as_lines(runs: Iterable[dict[str, JsonValue]]) -> None:
     for run in runs:
-        sys.stdout.write(visible.json(json.dumps(run, ensure_ascii=False)) + "\n")
+        console.show(visible.json(json.dumps(run, ensure_ascii=False)))
 
 
 def _as_csv(runs: Iterable[dict[str, JsonValue]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(_CSV)
+    console.show(_row(_CSV))
     for run in runs:
         details = run["details"] if isinstance(run["details"], dict) else {}
-        writer.writerow(_cell({**details, **run}.get(name)) for name in _CSV)
+        console.show(_row([_cell({**details, **run}.get(name)) for name in _CSV]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow(cells)
+    return written.getvalue()
 
 
 def _cell(value: JsonValue) -> str:
