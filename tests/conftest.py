@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--ground", **grounds, help="what the contract tier runs on; kernel: in the vm tier alone")
     parser.addoption("--frames", type=int, default=100_000, help="how many frames the fuzz tier sends")
     parser.addoption("--examples", type=int, default=3000, help="how many mutants the hostile tier makes")
-    parser.addoption("--mutations", type=int, default=6, choices=[6, 30], help="how many pages the browser tier breaks")
+    parser.addoption("--mutations", type=int, default=3, choices=[3, 6, 30], help="pages the browser tier breaks")
     parser.addoption("--both-drivers", action="store_true", help="every page of the browser tier by both drivers")
     parser.addoption("--jobs", type=int, default=6, help="how many jobs the storm of kills is about")
     parser.addoption("--rows", type=int, default=0, help="how long the queue's tables are, beside 0 and 1,000 rows")

@@ -28,7 +28,7 @@ def watched(browser: Puppet, query: str) -> tuple[str, tuple[str, int] | None]:
 
 @pytest.fixture
 def numbers(request: pytest.FixtureRequest) -> range:
-    """Of the pages: all with --mutations=30, else every fifth."""
+    """Of the pages: all with --mutations=30, else every tenth."""
     return range(0, mutants.RIGHT, mutants.RIGHT // int(request.config.getoption("--mutations")))
 
 
