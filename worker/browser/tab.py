@@ -19,7 +19,9 @@ from worker.browser.target import ANSWER_SECONDS, Target
 
 _ERROR_PAGE_SECONDS = 0.5
 _WORLD = "fleet"
-_READING = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
+_READING = "".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("seeing.js", "reading.js", "hands.js")
+)
 _CONTEXT_GONE = re.compile(r"[Cc]ontext|No frame|navigated|Cannot find|Inspected target")
 
 
@@ -110,7 +112,7 @@ class Tab(Target):
     # --- questions
 
     def ask(self, name: str, *given: object) -> Any:
-        """What the function NAME of reading.js gives; raises ConfigurationError for a selector that is none."""
+        """What the script's function NAME gives; raises ConfigurationError for a selector that is none."""
         for _ in range(20):
             try:
                 return self._ask(name, given)

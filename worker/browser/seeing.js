@@ -1,0 +1,190 @@
+// What a person sees of a page, in an isolated world: the page's own scripts can change nothing here, and do not see it.
+// Names of forms and pictures still hide the properties of their form or document (`<input name=children>`), so every
+// property is read by its prototype's own getter. Everything is bounded before it leaves the page.
+(() => {
+    const bound = method => Function.prototype.call.bind(method);
+    const getter = (kind, name) => bound(Object.getOwnPropertyDescriptor(kind.prototype, name).get);
+    const nodeType = getter(Node, "nodeType"), parentNode = getter(Node, "parentNode");
+    const childNodes = getter(Node, "childNodes"), textContent = getter(Node, "textContent");
+    const ownerDocument = getter(Node, "ownerDocument"), shadowRoot = getter(Element, "shadowRoot");
+    const localName = getter(Element, "localName"), outerHTML = getter(Element, "outerHTML");
+    const attribute = bound(Element.prototype.getAttribute), matches = bound(Element.prototype.matches);
+    const boxOf = bound(Element.prototype.getBoundingClientRect), boxesOf = bound(Element.prototype.getClientRects);
+    const checkVisibility = bound(Element.prototype.checkVisibility);
+    const scrollIntoView = bound(Element.prototype.scrollIntoView);
+    const clientWidth = getter(Element, "clientWidth"), clientHeight = getter(Element, "clientHeight");
+    const assigned = bound(HTMLSlotElement.prototype.assignedNodes);
+    const contentType = getter(Document, "contentType"), defaultView = getter(Document, "defaultView");
+    const documentElement = getter(Document, "documentElement");
+    const inner = {
+        iframe: getter(HTMLIFrameElement, "contentDocument"),
+        frame: getter(HTMLFrameElement, "contentDocument"),
+    };
+    const query = {
+        1: bound(Element.prototype.querySelectorAll),
+        9: bound(Document.prototype.querySelectorAll),
+        11: bound(DocumentFragment.prototype.querySelectorAll),
+    };
+    const first = bound(Document.prototype.querySelector);
+    const namespace = getter(Element, "namespaceURI");
+    const ELEMENT = 1, TEXT = 3, HTML = "http://www.w3.org/1999/xhtml";
+    const VISIBLE = {
+        opacityProperty: true, visibilityProperty: true, checkOpacity: true, checkVisibilityCSS: true,
+    };
+    const LENGTH = 10000, HTML_LENGTH = 100000, TOTAL = 2000000, SCRIPTS = 20;
+    const UNSEEN = new Set(["script", "style", "template", "noscript", "head", "title", "desc", "metadata"]);
+    const CONTROLS = new Set(["input", "textarea", "select", "button", "img", "svg", "canvas", "video", "iframe"]);
+    const styleOf = element => getComputedStyle(element);
+
+    const framed = element => {
+        const name = localName(element);
+        if (!inner[name] || !shown(element)) return null;
+        try { return inner[name](element); } catch { return null; }
+    };
+    // Every match in ROOT, open shadow roots and frames of the same site included.
+    const find = (selector, root = document) => {
+        if (selector === "" || selector === ":scope") return nodeType(root) === ELEMENT ? [root] : [];
+        const found = [], visit = place => {
+            found.push(...query[nodeType(place)](place, selector));
+            for (const element of query[nodeType(place)](place, "*")) {
+                const below = shadowRoot(element) || framed(element);
+                if (below) visit(below);
+            }
+        };
+        visit(root);
+        if (nodeType(root) === ELEMENT && shadowRoot(root)) visit(shadowRoot(root));
+        return found;
+    };
+    const above = node => {
+        const parent = parentNode(node);
+        return parent && nodeType(parent) === 11 ? parent.host : parent;
+    };
+    const isXml = element => /xml/.test(contentType(ownerDocument(element))) &&
+        !/xhtml/.test(contentType(ownerDocument(element)));
+
+    // Ways of hiding that Chrome's own checkVisibility does not know: no room, a clip, a single pixel for screen readers.
+    let walls = new WeakMap();
+    const walled = element => {
+        if (!element || nodeType(element) !== ELEMENT) return false;
+        let known = walls.get(element);
+        if (known === undefined) {
+            known = hides(element) || walled(above(element));
+            walls.set(element, known);
+        }
+        return known;
+    };
+    const hides = element => {
+        const style = styleOf(element);
+        if (/opacity\(0[%)]/.test(style.filter)) return true;
+        if (style.clipPath !== "none" && /^(inset\((50|100)%|circle\(0|polygon\(0(px)? 0)/.test(style.clipPath)) return true;
+        if (style.position === "absolute" || style.position === "fixed") {
+            const sides = /^rect\((.+)\)$/.exec(style.clip);
+            if (sides) {
+                const [top, right, bottom, left] = sides[1].split(/,?\s+/).map(parseFloat);
+                if (bottom - top <= 1 || right - left <= 1) return true;
+            }
+        }
+        if (style.overflowX === "visible" || ["inline", "contents"].includes(style.display)) return false;
+        if (["html", "body"].includes(localName(element)) || namespace(element) !== HTML) return false;
+        return clientWidth(element) <= 1 || clientHeight(element) <= 1;
+    };
+    const outside = (box, view) => box.right + view.scrollX <= 0 || box.bottom + view.scrollY <= 0;
+    const shown = element => checkVisibility(element, VISIBLE) && !walled(element);
+    const isVisible = element => {
+        if (isXml(element)) return true;
+        if (!shown(element)) return false;
+        if (styleOf(element).display === "contents") return words(element) !== "";
+        const view = defaultView(ownerDocument(element)), boxes = [...boxesOf(element)];
+        if (boxes.some(box => box.width > 0 && box.height > 0 && !outside(box, view))) return true;
+        return words(element) !== ""; // no box of its own, and children that overflow it
+    };
+
+    const colourless = style => /^rgba\(.*, 0\)$/.test(style.webkitTextFillColor || style.color) &&
+        !/text/.test(style.webkitBackgroundClip || "") && style.textShadow === "none";
+    const cased = (text, style) => style.textTransform === "uppercase" ? text.toUpperCase()
+        : style.textTransform === "lowercase" ? text.toLowerCase() : text;
+    const written = (element, which) => {
+        const style = getComputedStyle(element, which), quoted = /^"((?:[^"\\]|\\.)*)"$/.exec(style.content);
+        if (!quoted || style.display === "none" || style.visibility !== "visible") return "";
+        return /[\uE000-\uF8FF]/.test(quoted[1]) ? "" : quoted[1].replace(/\\(.)/g, "$1");
+    };
+    const drawn = (node, view) => {
+        const range = ownerDocument(node).createRange();
+        range.selectNodeContents(node);
+        for (const box of range.getClientRects()) {
+            if (box.width > 0 && box.height > 0 && !outside(box, view)) return true;
+        }
+        return false;
+    };
+    const children = element => {
+        const shadow = shadowRoot(element);
+        if (shadow) return childNodes(shadow);
+        if (localName(element) === "slot") {
+            const nodes = assigned(element, {flatten: true});
+            if (nodes.length) return nodes;
+        }
+        return childNodes(element);
+    };
+    const gather = (element, out) => {
+        if (out.text.length > LENGTH * 2) return;
+        const name = localName(element);
+        if (UNSEEN.has(name)) return;
+        if (name === "br") { out.text += "\n"; return; }
+        const style = styleOf(element);
+        if (style.display === "none" || style.opacity === "0") return;
+        const visible = style.visibility === "visible" && shown(element);
+        const gap = /^(block|flex|grid|list-item|table|table-row|flow-root|table-caption)$/.test(style.display) ? "\n"
+            : style.display === "table-cell" ? "\t" : "";
+        out.text += gap;
+        const view = defaultView(ownerDocument(element)), keeps = /^(pre|break-spaces)/.test(style.whiteSpaceCollapse || style.whiteSpace);
+        if (visible) out.text += written(element, "::before");
+        for (const node of children(element)) {
+            if (out.text.length > LENGTH * 2) break;
+            if (nodeType(node) === ELEMENT) gather(node, out);
+            else if (nodeType(node) === TEXT && visible && !colourless(style)) {
+                const text = node.data;
+                if (!/\S/.test(text)) out.text += keeps ? text : " ";
+                else if (drawn(node, view)) out.text += cased(keeps ? text : text.replace(/[ \t\r\n\f]+/g, " "), style);
+            }
+        }
+        if (visible) out.text += written(element, "::after");
+        out.text += gap;
+    };
+    const valued = element => {
+        const name = localName(element);
+        if (name === "textarea" || (name === "input" && !/^(hidden|password|checkbox|radio|file)$/.test(element.type))) {
+            return String(element.value);
+        }
+        return name === "select" ? String(element.selectedOptions[0]?.text ?? "") : null;
+    };
+    // The text of ELEMENT as a person sees it.
+    const words = element => {
+        if (isXml(element)) return textContent(element).trim().slice(0, LENGTH);
+        const value = shown(element) ? valued(element) : null;
+        if (value !== null) return value.slice(0, LENGTH);
+        const out = {text: ""};
+        for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
+            if (styleOf(node).opacity === "0") return "";
+        }
+        gather(element, out);
+        return out.text.replace(/[\u00a0 ]+/g, " ").replace(/ *([\n\t]) */g, "$1").replace(/\n[\n\t]*/g, "\n")
+            .trim().slice(0, LENGTH);
+    };
+    const blank = (element, text) => text === "" && !CONTROLS.has(localName(element)) &&
+        !find("img, svg, canvas, video", element).some(one => localName(one) !== "img" || one.naturalWidth > 0);
+    const placed = element => {
+        let box = boxOf(element), x = box.left, y = box.top;
+        for (let view = defaultView(ownerDocument(element)); view && view !== window; view = view.parent) {
+            const frame = boxOf(view.frameElement);
+            x += frame.left;
+            y += frame.top;
+        }
+        return {x, y, width: box.width, height: box.height};
+    };
+    const forget = () => { walls = new WeakMap(); };
+    globalThis.seeing = {
+        nodeType, textContent, ownerDocument, shadowRoot, localName, outerHTML, attribute, matches, boxOf, boxesOf,
+        scrollIntoView, clientHeight, documentElement, inner, first, ELEMENT, LENGTH, HTML_LENGTH, TOTAL,
+        SCRIPTS, styleOf, framed, find, query, above, isVisible, valued, words, blank, placed, forget,
+    };
+})();
