@@ -325,6 +325,12 @@ def test_modules_stay_small_and_are_named_for_the_field(module: Module) -> None:
     assert lines <= MOST_LINES, f"{module.path} has {lines} lines"
 
 
+def test_scripts_and_templates_stay_small() -> None:
+    """What the programs hold beside Python is held to the same length."""
+    found = [path for package in PROGRAMS for path in (CHECKOUT / package).rglob("*") if path.suffix in (".js", ".j2")]
+    assert found and [str(path) for path in found if path.read_text().count("\n") > MOST_LINES] == []
+
+
 @each_module
 def test_programs_never_do_what_began_all_this(module: Module) -> None:
     """No sudo, no wg-quick, no shell, no sleeping instead of waiting."""
