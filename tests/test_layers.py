@@ -52,6 +52,7 @@ ARROWS: dict[str, str] = {
     "fleet.seen_address": "errors log model wire",
     "fleet.snapshot": "errors files mistakes model",
     "fleet.spaces": "syscalls",
+    "fleet.client_files": "errors",
     "fleet.spool": "errors foreign plausible result",
     "fleet.status": "client errors model netctl_api programs result spool supervise",
     "fleet.supervise": "errors interrupts log processes programs",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 
 from fleet import console
+from fleet.client_files import reading, sections
 from fleet.errors import ConfigurationError, UsageError
 from fleet.files import write_durably
 from fleet.model import Paths, WorkersSettings
@@ -20,9 +18,6 @@ from fleet.programs import undetected_is_installed
 
 SERVICES = ("https://api.ipify.org/", "https://icanhazip.com/")
 """Offered to whoever names no exit echo: public, and known to answer with the caller's address alone."""
-_FILE_BYTES = 65_536
-_DNS = re.compile(r"^\s*DNS\s*=([^#\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_KEY = re.compile(r"^\s*PrivateKey\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _MOST_RESOLVERS = 3
 
 
@@ -43,15 +38,15 @@ def toml(arguments: argparse.Namespace) -> str:
     url = arguments.url or _answer("--url", "Which page do you want to watch? (https://...)")
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"fleet init: --url: {url!r} is no http or https address", hint="https://shop.example/")
-    texts = [_text(Path(name)) for name in arguments.files]
-    resolvers = arguments.resolver or _copied(texts) or _several("--resolver", "Which resolvers?")
+    files = [_interface(name) for name in arguments.files]
+    resolvers = arguments.resolver or _copied(files) or _several("--resolver", "Which resolvers?")
     services = arguments.exit_echo or _several(
         "--exit-echo", "Which services say from which address they are asked? They must be https.", SERVICES
     )
     usual, count = WorkersSettings().count, arguments.workers
     if count is None:
         # One key may be in many files, one for each of a provider's servers; and each worker holds a key of its own.
-        count = min(usual, len({key for text in texts for key in _KEY.findall(text)}) or usual)
+        count = min(usual, len({key for one in files if (key := one.get("privatekey"))}) or usual)
     console.say(f"workers.count: {count}")
     return "\n".join(
         [
@@ -71,9 +66,9 @@ def _list(words: Sequence[str]) -> str:
     return json.dumps([*words], ensure_ascii=False)
 
 
-def _copied(texts: Iterable[str]) -> list[str]:
+def _copied(files: Iterable[Mapping[str, str]]) -> list[str]:
     """The resolvers that client files name: of IPv4 alone where there are any, for not every key carries IPv6."""
-    words = [word for text in texts for line in _DNS.findall(text) for word in line.replace(",", " ").split()]
+    words = [word for one in files for word in one.get("dns", "").replace(",", " ").split()]
     # Names of search domains may stand there too.
     found = list(dict.fromkeys(address for word in words if (address := _address(word)) is not None))
     chosen = [one for one in found if one.version == 4] or found
@@ -84,16 +79,15 @@ def _copied(texts: Iterable[str]) -> list[str]:
     return [str(one) for one in chosen[:_MOST_RESOLVERS]]
 
 
-def _text(path: Path) -> str:
-    """A client file, as people have them."""
+def _interface(name: str) -> Mapping[str, str]:
+    """The entries of [Interface] in the client file NAME, by names in small letters."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigurationError(f"{path} is no file", hint="name your provider's .conf files")
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES)
+        found = sections.taken_apart(reading.read(name)).titled("interface")
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from None
-    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
+        raise ConfigurationError(f"{name} cannot be read: {error.strerror}", hint=f"ls -l {name}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{name} {error}", hint="name your provider's .conf files") from None
+    return found[-1].values if found else {}
 
 
 def _address(word: str) -> IPv4Address | IPv6Address | None:

@@ -16,10 +16,11 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fleet import snapshot, visible
+from fleet.client_files import reading
 from fleet.errors import ConfigurationError, FleetError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, NetctlSettings, Paths, WireguardSettings
 from netctl.plan.key import Key, sayable
-from netctl.pool import conf, files
+from netctl.pool import conf
 from netctl.pool.lines import KeyLine
 from netctl.pool.region import region_of
 from netctl.pool.store import Store
@@ -69,7 +70,7 @@ def looked_at(name: str) -> tuple[str, conf.Parsed]:
     """What messages call the file NAME (`-` is standard input), and what it holds."""
     origin = STANDARD_INPUT if name == "-" else sayable(name)
     try:
-        return origin, conf.parse(files.read(name))
+        return origin, conf.parse(reading.read(name))
     except (OSError, ValueError) as error:
         return origin, conf.Parsed(None, [str(error.strerror) if isinstance(error, OSError) else str(error)])
 

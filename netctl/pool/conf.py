@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeVar
 
+from fleet.client_files import sections, text
+from fleet.client_files.sections import Document, Section
 from netctl.plan.key import Key
-from netctl.pool import sections, text, values
-from netctl.pool.sections import Document, Section
+from netctl.pool import values
 
 T = TypeVar("T")
 _USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint", "mtu"}

@@ -34,13 +34,13 @@ def nobody_to_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ([b"[Interface]\nDNS = 10.64.0.1\n"], ["10.64.0.1"]),
         (
-            [b"\xef\xbb\xbfDNS=10.64.0.1, fd00::1,lan.example # home\r\nDNS = 10.64.0.2,\r\n"],
+            [b"\xef\xbb\xbf[Interface]\r\nDNS=10.64.0.1, fd00::1,lan.example # home\r\nDNS = 10.64.0.2,\r\n"],
             ["10.64.0.1", "10.64.0.2"],
         ),
-        (["dns = 10.64.0.1\n".encode("utf-16")], ["10.64.0.1"]),
-        ([b"DNS = fd00::1\n"], ["fd00::1"]),
-        ([b"DNS = 10.0.0.%d\n" % one for one in (1, 2, 3, 4)], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
-        ([b"# DNS = 10.0.0.1\nPrivateKey = \xff\xfe\nDNS = 10.0.0.2\n"], ["10.0.0.2"]),
+        (["[interface]\ndns = 10.64.0.1\n".encode("utf-16")], ["10.64.0.1"]),
+        ([b"[Interface]\nDNS = fd00::1\n"], ["fd00::1"]),
+        ([b"[Interface]\nDNS = 10.0.0.%d\n" % one for one in (1, 2, 3, 4)], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
+        ([b"[Interface]\n# DNS = 10.0.0.1\n# \xb0\xa1\nDNS = 10.0.0.2\n[Peer]\nDNS = 10.0.0.3\n"], ["10.0.0.2"]),
     ],
 )
 def test_resolvers_come_from_the_files(files: list[bytes], expected: list[str], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_worker_for_each_key(tmp_path: Path, capsys: pytest.CaptureFixture[str
     """One key in many files is one key, eight are the most, and no key is said."""
     paths = [tmp_path / f"{number}.conf" for number in range(20)]
     for number, path in enumerate(paths):
-        path.write_text(f"DNS = 10.64.0.1\nPrivateKey = {'abcdefghij'[number // 2]}=\n")
+        path.write_text(f"[Interface]\nDNS = 10.64.0.1\nPrivateKey = {'abcdefghij'[number // 2]}=\n")
     names = [str(path) for path in paths]
     for files, count in ((names, 8), (names[:6], 3), (names[:2], 1)):
         assert configuration.parse(init.toml(asked(files=files)), "made").workers.count == count
@@ -86,7 +86,8 @@ def test_the_file_is_written_once(tmp_path: Path) -> None:
         ({"resolver": ["10.64.0.1"], "workers": 0}, r"workers\.count"),
         ({"resolver": ["10.64.0.1"], "url": "https://www.example.com/"}, "is the example's"),
         ({"files": ["/nowhere/a.conf"]}, "/nowhere/a.conf cannot be read"),
-        ({"files": ["/dev/zero"]}, "is no file"),
+        ({"files": ["/dev/zero"]}, "is no file but a device"),
+        ({"files": ["/usr/lib/os-release"]}, "--resolver is missing"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(flags: dict[str, Any], words: str, tmp_path: Path) -> None:

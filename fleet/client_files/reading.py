@@ -8,8 +8,8 @@ import stat
 import sys
 import time
 
+from fleet.client_files import text
 from fleet.errors import UsageError
-from netctl.pool import text
 
 CONF_BYTES = 65_536
 """A client file has some 300 bytes; more is no client file."""

@@ -51,7 +51,7 @@ class Document:
 
 
 def taken_apart(text: str) -> Document:
-    """TEXT, of ordinary characters (netctl.pool.text)."""
+    """TEXT, of ordinary characters (fleet.client_files.text)."""
     found = Document()
     for number, raw in enumerate(text.splitlines(), 1):
         line, comment = _split(raw.strip())
