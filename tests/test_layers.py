@@ -59,7 +59,9 @@ ARROWS: dict[str, str] = {
     "fleet.trial": "model result wire",
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
-    "fleet.operate.__main__": "operate.hub operate.init operate.journal operate.trial operate.uninstall operate.verbs",
+    "fleet.operate.__main__": (
+        "operate.hub operate.init operate.journal operate.reload operate.trial operate.uninstall operate.verbs"
+    ),
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",
     "fleet.operate.doctor": "operate.folders",
@@ -68,6 +70,7 @@ ARROWS: dict[str, str] = {
     "fleet.operate.overview": "operate.progress",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
+    "fleet.operate.reload": "operate.configuration operate.journal operate.lifecycle operate.prepare operate.run",
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",
     "fleet.operate.verbs": (

@@ -11,7 +11,7 @@ from typing import NoReturn
 from fleet import console, hub_words
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import hub, init, journal, trial, uninstall, verbs
+from fleet.operate import hub, init, journal, reload, trial, uninstall, verbs
 
 
 def main() -> NoReturn:
@@ -45,6 +45,10 @@ def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> No
     up = command("up", verbs.up, "start the whole fleet; when it runs already, say so", "fleet up")
     up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
     _add_workers(up)
+    words = (
+        "apply [task], [loop] and [browser] of fleet.toml, each worker at the end of its loop (exit 1: not all applies)"
+    )
+    command("reload", reload.reload, words, "fleet reload")
     command("down", verbs.down, "end the whole fleet and take it out of the kernel", "fleet down")
     words, example = "supervisor's own tool on this fleet", "fleet supervisorctl restart worker:w1103"
     ctl = command("supervisorctl", verbs.supervisorctl, words, example)

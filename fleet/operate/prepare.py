@@ -48,10 +48,15 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     folders.prepare_backend(backend)
     namespaces(fleet, paths)
     tables(fleet, installation)
-    call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
+    workers(installation)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
     return text
+
+
+def workers(installation: Installation) -> None:
+    """What the workers are launched with, as the snapshot has it; raises what is wrong with browser or task."""
+    call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
 
 
 def alone(installation: Installation) -> None:

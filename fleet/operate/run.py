@@ -157,7 +157,7 @@ def _come_up(installation: Installation) -> str | None:
 def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, pid: int) -> str | None:
     """Why the run ended early, None when every loop is there."""
     supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
-    patience = _loop_seconds(fleet)
+    patience = loop_seconds(fleet)
     progress = time.monotonic()
     with Handle(pid) as process:
         while True:
@@ -198,7 +198,7 @@ def _all_still_working(board: Board) -> None:
                 raise FleetError(f"{worker.name} ended after {len(found)} of {board.order.loops} loops")
 
 
-def _loop_seconds(fleet: Fleet) -> float:
+def loop_seconds(fleet: Fleet) -> float:
     """The longest that a loop can take with all its attempts, generously."""
     browser = fleet.browser
     one = fleet.netctl.request_deadline_seconds + browser.start_timeout_seconds + 3 * browser.page_load_timeout_seconds

@@ -14,6 +14,7 @@ import pytest
 from fleet.errors import FleetError
 from fleet.supervise import wait_until
 from lab.net import Lab
+from lab.topology import SITE_NAME
 from tests.fleets import ONE_LOOP, Host
 
 FIRST_UID = 1261
@@ -227,3 +228,39 @@ def test_a_file_that_breaks_meanwhile_harms_nothing(host: Operated) -> None:
     assert (done.returncode, "without its settings" in done.stderr) == (0, True), done.stderr
     assert host.ours() == []
     assert host.left() == []
+
+
+def test_reload_starts_workers_again_and_nothing_else(host: Operated) -> None:
+    """Task and pause count after each worker's loop, netctl goes on, and what needs a new start is named, with code 1.
+
+    A task that cannot be is told with its worker's own words; the next reload starts that worker too. One that is no
+    worker's to judge changes nothing.
+    """
+
+    def task(name: str) -> str:
+        """With which the worker of that NAME was started last."""
+        lines = host.paths.log(name).read_text().splitlines()
+        return str([json.loads(text)["task"] for text in lines if '"worker.started"' in text][-1])
+
+    assert host.operate("up").returncode == 0
+    before = host.status()["pid"]
+    host.configure({"task": {"run": "nothing"}})
+    done = host.operate("reload")
+    assert (done.returncode, "'nothing' cannot be loaded" in done.stderr) == (78, True), done.stderr
+    host.paths.tasks.mkdir(exist_ok=True)
+    (host.paths.tasks / "odd.py").write_text("raise ImportError('odd words')\n")
+    host.configure({"task": {"run": "odd:task"}})
+    done = host.operate("reload")
+    assert "ended with code 78" in done.stderr and "odd words" in done.stderr, done.stderr
+    host.configure(
+        {
+            "task": {"run": "visit"},
+            "task.options": {"urls": [f"https://{SITE_NAME}/"]},
+            "reach": {"allow": ["10.9.0.0/16"]},
+        }
+    )
+    done = host.operate("reload")
+    assert done.returncode == 1 and "applied: task.options" in done.stderr, done.stderr
+    assert "needs a new start: reach.allow" in done.stderr, done.stderr
+    assert [task(worker.name) for worker in host.fleet.members] == ["visit"] * WORKERS
+    assert host.status()["pid"] == before
