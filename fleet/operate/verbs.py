@@ -171,11 +171,7 @@ def _differing(arguments: argparse.Namespace, running: Fleet) -> list[str]:
     changed = snapshot.differences(running, fleet)
     gone = [one.name for one in running.members if one not in fleet.members]
     return [
-        *(
-            [f"fleet.toml differs from what runs: {', '.join(changed)}; to apply it: fleet down, fleet up"]
-            if changed
-            else []
-        ),
+        *([f"fleet.toml differs from what runs: {', '.join(changed)}; to apply it: fleet reload"] if changed else []),
         *([f"running, and no longer in fleet.toml: {' '.join(gone)}"] if gone else []),
     ]
 
