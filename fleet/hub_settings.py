@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fleet.paths import Paths
-from fleet.settings import Settings
+from fleet.settings import Seconds, Settings
+
+
+class TargetSettings(Settings):
+    """`[hub.targets.NAME]`: where results of jobs are delivered."""
+
+    url: str = Field(max_length=2000)
+    """`file:///folder`, or `https://...`, in which {job}, {fence} and {name} (of a file) stand for those of the run."""
+    method: Literal["POST", "PUT"] = "POST"
+    """`POST`: a form with the fields `run` (JSON) and `picture`. `PUT`: each file to its own address."""
+    headers_file: str = ""
+    """Lines `Name: value`, secrets among them, that the hub's account can read."""
+    timeout_seconds: Seconds = 30
+    """For all of a request."""
+    insecure_http: bool = False
+
+    @field_validator("insecure_http")
+    @classmethod
+    def _is_sent_somewhere(cls, insecure: bool, rest: object) -> bool:
+        url = getattr(rest, "data", {}).get("url", "")
+        parts = urlsplit(url)
+        known = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        known |= parts.scheme in ("https", *(["http"] if insecure else [])) and bool(parts.hostname)
+        if not known:
+            raise ValueError(
+                "url is none of file:///folder, https://host/path, or, with insecure_http, http://host/path"
+            )
+        return insecure
 
 
 class HubSettings(Settings):
@@ -17,6 +45,8 @@ class HubSettings(Settings):
     """`first`: workers do the jobs of the queue, and `[task]` while there is none to begin. `only`: they wait then."""
     database: str = Field(default="", max_length=500, pattern=r"^(postgresql://[^:@/?#]*(@[^@]*)?)?$")
     """A PostgreSQL that many hosts share; "": a file on this one. Without a password: these settings are no secret."""
+    targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], TargetSettings] = Field(default_factory=dict)
+    """Who gets the answer of each job, by name."""
 
     def address(self, paths: Paths) -> str:
         """Where the database is."""

@@ -84,6 +84,8 @@ def _results(verb: Verb) -> None:
     _page(some, "runs before the one of this number, as JOB.FENCE")
     one = verb("show", "one run with all that is known of it", "show 17")
     one.add_argument("number", metavar="JOB[.FENCE]", help="a job's last run, or that one")
+    verb("uploads", "what is still to be delivered, by target", "uploads")
+    verb("upload-again", "deliver now what waits or was refused", "upload-again")
     words = "all runs since a time, oldest first, as JSON Lines or CSV on standard output"
     out = verb("export", words, "export --since 24h --format csv > runs.csv", answers=False)
     out.add_argument("--since", metavar="TIME", help="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")

@@ -44,6 +44,8 @@ def _run_of(words: str) -> hub_words.Run:
         "result list": results.show_list,
         "result show": results.show,
         "result export": results.export,
+        "result uploads": results.uploads,
+        "result upload-again": results.upload_again,
         "site list": sites.show_list,
         "site pause": sites.pause,
         "site resume": sites.resume,

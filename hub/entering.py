@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,7 +76,13 @@ def _of_row(row: Mapping[str | None, Any]) -> Said | ValueError:
     return {**{name: value for name, value in said.items() if name in FIELDS}, "arguments": arguments}
 
 
-def jobs(many: Iterable[tuple[int, Said | ValueError]], usual: Said, task: TaskSettings, origin: str) -> list[Job]:
+def jobs(
+    many: Iterable[tuple[int, Said | ValueError]],
+    usual: Said,
+    task: TaskSettings,
+    origin: str,
+    targets: Collection[str] = (),
+) -> list[Job]:
     """The jobs of MANY, with what USUAL says where they say nothing; raises UsageError with the first mistakes."""
     made: list[Job] = []
     wrong: list[str] = []
@@ -87,7 +93,7 @@ def jobs(many: Iterable[tuple[int, Said | ValueError]], usual: Said, task: TaskS
             given = said.get("arguments", {})
             if not isinstance(given, dict):
                 raise ValueError("arguments: is no table of options")
-            made.append(job({**usual, **said, "arguments": {**usual["arguments"], **given}}, task))
+            made.append(job({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets))
         except ValueError as error:
             wrong.append(f"{origin}, line {number}: {error}")
             if len(wrong) == _MOST_TOLD:
@@ -99,8 +105,8 @@ def jobs(many: Iterable[tuple[int, Said | ValueError]], usual: Said, task: TaskS
     return made
 
 
-def job(said: Said, task: TaskSettings) -> Job:
-    """The job that was SAID; options of [TASK] are in place of what it does not say. Raises ValueError."""
+def job(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> Job:
+    """The job that was SAID, for TARGETS; options of [TASK] are in place of what it does not say. Raises ValueError."""
     name = _text(said, "task") or task.run
     arguments = {**(task.options if name == task.run else {}), **said["arguments"]}
     return Job(
@@ -111,6 +117,7 @@ def job(said: Said, task: TaskSettings) -> Job:
         priority=_priority(_text(said, "priority") or "normal"),
         not_before=_moment("not_before", text) if (text := _text(said, "not_before")) else None,
         repeat=_repeat(said),
+        targets=tuple(targets),
         attempts=3 if (attempts := _number(said, "attempts")) is None else int(attempts),
     )
 

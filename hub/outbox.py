@@ -41,6 +41,7 @@ class Delivery:
     task: str
     arguments: Mapping[str, JsonValue]
     outcome: str
+    worker: str | None
     exit: str | None
     began_at: float | None
     ended_at: float
@@ -65,7 +66,7 @@ _DUE = (
         outbox.c.id,
         outbox.c.target,
         outbox.c.tries,
-        *(column for column in runs.c if column.name not in ("host", "worker", "details")),
+        *(column for column in runs.c if column.name not in ("host", "details")),
     )
     .join(runs, sa.and_(*(outbox.c[name] == runs.c[name] for name in _RUN)))
     .where(*_MINE, outbox.c.due_at <= sa.bindparam("now"))

@@ -23,12 +23,14 @@ from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
 from hub.commands.place import host_name
-from hub.outbox import recorder
+from hub.delivery import Carrier
+from hub.outbox import Outbox, recorder
 from hub.queue import reading
 from hub.queue.notices import Notices
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import check
 from hub.queue.values import Finished, Outcome, Taken
+from hub.sending import Sender
 from hub.service import ABSENT_SECONDS, HubService, claim_of
 from hub.spooled import Held
 
@@ -65,7 +67,8 @@ class Hub:
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
-        self.service = HubService(paths, fleet.members, self._finish, self._ended, self._rung.set)
+        self._sender = Sender(Outbox(self.database, name), Carrier(fleet, paths), self._do)
+        self.service = HubService(paths, fleet.members, self)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -80,7 +83,7 @@ class Hub:
         server = access.server(self._fleet, self.service)
         await self._open(server)
         notices = Notices(self.database, self._ring)
-        tasks = [asyncio.ensure_future(each) for each in (self._hand_out(), self._beat())]
+        tasks = [asyncio.ensure_future(each) for each in (self._hand_out(), self._beat(), self._sender.run())]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
         ended = asyncio.ensure_future(stop.wait())
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -113,6 +116,15 @@ class Hub:
     def _ring(self) -> None:
         """From any thread."""
         self._loop.call_soon_threadsafe(self._rung.set)
+
+    def look(self) -> None:
+        """There may be a job for a worker that waits."""
+        self._rung.set()
+
+    def heard(self) -> None:
+        """Somebody else has changed the tables."""
+        self._rung.set()
+        self._sender.rung.set()
 
     # --- the queue
 
@@ -195,7 +207,7 @@ class Hub:
             ends = [Finished(job=one.job, fence=one.fence, outcome=Outcome.LOST) for one in jobs]
             await self._do(lambda: self._store.finish(ends))
 
-    async def _finish(self, end: Finished) -> Taken:
+    async def finish(self, end: Finished) -> Taken:
         """In one transaction with all that come while the database has another in hand."""
         told: asyncio.Future[Taken] = self._loop.create_future()
         self._ends.append((end, told))
@@ -213,10 +225,12 @@ class Hub:
                 if not told.done():
                     told.set_exception(error)
             return
+        self._sender.rung.set()
         for (_, told), became in zip(ends, taken, strict=True):
             if not told.done():  # else its worker has hung up
                 told.set_result(became)
 
-    async def _ended(self, worker: Worker, asked: Held) -> bool:
+    async def ended(self, worker: Worker, asked: Held) -> bool:
+        """Whether that run of WORKER has been written down."""
         runs = await self._do(lambda: reading.runs_of(self.database, asked.job))
         return any((run["fence"], run["worker"]) == (asked.fence, worker.name) for run in runs)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from fleet import log
 from fleet.callers import Connection
@@ -52,20 +53,27 @@ class Seat:
     rests_until: float = 0.0
 
 
+class Queue(Protocol):
+    """What the service needs of the hub."""
+
+    async def finish(self, end: Finished) -> Became:
+        """Write an end down."""
+
+    async def ended(self, worker: Worker, asked: Held) -> bool:
+        """Whether that run of WORKER has been written down."""
+
+    def look(self) -> None:
+        """There may be a job for a worker that waits."""
+
+    def heard(self) -> None:
+        """Somebody else has changed the tables."""
+
+
 class HubService:
     """A method for each row of fleet.hub_api.TABLE (fleet.rpc.Service)."""
 
-    def __init__(
-        self,
-        paths: Paths,
-        members: Iterable[Worker],
-        finish: Callable[[Finished], Awaitable[Became]],
-        ended: Callable[[Worker, Held], Awaitable[bool]],
-        ring: Callable[[], None],
-    ) -> None:
-        """FINISH writes an end down, ENDED says whether a run of a worker has been; RING asks for a look."""
-        self._paths = paths
-        self._finish, self._ended, self._ring = finish, ended, ring
+    def __init__(self, paths: Paths, members: Iterable[Worker], queue: Queue) -> None:
+        self._paths, self._queue = paths, queue
         self._log = log.get("hub")
         self.seats: Mapping[int, Seat] = {worker.uid: Seat(worker=worker) for worker in members}
         self.stopping = False
@@ -114,7 +122,7 @@ class HubService:
     async def _wait(self, seat: Seat, seconds: float) -> None:
         waiting = seat.waiting = asyncio.get_running_loop().create_future()
         seat.patient = seconds > 0
-        self._ring()
+        self._queue.look()
         try:
             await asyncio.wait({waiting}, timeout=seconds or PROMPT_SECONDS)  # then it asks again
         finally:
@@ -128,13 +136,13 @@ class HubService:
         asked = Held(job=request.job, fence=request.fence, claim=seat.held.claim if seat.held else "")
         if seat.held == asked:
             await self._settle(seat, promised=True)
-        elif not await self._ended(seat.worker, asked):
+        elif not await self._queue.ended(seat.worker, asked):
             raise NotAllowed(f"{seat.worker.name} has no job {request.job}.{request.fence}")
         return Done()
 
     async def ring(self, _: Connection, __: Ring) -> Done:
         """Look at the queue."""
-        self._ring()
+        self._queue.heard()
         return Done()
 
     async def closed(self, connection: Connection) -> None:
@@ -165,7 +173,7 @@ class HubService:
         held = seat.held
         assert held
         end = await asyncio.to_thread(end_of, self._paths, seat.worker, held, promised=promised)
-        became = await self._finish(end)
+        became = await self._queue.finish(end)
         if seat.held == held:
             seat.held = seat.work = None
             self._rest(seat, lost=end.outcome is Outcome.LOST)
@@ -183,7 +191,7 @@ class HubService:
         seconds = min(2.0 ** (seat.lost - 1), MOST_REST_SECONDS) if lost else 0.0
         seat.rests_until = time.monotonic() + seconds
         if lost:
-            asyncio.get_running_loop().call_later(seconds, self._ring)
+            asyncio.get_running_loop().call_later(seconds, self._queue.look)
 
 
 def claim_of(job: int, fence: int, began_at: float) -> str:

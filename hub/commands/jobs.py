@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from fleet import console
 from fleet.errors import ExitCode, UsageError
+from fleet.model import Fleet
 from hub import entering
 from hub.commands.place import moment, opened, with_times
 from hub.queue import reading
@@ -24,7 +25,7 @@ _WORDS = {Added.NEW: "added", Added.THERE: "in the queue already", Added.DONE: "
 
 def add(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
-        many = _said(arguments, place.fleet.task)
+        many = _said(arguments, place.fleet)
         receipts = place.store.add(many)
         jobs: Any = place.fleet.hub.jobs
     counts = Counter(one.added for one in receipts)
@@ -38,18 +39,19 @@ def add(arguments: argparse.Namespace) -> None:
         )
 
 
-def _said(arguments: argparse.Namespace, task: Any) -> list[Job]:
+def _said(arguments: argparse.Namespace, fleet: Fleet) -> list[Job]:
+    task, targets = fleet.task, tuple(fleet.hub.targets)
     given = {name: value for name in entering.FIELDS if (value := getattr(arguments, name)) is not None}
     try:
         usual = {**given, "arguments": dict(map(entering.argument, arguments.arguments))}
         if arguments.file is None:
             if not arguments.arguments:
                 raise ValueError("say what is to be done, by NAME=TEXT or --file")
-            return [entering.job(usual, task)]
+            return [entering.job(usual, task, targets)]
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
     origin = "standard input" if arguments.file == "-" else arguments.file
-    return entering.jobs(entering.lines(_read(arguments.file)), usual, task, origin)
+    return entering.jobs(entering.lines(_read(arguments.file)), usual, task, origin, targets)
 
 
 def _read(name: str) -> str:

@@ -58,7 +58,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Place]:
     finally:
         found.close()
         if rung:
-            _ring(paths)
+            ring(paths)
 
 
 def host_name(paths: Paths) -> str:
@@ -68,7 +68,8 @@ def host_name(paths: Paths) -> str:
     return socket.gethostname() + ("" if str(paths.root) == "/" else f":{paths.root}")
 
 
-def _ring(paths: Paths) -> None:
+def ring(paths: Paths) -> None:
+    """Tell the hub to look, where one runs."""
     with contextlib.suppress(FleetError), Client(paths.hub_socket, timeout_seconds=_RING_SECONDS) as client:
         client.ask(Ring(), Done)
 

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
 from pydantic import JsonValue
@@ -15,7 +16,8 @@ from pydantic import JsonValue
 from fleet import console, visible
 from fleet.errors import UsageError
 from fleet.result import of_job
-from hub.commands.place import moment, opened, with_times
+from hub.commands.place import host_name, moment, opened, ring, with_times
+from hub.outbox import Outbox
 from hub.queue import reading
 
 _COLUMNS = ("run", "outcome", "site", "worker", "ended (UTC)", "s")
@@ -73,6 +75,21 @@ def show(arguments: argparse.Namespace) -> None:
     value = {**with_times(dict(last)), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
     texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
     console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
+
+
+def uploads(arguments: argparse.Namespace) -> None:
+    with opened(arguments) as place:
+        found = Outbox(place.database, host_name(place.paths)).backlog()
+    rows = [(one.target, str(one.waiting), f"{one.oldest_seconds:.0f}", str(one.aside)) for one in found]
+    table = ("" if rows else "nothing waits", ("target", "waiting", "oldest s", "refused"), rows)
+    console.answer(arguments, [asdict(one) for one in found], table=table)
+
+
+def upload_again(arguments: argparse.Namespace) -> None:
+    with opened(arguments) as place:
+        count = Outbox(place.database, host_name(place.paths)).again()
+    ring(place.paths)
+    console.answer(arguments, {"again": count}, f"{count} are delivered once more")
 
 
 def export(arguments: argparse.Namespace) -> None:

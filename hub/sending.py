@@ -1,0 +1,82 @@
+"""Sends what the outbox holds, a few at a time, and writes down what became of it; sleeps while there is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from fleet import log
+from fleet.errors import DatabaseFailed
+from hub.delivery import Carrier, Later, Refused
+from hub.outbox import Delivery, Outbox
+
+AT_ONCE = 8
+AGAIN_SECONDS = 5.0
+"""After a database that failed."""
+T = TypeVar("T")
+
+
+class Do(Protocol):
+    """Runs work where the database is asked."""
+
+    def __call__(self, work: Callable[[], T]) -> Awaitable[T]:
+        """The result of WORK."""
+
+
+class Sender:
+    """Sends what OUTBOX holds by CARRIER, until it is cancelled."""
+
+    def __init__(self, outbox: Outbox, carrier: Carrier, do: Do) -> None:
+        self._outbox, self._carrier, self._do = outbox, carrier, do
+        self._log = log.get("hub")
+        self.rung = asyncio.Event()
+        """Set it when a run has ended."""
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self.rung.clear()
+            try:
+                sent, seconds = await self.once()
+            except DatabaseFailed as error:  # what was sent meanwhile is sent again: its target knows it
+                self._log.error("database.failed", error=error.message)
+                sent, seconds = 0, AGAIN_SECONDS
+            if not sent:
+                await self._rest(seconds)
+
+    async def once(self) -> tuple[int, float | None]:
+        """Send what is due, some of it; how many, and when the next will be."""
+        due, seconds = await self._do(lambda: self._outbox.due(AT_ONCE))
+        await asyncio.gather(*map(self._one, due))
+        return len(due), seconds
+
+    async def _rest(self, seconds: float | None) -> None:
+        waiting = asyncio.ensure_future(self.rung.wait())
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            waiting.cancel()
+
+    async def _one(self, run: Delivery) -> None:
+        known = {"target": run.target, "job": run.job, "fence": run.fence, "tries": run.tries + 1}
+        try:
+            answer: JsonValue = await self._carrier.carry(run)
+        except Refused as error:
+            why = str(error)
+            self._log.error("upload.refused", reason=why, **known)
+            await self._do(lambda: self._outbox.refused(run.id, why))
+        except Later as error:
+            why, wait = str(error), error.wait_seconds
+            self._log.warning("upload.later", reason=why, **known)
+            await self._do(lambda: self._outbox.later(run.id, why, wait))
+        except Exception as error:  # noqa: BLE001 - a fault in one delivery stops no other
+            why = f"{type(error).__name__}: {error}"
+            self._log.exception("upload.crashed", **known)
+            await self._do(lambda: self._outbox.later(run.id, why))
+        else:
+            self._log.info("upload.arrived", **known)
+            kept = answer if isinstance(answer, dict) else None
+            await self._do(lambda: self._outbox.arrived(run.id, kept))

@@ -1,0 +1,264 @@
+"""Deliveries, judged at their targets: a folder, and servers that lose, repeat, delay, refuse and lie."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from fleet.errors import ConfigurationError
+from fleet.model import Fleet, Paths
+from hub.delivery import Carrier
+from hub.outbox import Outbox, recorder
+from hub.queue.store import Store
+from hub.queue.values import Picture
+from hub.sending import Sender
+from tests.queues import FREE, Queue, ending, jobs
+
+T = TypeVar("T")
+PICTURE = b"\x89PNG" + bytes(50_000)
+SECONDS = 0.4
+WORKER = "w1101"
+
+
+class Server(ThreadingHTTPServer):
+    """A target; MOODS say what it makes of its next requests, and then it takes what comes."""
+
+    daemon_threads = True
+
+    def __init__(self, *moods: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.moods = list(moods)
+        self.taken: list[tuple[str, str, bytes]] = []
+        """Of what it took: key, path, body."""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, *_: object) -> None:
+        """Who hangs up is no error here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+
+    def do_POST(self) -> None:
+        """As the mood is."""
+        mood = self.server.moods.pop(0) if self.server.moods else "good"
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if mood in ("good", "lost", "again", "endless"):
+            self.server.taken.append((self.headers["idempotency-key"], self.path, body))
+        if mood == "silent":
+            time.sleep(SECONDS * 3)
+        elif mood == "endless":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            with_time = time.monotonic() + 5
+            while time.monotonic() < with_time:
+                self.wfile.write(bytes(1000))
+        elif mood == "dripping":
+            for letter in b"HTTP/1.1 200 OK\r\nx: " + b"x" * 50:
+                self.wfile.write(bytes([letter]))
+                time.sleep(SECONDS / 10)
+        elif mood in ("lost", "reset"):
+            pass  # no answer
+        elif mood.isdigit():
+            self.send_response(int(mood))
+            self.send_header("retry-after", "7")
+            self.send_header("location", f"{self.server.url}/elsewhere")
+            self.end_headers()
+        else:
+            self.send_response(409 if mood == "again" else 201)
+            self.end_headers()
+            self.wfile.write(b'{"address": "https://pictures.example/1"}')
+        self.close_connection = True
+
+    do_PUT = do_POST  # noqa: N815 - as above
+
+    def log_message(self, *_: object) -> None:
+        """No word on the terminal."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Starts servers."""
+    made: list[Server] = []
+
+    def start(*moods: str) -> Server:
+        made.append(Server(*moods))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+class Host:
+    """A host whose runs go to one target."""
+
+    def __init__(self, queue: Queue, root: Path, **target: Any) -> None:
+        self.queue = queue
+        self.fleet = Fleet.model_validate(
+            {
+                "workers": {"count": 1},
+                "dns": {"resolvers": ["198.18.0.53"]},
+                "egress": {"urls": ["https://a.example/ip"]},
+                "hub": {"targets": {"it": {"timeout_seconds": SECONDS, "insecure_http": True, **target}}},
+            }
+        )
+        self.paths = Paths(root=root)
+        self.spool = self.paths.spool(self.fleet.members[0])
+        self.spool.mkdir(parents=True, exist_ok=True)
+        hub = queue.hub("h1")
+        self.store, self.host = Store(queue.database, lambda: None, FREE, recorder("h1")), hub.host
+        self.outbox = Outbox(queue.database, "h1")
+
+    def end(self, count: int) -> list[tuple[int, int]]:
+        """COUNT runs, each with a picture of its own."""
+        self.store.add(jobs(*("a" for _ in range(count)), targets=("it",)))
+        ends = []
+        for one in [self.store.claim(self.host, [WORKER]).jobs[0] for _ in range(count)]:
+            content = PICTURE + str(one.job).encode()
+            (self.spool / f"{one.job}.png").write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            picture = Picture(name=f"{one.job}.png", sha256=sha256, size_bytes=len(content))
+            ends.append(ending(one, answer={"price": one.job}, pictures=(picture,)))
+        self.store.finish(ends)
+        return [(one.job, one.fence) for one in ends]
+
+    def send(self, passes: int = 1) -> None:
+        """So many passes of the sender, hours apart."""
+
+        async def work() -> None:
+            async def do(what: Callable[[], T]) -> T:
+                return what()
+
+            sender = Sender(self.outbox, Carrier(self.fleet, self.paths), do)  # type: ignore[arg-type]
+            for _ in range(passes):
+                while (await sender.once())[0]:
+                    pass
+                self.queue.ahead(7200)
+
+        asyncio.run(work())
+
+    def backlog(self) -> list[tuple[int, int]]:
+        """What waits, and what was refused."""
+        return [(one.waiting, one.aside) for one in self.outbox.backlog()]
+
+
+MOODS = ["silent", "endless", "dripping", "lost", "reset", "again", "503", "500", "302", "401", "429", "404"]
+
+
+def test_every_run_is_at_the_target_whatever_it_did_meanwhile(
+    queue: Queue, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    """Each once by its key, with its own picture unharmed; nothing is left, and no redirect is followed."""
+    server = serve(*MOODS)
+    host = Host(queue, tmp_path, url=f"{server.url}/runs/{{job}}")
+    runs = host.end(6)
+    host.send(passes=4)
+    assert host.backlog() == []
+    by_key = {key: (path, body) for key, path, body in server.taken}
+    assert sorted(path for path, _ in by_key.values()) == [f"/runs/{job}" for job, _ in runs]
+    for path, body in by_key.values():
+        job = path.rpartition("/")[2]
+        assert PICTURE + job.encode() in body
+        told = json.loads(re.findall(rb'name="run"\r\n\r\n(.*?)\r\n--', body, re.DOTALL)[0])
+        assert (told["answer"], told["outcome"]) == ({"price": int(job)}, "good")
+    answers = queue.rows("SELECT answer FROM delivered")
+    assert len(answers) == 6 and all(json.loads(one.answer)["status"] in (200, 201, 409) for one in answers)
+
+
+def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
+    queue: Queue, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    """It is not sent again by itself."""
+    server = serve("400", "422")
+    host = Host(queue, tmp_path, url=server.url)
+    host.end(2)
+    host.send(passes=3)
+    assert (host.backlog(), server.taken) == ([(0, 2)], [])
+    assert host.outbox.again() == 2
+    host.send()
+    assert (host.backlog(), len(server.taken)) == ([], 2)
+
+
+def test_put_sends_each_file_to_its_own_address(queue: Queue, tmp_path: Path, serve: Callable[..., Server]) -> None:
+    """The JSON last; the secret of the headers is in no table and no log."""
+    secret = tmp_path / "headers"
+    secret.write_text("Authorization: Bearer s3cret\n")
+    server = serve("lost")
+    host = Host(queue, tmp_path, url=f"{server.url}/{{name}}", method="PUT", headers_file=str(secret))
+    ((job, fence),) = host.end(1)
+    host.send(passes=2)
+    assert [path for _, path, _ in server.taken[-2:]] == [f"/{job}.png", f"/job-{job}-{fence:06d}.json"]
+    assert server.taken[-2][2] == PICTURE + str(job).encode()
+    assert "s3cret" not in str(queue.rows("SELECT * FROM delivered"))
+    secret.write_text("nothing")
+    with pytest.raises(ConfigurationError, match="headers_file"):
+        host.send()
+
+
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_a_folder_has_whole_files_and_waits_for_its_disk(queue: Queue, tmp_path: Path) -> None:
+    """A folder that is not there, a disk that is not mounted, is waited for and not made."""
+    folder = tmp_path / "results"
+    host = Host(queue, tmp_path, url=f"file://{folder}")
+    ((job, fence),) = host.end(1)
+    host.send()
+    assert host.backlog() == [(1, 0)] and not folder.exists()
+    folder.mkdir()
+    host.send(passes=2)
+    assert host.backlog() == []
+    assert {path.name for path in folder.iterdir()} == {f"{job}.png", f"job-{job}-{fence:06d}.json"}
+    assert json.loads((folder / f"job-{job}-{fence:06d}.json").read_text())["answer"] == {"price": job}
+
+
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_a_picture_that_is_another_one_by_now_is_not_sent(
+    queue: Queue, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    """A worker that changes, links or removes its file has nothing of it delivered, and the reason is kept."""
+    server = serve()
+    host = Host(queue, tmp_path, url=server.url)
+    changed, linked, gone, kept = (job for job, _ in host.end(4))
+    (host.spool / f"{changed}.png").write_bytes(b"other")
+    (host.spool / f"{linked}.png").unlink()
+    (host.spool / f"{linked}.png").symlink_to("/etc/passwd")
+    (host.spool / f"{gone}.png").unlink()
+    host.send()
+    assert [body for _, _, body in server.taken if b"root:" in body] == []
+    assert len(server.taken) == 1 and PICTURE + str(kept).encode() in server.taken[0][2]
+    errors = [row.error for row in queue.rows("SELECT error FROM outbox ORDER BY job")]
+    assert len(errors) == 3 and "another one" in errors[0] and "not there" in errors[2]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"url": "ftp://a/"},
+        {"url": "file://host/x"},
+        {"url": "http://a.example/", "insecure_http": False},
+        {"url": "https:///x"},
+        {"url": "https://a.example/", "method": "GET"},
+    ],
+)
+def test_a_target_that_cannot_be_is_named(target: dict[str, Any]) -> None:
+    """By its key, before anything starts."""
+    with pytest.raises(ValueError, match=r"hub\.targets\.it"):
+        Host.__init__(Host.__new__(Host), None, Path(os.devnull), **target)  # type: ignore[arg-type]
