@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Callable
 
 from fleet import console
+from fleet.outcomes import ENDINGS
 
 Run = Callable[[argparse.Namespace], "int | None"]
 Verb = Callable[..., console.Parser]
 STATES = ("ready", "leased", "aside")
 _MOST_DIGITS = 18
-OUTCOMES = ("good", "empty", "refused", "limited", "absent", "failed", "lost", "cancelled")
 
 
 def job_number(text: str) -> int:
@@ -80,7 +80,7 @@ def _jobs(verb: Verb) -> None:
 
 def _results(verb: Verb) -> None:
     some = verb("list", "runs that have ended, the newest first", "list --outcome failed")
-    some.add_argument("--outcome", choices=OUTCOMES)
+    some.add_argument("--outcome", choices=ENDINGS)
     _page(some, "runs before the one of this number, as JOB.FENCE")
     one = verb("show", "one run with all that is known of it", "show 17")
     one.add_argument("number", metavar="JOB[.FENCE]", help="a job's last run, or that one")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, model_validator
 
+from fleet.outcomes import Outcome
 from fleet.wire import Address, Message
 
-Outcome = Literal["good", "empty", "refused", "limited", "absent", "failed"]
-"""What a loop came to. `good`: what a careful person would have seen. `empty`: the site says there is nothing of it.
-`refused`, `limited` (asks to be left alone for a while) and `absent` (there is no such page) are answers of the site.
-`failed`: nobody knows; the reason says why."""
-OK: Final = ("good", "empty")
 MOST_REST_SECONDS: Final = 3600.0
 """A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
 VERSION = 1

@@ -8,7 +8,6 @@ where a person sees it.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 
 from fleet.db import Database, Many, among
+from hub.queue.backoff import back_off
 from hub.queue.endings import Ended, Record
 from hub.queue.schema import delivered, outbox, pictures, runs
 from hub.queue.values import Picture, document, plain
@@ -186,17 +186,13 @@ class Outbox:
         def work(db: sa.Connection) -> None:
             row = db.execute(_ONE, {"of": delivery}).one_or_none()
             if row is not None:
-                due_at = self._database.now(db) + max(_back_off(row.tries), wait_seconds)
+                due_at = self._database.now(db) + max(
+                    wait_seconds, back_off(row.tries + 1, BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
+                )
                 new = {"due_at": due_at, "tries": row.tries + 1, "aside": aside, "error": plain(error)}
                 db.execute(_LATER, {"of": delivery, **{f"new_{name}": value for name, value in new.items()}})
 
         self._database.run(work)
-
-
-def _back_off(tries: int) -> float:
-    longest = min(BACK_OFF_SECONDS * 2.0 ** min(tries, 20), LONGEST_BACK_OFF_SECONDS)
-    # Half of it by chance: a target that is back is not asked by all at once.
-    return longest * (0.5 + random.random() / 2)  # noqa: S311 - no secret
 
 
 def _pictures(db: sa.Connection, jobs: Sequence[int]) -> dict[tuple[int, int], tuple[Picture, ...]]:

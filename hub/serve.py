@@ -29,7 +29,7 @@ from hub.queue import reading
 from hub.queue.notices import Notices
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import check
-from hub.queue.values import Finished, Outcome, Taken
+from hub.queue.values import Finished, Taken
 from hub.sending import Sender
 from hub.service import ABSENT_SECONDS, HubService, claim_of
 from hub.spooled import Held
@@ -204,7 +204,7 @@ class Hub:
 
     async def _give_back(self, jobs: list[Held]) -> None:
         if jobs:
-            ends = [Finished(job=one.job, fence=one.fence, outcome=Outcome.LOST) for one in jobs]
+            ends = [Finished(job=one.job, fence=one.fence, outcome="lost") for one in jobs]
             await self._do(lambda: self._store.finish(ends))
 
     async def finish(self, end: Finished) -> Taken:

@@ -19,7 +19,7 @@ from fleet.errors import DatabaseFailed, NotAllowed
 from fleet.hub_api import Finish, Ring, Take, Taken, Work
 from fleet.model import Paths, Worker
 from fleet.wire import Done
-from hub.queue.values import Claimed, Finished, Outcome
+from hub.queue.values import Claimed, Finished
 from hub.queue.values import Taken as Became
 from hub.spooled import Held, end_of
 
@@ -176,13 +176,13 @@ class HubService:
         became = await self._queue.finish(end)
         if seat.held == held:
             seat.held = seat.work = None
-            self._rest(seat, lost=end.outcome is Outcome.LOST)
+            self._rest(seat, lost=end.outcome == "lost")
         self._log.info(
             "job.ended",
             worker=seat.worker.name,
             job=held.job,
             fence=held.fence,
-            outcome=end.outcome.value,
+            outcome=end.outcome,
             became=became.value,
         )
 

@@ -15,10 +15,11 @@ from fleet import visible
 from fleet.errors import FleetError
 from fleet.foreign import Folder
 from fleet.model import Paths, Worker
+from fleet.outcomes import Ending
 from fleet.plausible import NAME_CHARACTERS
 from fleet.result import Result, of_job
 from fleet.spool import read_result
-from hub.queue.values import Finished, Outcome, Picture
+from hub.queue.values import Finished, Picture
 
 PICTURE_BYTES = 64 << 20
 _FAILURES = 20
@@ -43,7 +44,7 @@ def end_of(paths: Paths, worker: Worker, held: Held, *, promised: bool) -> Finis
         if result.claim != held.claim:
             raise FleetError("the result in its spool is of another queue's job")
     except FleetError as error:
-        outcome = Outcome.FAILED if promised else Outcome.LOST
+        outcome: Ending = "failed" if promised else "lost"
         return Finished(job=held.job, fence=held.fence, outcome=outcome, error=visible.line(error.message))
     return _finished(paths, worker, held, result)
 
@@ -56,7 +57,7 @@ def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finis
     common = {
         "job": held.job,
         "fence": held.fence,
-        "outcome": Outcome(result.outcome),
+        "outcome": result.outcome,
         "wait_seconds": result.retry_after_seconds if result.outcome == "limited" else None,
         "exit": visible.line(result.exit_server or "")[:NAME_CHARACTERS] or None,
         "error": "; ".join([*words, *trouble]) or None,

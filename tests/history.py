@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from fleet.db import Database
 from fleet.errors import HostFenced
+from fleet.outcomes import Ending
 from hub.queue.repeat import Interval
 from hub.queue.store import Host, Store
-from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Outcome, Pace, Priority, Taken
+from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Pace, Priority, Taken
 from tests.queues import CLOCKS, LEASE_SECONDS, Queue, hasty
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ PACES = {f"free{number}": Pace(interval_seconds=0, most=4) for number in range(6
     "slow": Pace(interval_seconds=2, most=2),
     "one": Pace(most=1),
 }
-TOLD = (Outcome.GOOD, Outcome.GOOD, Outcome.EMPTY, Outcome.ABSENT, Outcome.FAILED, Outcome.LIMITED)
+TOLD: tuple[Ending, ...] = ("good", "good", "empty", "absent", "failed", "limited")
 EXITS = ("", "", "", "kr", "jp")
 MOST_STATEMENTS = 16
 
@@ -81,7 +82,7 @@ class Ledger:
         self.claimed: dict[tuple[int, int], Claimed] = {}
         self.held: dict[str, set[tuple[int, int]]] = {}
         """By host, the runs that workers have in hand."""
-        self.told: dict[tuple[int, int], tuple[Outcome, Taken]] = {}
+        self.told: dict[tuple[int, int], tuple[Ending, Taken]] = {}
         """Ends that were acknowledged."""
         self.ended: list[tuple[int, int]] = []
         """The same runs."""
@@ -163,9 +164,7 @@ class MortalHub:
         self.store.enlist(self.host, LEASE_SECONDS, version="0", settings="")
         in_hand = self._ledger.held[self.name]
         held = self.store.held(self.host).items()
-        lost = [
-            Finished(job=job, fence=one[0], outcome=Outcome.LOST) for job, one in held if (job, one[0]) not in in_hand
-        ]
+        lost = [Finished(job=job, fence=one[0], outcome="lost") for job, one in held if (job, one[0]) not in in_hand]
         if lost:
             self.store.finish(lost)
         self.alive = True
@@ -266,17 +265,15 @@ def agree(queue: Queue, ledger: Ledger) -> None:
         assert sorted(runs.get(job, {})) == list(range(1, expected + 1)), f"job {row}: its runs are {runs.get(job)}"
     for job in runs.keys() - jobs.keys():
         fences = sorted(runs[job])
-        last = Outcome(runs[job][fences[-1]].outcome)
+        last = runs[job][fences[-1]].outcome
         assert fences == list(range(1, len(fences) + 1)), f"job {job} is gone, its runs are {fences}"
-        final = last in (Outcome.GOOD, Outcome.EMPTY, Outcome.REFUSED, Outcome.ABSENT, Outcome.CANCELLED)
+        final = last in ("good", "empty", "refused", "absent", "cancelled")
         assert final or job in ledger.cancelled, f"job {job} is gone, its last run was {last}"
     for key, told in ledger.keys.items():
         assert told is None or told in jobs or told in runs, f"{key}, job {told}, was lost"
     for run, (outcome, taken) in ledger.told.items():
         row = runs.get(run[0], {}).get(run[1])
-        assert row is not None and (row.outcome == outcome.value) == (taken is not Taken.STALE), (
-            f"{run}: {outcome} {taken}"
-        )
+        assert row is not None and (row.outcome == outcome) == (taken is not Taken.STALE), f"{run}: {outcome} {taken}"
     for run in ledger.claimed:
         there = run[1] in runs.get(run[0], {}) or (run[0] in jobs and jobs[run[0]].fence >= run[1])
         assert there, f"the claimed {run} was lost"

@@ -12,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.db import Database
+from fleet.outcomes import Ending
 from hub.queue import upgrade
 from hub.queue.store import Host, Store
-from hub.queue.values import Claimed, Claims, Finished, Job, Outcome, Pace, Taken
+from hub.queue.values import Claimed, Claims, Finished, Job, Pace, Taken
 from tests.postgresql import Server
 
 CLOCKS = {
@@ -52,7 +53,7 @@ class Hub:
         """The same with the time of the next look."""
         return self.store.claim(self.host, [f"w{number + 1}" for number in range(count)], exits)
 
-    def end(self, claimed: Claimed, outcome: Outcome = Outcome.GOOD, **more: Any) -> Taken:
+    def end(self, claimed: Claimed, outcome: Ending = "good", **more: Any) -> Taken:
         """Tell the end of one run."""
         return self.store.finish([ending(claimed, outcome, **more)])[0]
 
@@ -61,7 +62,7 @@ class Hub:
         assert set(self.store.finish([ending(one) for one in claimed])) == {Taken.EFFECTIVE}
 
 
-def ending(claimed: Claimed, outcome: Outcome = Outcome.GOOD, **more: Any) -> Finished:
+def ending(claimed: Claimed, outcome: Ending = "good", **more: Any) -> Finished:
     """The end of a run."""
     return Finished(job=claimed.job, fence=claimed.fence, outcome=outcome, **more)
 

@@ -12,8 +12,9 @@ from fleet import log
 from fleet.errors import Answered, FleetError, PageFailed, describe
 from fleet.interrupts import raise_if_stopped
 from fleet.netctl_api import Tunnel
+from fleet.outcomes import OK, Outcome
 from fleet.plausible import NAME_CHARACTERS
-from fleet.result import OK, Failure, Losses, Outcome, Result
+from fleet.result import Failure, Losses, Result
 from fleet.wire import Address
 from worker.browser.interface import Page
 from worker.failures import Budget, Reaction, reaction

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from fleet.db import Many, among
+from fleet.outcomes import Ending
 from hub.queue import locks, politeness, rests
 from hub.queue.schema import LEASED, jobs, runs
-from hub.queue.values import ANYWHERE, Finished, Outcome, Taken, document, plain
+from hub.queue.values import ANYWHERE, Finished, Taken, document, plain
 
 _IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 SITES_OF = sa.select(jobs.c.site).where(among(jobs.c.id, _IDS))
@@ -83,7 +84,7 @@ def in_effect(row: Any, fence: int) -> bool:
 
 def _of_another(one: Finished, outcome: str | None) -> Taken:
     """LOST and CANCELLED are the queue's own words: nobody tells them twice."""
-    return Taken.REPEATED if outcome == one.outcome.value else Taken.STALE
+    return Taken.REPEATED if outcome == one.outcome else Taken.STALE
 
 
 def _outcomes(db: sa.Connection, ends: Iterable[Finished]) -> dict[tuple[int, int], str]:
@@ -110,7 +111,7 @@ def _end(
     again = [_change(row, one, stays) for (row, one), stays in zip(ends, after, strict=True) if stays is not None]
     if again:
         db.execute(_AGAIN, sorted(again, key=lambda one: int(one["of"])))
-    told: dict[str, list[tuple[Outcome, float | None]]] = {}
+    told: dict[str, list[tuple[Ending, float | None]]] = {}
     for row, one in ends:
         told.setdefault(row.site, []).append((one.outcome, one.wait_seconds))
     settle(db, before, {name: politeness.over(before[name], of_site, now) for name, of_site in told.items()})
@@ -135,7 +136,7 @@ def ended_run(row: Any, end: Finished, now: float, *, answers: bool) -> Ended:
         **{name: getattr(row, name) for name in _OF_JOB},
         "exit": end.exit,
         "ended_at": now,
-        "outcome": end.outcome.value,
+        "outcome": end.outcome,
         "error": None if end.error is None else plain(end.error),
         "answer": None if end.answer is None else document(end.answer),
         "details": None if end.details is None else document(end.details),

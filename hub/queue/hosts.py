@@ -15,7 +15,7 @@ from fleet.db import Many, among
 from fleet.errors import HostFenced
 from hub.queue import endings
 from hub.queue.schema import LEASED, hosts, jobs
-from hub.queue.values import Finished, Outcome
+from hub.queue.values import Finished
 
 PARCEL = 200
 _NAMES = sa.bindparam("names", type_=Many(sa.Text))
@@ -80,7 +80,7 @@ def recover(db: sa.Connection, now: float, record: endings.Record) -> int:
     """Give jobs of fenced hosts to others; how many, 0 when none is left. One parcel, so that nobody waits long."""
     fenced = list(db.scalars(_FENCED))
     left = db.execute(_LEFT, {"names": fenced}).all() if fenced else []
-    endings.finish(db, [Finished(job=job, fence=held, outcome=Outcome.LOST) for job, held in left], now, record)
+    endings.finish(db, [Finished(job=job, fence=held, outcome="lost") for job, held in left], now, record)
     return len(left)
 
 

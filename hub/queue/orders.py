@@ -14,7 +14,7 @@ from hub.queue.endings import JOBS_OF, LEAVE, SITES_OF, Record, ended_run, settl
 from hub.queue.politeness import Site
 from hub.queue.rests import READY, SPENT
 from hub.queue.schema import jobs
-from hub.queue.values import Finished, Outcome, Pace
+from hub.queue.values import Finished, Pace
 
 _IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _CHANGE = sa.update(jobs).where(among(jobs.c.id, _IDS))
@@ -35,9 +35,7 @@ def cancel(db: sa.Connection, ids: Iterable[int], now: float, record: Record) ->
         db.execute(change, {"ids": sorted(running)})
     if gone:
         db.execute(LEAVE, {"ids": sorted(gone)})
-        ends = [
-            (rows[job], Finished(job=job, fence=rows[job].fence + 1, outcome=Outcome.CANCELLED)) for job in sorted(gone)
-        ]
+        ends = [(rows[job], Finished(job=job, fence=rows[job].fence + 1, outcome="cancelled")) for job in sorted(gone)]
         write_runs(db, [ended_run(row, one, now, answers=row.state == READY) for row, one in ends], now, record)
         settle(db, before, {rows[job].site: before[rows[job].site] for job in gone})
     return set(gone), running

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hub.queue.values import Outcome, Priority
+from fleet.outcomes import Ending
+from hub.queue.values import Priority
 
 SLOWEST = 64.0
 LEAST_REST_SECONDS = 30.0
@@ -59,17 +60,17 @@ def begun(site: Site, count: int, now: float) -> Site:
     return replace(site, running=site.running + count, polite_at=polite_at)
 
 
-def over(site: Site, ends: Sequence[tuple[Outcome, float | None]], now: float) -> Site:
+def over(site: Site, ends: Sequence[tuple[Ending, float | None]], now: float) -> Site:
     """SITE after runs of it have ended, each with its outcome and the rest that the site asked for."""
     for outcome, wait_seconds in ends:
         running = site.running - 1
         site = replace(site, running=running, room=max(site.most, running))
-        if outcome is Outcome.LIMITED:
+        if outcome == "limited":
             slowed = min(site.slowed * 2, SLOWEST)
             rest = LEAST_REST_SECONDS * slowed / 2 if wait_seconds is None else wait_seconds
             rest = min(max(rest, site.interval_seconds), LONGEST_REST_SECONDS)
             site = replace(site, slowed=slowed, polite_at=max(site.polite_at, now + rest))
-        elif outcome in (Outcome.GOOD, Outcome.EMPTY, Outcome.ABSENT):
+        elif outcome in ("good", "empty", "absent"):
             site = replace(site, slowed=max(1.0, site.slowed / 2))
     return site
 

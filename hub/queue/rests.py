@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any, NamedTuple
 
+from fleet.outcomes import Ending
 from hub.queue import politeness
+from hub.queue.backoff import back_off
 from hub.queue.repeat import Cron, Interval, Repeat
-from hub.queue.values import Outcome
 
 BACK_OFF_SECONDS = 30.0
 LONGEST_BACK_OFF_SECONDS = 3600.0
@@ -25,18 +25,18 @@ class Rest(NamedTuple):
     """The same is tried once more: that run was not the answer."""
 
 
-def rest(row: Any, outcome: Outcome, wait_seconds: float | None, now: float) -> Rest | None:
+def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> Rest | None:
     """What becomes of the job of ROW after a run of it ended with OUTCOME; None: it leaves."""
     if row.cancelled:
         return None
-    if outcome is Outcome.LIMITED:
+    if outcome == "limited":
         pause = min(max(wait_seconds or 0.0, BACK_OFF_SECONDS), politeness.LONGEST_REST_SECONDS)
         return Rest(READY, row.scheduled_at, now + pause, row.attempts_left, unfinished=True)
     left = row.attempts_left - 1
-    trouble = outcome in (Outcome.FAILED, Outcome.LOST)
+    trouble = outcome in ("failed", "lost")
     if trouble and left > 0:
         # What was lost with its host begins at once: it is not known to be at fault.
-        pause = 0.0 if outcome is Outcome.LOST else _back_off(row.attempts - left)
+        pause = 0.0 if outcome == "lost" else back_off(row.attempts - left, BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
         return Rest(READY, row.scheduled_at, now + pause, left, unfinished=True)
     try:
         if (repeat := _repeat_of(row)) is not None:
@@ -52,9 +52,3 @@ def _repeat_of(row: Any) -> Repeat | None:
     if row.cron is not None:
         return Cron(row.cron, row.zone)
     return None if row.interval_seconds is None else Interval(row.interval_seconds)
-
-
-def _back_off(failures: int) -> float:
-    longest = min(BACK_OFF_SECONDS * 2.0 ** (failures - 1), LONGEST_BACK_OFF_SECONDS)
-    # Half of it by chance: what failed together does not come back together.
-    return longest * (0.5 + random.random() / 2)  # noqa: S311 - no secret

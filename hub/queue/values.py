@@ -15,6 +15,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
+from fleet.outcomes import Ending
 from hub.queue.repeat import Repeat
 
 LONGEST_NAME = 300
@@ -36,22 +37,6 @@ class Priority(enum.IntEnum):
     HIGH = 0
     NORMAL = 1
     LOW = 2
-
-
-class Outcome(enum.Enum):
-    """How a run ended. The first six are the worker's words."""
-
-    GOOD = "good"
-    EMPTY = "empty"
-    REFUSED = "refused"
-    """An answer, and kept: what a site refuses is left alone."""
-    ABSENT = "absent"
-    LIMITED = "limited"
-    """The site said: later. Tried again after a rest, as often as it takes, by no way around it."""
-    FAILED = "failed"
-    LOST = "lost"
-    """Its host or its worker died."""
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +136,7 @@ class Finished:
 
     job: int
     fence: int
-    outcome: Outcome
+    outcome: Ending
     exit: str | None = None
     """Where it came out."""
     error: str | None = None

@@ -10,7 +10,7 @@ import pytest
 from fleet.errors import HostFenced
 from hub.queue.notices import Notices
 from hub.queue.store import Host
-from hub.queue.values import Outcome, Pace, Taken
+from hub.queue.values import Pace, Taken
 from tests.queues import LEASE_SECONDS, Queue, ending, jobs
 
 HOUR_SECONDS = 3600.0
@@ -142,7 +142,7 @@ def test_a_hub_rings_itself_when_there_may_be_work(queue: Queue) -> None:
     (receipt,) = hub.store.add(jobs("a", attempts=1))
     for rings in (
         lambda: hub.store.add(jobs("b")),
-        lambda: hub.end(hub.claim()[0], Outcome.FAILED),
+        lambda: hub.end(hub.claim()[0], "failed"),
         lambda: hub.store.pause("a", paused=False),
         lambda: hub.store.retry([receipt.job]),
     ):

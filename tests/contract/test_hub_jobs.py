@@ -8,9 +8,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fleet.errors import DatabaseFailed
+from fleet.outcomes import Ending
 from hub.queue import endings
 from hub.queue.repeat import Cron, Interval
-from hub.queue.values import Added, Cancelled, Job, Outcome, Pace, Priority, Taken
+from hub.queue.values import Added, Cancelled, Job, Pace, Priority, Taken
 from tests.queues import Queue, ending, jobs
 
 DAY_SECONDS = 86_400.0
@@ -128,7 +129,7 @@ def test_a_run_ends_once_and_its_job_leaves_with_it(queue: Queue) -> None:
         (claimed.job, 1, "good", '{"price": 3}', "w1", "h1")
     ]
     assert queue.one("SELECT count(*) FROM jobs") == 0
-    told = [ending(claimed), ending(claimed, Outcome.FAILED), ending(claimed), ending(claimed)]
+    told = [ending(claimed), ending(claimed, "failed"), ending(claimed), ending(claimed)]
     assert hub.store.finish(told) == [Taken.REPEATED, Taken.STALE, Taken.REPEATED, Taken.REPEATED]
     assert queue.one("SELECT count(*) FROM runs") == 1
 
@@ -148,7 +149,7 @@ def test_failures_are_tried_again_later_then_put_aside(queue: Queue) -> None:
     waits = []
     for _ in range(3):
         (claimed,) = hub.claim()
-        assert hub.end(claimed, Outcome.FAILED, error="ERR_EMPTY_RESPONSE") is Taken.EFFECTIVE
+        assert hub.end(claimed, "failed", error="ERR_EMPTY_RESPONSE") is Taken.EFFECTIVE
         waits.append(hub.look().next_seconds)
         queue.ahead(waits[-1] or 0)
         hub.store.beat(hub.host, 60)
@@ -162,8 +163,8 @@ def test_failures_are_tried_again_later_then_put_aside(queue: Queue) -> None:
     assert queue.one("SELECT count(*) FROM jobs") == 0
 
 
-@pytest.mark.parametrize("outcome", [Outcome.GOOD, Outcome.EMPTY, Outcome.REFUSED, Outcome.ABSENT])
-def test_an_answer_is_final(queue: Queue, outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", ["good", "empty", "refused", "absent"])
+def test_an_answer_is_final(queue: Queue, outcome: Ending) -> None:
     """What a site answers is kept, refusals too: the job leaves, attempts or not."""
     hub = queue.hub()
     hub.store.add(jobs("a", attempts=9))
@@ -177,11 +178,11 @@ def test_a_job_repeats_by_interval_and_leaves_out_what_was_missed(queue: Queue) 
     hub.store.add(jobs("a", repeat=Interval(600), attempts=2))
     (claimed,) = hub.claim()
     hub.store.beat(hub.host, 9000)
-    hub.end(claimed, Outcome.FAILED)
+    hub.end(claimed, "failed")
     queue.ahead(60)
     (claimed,) = hub.claim()
     queue.ahead(1440)
-    hub.end(claimed, Outcome.FAILED)
+    hub.end(claimed, "failed")
     found = hub.look().next_seconds
     assert found and 200 < found <= 300
     assert queue.rows("SELECT state, attempts_left FROM jobs") == [("ready", 2)]
@@ -214,7 +215,7 @@ def test_a_cancelled_job_leaves_at_once_or_with_its_run(queue: Queue) -> None:
         99: Cancelled.UNKNOWN,
     }
     assert {job: one[:3] for job, one in hub.store.held(hub.host).items()} == {running: (1, "w1", True)}
-    assert hub.end(claimed, Outcome.FAILED) is Taken.EFFECTIVE
+    assert hub.end(claimed, "failed") is Taken.EFFECTIVE
     assert queue.one("SELECT count(*) FROM jobs") == 0
     assert sorted(queue.rows("SELECT job, fence, outcome FROM runs")) == sorted(
         [(waiting, 1, "cancelled"), (running, 1, "failed")]

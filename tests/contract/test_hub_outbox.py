@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import DatabaseFailed
+from fleet.outcomes import Ending
 from hub.outbox import LONGEST_BACK_OFF_SECONDS, Delivery, Outbox, recorder
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
-from hub.queue.values import Finished, Outcome, Picture, Taken
+from hub.queue.values import Finished, Picture, Taken
 from tests.queues import FREE, Hub, Queue, ending, jobs
 
 SUM = "0123456789abcdef" * 4
@@ -152,7 +153,8 @@ def test_a_hub_that_dies_while_it_sends_sends_again(hub: Hub, box: Outbox) -> No
 def test_a_job_is_answered_once_by_the_run_that_ends_it(hub: Hub, box: Outbox, queue: Queue) -> None:
     """Not by what is tried again, neither a failure nor a `limited`; by the last failure as well as by a good run."""
     hub.store.add(jobs("a", attempts=2, targets=("owner",)))
-    for outcome, answers in ((Outcome.FAILED, 0), (Outcome.LIMITED, 0), (Outcome.FAILED, 1)):
+    tried: list[tuple[Ending, int]] = [("failed", 0), ("limited", 0), ("failed", 1)]
+    for outcome, answers in tried:
         (claimed,) = hub.claim()
         hub.end(claimed, outcome, error="TIMEOUT")
         assert len(due(box)) == answers
@@ -186,6 +188,6 @@ def test_what_nobody_did_is_answered_too(hub: Hub, box: Outbox, queue: Queue) ->
 def test_what_lies_aside_was_answered_when_it_came_there(hub: Hub, box: Outbox) -> None:
     """Cancelled there, it is not answered again."""
     (receipt,) = hub.store.add(jobs("a", attempts=1, targets=("owner",)))
-    hub.end(hub.claim()[0], Outcome.FAILED)
+    hub.end(hub.claim()[0], "failed")
     hub.store.cancel([receipt.job])
     assert [one.outcome for one in due(box)] == ["failed"]

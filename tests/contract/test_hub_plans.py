@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 import sqlalchemy as sa
 
-from hub.queue.values import Job, Outcome
+from fleet.outcomes import Ending
+from hub.queue.values import Job
 from tests.queues import FREE, Hub, Queue, ending, jobs
 
 SITES = 400
@@ -116,7 +117,7 @@ def everything(hub: Hub) -> None:
     hub.store.add(jobs(*(f"t{n}" for n in range(8))))
     claimed = [*hub.claim(16), *hub.claim(4, ["kr"]), *hub.claim(4, ["nowhere"])]
     assert len(claimed) >= 20 or len(claimed) == 16
-    outcomes = [Outcome.GOOD, Outcome.FAILED, Outcome.LIMITED, Outcome.LOST]
+    outcomes: list[Ending] = ["good", "failed", "limited", "lost"]
     hub.store.finish([ending(one, outcomes[n % 4]) for n, one in enumerate(claimed[:16])])
     hub.store.finish([ending(one) for one in claimed[:3]])
     ids = [one.job for one in claimed]

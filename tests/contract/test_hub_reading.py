@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fleet.outcomes import Ending
 from hub.queue import reading
-from hub.queue.values import Outcome
 from tests.queues import Queue, jobs
 
 MANY = 7
@@ -26,7 +26,7 @@ def test_pages_of_runs_hold_each_once(queue: Queue) -> None:
     """The newest first for people, the oldest first for programs, also those that have ended in the same moment."""
     hub = queue.hub()
     hub.store.add(jobs(*"ab" * MANY))
-    outcomes = [Outcome.GOOD, Outcome.EMPTY]
+    outcomes: list[Ending] = ["good", "empty"]
     for one in hub.claim(2 * MANY):
         hub.end(one, outcomes[one.job % 2], answer={"n": one.job}, details={"requests": 1})
     queue.change("UPDATE runs SET ended_at = 1000 + job / 4")

@@ -6,7 +6,7 @@ import pytest
 
 from hub.queue import politeness
 from hub.queue.repeat import Interval
-from hub.queue.values import Outcome, Pace
+from hub.queue.values import Pace
 from tests.queues import Queue, jobs
 
 HOUR_SECONDS = 3600.0
@@ -32,7 +32,7 @@ def test_most_at_once_counts_all_hubs(queue: Queue) -> None:
     running = [*first.claim(2), *second.claim(2)]
     assert len(running) == 3
     assert first.look().next_seconds is None
-    second.end(running[2], Outcome.FAILED)
+    second.end(running[2], "failed")
     assert len(first.claim(3)) == 1
 
 
@@ -69,7 +69,7 @@ def test_a_site_that_says_later_is_left_alone_so_long(queue: Queue) -> None:
     hub, other = queue.hub("h1"), queue.hub("h2")
     hub.store.add([*jobs("a", attempts=1), *jobs("a")])
     (claimed,) = hub.claim(1)
-    hub.end(claimed, Outcome.LIMITED, wait_seconds=HOUR_SECONDS)
+    hub.end(claimed, "limited", wait_seconds=HOUR_SECONDS)
     found = other.look(9)
     assert not found.jobs and found.next_seconds and HOUR_SECONDS - 60 < found.next_seconds <= HOUR_SECONDS
     queue.ahead(HOUR_SECONDS + 1)
@@ -85,7 +85,7 @@ def test_a_site_that_goes_on_refusing_is_asked_ever_more_seldom(queue: Queue) ->
     rests = []
     for _ in range(8):
         (claimed,) = hub.claim()
-        hub.end(claimed, Outcome.LIMITED)
+        hub.end(claimed, "limited")
         rests.append(hub.look().next_seconds or 0)
         queue.ahead(rests[-1] + 0.01)
         hub.store.beat(hub.host, 60)
@@ -105,7 +105,7 @@ def test_no_word_of_a_site_stops_it_for_ever(queue: Queue) -> None:
     hub.store.add(jobs("a"))
     for said, expected in ((1e12, 86_400.0), (-5.0, 30.0)):
         (claimed,) = hub.claim()
-        hub.end(claimed, Outcome.LIMITED, wait_seconds=said)
+        hub.end(claimed, "limited", wait_seconds=said)
         found = hub.look().next_seconds
         assert found == pytest.approx(expected, abs=1)
         queue.ahead(found or 0)

@@ -9,7 +9,7 @@ import pytest
 
 from hub.queue import rests
 from hub.queue.repeat import Cron, Interval
-from hub.queue.values import LONGEST_ARGUMENTS, Finished, Job, Outcome, Pace, plain
+from hub.queue.values import LONGEST_ARGUMENTS, Finished, Job, Pace, plain
 
 GOOD = {"site": "shop.example", "task": "visit"}
 
@@ -60,7 +60,7 @@ def test_what_people_write_is_taken() -> None:
 def test_an_end_that_cannot_be_kept_is_refused(wrong: dict[str, Any]) -> None:
     """A worker may say anything; nothing of it reaches a statement that others share."""
     with pytest.raises(ValueError, match=r"\w"):
-        Finished(**{"job": 1, "fence": 1, "outcome": Outcome.GOOD, **wrong})
+        Finished(**{"job": 1, "fence": 1, "outcome": "good", **wrong})
 
 
 def test_an_error_is_plain_text_of_a_bounded_length() -> None:
@@ -133,5 +133,5 @@ class Row:
 
 def test_a_job_that_no_longer_comes_is_put_aside() -> None:
     """Its end is taken as ever: no other run's end waits for the zone to be there."""
-    found = rests.rest(Row(), Outcome.GOOD, None, 100.0)
+    found = rests.rest(Row(), "good", None, 100.0)
     assert found is not None and found.state == "aside"
