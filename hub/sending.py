@@ -10,13 +10,15 @@ from pydantic import JsonValue
 
 from fleet import log
 from fleet.errors import DatabaseFailed
-from hub.delivery import Carrier, Later, Refused
 from hub.outbox import Delivery, Outbox
+from hub.web import Later, Refused
 
 AT_ONCE = 8
 AGAIN_SECONDS = 5.0
 """After a database that failed."""
 T = TypeVar("T")
+Carry = Callable[[Delivery], Awaitable[JsonValue]]
+"""Delivers a run; what its target answered. Raises Later or Refused."""
 
 
 class Do(Protocol):
@@ -27,10 +29,10 @@ class Do(Protocol):
 
 
 class Sender:
-    """Sends what OUTBOX holds by CARRIER, until it is cancelled."""
+    """Sends what OUTBOX holds by CARRY, until it is cancelled."""
 
-    def __init__(self, outbox: Outbox, carrier: Carrier, do: Do) -> None:
-        self._outbox, self._carrier, self._do = outbox, carrier, do
+    def __init__(self, outbox: Outbox, carry: Carry, do: Do) -> None:
+        self._outbox, self._carry, self._do = outbox, carry, do
         self._log = log.get("hub")
         self.rung = asyncio.Event()
         """Set it when a run has ended."""
@@ -63,7 +65,7 @@ class Sender:
     async def _one(self, run: Delivery) -> None:
         known = {"target": run.target, "job": run.job, "fence": run.fence, "tries": run.tries + 1}
         try:
-            answer: JsonValue = await self._carrier.carry(run)
+            answer: JsonValue = await self._carry(run)
         except Refused as error:
             why = str(error)
             self._log.error("upload.refused", reason=why, **known)

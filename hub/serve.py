@@ -67,7 +67,7 @@ class Hub:
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
-        self._sender = Sender(Outbox(self.database, name), Carrier(fleet, paths), self._do)
+        self._sender = Sender(Outbox(self.database, name), Carrier(fleet, paths).carry, self._do)
         self.service = HubService(paths, fleet.members, self)
 
     def close(self) -> None:

@@ -6,11 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-import re
-import threading
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,74 +19,12 @@ from hub.outbox import Outbox, recorder
 from hub.queue.store import Store
 from hub.queue.values import Picture
 from hub.sending import Sender
+from tests.programs.owner import SECONDS, Server, form
 from tests.queues import FREE, Queue, ending, jobs
 
 T = TypeVar("T")
 PICTURE = b"\x89PNG" + bytes(50_000)
-SECONDS = 0.4
 WORKER = "w1101"
-
-
-class Server(ThreadingHTTPServer):
-    """A target; MOODS say what it makes of its next requests, and then it takes what comes."""
-
-    daemon_threads = True
-
-    def __init__(self, *moods: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.moods = list(moods)
-        self.taken: list[tuple[str, str, bytes]] = []
-        """Of what it took: key, path, body."""
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, *_: object) -> None:
-        """Who hangs up is no error here."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request."""
-
-    server: Server
-
-    def do_POST(self) -> None:
-        """As the mood is."""
-        mood = self.server.moods.pop(0) if self.server.moods else "good"
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if mood in ("good", "lost", "again", "endless"):
-            self.server.taken.append((self.headers["idempotency-key"], self.path, body))
-        if mood == "silent":
-            time.sleep(SECONDS * 3)
-        elif mood == "endless":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            with_time = time.monotonic() + 5
-            while time.monotonic() < with_time:
-                self.wfile.write(bytes(1000))
-        elif mood == "dripping":
-            for letter in b"HTTP/1.1 200 OK\r\nx: " + b"x" * 50:
-                self.wfile.write(bytes([letter]))
-                time.sleep(SECONDS / 10)
-        elif mood in ("lost", "reset"):
-            pass  # no answer
-        elif mood.isdigit():
-            self.send_response(int(mood))
-            self.send_header("retry-after", "7")
-            self.send_header("location", f"{self.server.url}/elsewhere")
-            self.end_headers()
-        else:
-            self.send_response(409 if mood == "again" else 201)
-            self.end_headers()
-            self.wfile.write(b'{"address": "https://pictures.example/1"}')
-        self.close_connection = True
-
-    do_PUT = do_POST  # noqa: N815 - as above
-
-    def log_message(self, *_: object) -> None:
-        """No word on the terminal."""
 
 
 @pytest.fixture
@@ -148,7 +82,7 @@ class Host:
             async def do(what: Callable[[], T]) -> T:
                 return what()
 
-            sender = Sender(self.outbox, Carrier(self.fleet, self.paths), do)  # type: ignore[arg-type]
+            sender = Sender(self.outbox, Carrier(self.fleet, self.paths).carry, do)  # type: ignore[arg-type]
             for _ in range(passes):
                 while (await sender.once())[0]:
                     pass
@@ -178,7 +112,7 @@ def test_every_run_is_at_the_target_whatever_it_did_meanwhile(
     for path, body in by_key.values():
         job = path.rpartition("/")[2]
         assert PICTURE + job.encode() in body
-        told = json.loads(re.findall(rb'name="run"\r\n\r\n(.*?)\r\n--', body, re.DOTALL)[0])
+        told = json.loads(form(body)["run"])
         assert (told["answer"], told["outcome"]) == ({"price": int(job)}, "good")
     answers = queue.rows("SELECT answer FROM delivered")
     assert len(answers) == 6 and all(json.loads(one.answer)["status"] in (200, 201, 409) for one in answers)
@@ -198,17 +132,23 @@ def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
     assert (host.backlog(), len(server.taken)) == ([], 2)
 
 
-def test_put_sends_each_file_to_its_own_address(queue: Queue, tmp_path: Path, serve: Callable[..., Server]) -> None:
-    """The JSON last; the secret of the headers is in no table and no log."""
+def test_put_sends_each_file_to_its_own_address(
+    queue: Queue, tmp_path: Path, serve: Callable[..., Server], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON last; the secret of the headers is in no table and no log, also where a target says it back."""
     secret = tmp_path / "headers"
     secret.write_text("Authorization: Bearer s3cret\n")
-    server = serve("lost")
+    server = serve("echo", "lost")
     host = Host(queue, tmp_path, url=f"{server.url}/{{name}}", method="PUT", headers_file=str(secret))
     ((job, fence),) = host.end(1)
+    host.send()
+    (error,) = queue.rows("SELECT error FROM outbox")
     host.send(passes=2)
     assert [path for _, path, _ in server.taken[-2:]] == [f"/{job}.png", f"/job-{job}-{fence:06d}.json"]
     assert server.taken[-2][2] == PICTURE + str(job).encode()
-    assert "s3cret" not in str(queue.rows("SELECT * FROM delivered"))
+    assert "Authorization: ***" in error.error
+    for text in (error.error, *map(str, queue.rows("SELECT * FROM delivered")), *capfd.readouterr()):
+        assert "s3cret" not in text
     secret.write_text("nothing")
     with pytest.raises(ConfigurationError, match="headers_file"):
         host.send()

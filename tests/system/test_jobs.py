@@ -13,13 +13,19 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import JsonValue
 
 from lab.net import Lab
+from lab.run import Changes
 from tests.fleets import Host
+from tests.inside import program, speaking
 from tests.waiting import until
 
 FIRST_UID = 1261
 HUB = "fleet-hub"
+TARGET = 8090
+"""The port of a server that gets all answers."""
+MOODS = ("503", "lost", "silent", "again", "reset", "500")
 MUCH = 50
 PROGRAMS = ("hub", "worker", "netctl", "supervisord")
 
@@ -70,7 +76,9 @@ def many(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="module")
 def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
     """Two workers, or eight where there is much to do, are up."""
-    made = Jobs(bare, 2 if many < MUCH else 8, first_uid=FIRST_UID, changes={"hub": {"jobs": "only"}})
+    target: dict[str, JsonValue] = {"url": f"http://127.0.0.1:{TARGET}/", "insecure_http": True, "timeout_seconds": 2}
+    changes: Changes = {"hub": {"jobs": "only"}, "hub.targets.owner": target}
+    made = Jobs(bare, 2 if many < MUCH else 8, first_uid=FIRST_UID, changes=changes)
     made.prepare()
     try:
         made.says("up")
@@ -122,19 +130,37 @@ def kill(fleet: Jobs, program: str, own: random.Random) -> None:
 
 
 def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> None:
-    """Workers, hub, netctl and supervisord are killed: every job ends once as good, whatever was lost before."""
+    """Workers, hub, netctl and supervisord are killed: every job ends once as good, whatever was lost before, and that
+    end is at the target with its picture, which was away until then and does not take everything at once.
+    """
     own = random.Random(1)
     fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
-    jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
-    for number in range(max(len(PROGRAMS), many // 5)):
-        kill(fleet, PROGRAMS[number % len(PROGRAMS)], own)
-    done = fleet.wait_for(jobs, 60 + 10 * many)
+    assert sum(one["waiting"] for one in json.loads(fleet.says("result", "uploads", "--json"))) == 2  # of before
+    with speaking(fleet.lab, "host", program(fleet.lab, "owner", str(TARGET), *MOODS), "ready") as target:
+        jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
+        for number in range(max(len(PROGRAMS), many // 5)):
+            kill(fleet, PROGRAMS[number % len(PROGRAMS)], own)
+        done = fleet.wait_for(jobs, 60 + 10 * many)
+        until("nothing waits", lambda: drained(fleet), 60)
+        told = [json.loads(line) for line in target.rest()]
     for job, runs in done.items():
         assert [run["fence"] for run in runs] == list(range(1, len(runs) + 1)), job
         assert [run["outcome"] for run in runs if run["outcome"] not in ("lost", "failed")] == ["good"], runs
         assert runs[-1]["outcome"] == "good", runs
     counts = Counter(run["outcome"] for runs in done.values() for run in runs)
-    print(f"{many} jobs, {len(fleet.fleet.members)} workers: {dict(counts)}")
+    print(f"{many} jobs, {len(fleet.fleet.members)} workers: {dict(counts)}, {len(told)} told")
+    at_target = {one["run"]: one.get("picture") for one in told}  # told again it says the same
+    ends = {(run["job"], run["fence"]): run["pictures"] for run in map(json.loads, at_target)}
+    assert ends.keys() >= {(job, runs[-1]["fence"]) for job, runs in done.items()}
+    assert len(ends) == len(at_target) == many + 2, ends.keys()
+    for run, sum_of_file in at_target.items():
+        assert [picture["sha256"] for picture in json.loads(run)["pictures"]] == [sum_of_file] * bool(sum_of_file)
+
+
+def drained(fleet: Jobs) -> bool:
+    """Whether all has been delivered; what waits for its next try is tried now."""
+    fleet.says("result", "upload-again")
+    return not json.loads(fleet.says("result", "uploads", "--json"))
 
 
 def test_the_hub_has_no_rights(fleet: Jobs) -> None:

@@ -1,0 +1,41 @@
+"""The pictures of a run, read where its worker has left them: what has another sum by now is none."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fleet.foreign import Folder
+from fleet.model import Fleet, Paths
+from hub.outbox import Delivery
+from hub.spooled import PICTURE_BYTES
+from hub.web import Refused
+
+
+class Pictures:
+    """Those of a host's workers."""
+
+    def __init__(self, fleet: Fleet, paths: Paths) -> None:
+        self._members = {worker.name: worker for worker in fleet.members}
+        self._paths = paths
+
+    def of(self, run: Delivery) -> dict[str, bytes]:
+        """The pictures of RUN as they were when it ended, by name; raises Refused where they are not there, OSError."""
+        files = {}
+        for picture in run.pictures:
+            worker = self._members.get(run.worker or "")
+            if worker is None:
+                raise Refused(f"{run.worker}, who has its picture, is no worker any more")
+            try:
+                with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
+                    content = spool.read(picture.name, PICTURE_BYTES)
+            except FileNotFoundError:
+                raise Refused(f"its picture {picture.name} is not there any more") from None
+            if hashlib.sha256(content).hexdigest() != picture.sha256:
+                raise Refused(f"its picture {picture.name} is another one now")
+            files[picture.name] = content
+        return files
+
+
+def kind(name: str) -> str:
+    """The media type of a picture's NAME."""
+    return "image/webp" if name.endswith(".webp") else "image/png"

@@ -1,0 +1,152 @@
+"""Calls to servers of other people, by the host's own route: there, later, or never.
+
+A server may be silent, slow, endless or lying: one deadline is over all of a call, and a bounded piece of its answer is
+read. Nothing is followed anywhere. What a server says back of our secrets is in no word of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from fleet import VERSION, visible
+from fleet.deadline import within
+from fleet.errors import ConfigurationError
+
+ANSWER_BYTES = 65_536
+MOST_WAIT_SECONDS = 86_400.0
+_FOR_GOOD = frozenset({400, 405, 406, 410, 411, 413, 414, 415, 422, 431, 451})
+"""What the next try would not change; all else may be a key that is set, or a server that is put right."""
+_ALREADY = frozenset({409, 412})
+_SHORTEST_SECRET = 4
+
+
+class Later(Exception):
+    """It did not arrive, or nobody knows."""
+
+    def __init__(self, why: str, wait_seconds: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait_seconds = wait_seconds
+
+
+class Refused(Exception):
+    """The server does not take it, and would not the next time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server said that has it."""
+
+    status: int
+    body: str
+
+    @property
+    def is_new(self) -> bool:
+        """It had it not before."""
+        return self.status not in _ALREADY
+
+
+class Peer(Protocol):
+    """What settings say of a server."""
+
+    @property
+    def headers_file(self) -> str:
+        """Lines `Name: value`."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """For all of a call."""
+
+
+class Web:
+    """Calls to one server. Raises ConfigurationError for a file of headers that is none; NAME is its table."""
+
+    def __init__(self, name: str, peer: Peer) -> None:
+        self._headers = _headers(f"{name}.headers_file", peer.headers_file)
+        self._secrets = sorted({one for value in self._headers.values() for one in (value, *value.split())}, key=len)
+        self._seconds = peer.timeout_seconds
+
+    async def ask(self, method: str, url: str, once: str, **content: Any) -> Answer:
+        """METHOD at URL, which a server may know again by ONCE; CONTENT as httpx takes it. Raises Later, Refused."""
+        try:
+            return await within(self._seconds, self._ask(method, url, once, content))
+        except asyncio.TimeoutError:
+            raise Later(f"no whole answer within {self._seconds:g} s") from None
+        except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Later(self._told(f"{type(error).__name__}: {error}")) from None
+
+    async def _ask(self, method: str, url: str, once: str, content: dict[str, Any]) -> Answer:
+        own = {"user-agent": f"fleet/{VERSION}", "accept-encoding": "identity", "idempotency-key": once}
+        settings: dict[str, Any] = {"verify": _trust(), "timeout": self._seconds, "trust_env": False}
+        async with httpx.AsyncClient(headers={**own, **self._headers}, **settings) as client:
+            answer = await client.send(client.build_request(method, url, **content), stream=True)
+            body = await _body(answer)
+        status = answer.status_code
+        if answer.is_success or status in _ALREADY:
+            return Answer(status=status, body=self._without_secrets(body).replace("\0", ""))
+        words = f"answered with status {status}: {self._told(body)[:300]}"
+        if status in _FOR_GOOD:
+            raise Refused(words)
+        raise Later(words, _wait(answer.headers.get("retry-after", "")))
+
+    def _told(self, text: str) -> str:
+        return visible.line(self._without_secrets(text))[:500]
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in reversed(self._secrets):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+
+async def _body(answer: httpx.Response) -> str:
+    body = bytearray()
+    try:
+        async for part in answer.aiter_raw():
+            body += part
+            if len(body) > ANSWER_BYTES:
+                break
+    finally:
+        await answer.aclose()
+    return body[:ANSWER_BYTES].decode(errors="replace")
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _wait(text: str) -> float:
+    """The seconds of a Retry-After (RFC 9110, 10.2.3)."""
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return min(float(text), MOST_WAIT_SECONDS)
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment - datetime.now(timezone.utc)).total_seconds() if moment.tzinfo else 0.0
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
+    return min(max(0.0, seconds), MOST_WAIT_SECONDS)
+
+
+def _headers(key: str, file: str) -> dict[str, str]:
+    if not file:
+        return {}
+    try:
+        text = Path(file).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no ASCII"
+        raise ConfigurationError(f"{key}: {file}: {why}", hint="the user fleet-hub reads it") from None
+    lines: Sequence[tuple[str, str, str]] = [line.partition(":") for line in text.splitlines() if line.strip()]
+    found = {before.strip(): after.strip() for before, colon, after in lines if before.strip() and colon}
+    if len(found) != len(lines):
+        raise ConfigurationError(f"{key}: {file} has a line that is no `Name: value`")
+    return found
