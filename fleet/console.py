@@ -182,10 +182,21 @@ def print_json(value: JsonValue) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
-    """A table on standard output; plain text when it is not a terminal."""
+    """A table on standard output; plain text when it is not a terminal.
+
+    Where the terminal is too narrow for it each row is a block of lines `column: cell`, for a cut or folded column
+    cannot be read.
+    """
     if title:
         show(title)  # above the table and not in it: it may be wider
-    _console(sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(made_table("", columns, rows))
+    terminal = _console(sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    table = made_table("", columns, rows)
+    needed = terminal.measure(table, options=terminal.options.update(max_width=sys.maxsize)).maximum
+    if not terminal.is_terminal or needed <= terminal.width:
+        terminal.print(table)
+        return
+    for first, *others in rows:
+        show(first, *(f"  {name}: {text}" for name, text in zip(columns[1:], others, strict=True) if text))
 
 
 @contextlib.contextmanager
