@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
-from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
 
 from pydantic import Field, IPvAnyAddress, IPvAnyNetwork, JsonValue, ValidationInfo, field_validator
 
 from fleet import backends
+
+# Part of the model for everybody else.
+from fleet.browser_settings import BrowserSettings as BrowserSettings  # noqa: PLC0414
 from fleet.errors import ConfigurationError
 from fleet.hub_settings import HubSettings
 from fleet.isolation import ISOLATIONS, Isolation
-
-# Part of the model for everybody else.
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
 from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
 from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
@@ -171,50 +170,6 @@ class EgressSettings(Settings):
                     "use https, or set egress.insecure_http = true"
                 )
         return urls
-
-
-class BrowserSettings(Settings):
-    """`[browser]`."""
-
-    driver: Literal["undetected", "selenium"] = "undetected"
-    binary: Path | None = None
-    """The browser; None: google-chrome, google-chrome-stable, chromium, the first there is."""
-    driver_binary: Path | None = None
-    """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
-    sandbox: bool = True
-    """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
-    i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
-    """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
-    language: str = "ko-KR"
-    time_zone: str = ""
-    """Such as Asia/Seoul: the clock that pages see; empty: this host's."""
-    window_width: int = Field(default=1280, ge=320)
-    window_height: int = Field(default=900, ge=240)
-    start_timeout_seconds: Seconds = 60
-    page_load_timeout_seconds: Seconds = 60
-    patience: float = Field(default=1, ge=0.1, le=10)
-    """How long a page has to rest before it is read, as a factor of the usual half second to three."""
-    starts_at_once: int | None = Field(default=None, ge=1)
-    """Browser starts at one time on this host; None: as many as there are cores."""
-    certificate_authorities: tuple[Path, ...] = ()
-    """PEM files of further authorities that Chrome and the exit proof trust."""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name and name not in available_timezones():
-            raise ValueError("is no time zone of this host, such as Asia/Seoul or UTC")
-        return name
-
-    @field_validator("i_know_what_no_sandbox_means")
-    @classmethod
-    def _means_it(cls, means_it: bool, rest: ValidationInfo) -> bool:
-        if rest.data.get("sandbox") is False and not means_it:
-            raise ValueError(
-                "has to be true as well where browser.sandbox is false: without its sandbox a page that breaks out of "
-                "Chrome has all that the worker has, its tunnel and its files"
-            )
-        return means_it
 
 
 class VerifySettings(Settings):

@@ -30,6 +30,7 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
+    "fleet.browser_settings": "settings",
     "fleet.callers": "log wire",
     "fleet.client": "errors wire",
     "fleet.console": "errors log processes programs visible",
@@ -41,7 +42,7 @@ ARROWS: dict[str, str] = {
     "fleet.hub_api": "callers wire",
     "fleet.hub_settings": "paths settings",
     "fleet.hub_words": "console outcomes",
-    "fleet.model": "backends errors hub_settings isolation numbers paths settings web_address",
+    "fleet.model": "backends browser_settings errors hub_settings isolation numbers paths settings web_address",
     "fleet.netctl_api": "callers wire",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",

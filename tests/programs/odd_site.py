@@ -22,6 +22,7 @@ from tests.programs import mutants
 
 HEAD = "<!doctype html><meta charset=utf-8><title>t</title><link rel=icon href='data:,'>"
 FOREVER = threading.Event()
+TOLD = ("Accept-Language", "User-Agent", "Sec-CH-UA-Mobile", "Sec-CH-UA-Platform")
 
 
 def items(first: int, last: int) -> str:
@@ -131,6 +132,11 @@ PAGES: dict[str, str] = {
     ),
     "/two-prices": page("<p class=price>15,000원 12,900원</p>"),
     "/address": page("<p id=seen>귀하의 주소: 198.51.100.10 (서울) v1.2.3</p>"),
+    "/telephone": page(
+        "<meta name=viewport content='width=device-width'><style>.wide{display:none}@media(min-width:800px){.wide{display:block}.small{display:none}}</style>"
+        "<b class='price small'>9,900원</b><b class='price wide'>12,900원</b><button id=more>더</button><p id=told></p>",
+        "for(const k of ['touchstart','click'])more.addEventListener(k,e=>told.textContent+=k+' ')",
+    ),
     "/tall": page("<div style='height:5000px'></div><p id=late>9,900원</p>"),
 }  # fmt: skip
 STATUS = {"/401": 401, "/403": 403, "/404": 404, "/410": 410, "/429": 429, "/500": 500, "/503": 503}
@@ -279,6 +285,7 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/redirects": moved,
     "/moved": lambda one, _: one.whole("", 302, Location="/ok"),
     "/challenge": challenged,
+    "/headers": lambda one, _: one.whole(page("".join(f"<p id={name.lower()}>{one.headers.get(name)}</p>" for name in TOLD))),
     "/204": lambda one, _: one.begin(204, "text/html"),
     "/401-empty": lambda one, _: one.whole("", 401, WWW_Authenticate='Basic realm="x"'),
     "/404-empty": lambda one, _: one.whole("", 404),

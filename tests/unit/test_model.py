@@ -92,6 +92,27 @@ def test_sandbox_goes_only_with_a_second_word() -> None:
     assert configuration.parse(LEAST, "fleet.toml").browser.sandbox
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('language = "ko_KR"', "is no language such as ko-KR"),
+        ('language = "Korean"', "is no language"),
+        ('language = "ko-KR,en"', "is no language"),
+        ('time_zone = "Seoul"', "is no time zone"),
+        ("window_width = 100", "240"),
+        ("window_height = 100000", "7680"),
+        ("scale_factor = 0", "0.5"),
+        ('mobile = "Pixel"', "boolean"),
+    ],
+)
+def test_how_pages_see_the_browser(line: str, words: str) -> None:
+    """A value that Chrome would not take is one error, which names its key."""
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.parse(f"{LEAST}[browser]\n{line}\n", "fleet.toml")
+    (message,) = caught.value.message.splitlines()
+    assert f"browser.{line.partition(' ')[0]}: " in message and words in message
+
+
 def test_last_uid_is_kept() -> None:
     """A range of UIDs that leaves our numbers is refused."""
     with pytest.raises(ConfigurationError, match="above 9999"):

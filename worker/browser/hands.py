@@ -35,6 +35,10 @@ def click(tab: Tab, selector: str, *, seconds: float = 0) -> None:
     if not tab.until(free, seconds=seconds):
         raise _unusable(tab, selector, last)
     tab.command("Page.bringToFront")
+    if tab.settings.mobile:
+        tab.press("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": last["x"], "y": last["y"]}]})
+        tab.acknowledged("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        return
     place = {"x": last["x"], "y": last["y"], "button": "left", "clickCount": 1}
     tab.press("Input.dispatchMouseEvent", {**place, "type": "mouseMoved", "button": "none"})
     tab.press("Input.dispatchMouseEvent", {**place, "type": "mousePressed"})

@@ -70,7 +70,7 @@ class Session(Commands):
         try:
             with watchdog:
                 self._driver = self._kind.start(self._folder.start)
-                self._connected = Tab(ports.devtools, self._counter)
+                self._connected = Tab(ports.devtools, self._counter, self._settings)
         except (wrong.WebDriverException, HTTPError, OSError, BrowserDied) as error:
             reason = watchdog.reason or _first_line(error)
             messages = self._folder.messages()

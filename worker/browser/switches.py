@@ -43,6 +43,8 @@ _ALWAYS = [
     "--log-level=2",
 ]
 
+_MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+"""What can hover and is fine (third_party/blink/public/mojom/webpreferences)."""
 _NETWORK: dict[str, JsonValue] = {
     "BuiltInDnsClientEnabled": False,  # no reaction to a changed resolv.conf; only the tunnel's resolvers
     "DnsOverHttpsMode": "off",
@@ -103,6 +105,9 @@ def add(settings: BrowserSettings) -> list[str]:
         f"--accept-lang={','.join(dict.fromkeys((language, language.partition('-')[0], 'en')))}",
         f"--window-size={settings.window_width},{settings.window_height}",
     ]
+    if not settings.mobile:
+        # Without a screen Chrome finds no mouse, and pages take the machine for a telephone: (hover: none).
+        made.append(f"--blink-settings={_MOUSE}")
     if not settings.sandbox:
         made.append("--no-sandbox")
     return made

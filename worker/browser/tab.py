@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import BrowserDied, ConfigurationError, PageFailed
+from fleet.model import BrowserSettings
 from fleet.result import Losses
 from worker import answers
 from worker.browser.cdp import Refused
@@ -28,8 +29,8 @@ _CONTEXT_GONE = re.compile(r"[Cc]ontext|No frame|navigated|Cannot find|Inspected
 class Tab(Target):
     """The first tab of the browser at PORT."""
 
-    def __init__(self, port: int, counter: Counter) -> None:
-        super().__init__(port, counter)
+    def __init__(self, port: int, counter: Counter, settings: BrowserSettings) -> None:
+        super().__init__(port, counter, settings)
         self._world: tuple[str, int] = ("", 0)
 
     # --- documents

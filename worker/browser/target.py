@@ -9,6 +9,8 @@ import time
 from typing import Any
 
 from fleet.errors import BrowserDied, PageFailed
+from fleet.model import BrowserSettings
+from worker.browser import window
 from worker.browser.cdp import Connection, Gone, Parameters, Refused, Silent
 from worker.browser.count import Counter
 from worker.browser.document import MOST_LOADS, Documents
@@ -26,8 +28,9 @@ _ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 class Target:
     """Connects to the browser at PORT and takes its first tab."""
 
-    def __init__(self, port: int, counter: Counter) -> None:
+    def __init__(self, port: int, counter: Counter, settings: BrowserSettings) -> None:
         self.answer_seconds = ANSWER_SECONDS
+        self.settings = settings
         self.documents = Documents()
         self.counter = counter
         self._pages: list[str] = []
@@ -40,6 +43,8 @@ class Target:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
     def _take(self) -> None:
+        name = str(self._browser("Browser.getVersion")["userAgent"]) if self.settings.mobile else ""
+        self._everywhere = (("Network.enable", _SMALL), *window.everywhere(self.settings, name))
         self._browser("Target.setAutoAttach", _ATTACH)
         with self.documents.changed:
             self.documents.changed.wait_for(lambda: bool(self._pages), timeout=ANSWER_SECONDS)
@@ -52,6 +57,7 @@ class Target:
             ("Page.enable", {}),
             ("Page.setLifecycleEventsEnabled", {"enabled": True}),
             ("Inspector.enable", {}),
+            *window.of_tab(self.settings),
         ):
             self._plain(method, parameters)
         # A page's downloads would lie in the worker's home for ever; the policy refuses them too.
@@ -77,7 +83,8 @@ class Target:
             self._connection.post("Runtime.runIfWaitingForDebugger", session=session)
             self._connection.post("Target.detachFromTarget", {"sessionId": session})
             return
-        self._connection.post("Network.enable", _SMALL, session=session)
+        for method, parameters in self._everywhere:
+            self._connection.post(method, parameters, session=session)
         self._connection.post("Target.setAutoAttach", _ATTACH, session=session)
         self._connection.post("Runtime.runIfWaitingForDebugger", session=session)
         if target["type"] == "page":

@@ -1,0 +1,69 @@
+"""What fleet.toml says of the browser: which, and how pages see it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+from zoneinfo import available_timezones
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from fleet.settings import Seconds, Settings
+
+
+class BrowserSettings(Settings):
+    """`[browser]`."""
+
+    driver: Literal["undetected", "selenium"] = "undetected"
+    binary: Path | None = None
+    """The browser; None: google-chrome, google-chrome-stable, chromium, the first there is."""
+    driver_binary: Path | None = None
+    """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
+    sandbox: bool = True
+    """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
+    i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
+    """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
+    language: str = "ko-KR"
+    """Such as ko-KR or en: what pages are asked for in, and how they write dates and numbers."""
+    time_zone: str = ""
+    """Such as Asia/Seoul: the clock that pages see; empty: this host's."""
+    window_width: int = Field(default=1280, ge=240, le=7680)
+    """What a page has of the window: its `innerWidth`."""
+    window_height: int = Field(default=900, ge=240, le=7680)
+    scale_factor: float = Field(default=1, ge=0.5, le=4)
+    """Pixels of a picture for each of the page's own."""
+    mobile: bool = False
+    """A telephone, as Chrome's own device emulation does it: touch, the page's viewport, Android's name."""
+    start_timeout_seconds: Seconds = 60
+    page_load_timeout_seconds: Seconds = 60
+    patience: float = Field(default=1, ge=0.1, le=10)
+    """How long a page has to rest before it is read, as a factor of the usual half second to three."""
+    starts_at_once: int | None = Field(default=None, ge=1)
+    """Browser starts at one time on this host; None: as many as there are cores."""
+    certificate_authorities: tuple[Path, ...] = ()
+    """PEM files of further authorities that Chrome and the exit proof trust."""
+
+    @field_validator("language")
+    @classmethod
+    def _is_a_language(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?", name):
+            raise ValueError("is no language such as ko-KR, en or zh-Hant-TW")
+        return name
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name and name not in available_timezones():
+            raise ValueError("is no time zone of this host, such as Asia/Seoul or UTC")
+        return name
+
+    @field_validator("i_know_what_no_sandbox_means")
+    @classmethod
+    def _means_it(cls, means_it: bool, rest: ValidationInfo) -> bool:
+        if rest.data.get("sandbox") is False and not means_it:
+            raise ValueError(
+                "has to be true as well where browser.sandbox is false: without its sandbox a page that breaks out of "
+                "Chrome has all that the worker has, its tunnel and its files"
+            )
+        return means_it
