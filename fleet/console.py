@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-import shtab
 from pydantic import JsonValue
 from rich.console import Console
 from rich.live import Live
@@ -51,8 +50,22 @@ def positive(text: str) -> int:
 _WORKERS = "_fleet_workers"
 _LIST = r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'"
 """Their accounts, as accounts.py makes them: everybody may read these."""
+_PREAMBLE = {
+    "bash": f'{_WORKERS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
+    "zsh": f"{_WORKERS}() {{ compadd $({_LIST}) }}",
+}
 Command = Callable[[argparse.Namespace], "int | None"]
 """Runs a verb; gives the exit code, None for 0."""
+
+
+class _Completion(argparse.Action):
+    """Prints the completion for a shell, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _space: object, shell: object, _option: object = None) -> None:
+        import shtab  # a tenth of the time in which any command starts
+
+        print(shtab.complete(parser, shell=str(shell), preamble=_PREAMBLE))
+        parser.exit()
 
 
 def parser(prog: str, description: str, example: str) -> Parser:
@@ -60,15 +73,8 @@ def parser(prog: str, description: str, example: str) -> Parser:
     made = Parser(prog=prog, description=description, example=example)
     made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
-    shtab.add_argument_to(
-        made,
-        "--completion",
-        help='print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"',
-        preamble={
-            "bash": f'{_WORKERS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
-            "zsh": f"{_WORKERS}() {{ compadd $({_LIST}) }}",
-        },
-    )
+    words = 'print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"'
+    made.add_argument("--completion", choices=("bash", "zsh", "tcsh"), action=_Completion, help=words)
     return made
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from fleet.db import Database
 from fleet.errors import ConfigurationError
@@ -57,6 +55,9 @@ def _upgrade(db: sa.Connection) -> tuple[int, int]:
         raise _newer(db, version)
     if version >= VERSION:
         return version, version
+    from alembic import command  # a tenth of the time in which any command starts
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = db
