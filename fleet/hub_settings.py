@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from fleet.paths import Paths
 from fleet.settings import Seconds, Settings
+from fleet.source_settings import SourceSettings
 
 
 class TargetSettings(Settings):
@@ -47,6 +48,16 @@ class HubSettings(Settings):
     """A PostgreSQL that many hosts share; "": a file on this one. Without a password: these settings are no secret."""
     targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], TargetSettings] = Field(default_factory=dict)
     """Who gets the answer of each job, by name."""
+
+    source: SourceSettings | None = None
+    """Somebody else's queue."""
+
+    @field_validator("source")
+    @classmethod
+    def _has_workers(cls, source: SourceSettings | None, rest: object) -> SourceSettings | None:
+        if source is not None and getattr(rest, "data", {}).get("jobs") == "none":
+            raise ValueError('no worker does its work: set hub.jobs = "first" or "only"')
+        return source
 
     def address(self, paths: Paths) -> str:
         """Where the database is."""

@@ -16,32 +16,31 @@ from pydantic import JsonValue
 from fleet import visible
 from fleet.files import write_durably
 from fleet.hub_settings import TargetSettings
-from fleet.model import Fleet, Paths
+from fleet.model import Fleet
 from fleet.result import of_job
+from hub.calls import Later, Web
 from hub.outbox import Delivery
 from hub.pictures import Pictures, kind
-from hub.web import Later, Refused, Web
+from hub.sending import Carry
 
 _KEPT = 16_384
 
 
 class Carrier:
-    """Carries runs to the targets of FLEET. Raises ConfigurationError for a file of headers that is none."""
+    """Carries runs and their PICTURES to the target NAME. Raises ConfigurationError for headers that are none."""
 
-    def __init__(self, fleet: Fleet, paths: Paths) -> None:
-        self._pictures = Pictures(fleet, paths)
-        self._targets = {name: (one, Web(f"hub.targets.{name}", one)) for name, one in fleet.hub.targets.items()}
+    def __init__(self, name: str, target: TargetSettings, pictures: Pictures) -> None:
+        self._target, self._pictures = target, pictures
+        self._web = Web(f"hub.targets.{name}", target)
 
     async def carry(self, run: Delivery) -> JsonValue:
         """Deliver RUN; what the target answered. Raises Later or Refused."""
-        if run.target not in self._targets:
-            raise Refused(f"there is no target {run.target} in fleet.toml any more")
-        target, web = self._targets[run.target]
+        parts = urlsplit(self._target.url)
         try:
             files = await asyncio.to_thread(self._files, run)
-            if urlsplit(target.url).scheme != "file":
-                return await _send(web, target, run, files)
-            await asyncio.to_thread(_into_folder, Path(unquote(urlsplit(target.url).path)), files)
+            if parts.scheme != "file":
+                return await _send(self._web, self._target, run, files)
+            await asyncio.to_thread(_into_folder, Path(unquote(parts.path)), files)
         except OSError as error:
             raise Later(visible.line(f"{type(error).__name__}: {error}")[:500]) from None
         return None
@@ -51,6 +50,11 @@ class Carrier:
         stem, loop = of_job(run.job, run.fence)
         text = json.dumps(document(run), ensure_ascii=False)
         return {**self._pictures.of(run), f"{stem}-{loop:06d}.json": text.encode(errors="backslashreplace")}
+
+
+def carriers_of(fleet: Fleet, pictures: Pictures) -> dict[str, Carry]:
+    """By the name of each target of FLEET, who carries to it."""
+    return {name: Carrier(name, target, pictures).carry for name, target in fleet.hub.targets.items()}
 
 
 async def _send(web: Web, target: TargetSettings, run: Delivery, files: Mapping[str, bytes]) -> JsonValue:

@@ -105,7 +105,7 @@ def jobs(
     return made
 
 
-def job(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> Job:
+def job(said: Said, task: TaskSettings, targets: Collection[str] = (), *, patience_seconds: float | None = None) -> Job:
     """The job that was SAID, for TARGETS; options of [TASK] are in place of what it does not say. Raises ValueError."""
     name = _text(said, "task") or task.run
     arguments = {**(task.options if name == task.run else {}), **said["arguments"]}
@@ -118,6 +118,7 @@ def job(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> Job:
         not_before=_moment("not_before", text) if (text := _text(said, "not_before")) else None,
         repeat=_repeat(said),
         targets=tuple(targets),
+        patience_seconds=patience_seconds,
         attempts=3 if (attempts := _number(said, "attempts")) is None else int(attempts),
     )
 

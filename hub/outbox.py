@@ -107,6 +107,17 @@ def recorder(host: str) -> Record:
     return record
 
 
+def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> None:
+    """Send the last run of JOB to TARGET once more, and now: it does not know of it any more."""
+    if (fence := db.scalar(sa.select(sa.func.max(runs.c.fence)).where(runs.c.job == job))) is None:
+        return
+    row = {"job": job, "fence": fence, "target": target}
+    for table in (outbox, delivered):
+        db.execute(sa.delete(table).where(*(table.c[name] == value for name, value in row.items())))
+    new = {"host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
+    db.execute(sa.insert(outbox), {**row, **new})
+
+
 class Outbox:
     """What the host HOST has to send."""
 

@@ -6,9 +6,9 @@ import hashlib
 
 from fleet.foreign import Folder
 from fleet.model import Fleet, Paths
+from hub.calls import Refused
 from hub.outbox import Delivery
 from hub.spooled import PICTURE_BYTES
-from hub.web import Refused
 
 
 class Pictures:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from fleet import log
 from fleet.errors import DatabaseFailed
+from hub.calls import Later, Refused
 from hub.outbox import Delivery, Outbox
-from hub.web import Later, Refused
 
 AT_ONCE = 8
 AGAIN_SECONDS = 5.0
@@ -29,10 +29,10 @@ class Do(Protocol):
 
 
 class Sender:
-    """Sends what OUTBOX holds by CARRY, until it is cancelled."""
+    """Sends what OUTBOX holds by CARRIERS, each for the target of its name, until it is cancelled."""
 
-    def __init__(self, outbox: Outbox, carry: Carry, do: Do) -> None:
-        self._outbox, self._carry, self._do = outbox, carry, do
+    def __init__(self, outbox: Outbox, carriers: Mapping[str, Carry], do: Do) -> None:
+        self._outbox, self._carriers, self._do = outbox, carriers, do
         self._log = log.get("hub")
         self.rung = asyncio.Event()
         """Set it when a run has ended."""
@@ -65,7 +65,9 @@ class Sender:
     async def _one(self, run: Delivery) -> None:
         known = {"target": run.target, "job": run.job, "fence": run.fence, "tries": run.tries + 1}
         try:
-            answer: JsonValue = await self._carry(run)
+            if run.target not in self._carriers:
+                raise Refused(f"there is no {run.target} in fleet.toml any more")
+            answer: JsonValue = await self._carriers[run.target](run)
         except Refused as error:
             why = str(error)
             self._log.error("upload.refused", reason=why, **known)

@@ -22,16 +22,21 @@ from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFen
 from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
+from hub.calls import Web
 from hub.commands.place import host_name
-from hub.delivery import Carrier
+from hub.delivery import carriers_of
 from hub.outbox import Outbox, recorder
+from hub.pictures import Pictures
 from hub.queue import reading
 from hub.queue.notices import Notices
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import check
 from hub.queue.values import Finished, Taken
-from hub.sending import Sender
+from hub.sending import Carry, Sender
 from hub.service import ABSENT_SECONDS, HubService, claim_of
+from hub.source.answering import Answering
+from hub.source.asking import Asking
+from hub.source.journal import SOURCE, Journal
 from hub.spooled import Held
 
 LEASE_SECONDS = 30.0
@@ -67,7 +72,14 @@ class Hub:
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
-        self._sender = Sender(Outbox(self.database, name), Carrier(fleet, paths).carry, self._do)
+        pictures = Pictures(fleet, paths)
+        carriers: dict[str, Carry] = carriers_of(fleet, pictures)
+        self._asking: Asking | None = None
+        if (source := fleet.hub.source) is not None:
+            web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
+            self._asking = Asking(fleet, source, web, journal, self._do)
+            carriers[SOURCE] = Answering(source, web, pictures, journal, self._do).carry
+        self._sender = Sender(Outbox(self.database, name), carriers, self._do)
         self.service = HubService(paths, fleet.members, self)
 
     def close(self) -> None:
@@ -83,7 +95,8 @@ class Hub:
         server = access.server(self._fleet, self.service)
         await self._open(server)
         notices = Notices(self.database, self._ring)
-        tasks = [asyncio.ensure_future(each) for each in (self._hand_out(), self._beat(), self._sender.run())]
+        lives = [self._hand_out(), self._beat(), self._sender.run(), *([self._asking.run()] if self._asking else ())]
+        tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
         ended = asyncio.ensure_future(stop.wait())
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +137,7 @@ class Hub:
     def heard(self) -> None:
         """Somebody else has changed the tables."""
         self._rung.set()
-        self._sender.rung.set()
+        self._ended_some()
 
     # --- the queue
 
@@ -225,10 +238,16 @@ class Hub:
                 if not told.done():
                     told.set_exception(error)
             return
-        self._sender.rung.set()
+        self._ended_some()
         for (_, told), became in zip(ends, taken, strict=True):
             if not told.done():  # else its worker has hung up
                 told.set_result(became)
+
+    def _ended_some(self) -> None:
+        """There is something to deliver, and room for more work of others."""
+        self._sender.rung.set()
+        if self._asking:
+            self._asking.rung.set()
 
     async def ended(self, worker: Worker, asked: Held) -> bool:
         """Whether that run of WORKER has been written down."""

@@ -155,4 +155,5 @@ def _row(job: Job, now: float) -> dict[str, Any]:
         "state": "ready",
         "fence": 0,
         "cancelled": False,
+        "until": None if job.patience_seconds is None else due_at + job.patience_seconds,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.db import Many, among
+from fleet.outcomes import Ending
 from hub.queue import locks
 from hub.queue.endings import JOBS_OF, LEAVE, SITES_OF, Record, ended_run, settle, write_runs
 from hub.queue.politeness import Site
@@ -20,8 +21,16 @@ _IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _CHANGE = sa.update(jobs).where(among(jobs.c.id, _IDS))
 
 
-def cancel(db: sa.Connection, ids: Iterable[int], now: float, record: Record) -> tuple[set[int], set[int]]:
-    """Cancel the jobs IDS: those that left at once, and those whose workers have to be told.
+def cancel(
+    db: sa.Connection,
+    ids: Iterable[int],
+    now: float,
+    record: Record,
+    *,
+    outcome: Ending = "cancelled",
+    error: str | None = None,
+) -> tuple[set[int], set[int]]:
+    """Cancel the jobs IDS: those that left at once, with OUTCOME, and those whose workers have to be told.
 
     What lay aside has been answered already.
     """
@@ -35,8 +44,10 @@ def cancel(db: sa.Connection, ids: Iterable[int], now: float, record: Record) ->
         db.execute(change, {"ids": sorted(running)})
     if gone:
         db.execute(LEAVE, {"ids": sorted(gone)})
-        ends = [(rows[job], Finished(job=job, fence=rows[job].fence + 1, outcome="cancelled")) for job in sorted(gone)]
-        write_runs(db, [ended_run(row, one, now, answers=row.state == READY) for row, one in ends], now, record)
+        ends = {job: Finished(job=job, fence=rows[job].fence + 1, outcome=outcome, error=error) for job in sorted(gone)}
+        answers = {job: rows[job].state == READY for job in ends}
+        runs = [ended_run(rows[job], one, now, answers=answers[job]) for job, one in ends.items()]
+        write_runs(db, runs, now, record)
         settle(db, before, {rows[job].site: before[rows[job].site] for job in gone})
     return set(gone), running
 

@@ -31,13 +31,15 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
         return None
     if outcome == "limited":
         pause = min(max(wait_seconds or 0.0, BACK_OFF_SECONDS), politeness.LONGEST_REST_SECONDS)
-        return Rest(READY, row.scheduled_at, now + pause, row.attempts_left, unfinished=True)
+        if _in_time(row, now + pause):
+            return Rest(READY, row.scheduled_at, now + pause, row.attempts_left, unfinished=True)
     left = row.attempts_left - 1
     trouble = outcome in ("failed", "lost")
     if trouble and left > 0:
         # What was lost with its host begins at once: it is not known to be at fault.
         pause = 0.0 if outcome == "lost" else back_off(row.attempts - left, BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
-        return Rest(READY, row.scheduled_at, now + pause, left, unfinished=True)
+        if _in_time(row, now + pause):
+            return Rest(READY, row.scheduled_at, now + pause, left, unfinished=True)
     try:
         if (repeat := _repeat_of(row)) is not None:
             due_at = repeat.after(row.scheduled_at, now)
@@ -46,6 +48,10 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
         # Its zone is not on this host, or it never comes again: a person has to look, and no other end waits for that.
         trouble = True
     return Rest(SPENT, row.scheduled_at, row.due_at, 0) if trouble else None
+
+
+def _in_time(row: Any, due_at: float) -> bool:
+    return row.until is None or bool(due_at <= row.until)
 
 
 def _repeat_of(row: Any) -> Repeat | None:

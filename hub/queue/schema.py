@@ -58,6 +58,7 @@ jobs = sa.Table(
     sa.Column("worker", sa.Text),
     sa.Column("began_at", sa.Double),
     sa.Column("cancelled", sa.Boolean, nullable=False),
+    sa.Column("until", sa.Double),
     sa.CheckConstraint("state IN ('ready', 'leased', 'aside')", name="states"),
     sa.CheckConstraint("(state = 'leased') = (host IS NOT NULL)", name="leased_to_a_host"),
     sqlite_autoincrement=True,
@@ -65,7 +66,8 @@ jobs = sa.Table(
 """What can still run. `ready`: from due_at on. `leased`: a host has it. `aside`: its attempts are spent.
 
 `due_at` is when it may run next, `scheduled_at` when that run was due before any failure: the beat of what repeats.
-`fence` counts how often it was leased. `exit` is where it has to come out, "" anywhere.
+`fence` counts how often it was leased. `exit` is where it has to come out, "" anywhere. After `until` its last run is
+the answer, whatever that was.
 """
 READY: sa.ColumnClause[str] = sa.literal_column("'ready'")
 LEASED: sa.ColumnClause[str] = sa.literal_column("'leased'")
@@ -130,7 +132,9 @@ pictures = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text),
 )
+"""`address` is where the server of a source has it."""
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -159,6 +163,20 @@ delivered = sa.Table(
     sa.Column("answer", sa.Text),
 )
 """What has arrived, and what the target answered."""
+
+asks = sa.Table(
+    "asks", metadata, sa.Column("host", sa.Text, primary_key=True), sa.Column("word", sa.Text, nullable=False)
+)
+"""By host, the word under which a source has been asked for work, until its answer is written down."""
+allocations = sa.Table(
+    "allocations",
+    metadata,
+    sa.Column("job", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("said", sa.Text, nullable=False),
+)
+"""What a source has given out to this fleet, and has had no answer to."""
 
 clock = sa.Table("clock", metadata, sa.Column("latest", sa.Double, nullable=False))
 """One row: the latest time that a beat has seen (hub.queue.clock)."""

@@ -6,7 +6,7 @@ What is called here blocks. What each word means: hub/queue/values.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -15,6 +15,7 @@ from hub.queue import adding, claims, clock, endings, hosts, locks, orders
 from hub.queue.politeness import Site
 from hub.queue.values import Cancelled, Claims, Finished, Job, Pace, Receipt, Taken
 
+T = TypeVar("T")
 CHANNEL = "fleet_jobs"
 """Where PostgreSQL tells every hub that there is work: for added and recovered jobs alone. A notification takes a lock
 of the whole database at its commit, which ends of runs would queue for."""
@@ -25,6 +26,15 @@ class Host(NamedTuple):
 
     name: str
     incarnation: str
+
+
+class Turn(NamedTuple):
+    """What those need who change the queue within a transaction."""
+
+    db: sa.Connection
+    now: float
+    pace: Pace
+    record: endings.Record
 
 
 class Store:
@@ -101,6 +111,18 @@ class Store:
         ready = self._database.run(work)
         self._ring()
         return ready
+
+    def turn(self, work: Callable[[Turn], T]) -> T:
+        """The result of WORK, one transaction that may add and end jobs."""
+
+        def told(db: sa.Connection) -> T:
+            done = work(Turn(db, self._database.now(db), self._pace, self._record))
+            self._notify(db)
+            return done
+
+        result = self._database.run(told)
+        self._ring()
+        return result
 
     # --- sites
 

@@ -14,8 +14,9 @@ import pytest
 
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
-from hub.delivery import Carrier
+from hub.delivery import carriers_of
 from hub.outbox import Outbox, recorder
+from hub.pictures import Pictures
 from hub.queue.store import Store
 from hub.queue.values import Picture
 from hub.sending import Sender
@@ -82,7 +83,7 @@ class Host:
             async def do(what: Callable[[], T]) -> T:
                 return what()
 
-            sender = Sender(self.outbox, Carrier(self.fleet, self.paths).carry, do)  # type: ignore[arg-type]
+            sender = Sender(self.outbox, carriers_of(self.fleet, Pictures(self.fleet, self.paths)), do)  # type: ignore[arg-type]
             for _ in range(passes):
                 while (await sender.once())[0]:
                     pass

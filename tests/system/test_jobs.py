@@ -28,6 +28,16 @@ TARGET = 8090
 MOODS = ("503", "lost", "silent", "again", "reset", "500")
 MUCH = 50
 PROGRAMS = ("hub", "worker", "netctl", "supervisord")
+WORK = 2
+"""Allocations that the same server gives out."""
+OWNER = f"http://127.0.0.1:{TARGET}"
+SOURCE: Changes = {
+    "hub.source": {"url": f"{OWNER}/work", "insecure_http": True, "site": "shop.example", "attempts": 99},
+    "hub.source.arguments": {"query": "/keyword"},
+    "hub.source.picture": {"url": f"{OWNER}/pictures/{{id}}", "address": "/data/url"},
+    "hub.source.result": {"url": f"{OWNER}/results/{{id}}"},
+    "hub.source.result.body": {'"/query"': "/run/answer/query", '"/image"': "/picture_or_outcome"},
+}
 
 
 class Jobs(Host):
@@ -76,8 +86,8 @@ def many(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="module")
 def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
     """Two workers, or eight where there is much to do, are up."""
-    target: dict[str, JsonValue] = {"url": f"http://127.0.0.1:{TARGET}/", "insecure_http": True, "timeout_seconds": 2}
-    changes: Changes = {"hub": {"jobs": "only"}, "hub.targets.owner": target}
+    target: dict[str, JsonValue] = {"url": f"{OWNER}/", "insecure_http": True, "timeout_seconds": 2}
+    changes: Changes = {"hub": {"jobs": "only"}, "hub.targets.owner": target, **SOURCE}
     made = Jobs(bare, 2 if many < MUCH else 8, first_uid=FIRST_UID, changes=changes)
     made.prepare()
     try:
@@ -136,31 +146,35 @@ def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> No
     own = random.Random(1)
     fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
     assert sum(one["waiting"] for one in json.loads(fleet.says("result", "uploads", "--json"))) == 2  # of before
-    with speaking(fleet.lab, "host", program(fleet.lab, "owner", str(TARGET), *MOODS), "ready") as target:
+    with speaking(fleet.lab, "host", program(fleet.lab, "owner", str(TARGET), str(WORK), *MOODS), "ready") as target:
         jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
         for number in range(max(len(PROGRAMS), many // 5)):
             kill(fleet, PROGRAMS[number % len(PROGRAMS)], own)
         done = fleet.wait_for(jobs, 60 + 10 * many)
         until("nothing waits", lambda: drained(fleet), 60)
-        told = [json.loads(line) for line in target.rest()]
+        said = [json.loads(line) for line in target.rest()]
     for job, runs in done.items():
         assert [run["fence"] for run in runs] == list(range(1, len(runs) + 1)), job
         assert [run["outcome"] for run in runs if run["outcome"] not in ("lost", "failed")] == ["good"], runs
         assert runs[-1]["outcome"] == "good", runs
     counts = Counter(run["outcome"] for runs in done.values() for run in runs)
-    print(f"{many} jobs, {len(fleet.fleet.members)} workers: {dict(counts)}, {len(told)} told")
-    at_target = {one["run"]: one.get("picture") for one in told}  # told again it says the same
+    print(f"{many} jobs, {len(fleet.fleet.members)} workers: {dict(counts)}, {len(said)} told")
+    answers = {json.dumps(one["answer"], sort_keys=True) for one in said if "answer" in one}
+    assert sorted(json.loads(one)["query"] for one in answers) == [f"차 {number}" for number in range(WORK)]
+    assert all("https://pictures.example/" in one for one in answers), answers
+    at_target = {one["run"]: one.get("picture") for one in said if "run" in one}  # told again it says the same
     ends = {(run["job"], run["fence"]): run["pictures"] for run in map(json.loads, at_target)}
     assert ends.keys() >= {(job, runs[-1]["fence"]) for job, runs in done.items()}
-    assert len(ends) == len(at_target) == many + 2, ends.keys()
+    assert len(ends) == len(at_target) == many + 2 + WORK, ends.keys()
     for run, sum_of_file in at_target.items():
         assert [picture["sha256"] for picture in json.loads(run)["pictures"]] == [sum_of_file] * bool(sum_of_file)
 
 
 def drained(fleet: Jobs) -> bool:
-    """Whether all has been delivered; what waits for its next try is tried now."""
+    """Whether all has been done and delivered; what waits for its next try is tried now."""
     fleet.says("result", "upload-again")
-    return not json.loads(fleet.says("result", "uploads", "--json"))
+    left = [one for one in json.loads(fleet.says("job", "list", "--json")) if one["state"] != "aside"]
+    return not left and not json.loads(fleet.says("result", "uploads", "--json"))
 
 
 def test_the_hub_has_no_rights(fleet: Jobs) -> None:

@@ -48,6 +48,8 @@ class Answer:
 
     status: int
     body: str
+    whole: bool
+    """The body is all of it."""
 
     @property
     def is_new(self) -> bool:
@@ -89,10 +91,10 @@ class Web:
         settings: dict[str, Any] = {"verify": _trust(), "timeout": self._seconds, "trust_env": False}
         async with httpx.AsyncClient(headers={**own, **self._headers}, **settings) as client:
             answer = await client.send(client.build_request(method, url, **content), stream=True)
-            body = await _body(answer)
+            body, whole = await _body(answer)
         status = answer.status_code
         if answer.is_success or status in _ALREADY:
-            return Answer(status=status, body=self._without_secrets(body).replace("\0", ""))
+            return Answer(status=status, body=self._without_secrets(body).replace("\0", "\ufffd"), whole=whole)
         words = f"answered with status {status}: {self._told(body)[:300]}"
         if status in _FOR_GOOD:
             raise Refused(words)
@@ -108,7 +110,7 @@ class Web:
         return text
 
 
-async def _body(answer: httpx.Response) -> str:
+async def _body(answer: httpx.Response) -> tuple[str, bool]:
     body = bytearray()
     try:
         async for part in answer.aiter_raw():
@@ -117,7 +119,7 @@ async def _body(answer: httpx.Response) -> str:
                 break
     finally:
         await answer.aclose()
-    return body[:ANSWER_BYTES].decode(errors="replace")
+    return body[:ANSWER_BYTES].decode(errors="replace"), len(body) <= ANSWER_BYTES
 
 
 @cache

@@ -1,0 +1,117 @@
+"""Answers an allocation: its picture is put where the source wants it, then the source is told what it came to.
+
+What can be told is a document with these places, which `hub.source.picture.fields` and `hub.source.result.body` name:
+
+/allocation          as the source gave it out
+/run                 as every target is told (hub.delivery.document): /run/answer/... is what the task found
+/outcome             the source's word for what it came to
+/picture             the address of the picture, null without one
+/picture_or_outcome  the address of the picture of a good run; the word of any other
+/file                the name of the picture's file, null without one
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+from fleet import visible
+from fleet.source_settings import SourcePictureSettings, SourceSettings
+from hub.calls import Later, Refused, Web
+from hub.delivery import document as told
+from hub.outbox import Delivery
+from hub.pictures import Pictures, kind
+from hub.sending import Do
+from hub.source.asking import NO_CONTENT, document
+from hub.source.journal import Journal
+from hub.source.pointers import built, found
+
+_LONGEST_ADDRESS = 4000
+
+
+class Answering:
+    """Answers the allocations of SOURCE."""
+
+    def __init__(self, source: SourceSettings, web: Web, pictures: Pictures, journal: Journal, do: Do) -> None:
+        self._source, self._web, self._pictures, self._journal, self._do = source, web, pictures, journal, do
+
+    async def carry(self, run: Delivery) -> JsonValue:
+        """Answer the allocation that RUN was for; what the source said. Raises Later or Refused."""
+        allocation = await self._do(lambda: self._journal.allocation(run.job))
+        if allocation is None:
+            return None  # answered before, and the hub died then
+        name, said = allocation
+        try:
+            address = await self._put(run, name, said)
+        except Refused as error:  # a picture that nobody can have is an answer too
+            words = "; ".join(filter(None, (run.error, str(error))))
+            run, address = replace(run, outcome="failed", error=words), None
+        values = self._known(run, said, address)
+        result = self._source.result
+        body = built((place, found(values, pointer)) for place, pointer in result.body.items())
+        answer = await self._web.ask(
+            result.method,
+            _of(result.url, name),
+            quote(name),
+            content=json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        if answer.is_new and answer.status != NO_CONTENT and self._source.success:
+            document(answer, self._source)
+        await self._do(lambda: self._journal.answered(run.job))
+        return {"status": answer.status, "body": answer.body[:16_384]}
+
+    async def _put(self, run: Delivery, name: str, said: JsonValue) -> str | None:
+        """Put the picture of RUN where it is wanted; its address. Raises Later, Refused."""
+        settings = self._source.picture
+        if settings is None or not run.pictures:
+            return None
+        picture = run.pictures[0]
+        key = (run.job, run.fence, picture.name)
+        if known := await self._do(lambda: self._journal.address(*key)):
+            return known
+        try:
+            files = await asyncio.to_thread(self._pictures.of, run)
+        except OSError as error:
+            raise Later(visible.line(f"{type(error).__name__}: {error}")[:500]) from None
+        address = await self._sent(settings, run, name, said, files[picture.name])
+        await self._do(lambda: self._journal.put(*key, address))
+        return address
+
+    async def _sent(
+        self, settings: SourcePictureSettings, run: Delivery, name: str, said: JsonValue, content: bytes
+    ) -> str:
+        values, file = self._known(run, said, None), run.pictures[0].name
+        fields = {field: (None, _text(found(values, pointer))) for field, pointer in settings.fields.items()}
+        form = {**fields, settings.file: (file, content, kind(file))}
+        answer = await self._web.ask("POST", _of(settings.url, name), f"{quote(name)}/{quote(file)}", files=form)
+        address = found(document(answer, self._source), settings.address)
+        if not isinstance(address, str) or not address or len(address) > _LONGEST_ADDRESS or not address.isprintable():
+            raise Later(f"the answer to a picture has no address at {settings.address}")
+        return address
+
+    def _known(self, run: Delivery, said: JsonValue, address: str | None) -> JsonValue:
+        words: Mapping[Any, str] = self._source.words
+        word = words.get(run.outcome, run.outcome)
+        return {
+            "allocation": said,
+            "run": told(run),
+            "outcome": word,
+            "picture": address,
+            "picture_or_outcome": address if address and run.outcome == "good" else word,
+            "file": run.pictures[0].name if run.pictures else None,
+        }
+
+
+def _of(url: str, name: str) -> str:
+    return url.replace("{id}", quote(name, safe=""))
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,142 @@
+"""Asks a source for work, as much as the workers of this host can do, and puts it into the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from fleet import log
+from fleet.errors import DatabaseFailed
+from fleet.model import Fleet
+from fleet.source_settings import SourceSettings
+from hub import entering
+from hub.calls import ANSWER_BYTES, Answer, Later, Refused, Web
+from hub.queue.backoff import back_off
+from hub.queue.values import Added, Job, check_name
+from hub.sending import Do
+from hub.source.journal import SOURCE, Journal
+from hub.source.pointers import built, found, merged
+
+FIRST_SECONDS = 5.0
+LONGEST_SECONDS = 300.0
+NO_CONTENT = 204
+_LONGEST_NAME = 200
+
+
+class Allocation(NamedTuple):
+    """What a source wants to have done."""
+
+    name: str
+    said: JsonValue
+
+
+class Asking:
+    """Asks for work until it is cancelled."""
+
+    def __init__(self, fleet: Fleet, source: SourceSettings, web: Web, journal: Journal, do: Do) -> None:
+        self._fleet, self._source, self._web, self._journal, self._do = fleet, source, web, journal, do
+        self._log = log.get("hub")
+        self._failures = 0
+        self.rung = asyncio.Event()
+        """Set it when a run has ended: there may be room for more."""
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self.rung.clear()
+            if seconds := await self.once():
+                await self._rest(seconds)
+
+    async def once(self) -> float:
+        """Ask for one allocation, where there is room; how long to wait with the next question."""
+        try:
+            if await self._do(lambda: self._journal.room(self._source.most or self._fleet.workers.count)) <= 0:
+                return self._source.pause_seconds
+            seconds = await self._asked()
+        except (Later, Refused) as error:
+            self._failures += 1
+            self._log.warning("source.failed", reason=str(error), failures=self._failures)
+            asked = error.wait_seconds if isinstance(error, Later) else 0.0
+            return max(asked, back_off(self._failures, FIRST_SECONDS, LONGEST_SECONDS))
+        except DatabaseFailed as error:  # the same question is asked again: the source knows it
+            self._log.error("database.failed", error=error.message)
+            return FIRST_SECONDS
+        self._failures = 0
+        return seconds
+
+    async def _asked(self) -> float:
+        word = await self._do(self._journal.ask)
+        answer = await self._web.ask("GET", self._source.url, word)
+        allocation = read(answer, self._source)
+        if allocation is None:
+            await self._do(self._journal.nothing)
+            return self._source.pause_seconds
+        job, trouble = made(allocation, self._source, self._fleet)
+        added = await self._do(lambda: self._journal.take(*allocation, job, trouble))
+        self._log.info("source.taken", id=allocation.name, added=added.value, trouble=trouble)
+        # Where the source gives out again what it has given out, it has nothing else.
+        return 0.0 if added is Added.NEW else self._source.pause_seconds
+
+    async def _rest(self, seconds: float) -> None:
+        waiting = asyncio.ensure_future(self.rung.wait())
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            waiting.cancel()
+
+
+def read(answer: Answer, source: SourceSettings) -> Allocation | None:
+    """The allocation in ANSWER, None: there is nothing to do. Raises Later for one that is none.
+
+    An empty answer with another status than 204 may be one that broke off: the question stays.
+    """
+    if answer.status == NO_CONTENT:
+        return None
+    said = document(answer, source)
+    name = found(said, source.id)
+    if name is None or name == "":
+        return None
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise Later(f"the allocation's {source.id} is neither text nor a whole number")
+    text = str(name)
+    try:
+        check_name("id", text[: _LONGEST_NAME + 1])
+    except ValueError as error:
+        raise Later(f"the allocation's {error}") from None
+    if len(text) > _LONGEST_NAME:
+        raise Later(f"the allocation's {source.id} has more than {_LONGEST_NAME} characters")
+    return Allocation(text, said)
+
+
+def document(answer: Answer, source: SourceSettings) -> JsonValue:
+    """The JSON of an answer that is no failure; raises Later."""
+    body = answer.body
+    if not answer.whole:
+        raise Later(f"answered with more than {ANSWER_BYTES >> 10} KiB")
+    try:
+        said: JsonValue = json.loads(body)
+        json.dumps(said, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise Later(f"answered with something that is no JSON: {body[:100]!r}") from None
+    if source.success and found(said, source.success) is False:
+        raise Later(f"answered that it has failed: {body[:300]!r}")
+    return said
+
+
+def made(allocation: Allocation, source: SourceSettings, fleet: Fleet) -> tuple[Job, str | None]:
+    """The job that ALLOCATION is, and why it cannot be done, where that is certain."""
+    key, targets = f"source:{allocation.name}", (SOURCE, *fleet.hub.targets)
+    usual: dict[str, JsonValue] = {"key": key, "attempts": source.attempts}
+    patience = {"patience_seconds": source.wait_seconds}
+    try:
+        values = ((name, found(allocation.said, pointer)) for name, pointer in source.arguments.items())
+        given = built((name, value) for name, value in values if value is not None)
+        if source.task in ("", fleet.task.run):
+            given = merged(fleet.task.options, given)
+        said = {"task": source.task, "site": source.site, "arguments": given}
+        return entering.job({**said, **usual}, fleet.task, targets, **patience), None
+    except ValueError as error:
+        return Job(site=SOURCE, task=source.task or fleet.task.run, key=key, targets=targets), str(error)

@@ -1,0 +1,49 @@
+"""JSON pointers (RFC 6901), to read by and to build by. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import JsonValue
+
+
+def found(document: JsonValue, pointer: str) -> JsonValue:
+    """What POINTER leads to in DOCUMENT; None where there is nothing."""
+    for name in _names(pointer):
+        if isinstance(document, dict):
+            document = document.get(name)
+        elif isinstance(document, list) and name.isascii() and name.isdigit() and int(name[:9]) < len(document):
+            document = document[int(name[:9])]
+        else:
+            return None
+    return document
+
+
+def built(values: Iterable[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """A document of tables with each value at its pointer, or under its name; raises ValueError where two collide."""
+    document: dict[str, JsonValue] = {}
+    for pointer, value in values:
+        *above, last = _names(pointer if pointer.startswith("/") else f"/{pointer}")
+        table = document
+        for name in above:
+            inner = table.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ValueError(f"{pointer!r} leads through a value")
+            table = inner
+        if last in table:
+            raise ValueError(f"{pointer!r} is there twice")
+        table[last] = value
+    return document
+
+
+def merged(under: Mapping[str, JsonValue], over: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """OVER in place of what UNDER has of the same name; of two tables both."""
+    both = dict(under)
+    for name, value in over.items():
+        there = both.get(name)
+        both[name] = merged(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _names(pointer: str) -> list[str]:
+    return [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
