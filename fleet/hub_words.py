@@ -67,6 +67,10 @@ def _jobs(verb: Verb) -> None:
     new.add_argument("--cron", metavar="WORDS", help='again by crontab(5): "0 9 * * 1-5"')
     new.add_argument("--zone", metavar="NAME", help="the time zone of --cron, such as Asia/Seoul (UTC)")
     new.add_argument("--attempts", metavar="N", help="runs that may fail until it lies aside (3)")
+    words = "make the queue's jobs of a name those of a file; without --yes it only says what it would do (2)"
+    file = verb("apply", words, "apply --yes shops.toml")
+    file.add_argument("file", metavar="FILE", help="TOML: name, [usual], [jobs.NAME]; - is standard input")
+    file.add_argument("--yes", action="store_true", help="do it")
     some = verb("list", "the jobs that are not done, oldest first", "list --state aside")
     some.add_argument("--state", choices=STATES, help="ready, leased to a worker, or aside: its attempts are spent")
     _page(some, "jobs after the one of this number")

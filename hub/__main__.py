@@ -31,12 +31,13 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _run_of(words: str) -> hub_words.Run:
-    from hub.commands import databases, jobs, results, sites
+    from hub.commands import applying, databases, jobs, results, sites
 
     runs: dict[str, hub_words.Run] = {
         "db upgrade": databases.upgrade,
         "db status": databases.status,
         "job add": jobs.add,
+        "job apply": applying.apply,
         "job list": jobs.show_list,
         "job show": jobs.show,
         "job cancel": jobs.cancel,

@@ -136,8 +136,11 @@ LIBRARIES = {
     "alembic": (r"hub/queue/(upgrade\.py|migrations/.*)", "tables change in one place"),
     "cronsim": (r"hub/queue/repeat\.py", "one place knows when a job is due again"),
     "sqlite3": (r"netctl/pool/\w+\.py", "rows never leave the stores"),
-    "tomllib": (r"fleet/operate/configuration\.py", "fleet.toml is read by one program; the others read its snapshot"),
-    "tomli": (r"fleet/operate/configuration\.py", "Python 3.10's tomllib"),
+    "tomllib": (
+        r"fleet/operate/configuration\.py|hub/commands/applying\.py",
+        "fleet.toml is read by one program; the others read its snapshot; files of jobs are read by who applies them",
+    ),
+    "tomli": (r"fleet/operate/configuration\.py|hub/commands/applying\.py", "Python 3.10's tomllib"),
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
     "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -14,7 +12,7 @@ from fleet import console
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet
 from hub import entering
-from hub.commands.place import moment, opened, with_times
+from hub.commands.place import moment, opened, read_text, with_times
 from hub.queue import reading
 from hub.queue.values import Added, Cancelled, Job
 
@@ -51,21 +49,7 @@ def _said(arguments: argparse.Namespace, fleet: Fleet) -> list[Job]:
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
     origin = "standard input" if arguments.file == "-" else arguments.file
-    return entering.jobs(entering.lines(_read(arguments.file)), usual, task, origin, targets)
-
-
-def _read(name: str) -> str:
-    try:
-        with open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
-            content = file.read(entering.MOST_BYTES + 1)
-        if len(content) > entering.MOST_BYTES:
-            raise UsageError(f"{name} has more than {entering.MOST_BYTES >> 20} MiB", hint="add it in parts")
-        return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"is no UTF-8: {error}"
-        raise UsageError(
-            f"--file: {name} cannot be read: {why}", hint="the hub's account reads it; or: --file - < FILE"
-        ) from None
+    return entering.jobs(entering.lines(read_text(arguments.file, "--file: ")), usual, task, origin, targets)
 
 
 def show_list(arguments: argparse.Namespace) -> None:

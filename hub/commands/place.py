@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from pydantic import JsonValue
 
 from fleet import snapshot
 from fleet.client import Client
 from fleet.db import Database
-from fleet.errors import ConfigurationError, FleetError
+from fleet.errors import ConfigurationError, FleetError, UsageError
 from fleet.hub_api import Ring
 from fleet.model import Fleet, Paths
 from fleet.wire import Done
+from hub import entering
 from hub.outbox import recorder
 from hub.queue.store import Store
 from hub.queue.upgrade import check
@@ -88,3 +91,18 @@ def with_times(entry: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _told(value: JsonValue) -> JsonValue:
     return datetime.fromtimestamp(value, timezone.utc).isoformat() if isinstance(value, int | float) else value
+
+
+def read_text(name: str, option: str = "") -> str:
+    """What is in the file NAME, "-": standard input; raises UsageError, which names the OPTION."""
+    try:
+        with open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
+            content = file.read(entering.MOST_BYTES + 1)
+        if len(content) > entering.MOST_BYTES:
+            raise UsageError(f"{name} has more than {entering.MOST_BYTES >> 20} MiB", hint="add it in parts")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"is no UTF-8: {error}"
+        raise UsageError(
+            f"{option}{name} cannot be read: {why}", hint="the hub's account reads it; or - for standard input"
+        ) from None

@@ -64,7 +64,8 @@ def _add_keyed(
     done: dict[str, int] = {}
     while left := {key: job for key, job in keyed.items() if key not in new and key not in there and key not in done}:
         inserted = _insert_keyed(db, left, now)
-        left_before = _ids(db, _DONE, inserted)
+        # What repeats leaves the queue by an order alone, and comes again by one.
+        left_before = _ids(db, _DONE, [key for key in inserted if keyed[key].repeat is None])
         if left_before:
             db.execute(_DELETE, {"ids": sorted(inserted[key] for key in left_before)})
         done |= left_before
@@ -106,13 +107,13 @@ def _insert(db: sa.Connection, new: Sequence[Job], now: float) -> list[int]:
     if not new:
         return []
     statement = sa.insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
-    return list(db.scalars(statement, [_row(job, now) for job in new]))
+    return list(db.scalars(statement, [row_of(job, now) for job in new]))
 
 
 def _insert_keyed(db: sa.Connection, keyed: Mapping[str, Job], now: float) -> dict[str, int]:
     """By key, the ids of those that were not there; in the keys' order, in which everybody waits for everybody."""
     statement = _insertion(db, jobs).on_conflict_do_nothing().returning(jobs.c.key, jobs.c.id)
-    return {row.key: row.id for row in db.execute(statement, [_row(keyed[key], now) for key in sorted(keyed)])}
+    return {row.key: row.id for row in db.execute(statement, [row_of(keyed[key], now) for key in sorted(keyed)])}
 
 
 def _ids(db: sa.Connection, query: sa.Select[Any], keys: Any) -> dict[str, int]:
@@ -134,7 +135,8 @@ def _due_at(job: Job, now: float) -> float:
     return job.repeat.after(now, now) if isinstance(job.repeat, Cron) else now
 
 
-def _row(job: Job, now: float) -> dict[str, Any]:
+def row_of(job: Job, now: float) -> dict[str, Any]:
+    """JOB as it comes into the queue."""
     due_at = _due_at(job, now)
     return {
         "key": job.key,

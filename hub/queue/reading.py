@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.db import Database
+from fleet.db import Database, Many, among
 from hub.queue.schema import jobs, pictures, runs
 
 PAGE = 500
@@ -34,6 +34,18 @@ def page_of_jobs(
 def job(database: Database, number: int) -> Entry | None:
     """The job of that NUMBER, where it is not done."""
     return next(iter(_entries(database, sa.select(jobs).where(jobs.c.id == number))), None)
+
+
+def jobs_of(database: Database, prefix: str) -> dict[str, Entry]:
+    """By key, the jobs whose keys begin with PREFIX."""
+    query = sa.select(jobs).where(jobs.c.key.startswith(prefix, autoescape=True)).order_by(jobs.c.key)
+    return {row["key"]: row for row in _entries(database, query)}
+
+
+def done(database: Database, keys: Sequence[str]) -> set[str]:
+    """Which of KEYS have runs."""
+    query = sa.select(runs.c.key).distinct().where(among(runs.c.key, sa.bindparam("keys", type_=Many(sa.Text))))
+    return set(database.run(lambda db: db.scalars(query, {"keys": keys}).all(), reading=True))
 
 
 def runs_of(database: Database, number: int) -> list[Entry]:

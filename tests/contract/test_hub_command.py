@@ -65,6 +65,45 @@ def test_jobs_by_words_and_files_and_what_came_of_them(hub: Hub) -> None:
     assert (site["paused"], site["wake_at"]) == (True, None)
 
 
+def test_a_file_is_what_there_is_of_its_name(hub: Hub) -> None:
+    """Its plan is shown before anything is done; applied twice nothing happens; what another added stays."""
+
+    def applied(text: str, *words: str) -> tuple[object, list[tuple[str, str, str]]]:
+        code, out, _ = hub("job", "apply", "-", "--json", *words, given=text)
+        return code, [(one["what"], one["job"], one["why"]) for one in json.loads(out)["steps"]]
+
+    def there() -> dict[str, tuple[object, object]]:
+        found = json.loads(hub("job", "list", "--json")[1])
+        return {one["key"]: (one["arguments"]["query"], one["interval_seconds"]) for one in found}
+
+    hub("job", "add", "query=mine", "--key", "mine")
+    both = 'name = "tea"\nusual.every = 60\n[jobs.green]\narguments.query = "green"\n'
+    both += '[jobs.black]\ncron = ""\narguments.query = "black"\n'
+    plan = [("add", "tea/green", ""), ("add", "tea/black", "")]
+    assert applied(both) == (ExitCode.WOULD_CHANGE, plan)
+    assert there() == {"mine": ("mine", None)}
+    assert applied(both, "--yes") == (0, plan)
+    assert applied(both, "--yes") == applied(both) == (0, [])
+    one = 'name = "tea"\n[jobs.green]\nevery = 120\narguments.query = "greener"\n'
+    assert applied(one, "--yes") == (
+        0,
+        [("change", "tea/green", "arguments, interval_seconds"), ("end", "tea/black", "")],
+    )
+    assert there() == {"mine": ("mine", None), "tea/green": ("greener", 120)}
+    assert applied(both, "--yes")[1] == [
+        ("add", "tea/black", ""),
+        ("change", "tea/green", "arguments, interval_seconds"),
+    ]
+    moved = both.replace('query = "green"', 'home = "https://elsewhere.example/"\narguments.query = "green"')
+    assert applied(moved, "--yes") == (0, [("change", "tea/green", "site, arguments")])
+    assert applied(moved) == (0, []) and len(there()) == 3
+    wrong = 'name = "Tea"\nx = 1\n[jobs.a]\nevery = "x"\n[jobs.b]\nkey = "k"\n'
+    code, _, said = hub("job", "apply", "-", given=wrong)
+    assert code == ExitCode.USAGE and all(
+        word in said for word in ("name:", "x: there", "jobs.a: every", "jobs.b: there")
+    )
+
+
 @pytest.mark.parametrize(
     "words",
     [

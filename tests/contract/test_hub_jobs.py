@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from fleet.errors import DatabaseFailed
 from fleet.outcomes import Ending
 from hub.queue import endings
+from hub.queue.changing import change
 from hub.queue.repeat import Cron, Interval
 from hub.queue.values import Added, Cancelled, Job, Pace, Priority, Taken
 from tests.queues import Queue, ending, jobs
@@ -236,3 +238,23 @@ def test_the_schema_itself_refuses_the_worst(queue: Queue) -> None:
     ):
         with pytest.raises(DatabaseFailed):
             queue.change(statement)
+
+
+def test_a_job_is_changed_in_its_place(queue: Queue) -> None:
+    """It keeps its number and its history; one that runs goes on as it began, and to no other site meanwhile."""
+    hub = queue.hub()
+    (receipt,) = hub.store.add(jobs("a", key="k", repeat=Interval(60)))
+
+    def become(site: str, **more: Any) -> bool:
+        (job,) = jobs(site, key="k", **more)
+        return hub.store.turn(lambda turn: change(turn.db, receipt.job, job, turn.pace, turn.now))
+
+    (claimed,) = hub.claim()
+    assert not become("b", repeat=Interval(60))
+    assert become("a", repeat=Interval(600), arguments={"n": 2}, attempts=7)
+    assert hub.end(claimed) is Taken.EFFECTIVE
+    row = (receipt.job, "ready", 7, 600.0)
+    assert queue.rows("SELECT id, state, attempts_left, interval_seconds FROM jobs") == [row]
+    assert become("b") and [one.site for one in hub.claim()] == ["b"]
+    assert not hub.store.turn(lambda turn: change(turn.db, 999, jobs("a")[0], turn.pace, turn.now))
+    assert dict(queue.rows("SELECT name, running FROM sites")) == {"a": 0, "b": 1}
