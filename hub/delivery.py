@@ -14,11 +14,11 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import JsonValue
 
 from fleet import visible
+from fleet.calls import Later, Web
 from fleet.files import write_durably
 from fleet.hub_settings import TargetSettings
 from fleet.model import Fleet
 from fleet.result import of_job
-from hub.calls import Later, Web
 from hub.outbox import Delivery
 from hub.pictures import Pictures, kind
 from hub.sending import Carry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from fleet.calls import Refused
 from fleet.foreign import Folder
 from fleet.model import Fleet, Paths
-from hub.calls import Refused
 from hub.outbox import Delivery
 from hub.spooled import PICTURE_BYTES
 

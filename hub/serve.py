@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fleet import VERSION, log
+from fleet.calls import Web
 from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFenced
 from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
-from hub.calls import Web
 from hub.commands.place import host_name
 from hub.delivery import carriers_of
 from hub.outbox import Outbox, recorder

@@ -22,15 +22,15 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 from fleet import visible
+from fleet.calls import Later, Refused, Web
+from fleet.pointers import built, found
 from fleet.source_settings import SourcePictureSettings, SourceSettings
-from hub.calls import Later, Refused, Web
 from hub.delivery import document as told
 from hub.outbox import Delivery
 from hub.pictures import Pictures, kind
 from hub.sending import Do
 from hub.source.asking import NO_CONTENT, document
 from hub.source.journal import Journal
-from hub.source.pointers import built, found
 
 _LONGEST_ADDRESS = 4000
 

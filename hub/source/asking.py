@@ -9,16 +9,16 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fleet import log
+from fleet.calls import ANSWER_BYTES, Answer, Later, Refused, Web
 from fleet.errors import DatabaseFailed
 from fleet.model import Fleet
+from fleet.pointers import built, found, merged
 from fleet.source_settings import SourceSettings
 from hub import entering
-from hub.calls import ANSWER_BYTES, Answer, Later, Refused, Web
 from hub.queue.backoff import back_off
 from hub.queue.values import Added, Job, check_name
 from hub.sending import Do
 from hub.source.journal import SOURCE, Journal
-from hub.source.pointers import built, found, merged
 
 FIRST_SECONDS = 5.0
 LONGEST_SECONDS = 300.0

@@ -7,6 +7,8 @@ read. Nothing is followed anywhere. What a server says back of our secrets is in
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,7 +148,8 @@ def _headers(key: str, file: str) -> dict[str, str]:
         text = Path(file).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no ASCII"
-        raise ConfigurationError(f"{key}: {file}: {why}", hint="the user fleet-hub reads it") from None
+        reader = pwd.getpwuid(os.geteuid()).pw_name
+        raise ConfigurationError(f"{key}: {file}: {why}", hint=f"the account {reader} reads it") from None
     lines: Sequence[tuple[str, str, str]] = [line.partition(":") for line in text.splitlines() if line.strip()]
     found = {before.strip(): after.strip() for before, colon, after in lines if before.strip() and colon}
     if len(found) != len(lines):
