@@ -16,6 +16,7 @@ from fleet.browser_settings import BrowserSettings as BrowserSettings  # noqa: P
 from fleet.errors import ConfigurationError
 from fleet.hub_settings import HubSettings
 from fleet.isolation import ISOLATIONS, Isolation
+from fleet.keys_settings import KeysSettings
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
 from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
 from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
@@ -32,6 +33,8 @@ ACCOUNT_GROUP = "fleet"
 NETCTL_ACCOUNT = "netctl"
 HUB_ACCOUNT = "fleet-hub"
 """And the group of its own: of what workers own, this group may read results."""
+KEYS_ACCOUNT = "fleet-keys"
+"""And the group of its own: speaks to the key service, and may read its headers."""
 LEAST_MEMORY_MEBIBYTES = 256
 
 
@@ -214,6 +217,7 @@ class Fleet(Settings):
     workers: WorkersSettings = WorkersSettings()
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()
+    keys: KeysSettings = KeysSettings()
     dns: DnsSettings
     reach: ReachSettings = ReachSettings()
     egress: EgressSettings

@@ -46,6 +46,8 @@ class Paths:
     """In a folder of its own, as netctl's is."""
     hub_database = _Below("var/lib/fleet/hub/hub.db")
     """Of a fleet of one host; many share a PostgreSQL."""
+    keyservice_socket = _Below("run/fleet/keyservice/keyservice.sock")
+    """In a folder of its own: netctl alone is answered there."""
     snapshot = _Below("run/fleet/settings/fleet.json")
     """The settings of the fleet that runs (fleet.snapshot), in a folder that its own users may look into."""
     supervisor_socket = _Below("run/fleet/supervisor.sock")

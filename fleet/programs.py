@@ -23,7 +23,7 @@ from fleet import syscalls, visible, wire
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, causes, from_wire
 from fleet.isolation import UID, Isolation
-from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, NETCTL_ACCOUNT, Paths, Worker
+from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, KEYS_ACCOUNT, NETCTL_ACCOUNT, Paths, Worker
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
@@ -66,7 +66,11 @@ class Installation:
 
     def hub(self, *arguments: str) -> list[str]:
         """The hub under its own account, with no right beyond it."""
-        return [*_AS_HUB, *self.module("hub", *arguments)]
+        return [*_as_ordinary(HUB_ACCOUNT), *self.module("hub", *arguments)]
+
+    def keyservice(self, *arguments: str) -> list[str]:
+        """What speaks to the key service, likewise: its memory is never written to a disk."""
+        return ["prlimit", "--core=1", *_as_ordinary(KEYS_ACCOUNT), *self.module("keyservice", *arguments)]
 
     def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
         """The program that is WORKER's WireGuard device, where BACKEND has one."""
@@ -77,16 +81,18 @@ class Installation:
         return self.module("launcher", str(self.paths.launch_spec(worker)))
 
 
-_AS_HUB = (
-    "setpriv",
-    f"--reuid={HUB_ACCOUNT}",
-    f"--regid={ACCOUNT_GROUP}",
-    f"--groups={HUB_ACCOUNT}",
-    "--inh-caps=-all",
-    "--bounding-set=-all",
-    "--no-new-privs",
-    "--pdeathsig=TERM",
-)
+def _as_ordinary(account: str) -> list[str]:
+    """Under ACCOUNT, with its own group and the workers', and with no capability."""
+    return [
+        "setpriv",
+        f"--reuid={account}",
+        f"--regid={ACCOUNT_GROUP}",
+        f"--groups={account}",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--pdeathsig=TERM",
+    ]
 
 
 def _as_netctl(walls: Isolation) -> list[str]:

@@ -15,13 +15,14 @@ import pytest
 from fleet.errors import TREE
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("fleet", "netctl", "launcher", "worker", "hub", "lab", "bench")
+PROGRAMS = ("fleet", "netctl", "launcher", "worker", "hub", "keyservice", "lab", "bench")
 MAY_IMPORT = {
     "fleet": (set[str](), "the vocabulary must stand when every program is broken"),
     "netctl": ({"fleet"}, "the privileged program carries no browser and no lab code"),
     "launcher": ({"fleet"}, "what is root before every worker imports next to nothing"),
     "worker": ({"fleet"}, "what runs pages must not hold code that changes the kernel"),
     "hub": ({"fleet"}, "what people and other servers reach changes no kernel and runs no page"),
+    "keyservice": ({"fleet"}, "what hears a stranger's server holds no key, no right and no other program"),
     "lab": ({"fleet"}, "the lab starts the real programs; importing them would test something else"),
     "bench": ({"fleet", "hub", "lab", "launcher"}, "it measures the real programs, in a lab"),
 }
@@ -32,6 +33,7 @@ ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
     "fleet.browser_settings": "settings",
     "fleet.callers": "log wire",
+    "fleet.calls": "deadline errors visible",
     "fleet.client": "errors wire",
     "fleet.console": "errors log processes programs visible",
     "fleet.db": "errors",
@@ -42,7 +44,11 @@ ARROWS: dict[str, str] = {
     "fleet.hub_api": "callers wire",
     "fleet.hub_settings": "paths settings source_settings",
     "fleet.hub_words": "console outcomes",
-    "fleet.model": "backends browser_settings errors hub_settings isolation numbers paths settings web_address",
+    "fleet.keys_settings": "settings source_settings web_address",
+    "fleet.keyservice_api": "callers wire",
+    "fleet.model": (
+        "backends browser_settings errors hub_settings isolation keys_settings numbers paths settings web_address"
+    ),
     "fleet.netctl_api": "callers wire",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
@@ -84,15 +90,17 @@ ARROWS: dict[str, str] = {
     "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",
     "hub.__main__": "commands serve",
     "hub.commands": "entering outbox queue",
-    "hub.delivery": "calls outbox pictures sending",
+    "hub.delivery": "outbox pictures sending",
     "hub.entering": "queue",
     "hub.outbox": "queue",
-    "hub.pictures": "calls outbox spooled",
-    "hub.serve": "access calls commands delivery outbox pictures queue sending service source spooled",
-    "hub.sending": "calls outbox",
+    "hub.pictures": "outbox spooled",
+    "hub.serve": "access commands delivery outbox pictures queue sending service source spooled",
+    "hub.sending": "outbox",
     "hub.service": "queue spooled",
-    "hub.source": "calls delivery entering outbox pictures queue sending",
+    "hub.source": "delivery entering outbox pictures queue sending",
     "hub.spooled": "queue",
+    "keyservice.__main__": "service",
+    "keyservice.service": "reading",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",
@@ -145,7 +153,7 @@ LIBRARIES = {
     "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "httpcore": (r"fleet/seen_address\.py", "the web is asked in one place"),
-    "httpx": (r"hub/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),
+    "httpx": (r"fleet/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),
     "cryptography": (r"netctl/plan/key\.py|lab/.*", "keys are made and derived in one place"),
     "rich": (r"fleet/console\.py", "it obeys markup in what it shows, and what it shows are a worker's words"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
@@ -274,7 +282,7 @@ def test_programs_import_only_the_vocabulary(module: Module) -> None:
 @each_module
 def test_every_arrow_inside_a_program_is_drawn(module: Module) -> None:
     """Inside fleet, netctl and hub each room imports only the rooms that its row names."""
-    if module.package in ("fleet", "netctl", "hub"):
+    if module.package in ("fleet", "netctl", "hub", "keyservice"):
         for here, target in arrows(module):
             assert target in allowed(here), f"{module.path} imports {target}, which the row of {here} does not name"
 

@@ -1,4 +1,4 @@
-"""The accounts under which everything runs: group `fleet`, users `netctl` and `fleet-hub`, one user per worker.
+"""The accounts under which everything runs: group `fleet`, users `netctl`, `fleet-hub`, `fleet-keys`, one a worker.
 
 The kernel tells workers apart by UID, so a UID that belongs to somebody else is never taken: the
 fleet's rules would then hold that person. Making accounts is idempotent and quick when they exist.
@@ -16,7 +16,7 @@ import psutil
 from fleet import lockfile, log
 from fleet.callers import group_number
 from fleet.errors import AccountTaken, TryLater
-from fleet.model import ACCOUNT_GROUP, FIRST_UID, HUB_ACCOUNT, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
+from fleet.model import ACCOUNT_GROUP, FIRST_UID, HUB_ACCOUNT, KEYS_ACCOUNT, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
 from fleet.operate import folders
 from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
@@ -25,6 +25,8 @@ LOCK = Path("/run/fleet-accounts/lock")
 """One per machine and not per FLEET_ROOT: /etc/passwd is the machine's. In a folder of root's alone: whoever can open
 a file can hold its lock, and /run/lock is everybody's."""
 _DEADLINE_SECONDS = 60.0
+_OF_ITS_OWN = {HUB_ACCOUNT: "fleet's hub", KEYS_ACCOUNT: "fleet's key service"}
+"""Accounts in a group of their own: they read what workers do not."""
 _log = log.get("fleet")
 
 
@@ -34,7 +36,8 @@ def ensure(fleet: Fleet) -> list[str]:
         taken = [text for worker in fleet.members if (text := _holder(worker))]
         if taken:
             raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
-        return [*_make_netctl(), *_make_hub(), *_make_workers(fleet)]
+        keys = [KEYS_ACCOUNT] if fleet.keys.source else []
+        return [*_make_netctl(), *_make_own(HUB_ACCOUNT, *keys), *_make_workers(fleet)]
 
 
 def ensure_netctl() -> list[str]:
@@ -46,7 +49,7 @@ def ensure_netctl() -> list[str]:
 def ensure_hub() -> list[str]:
     """The same of the hub's account, which owns its database."""
     with _one_at_a_time():
-        return [*_make_netctl(), *_make_hub()]
+        return [*_make_netctl(), *_make_own(HUB_ACCOUNT)]
 
 
 def remove() -> list[str]:
@@ -59,14 +62,14 @@ def remove() -> list[str]:
         if group is None:
             return []
         names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group and _ours(entry)]
-        names += [HUB_ACCOUNT] if _exists(HUB_ACCOUNT, HUB_ACCOUNT) else []
+        names += [name for name in _OF_ITS_OWN if _exists(name, name)]
         running = psutil.process_iter(["username"])
         if busy := [f"{one.pid} ({one.info['username']})" for one in running if one.info["username"] in names]:
             hint = "end the fleet that they work for: FLEET_ROOT=... fleet down"
             raise TryLater(f"accounts of the fleet's are at work: processes {', '.join(busy)}", hint=hint)
         for name in names:
             _run("userdel", name)
-        groups = [one for one in (HUB_ACCOUNT, ACCOUNT_GROUP) if group_number(one) is not None]
+        groups = [one for one in (*_OF_ITS_OWN, ACCOUNT_GROUP) if group_number(one) is not None]
         for name in groups:  # userdel takes a user's own group along, where login.defs says so
             _run("groupdel", name)
         return [*dict.fromkeys([*names, *groups])]
@@ -86,13 +89,14 @@ def _make_netctl() -> Iterator[str]:
         yield NETCTL_ACCOUNT
 
 
-def _make_hub() -> Iterator[str]:
-    """In a group of its own: it may read what workers hand in, and they nothing of it."""
-    if not _exists(HUB_ACCOUNT, HUB_ACCOUNT):
-        if group_number(HUB_ACCOUNT) is None:
-            _run("groupadd", "--system", HUB_ACCOUNT)
-        _add(HUB_ACCOUNT, "fleet's hub", group=HUB_ACCOUNT)
-        yield HUB_ACCOUNT
+def _make_own(*names: str) -> Iterator[str]:
+    """Each in a group of its own: it may read what workers may not, the hub what they hand in."""
+    for name in names:
+        if not _exists(name, name):
+            if group_number(name) is None:
+                _run("groupadd", "--system", name)
+            _add(name, _OF_ITS_OWN[name], group=name)
+            yield name
 
 
 def _make_workers(fleet: Fleet) -> Iterator[str]:

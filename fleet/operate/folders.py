@@ -16,7 +16,7 @@ from pathlib import Path
 from fleet.backends import Backend
 from fleet.callers import group_number
 from fleet.errors import ConfigurationError
-from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, NETCTL_ACCOUNT, Fleet, Paths
+from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, KEYS_ACCOUNT, NETCTL_ACCOUNT, Fleet, Paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,9 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         Folder(path=paths.run / "locks", mode=0o700),
         Folder(path=paths.state / "workers"),
     ]
+    if fleet.keys.source is not None:
+        keys = pwd.getpwnam(KEYS_ACCOUNT).pw_uid
+        made.append(Folder(path=paths.keyservice_socket.parent, uid=keys, gid=group, mode=0o750))
     for worker in fleet.members:
         # Set-group-ID: the spool that the worker makes in it is of the hub's group, whose member no worker is.
         made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=readers, mode=0o2750))

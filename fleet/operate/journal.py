@@ -157,7 +157,9 @@ def show(arguments: argparse.Namespace) -> None:
 
 def _paths(paths: Paths) -> list[Path]:
     """Every log but those of the tunnels' programs, which know no time."""
-    return sorted(path for path in paths.logs.glob("*.log") if re.fullmatch(r"netctl|hub|supervisord|w\d+", path.stem))
+    return sorted(
+        path for path in paths.logs.glob("*.log") if re.fullmatch(r"netctl|hub|keyservice|supervisord|w\d+", path.stem)
+    )
 
 
 def _new(logs: Iterable[Log]) -> list[Event]:

@@ -48,6 +48,8 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     folders.prepare_backend(backend)
     namespaces(fleet, paths)
     tables(fleet, installation)
+    if fleet.keys.source is not None:
+        call(installation.keyservice("check"), installation.environment, deadline_seconds=_PROBE_SECONDS)
     workers(installation)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
@@ -84,7 +86,7 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
     text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
     usable = {line["public_key"] for line in json.loads(text) if line["state"] not in ("retired", "leaving")}
     keys, workers = len(usable), len(fleet.members)
-    if keys < workers:
+    if keys < workers and fleet.keys.source is None:
         raise NoKeyFree(
             f"the key pool has {keys} keys for {workers} workers",
             hint="sudo netctl keys import FILE.conf..."

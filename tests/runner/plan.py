@@ -18,7 +18,7 @@ FIRST = ("lint", "unit", "contract", "3.10")
 SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "vm")
 """In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
-TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "lab", "tests", "bench", "launch.py")
+TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "keyservice", "lab", "tests", "bench", "launch.py")
 OLDEST = (3, 10)
 """The Python of Ubuntu 22.04."""
 LEAST_DEADLINE_SECONDS = 900.0

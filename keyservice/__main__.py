@@ -1,0 +1,90 @@
+"""`keyservice serve`: what supervisord runs; `keyservice check`: whether the settings can be used by this account."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import grp
+import os
+import pwd
+import signal
+import stat
+from pathlib import Path
+
+from fleet import console, log, processes, snapshot
+from fleet.callers import Caller, Limits, Peer
+from fleet.calls import Web
+from fleet.errors import ConfigurationError
+from fleet.keys_settings import KeyServiceSettings
+from fleet.keyservice_api import TABLE
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
+from fleet.rpc import Server
+from keyservice.service import KeyService
+
+_MOST_REQUESTS = 1_000.0
+
+
+def main() -> None:
+    """Parse and run."""
+    top = console.parser("keyservice", "Speaks HTTP to a key service, for netctl alone.", "keyservice serve")
+    snapshot.add_option(top)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    words, seconds = "serve netctl until told to stop (supervisord runs this)", processes.NETCTL_START_SECONDS
+    console.command(verbs, "serve", _serve, words, "keyservice serve", start_seconds=seconds)
+    console.command(verbs, "check", _check, "say what is wrong with the settings", "keyservice check")
+    console.main(top)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    _web(_settings(arguments))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    asyncio.run(serve(settings, _web(settings), Paths.from_environment().keyservice_socket))
+
+
+def _settings(arguments: argparse.Namespace) -> KeyServiceSettings:
+    settings = snapshot.read(arguments.settings).fleet.keys.source
+    if settings is None:
+        raise ConfigurationError("fleet.toml has no [keys.source]")
+    return settings
+
+
+def _web(settings: KeyServiceSettings) -> Web:
+    """Raises ConfigurationError for a file of headers that cannot be read, or that workers can read."""
+    web = Web("keys.source", settings)
+    if settings.headers_file:
+        found = Path(settings.headers_file).stat()
+        if found.st_mode & stat.S_IROTH or (found.st_mode & stat.S_IRGRP and found.st_gid == _workers()):
+            raise ConfigurationError(
+                f"keys.source.headers_file: workers can read {settings.headers_file}",
+                hint=f"chown fleet-keys {settings.headers_file}; chmod 600 {settings.headers_file}",
+            )
+    return web
+
+
+def _workers() -> int:
+    return grp.getgrnam(ACCOUNT_GROUP).gr_gid
+
+
+async def serve(settings: KeyServiceSettings, web: Web, path: Path) -> None:
+    """Until SIGTERM or SIGINT."""
+    stop, netctl = asyncio.Event(), pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def caller(peer: Peer) -> Caller:
+        return Caller.OPERATOR if peer.uid == netctl else Caller.STRANGER
+
+    rates = Limits(connections_per_second=_MOST_REQUESTS, requests_per_second=_MOST_REQUESTS)
+    server = Server(TABLE, KeyService(settings, web), caller=caller, limits=rates)
+    await server.start(path)
+    log.get("keyservice").info("keyservice.ready", pid=os.getpid())
+    await stop.wait()
+    await server.close()
+    path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The three questions that are put to the key service, by the host's own route."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from urllib.parse import quote
+
+from fleet.callers import Connection
+from fleet.calls import Answer, Later, Refused, Web
+from fleet.errors import Unanswered
+from fleet.keys_settings import KeyServiceSettings
+from fleet.keyservice_api import Allocate, Allocated, AskStatus, GiveBack
+from fleet.wire import Done
+from keyservice import reading
+
+AT_ONCE = 8
+"""Requests at one time; more wait."""
+
+
+class KeyService:
+    """What is done with each row of fleet.keyservice_api.TABLE (fleet.rpc.Service)."""
+
+    def __init__(self, settings: KeyServiceSettings, web: Web) -> None:
+        self._settings, self._web = settings, web
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def closed(self, _: Connection) -> None:
+        """See fleet.rpc.Service: nothing is held."""
+
+    async def allocate(self, _: Connection, request: Allocate) -> Allocated:
+        """Raises Unanswered."""
+        url = self._settings.allocate
+        if request.server:
+            url += f"{'&' if '?' in url else '?'}{self._settings.server_parameter}={quote(request.server, safe='')}"
+        return reading.allocated(await self._ask("GET", url), self._settings)
+
+    async def give_back(self, _: Connection, request: GiveBack) -> Done:
+        """Raises Unanswered."""
+        reading.document(await self._ask("POST", self._settings.release, json=request.back), self._settings)
+        return Done()
+
+    async def ask_status(self, _: Connection, __: AskStatus) -> Done:
+        """Raises Unanswered."""
+        reading.document(await self._ask("GET", self._settings.status), self._settings)
+        return Done()
+
+    async def _ask(self, method: str, url: str, **content: object) -> Answer:
+        async with self._places:
+            try:
+                return await self._web.ask(method, url, secrets.token_hex(8), **content)
+            except (Later, Refused) as error:
+                words = str(error)  # but for those of its answer, which may quote a key
+                told = words.partition(": ")[0] if words.startswith("answered with") else words
+                raise Unanswered(told) from None
