@@ -73,6 +73,7 @@ def texts(path: str, *expected: str, select: str = ".price", both: bool = False)
 FIRST = ["상품 1 1,000원", "상품 2 2,000원", "상품 3 3,000원", "상품 4 4,000원", "상품 5 5,000원"]
 ALL = [f"상품 {n}" for n in range(1, 11)]
 WANTED = {"name": ".name", "price": {"select": ".price", "kind": "price"}, "id": {"attribute": "data-id"}}
+PRICE = {"select": ".price", "kind": "price"}
 SHELF = {"items": {"select": ".item", "fields": WANTED, "next": ".next", "advertisement": ".ad", "total": "#total"}}
 
 CASES = [
@@ -181,6 +182,14 @@ CASES = [
         "gone": None,
     }}),
     watch("/two-prices", "price", {"fields": {"price": {"select": ".price", "kind": "price"}}}, "failed", reason="more than one number"),
+    watch("/old-price", "price", {"fields": {"price": PRICE}}, answer={"fields": {"price": {"amount": 12900, "currency": "KRW"}}}),
+    watch("/old-price", "as seen", {"fields": {"all": {"select": "del", "every": True}}}, answer={"fields": {"all": ["15,000원"]}}),
+    watch("/sold-out", "price", {"fields": {"price": PRICE}}, "failed", reason="price: there is none that can be seen"),
+    watch("/sold-out", "optional", {"fields": {"price": {**PRICE, "optional": True}}}, answer={"fields": {"price": None}}),
+    watch("/two-products", "price", {"fields": {"price": PRICE}}, "failed", reason="several that differ, such as '12,900원'"),
+    watch("/two-products", "count", {"fields": {"n": {"select": ".n", "kind": "number"}}}, answer={"fields": {"n": 5}}),
+    watch("/related", "data", {"fields": {"data": {"json_ld": "Product.offers.price"}}}, "failed", reason="not all of them have"),
+    watch("/wrong-charset", "name", {"fields": {"name": "h1"}}, "failed", reason="another encoding"),
     watch("/product", "no price", {"fields": {"price": {"select": "h1", "kind": "price"}}}, "failed", reason="holds no number"),
     watch("/shelf", "pages", SHELF, answer={"count": 31, "pages": 3, "total": 30, "complete": True}),
     watch("/shelf", "find", {**SHELF, "find": {"id": "p17", "name": "상품 17"}}, answer={"find": {

@@ -130,6 +130,13 @@ PAGES: dict[str, str] = {
         "<s class=was>15,000원</s><i class=reviews>1,234개</i><time>2026년 11월 26일</time><a class=more href=/ok>더</a>"
         '<script type=application/ld+json>{"@graph":[{"@type":"Product","offers":{"price":"12900","priceCurrency":"KRW"}}]}</script>'
     ),
+    "/old-price": page(
+        "<p class=price><del>15,000원</del></p><div style='text-decoration:line-through'><p class=price>14,000원</p></div>"
+        "<s><p class=price style='display:inline-block'>12,900원</p></s><b class=price><s>13,000원</s> 12,900원</b>"
+    ),
+    "/sold-out": page("<s class=price>12,900원</s><p class=gone>품절</p>"),
+    "/two-products": page("<b class=price>12,900원</b><ul><li class=price>9,900원</li></ul><i class=n>5</i><i class=n>5개</i>"),
+    "/related": page("<h1>커피</h1>") + '<script type=application/ld+json>{"@graph":[{"@type":"Product","name":"커피","sku":"1"},{"@type":"Product","offers":{"price":9900}}]}</script>',
     "/two-prices": page("<p class=price>15,000원 12,900원</p>"),
     "/address": page("<p id=seen>귀하의 주소: 198.51.100.10 (서울) v1.2.3</p>"),
     "/telephone": page(
@@ -293,6 +300,7 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/attachment": lambda one, _: one.whole(b"x" * 100_000, kind="application/octet-stream", Content_Disposition="attachment; filename=prices.bin"),
     "/sandboxed": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="sandbox"),
     "/strict": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="require-trusted-types-for 'script'; script-src 'none'"),
+    "/wrong-charset": lambda one, _: one.whole(PAGES["/product"].replace("utf-8", "x"), kind="text/html; charset=euc-kr"),
     "/xml": lambda one, _: one.whole("<?xml version='1.0'?><feed><price>100</price><price>200</price></feed>", kind="application/xml"),
 }  # fmt: skip
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from worker.tasks.options import FieldOptions
-from worker.tasks.values import NoValue, at, typed
+from worker.tasks.structured import only
+from worker.tasks.values import Bound, NoValue, typed
 
 
 def read(kind: str, text: str, **more: Any) -> Any:
@@ -32,6 +33,19 @@ def read(kind: str, text: str, **more: Any) -> Any:
         ("12,900원 12,900원", 12900, "KRW"),
         ("12900", 12900, None),
         ("0원", 0, "KRW"),
+        ("US$ 1 299.00", 1299, "USD"),
+        ("1 299,- Kč", 1299, "CZK"),
+        ("12.000원", 12000, "KRW"),
+        ("1억 2천만원", 120_000_000, "KRW"),
+        ("1억2,500만원", 125_000_000, "KRW"),
+        ("１２，０００원", 12000, "KRW"),
+        ("$.99", 0.99, "$"),
+        ("0,999 €", 0.999, "EUR"),
+        ("NT$1,290", 1290, "TWD"),
+        ("₹1,29,999", 129_999, "INR"),
+        ("10% ↓ 12,000원", 12000, "KRW"),
+        ("최저 10,000원", 10000, "KRW"),
+        ("12,000\u200b원", 12000, "KRW"),
     ],
 )
 def test_prices(text: str, amount: float, currency: str | None) -> None:
@@ -40,12 +54,30 @@ def test_prices(text: str, amount: float, currency: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["품절", "", "15,000원 12,900원", "12,900원 ~ 15,000원", "-3,000원", "2개 12,900원", "1.2k"]
+    "text",
+    [
+        *("품절", "", "15,000원 12,900원", "12,900원 ~ 15,000원", "-3,000원", "2개 12,900원", "1.2k"),
+        *("10~20만원", "12,000원부터", "from $10", "$10+", "12,000원대", "약 12,000원", "1,280円～"),
+        *("+3,000원", "▼ 3,000원", "$1.299", "12.900", "KD 1.250", "12,9001원", "12,00,000원", "1,2만원"),
+        *("12,900¹원", "$12⁹⁹", "12,000p", "남은 수량 12개", "상품 2 500원", "3만원 2만원", "\ufffd 12,900"),
+        *("12,000원/kg", "100g당 1,200원", "월 12,000원", "$12.99/month", "12,000원(개당 500원)"),
+    ],
 )
 def test_no_single_price(text: str) -> None:
-    """Sold out, two prices, a span, a difference, a count beside it: nothing is guessed."""
+    """Sold out, two prices, a span, a difference, a count, a price for so much: nothing is guessed."""
     with pytest.raises(NoValue):
         read("price", text)
+
+
+def test_what_the_settings_say_of_a_price() -> None:
+    """For how much of something it is, and which sign stands before decimals; another one is no price."""
+    assert read("price", "12,000원 / 100 g", per="100g")["amount"] == 12000
+    for text, per in (("12,000원/kg", "100g"), ("12,000원", "kg")):
+        with pytest.raises(NoValue, match="per"):
+            read("price", text, per=per)
+    assert (read("number", "1.234", decimals="."), read("number", "1.234", decimals=",")) == (1.234, 1234)
+    with pytest.raises(NoValue):
+        read("price", "1.299,00", decimals=".")
 
 
 def test_currency_of_the_settings() -> None:
@@ -62,7 +94,9 @@ def test_numbers(text: str, number: float) -> None:
     assert read("number", text) == number
 
 
-@pytest.mark.parametrize("text", ["많음", "4.8 (120)", "1.2k", "3/10"])
+@pytest.mark.parametrize(
+    "text", ["많음", "4.8 (120)", "1.2k", "3/10", "1.234", "1½", "▼3", "999+", "약 500", "1천여개"]
+)
 def test_no_single_number(text: str) -> None:
     """None, or two."""
     with pytest.raises(NoValue):
@@ -83,16 +117,59 @@ def test_dates(text: str, day: str) -> None:
     assert read("date", text) == day
 
 
-@pytest.mark.parametrize("text", ["어제", "11/12/26", "2026.13.40", "2026.11.25 ~ 2026.11.26"])
+def test_a_bound_is_known_as_one() -> None:
+    """`999+` says that there are more: no number, and no mistake of the page's."""
+    with pytest.raises(Bound):
+        read("number", "999+")
+
+
+@pytest.mark.parametrize(
+    "text", ["강릉 커피".encode().decode("cp949", "replace"), "강릉 커피".encode().decode("latin-1")]
+)
+def test_text_in_another_encoding(text: str) -> None:
+    """What a person would see as rubbish is no text; Hangul, Hanja and accents are."""
+    with pytest.raises(NoValue, match="encoding"):
+        read("text", text)
+    for right in ("강릉 커피", "漢字 東京", "Café é ñ", "₩12,900 €"):
+        assert read("text", right) == right
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "어제",
+            "11/12/26",
+            "2026.13.40",
+            "2026.11.25 ~ 2026.11.26",
+            "2026.11.26~12.01",
+            "12026.11.26",
+            "v2026.11.26",
+        ),
+        *("주문 20261126-12345", "2026-11-26T25:00", "2026년 11월 26일부터 30일까지"),
+    ],
+)
 def test_no_certain_date(text: str) -> None:
-    """Without a year in front, or two of them, it is not certain."""
+    """Without a year in front, two of them, a span, or part of another number: it is not certain."""
     with pytest.raises(NoValue):
         read("date", text)
 
 
 def test_structured_data() -> None:
-    """A path begins with a type or a key, and reaches through lists; two different values stay two."""
-    data = [{"@graph": [{"@type": ["Product", "X"], "offers": [{"price": "1"}, {"price": 1}, {"price": "2"}]}]}]
-    assert at(data, "Product.offers.price") == ["1", "2"]
-    assert at(data, "offers.price") == ["1", "2"]
-    assert at(data, "Offer.price") == at({"a": 1}, "a.b.c") == at(None, "a") == []
+    """A path begins with a type or a key and reaches through lists; different values are no value."""
+    data = [{"@graph": [{"@type": ["https://schema.org/Product", "X"], "offers": [{"price": "1"}, {"price": 1}]}]}]
+    assert only(data, "Product.offers.price") == only(data, "offers.price") == "1"
+    assert only(data, "Offer.price") is only({"a": 1}, "a.b.c") is only(None, "a") is None
+    with pytest.raises(NoValue, match="more than once"):
+        only([*data, {"@type": "Product", "offers": {"price": "2"}}], "Product.offers.price")
+
+
+def test_one_of_several_products() -> None:
+    """Where one of them has no price, the other's may not be the page's; a reference is no product of its own."""
+    whole = {"@type": "Product", "@id": "#p", "sku": "1", "offers": {"price": 5}}
+    assert only([whole, {"@type": "Product", "@id": "#p", "name": "x"}], "Product.offers.price") == "5"
+    assert (
+        only([{"@type": "WebPage", "about": {"@type": "Product", "name": "x"}}, whole], "Product.offers.price") == "5"
+    )
+    with pytest.raises(NoValue, match="not all of them"):
+        only([{"@type": "Product", "sku": "2"}, whole], "Product.offers.price")

@@ -19,19 +19,21 @@ Condition = Literal["load", "dom", "quiet"]
 State = Literal["present", "visible", "gone", "stable", "filled"]
 """What is waited for of a selector."""
 Picture = Literal["png", "webp"]
-Raw = dict[str, "str | list[str | None] | None"]
-"""What was picked, by its name; None: there is no such thing."""
+Raw = dict[str, "list[str | None]"]
+"""What was picked, by its name: of each match; None: an attribute that it does not have."""
 Box = tuple[int, int, int, int]
 """Left, top, width and height on the page, in CSS pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """What is taken of the first visible match of `select`, of `every` one, or of a `meta` element by its name."""
+    """What is taken of the first visible match of `select`, of `every` one, or of the `meta` elements of a name."""
 
     select: str = ":scope"
     attribute: str = ""
     html: bool = False
+    valid: bool = False
+    """Of a text what is not struck through."""
     every: bool = False
     meta: str = ""
 

@@ -37,18 +37,17 @@
             const whole = /^(href|src|action)$/.test(name) ? String(element[name] ?? value) : value;
             return whole.slice(0, LENGTH);
         }
-        return pick.html ? outerHTML(element).slice(0, HTML_LENGTH) : words(element);
+        return pick.html ? outerHTML(element).slice(0, HTML_LENGTH) : words(element, pick.valid);
     };
     const picked = (root, pick) => {
         if (pick.meta) {
-            const found = [...query[9](document, "meta")].find(one =>
-                [attribute(one, "name"), attribute(one, "property"), attribute(one, "itemprop")].includes(pick.meta));
-            return found ? (attribute(found, "content") ?? "").slice(0, LENGTH) : null;
+            return [...query[9](document, "meta")].filter(one =>
+                [attribute(one, "name"), attribute(one, "property"), attribute(one, "itemprop")].includes(pick.meta))
+                .slice(0, 200).map(one => attribute(one, "content")?.slice(0, LENGTH) ?? null);
         }
         // An attribute may stand at what nobody sees (`<meta itemprop=price content=...>`); text may not.
         const found = find(pick.select, root).filter(one => pick.attribute || isVisible(one));
-        if (pick.every) return found.slice(0, 200).map(element => taken(element, pick));
-        return found.length ? taken(found[0], pick) : null;
+        return found.slice(0, pick.every ? 200 : 1).map(element => taken(element, pick));
     };
     const row = (root, picks) => Object.fromEntries(Object.entries(picks).map(([name, pick]) => [name, picked(root, pick)]));
     const onPage = box => [box.x + scrollX, box.y + scrollY, box.width, box.height].map(Math.round);

@@ -125,6 +125,16 @@
         }
         return childNodes(element);
     };
+    // A line drawn through text by an element around it; it passes on to what stands in the same lines alone (CSS
+    // Text Decoration 3, 2.1.1).
+    const struck = element => {
+        for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
+            const style = styleOf(node);
+            if (/line-through/.test(style.textDecorationLine)) return true;
+            if (/^inline-/.test(style.display) || style.float !== "none" || /absolute|fixed/.test(style.position)) return false;
+        }
+        return false;
+    };
     const gather = (element, out) => {
         if (out.text.length > LENGTH * 2) return;
         const name = localName(element);
@@ -141,7 +151,7 @@
         for (const node of children(element)) {
             if (out.text.length > LENGTH * 2) break;
             if (nodeType(node) === ELEMENT) gather(node, out);
-            else if (nodeType(node) === TEXT && visible && !colourless(style)) {
+            else if (nodeType(node) === TEXT && visible && !colourless(style) && !(out.valid && struck(element))) {
                 const text = node.data;
                 if (!/\S/.test(text)) out.text += keeps ? text : " ";
                 else if (drawn(node, view)) out.text += cased(keeps ? text : text.replace(/[ \t\r\n\f]+/g, " "), style);
@@ -157,12 +167,12 @@
         }
         return name === "select" ? String(element.selectedOptions[0]?.text ?? "") : null;
     };
-    // The text of ELEMENT as a person sees it.
-    const words = element => {
+    // The text of ELEMENT as a person sees it; only what is VALID: nothing that is struck through.
+    const words = (element, valid = false) => {
         if (isXml(element)) return textContent(element).trim().slice(0, LENGTH);
         const value = shown(element) ? valued(element) : null;
         if (value !== null) return value.slice(0, LENGTH);
-        const out = {text: ""};
+        const out = {text: "", valid};
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
             if (styleOf(node).opacity === "0") return "";
         }

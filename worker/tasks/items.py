@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import Field, JsonValue
@@ -119,7 +120,7 @@ class List:
         fields: dict[str, JsonValue] = {}
         for name, one in self.options.fields.items():
             try:
-                fields[name] = value(row.fields.get(name), one)
+                fields[name] = value(row.fields.get(name, ()), one)
             except NoValue as error:
                 if not one.optional:
                     raise ElementMissing(f"item {self.count}: {name}: {error}", hint=_HINT) from None
@@ -152,12 +153,16 @@ class List:
 _HINT = "the selector may be too wide or too narrow; `optional = true` allows it to be missing"
 
 
-def value(raw: str | list[str | None] | None, options: FieldOptions) -> JsonValue:
+def value(raw: Sequence[str | None], options: FieldOptions) -> JsonValue:
     """RAW as the field's kind; raises NoValue, also for a field that has to be there and is not."""
-    if isinstance(raw, list):
+    if options.every:
         return [None if one is None else typed(one, options) for one in raw]
-    if raw is None or (raw == "" and options.kind != "text"):
+    found = [one for one in raw if one is not None and (one or options.kind == "text")]
+    if not found:
         if options.optional:
             return None
         raise NoValue("there is none that can be seen")
-    return typed(raw, options)
+    made = [typed(one, options) for one in (found if options.is_one else found[:1])]
+    if len({json.dumps({**one, "text": ""} if isinstance(one, dict) else one) for one in made}) > 1:
+        raise NoValue(f"there are several that differ, such as {found[0][:40]!r} and {found[1][:40]!r}")
+    return made[0]

@@ -68,23 +68,38 @@ class FieldOptions(Settings):
     kind: Literal["text", "number", "price", "date", "html"] = "text"
     currency: str = ""
     """Of a price whose text names none."""
+    per: str = Field(default="", max_length=40)
+    """Of a price for so much of something, such as `kg` or `100g`: what the page has to say then."""
+    decimals: Literal["", ".", ","] = ""
+    """The sign before decimals, where a number does not tell by itself (1.299)."""
     every: bool = False
     """All matches as a list, in place of the first."""
     optional: bool = False
     """It may be missing, and is null then."""
 
-    @field_validator("currency")
+    @field_validator("currency", "per")
     @classmethod
-    def _of_a_price(cls, currency: str, rest: ValidationInfo) -> str:
-        if currency and rest.data.get("kind") != "price":
+    def _of_a_price(cls, given: str, rest: ValidationInfo) -> str:
+        if given and rest.data.get("kind") != "price":
             raise ValueError('belongs to kind = "price"')
-        return currency
+        return given
 
     @property
     def pick(self) -> Pick:
         """What the browser takes."""
-        html = self.kind == "html"
-        return Pick(select=self.select, attribute=self.attribute, html=html, every=self.every, meta=self.meta)
+        return Pick(
+            select=self.select,
+            attribute=self.attribute,
+            html=self.kind == "html",
+            valid=self.kind == "price",
+            every=self.every or self.is_one,
+            meta=self.meta,
+        )
+
+    @property
+    def is_one(self) -> bool:
+        """Whether several matches have to say the same: of texts the first counts, of what is counted none does."""
+        return not self.every and self.kind in ("number", "price", "date")
 
 
 Fields = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, _by("select")]]

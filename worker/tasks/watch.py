@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 
@@ -19,7 +18,8 @@ from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Select
 from worker.tasks.picture import Shot
 from worker.tasks.seen import seen_address
 from worker.tasks.steps import Step
-from worker.tasks.values import NoValue, at
+from worker.tasks.structured import only, parsed
+from worker.tasks.values import NoValue
 
 _LOOK_SECONDS = 1.0
 _JSON_LD_HINT = "look at the page's <script type=application/ld+json>"
@@ -191,32 +191,14 @@ def fields(browser: Browser, wanted: dict[str, FieldOptions], *, seconds: float)
     if shown:
         browser.wait(*sorted(shown), seconds=seconds, state="filled")
     raw = browser.fields(picks(wanted))
-    scripts = [one for text in browser.json_ld() if (one := _parsed(text)) is not None] if _structured(wanted) else []
+    scripts = parsed(browser.json_ld()) if any(field.json_ld for field in wanted.values()) else []
     made: dict[str, JsonValue] = {}
     for name, field in wanted.items():
         try:
-            made[name] = value(_only(at(scripts, field.json_ld), field) if field.json_ld else raw.get(name), field)
+            made[name] = value([only(scripts, field.json_ld)] if field.json_ld else raw[name], field)
         except NoValue as error:
             if not field.optional:
                 hint = _JSON_LD_HINT if field.json_ld else "look at the screenshot, and at task.options.fields"
                 raise ElementMissing(f"{browser.page.url}: {name}: {error}", hint=hint) from None
             made[name] = None
-    return made
-
-
-def _structured(wanted: dict[str, FieldOptions]) -> bool:
-    return any(field.json_ld for field in wanted.values())
-
-
-def _only(found: list[str], field: FieldOptions) -> str | None:
-    if len(found) > 1:
-        raise NoValue(f"{field.json_ld} stands there more than once: {', '.join(found[:3])[:80]}")
-    return found[0] if found else None
-
-
-def _parsed(text: str) -> object:
-    try:
-        made: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
     return made
