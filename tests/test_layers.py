@@ -158,7 +158,7 @@ LIBRARIES = {
     "rich": (r"fleet/console\.py", "it obeys markup in what it shows, and what it shows are a worker's words"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
-        r"fleet/(syscalls|spaces)\.py|launcher/(landlock|sockets)\.py|netctl/filter/library\.py|worker/browser/wrap\.py",
+        r"fleet/(syscalls|spaces)\.py|launcher/(landlock|sockets)\.py|netctl/filter/library\.py",
         "calls without a net stay where they are seen",
     ),
 }

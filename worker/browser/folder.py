@@ -6,10 +6,8 @@ It lies in the worker's private /tmp, a tmpfs that the kernel frees when the wor
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -17,12 +15,11 @@ from pathlib import Path
 
 from fleet.model import BrowserSettings
 from fleet.numbers import BrowserPorts
-from worker.browser import switches
+from worker.browser import switches, wrap
 from worker.browser.interface import Installed, Start
 
 KEPT_BYTES = 16_384
 """How much of Chrome's newest messages is kept for an error's text."""
-_WRAP = Path(__file__).with_name("wrap.py")
 _numbers = itertools.count(1)
 
 
@@ -48,18 +45,17 @@ class Folder:
 
     def _wrapper(self, name: str, program: Path, add: list[str], drop: tuple[str, ...]) -> Path:
         path = self.path / name
-        orders = {
-            "program": str(program),
-            "log": str(self._messages[name].path),
-            "pid": str(self.path / f"{name}.pid"),
-            "add": add,
-            "drop": drop,
+        text = wrap.script(
+            program,
+            add,
+            drop=drop,
+            log=self._messages[name].path,
+            pid=self.path / f"{name}.pid",
             # Short: Chrome's sockets lie below it, and a socket's path has at most 108 bytes.
             # A home of its own: what Chrome keeps beside its profile (certificates, crash reports) ends with it too.
-            "environment": {"TMPDIR": str(self.path / "t"), "HOME": str(self.path / "home"), **self._clock},
-        }
-        path.with_name(f"{name}.json").write_text(json.dumps(orders), encoding="utf-8")
-        path.write_text(f"#!{sys.executable} -IS\n{_WRAP.read_text(encoding='utf-8')}", encoding="utf-8")
+            environment={"TMPDIR": str(self.path / "t"), "HOME": str(self.path / "home"), **self._clock},
+        )
+        path.write_text(text, encoding="utf-8")
         path.chmod(0o700)
         return path
 
