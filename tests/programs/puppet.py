@@ -81,6 +81,7 @@ OWN: dict[str, Callable[..., object]] = {
     "getent": lambda _, name: getent(name),
     "_browser_pid": lambda session: session._folder.browser_pid,
     "_script": lambda session, text: session.evaluate(text),
+    "targets": lambda session: [one["url"] for one in session._tab._browser("Target.getTargets")["targetInfos"]],
     "perform": perform,
     "wait_for_answers": lambda session, seconds: setattr(session._tab, "answer_seconds", seconds),
     "home": lambda _: os.environ["HOME"],

@@ -39,6 +39,12 @@ def test_chrome_sandbox_is_on(puppet: Puppet) -> None:
     assert puppet("texts", "#evaluation") == ["You are adequately sandboxed."]
 
 
+def test_chrome_opens_no_page_of_its_own(puppet: Puppet) -> None:
+    """There is the one tab: no list of suggestions below the address bar, which would cost more than a short page."""
+    puppet("restart")
+    assert puppet("targets") == ["about:blank"]
+
+
 def test_chrome_says_when_its_sandbox_is_off(stage: Stage) -> None:
     """The control: started without it, on purpose, the same page of Chrome's says so."""
     off = {"sandbox": False, "i_know_what_no_sandbox_means": True}

@@ -15,7 +15,6 @@ def start(order: Start) -> WebDriver:
     options.binary_location = str(order.browser)
     options.add_argument(f"--remote-debugging-port={order.ports.devtools}")
     options.add_argument(f"--user-data-dir={order.profile}")
-    options.add_argument("about:blank")
     return webdriver.Chrome(
         options=options, service=Service(executable_path=str(order.driver), port=order.ports.driver)
     )

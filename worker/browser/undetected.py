@@ -23,7 +23,6 @@ undetected_chromedriver.finalize = lambda *_: None
 def start(order: Start) -> WebDriver:
     """A driver with a browser that has one empty page open."""
     options = undetected_chromedriver.ChromeOptions()
-    options.add_argument("about:blank")  # else the distribution's start page, 12 s on a dead network
     undetected_chromedriver.Patcher.data_path = str(order.folder / "t")  # it makes a folder in HOME else
     with _ports(order.ports.devtools, order.ports.driver):
         driver = undetected_chromedriver.Chrome(
