@@ -13,6 +13,9 @@ from pydantic import Field, JsonValue
 from fleet.callers import Caller, Row, Table
 from fleet.wire import Message, Request
 
+MOST_FORGOTTEN = 200
+"""Files in one request."""
+
 
 class Take(Request):
     """A job for the calling worker, as soon as there is one. Its connection holds it: who hangs up has lost it."""
@@ -20,6 +23,8 @@ class Take(Request):
     method: ClassVar[str] = "take"
     seconds: float = Field(ge=0, le=300)
     """How long to wait for one; 0: only what can begin at once."""
+    forgotten: tuple[str, ...] = Field(default=(), max_length=MOST_FORGOTTEN)
+    """The files that it was told it may take away, and has."""
 
 
 class Finish(Request):
@@ -52,6 +57,8 @@ class Taken(Message):
 
     work: Work | None
     """None: there is nothing to do yet."""
+    forget: tuple[str, ...] = ()
+    """Pictures in the caller's spool that are no longer wanted."""
 
 
 TAKE_SECONDS = 300.0

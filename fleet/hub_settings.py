@@ -39,6 +39,20 @@ class TargetSettings(Settings):
         return insecure
 
 
+class KeepSettings(Settings):
+    """`[hub.keep]`: for how long results are kept, and which room there has to be. Nothing goes undelivered."""
+
+    pictures_days: float = Field(default=30, gt=0, le=36_500)
+    pictures_mebibytes: int = Field(default=20_480, ge=1)
+    """Of all workers of this host; the oldest go first."""
+    answers_days: float = Field(default=365, gt=0, le=36_500)
+    """Then only what a run came to is known, and when."""
+    runs_days: float = Field(default=730, gt=0, le=36_500)
+    """Then nothing of it; the key of a job that was done may be added again."""
+    free_mebibytes: int = Field(default=256, ge=0)
+    """With less room on the disk no job begins; four times that is said."""
+
+
 class HubSettings(Settings):
     """`[hub]`."""
 
@@ -49,6 +63,7 @@ class HubSettings(Settings):
     targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], TargetSettings] = Field(default_factory=dict)
     """Who gets the answer of each job, by name."""
 
+    keep: KeepSettings = KeepSettings()
     source: SourceSettings | None = None
     """Somebody else's queue."""
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,9 +25,11 @@ from fleet.rpc import Server
 from hub import access
 from hub.commands.place import host_name
 from hub.delivery import carriers_of
+from hub.keeping import Keeping, Space
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures
 from hub.queue import reading
+from hub.queue.keeping import forget
 from hub.queue.notices import Notices
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import check
@@ -43,6 +45,8 @@ LEASE_SECONDS = 30.0
 PATIENCE_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
 """After a database that failed."""
+LOOK_AGAIN_SECONDS = 2.0
+"""After a disk that is full."""
 T = TypeVar("T")
 
 
@@ -77,10 +81,12 @@ class Hub:
         self._asking: Asking | None = None
         if (source := fleet.hub.source) is not None:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
-            self._asking = Asking(fleet, source, web, journal, self._do)
+            self._asking = Asking(fleet, web, journal, self._do, self._is_full)
             carriers[SOURCE] = Answering(source, web, pictures, journal, self._do).carry
         self._sender = Sender(Outbox(self.database, name), carriers, self._do)
         self.service = HubService(paths, fleet.members, self)
+        self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
+        self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -95,7 +101,8 @@ class Hub:
         server = access.server(self._fleet, self.service)
         await self._open(server)
         notices = Notices(self.database, self._ring)
-        lives = [self._hand_out(), self._beat(), self._sender.run(), *([self._asking.run()] if self._asking else ())]
+        lives = [self._hand_out(), self._beat(), self._sender.run(), self._keeping.run()]
+        lives += [self._asking.run()] if self._asking else []
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
         ended = asyncio.ensure_future(stop.wait())
@@ -149,6 +156,10 @@ class Hub:
             self._rung.clear()
             seconds = None
             if not (idle := self.service.idle()):
+                continue
+            if self._space.is_full():
+                self.service.hand_out((), idle)
+                seconds = LOOK_AGAIN_SECONDS
                 continue
             try:
                 claims = await self._do(lambda workers=idle: self._store.claim(self._host, workers))  # type: ignore[misc]
@@ -242,6 +253,13 @@ class Hub:
         for (_, told), became in zip(ends, taken, strict=True):
             if not told.done():  # else its worker has hung up
                 told.set_result(became)
+
+    async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
+        """WORKER has taken pictures away."""
+        await self._do(lambda: self.database.run(lambda db: forget(db, self._host.name, worker.name, names)))
+
+    def _is_full(self) -> bool:
+        return self._space.is_full()
 
     def _ended_some(self) -> None:
         """There is something to deliver, and room for more work of others."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from fleet import log
 from fleet.callers import Connection
 from fleet.errors import DatabaseFailed, NotAllowed
-from fleet.hub_api import Finish, Ring, Take, Taken, Work
+from fleet.hub_api import MOST_FORGOTTEN, Finish, Ring, Take, Taken, Work
 from fleet.model import Paths, Worker
 from fleet.wire import Done
 from hub.queue.values import Claimed, Finished
@@ -44,6 +45,10 @@ class Seat:
     waiting: asyncio.Future[None] | None = None
     patient: bool = False
     """It waits until there is one."""
+    forget: dict[str, None] = field(default_factory=dict)
+    """Pictures that it may take away, in their order."""
+    told: set[str] = field(default_factory=set)
+    """Those that it has been told of."""
     gone: bool = False
     """It has hung up, or was not heard of for too long."""
     since: float = 0.0
@@ -61,6 +66,9 @@ class Queue(Protocol):
 
     async def ended(self, worker: Worker, asked: Held) -> bool:
         """Whether that run of WORKER has been written down."""
+
+    async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
+        """WORKER has taken pictures away."""
 
     def look(self) -> None:
         """There may be a job for a worker that waits."""
@@ -106,6 +114,11 @@ class HubService:
                 seat.waiting.set_result(None)
         return left
 
+    def forget(self, names: Mapping[str, Iterable[str]]) -> None:
+        """By worker, the NAMES of pictures that it may take away."""
+        for seat in self.seats.values():
+            seat.forget, seat.told = dict.fromkeys(names.get(seat.worker.name, ())), set()
+
     # --- requests
 
     async def take(self, connection: Connection, request: Take) -> Taken:
@@ -114,10 +127,17 @@ class HubService:
         seat.connection = connection
         if seat.held and not seat.work:
             await self._settle(seat, promised=False)
-        if not seat.work:
+        if gone := seat.told.intersection(request.forgotten):
+            await self._queue.forgotten(seat.worker, gone)
+            seat.told -= gone
+        forget = tuple(islice(seat.forget, MOST_FORGOTTEN))
+        if not (seat.work or forget):
             await self._wait(seat, request.seconds)
         work, seat.work = seat.work, None
-        return Taken(work=work)
+        for name in forget:  # once: one that cannot take them away is not asked again and again
+            seat.told.add(name)
+            seat.forget.pop(name, None)
+        return Taken(work=work, forget=forget)
 
     async def _wait(self, seat: Seat, seconds: float) -> None:
         waiting = seat.waiting = asyncio.get_running_loop().create_future()

@@ -42,7 +42,7 @@ FLEET = Fleet.model_validate(
 class Scene:
     """A hub, its queue, and the spools of its workers."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, fleet: Fleet = FLEET) -> None:
         self.paths = Paths(root=root)
         self.installation = Installation(paths=self.paths)
         for path in (self.paths.hub_socket, self.paths.snapshot, self.paths.hub_database):
@@ -51,7 +51,7 @@ class Scene:
             self.paths.spool(worker).mkdir(parents=True)
             for folder in (self.paths.home(worker), self.paths.spool(worker)):
                 os.chown(folder, worker.uid, worker.uid)
-        snapshot.write(Snapshot(release=self.installation.release, fleet=FLEET), self.paths)
+        snapshot.write(Snapshot(release=self.installation.release, fleet=fleet), self.paths)
         self.database = Database(FLEET.hub.address(self.paths))
         upgrade(self.database)
         self.store = Store(self.database, lambda: None, Pace(interval_seconds=0, most=100))
@@ -131,16 +131,22 @@ def client(scene: Scene, uid: int) -> Iterator[Client]:
 
 
 @contextmanager
-def running() -> Iterator[Scene]:
-    """A hub that serves."""
+def running(fleet: Fleet = FLEET, *, disk: str = "") -> Iterator[Scene]:
+    """A hub that serves; DISK: the size of its own."""
     with tempfile.TemporaryDirectory(prefix="fleet-hub-") as name:
         Path(name).chmod(0o755)
-        made = Scene(Path(name))
+        state = Paths(root=Path(name)).state
+        if disk:
+            state.mkdir(parents=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk},mode=755", "tmpfs", str(state)], check=True)
+        made = Scene(Path(name), fleet)
         made.start()
         try:
             yield made
         finally:
             made.stop()
+            if disk:
+                subprocess.run(["umount", str(state)], check=True)
 
 
 def take(one: Client, seconds: float = 20) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from fleet import log
@@ -21,7 +22,9 @@ _log = log.get("worker")
 class Jobs:
     """A context manager, whose exit hangs up. ONLY: without a job there is nothing else to do."""
 
-    def __init__(self, socket: Path, *, only: bool) -> None:
+    def __init__(self, socket: Path, *, only: bool, forget: Callable[[str], bool]) -> None:
+        """FORGET takes a file away that is no longer wanted; whether it is gone."""
+        self._forget, self._forgotten = forget, tuple[str, ...]()
         self._client = Client(socket, timeout_seconds=TAKE_SECONDS + _ANSWER_SECONDS)
         self._only = only
 
@@ -31,7 +34,11 @@ class Jobs:
             try:
                 while True:
                     most = TAKE_SECONDS if self._only else min(seconds, TAKE_SECONDS)
-                    work = self._ask(Take(seconds=most), Taken).work
+                    taken = self._ask(Take(seconds=most, forgotten=self._forgotten), Taken)
+                    self._forgotten = tuple(filter(self._forget, taken.forget))
+                    work = taken.work
+                    if taken.forget and not work:
+                        continue
                     if work or not self._only:
                         return work
             except TryLater as error:

@@ -72,7 +72,7 @@ class Loop:
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
-        self._jobs = Jobs(paths.hub_socket, only=not fleet.loops_task)
+        self._jobs = Jobs(paths.hub_socket, only=not fleet.loops_task, forget=self._spool.forget)
         deadline = fleet.netctl.request_deadline_seconds
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=deadline, server=server)
 
@@ -110,6 +110,7 @@ class Loop:
         with log.bound(job=work.job, fence=work.fence):
             failed = self._one(*of_job(work.job, work.fence), work)
             self._jobs.finish(work)
+            self._spool.told_of(f"{of_job(work.job, work.fence)[0]}-{work.fence:06d}")
         return failed
 
     def _one(self, run: str, number: int, work: Work | None = None) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import stat
+from collections import deque
 from pathlib import Path
 
 from fleet import log, spool
@@ -13,6 +15,10 @@ from fleet.errors import FleetError
 from fleet.files import write_durably
 from fleet.result import Result
 
+KEPT = 50
+"""Results of jobs that the hub has in its tables."""
+_OF_JOB = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.json")
+_PICTURE = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.(png|webp)")
 MODE, FILE_MODE = 0o750, 0o640
 """The group reads: it is the hub's, and no worker's."""
 _log = log.get("worker")
@@ -23,12 +29,15 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._told: deque[str] = deque()
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             _set_aside(folder, f"{folder} is no folder")
         _of_the_homes_group(folder)
         for half in folder.glob(".*.new"):  # an earlier life ended in the middle of a write
             with contextlib.suppress(IsADirectoryError):
                 half.unlink()
+        jobs = sorted((path.lstat().st_mtime, path.name) for path in folder.iterdir() if _OF_JOB.fullmatch(path.name))
+        self._told.extend(name for _, name in jobs[:-1])  # of the last one nobody may have been told
         for one in spool.newest(folder).unreadable:
             if one.path != folder:
                 _set_aside(one.path, one.why)
@@ -51,6 +60,20 @@ class Spool:
     def put_screenshot(self, name: str, picture: bytes) -> None:
         """Durable under NAME; nobody looks at it before its JSON is there."""
         write_durably(self.folder / name, picture, FILE_MODE)
+
+    def told_of(self, stem: str) -> None:
+        """The hub has the result of that name: of those it has, the youngest KEPT stay for people to look at."""
+        self._told.append(f"{stem}.json")
+        while len(self._told) > KEPT:
+            (self.folder / self._told.popleft()).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> bool:
+        """Take away a picture of a job that is no longer wanted; whether it is gone."""
+        if not _PICTURE.fullmatch(name):
+            return False
+        with contextlib.suppress(OSError):
+            (self.folder / name).unlink(missing_ok=True)
+        return not os.path.lexists(self.folder / name)
 
     def put(self, result: Result) -> None:
         """Durable: the loop is handed in, in a file that every reader reads."""

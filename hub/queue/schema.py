@@ -178,6 +178,11 @@ allocations = sa.Table(
 )
 """What a source has given out to this fleet, and has had no answer to."""
 
+kept = sa.Table(
+    "kept", metadata, sa.Column("step", sa.Text, primary_key=True), sa.Column("until", sa.Double, nullable=False)
+)
+"""By step of the ladder, until when it has been done (hub.queue.keeping)."""
+
 clock = sa.Table("clock", metadata, sa.Column("latest", sa.Double, nullable=False))
 """One row: the latest time that a beat has seen (hub.queue.clock)."""
 

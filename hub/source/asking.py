@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -36,8 +37,11 @@ class Allocation(NamedTuple):
 class Asking:
     """Asks for work until it is cancelled."""
 
-    def __init__(self, fleet: Fleet, source: SourceSettings, web: Web, journal: Journal, do: Do) -> None:
-        self._fleet, self._source, self._web, self._journal, self._do = fleet, source, web, journal, do
+    def __init__(self, fleet: Fleet, web: Web, journal: Journal, do: Do, is_full: Callable[[], bool]) -> None:
+        """IS_FULL says whether no work may begin."""
+        assert fleet.hub.source
+        self._fleet, self._source, self._web, self._journal, self._do = fleet, fleet.hub.source, web, journal, do
+        self._is_full = is_full
         self._log = log.get("hub")
         self._failures = 0
         self.rung = asyncio.Event()
@@ -52,6 +56,8 @@ class Asking:
 
     async def once(self) -> float:
         """Ask for one allocation, where there is room; how long to wait with the next question."""
+        if self._is_full():
+            return self._source.pause_seconds
         try:
             if await self._do(lambda: self._journal.room(self._source.most or self._fleet.workers.count)) <= 0:
                 return self._source.pause_seconds

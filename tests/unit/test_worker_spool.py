@@ -12,7 +12,7 @@ import pytest
 
 from fleet.result import Result
 from fleet.spool import RESULT_BYTES, newest, read_spool
-from worker.spool import Spool
+from worker.spool import KEPT, Spool
 
 
 def result(run: str, loop: int) -> Result:
@@ -102,3 +102,28 @@ def test_the_group_of_the_home_reads_what_is_handed_in(tmp_path: Path) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in spool.folder.iterdir()}
     assert modes["a-000002.json"] == modes["a-000002.png"] == 0o640
     assert modes.keys() == {"a-000001.png", "a-000002.json", "a-000002.png"}
+
+
+def test_of_the_jobs_that_the_hub_has_some_stay(tmp_path: Path) -> None:
+    """The youngest, over all lives; so do the last of a life, of which nobody may know, and what is of no job."""
+    for life in range(2):
+        spool = Spool(tmp_path)
+        for loop in range(KEPT):
+            one = result(f"job-{life}", loop + 1)
+            spool.put(one)
+            spool.told_of(one.file_stem)
+    spool.put(result("job-9", 1))
+    spool.put(result("always", 1))
+    names = {path.name for path in tmp_path.iterdir()}
+    others = {"job-0-000050.json", "job-9-000001.json", "always-000001.json"}
+    assert others | {"job-1-000050.json"} <= names and len(names) == KEPT + len(others)
+
+
+def test_a_picture_goes_when_it_is_not_wanted_and_nothing_else_does(tmp_path: Path) -> None:
+    """Whatever the hub names: a picture of a job, and no path."""
+    spool = Spool(tmp_path / "spool")
+    for name in ("job-1-000001.png", "always-000001.png", "job-1-000001.json"):
+        (spool.folder / name).write_bytes(b"x")
+    names = ["job-1-000001.png", "job-2-000001.png", "always-000001.png", "../spool/job-1-000001.png"]
+    assert [spool.forget(name) for name in names] == [True, True, False, False]
+    assert sorted(path.name for path in spool.folder.iterdir()) == ["always-000001.png", "job-1-000001.json"]

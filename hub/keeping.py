@@ -1,0 +1,103 @@
+"""Lets go of what is old or too much, and sees to it that the disk has room for what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fleet import log
+from fleet.db import Database
+from fleet.errors import DatabaseFailed
+from fleet.hub_settings import KeepSettings
+from hub.queue import keeping
+from hub.sending import Do
+
+PASS_SECONDS = 600.0
+MOST_FILES = 5000
+"""That workers are told of in one pass."""
+_DAY_SECONDS = 86_400.0
+_LOW = 4
+"""It is said so many times the free space before work is stopped."""
+_SAY_AGAIN_SECONDS = 3600.0
+
+
+class Keeping:
+    """What is kept of HOST, by SETTINGS; TELL gets the names of the pictures that a worker may take away."""
+
+    def __init__(
+        self,
+        database: Database,
+        host: str,
+        settings: KeepSettings,
+        do: Do,
+        tell: Callable[[dict[str, list[str]]], None],
+    ) -> None:
+        self._database, self._host, self._settings, self._do, self._tell = database, host, settings, do, tell
+        self._log = log.get("hub")
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self.once()
+            except DatabaseFailed as error:
+                self._log.error("database.failed", error=error.message)
+            await asyncio.sleep(PASS_SECONDS)
+
+    async def once(self) -> None:
+        """One step down the ladder after the other, in small transactions: nobody waits long for them."""
+        own = self._settings
+        stale = await self._do(self._stale)
+        names: dict[str, list[str]] = {}
+        for worker, name in stale:
+            names.setdefault(worker, []).append(name)
+        self._tell(names)
+        counts = {"pictures": len(stale)}
+        steps = {"answers": (keeping.clear_answers, own.answers_days), "runs": (keeping.drop_runs, own.runs_days)}
+        for what, (work, days) in steps.items():
+            counts[what] = 0
+            while count := await self._do(lambda work=work, days=days: self._aged(work, days)):  # type: ignore[misc]
+                counts[what] += count
+        if any(counts.values()):
+            self._log.info("results.let_go", **counts)
+
+    def _stale(self) -> list[tuple[str, str]]:
+        own, size = self._settings, float(self._settings.pictures_mebibytes << 20)
+        return self._database.run(
+            lambda db: keeping.stale(db, self._host, self._before(db, own.pictures_days), size, MOST_FILES)
+        )
+
+    def _aged(self, work: Callable[..., int], days: float) -> int:
+        return self._database.run(lambda db: work(db, self._before(db, days)))
+
+    def _before(self, db: object, days: float) -> float:
+        return self._database.now(db) - days * _DAY_SECONDS  # type: ignore[arg-type]
+
+
+class Space:
+    """Whether the disks of FOLDERS have room: it is said long before, and without it no work begins."""
+
+    def __init__(self, folders: Iterable[Path], free_mebibytes: int) -> None:
+        self._folders, self._least = [*folders], free_mebibytes << 20
+        self._log = log.get("hub")
+        self._said, self._said_at = "", 0.0
+
+    def is_full(self) -> bool:
+        """Whether no work may begin."""
+        free, folder = min((_free(folder), folder) for folder in self._folders)
+        state = "full" if free < self._least else "low" if free < _LOW * self._least else ""
+        now = time.monotonic()
+        if state != self._said or (state and now - self._said_at > _SAY_AGAIN_SECONDS):
+            self._said, self._said_at = state, now
+            event = f"disk.{state or 'has_room'}"
+            told = {"folder": str(folder), "free_mebibytes": free >> 20, "least_mebibytes": self._least >> 20}
+            (self._log.warning if state else self._log.info)(event, **told)
+        return state == "full"
+
+
+def _free(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
