@@ -46,10 +46,11 @@ RULES = (
     Rule("limited", "too many requests", "429|420"),
     Rule("limited", "the site is not available now", "503"),
     Rule("refused", "the site wants a log-in", "401|407"),
-    Rule("refused", "the site refuses this visitor", "402|403|451"),
+    Rule("refused", "the site refuses this visitor", "402|403|451|999"),
     Rule("absent", "there is no such page", "404|410"),
     Rule("failed", "the site does not take this request", "4.."),
     Rule("failed", "the site has failed", "5.."),
+    Rule("failed", "no status of the web's", "[6789].."),
 )
 
 

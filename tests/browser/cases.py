@@ -72,9 +72,11 @@ def texts(path: str, *expected: str, select: str = ".price", both: bool = False)
 
 FIRST = ["상품 1 1,000원", "상품 2 2,000원", "상품 3 3,000원", "상품 4 4,000원", "상품 5 5,000원"]
 ALL = [f"상품 {n}" for n in range(1, 11)]
-WANTED = {"name": ".name", "price": {"select": ".price", "kind": "price"}, "id": {"attribute": "data-id"}}
 PRICE = {"select": ".price", "kind": "price"}
-SHELF = {"items": {"select": ".item", "fields": WANTED, "next": ".next", "advertisement": ".ad", "total": "#total"}}
+WANTED = {"name": ".name", "price": {"select": ".price", "kind": "price"}, "id": {"attribute": "data-id"}}
+SHELF: dict[str, Any] = {
+    "items": {"select": ".item", "fields": WANTED, "next": ".next", "advertisement": ".ad", "total": "#total"}
+}
 
 CASES = [
     visit("/ok"),
@@ -88,6 +90,9 @@ CASES = [
     visit("/410", "absent", status=410),
     visit("/429", "limited", status=429, most_requests=1),
     visit("/503", "limited", status=503),
+    visit("/451", "refused", status=451),
+    visit("/999", "refused", status=999),
+    visit("/503-empty", "limited", status=503),
     visit("/500", "failed", status=500, reason="HTTP_500"),
     visit("/500-empty", "failed", status=500, reason="HTTP_500"),
     watch("/403", "fields", {"fields": {"price": {"select": ".price", "kind": "price"}}}, "refused", status=403),
@@ -104,6 +109,8 @@ CASES = [
     # On the way
     visit("/moved", answer={"visited": [f"{SITE}/ok"]}),
     visit("/refresh", wait="#late", answer={"visited": [f"{SITE}/ok"]}),
+    watch("/wait", "chain", {"fields": {"price": PRICE}}, answer={"visited": [f"{SITE}/ok"], "fields": {"price": {"amount": 12900}}}),
+    watch("/ticker", "itself", {"fields": {"price": PRICE}}, answer={"fields": {"price": {"amount": 12900}}}),
     visit("/replaces-itself", "failed", reason="RELOADS", most_requests=40),
     visit("/hanging-picture", wait="#late", notes="without an answer yet"),
     visit("/hanging-picture", notes="without an answer yet"),
@@ -133,6 +140,7 @@ CASES = [
     texts("/clobbered", "1,000원"),
     texts("/shadow", "1,000원"),
     texts("/frame", "1,000원"),
+    texts("/deep", "1,000원"),
     texts("/svg", "1,000원"),
     texts("/before", "1,000원"),
     texts("/xml", "100", "200", select="price"),
@@ -141,6 +149,7 @@ CASES = [
     search("/home-items", answer={"count": 30}),
     search("/home-late", answer={"count": 10, "items": ALL}),
     search("/home-stream", answer={"count": 10}),
+    search("/home-drip", answer={"count": 10}),
     search("/home-skeleton", answer={"count": 5, "items": FIRST}),
     search("/home-replaced", answer={"count": 5, "items": FIRST}),
     search("/home-here", answer={"count": 5, "items": FIRST}),
@@ -190,6 +199,14 @@ CASES = [
     watch("/two-products", "count", {"fields": {"n": {"select": ".n", "kind": "number"}}}, answer={"fields": {"n": 5}}),
     watch("/related", "data", {"fields": {"data": {"json_ld": "Product.offers.price"}}}, "failed", reason="not all of them have"),
     watch("/wrong-charset", "name", {"fields": {"name": "h1"}}, "failed", reason="another encoding"),
+    watch("/busy-price", "price", {"fields": {"price": PRICE}}, answer={"fields": {"price": {"amount": 12900}}}),
+    watch("/busy-for-ever", "price", {"fields": {"price": PRICE}}, "failed", reason="aria-busy"),
+    watch("/gone", "said", {"fields": {"price": PRICE}, "absent": {"select": "h1", "text": "종료된 상품"}}, "absent", reason="종료된 상품"),
+    watch("/grows", "find", {**SHELF, "items": {**SHELF["items"], "total": None}, "find": {"id": "p17"}}, answer={"find": {"rank": 17, "page": 2}, "count": 20}),
+    watch("/grows", "all", {"items": {"select": ".item", "next": ".next"}}, answer={"count": 30, "pages": 3, "complete": True}),
+    watch("/scrolls-on", "unasked", {"items": {"select": ".item"}}, answer={"complete": False}),
+    watch("/scrolls-on", "scrolled", {"items": {"select": ".item", "scroll": True}}, answer={"count": 30, "complete": True}),
+    watch("/draws-anew", "unasked", {"items": {"select": ".item"}}, answer={"count": 10, "complete": False}),
     watch("/product", "no price", {"fields": {"price": {"select": "h1", "kind": "price"}}}, "failed", reason="holds no number"),
     watch("/shelf", "pages", SHELF, answer={"count": 31, "pages": 3, "total": 30, "complete": True}),
     watch("/shelf", "find", {**SHELF, "find": {"id": "p17", "name": "상품 17"}}, answer={"find": {

@@ -137,6 +137,35 @@ PAGES: dict[str, str] = {
     "/sold-out": page("<s class=price>12,900원</s><p class=gone>품절</p>"),
     "/two-products": page("<b class=price>12,900원</b><ul><li class=price>9,900원</li></ul><i class=n>5</i><i class=n>5개</i>"),
     "/related": page("<h1>커피</h1>") + '<script type=application/ld+json>{"@graph":[{"@type":"Product","name":"커피","sku":"1"},{"@type":"Product","offers":{"price":9900}}]}</script>',
+    "/busy-price": page(
+        "<main id=m aria-busy=true><b class=price>0원</b></main>",
+        "setTimeout(()=>{m.innerHTML='<b class=price>12,900원</b>';m.ariaBusy='false'},4500)",
+    ),
+    "/busy-for-ever": page("<main aria-busy=true><b class=price>0원</b></main>"),
+    "/grows": page(
+        f"<ul id=u>{items(1, 10)}</ul><button class=next>더 보기</button>",
+        "const b=document.querySelector('.next');let n=10;b.onclick=()=>setTimeout(()=>{for(let i=0;i<10;i++)"
+        "u.insertAdjacentHTML('beforeend',`<li class=item data-id=p${++n}><a class=name>상품 ${n}</a> <b class=price>${n},000원</b></li>`);"
+        "if(n===30)b.remove()},200)",
+    ),
+    "/scrolls-on": page(
+        "<ul id=u></ul><p id=end style='height:20px'></p>",
+        "let n=0;const more=()=>{for(let i=0;i<10&&n<30;i++)u.insertAdjacentHTML('beforeend',`<li class=item style='height:200px'>상품 ${++n}</li>`)};"
+        "more();new IntersectionObserver(e=>{if(e[0].isIntersecting&&n<30)fetch('/slow-items').then(more)}).observe(end)",
+    ),
+    "/draws-anew": page(
+        "<div id=w style='height:2500px;position:relative'></div>",
+        "const draw=()=>{w.innerHTML='';const a=Math.min(15,Math.floor(scrollY/100));for(let i=a;i<a+10;i++)"
+        "w.insertAdjacentHTML('beforeend',`<div class=item style='position:absolute;top:${i*100}px'>상품 ${i+1}</div>`)};onscroll=draw;draw()",
+    ),
+    "/wait": page("<b class=price>1원</b><meta http-equiv=refresh content='2;url=/wait-more'>"),
+    "/wait-more": page("<b class=price>2원</b><meta http-equiv=refresh content='1;url=/ok'>"),
+    "/ticker": page("<b class=price>12,900원</b><meta http-equiv=refresh content='3'>"),
+    "/home-drip": shop("/drip"),
+    "/gone": page("<h1>판매가 종료된 상품입니다</h1><ul><li class=price>9,900원</li></ul>"),
+    "/deep": page(
+        "<div id=host></div>", "host.attachShadow({mode:'open'}).innerHTML='<iframe src=/shadow width=400 height=200></iframe>'"
+    ),
     "/two-prices": page("<p class=price>15,000원 12,900원</p>"),
     "/address": page("<p id=seen>귀하의 주소: 198.51.100.10 (서울) v1.2.3</p>"),
     "/telephone": page(
@@ -213,6 +242,14 @@ def stream(handler: Handler, _: str) -> None:
     for part in (page("<ul>"), *(items(n, n) for n in range(1, 11)), ""):
         handler.chunk(part)
         FOREVER.wait(0.1)
+
+
+def drip(handler: Handler, _: str) -> None:
+    """Five items, then nothing for longer than a list has to rest, then five more."""
+    handler.begin(200, "text/html; charset=utf-8", Transfer_Encoding="chunked")
+    for part, seconds in ((page("<ul>") + items(1, 5), 4), (items(6, 10), 0), ("", 0)):
+        handler.chunk(part)
+        FOREVER.wait(seconds)
 
 
 def euckr(handler: Handler, query: str) -> None:
@@ -300,6 +337,10 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/attachment": lambda one, _: one.whole(b"x" * 100_000, kind="application/octet-stream", Content_Disposition="attachment; filename=prices.bin"),
     "/sandboxed": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="sandbox"),
     "/strict": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="require-trusted-types-for 'script'; script-src 'none'"),
+    "/drip": drip,
+    "/451": lambda one, _: one.whole("", 451),
+    "/503-empty": lambda one, _: one.whole("", 503, Retry_After="30"),
+    "/999": lambda one, _: one.whole(PAGES["/ok"], 999),
     "/wrong-charset": lambda one, _: one.whole(PAGES["/product"].replace("utf-8", "x"), kind="text/html; charset=euc-kr"),
     "/xml": lambda one, _: one.whole("<?xml version='1.0'?><feed><price>100</price><price>200</price></feed>", kind="application/xml"),
 }  # fmt: skip

@@ -88,7 +88,13 @@ class Commands:
     ) -> Rows:
         found = self._tab.ask("rows", selector, _told(picks), advertisement, min(most, MOST_ITEMS))
         rows = tuple(
-            Row(fields=one["fields"], advertisement=one["advertisement"], box=_box(one["box"]), key=one["key"])
+            Row(
+                fields=one["fields"],
+                advertisement=one["advertisement"],
+                box=_box(one["box"]),
+                words=str(one["key"]).partition(":")[0],
+                key=str(one["key"]),
+            )
             for one in found["rows"]
         )
         return Rows(rows=rows, count=int(found["count"]), partial=bool(found["partial"]))

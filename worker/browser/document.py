@@ -18,6 +18,8 @@ MOST_DIALOGS = 10
 MOST_LOADS = 20
 """A page that replaces itself more often than this, unasked, would be asked for for ever."""
 _COMES_SECONDS = 5.0
+_SOON_SECONDS = 5.0
+"""A page that says that another one follows so soon is on the way, and none that is meant to be read."""
 _KEPT = 50
 _PAGES = ("http://", "https://", "about:", "data:", "blob:", "chrome:", "file:")
 _NOTED = 200
@@ -44,6 +46,11 @@ class Load:
     stages: set[str] = field(default_factory=set)
     """DOMContentLoaded, load."""
 
+    @property
+    def is_arriving(self) -> bool:
+        """Whether more of it is to come over the network."""
+        return self.status is not None and self.ended_at is None and not self.unreachable
+
     def is_coming(self, now: float) -> bool:
         """Whether it will stand in the tab; the last byte of a short page is told of before it does."""
         if self.committed or self.error or self.status in (204, 205):
@@ -65,6 +72,8 @@ class Documents:
         self.moved = time.monotonic()
         self._all: dict[str, Load] = {}
         self._current = Load("")
+        self._follows_at = 0.0
+        """The monotonic time at which the page's own word (`<meta http-equiv=refresh>`) leads to another one."""
         self.unshown: Load | None = None
         """A page that was asked for and did not come to stand in the tab."""
         self._heard: dict[str, Callable[[Parameters], None]] = {
@@ -74,6 +83,8 @@ class Documents:
             "Network.loadingFinished": self._on_finished,
             "Network.loadingFailed": self._on_failed,
             "Page.frameNavigated": self._on_navigated,
+            "Page.frameScheduledNavigation": self._on_plan,
+            "Page.frameClearedScheduledNavigation": self._on_plan,
             "Page.lifecycleEvent": self._on_stage,
             "Page.frameStoppedLoading": self._on_stop,
             "Page.javascriptDialogOpening": self._on_dialog,
@@ -119,7 +130,7 @@ class Documents:
     def pending(self) -> bool:
         """Whether another document is on its way into the tab."""
         now = time.monotonic()
-        return any(load.is_coming(now) for load in self._all.values())
+        return now < self._follows_at or any(load.is_coming(now) for load in self._all.values())
 
     def _load(self, number: str) -> Load:
         if number not in self._all:
@@ -178,8 +189,16 @@ class Documents:
         if "unreachableUrl" in frame:
             load.unreachable, load.url = True, str(frame["unreachableUrl"])
         self._current = load
+        self._follows_at = 0.0
         self.loads += 1
         self.moved = time.monotonic()
+
+    def _on_plan(self, told: Parameters) -> None:
+        """A page that loads itself again is not on the way to another."""
+        if told.get("frameId") == self.frame:
+            delay, url = told.get("delay", _SOON_SECONDS + 1), str(told.get("url")).partition("#")[0]
+            soon = delay <= _SOON_SECONDS and url != self._current.url.partition("#")[0]
+            self._follows_at = time.monotonic() + delay + 1 if soon else 0.0
 
     def _on_stage(self, told: Parameters) -> None:
         if told.get("frameId") == self.frame:

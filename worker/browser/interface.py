@@ -45,6 +45,8 @@ class Row:
     fields: Raw
     advertisement: bool
     box: Box
+    words: str
+    """A print of what it says."""
     key: str
     """Tells two items of one list apart."""
 
@@ -68,6 +70,8 @@ class Look:
     present: int
     visible: int
     blank: int
+    busy: int
+    """Of the visible ones: the page says that they are loading (`aria-busy`)."""
     print: int
 
 

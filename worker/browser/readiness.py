@@ -73,6 +73,7 @@ def look(tab: Tab, selector: str) -> Look:
         present=int(found["present"]),
         visible=int(found["visible"]),
         blank=int(found["blank"]),
+        busy=int(found["busy"]),
         print=int(found["print"]),
     )
 
@@ -98,6 +99,9 @@ def selected(
             rest.forget()
             return False
         seen[:] = [look(tab, selector) for selector in selectors]
+        if state == "filled" and (tab.documents.current.is_arriving or any(one.busy for one in seen)):
+            rest.forget()
+            return False
         if not all(_is(one, state) and _differs(one, unlike) for one in seen):
             rest.forget()
             return False
@@ -139,6 +143,10 @@ def _missing(
         what = f"has no {selector!r}"
     elif not last.visible:
         what = f"has {last.present} of {selector!r}, none of them visible,"
+    elif last.busy:
+        what = f"says of {last.busy} of {selector!r} that they are loading (aria-busy),"
+    elif tab.documents.current.is_arriving:
+        what = f"is not all there yet, with {last.visible} of {selector!r},"
     elif last.blank:
         what = f"has {last.visible} of {selector!r}, {last.blank} of them blank,"
     elif not _differs(last, unlike):

@@ -1,8 +1,8 @@
 // What is read of a page, bounded before it leaves it; seeing.js comes before.
 (() => {
     const {
-        textContent, outerHTML, attribute, matches, boxOf, documentElement, first, LENGTH, HTML_LENGTH, TOTAL,
-        SCRIPTS, find, query, above, isVisible, words, blank, placed, forget,
+        nodeType, textContent, outerHTML, attribute, matches, boxOf, documentElement, first, LENGTH, HTML_LENGTH, TOTAL,
+        SCRIPTS, find, query, above, ELEMENT, isVisible, words, blank, placed, forget,
     } = globalThis.seeing;
 
     const mix = (hash, text) => {
@@ -12,14 +12,21 @@
     const visibles = selector => find(selector).filter(isVisible);
     const state = selector => {
         const all = find(selector), seen = all.filter(isVisible);
-        let hash = seen.length | 0, blanks = 0, length = 0;
+        let hash = seen.length | 0, blanks = 0, length = 0, busy = 0;
         for (const element of seen) {
             const text = length < TOTAL ? words(element) : "";
             length += text.length;
             hash = mix(hash, text);
             blanks += blank(element, text);
+            busy += isBusy(element);
         }
-        return {present: all.length, visible: seen.length, blank: blanks, print: hash, loading: document.readyState};
+        return {present: all.length, visible: seen.length, blank: blanks, busy, print: hash, loading: document.readyState};
+    };
+    const isBusy = element => {
+        for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
+            if (attribute(node, "aria-busy") === "true") return true;
+        }
+        return false;
     };
     const cutTo = values => {
         let left = TOTAL;
@@ -58,7 +65,7 @@
             fields: row(element, picks),
             advertisement: Boolean(advertisement) && (matches(element, advertisement) || find(advertisement, element).length > 0),
             box: onPage(placed(element)),
-            key: String(mix(7, words(element) + outerHTML(element).length)),
+            key: `${mix(7, words(element))}:${outerHTML(element).length}`,
         })).filter(one => (left -= JSON.stringify(one.fields).length) >= 0);
         return {rows: made, count: seen.length, partial: seen.length > 0 && isVirtual(seen)};
     };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import Field, JsonValue
 
@@ -12,9 +12,12 @@ from fleet.errors import ElementMissing, PageFailed
 from fleet.model import Settings
 from worker.browser.interface import Box, Browser, Look, Row
 from worker.tasks.options import FieldOptions, Fields, Selector, picks
-from worker.tasks.values import NoValue, typed
+from worker.tasks.values import Bound, NoValue, typed
 
 MOST_SCROLLS = 200
+_FAR = 10_000_000
+"""Pixels: further than any page."""
+_COMES_SECONDS = 5.0
 
 
 class ItemsOptions(Settings):
@@ -65,13 +68,14 @@ class List:
     """The last page was seen to its end."""
     partial: bool = False
     """A page keeps more items than it holds at once, and `scroll` is not set."""
-    seen: set[str] = field(default_factory=set)
+    _before: tuple[str, list[str]] = ("", [])
+    """The document read last, and what its items said."""
 
     def walk(self, browser: Browser, *, seconds: float, unlike: Look | None = None) -> Iterator[list[Item]]:
         """The items page by page, until the last page, or until there are enough; raises ElementMissing, PageFailed."""
         while True:
             browser.wait(self.options.select, seconds=seconds, state="filled", unlike=unlike)
-            rows = self._rows(browser, seconds)
+            rows = self._new(browser, self._rows(browser, seconds))
             self.pages += 1
             self.total = self.total if self.total is not None else self._told(browser)
             yield [self._item(row) for row in rows]
@@ -79,8 +83,31 @@ class List:
                 return
             unlike = browser.look(self.options.select)
             if not self._turn(browser, seconds):
+                self.partial = self.partial or self._goes_on(browser)
                 self.complete = not self.partial
                 return
+
+    def _new(self, browser: Browser, rows: list[Row]) -> list[Row]:
+        """ROWS without those of the page before: some lists grow where others turn a page."""
+        document, said = browser.look(self.options.select).document, [row.words for row in rows]
+        known, before = self._before
+        self._before = document, said
+        grown = document == known and len(said) > len(before) > 0
+        same = sum(one == other for one, other in zip(before, said, strict=False))
+        return rows[len(before) :] if grown and 2 * same > len(before) else rows
+
+    def _goes_on(self, browser: Browser) -> bool:
+        """Whether more comes when one scrolls to the end: nobody has seen a list to its end before."""
+        options, before = self.options, self._before[1]
+        if options.scroll or (self.total or 0) in range(1, self.count + 1) or not browser.scroll(options.select, _FAR):
+            return False
+        try:
+            browser.wait(options.select, seconds=_COMES_SECONDS, state="filled")
+            said = [row.words for row in browser.rows(options.select, {}).rows]
+        except ElementMissing:
+            return True
+        browser.scroll(options.select, -_FAR)
+        return len(said) > len(before) or 2 * len(set(said) - set(before)) > len(said)
 
     def _rows(self, browser: Browser, seconds: float) -> list[Row]:
         """The rows of one page, all read of one state of it."""
@@ -107,6 +134,10 @@ class List:
             browser.wait(options.select, seconds=5, state="stable")
             found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
             fresh = [row for row in found.rows if row.key not in known]
+            if not (moved or fresh):  # the end; what it asks for may be on its way
+                browser.wait(options.select, seconds=_COMES_SECONDS, state="filled")
+                found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
+                fresh = [row for row in found.rows if row.key not in known]
             known |= {row.key for row in fresh}
             rows += fresh
             if len(rows) >= wanted or not (moved or fresh):
@@ -129,11 +160,14 @@ class List:
         return Item(fields=fields, rank=rank, page=self.pages, advertisement=row.advertisement, box=row.box)
 
     def _told(self, browser: Browser) -> int | None:
+        """The page's own total, None also for one that is about or more than a number."""
         if self.options.total is None:
             return None
         texts = browser.texts(self.options.total)
         try:
             number = typed(texts[0], FieldOptions(kind="number")) if texts else None
+        except Bound:
+            return None
         except NoValue as error:
             raise ElementMissing(f"items.total: {error}", hint=_HINT) from None
         return number if isinstance(number, int) else None

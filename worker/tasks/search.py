@@ -29,9 +29,10 @@ class Options(TaskOptions):
     empty: tuple[Mark, ...] = ()
     limited: tuple[Mark, ...] = ()
     refused: tuple[Mark, ...] = ()
+    absent: tuple[Mark, ...] = ()
     screenshot: Shot = "window"
 
-    _one_or_several = field_validator("empty", "limited", "refused", mode="before")(watch.one_or_several)
+    _one_or_several = field_validator("empty", "limited", "refused", "absent", mode="before")(watch.one_or_several)
 
     def as_watch(self) -> watch.Options:
         """The same, in the words of `watch`."""
@@ -47,6 +48,7 @@ class Options(TaskOptions):
             empty=self.empty,
             limited=self.limited,
             refused=self.refused,
+            absent=self.absent,
             screenshot=self.screenshot,
             wait_seconds=self.wait_seconds,
             seen_address=self.seen_address,

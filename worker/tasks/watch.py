@@ -46,6 +46,8 @@ class Options(TaskOptions):
     limited: tuple[Mark, ...] = ()
     """By what it says that it was asked too often."""
     refused: tuple[Mark, ...] = ()
+    absent: tuple[Mark, ...] = ()
+    """By what it says that there is no such thing (any more), whatever its status."""
     screenshot: Shot = "window"
 
     @model_validator(mode="after")
@@ -55,7 +57,7 @@ class Options(TaskOptions):
             raise ValueError(f"find: items.fields has no {', '.join(sorted(unknown)) or 'field that is asked for'}")
         return self
 
-    _one_or_several = field_validator("empty", "limited", "refused", mode="before")(one_or_several)
+    _one_or_several = field_validator("empty", "limited", "refused", "absent", mode="before")(one_or_several)
 
 
 @takes(Options)
@@ -100,9 +102,7 @@ def _read(browser: Browser, options: Options, before: Look | None) -> Found:
         return _found(browser, options, before)
     except ElementMissing:
         # What was looked for is not there: the page may say why.
-        for marks, outcome in ((options.refused, "refused"), (options.limited, "limited")):
-            if said := _said(browser, marks):
-                raise Answered(outcome, f"the page says: {said}", url=browser.page.url) from None
+        _refuse_marked(browser, options)
         if said := _said(browser, options.empty):
             answer = {"address": browser.location}
             return Found(outcome="empty", reason=f"the page says: {said}", answer={**answer, "count": 0, "items": []})
@@ -112,7 +112,7 @@ def _read(browser: Browser, options: Options, before: Look | None) -> Found:
 def _await_list(browser: Browser, options: Options, select: str, before: Look | None) -> None:
     """Until the list shows, or a page at rest says that it will not; raises ElementMissing then."""
     deadline = time.monotonic() + options.wait_seconds
-    marks = (*options.empty, *options.limited, *options.refused)
+    marks = (*options.empty, *options.limited, *options.refused, *options.absent)
     while marks:
         try:
             browser.wait(select, seconds=_LOOK_SECONDS, state="visible", unlike=before)
@@ -150,9 +150,9 @@ def _found(browser: Browser, options: Options, before: Look | None) -> Found:
 
 def _refuse_marked(browser: Browser, options: Options) -> None:
     """A page may show what was looked for, and say beside it that it is not the page."""
-    for marks, outcome in ((options.refused, "refused"), (options.limited, "limited")):
-        if said := _said(browser, marks):
-            raise Answered(outcome, f"the page says: {said}", url=browser.page.url)
+    for outcome in ("refused", "limited", "absent"):
+        if said := _said(browser, getattr(options, outcome)):
+            raise Answered(outcome, f"the page says: {said}", url=browser.page.url) from None
 
 
 def _list(
