@@ -198,6 +198,8 @@ class LoopSettings(Settings):
     """Tries of one loop before it is handed in as failed."""
     pause_seconds: float = Field(default=30, ge=0)
     """Rest between two loops: politeness to the watched site."""
+    robots: bool = True
+    """Open no address that the robots.txt of its site does not allow, and keep to its Crawl-delay."""
 
 
 class TaskSettings(Settings):

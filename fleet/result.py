@@ -75,6 +75,8 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     """The addresses on the way there."""
     retry_after_seconds: float | None = Field(default=None, ge=0, le=MOST_REST_SECONDS)
     """How long a limited site asked to be left alone; the worker keeps to it."""
+    crawl_delay_seconds: float | None = Field(default=None, ge=0, le=MOST_REST_SECONDS)
+    """What robots.txt of the sites that were opened asks to leave between two visits."""
     notes: tuple[str, ...] = ()
     """What a person would have seen beside the page: dialogs, refused downloads, requests that hang."""
     started: AwareDatetime

@@ -6,21 +6,19 @@ deadline from the name to the last byte, nothing compressed, no redirect, and an
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import httpcore
-from httpcore._backends.sync import SyncStream
 
 from fleet import log
+from fleet.bounded import Opened, Way
 from fleet.errors import Unproved
 from fleet.model import EgressSettings
 from fleet.wire import Address
@@ -33,8 +31,6 @@ _CONNECTION_BYTES = 32_768
 _MISTAKE_CHARACTERS = 200
 _HEADERS = (("Accept", "text/plain, application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "fleet"))
 _LATE = "no answer in time"
-Opened = Callable[[], socket.socket]
-"""Gives a socket that is not connected yet: where it sends from, and through which device, is its maker's business."""
 _log = log.get("fleet")
 
 
@@ -57,8 +53,11 @@ class Asker:
         Raises Unproved when none answers, or when two answers differ. One that does not answer is logged.
         """
         until = time.monotonic() + self._settings.timeout_seconds
+        kind = _FAMILIES[family]
         asked = [
-            _Question(url, family, self._trust, _Way(_FAMILIES[family], until, self._opened))
+            _Question(
+                url, family, self._trust, Way(_FAMILIES[family], until, self._opened, most_bytes=_CONNECTION_BYTES)
+            )
             for url in self._settings.urls
         ]
         for one in asked:
@@ -92,7 +91,7 @@ class Asker:
 class _Question(threading.Thread):
     """One service, asked in a thread: a lookup of a name and a flood of TLS messages heed no deadline of ours."""
 
-    def __init__(self, url: str, family: str, trust: ssl.SSLContext, way: _Way) -> None:
+    def __init__(self, url: str, family: str, trust: ssl.SSLContext, way: Way) -> None:
         super().__init__(daemon=True)
         self.name = url.partition("?")[0]  # behind it some services have a key
         self._url, self._family, self._trust, self._way = url, family, trust, way
@@ -135,86 +134,6 @@ class _Question(threading.Thread):
     def end(self) -> None:
         """The connection ends, whatever its thread is at."""
         self._way.end()
-
-
-class _Way(httpcore.SyncBackend):
-    """Connects over one address family, until a deadline.
-
-    One family alone: a loop leases and learns the IPv4 exit, and a service with both would be asked over IPv6 where the
-    tunnel carries it. A source to bind to is no way to say so: a worker may bind to its browser's ports alone.
-    """
-
-    def __init__(self, family: socket.AddressFamily, until: float, opened: Opened | None) -> None:
-        self._family, self._until, self._opened = family, until, opened
-        self._stream: httpcore.NetworkStream | None = None
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address of HOST in this family; raises httpcore.ConnectError or its time-out."""
-        try:
-            found = socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
-            made = self._opened() if self._opened else socket.socket(self._family, socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-        try:
-            made.settimeout(_left(self._until))
-            made.connect(found[0][4])
-        except OSError as error:
-            made.close()
-            kind = httpcore.ConnectTimeout if isinstance(error, TimeoutError) else httpcore.ConnectError
-            raise kind(str(error)) from error
-        self._stream = _Bounded(SyncStream(made), self._until)
-        return self._stream
-
-    def end(self) -> None:
-        """Shut the connection down under whoever uses it."""
-        if self._stream is not None and (made := self._stream.get_extra_info("socket")) is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(made, socket.SHUT_RDWR)  # not SSLSocket's own, which is for its user alone
-
-
-class _Bounded(httpcore.NetworkStream):
-    """A connection that ends at its deadline, however it drips, and after so many bytes."""
-
-    def __init__(self, inner: httpcore.NetworkStream, until: float) -> None:
-        self._inner, self._until = inner, until
-        self._bytes = _CONNECTION_BYTES
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._inner.read(min(max_bytes, _ANSWER_BYTES), _left(self._until))
-        self._bytes -= len(data)
-        if self._bytes < 0:
-            raise httpcore.ReadError(f"sent more than {_CONNECTION_BYTES} bytes")
-        return data
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, _left(self._until))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        self._inner = self._inner.start_tls(ssl_context, server_hostname, _left(self._until))
-        return self
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-def _left(until: float) -> float:
-    """Seconds until the deadline; raises httpcore.ReadTimeout behind it."""
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise httpcore.ReadTimeout(_LATE)
-    return seconds
 
 
 def parse_address(text: str) -> Address:

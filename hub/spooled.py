@@ -59,6 +59,7 @@ def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finis
         "fence": held.fence,
         "outcome": result.outcome,
         "wait_seconds": result.retry_after_seconds if result.outcome == "limited" else None,
+        "crawl_delay_seconds": result.crawl_delay_seconds,
         "exit": visible.line(result.exit_server or "")[:NAME_CHARACTERS] or None,
         "error": "; ".join([*words, *trouble]) or None,
         "pictures": picture,

@@ -33,6 +33,7 @@ from worker.failures import Budget, Reaction
 from worker.jobs import Jobs, rest
 from worker.observation import observe
 from worker.record import Record
+from worker.robots import Robots, asking
 from worker.spool import Spool
 from worker.tasks.registry import Ready, resolve
 from worker.tunnel import Tunnel
@@ -70,6 +71,7 @@ class Loop:
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
+        self._robots = Robots(asking(prepare.AUTHORITIES))
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
         self._jobs = Jobs(paths.hub_socket, only=not fleet.loops_task, forget=self._spool.forget)
@@ -103,7 +105,7 @@ class Loop:
     def _pause(self, failed_in_a_row: int, *, job: bool) -> float:
         """Politeness to the watched site, for a job the hub's; growing rest for a worker that only fails, for ever."""
         grown = min(_MOST_REST_SECONDS, 2.0**failed_in_a_row) if failed_in_a_row else 0.0
-        return grown if job else self._fleet.loop.pause_seconds + grown
+        return grown if job else max(self._fleet.loop.pause_seconds, self._robots.delay_seconds or 0.0) + grown
 
     def _do(self, work: Work) -> bool:
         """A job of the hub's, handed in and told of; whether it failed."""
@@ -134,7 +136,7 @@ class Loop:
             return self._worked()
 
     def _worked(self, work: Work | None = None) -> Record:
-        record = Record()
+        record, self._robots.delay_seconds = Record(), None
         try:
             self._attempts(record, work)
         except Answered:
@@ -196,6 +198,7 @@ class Loop:
                 self._installed,
                 uid=self._worker.uid,
                 turn=partial(turn.of_mine, self._paths.netctl_socket),
+                **({"before_open": self._robots.check} if self._fleet.loop.robots else {}),
             )
         try:
             yield browser
@@ -216,8 +219,9 @@ class Loop:
 
     def _hand_in(self, run: str, number: int, record: Record, work: Work | None) -> None:
         result = record.result(run, self._worker.name, number)
-        if work:
-            result = result.model_copy(update={"claim": work.claim})
+        result = result.model_copy(
+            update={"claim": work and work.claim, "crawl_delay_seconds": self._robots.delay_seconds}
+        )
         if result.outcome == "limited":
             seconds = politeness.rest(record.answered, None if work else self._last)
             result = result.model_copy(update={"retry_after_seconds": seconds})

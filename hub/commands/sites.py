@@ -10,7 +10,7 @@ from fleet.errors import UsageError
 from hub.commands.place import moment, opened, with_times
 from hub.queue.values import Pace, check_name
 
-_COLUMNS = ("site", "every s", "most", "run", "next job", "")
+_COLUMNS = ("site", "every s", "most", "run", "next job", "robots", "")
 
 
 def show_list(arguments: argparse.Namespace) -> None:
@@ -23,6 +23,7 @@ def show_list(arguments: argparse.Namespace) -> None:
             str(one.most),
             str(one.running),
             moment(one.wake_at),
+            f"{one.crawl_delay:g} s" if one.crawl_delay else "-",
             "paused" if one.paused else "slowed" if one.slowed > 1 else "",
         )
         for one in found

@@ -114,7 +114,10 @@ def _end(
     told: dict[str, list[tuple[Ending, float | None]]] = {}
     for row, one in ends:
         told.setdefault(row.site, []).append((one.outcome, one.wait_seconds))
-    settle(db, before, {name: politeness.over(before[name], of_site, now) for name, of_site in told.items()})
+    after_them = {name: politeness.over(before[name], of_site, now) for name, of_site in told.items()}
+    for row, one in ends:
+        after_them[row.site] = politeness.asked(after_them[row.site], one.crawl_delay_seconds, now)
+    settle(db, before, after_them)
 
 
 def _change(row: Any, one: Finished, stays: rests.Rest) -> dict[str, Any]:

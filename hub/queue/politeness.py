@@ -15,6 +15,8 @@ from hub.queue.values import Priority
 SLOWEST = 64.0
 LEAST_REST_SECONDS = 30.0
 """After `limited`, where the site has not said how long."""
+LONGEST_DELAY_SECONDS = 3600.0
+"""Of a robots.txt: a worker tells it, and no worker stops a site for all others."""
 LONGEST_REST_SECONDS = 86_400.0
 """What a site may ask for."""
 
@@ -33,11 +35,14 @@ class Site:
     paused: bool
     priority: int
     wake_at: float | None
+    crawl_delay: float | None = None
+    """What its robots.txt asks for, in seconds."""
 
     @property
     def pace_seconds(self) -> float:
         """From the beginning of one run to that of the next."""
-        return self.interval_seconds if self.slowed <= 1 else max(self.interval_seconds, 1.0) * self.slowed
+        interval = max(self.interval_seconds, self.crawl_delay or 0.0)
+        return interval if self.slowed <= 1 else max(interval, 1.0) * self.slowed
 
     @property
     def at_once(self) -> int:
@@ -73,6 +78,16 @@ def over(site: Site, ends: Sequence[tuple[Ending, float | None]], now: float) ->
         elif outcome in ("good", "empty", "absent"):
             site = replace(site, slowed=max(1.0, site.slowed / 2))
     return site
+
+
+def asked(site: Site, crawl_delay: float | None, now: float) -> Site:
+    """SITE after its robots.txt was read; one that says nothing changes nothing: not every run reads it."""
+    if crawl_delay is None:
+        return site
+    wanted = min(max(crawl_delay, 0.0), LONGEST_DELAY_SECONDS)
+    if wanted > (site.crawl_delay or 0.0):
+        site = replace(site, polite_at=max(site.polite_at, now + wanted))
+    return replace(site, crawl_delay=wanted or None)
 
 
 def set_back(site: Site, seconds: float, now: float) -> Site:

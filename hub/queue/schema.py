@@ -24,12 +24,14 @@ sites = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False),
     sa.Column("wake_at", sa.Double),
+    sa.Column("crawl_delay", sa.Double),
     sa.CheckConstraint("running BETWEEN 0 AND room", name="never_too_many"),
 )
 """A site: its lock, its bucket and its alarm clock.
 
 `slowed` multiplies the interval after refusals. `most` is what was asked for, `room` what is in force: no less than
-what runs already. `wake_at` is when a job of it can begin, none without one; `priority` is that job's.
+what runs already. `crawl_delay` is what its robots.txt asks for. `wake_at` is when a job of it can begin, none without
+one; `priority` is that job's.
 """
 awake = sa.Index("sites_awake", sites.c.priority, sites.c.wake_at)
 

@@ -147,6 +147,8 @@ class Finished:
     """What the worker says beside it."""
     wait_seconds: float | None = None
     """What the site asked for (Retry-After)."""
+    crawl_delay_seconds: float | None = None
+    """What its robots.txt asks to leave between two visits; None: it was not asked, or does not say."""
     pictures: tuple[Picture, ...] = ()
     targets: tuple[str, ...] = ()
     """Who gets this run, answer or not."""
@@ -158,8 +160,9 @@ class Finished:
             raise ValueError(f"{self.job}, {self.fence} is no run")
         if self.exit is not None:
             check_name("exit", self.exit)
-        if self.wait_seconds is not None and not math.isfinite(self.wait_seconds):
-            raise ValueError(f"wait_seconds: {self.wait_seconds} is no time")
+        for name in ("wait_seconds", "crawl_delay_seconds"):
+            if (seconds := getattr(self, name)) is not None and not math.isfinite(seconds):
+                raise ValueError(f"{name}: {seconds} is no time")
         for told in (self.answer, self.details):
             if told is not None:
                 document(told)

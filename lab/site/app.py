@@ -51,6 +51,7 @@ def application(access_log: TextIO) -> Starlette:
             Route("/", _home),
             Route("/search", _search),
             Route("/ip", _ip),
+            Route("/robots.txt", _robots),
             Route("/busy/{seconds:int}", _busy),
             Route("/hostile", _hostile),
             Route("/hostile/rebound", _rebound),
@@ -67,6 +68,10 @@ def _address(scope: Scope) -> str:
     address = ipaddress.ip_address(scope["client"][0])
     mapped = address.ipv4_mapped if address.version == 6 else None
     return str(mapped or address)
+
+
+async def _robots(_: Request) -> Response:
+    return PlainTextResponse("User-agent: *\nDisallow: /private\n")
 
 
 async def _home(request: Request) -> Response:

@@ -16,7 +16,7 @@ import pytest
 
 from hub.queue import politeness
 from hub.queue.values import Claimed, Claims, Job, Pace
-from tests.queues import STANDING, Hub, Queue
+from tests.queues import STANDING, Hub, Queue, jobs
 
 SITES, MANY_SITES, MANY_STEPS = 100, 400, 2000
 JOBS_EACH = 6
@@ -114,3 +114,29 @@ def test_a_planted_impatience_is_seen(queue: Queue, sites: int, monkeypatch: pyt
     monkeypatch.setattr(politeness.Site, "pace_seconds", 0.0)
     seen = run(queue, sites, Pace(interval_seconds=0.5, most=2), 0.2)
     assert min(gap for site in seen.began for gap in seen.gaps(site)) < 0.5
+
+
+def test_a_crawl_delay_is_kept_over_all_hosts(queue: Queue) -> None:
+    """From the run that read it on, until another reads that there is none; one that did not ask changes nothing."""
+    one, other = queue.hub("h1"), queue.hub("h2")
+    one.store.add(jobs(*"aaaaa"))
+    (claimed,) = one.claim()
+    one.end(claimed, crawl_delay_seconds=7.0)
+    assert other.claim() == [] and 6 < (other.look().next_seconds or 0) <= 7
+    queue.ahead(7.001)
+    other.store.beat(other.host, 60)
+    other.end(other.claim()[0])
+    assert one.claim(2) == [] and [site.pace_seconds for site in one.store.sites()] == [7.0]
+    queue.ahead(7.001)
+    one.store.enlist(one.host, 60, version="0", settings="")
+    one.end(one.claim()[0], crawl_delay_seconds=0.0)
+    queue.ahead(7.001)
+    assert [site.pace_seconds for site in one.store.sites()] == [0.0] and len(one.claim(2)) == 2
+
+
+def test_no_worker_stops_a_site_for_all_others(queue: Queue) -> None:
+    """What it says of robots.txt has a bound."""
+    hub = queue.hub()
+    hub.store.add(jobs("a"))
+    hub.end(hub.claim()[0], crawl_delay_seconds=1e300)
+    assert hub.store.sites()[0].pace_seconds == 3600

@@ -98,11 +98,18 @@ def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
 
 
 def test_from_words_to_results(fleet: Jobs) -> None:
-    """A job with a query of its own brings its answer, the exit and the picture's sum; nobody did [task] meanwhile."""
-    job, bad = fleet.add({"arguments": {"query": "녹차"}}, {"arguments": {"quarry": "x"}, "attempts": 1})
-    done = fleet.wait_for([job, bad])
-    assert [len(runs) for runs in done.values()] == [1, 1], done
-    (run,), (failed,) = done[job], done[bad]
+    """A job with a query of its own brings its answer, the exit and the picture's sum; nobody did [task] meanwhile.
+
+    What robots.txt does not allow is not opened.
+    """
+    private = {"task": "visit", "arguments": {"urls": ["https://shop.example/private"]}}
+    job, bad, left_alone = fleet.add(
+        {"arguments": {"query": "녹차"}}, {"arguments": {"quarry": "x"}, "attempts": 1}, private
+    )
+    done = fleet.wait_for([job, bad, left_alone])
+    assert [len(runs) for runs in done.values()] == [1, 1, 1], done
+    (run,), (failed,), (refused,) = done[job], done[bad], done[left_alone]
+    assert refused["outcome"] == "refused" and "robots.txt" in refused["error"], refused
     assert (run["outcome"], run["answer"]["query"], run["fence"]) == ("good", "녹차", 1), run
     assert run["exit"] and run["details"]["requests"] > 0 and run["details"]["stages_ms"]["search"] > 0
     assert failed["outcome"] == "failed" and "quarry" in failed["error"]
@@ -145,7 +152,7 @@ def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> No
     """
     own = random.Random(1)
     fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
-    assert sum(one["waiting"] for one in json.loads(fleet.says("result", "uploads", "--json"))) == 2  # of before
+    assert sum(one["waiting"] for one in json.loads(fleet.says("result", "uploads", "--json"))) == 3  # of before
     with speaking(fleet.lab, "host", program(fleet.lab, "owner", str(TARGET), str(WORK), *MOODS), "ready") as target:
         jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
         for number in range(max(len(PROGRAMS), many // 5)):
@@ -165,7 +172,7 @@ def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> No
     at_target = {one["run"]: one.get("picture") for one in said if "run" in one}  # told again it says the same
     ends = {(run["job"], run["fence"]): run["pictures"] for run in map(json.loads, at_target)}
     assert ends.keys() >= {(job, runs[-1]["fence"]) for job, runs in done.items()}
-    assert len(ends) == len(at_target) == many + 2 + WORK, ends.keys()
+    assert len(ends) == len(at_target) == many + 3 + WORK, ends.keys()
     for run, sum_of_file in at_target.items():
         assert [picture["sha256"] for picture in json.loads(run)["pictures"]] == [sum_of_file] * bool(sum_of_file)
 

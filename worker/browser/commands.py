@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from pydantic import JsonValue
@@ -21,8 +21,11 @@ _SETTLE_SECONDS = 1.0
 class Commands:
     """The commands of a browser whose tab is there."""
 
-    def __init__(self, page_load_timeout_seconds: float, patience: float) -> None:
+    def __init__(
+        self, page_load_timeout_seconds: float, patience: float, before_open: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._page_load_seconds, self._patience = page_load_timeout_seconds, patience
+        self._before_open = before_open
         self._counter = Counter()
         self._counted = ""
         self._connected: Tab | None = None
@@ -34,6 +37,7 @@ class Commands:
         return self._connected
 
     def open(self, url: str, *, until: Condition = "quiet") -> None:
+        self._before_open(url)
         deadline = time.monotonic() + self._page_load_seconds
         self._tab.go(url, seconds=self._page_load_seconds)
         self.wait_loaded(seconds=max(0.1, deadline - time.monotonic()), until=until)

@@ -49,9 +49,10 @@ class Session(Commands):
         *,
         uid: int,
         turn: Callable[[], contextlib.AbstractContextManager[None]],
+        before_open: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """TURN is held while the browser starts."""
-        super().__init__(settings.page_load_timeout_seconds, settings.patience)
+        """TURN is held while the browser starts. BEFORE_OPEN gets each address that is to be opened, and may raise."""
+        super().__init__(settings.page_load_timeout_seconds, settings.patience, before_open)
         self._settings = settings
         self._kind = _module(settings.driver)
         self._driver: WebDriver | None = None

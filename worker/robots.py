@@ -1,0 +1,140 @@
+"""robots.txt (RFC 9309) of the sites that a task opens: asked through the worker's own tunnel, kept for a day.
+
+What a task opens by its address is asked about; what a person would reach there by clicking and typing is not crawled.
+A site that has none (4xx), or that cannot be reached for it, allows everything: the page itself will tell. One that
+has failed (5xx) is left alone. An answer is no more to be trusted than a page: it has a deadline and a size.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+from protego import Protego
+
+from fleet import VERSION, log
+from fleet.bounded import Way
+from fleet.errors import Answered
+from worker.answers import retry_after
+
+NAME = "fleet"
+"""Under which a robots.txt may name us."""
+KEPT_SECONDS = 86_400.0
+UNREACHED_SECONDS = 600.0
+MOST_DELAY_SECONDS = 3600.0
+_SECONDS = 10.0
+_BYTES = 512_000
+"""RFC 9309, 2.5: at least 500 KiB are read."""
+_REDIRECTS = 5
+_STARS = 8
+"""In one pattern: more of them would take for ever to match. What is cut off matches more, not less."""
+_HEADERS = (("User-Agent", f"{NAME}/{VERSION}"), ("Accept-Encoding", "identity"))
+_log = log.get("worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a site said, its headers' names in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
+Ask = Callable[[str], Answer]
+"""The answer at an address; raises OSError or httpcore's errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a site, and until when."""
+
+    rules: Protego
+    delay_seconds: float | None
+    until: float
+
+
+class Robots:
+    """What sites allow. ASK gets their answers."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._known: dict[str, Known] = {}
+        self.delay_seconds: float | None = None
+        """The longest Crawl-delay of those that were asked about since it was set to None; 0: they have none."""
+
+    def check(self, url: str) -> None:
+        """Raise Answered where the site of URL does not allow it, or has failed to say."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            return
+        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        known = self._known.get(origin)
+        if known is None or known.until < time.monotonic():
+            known = self._known[origin] = self._asked(origin)
+        told = [one for one in (self.delay_seconds, known.delay_seconds) if one is not None]
+        self.delay_seconds = max(told, default=None)
+        if not known.rules.can_fetch(url, NAME):
+            raise Answered("refused", "robots.txt of the site does not allow it", url=url)
+
+    def _asked(self, origin: str) -> Known:
+        try:
+            text = self._text(f"{origin}/robots.txt")
+        except (OSError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            _log.warning("robots.unreached", site=origin, reason=str(error) or type(error).__name__)
+            return Known(Protego.parse(""), None, time.monotonic() + UNREACHED_SECONDS)
+        rules = Protego.parse("\n".join(map(_tame, text.splitlines())))
+        _log.info("robots.read", site=origin, characters=len(text), delay_seconds=_delay(rules))
+        return Known(rules, _delay(rules), time.monotonic() + KEPT_SECONDS)
+
+    def _text(self, url: str) -> str:
+        for _ in range(_REDIRECTS + 1):
+            answer = self._ask(url)
+            if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
+                url = urljoin(url, answer.headers["location"])
+                if urlsplit(url).scheme not in ("http", "https"):
+                    return ""
+                continue
+            if answer.status >= 500 or answer.status == 429:
+                words = f"robots.txt of the site: status {answer.status}"
+                seconds = retry_after(answer.headers.get("retry-after", ""))
+                raise Answered("limited", words, url=url, retry_after_seconds=seconds)
+            return answer.text if answer.status == 200 else ""
+        return ""
+
+
+def _delay(rules: Protego) -> float:
+    rate = rules.request_rate(NAME)
+    found = [rules.crawl_delay(NAME), rate.seconds / rate.requests if rate and rate.requests else None]
+    return max((min(float(one), MOST_DELAY_SECONDS) for one in found if one is not None and one > 0), default=0.0)
+
+
+def _tame(line: str) -> str:
+    *parts, rest = re.sub(r"\*+", "*", line).split("*", _STARS)
+    return "*".join([*parts, "" if len(parts) == _STARS else rest])
+
+
+def asking(authorities: Path) -> Ask:
+    """Asks over IPv4, as the exit is proven; AUTHORITIES are trusted beside the system's."""
+    trust = ssl.create_default_context()
+    if authorities.is_file() and authorities.stat().st_size:
+        trust.load_verify_locations(authorities)
+
+    def ask(url: str) -> Answer:
+        way = Way(socket.AF_INET, time.monotonic() + _SECONDS, most_bytes=_BYTES)
+        with (
+            httpcore.ConnectionPool(trust, network_backend=way) as pool,
+            pool.stream("GET", url, headers=_HEADERS) as answer,
+        ):
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
+            body = b"".join(answer.iter_stream()) if answer.status == 200 else b""
+            return Answer(answer.status, headers, body.decode(errors="replace"))
+
+    return ask
