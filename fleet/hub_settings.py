@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from fleet.alert_settings import AlertSettings, AlertTargetSettings, Name
 from fleet.paths import Paths
 from fleet.settings import Seconds, Settings
 from fleet.source_settings import SourceSettings
@@ -60,9 +61,13 @@ class HubSettings(Settings):
     """`first`: workers do the jobs of the queue, and `[task]` while there is none to begin. `only`: they wait then."""
     database: str = Field(default="", max_length=500, pattern=r"^(postgresql://[^:@/?#]*(@[^@]*)?)?$")
     """A PostgreSQL that many hosts share; "": a file on this one. Without a password: these settings are no secret."""
-    targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], TargetSettings] = Field(default_factory=dict)
+    targets: dict[Name, TargetSettings] = Field(default_factory=dict)
     """Who gets the answer of each job, by name."""
 
+    alerts: dict[Name, AlertSettings] = Field(default_factory=dict)
+    """What is worth a word, by name."""
+    alert_targets: dict[Name, AlertTargetSettings] = Field(default_factory=dict)
+    """Who gets it, by name."""
     keep: KeepSettings = KeepSettings()
     source: SourceSettings | None = None
     """Somebody else's queue."""

@@ -40,6 +40,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser], run_of: Callable[[str
     _databases(noun("db", "the hub's database", "fleet db upgrade"))
     _jobs(noun("job", "what workers are to do", "fleet job add urls=https://www.example.com/"))
     _results(noun("result", "what has come of it", "fleet result list"))
+    _alerts(noun("alert", "what of the rules in [hub.alerts] lasts", "fleet alert list"))
     _sites(noun("site", "how often each site is asked, by all workers", "fleet site list"))
 
 
@@ -94,6 +95,13 @@ def _results(verb: Verb) -> None:
     out = verb("export", words, "export --since 24h --format csv > runs.csv", answers=False)
     out.add_argument("--since", metavar="TIME", help="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")
     out.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="(%(default)s)")
+
+
+def _alerts(verb: Verb) -> None:
+    verb("list", "what has begun and is not over, the newest first", "list")
+    one = verb("handled", "somebody sees to it: say it again only when it is over", "handled cheap 17")
+    one.add_argument("alert", metavar="ALERT", help="the name of its rule")
+    one.add_argument("job", type=job_number, metavar="JOB")
 
 
 def _sites(verb: Verb) -> None:

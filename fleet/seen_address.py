@@ -55,9 +55,7 @@ class Asker:
         until = time.monotonic() + self._settings.timeout_seconds
         kind = _FAMILIES[family]
         asked = [
-            _Question(
-                url, family, self._trust, Way(_FAMILIES[family], until, self._opened, most_bytes=_CONNECTION_BYTES)
-            )
+            _Question(url, family, self._trust, Way(kind, until, self._opened, most_bytes=_CONNECTION_BYTES))
             for url in self._settings.urls
         ]
         for one in asked:

@@ -31,7 +31,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _run_of(words: str) -> hub_words.Run:
-    from hub.commands import applying, databases, jobs, results, sites
+    from hub.commands import alerts, applying, databases, jobs, results, sites
 
     runs: dict[str, hub_words.Run] = {
         "db upgrade": databases.upgrade,
@@ -47,6 +47,8 @@ def _run_of(words: str) -> hub_words.Run:
         "result export": results.export,
         "result uploads": results.uploads,
         "result upload-again": results.upload_again,
+        "alert list": alerts.show_list,
+        "alert handled": alerts.handled,
         "site list": sites.show_list,
         "site pause": sites.pause,
         "site resume": sites.resume,

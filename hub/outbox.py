@@ -94,17 +94,19 @@ def recorder(host: str) -> Record:
     def record(db: sa.Connection, ended: Sequence[Ended], now: float) -> None:
         ids = [{"job": one.end.job, "fence": one.end.fence} for one in ended]
         shown = [run | asdict(picture) for run, one in zip(ids, ended, strict=True) for picture in one.end.pictures]
-        new = {"host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
-        sent = [
-            {**run, "target": target, **new}
-            for run, one in zip(ids, ended, strict=True)
-            for target in sorted(one.targets)
-        ]
-        for table, rows in ((pictures, shown), (outbox, sent)):
-            if rows:
-                db.execute(sa.insert(table), rows)
+        if shown:
+            db.execute(sa.insert(pictures), shown)
+        for one in ended:
+            send(db, one.end.job, one.end.fence, sorted(one.targets), host, now)
 
     return record
+
+
+def send(db: sa.Connection, job: int, fence: int, targets: Sequence[str], host: str, now: float) -> None:  # noqa: PLR0917
+    """The run JOB.FENCE is to be sent to TARGETS, from HOST and from NOW on."""
+    row = {"job": job, "fence": fence, "host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
+    if targets:
+        db.execute(sa.insert(outbox), [{**row, "target": target} for target in targets])
 
 
 def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> None:
@@ -114,8 +116,7 @@ def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> 
     row = {"job": job, "fence": fence, "target": target}
     for table in (outbox, delivered):
         db.execute(sa.delete(table).where(*(table.c[name] == value for name, value in row.items())))
-    new = {"host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
-    db.execute(sa.insert(outbox), {**row, **new})
+    send(db, job, fence, [target], host, now)
 
 
 class Outbox:

@@ -29,7 +29,7 @@ class Do(Protocol):
 
 
 class Sender:
-    """Sends what OUTBOX holds by CARRIERS, each for the target of its name, until it is cancelled."""
+    """Sends what OUTBOX holds by CARRIERS, each for the target of its name (up to a colon), until it is cancelled."""
 
     def __init__(self, outbox: Outbox, carriers: Mapping[str, Carry], do: Do) -> None:
         self._outbox, self._carriers, self._do = outbox, carriers, do
@@ -65,9 +65,10 @@ class Sender:
     async def _one(self, run: Delivery) -> None:
         known = {"target": run.target, "job": run.job, "fence": run.fence, "tries": run.tries + 1}
         try:
-            if run.target not in self._carriers:
+            carry = self._carriers.get(run.target.partition(":")[0])
+            if carry is None:
                 raise Refused(f"there is no {run.target} in fleet.toml any more")
-            answer: JsonValue = await self._carriers[run.target](run)
+            answer: JsonValue = await carry(run)
         except Refused as error:
             why = str(error)
             self._log.error("upload.refused", reason=why, **known)

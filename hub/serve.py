@@ -23,6 +23,9 @@ from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFen
 from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
+from hub.alerts.recording import CARRIER, remind
+from hub.alerts.recording import recorder as alerting
+from hub.alerts.telling import Teller
 from hub.commands.place import host_name
 from hub.delivery import carriers_of
 from hub.keeping import Keeping, Space
@@ -71,13 +74,14 @@ class Hub:
         self._rung = asyncio.Event()
         self.database = Database(fleet.hub.address(paths))
         name = host_name(paths)
-        self._store = Store(self.database, self._ring, record=recorder(name))
+        self._store = Store(self.database, self._ring, record=alerting(fleet.hub.alerts, name, recorder(name)))
         self._host = Host(name, secrets.token_hex(8))
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
         pictures = Pictures(fleet, paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
+        carriers[CARRIER] = Teller(fleet.hub.alerts, fleet.hub.alert_targets).carry
         self._asking: Asking | None = None
         if (source := fleet.hub.source) is not None:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
@@ -187,6 +191,8 @@ class Hub:
             try:
                 await self._do(lambda: self._store.beat(self._host, LEASE_SECONDS))
                 await self._do(self._store.recover)
+                if await self._do(lambda: remind(self.database, self._fleet.hub.alerts, self._host.name)):
+                    self._ended_some()
                 await self._adopt(at_start=False)
                 await self.service.settle_lost()
             except HostFenced:

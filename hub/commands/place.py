@@ -20,6 +20,7 @@ from fleet.hub_api import Ring
 from fleet.model import Fleet, Paths
 from fleet.wire import Done
 from hub import entering
+from hub.alerts.recording import recorder as alerting
 from hub.outbox import recorder
 from hub.queue.store import Store
 from hub.queue.upgrade import check
@@ -56,7 +57,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Place]:
     try:
         check(found)
         # Of what a command ends, the host that does it has no picture.
-        store = Store(found, lambda: rung.append(None), record=recorder(host_name(paths)))
+        own = host_name(paths)
+        record = alerting(fleet.hub.alerts, own, recorder(own))
+        store = Store(found, lambda: rung.append(None), record=record)
         yield Place(fleet=fleet, paths=paths, database=found, store=store)
     finally:
         found.close()

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.db import Many, among
-from hub.queue.schema import delivered, kept, outbox, pictures, runs
+from hub.queue.schema import alerts, delivered, kept, outbox, pictures, runs
 
 PARCEL = 500
 _ANSWERS, _PICTURES = "answers", "pictures"
@@ -90,6 +90,7 @@ def drop_runs(db: sa.Connection, before: float) -> int:
     for row in rows:
         for table in (delivered, runs):
             db.execute(sa.delete(table).where(*_of(table, row)))
+    db.execute(sa.delete(alerts).where(alerts.c.since < before, alerts.c.raised == sa.false()))
     return len(rows)
 
 

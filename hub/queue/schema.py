@@ -185,6 +185,22 @@ kept = sa.Table(
 )
 """By step of the ladder, until when it has been done (hub.queue.keeping)."""
 
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("job", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("raised", sa.Boolean, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+    sa.Column("told_at", sa.Double, nullable=False),
+    sa.Column("told", sa.Integer, nullable=False),
+    sa.Column("handled", sa.Boolean, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+)
+"""By rule and job, what is known (hub.alerts.rules, as JSON), and the run that was told of last, by which host."""
+
 clock = sa.Table("clock", metadata, sa.Column("latest", sa.Double, nullable=False))
 """One row: the latest time that a beat has seen (hub.queue.clock)."""
 

@@ -32,8 +32,8 @@ NUMBERS = {
     "sqlite": "(WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n + 1 < :rows) SELECT n FROM c)",
     "postgresql": "(SELECT generate_series(0, :rows - 1) AS n)",
 }
-SITES_FULL = f"""INSERT INTO sites SELECT 's' || n, 0, 1, 9, 9, 0, 0, false, 1, 1.0 + n FROM {{numbers}} AS numbers
-WHERE n < {SITES}"""
+SITES_FULL = f"""INSERT INTO sites SELECT 's' || n, 0, 1, 9, 9, 0, 0, false, 1, 1.0 + n, NULL
+FROM {{numbers}} AS numbers WHERE n < {SITES}"""
 JOBS_FULL = f"""INSERT INTO jobs (key, site, task, arguments, priority, exit, same_exit, targets, attempts,
 attempts_left, scheduled_at, due_at, state, fence, cancelled)
 SELECT 'key' || n, 's' || (n % {SITES}), 'visit', '{{{{}}}}', (n / {SITES}) % 2,

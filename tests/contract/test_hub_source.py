@@ -60,7 +60,6 @@ class Host:
         source = {
             "url": f"{server.url}/work",
             "insecure_http": True,
-            "timeout_seconds": SECONDS,
             "arguments": {"query": "/keyword"},
             "site": "shop.example",
             "words": {"empty": "NOT_FOUND"},
@@ -166,7 +165,7 @@ def give(server: Server, *words: str, prefix: str = "a") -> None:
 
 def test_every_outcome_is_answered_once_whatever_the_server_does(queue: Queue, tmp_path: Path, server: Server) -> None:
     """With its word, its picture's address, the ids that matched; and what no worker could do as failed."""
-    host = Host(queue, tmp_path, server)
+    host = Host(queue, tmp_path, server, timeout_seconds=SECONDS)
     give(server, *WORDS)
     server.moods += ["lost", "false", "silent", "garbage", "500", "302", "good", "good", "429", "endless", "reset"]
     server.moods += ["good", "lost", "garbage", "false"] * 5

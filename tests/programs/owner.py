@@ -64,6 +64,8 @@ class Server(ThreadingHTTPServer):
         self.moods = list(moods)
         self.taken: list[tuple[str, str, bytes]] = []
         """Of what it took as a target: key, path, body."""
+        self.headers: list[dict[str, str]] = []
+        """Of these."""
         self.work = Work()
         self.lock = threading.Lock()
         self.serving = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -103,6 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             mood = self.server.moods.pop(0) if self.server.moods else "good"
             if mood in TAKING:
+                self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 status, said = self.server.take(self.path, self.headers["idempotency-key"], body)
         if mood in MOODS:
             MOODS[mood](self)

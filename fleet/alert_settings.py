@@ -1,0 +1,80 @@
+"""`[hub.alerts.NAME]` and `[hub.alert_targets.NAME]`: what is worth a word, and who gets it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from fleet.settings import Seconds, Settings
+from fleet.source_settings import Pointer
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+STATES = ("above", "below", "gone")
+"""What lasts: it is told when it begins and when it is over. All else is told each time it happens."""
+NUMBERS = ("above", "below", "percent", "moved")
+
+
+class AlertTargetSettings(Settings):
+    """`[hub.alert_targets.NAME]`: a webhook, or a mailbox."""
+
+    url: str = Field(max_length=2000)
+    """`https://...`: a POST of JSON. `smtp://host:port` or `smtps://host:port`: an e-mail; the first uses STARTTLS."""
+    secret_file: str = ""
+    """Of a webhook: what its words are signed with (standardwebhooks.com). Of mail: `user:password`."""
+    headers_file: str = ""
+    """Of a webhook: lines `Name: value`."""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    timeout_seconds: Seconds = 30
+    insecure: bool = False
+    """Allow http://, and smtp:// without STARTTLS."""
+
+    @property
+    def is_mail(self) -> bool:
+        return urlsplit(self.url).scheme in ("smtp", "smtps")
+
+    @model_validator(mode="after")
+    def _can_be(self) -> AlertTargetSettings:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("https", "smtp", "smtps", *(["http"] if self.insecure else [])) or not parts.hostname:
+            raise ValueError("url is none of https://host/path, smtp://host:port, smtps://host:port")
+        if "@" in parts.netloc:
+            raise ValueError("url holds a name or a password: write them into secret_file")
+        words = (self.sender, *self.recipients)
+        if self.is_mail and not (self.recipients and all("@" in one and one.isprintable() for one in words)):
+            raise ValueError('mail needs sender = "fleet@example.com" and recipients = ["me@example.com"]')
+        return self
+
+
+class AlertSettings(Settings):
+    """`[hub.alerts.NAME]`: one rule about what jobs find."""
+
+    jobs: str = "*"
+    """Whose keys it is about, with * and ? as in file names; "*" is also about jobs without a key."""
+    site: str = ""
+    value: Pointer = "/answer"
+    """Where the value is in what a target is told of a run: /answer/price, /outcome."""
+    when: Literal["above", "below", "changed", "percent", "moved", "gone", "back"]
+    than: float | None = None
+    """The limit of above and below, the least change of percent and moved (a rank, a number)."""
+    times: int = Field(default=1, ge=1, le=1000)
+    """So many runs in a row have to say so, for the beginning and for the end."""
+    exits: int = Field(default=1, ge=1, le=100)
+    """So many different exits have to say so ..."""
+    of: int = Field(default=0, ge=0, le=1000)
+    """... among the last so many runs; 0: as many as `exits`."""
+    repeat_minutes: float = Field(default=0, ge=0, le=100_000)
+    """Say it again so often until it is over, or `fleet alert handled`; 0: never."""
+    targets: tuple[Name, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> AlertSettings:
+        if (self.than is not None) != (self.when in NUMBERS):
+            raise ValueError(f"than: {'is missing' if self.when in NUMBERS else 'has no meaning'} with {self.when!r}")
+        if self.of and self.of < self.exits:
+            raise ValueError("of: is less than exits")
+        if self.repeat_minutes and self.when not in STATES:
+            raise ValueError(f"repeat_minutes: {self.when!r} is over as soon as it has happened")
+        return self

@@ -1,0 +1,124 @@
+"""One rule and one job: what is known of them, and what a run adds to it. Pure.
+
+A run says one thing: yes or no where the rule is about what lasts, else what it found. A thing counts once as many
+exits as wanted have said it among the last runs, and is certain after as many runs in a row. Runs that found nothing
+out (failed, limited, refused, lost) say nothing: they neither begin nor end anything.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from fleet.alert_settings import NUMBERS, STATES, AlertSettings
+from fleet.pointers import found
+
+BEGUN, OVER, AGAIN, HAPPENED = "begun", "over", "again", "happened"
+_KNOWING = ("good", "empty", "absent")
+_LONGEST = 200
+"""Of what is kept as it is: what is longer is kept as its sum."""
+_NAMED = ("amount", "value")
+"""Where a table, such as a price, has its number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What is known of a rule and a job."""
+
+    recent: tuple[tuple[str, str], ...] = ()
+    """Exit and thing said, of the last runs, the newest last."""
+    said: str | None = None
+    """What was said last, by enough exits."""
+    streak: int = 0
+    base: str | None = None
+    """What was certain before, as JSON."""
+    raised: bool = False
+
+
+def concerns(rule: AlertSettings, run: Mapping[str, Any]) -> bool:
+    """Whether RULE is about the job of RUN (its row)."""
+    matches = rule.jobs == "*" or fnmatch.fnmatchcase(run["key"] or "", rule.jobs)
+    return matches and rule.site in ("", run["site"])
+
+
+def heard(rule: AlertSettings, state: State, told: Mapping[str, JsonValue], exit: str) -> tuple[State, str | None]:
+    """STATE after a run of which TOLD says all, and what has to be told; None: nothing."""
+    if told["outcome"] not in _KNOWING:
+        return state, None
+    value = found(dict(told), rule.value)
+    said = _said(rule, state, value)
+    if said is None:
+        return state, None
+    width = rule.of or rule.exits
+    recent = (*state.recent, (exit, said))[-width:]
+    exits = {one for one, what in recent if what == said}
+    if len(exits) < rule.exits:
+        return State(recent=recent, said=None, streak=0, base=state.base, raised=state.raised), None
+    streak = state.streak + 1 if state.said == said else 1
+    after = State(recent=recent, said=said, streak=streak, base=state.base, raised=state.raised)
+    return (after, None) if streak < rule.times else _certain(rule, after, said, value)
+
+
+def _certain(rule: AlertSettings, state: State, said: str, value: JsonValue) -> tuple[State, str | None]:
+    if rule.when in STATES:
+        is_so = said == "yes"
+        if is_so == state.raised:
+            return state, None
+        return _with(state, raised=is_so), BEGUN if is_so else OVER
+    new = json.dumps(_number(value)) if rule.when in NUMBERS else said
+    if state.base is None:
+        return _with(state, base=new), None
+    if rule.when in ("percent", "moved"):
+        # Counted anew from here: the same way once more has to be as far again.
+        return (state, None) if said == "same" else (State(base=new), HAPPENED)
+    happened = new != state.base and (rule.when == "changed" or said == "yes")
+    return _with(state, base=new), HAPPENED if happened else None
+
+
+def _with(state: State, *, raised: bool | None = None, base: str | None = None) -> State:
+    return State(
+        recent=state.recent,
+        said=state.said,
+        streak=state.streak,
+        base=state.base if base is None else base,
+        raised=state.raised if raised is None else raised,
+    )
+
+
+def _said(rule: AlertSettings, state: State, value: JsonValue) -> str | None:
+    """The thing that VALUE says; None: nothing."""
+    if rule.when == "changed":
+        text = json.dumps(value, sort_keys=True)
+        return text if len(text) <= _LONGEST else hashlib.sha256(text.encode()).hexdigest()
+    if rule.when in ("gone", "back"):
+        there = value not in (None, [], {}, "")
+        return "yes" if there == (rule.when == "back") else "no"
+    number = _number(value)
+    if number is None:
+        return None
+    limit = rule.than or 0.0
+    if rule.when in ("above", "below"):
+        return "yes" if (number > limit if rule.when == "above" else number < limit) else "no"
+    before = number if state.base is None else _number(json.loads(state.base))
+    by = 0.0 if before is None else number - before
+    if rule.when == "percent" and by:
+        by = 100 * by / abs(before) if before else math.copysign(math.inf, by)
+    return "same" if abs(by) < limit or by == 0 else "up" if by > 0 else "down"
+
+
+def _number(value: JsonValue) -> float | None:
+    if isinstance(value, dict):
+        value = next((value[name] for name in _NAMED if name in value), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -1,0 +1,143 @@
+"""Tells somebody of a change: a signed webhook (standardwebhooks.com), or an e-mail."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import smtplib
+import ssl
+import time
+from collections.abc import Mapping
+from email.message import EmailMessage
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
+
+from fleet import visible
+from fleet.alert_settings import AlertSettings, AlertTargetSettings
+from fleet.calls import Later, Refused, Web
+from fleet.errors import ConfigurationError
+from fleet.pointers import found
+from hub.alerts.rules import AGAIN, BEGUN, OVER
+from hub.delivery import document
+from hub.outbox import Delivery
+
+_WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "goes on"}
+_LONGEST_VALUE = 200
+
+
+class Teller:
+    """Tells of RULES. Raises ConfigurationError for a file that cannot be read, or a target that nobody has set."""
+
+    def __init__(self, rules: Mapping[str, AlertSettings], targets: Mapping[str, AlertTargetSettings]) -> None:
+        self._rules, self._targets = rules, targets
+        self._secrets = {name: _secret(name, one) for name, one in targets.items()}
+        self._webs = {name: Web(f"hub.alert_targets.{name}", one) for name, one in targets.items() if not one.is_mail}
+        for name, rule in rules.items():
+            if missing := [one for one in rule.targets if one not in targets]:
+                words = f"hub.alerts.{name}.targets: there is no [hub.alert_targets.{missing[0]}]"
+                raise ConfigurationError(words, hint="write it, or take the name away")
+
+    async def carry(self, run: Delivery) -> JsonValue:
+        """Tell of what RUN has brought; its target says which rule, and to whom. Raises Later or Refused."""
+        _, rule, what, name = run.target.split(":")
+        if rule not in self._rules or name not in self._targets:
+            raise Refused(f"there is no alert {rule} to {name} in fleet.toml any more")
+        told = message(rule, self._rules[rule], what, run)
+        once = f"{run.job}.{run.fence}.{rule}.{what}"
+        if name in self._webs:
+            return await self._post(name, told, once)
+        await asyncio.to_thread(self._mail, name, told, once)
+        return None
+
+    async def _post(self, name: str, told: Mapping[str, JsonValue], once: str) -> JsonValue:
+        body = json.dumps(told).encode()
+        headers = {"content-type": "application/json", **signed(once, body, self._secrets[name], int(time.time()))}
+        answer = await self._webs[name].ask("POST", self._targets[name].url, once, content=body, headers=headers)
+        return {"status": answer.status}
+
+    def _mail(self, name: str, told: Mapping[str, JsonValue], once: str) -> None:
+        target = self._targets[name]
+        letter = EmailMessage()
+        letter["From"], letter["To"] = target.sender, ", ".join(target.recipients)
+        letter["Subject"], letter["Date"] = visible.line(str(told["words"]))[:200], formatdate()
+        # A mailbox that gets it twice may know it by this.
+        letter["Message-ID"] = f"<{once}@{target.sender.partition('@')[2]}>"
+        letter.set_content("\n".join(f"{key}: {visible.line(_text(value))}" for key, value in told.items()) + "\n")
+        try:
+            self._send(target, self._secrets[name], letter)
+        except smtplib.SMTPResponseException as error:
+            kind = Refused if 500 <= error.smtp_code < 600 and error.smtp_code not in (530, 535) else Later
+            raise kind(visible.line(f"{error.smtp_code} {error.smtp_error!r}")[:500]) from None
+        except (OSError, smtplib.SMTPException) as error:
+            raise Later(visible.line(f"{type(error).__name__}: {error}")[:500]) from None
+
+    def _send(self, target: AlertTargetSettings, secret: str, letter: EmailMessage) -> None:
+        parts, trust = urlsplit(target.url), ssl.create_default_context()
+        host, seconds = parts.hostname or "", target.timeout_seconds
+        server = (
+            smtplib.SMTP_SSL(host, parts.port or 465, timeout=seconds, context=trust)
+            if parts.scheme == "smtps"
+            else smtplib.SMTP(host, parts.port or 587, timeout=seconds)
+        )
+        try:
+            if parts.scheme == "smtp" and not target.insecure:
+                server.starttls(context=trust)
+            if secret:
+                server.login(*secret.split(":", 1))
+            server.send_message(letter)
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                server.quit()  # the letter is there, however they part
+        finally:
+            server.close()
+
+
+def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[str, JsonValue]:
+    """What is told of RUN."""
+    kind = what.partition("-")[0]
+    told = document(run)
+    value = found(told, rule.value)
+    limit = "" if rule.than is None else f" {rule.than:g}"
+    about = run.key or f"job {run.job}"
+    state = f", {_WORDS[kind]}" if kind in _WORDS else ""
+    return {
+        "words": f"{name}: {about}: {rule.value} {rule.when}{limit}{state}: {_text(value)[:_LONGEST_VALUE]}",
+        "alert": name,
+        "what": kind,
+        "value": value if len(_text(value)) <= 4000 else None,
+        **{key: told[key] for key in ("job", "fence", "key", "site", "outcome", "exit", "worker", "ended_at")},
+    }
+
+
+def signed(once: str, body: bytes, secret: str, now: int) -> dict[str, str]:
+    """The headers by which a receiver knows whose words these are, and that they are new."""
+    headers = {"webhook-id": once, "webhook-timestamp": str(now)}
+    if secret:
+        key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+        sum_of = hmac.new(key, f"{once}.{now}.".encode() + body, hashlib.sha256).digest()
+        headers["webhook-signature"] = f"v1,{base64.b64encode(sum_of).decode()}"
+    return headers
+
+
+def _secret(name: str, target: AlertTargetSettings) -> str:
+    if not target.secret_file:
+        return ""
+    key = f"hub.alert_targets.{name}.secret_file"
+    try:
+        secret = Path(target.secret_file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no ASCII"
+        raise ConfigurationError(f"{key}: {target.secret_file}: {why}", hint="the user fleet-hub reads it") from None
+    if target.is_mail and ":" not in secret:
+        raise ConfigurationError(f"{key}: {target.secret_file} holds no `user:password`")
+    return secret
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,199 @@
+"""Words about what jobs find, on both engines: written with the run, told at least once, judged at who gets them."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from fleet.alert_settings import AlertSettings, AlertTargetSettings
+from fleet.errors import ConfigurationError, DatabaseFailed
+from fleet.outcomes import Ending
+from hub.alerts import recording
+from hub.alerts.telling import Teller, signed
+from hub.outbox import Outbox, recorder
+from hub.queue.repeat import Interval
+from hub.queue.store import Store
+from hub.queue.values import Finished, Taken
+from hub.sending import Sender
+from tests.programs.owner import Server
+from tests.queues import FREE, Queue, ending, jobs
+
+T = TypeVar("T")
+CHEAP = {"value": "/answer/price", "when": "below", "than": 10, "targets": ["hook", "mail"], "repeat_minutes": 30}
+
+
+class Mailbox(socketserver.ThreadingTCPServer):
+    """An SMTP server (RFC 5321) that keeps what it gets; the first letters it does not take just now."""
+
+    daemon_threads = True
+
+    def __init__(self, refused: int = 0) -> None:
+        super().__init__(("127.0.0.1", 0), Letters)
+        self.refused = refused
+        self.letters: list[bytes] = []
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+
+class Letters(socketserver.StreamRequestHandler):
+    """One conversation."""
+
+    server: Mailbox
+
+    def handle(self) -> None:
+        """Answer each line."""
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline().strip().upper():
+            if line == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                letter = b"".join(iter(self.rfile.readline, b".\r\n"))
+                if self.server.refused:
+                    self.server.refused -= 1
+                    self.wfile.write(b"451 later\r\n")
+                    continue
+                self.server.letters.append(letter)
+            self.wfile.write(b"250 yes\r\n")
+            if line == b"QUIT":
+                return
+
+
+class Host:
+    """A host with the rule `cheap`, and MORE of it."""
+
+    def __init__(self, queue: Queue, **more: Any) -> None:
+        self.queue, self.host = queue, queue.hub("h1").host
+        self.rules = {"cheap": AlertSettings.model_validate({**CHEAP, **more})}
+        record = recording.recorder(self.rules, "h1", recorder("h1"))
+        self.store = Store(queue.database, lambda: None, FREE, record)
+        self.outbox = Outbox(queue.database, "h1")
+        (self.receipt,) = self.store.add(jobs("a", key="tea", repeat=Interval(60)))
+
+    def run(self, price: int | None, outcome: Ending = "good") -> int:
+        """A run that finds PRICE; its fence."""
+        self.store.enlist(self.host, 600, version="0", settings="")
+        (claimed,) = self.store.claim(self.host, ["w1"]).jobs
+        answer = None if price is None else {"price": price}
+        assert self.store.finish([ending(claimed, outcome, answer=answer, exit="kr")]) == [Taken.EFFECTIVE]
+        self.queue.ahead(61)
+        return claimed.fence
+
+    def waiting(self) -> list[str]:
+        """The targets that are to be told."""
+        return sorted(one.target.removeprefix("hub.alert:cheap:") for one in self.outbox.due(100)[0])
+
+    def tell(self, targets: dict[str, AlertTargetSettings], passes: int = 1) -> None:
+        """So many passes of the sender, hours apart."""
+
+        async def do(work: Callable[[], T]) -> T:
+            return work()
+
+        async def work() -> None:
+            sender = Sender(self.outbox, {recording.CARRIER: Teller(self.rules, targets).carry}, do)
+            for _ in range(passes):
+                while (await sender.once())[0]:
+                    pass
+                self.queue.ahead(7200)
+
+        asyncio.run(work())
+
+
+@pytest.fixture
+def hook() -> Iterator[Server]:
+    """A webhook."""
+    made = Server()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    """A mailbox that does not take the first letter at once."""
+    made = Mailbox(refused=1)
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+def test_it_is_told_when_it_begins_and_when_it_is_over(queue: Queue) -> None:
+    """To each target once, however many runs say the same; again while nobody handles it."""
+    host = Host(queue)
+    for price in (11, 9, 8):
+        host.run(price)
+    assert host.waiting() == ["begun:hook", "begun:mail"]
+    assert recording.remind(queue.database, host.rules, "h1") == 0
+    queue.ahead(1800)
+    assert recording.remind(queue.database, host.rules, "h2") == 0
+    assert [recording.remind(queue.database, host.rules, "h1") for _ in range(2)] == [1, 0]
+    assert host.waiting()[:2] == ["again-1:hook", "again-1:mail"]
+    (lasting,) = recording.open_ones(queue.database)
+    assert (lasting["rule"], lasting["job"], lasting["handled"]) == ("cheap", host.receipt.job, False)
+    assert recording.handle(queue.database, "cheap", host.receipt.job)
+    queue.ahead(36_000)
+    assert recording.remind(queue.database, host.rules, "h1") == 0
+    host.run(None, "limited")
+    assert len(recording.open_ones(queue.database)) == 1
+    queue.ahead(100_000)
+    host.run(12)
+    assert recording.open_ones(queue.database) == [] and "over:hook" in host.waiting()
+    assert not recording.handle(queue.database, "cheap", host.receipt.job)
+    host.run(5)
+    (lasting,) = recording.open_ones(queue.database)
+    assert not lasting["handled"] and host.waiting().count("begun:hook") == 2
+
+
+def test_a_word_and_its_run_are_one_transaction(queue: Queue) -> None:
+    """Where the word cannot be written, the run has not ended either; tried again it is told once."""
+    host = Host(queue)
+    queue.change("ALTER TABLE alerts RENAME TO away")
+    with pytest.raises(DatabaseFailed):
+        host.run(9)
+    queue.change("ALTER TABLE away RENAME TO alerts")
+    ((job, lease),) = host.store.held(host.host).items()
+    end = Finished(job=job, fence=lease[0], outcome="good", answer={"price": 9})
+    assert host.store.finish([end]) == [Taken.EFFECTIVE] and host.store.finish([end]) == [Taken.REPEATED]
+    assert host.waiting() == ["begun:hook", "begun:mail"]
+
+
+def test_a_webhook_and_a_mailbox_get_it(queue: Queue, tmp_path: Path, hook: Server, mailbox: Mailbox) -> None:
+    """Signed, in plain words, and again after a failure; a page's words stay on their line."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    targets = {
+        "hook": AlertTargetSettings(url=f"{hook.url}/hook", insecure=True, secret_file=str(secret)),
+        "mail": AlertTargetSettings(
+            url=f"smtp://127.0.0.1:{mailbox.server_address[1]}",
+            insecure=True,
+            sender="fleet@a.example",
+            recipients=("me@b.example",),
+        ),
+    }
+    host = Host(queue, value="/answer/price", when="changed", than=None, repeat_minutes=0)
+    host.run(1)
+    hook.moods += ["503", "lost"]
+    fence = host.run(2)
+    host.tell(targets, passes=3)
+    assert host.outbox.backlog() == []
+    once = f"{host.receipt.job}.{fence}.cheap.happened"
+    assert {key for key, _, _ in hook.taken} == {once} and len(hook.taken) == 2
+    told = json.loads(hook.taken[0][2])
+    assert [told[key] for key in ("alert", "what", "value", "key", "exit")] == ["cheap", "happened", 2, "tea", "kr"]
+    headers = hook.headers[-1]
+    stamp = int(headers["webhook-timestamp"])
+    assert headers["webhook-signature"] == signed(once, hook.taken[-1][2], "s3cret", stamp)["webhook-signature"]
+    (letter,) = map(email.message_from_bytes, mailbox.letters)
+    assert letter["Subject"] == "cheap: tea: /answer/price changed: 2" and letter["To"] == "me@b.example"
+    assert letter["Message-ID"] == f"<{once}@a.example>"
+    missing = {"hook": targets["hook"]}
+    with pytest.raises(ConfigurationError, match=r"hub\.alert_targets\.mail"):
+        Teller(host.rules, missing)
+    secret.unlink()
+    with pytest.raises(ConfigurationError, match="secret_file"):
+        Teller(host.rules, targets)
