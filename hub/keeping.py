@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
 from fleet import log
@@ -25,7 +25,10 @@ _SAY_AGAIN_SECONDS = 3600.0
 
 
 class Keeping:
-    """What is kept of HOST, by SETTINGS; TELL gets the names of the pictures that a worker may take away."""
+    """What is kept of HOST, by SETTINGS.
+
+    TELL gets the names of the pictures that each worker may take away, and says who is a worker.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,7 @@ class Keeping:
         host: str,
         settings: KeepSettings,
         do: Do,
-        tell: Callable[[dict[str, list[str]]], None],
+        tell: Callable[[dict[str, list[str]]], Set[str]],
     ) -> None:
         self._database, self._host, self._settings, self._do, self._tell = database, host, settings, do, tell
         self._log = log.get("hub")
@@ -54,7 +57,9 @@ class Keeping:
         names: dict[str, list[str]] = {}
         for worker, name in stale:
             names.setdefault(worker, []).append(name)
-        self._tell(names)
+        for worker in names.keys() - self._tell(names):  # no worker any more: nobody takes them away
+            gone = names[worker]
+            await self._do(lambda worker=worker, gone=gone: self._forget(worker, gone))  # type: ignore[misc]
         counts = {"pictures": len(stale)}
         steps = {"answers": (keeping.clear_answers, own.answers_days), "runs": (keeping.drop_runs, own.runs_days)}
         for what, (work, days) in steps.items():
@@ -69,6 +74,9 @@ class Keeping:
         return self._database.run(
             lambda db: keeping.stale(db, self._host, self._before(db, own.pictures_days), size, MOST_FILES)
         )
+
+    def _forget(self, worker: str, names: list[str]) -> None:
+        self._database.run(lambda db: keeping.forget(db, self._host, worker, names))
 
     def _aged(self, work: Callable[..., int], days: float) -> int:
         return self._database.run(lambda db: work(db, self._before(db, days)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -114,10 +114,11 @@ class HubService:
                 seat.waiting.set_result(None)
         return left
 
-    def forget(self, names: Mapping[str, Iterable[str]]) -> None:
-        """By worker, the NAMES of pictures that it may take away."""
+    def forget(self, names: Mapping[str, Iterable[str]]) -> Set[str]:
+        """By worker, the NAMES of pictures that it may take away; who there is."""
         for seat in self.seats.values():
             seat.forget, seat.told = dict.fromkeys(names.get(seat.worker.name, ())), set()
+        return {seat.worker.name for seat in self.seats.values()}
 
     # --- requests
 

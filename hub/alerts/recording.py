@@ -15,7 +15,7 @@ from fleet.db import Database
 from hub.alerts.rules import AGAIN, State, concerns, heard
 from hub.outbox import send
 from hub.queue.endings import Ended, Record
-from hub.queue.schema import alerts, jobs
+from hub.queue.schema import alerts, jobs, outbox
 
 CARRIER = "hub.alert"
 _ONE = (alerts.c.rule == sa.bindparam("of_rule"), alerts.c.job == sa.bindparam("of_job"))
@@ -69,7 +69,11 @@ def remind(database: Database, rules: Mapping[str, AlertSettings], host: str) ->
     """Tell again of what HOST has told of, lasts, and nobody has handled; of how much."""
     repeated = {name: rule for name, rule in rules.items() if rule.repeat_minutes}
     there = sa.exists().where(jobs.c.id == alerts.c.job)
-    query = sa.select(alerts).where(_OPEN, there, alerts.c.handled == sa.false(), alerts.c.host == host)
+    # A target that is away is not told of it once more for each time.
+    waits = sa.exists().where(
+        outbox.c.job == alerts.c.job, outbox.c.fence == alerts.c.fence, outbox.c.target.startswith(f"{CARRIER}:")
+    )
+    query = sa.select(alerts).where(_OPEN, there, ~waits, alerts.c.handled == sa.false(), alerts.c.host == host)
 
     def work(db: sa.Connection) -> int:
         now, count = database.now(db), 0

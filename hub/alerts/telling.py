@@ -30,6 +30,7 @@ from hub.outbox import Delivery
 
 _WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "goes on"}
 _LONGEST_VALUE = 200
+_LOG_IN_FIRST = 530
 
 
 class Teller:
@@ -72,8 +73,10 @@ class Teller:
         letter.set_content("\n".join(f"{key}: {visible.line(_text(value))}" for key, value in told.items()) + "\n")
         try:
             self._send(target, self._secrets[name], letter)
+        except smtplib.SMTPAuthenticationError as error:  # without the server's words: it has heard the password
+            raise Later(f"the log-in is refused: {error.smtp_code}") from None
         except smtplib.SMTPResponseException as error:
-            kind = Refused if 500 <= error.smtp_code < 600 and error.smtp_code not in (530, 535) else Later
+            kind = Refused if 500 <= error.smtp_code < 600 and error.smtp_code != _LOG_IN_FIRST else Later
             raise kind(visible.line(f"{error.smtp_code} {error.smtp_error!r}")[:500]) from None
         except (OSError, smtplib.SMTPException) as error:
             raise Later(visible.line(f"{type(error).__name__}: {error}")[:500]) from None

@@ -70,7 +70,6 @@ class Asking:
         except DatabaseFailed as error:  # the same question is asked again: the source knows it
             self._log.error("database.failed", error=error.message)
             return FIRST_SECONDS
-        self._failures = 0
         return seconds
 
     async def _asked(self) -> float:
@@ -78,11 +77,18 @@ class Asking:
         answer = await self._web.ask("GET", self._source.url, word)
         allocation = read(answer, self._source)
         if allocation is None:
+            self._failures = 0
             await self._do(self._journal.nothing)
             return self._source.pause_seconds
         job, trouble = made(allocation, self._source, self._fleet)
         added = await self._do(lambda: self._journal.take(*allocation, job, trouble))
-        self._log.info("source.taken", id=allocation.name, added=added.value, trouble=trouble)
+        if trouble is not None:
+            # Settings that fit no allocation would use up all there are: each costs more time than the one before.
+            self._log.error("source.cannot_be_done", id=allocation.name, reason=trouble)
+            self._failures += 1
+            return back_off(self._failures, FIRST_SECONDS, LONGEST_SECONDS)
+        self._failures = 0
+        self._log.info("source.taken", id=allocation.name, added=added.value)
         # Where the source gives out again what it has given out, it has nothing else.
         return 0.0 if added is Added.NEW else self._source.pause_seconds
 

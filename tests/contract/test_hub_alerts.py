@@ -131,8 +131,11 @@ def test_it_is_told_when_it_begins_and_when_it_is_over(queue: Queue) -> None:
     assert recording.remind(queue.database, host.rules, "h1") == 0
     queue.ahead(1800)
     assert recording.remind(queue.database, host.rules, "h2") == 0
+    assert recording.remind(queue.database, host.rules, "h1") == 0, "its targets have not heard of the beginning yet"
+    for one in host.outbox.due(9)[0]:
+        host.outbox.arrived(one.id)
     assert [recording.remind(queue.database, host.rules, "h1") for _ in range(2)] == [1, 0]
-    assert host.waiting()[:2] == ["again-1:hook", "again-1:mail"]
+    assert host.waiting() == ["again-1:hook", "again-1:mail"]
     (lasting,) = recording.open_ones(queue.database)
     assert (lasting["rule"], lasting["job"], lasting["handled"]) == ("cheap", host.receipt.job, False)
     assert recording.handle(queue.database, "cheap", host.receipt.job)
@@ -146,7 +149,7 @@ def test_it_is_told_when_it_begins_and_when_it_is_over(queue: Queue) -> None:
     assert not recording.handle(queue.database, "cheap", host.receipt.job)
     host.run(5)
     (lasting,) = recording.open_ones(queue.database)
-    assert not lasting["handled"] and host.waiting().count("begun:hook") == 2
+    assert not lasting["handled"] and host.waiting().count("begun:hook") == 1
 
 
 def test_a_word_and_its_run_are_one_transaction(queue: Queue) -> None:

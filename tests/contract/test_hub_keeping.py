@@ -33,14 +33,15 @@ class Keeper:
         """At once."""
         return work()
 
-    def _tell(self, names: dict[str, list[str]]) -> None:
+    def _tell(self, names: dict[str, list[str]]) -> set[str]:
         self.told = names
+        return {"w1"}
 
-    def run(self, *targets: str, days: float = 0) -> int:
-        """A run with a picture of 1 MiB, and so many DAYS after it; its job."""
+    def run(self, *targets: str, days: float = 0, worker: str = "w1") -> int:
+        """A run of WORKER with a picture of 1 MiB, and so many DAYS after it; its job."""
         (receipt,) = self.store.add(jobs("a", targets=targets))
         self.store.enlist(self.host, 60, version="0", settings="")
-        (claimed,) = self.store.claim(self.host, ["w1"]).jobs
+        (claimed,) = self.store.claim(self.host, [worker]).jobs
         picture = Picture(name=f"{claimed.job}.png", sha256="0" * 64, size_bytes=1 << 20)
         self.store.finish([ending(claimed, answer={"n": 1}, details={"requests": 1}, pictures=(picture,))])
         self.queue.ahead(days * DAY_SECONDS)
@@ -95,3 +96,13 @@ def test_many_runs_of_one_moment_are_all_looked_at(queue: Queue, monkeypatch: py
     queue.change("UPDATE runs SET ended_at = 1000 + job / 3")
     keeper.once()
     assert not any(answer for _, answer in keeper.left()) and len(keeper.left()) == 8
+
+
+def test_pictures_of_who_is_no_worker_any_more_stand_in_nobodys_way(queue: Queue) -> None:
+    """Nobody takes them away: they are known no more once they are old, and their runs go in their turn."""
+    keeper = Keeper(queue, KeepSettings(pictures_days=1, runs_days=2))
+    keeper.run(worker="w9"), keeper.run(days=3)
+    keeper.once()
+    assert queue.one("SELECT count(*) FROM pictures") == 0 and len(keeper.left()) == 1
+    keeper.once()
+    assert keeper.left() == []

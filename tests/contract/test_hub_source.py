@@ -125,6 +125,22 @@ class Host:
             return False
         return True
 
+    def waits(self, count: int) -> list[float]:
+        """How long it waits after each of COUNT questions of a life."""
+
+        async def life() -> list[float]:
+            assert self.fleet.hub.source
+            web = Web("hub.source", self.fleet.hub.source)
+            journal = Journal(self.queue.database, self.store, "h1")
+
+            async def do(work: Callable[[], T]) -> T:
+                return work()
+
+            asking = Asking(self.fleet, web, journal, do, lambda: False)
+            return [await asking.once() for _ in range(count)]
+
+        return asyncio.run(life())
+
     def work(self) -> int:
         """Do the jobs that are there, each to the outcome that its query names; how many."""
         self.store.enlist(self.host, 6000, version="0", settings="")
@@ -233,6 +249,15 @@ def test_no_more_is_asked_for_than_the_workers_can_do(
     give(server, *["good"] * 9)
     assert host.lives()
     assert len(server.work.waiting) == 7
+
+
+def test_settings_that_fit_nothing_do_not_use_up_the_queue(queue: Queue, tmp_path: Path, server: Server) -> None:
+    """Each that cannot be a job is answered as failed, and costs more time than the one before."""
+    host = Host(queue, tmp_path, server)
+    give(server, *["x" * 40_000] * 3)
+    assert all(seconds > 0 for seconds in host.waits(3)) and host.waits(3)[-1] == 10
+    assert host.lives()
+    assert [told[0]["word"] for told in server.work.answers.values()] == ["failed"] * 3
 
 
 def test_what_cannot_begin_in_time_is_answered(queue: Queue, tmp_path: Path, server: Server) -> None:
