@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
@@ -12,6 +11,7 @@ from fleet import log
 from fleet.db import Database
 from fleet.errors import DatabaseFailed
 from fleet.hub_settings import KeepSettings
+from fleet.room import room
 from hub.queue import keeping
 from hub.sending import Do
 
@@ -19,8 +19,6 @@ PASS_SECONDS = 600.0
 MOST_FILES = 5000
 """That workers are told of in one pass."""
 _DAY_SECONDS = 86_400.0
-_LOW = 4
-"""It is said so many times the free space before work is stopped."""
 _SAY_AGAIN_SECONDS = 3600.0
 
 
@@ -89,23 +87,16 @@ class Space:
     """Whether the disks of FOLDERS have room: it is said long before, and without it no work begins."""
 
     def __init__(self, folders: Iterable[Path], free_mebibytes: int) -> None:
-        self._folders, self._least = [*folders], free_mebibytes << 20
+        self._folders, self._least = [*folders], free_mebibytes
         self._log = log.get("hub")
-        self._said, self._said_at = "", 0.0
+        self._said, self._said_at = "has_room", 0.0
 
     def is_full(self) -> bool:
         """Whether no work may begin."""
-        free, folder = min((_free(folder), folder) for folder in self._folders)
-        state = "full" if free < self._least else "low" if free < _LOW * self._least else ""
-        now = time.monotonic()
-        if state != self._said or (state and now - self._said_at > _SAY_AGAIN_SECONDS):
+        found, now = room(self._folders, self._least), time.monotonic()
+        state = found.state
+        if state != self._said or (state != "has_room" and now - self._said_at > _SAY_AGAIN_SECONDS):
             self._said, self._said_at = state, now
-            event = f"disk.{state or 'has_room'}"
-            told = {"folder": str(folder), "free_mebibytes": free >> 20, "least_mebibytes": self._least >> 20}
-            (self._log.warning if state else self._log.info)(event, **told)
+            say = self._log.info if state == "has_room" else self._log.warning
+            say(f"disk.{state}", folder=str(found.folder), free_mebibytes=found.free_mebibytes, least=self._least)
         return state == "full"
-
-
-def _free(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize

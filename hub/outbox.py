@@ -96,17 +96,17 @@ def recorder(host: str) -> Record:
         shown = [run | asdict(picture) for run, one in zip(ids, ended, strict=True) for picture in one.end.pictures]
         if shown:
             db.execute(sa.insert(pictures), shown)
-        for one in ended:
-            send(db, one.end.job, one.end.fence, sorted(one.targets), host, now)
+        send(db, [(one.end.job, one.end.fence, name) for one in ended for name in sorted(one.targets)], host, now)
 
     return record
 
 
-def send(db: sa.Connection, job: int, fence: int, targets: Sequence[str], host: str, now: float) -> None:  # noqa: PLR0917
-    """The run JOB.FENCE is to be sent to TARGETS, from HOST and from NOW on."""
-    row = {"job": job, "fence": fence, "host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
-    if targets:
-        db.execute(sa.insert(outbox), [{**row, "target": target} for target in targets])
+def send(db: sa.Connection, what: Sequence[tuple[int, int, str]], host: str, now: float) -> None:
+    """Each of these runs (job, fence) is to be sent to its target, from HOST and from NOW on."""
+    new = {"host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
+    if what:
+        rows = [{"job": job, "fence": fence, "target": target, **new} for job, fence, target in what]
+        db.execute(sa.insert(outbox), rows)
 
 
 def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> None:
@@ -116,7 +116,7 @@ def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> 
     row = {"job": job, "fence": fence, "target": target}
     for table in (outbox, delivered):
         db.execute(sa.delete(table).where(*(table.c[name] == value for name, value in row.items())))
-    send(db, job, fence, [target], host, now)
+    send(db, [(job, fence, target)], host, now)
 
 
 class Outbox:

@@ -25,6 +25,7 @@ from fleet.operate.render import supervisord_conf
 from fleet.operate.verify.report import text
 from fleet.processes import Handle
 from fleet.programs import Installation
+from fleet.room import room
 from fleet.supervise import Supervisor
 
 _PATIENCE_SECONDS = 2.0
@@ -158,6 +159,10 @@ def show_status(arguments: argparse.Namespace) -> int:
     seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
     differing = _differing(arguments, started.fleet) if started and seen.supervisor_pid is not None else []
     value = {**seen.model_dump(mode="json"), "works": overview.works(seen), "differing": [*differing]}
+    if started and started.fleet.hub.jobs != "none":
+        found = room([paths.state], started.fleet.hub.keep.free_mebibytes)
+        value["room"] = {"state": found.state, "free_mebibytes": found.free_mebibytes}
+        differing = [*differing, *([] if found.state == "has_room" else [str(found)])]
     console.answer(arguments, value, *overview.text(seen, paths, datetime.now(timezone.utc), differing))
     return ExitCode.DONE if overview.works(seen) else ExitCode.FAILED
 

@@ -62,7 +62,7 @@ def _hear(db: sa.Connection, named: tuple[str, AlertSettings], one: Ended, host:
         else:
             db.execute(_CHANGE.values(values), {"of_rule": name, "of_job": job})
     if what:
-        send(db, job, fence, [_target(name, what, target) for target in rule.targets], host, now)
+        send(db, [(job, fence, _target(name, what, target)) for target in rule.targets], host, now)
 
 
 def remind(database: Database, rules: Mapping[str, AlertSettings], host: str) -> int:
@@ -82,8 +82,8 @@ def remind(database: Database, rules: Mapping[str, AlertSettings], host: str) ->
             if rule is None or now - row.told_at < 60 * rule.repeat_minutes:
                 continue
             number = row.told + 1
-            targets = [_target(row.rule, f"{AGAIN}-{number}", target) for target in rule.targets]
-            send(db, row.job, row.fence, targets, host, now)
+            names = [_target(row.rule, f"{AGAIN}-{number}", target) for target in rule.targets]
+            send(db, [(row.job, row.fence, target) for target in names], host, now)
             of = {"of_rule": row.rule, "of_job": row.job}
             db.execute(_CHANGE.values(told_at=now, told=number), of)
             count += 1

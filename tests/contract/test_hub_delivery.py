@@ -135,9 +135,14 @@ def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
 
 
 def test_put_sends_each_file_to_its_own_address(
-    queue: Queue, tmp_path: Path, serve: Callable[..., Server], capfd: pytest.CaptureFixture[str]
+    queue: Queue,
+    tmp_path: Path,
+    serve: Callable[..., Server],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The JSON last; the secret of the headers is in no table and no log, also where a target says it back."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # the host's own route, whatever that says
     secret = tmp_path / "headers"
     secret.write_text("Authorization: Bearer s3cret\n")
     server = serve("echo", "lost")
