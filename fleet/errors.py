@@ -9,6 +9,7 @@
     │   ├── KeyStoreFailed              the key store cannot be read or written now
     │   ├── DatabaseFailed              the same of the hub's database
     │   ├── Unavailable                 a program of the fleet does not answer
+    │   ├── NoWay                       the host has no way to the VPN server
     │   └── RateLimited                 too many requests of one caller
     ├── NotAllowed                  77
     ├── ConfigurationError          78  every mistake at once
@@ -33,9 +34,8 @@
     ├── ElementMissing               1  a page without what the task looks for
     └── TaskFailed                   1  a task that brought home what cannot be kept
 
-A class's docstring is its default message. An error crosses a socket or a pipe as its class name plus its
-message, hint and data; keys and other secrets are never part of either. Every error class stands in this file:
-whoever receives a name knows the class, whatever else its program has imported.
+A class's docstring is its default message. An error crosses a socket or a pipe as its class name, message, hint and
+data; no secret is part of either. Every class stands in this file, so that whoever receives a name knows it.
 """
 
 from __future__ import annotations
@@ -109,6 +109,10 @@ class TryLater(FleetError):
 
 class NoKeyFree(TryLater):
     """no WireGuard key is free: every key of the pool is leased or cooling down"""
+
+
+class NoWay(TryLater):
+    """this host has no way to the VPN server"""
 
 
 class KeyStoreFailed(TryLater):
@@ -252,10 +256,8 @@ class TaskFailed(FleetError):
 
 
 def _named(kind: type[FleetError]) -> dict[str, type[FleetError]]:
-    found = {kind.__name__: kind}
-    for child in kind.__subclasses__():
-        found.update(_named(child))
-    return found
+    below = (pair for child in kind.__subclasses__() for pair in _named(child).items())
+    return dict([(kind.__name__, kind), *below])
 
 
 TREE: Mapping[str, type[FleetError]] = _named(FleetError)

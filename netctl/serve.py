@@ -56,8 +56,9 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             own = OwnAddresses(fleet.egress, looking.in_the_clear)
             judge = Judge(fleet, pool, tunnels.interface, looking.through, own)
             service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend, judge=judge)
-            repair = Repair(fleet, tunnels, reconciler, spaces, OwnedTable(paths.root))
             recovery = Recovery(fleet, tunnels, devices, spaces)
+            owned_table, changed = OwnedTable(paths.root), recovery.ways_changed
+            repair = Repair(fleet, tunnels, reconciler, spaces, owned_table, ways_changed=changed)
             try:
                 await _run(fleet, paths, service, repair, recovery)
             finally:

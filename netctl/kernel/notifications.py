@@ -31,6 +31,8 @@ class Kind(enum.Enum):
     ROUTES = "routes"
     SYSCTLS = "sysctls"
     LOST = "notifications lost"
+    WAYS = "others' addresses and routes"
+    """Nothing of ours is wrong; but the host may reach a server from another address now."""
 
 
 LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4 = 1, 5, 7, 8, 9, 11, 19, 24
@@ -55,6 +57,9 @@ class Sign:
     worker: Worker | None = None
     born: bool = False
     """It is a link without a mark: it has just been made."""
+
+
+_WAYS = Sign(Kind.WAYS)
 
 
 class Judge:
@@ -96,11 +101,13 @@ class Judge:
             return self._of_filtering(body)
         found: Kind | None = None
         if kind in (rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE):
-            found = Kind.ROUTES if self._our_route(body) else None
+            found = Kind.ROUTES if self._our_route(body) else Kind.WAYS
         elif kind in (rtnetlink.NEW_RULE, rtnetlink.DEL_RULE):
             found = Kind.RULES if self._our_rule(body) else None
         elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS):
-            found = Kind.ADDRESSES if self._our_address(body) else None
+            found = Kind.ADDRESSES if self._our_address(body) else Kind.WAYS
+        if found is Kind.WAYS:
+            return _WAYS
         return Sign(found) if found and self._foreign(ROUTE, message) else None
 
     def _foreign(self, protocol: int, message: Message) -> bool:

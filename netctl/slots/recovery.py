@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fleet import log
+from fleet.deadline import within
 from fleet.errors import HandshakeTimeout, TunnelError
 from fleet.model import Fleet
 from netctl.kernel.setns import Spaces
@@ -20,9 +21,13 @@ from netctl.slots import health
 from netctl.slots.devices import Devices
 from netctl.slots.health import Aside, LinkCounters, Pulse, Verdict
 from netctl.slots.slot import OPEN, Slot
+from netctl.slots.sources import Sources, source
 from netctl.slots.suspects import in_words
 from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.contract import Reading
+
+BATCH_SECONDS = 0.25
+"""A new address is many notifications: it goes, comes, and its routes follow."""
 
 
 class Recovery:
@@ -37,6 +42,8 @@ class Recovery:
         # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
         self._counters = LinkCounters(spaces.counters)
+        self._sources = Sources()
+        self._ways_changed = asyncio.Event()
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
@@ -50,12 +57,42 @@ class Recovery:
                         self._begin(slot, self._confirm)
                     elif slot.state in OPEN and self._concerns(slot, moving):
                         self._begin(slot, self._look)
-                await asyncio.sleep(health.LOOK_SECONDS)
+                await self._pause(health.LOOK_SECONDS)
         finally:
             for task in self._at_work.values():
                 task.cancel()
             # A seal among them goes on to its end, and needs the key store.
             await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+
+    def ways_changed(self) -> None:
+        """An address or a route of the host is another."""
+        self._ways_changed.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Follow the host's addresses for so many SECONDS, at most once each BATCH_SECONDS."""
+        end = time.monotonic() + seconds
+        while True:
+            for slot in self._tunnels.slots.values():
+                if slot.state in OPEN and slot.lease is not None and self._sources.moved(slot.lease):
+                    self._begin(slot, self._follow)
+            try:
+                await within(max(0.0, end - time.monotonic()), self._ways_changed.wait())
+            except asyncio.TimeoutError:
+                return
+            await asyncio.sleep(BATCH_SECONDS)
+            self._ways_changed.clear()
+
+    async def _follow(self, slot: Slot) -> None:
+        """The host has another address towards SLOT's server: a new session, from there."""
+        async with slot.lock:
+            lease = slot.lease
+            if lease is None or not _holds(slot, lease) or (now := self._sources.moved(lease)) is None:
+                return
+            answered = await self._shake_hands_again(slot, lease, health.PROBE_SECONDS)
+        if answered:
+            self._sources.follow(lease, now)
+        name = slot.worker.name
+        self._log.warning("tunnel.moved", worker=name, server=lease.key.server, source=str(now), answered=answered)
 
     def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
         """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
@@ -102,6 +139,8 @@ class Recovery:
         verdict = pulse.look(time.monotonic(), reading.sent_bytes, reading.received_bytes)
         if before is not None and reading.received_bytes > before:
             self._tunnels.servers.answered(slot, lease)
+        if verdict is not Verdict.FINE and source(lease.endpoint) is None:
+            return  # neither another device nor another server mends that
         while verdict is Verdict.QUIET and not await self._probe(slot, lease, pulse):
             verdict = pulse.verdict(time.monotonic())
         if verdict is Verdict.DEAD:

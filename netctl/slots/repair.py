@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -85,10 +85,19 @@ class Repair:
     """Watches over the slots of TUNNELS, for ever."""
 
     def __init__(
-        self, fleet: Fleet, tunnels: Tunnels, reconciler: Reconciler, spaces: Spaces, owned_table: OwnedTable
+        self,
+        fleet: Fleet,
+        tunnels: Tunnels,
+        reconciler: Reconciler,
+        spaces: Spaces,
+        owned_table: OwnedTable,
+        *,
+        ways_changed: Callable[[], None],
     ) -> None:
+        """WAYS_CHANGED is called when an address or a route of somebody else's is another."""
         (self._filter,) = reconciler.shared.filters
         self._owned_table = owned_table
+        self._ways_changed = ways_changed
         self._fleet = fleet
         self._spaces = spaces
         self._notifications = Notifications(self._hear)
@@ -132,6 +141,9 @@ class Repair:
         self._owned_table.close()
 
     def _hear(self, sign: Sign) -> None:
+        if sign.kind is Kind.WAYS:
+            self._ways_changed()
+            return
         if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
             return
         if sign.born and sign.worker is not None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from fleet import log, processes
 from fleet.deadline import readable, to_the_end
-from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree, ServerNotFound, in_a_line
+from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree, NoWay, ServerNotFound, in_a_line
 from fleet.model import Fleet, Worker
 from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
@@ -21,6 +21,7 @@ from netctl.slots.names import resolved
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
+from netctl.slots.sources import passable
 from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free
 
 POOL_SECONDS = 0.25
@@ -92,6 +93,10 @@ class Tunnels:
                 nowhere.append(lease.key.server)
                 if nowhere.count(lease.key.server) > 1 or len(nowhere) > MOST or _late(deadline):
                     raise
+            except NoWay:
+                nowhere.append(lease.key.server)
+                if len(nowhere) > 1:  # the host may reach a server of the other family
+                    raise
             except NO_KEYS_FAULT:
                 raise
             except Exception as error:  # noqa: BLE001 - a key may raise anything, and the pool goes on
@@ -111,7 +116,7 @@ class Tunnels:
         if slot.state is SlotState.CONNECTED:
             slot.step(Event.ROTATE)  # the key before this failed at its open gate
         slot.hold(lease)
-        ways = self.servers.in_turn(lease, await resolved(lease.key.ways))
+        ways = self.servers.in_turn(lease, passable(await resolved(lease.key.ways)))
         lease = await self._aim(slot, lease, ways.pop(0))
         # Then it has let go of the old key; the store hears of it after the reply, see renew().
         await self._devices.bring(slot, deadline)

@@ -76,6 +76,36 @@ def test_a_machine_that_carries_fleets(host: Host) -> None:
     assert table.returncode == 0 and "foreign-objects" in table.stdout and "0 errors" in table.stdout
 
 
+def test_what_others_do_to_packets_is_told(host: Host) -> None:
+    """A rule in front of the fleet's with routes, and a filter of return paths, as `ip` and `nft` tell them."""
+    table = (
+        "table inet others { chain returns { type filter hook prerouting priority 0; "
+        "meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }; }"
+    )
+    commands = (
+        ("ip", "route", "add", "203.0.113.99/32", "dev", "uplink", "table", "52"),
+        ("ip", "rule", "add", "priority", "5270", "lookup", "52"),
+        ("nft", table),
+    )
+    undone = (
+        ("ip", "rule", "del", "priority", "5270"),
+        ("ip", "route", "flush", "table", "52"),
+        ("nft", "delete", "table", "inet", "others"),
+    )
+    host.configure({"": {"isolation": "uid"}})
+    try:
+        for command in commands:
+            host.host(command, check=True)
+        _, found, _ = doctor(host.lab)
+    finally:
+        for undo in undone:
+            host.host(undo)
+        host.configure()
+    assert "rule 5270 (52) takes 203.0.113.99" in found["rules"]["seen"], found["rules"]
+    assert "table inet others (IPv6)" in found["filters"]["seen"], found["filters"]
+    assert found["uplink"]["verdict"] == found["connections"]["verdict"] == "ok", found
+
+
 def test_namespaces_of_a_larger_fleet_are_told(host: Host) -> None:
     """With isolation netns: namespaces can be made here; a name that no worker has is a warning until clean-up."""
     name = Worker(uid=WORKER.uid + 1).space

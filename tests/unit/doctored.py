@@ -42,6 +42,7 @@ GOOD: dict[str, Answer] = {
     "fc-list :charset=1f3a7": Answer(code=0, out="Noto Color Emoji\n"),
     "fc-list :lang=ko": Answer(code=0, out="Noto Sans CJK KR,Noto Sans CJK KR Bold\n"),
     "setpriv --reuid=65534": Answer(code=0),
+    "ip -4 -json route show table all": Answer(code=0, out='[{"dst": "default", "dev": "eth0"}]'),
 }
 
 
@@ -109,14 +110,15 @@ class Laid:
         path.symlink_to(name)
 
     def run(self, command: Sequence[str], given: str) -> Answer:
-        """The runner: known by the first two words, of ours by program and verb."""
+        """The runner: known whole or by the first two words, of ours by program and verb."""
         words = list(command)
         if "-I" in words:
             words = words[words.index("-I") + 2 :]
         self.asked.append(" ".join(words))
         if given and (words[0], given) in self.refused:
             return Answer(code=1, err="Error: Could not process rule: Operation not supported")
-        return self.answers.get(" ".join(words[:2]), Answer(code=NOT_THERE, err=f"{words[0]} is not there"))
+        unknown = Answer(code=NOT_THERE, err=f"{words[0]} is not there")
+        return self.answers.get(" ".join(words)) or self.answers.get(" ".join(words[:2]), unknown)
 
     @property
     def case(self) -> Case:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fleet.operate.doctor import dropins, host, network, others, own
+from fleet.operate.doctor import dropins, host, network, others, own, ways
 from fleet.operate.doctor.check import Check, Finding, Verdict
 from fleet.operate.doctor.machine import Case
 
@@ -17,6 +17,10 @@ CHECKS: tuple[Check, ...] = (
     network.nftables,
     network.namespaces,
     network.reverse_path_filters,
+    ways.uplink,
+    ways.rules,
+    ways.filters,
+    ways.connections,
     dropins.networkd,
     dropins.network_manager,
     network.resolved,

@@ -1,0 +1,129 @@
+"""What the host and its other programs do to packets of tunnels and workers: no way out, rules in front, filters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
+from fleet.operate.doctor.machine import Case
+
+_OUTER_BYTES = {4: 60, 6: 80}
+"""What WireGuard and UDP add to a packet (IPv4, IPv6)."""
+_LEAST_CONNECTIONS = 2048
+"""A busy page holds some 200 connections and names; what has ended stays for up to two minutes."""
+_NEARLY_FULL = 0.9
+_NO_MARK = ("0x0", "0")
+_OUR_TABLES = ("fleet", "fleet_hold")
+_WITHOUT_ROUTE = re.compile(r"fib saddr .*\bmissing\b.*\bdrop\b|rpfilter.*\bdrop\b", re.IGNORECASE)
+"""nft's own filter of return paths, and iptables' match of that name."""
+
+
+@check("uplink", "WireGuard's packets leave by the host's own route, and are larger than those that they carry")
+def uplink(case: Case) -> Finding:
+    """A default route, and room for a tunnel's packets on its link."""
+    routes = [one for one in _told(case, "ip", "-json", "route", "show", "table", "all") if one.get("dst") == "default"]
+    main = [one for one in routes if one.get("table", "main") == "main"]
+    if not main:
+        return warning("this host has no default route, so it may reach no VPN server", "ip route; ip link")
+    sizes = {one["dev"]: case.machine.number(f"/sys/class/net/{one['dev']}/mtu") or 0 for one in main if "dev" in one}
+    needed = case.fleet.wireguard.mtu + _OUTER_BYTES[4]
+    small = [f"{name} {size}" for name, size in sizes.items() if 0 < size < needed]
+    if small:
+        least = min(size for size in sizes.values() if size) - _OUTER_BYTES[6]
+        return warning(
+            f"the uplink carries {some(small)} bytes in a packet; tunnels of {case.fleet.wireguard.mtu} need {needed}",
+            f"set wireguard.mtu = {least} in fleet.toml",
+        )
+    return ok(f"the default route is by {some(sorted(sizes))}")
+
+
+@check("rules", "a rule in front of the fleet's sends a worker's packets elsewhere, where the kill switch drops them")
+def rules(case: Case) -> Finding:
+    """Rules of others (Tailscale's 5270, wg-quick's) whose tables have routes."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: each worker has the rules of its own network namespace")
+    routes = _told(case, "ip", "-json", "route", "show", "table", "all")
+    tables: dict[str, list[str]] = {}
+    for route in routes:
+        tables.setdefault(str(route.get("table", "main")), []).append(str(route.get("dst")))
+    found = list(_in_front(case, tables))
+    if found:
+        return warning(
+            f"in front of the fleet's rules: {some(found)}",
+            "leave these routes out (Tailscale: tailscale set --accept-routes=false --exit-node=), "
+            'or set isolation = "netns"',
+        )
+    return ok("none of others takes a worker's packets")
+
+
+def _in_front(case: Case, tables: Mapping[str, list[str]]) -> Iterator[str]:
+    """The rules that a worker's packets meet before the fleet's, and what they take."""
+    first = min(worker.table for worker in case.fleet.members)
+    for rule in _told(case, "ip", "-json", "rule"):
+        if not 0 < rule["priority"] < first or not _for_workers(case, rule):
+            continue
+        name = f"{rule['priority']} ({rule.get('table') or rule.get('action')})"
+        taken = tables.get(str(rule.get("table")), [])
+        if "suppress_prefixlen" in rule:
+            taken = [one for one in taken if one != "default"]
+        if "table" not in rule:
+            yield f"rule {name} refuses all"
+        elif taken:
+            yield f"rule {name} takes {some(taken, 2)}"
+
+
+def _for_workers(case: Case, rule: Mapping[str, Any]) -> bool:
+    """Whether a worker's packet, which has no mark and comes from this host, meets RULE."""
+    uids = range(int(rule.get("uid_start", 0)), int(rule.get("uid_end", 1 << 32)) + 1)
+    marked = rule.get("fwmark", "0x0") not in _NO_MARK
+    by_mark = marked == ("not" in rule)
+    others = rule.get("iif", "lo") != "lo" or "oif" in rule or rule.get("src", "all") != "all"
+    return by_mark and not others and any(worker.uid in uids for worker in case.fleet.members)
+
+
+@check("filters", "a filter of return paths drops every answer that comes through a tunnel")
+def filters(case: Case) -> Finding:
+    """nftables chains of others, firewalld's IPv6_rpfilter above all."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: tunnels end in network namespaces of their own")
+    found, table = [], ""
+    for line in case.ask("nft", "list", "ruleset").out.splitlines():
+        if heading := re.match(r"table (\S+ \S+) \{", line):
+            table = heading[1]
+        elif _WITHOUT_ROUTE.search(line) and table.split()[-1] not in _OUR_TABLES:
+            family = "IPv6" if "ipv6" in line or table.startswith("ip6 ") else "IPv4" if "ipv4" in line else "all"
+            found.append(f"table {table} ({family})")
+    if found:
+        return warning(
+            f"answers without a route back are dropped by {some(sorted(set(found)))}",
+            "firewalld: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, then firewall-cmd --reload",
+        )
+    return ok("none of others drops what has no route back")
+
+
+@check("connections", "when the table of connections is full the kernel drops packets of everybody")
+def connections(case: Case) -> Finding:
+    """The kernel's table of connections: how large, how full."""
+    machine, folder = case.machine, "/proc/sys/net/netfilter"
+    most, count = machine.number(f"{folder}/nf_conntrack_max"), machine.number(f"{folder}/nf_conntrack_count") or 0
+    if most is None:
+        return ok("not loaded yet")
+    text, needed = f"{count} of {most} connections", _LEAST_CONNECTIONS * case.fleet.workers.count
+    if most < needed:
+        return warning(f"{text}; {case.fleet.workers.count} workers may need {needed}", _raised(needed))
+    if count > _NEARLY_FULL * most:
+        return error(f"{text}: nearly full", _raised(2 * most))
+    return ok(text)
+
+
+def _raised(most: int) -> str:
+    return f"sysctl -w net.netfilter.nf_conntrack_max={max(65_536, most)}"
+
+
+def _told(case: Case, program: str, *words: str) -> list[dict[str, Any]]:
+    """What `ip` says as JSON, of both families."""
+    texts = [case.ask(program, family, *words).out for family in ("-4", "-6")]
+    return [one for text in texts for one in json.loads(text or "[]")]
