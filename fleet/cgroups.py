@@ -27,6 +27,18 @@ _DELEGATED = ("trusted.delegate", "user.delegate")
 
 def own(proc: Path = Path("/proc/self")) -> Path | None:
     """The folder of this process's group; None without cgroup v2, or where no mount shows it."""
+    found = _mounted(proc)
+    return found and found[0] / found[1]
+
+
+def top(proc: Path = Path("/proc/self")) -> Path | None:
+    """The folder of the highest group that is shown here (in a container its own), or None like own()."""
+    found = _mounted(proc)
+    return found and found[0]
+
+
+def _mounted(proc: Path) -> tuple[Path, Path] | None:
+    """Where the hierarchy that this process's group is in is mounted, and the group below that."""
     groups = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
     name = next((line.partition("::")[2] for line in groups if line.startswith("0::")), None)
     if name is None:
@@ -35,7 +47,7 @@ def own(proc: Path = Path("/proc/self")) -> Path | None:
         before, _, after = line.partition(" - ")
         root, place = before.split()[3:5]
         if after.split()[0] == "cgroup2" and Path(name).is_relative_to(root):
-            return Path(place) / Path(name).relative_to(root)
+            return Path(place), Path(name).relative_to(root)
     return None
 
 

@@ -6,12 +6,14 @@ UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl 
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import socket
 import subprocess
 import xmlrpc.client
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -30,6 +32,9 @@ _LAST_SECONDS = 2.0
 """From the end of its socket to its own."""
 _SHUTDOWN_STATE = 6
 """supervisor.xmlrpc.Faults; not imported, for the module brings all of supervisor along."""
+_KEPT = (3, 4)
+"""At a reload supervisord closes everything from 5 on (cleanup_fds in supervisor/options.py)."""
+_ABOVE = 64
 _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
 
@@ -93,8 +98,10 @@ class Supervisor:
         found = cast("list[dict[str, object]]", self._ask("getAllProcessInfo"))
         return tuple(_state(item) for item in found)
 
-    def start(self, *, end_with_us: bool) -> subprocess.Popen[bytes]:
+    def start(self, *, end_with_us: bool, keeps: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start supervisord as our child and wait until it answers; the programs then start by themselves.
+
+        It holds the open descriptors KEEPS (two at most), which its programs do not get, until its end.
 
         It lives in a session of its own: a Ctrl-C at the terminal is for the operator's program, which
         then ends supervisord in order. END_WITH_US also ends it when we are killed.
@@ -102,7 +109,7 @@ class Supervisor:
         installation = self.installation
         bound = ["setpriv", "--pdeathsig=TERM"] if end_with_us else []
         said = installation.paths.log("supervisord-start")
-        with said.open("wb") as errors:
+        with said.open("wb") as errors, _numbered(keeps) as places:
             child = subprocess.Popen(
                 [*bound, *installation.supervisord("--nodaemon", "-c", str(installation.paths.supervisor_config))],
                 env=installation.environment,
@@ -111,6 +118,8 @@ class Supervisor:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 start_new_session=True,
+                pass_fds=[*places.values()],
+                preexec_fn=lambda: [os.dup2(one, place) for one, place in places.items()] and None,  # noqa: PLW1509
             )
         try:
             self._wait_for_answer(child, said)
@@ -208,6 +217,18 @@ class Supervisor:
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
+
+
+@contextmanager
+def _numbered(keeps: Sequence[int]) -> Iterator[dict[int, int]]:
+    """For copies of KEEPS, which last as long as this, the numbers that they get in a child."""
+    # The first copies fill those numbers here, so that nothing of subprocess's own, in the child, has one of them.
+    copies = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, least) for least in (min(_KEPT), _ABOVE) for one in keeps]
+    try:
+        yield dict(zip(copies[len(keeps) :], _KEPT, strict=False))
+    finally:
+        for one in copies:
+            os.close(one)
 
 
 def _says_that_it_ends(error: FleetError) -> bool:

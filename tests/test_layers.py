@@ -73,9 +73,9 @@ ARROWS: dict[str, str] = {
     ),
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",
-    "fleet.operate.doctor": "operate.folders",
+    "fleet.operate.doctor": "operate.folders operate.ports",
     "fleet.operate.init": "operate.configuration",
-    "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.prepare",
+    "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.ports operate.prepare",
     "fleet.operate.overview": "operate.progress",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
     "fleet.operate.progress": "operate.run",
@@ -162,13 +162,14 @@ LIBRARIES = {
     "rich": (r"fleet/console\.py", "it obeys markup in what it shows, and what it shows are a worker's words"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
-        r"fleet/(syscalls|spaces)\.py|launcher/(landlock|sockets)\.py|netctl/filter/library\.py",
+        r"fleet/(bpf|syscalls|spaces)\.py|launcher/landlock\.py|netctl/filter/library\.py",
         "calls without a net stay where they are seen",
     ),
 }
 
 LAUNCHER = {
-    f"fleet.{name}" for name in ("cgroups", "errors", "launch_spec", "lockfile", "processes", "spaces", "syscalls")
+    f"fleet.{name}"
+    for name in ("bpf", "cgroups", "errors", "launch_spec", "lockfile", "processes", "spaces", "syscalls")
 }
 """What root runs before every worker: the standard library, one seccomp library, and these of ours."""
 

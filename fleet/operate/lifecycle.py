@@ -16,7 +16,7 @@ from fleet import console, lockfile, log, spaces, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
-from fleet.operate import accounts, folders, prepare
+from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
 from fleet.operate.folders import Folder
 from fleet.programs import Installation, told_error
@@ -63,7 +63,8 @@ def launch(
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation, start_workers=workers)
     console.say(f"starting netctl{' and the workers' if workers else ''}")
-    return Supervisor(installation).start(end_with_us=end_with_us)
+    with ports.kept(fleet) as keeps:
+        return Supervisor(installation).start(end_with_us=end_with_us, keeps=keeps)
 
 
 def wait_until_up(installation: Installation, *, workers: bool = True) -> None:

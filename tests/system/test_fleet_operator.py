@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from fleet.errors import FleetError
+from fleet.model import Worker
 from fleet.supervise import wait_until
 from lab.net import Lab
 from lab.topology import SITE_NAME
@@ -181,11 +182,22 @@ def test_up_twice_and_down_twice(host: Operated) -> None:
 
 
 def test_killed_supervisord_takes_everything_along(host: Operated) -> None:
-    """After SIGKILL of supervisord no program runs on unknown to the next one, and `up` works again."""
+    """After SIGKILL of supervisord no program runs on unknown to the next one, and `up` works again.
+
+    Nor are the browsers' ports kept then for accounts of a fleet that is no more (the control of their keeping).
+    """
+
+    def stranger() -> subprocess.CompletedProcess[str]:
+        port = Worker(uid=FIRST_UID + 1).browser_ports.driver
+        bind = f"import socket; socket.socket().bind(('127.0.0.2', {port}))"
+        return host.host(["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-Ic", bind])
+
     assert host.operate("up").returncode == 0
+    assert "Operation not permitted" in stranger().stderr
     pid = json.loads(host.operate("status", "--json").stdout)["supervisor_pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not host.ours(), 30, lambda: str(host.ours()))
+    assert stranger().returncode == 0
     again = host.operate("up")
     assert again.returncode == 0, again.stderr
 

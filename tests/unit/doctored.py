@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ class Laid:
     answers: dict[str, Answer] = field(default_factory=lambda: dict(GOOD))
     synchronised: bool = True
     running: bool = False
+    no_bpf: bool = False
     asked: list[str] = field(default_factory=list)
     refused: set[tuple[str, str]] = field(default_factory=set)
     """Programs that fail when they are given this on standard input."""
@@ -120,10 +122,17 @@ class Laid:
         unknown = Answer(code=NOT_THERE, err=f"{words[0]} is not there")
         return self.answers.get(" ".join(words)) or self.answers.get(" ".join(words[:2]), unknown)
 
+    def keep_ports(self, _: object) -> tuple[int, ...]:
+        if self.no_bpf:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        return ()
+
     @property
     def case(self) -> Case:
         paths = Paths(root=self.root)
-        machine = Machine(root=self.root, run=self.run, synchronised=lambda: self.synchronised)
+        machine = Machine(
+            root=self.root, run=self.run, synchronised=lambda: self.synchronised, keep_ports=self.keep_ports
+        )
         return Case(
             machine=machine,
             fleet=configuration.load(paths.config),

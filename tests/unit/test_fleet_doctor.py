@@ -29,6 +29,8 @@ USERSPACE = answers("netctl probe", 0, '{"backend": "userspace"}')
 GO = both(USERSPACE, lambda laid: laid.program("wireguard-go"))
 NO_TUN = "wireguard-go is there, /dev/net/tun is not"
 NO_SANDBOX = "[browser]\nsandbox = false\ni_know_what_no_sandbox_means = true\n"
+LISTENS = "0: 0:27DB 0:0000 0A 0:0 00:0 0 65534 0"
+"""Port 10203, UID 65534."""
 HELPER = "usr/lib/chromium/chrome-sandbox"
 PASSWD = "w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\nnetctl:x:995:990::/nonexistent:/usr/sbin/nologin\n"
 
@@ -226,6 +228,22 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "error",
         "FLEET_ROOT=/srv/b fleet down",
     ),
+    "ports that are given to anybody": (
+        "browser-ports",
+        both(
+            lambda laid: laid.write("proc/sys/net/ipv4/ip_local_port_range", "1024\t65535\n"),
+            lambda laid: laid.write("proc/sys/net/ipv4/ip_local_reserved_ports", "8080,10202-10204\n"),
+        ),
+        "error",
+        "ip_local_reserved_ports=8080,10202-10204,10202-10205",
+    ),
+    "a port that is somebody's": (
+        "browser-ports",
+        lambda laid: laid.write("proc/net/tcp6", f"sl ...\n{LISTENS}\n{LISTENS.replace('27DB', '27DA')}\n"),
+        "error",
+        "ss -ltnp",
+    ),
+    "no program at the groups": ("browser-ports", lambda laid: setattr(laid, "no_bpf", True), "warning", "netns"),
     "set-UID programs that count": (
         "programs",
         both(lambda laid: laid.write("usr/bin/su").chmod(0o4755), answers("setpriv --reuid=65534", 1)),

@@ -91,6 +91,44 @@ def test_everything_starts_and_ends(installation: Installation) -> None:
     assert supervisor.pid() is None
 
 
+def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:
+    """A descriptor given to supervisord is open until it ends, over a reload too, and none of its programs has it."""
+    reading, writing = os.pipe()
+    try:
+        supervisor = Supervisor(installation)
+        child = supervisor.start(end_with_us=True, keeps=(writing, writing))
+        os.close(writing)
+        wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+        before = {item.pid for item in supervisor.states()}
+        child.send_signal(signal.SIGHUP)
+        wait_until(lambda: others_run(supervisor, before), 30, lambda: "it does not start its programs again")
+        pipe = os.fstat(reading).st_ino
+        holders = {one.pid for one in psutil.process_iter() if pipe in open_in(one)}
+        assert holders == {os.getpid(), child.pid}
+        child.kill()
+        assert os.read(reading, 1) == b""
+    finally:
+        os.close(reading)
+
+
+def others_run(supervisor: Supervisor, before: set[int]) -> bool:
+    """Whether all programs run, and none of them is a process of BEFORE."""
+    try:
+        return running(supervisor) and not before & {item.pid for item in supervisor.states()}
+    except FleetError:
+        return False  # it starts again
+
+
+def open_in(process: psutil.Process) -> set[int]:
+    """The numbers of the inodes that PROCESS has open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for one in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(one.stat().st_ino)
+    return found
+
+
 def test_socket_is_for_root_alone(installation: Installation) -> None:
     """Who may open supervisord's socket may do everything as root, so only root may."""
     Supervisor(installation).start(end_with_us=True)

@@ -16,6 +16,7 @@ CHECKS: tuple[Check, ...] = (
     network.wireguard,
     network.nftables,
     network.namespaces,
+    network.browser_ports,
     network.reverse_path_filters,
     ways.uplink,
     ways.rules,
@@ -36,7 +37,7 @@ CHECKS: tuple[Check, ...] = (
     own.foreign,
     own.left_over,
 )
-AT_START = (network.nftables, host.sandbox, host.shared_memory, host.open_files)
+AT_START = (network.nftables, network.browser_ports, host.sandbox, host.shared_memory, host.open_files)
 """Quick checks of what would otherwise fail minutes later, in a worker's log."""
 _MENDS: dict[str, Callable[[Case], str]] = {
     dropins.networkd.name: dropins.install_networkd,

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fleet import processes, syscalls
 from fleet.errors import FleetError
-from fleet.model import Fleet, Paths
+from fleet.model import Fleet, Paths, Worker
+from fleet.operate import ports
 from fleet.programs import ERRORS_AS_DATA, PLAIN_ENVIRONMENT, SEARCH_PATH, Installation, told_error
 from fleet.snapshot import Snapshot
 from fleet.trial import TrialOrder
@@ -69,11 +70,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Files below ROOT, commands through RUN, the kernel's clock through SYNCHRONISED."""
+    """Files below ROOT, commands through RUN, the kernel's clock through SYNCHRONISED, ports kept by KEEP_PORTS."""
 
     root: Path = Path("/")
     run: Runner = field(default_factory=lambda: _run)
     synchronised: Callable[[], bool] = syscalls.clock_is_synchronised
+    keep_ports: Callable[[Sequence[Worker]], Sequence[int]] = ports.keep
 
     def at(self, path: str | Path) -> Path:
         """PATH (absolute) below the prefix."""

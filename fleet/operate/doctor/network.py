@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fleet import spaces
 from fleet.backends import BACKENDS, Backend
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
-from fleet.operate.doctor.machine import NOT_THERE, Answer, Case
+from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 
-FILTERS = "/proc/sys/net/ipv4/conf"
+_IPV4 = "/proc/sys/net/ipv4"
+FILTERS = f"{_IPV4}/conf"
+_RESERVED = f"{_IPV4}/ip_local_reserved_ports"
+_LISTEN = "0A"
+"""TCP_LISTEN (net/tcp_states.h)."""
 _LIBRARIES = ("/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/lib", "/lib/*-linux-gnu*")
 _INSTALL_NFT = "apt install nftables libnftables1"
 TRANSACTION = """
@@ -133,6 +138,46 @@ def _can_be_written(folder: Path) -> bool:
     """Whether FOLDER is one that we may write to, or can be made."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK)
+
+
+@check("browser-ports", "a browser cannot start while somebody else has one of its two ports")
+def browser_ports(case: Case) -> Finding:
+    """Whether nobody else can take them: not by bind(2), not by chance as any free port, and nobody has."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: each worker has all ports of a namespace of its own")
+    owners = {port: worker.uid for worker in case.fleet.members for port in worker.browser_ports}
+    first, last = min(owners), max(owners)
+    least, most = (int(one) for one in case.machine.text(f"{_IPV4}/ip_local_port_range").split() or ("32768", "60999"))
+    if open_ports := {*owners} & {*range(least, most + 1)} - _numbers(case.machine.text(_RESERVED)):
+        words = f"{len(open_ports)} of the ports {first} to {last} are given to who asks for any ({least} to {most})"
+        before = f"{there}," if (there := case.machine.text(_RESERVED)) else ""
+        return error(words, f"sysctl -w net.ipv4.ip_local_reserved_ports={before}{first}-{last}")
+    if taken := sorted(_taken(case.machine, owners)):
+        return error(f"somebody else listens: {some(taken)}", "ss -ltnp; end it, or set another workers.first_uid")
+    try:
+        for one in case.machine.keep_ports(case.fleet.members):
+            os.close(one)
+    except OSError as reason:
+        return warning(
+            f"a user who binds to one before the browser keeps it from starting: {reason.strerror}",
+            'isolation = "netns", or Linux 5.14 with cgroup v2 and, in a container, CAP_SYS_ADMIN or CAP_BPF',
+        )
+    return ok(f"{first} to {last} are their owners' alone while the fleet runs")
+
+
+def _numbers(listed: str) -> set[int]:
+    """The ports of a list like 1-3,7 (ip-sysctl.rst)."""
+    bounds = [(part.split("-")[0], part.split("-")[-1]) for part in listed.split(",") if part]
+    return {port for low, high in bounds for port in range(int(low), int(high) + 1)}
+
+
+def _taken(machine: Machine, owners: Mapping[int, int]) -> Iterator[str]:
+    """Who listens at a port of OWNERS that is another's."""
+    for name in ("tcp", "tcp6"):
+        for words in (line.split() for line in machine.text(f"/proc/net/{name}").splitlines()[1:]):
+            port, uid = int(words[1].rpartition(":")[2], 16), int(words[7])  # proc_pid_net(5)
+            if words[3] == _LISTEN and owners.get(port, uid) != uid:
+                yield f"UID {uid} at {port}"
 
 
 @check("rp-filter", "tunnels have no address, so the kernel's reverse path filter would drop every answer")

@@ -6,17 +6,24 @@ import contextlib
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 
 from fleet.probes import Reach
 
+_BIND = "import socket, sys; socket.socket(fileno=0).bind((sys.argv[1], int(sys.argv[2])))"
+
 
 class Listeners:
-    """A context manager: a TCP listener for each of ADDRESSES (name -> address, port; port 0 is drawn)."""
+    """A context manager: a TCP listener for each of ADDRESSES (name -> address, port; port 0 is drawn).
 
-    def __init__(self, addresses: Mapping[str, tuple[str, int]]) -> None:
-        self._wanted = addresses
+    OWNER is the UID for whom the ports are kept: it alone may bind to them.
+    """
+
+    def __init__(self, addresses: Mapping[str, tuple[str, int]], owner: int | None = None) -> None:
+        self._wanted, self._owner = addresses, owner
         self._open: dict[int, tuple[str, socket.socket]] = {}
         self._came: dict[str, list[str]] = {}
         self._lock = threading.Lock()
@@ -51,13 +58,20 @@ class Listeners:
             came, self._came = self._came, {}
         return {name: tuple(peers) for name, peers in came.items()}
 
-    @staticmethod
-    def _listen(address: tuple[str, int]) -> socket.socket | None:
+    def _listen(self, address: tuple[str, int]) -> socket.socket | None:
         """None where the host has no such address (IPv6), or the port is somebody's."""
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        made = socket.socket(family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            made = socket.create_server(address, family=family)
-        except OSError:
+            if self._owner is None:
+                made.bind(address)
+            else:
+                command = [sys.executable, "-I", "-c", _BIND, *map(str, address)]
+                subprocess.run(command, stdin=made.fileno(), stderr=subprocess.DEVNULL, user=self._owner, check=True)
+            made.listen()
+        except (OSError, subprocess.CalledProcessError):
+            made.close()
             return None
         made.setblocking(False)
         return made

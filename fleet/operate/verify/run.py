@@ -70,7 +70,7 @@ class Verifier:
             listeners = stack.enter_context(Listeners(self._near(host)))
             capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
             console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
-            with Listeners(self._own_ports()) as own:  # until the worker needs them itself
+            with Listeners(self._own_ports(), owner=self.worker.uid) as own:  # until the worker needs them itself
                 asked = self._control(control, (*listeners.reaches, *own.reaches), (self._name(lookup),))
                 capture.wait_for([*(probe.mark for probe in control), lookup], SEEN_SECONDS)
                 came_control = {**listeners.came(), **own.came()}
