@@ -57,6 +57,10 @@ class Installation:
         """The command that runs module NAME of this release."""
         return [str(self.python), "-I", str(self.release / "launch.py"), name, *arguments]
 
+    def launcher(self, *arguments: str) -> list[str]:
+        """Root's last program before a worker. It needs no library, so none is on its path (-S)."""
+        return [str(self.python), "-IS", str(self.release / "launch.py"), "launcher", *arguments]
+
     def supervisord(self, *arguments: str) -> list[str]:
         return [str(self.python), "-I", "-m", "supervisor.supervisord", *arguments]
 
@@ -78,7 +82,7 @@ class Installation:
 
     def worker(self, worker: Worker) -> list[str]:
         """Root's last act for WORKER: become it, and go on as its loop."""
-        return self.module("launcher", str(self.paths.launch_spec(worker)))
+        return self.launcher(str(self.paths.launch_spec(worker)))
 
 
 def _as_ordinary(account: str) -> list[str]:

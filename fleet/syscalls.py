@@ -161,6 +161,20 @@ def prctl(option: int, value: int) -> None:
     _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
 
 
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+
+
+def filter_calls(program: bytes) -> None:
+    """From here on, in every child too, PROGRAM (struct sock_filter, one after the other) judges each call.
+
+    seccomp(2), SECCOMP_SET_MODE_FILTER. Root needs no no_new_privs for it.
+    """
+    instructions = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: their number, and where they are.
+    head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions)))
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head, 0, 0), "prctl PR_SET_SECCOMP")
+
+
 class _Timex(ctypes.Structure):
     """The head of struct timex (linux/timex.h), with room for the rest of it."""
 

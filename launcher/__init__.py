@@ -1,1 +1,1 @@
-"""Root for a moment, then the worker. Imports the standard library and one seccomp library."""
+"""Root for a moment, then the worker. Imports the standard library alone."""

@@ -4,22 +4,23 @@
         -> own PID and IPC namespaces -> own control group -> own mounts -> limits -> Landlock -> seccomp
         -> capabilities and UID dropped -> exec
 
-It runs as root before every worker, so it imports the standard library, one seccomp library and few files of fleet.
+It runs as root before every worker, so it imports the standard library and few files of fleet alone.
 All it needs to know stands in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, processes
+from fleet import cgroups, processes, syscalls
 from fleet.errors import ConfigurationError, ExitCode, FleetError, NotAllowed
 from fleet.launch_spec import LaunchSpec
-from launcher import landlock, mounts, seccomp, sockets
+from launcher import landlock, mounts, sockets
 from launcher.account import check_account, sweep, take_lock
 from launcher.namespaces import own_network, own_processes
 from launcher.privileges import drop, limit
@@ -60,7 +61,7 @@ def become(spec: LaunchSpec) -> NoReturn:
     )
     limit(spec)
     landlock.restrict(spec.ports)
-    seccomp.restrict(netlink=not spec.deny_netlink)
+    syscalls.filter_calls(base64.b64decode(spec.denied_calls))
     drop(spec, gid)
     inside.fork_worker()
     os.chdir(spec.home)

@@ -153,7 +153,7 @@ LIBRARIES = {
     ),
     "tomli": (r"fleet/operate/configuration\.py|hub/commands/applying\.py", "Python 3.10's tomllib"),
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
-    "pyseccomp": (r"launcher/seccomp\.py", "loaded as root in front of every worker"),
+    "pyseccomp": (r"worker/seccomp\.py", "filters are compiled in one place"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "protego": (r"worker/robots\.py", "one place knows what robots.txt allows"),
     "httpcore": (r"fleet/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
@@ -171,7 +171,7 @@ LAUNCHER = {
     f"fleet.{name}"
     for name in ("bpf", "cgroups", "errors", "launch_spec", "lockfile", "processes", "spaces", "syscalls")
 }
-"""What root runs before every worker: the standard library, one seccomp library, and these of ours."""
+"""What root runs before every worker: the standard library, and these of ours."""
 
 FORBIDDEN_WORDS = {
     r"(?m)^sudo$": "a password prompt ends an unattended run; a hint to a person may say it",
@@ -327,12 +327,10 @@ def test_libraries_stay_behind_their_fences(module: Module) -> None:
 
 @each_module
 def test_launcher_imports_next_to_nothing(module: Module) -> None:
-    """Root's last act before a worker runs on the standard library and one seccomp library."""
+    """Root's last act before a worker runs on the standard library."""
     if module.package == "launcher" or module.path[:-3].replace("/", ".") in LAUNCHER:
         names = set(module.imports())
-        foreign = {
-            name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "pyseccomp", "launcher"}
-        }
+        foreign = {name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "launcher"}}
         strange = {name for name in foreign if not any(name == one or name.startswith(f"{one}.") for one in LAUNCHER)}
         assert not strange, f"{module.path} imports {strange}"
 

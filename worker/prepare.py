@@ -27,6 +27,7 @@ from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH, undetected_is_installed
+from worker import seccomp
 from worker.browser import switches
 from worker.browser.interface import Installed
 
@@ -208,7 +209,7 @@ def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed
         space="" if fleet.walls.space(worker) == HOST else str(paths.space(worker)),
         ports=list(worker.browser_ports),
         user_namespaces=user_namespaces(),
-        deny_netlink=fleet.workers.deny_netlink,
+        denied_calls=seccomp.compiled(netlink=not fleet.workers.deny_netlink),
         open_files=fleet.workers.open_files,
         processes=fleet.workers.processes,
         memory_mebibytes=fleet.workers.memory_mebibytes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fleet import console, snapshot, status
 from fleet.errors import FleetError, TryLater, Unavailable
@@ -44,8 +44,8 @@ class Borrowed:
         argv = self.installation.module("worker", verb, "--worker", self.worker.name)
         usual = LaunchSpec.of_json(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
         path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-{verb}.json")
-        write_durably(path, replace(usual, argv=argv).as_json().encode())
-        command = self.installation.module("launcher", str(path))
+        write_durably(path, usual._replace(argv=argv).as_json().encode())
+        command = self.installation.launcher(str(path))
         line = f"{order.model_dump_json()}\n"
         what = f"{self.worker.name}'s half"
         environment = self.installation.environment

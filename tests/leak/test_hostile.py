@@ -14,7 +14,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlencode
@@ -110,7 +109,7 @@ def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str
     assert files <= set(etc)
     kept = etc if policies else {name: text for name, text in etc.items() if name not in files}
     usual = prepare.launch_spec(scene.fleet, scene.paths, scene.worker(), installed(), kept)
-    spec = replace(usual, argv=[*WAITING, str(installed().browser), *chrome])
+    spec = usual._replace(argv=[*WAITING, str(installed().browser), *chrome])
     path = scene.paths.root / "hostile.json"
     path.write_text(spec.as_json())
     return [*run.program("launcher"), str(path)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class Stage:
         host = host or Host(lab, first_uid=UID, changes={"dns": {"resolvers": [ISP_RESOLVER]}})
         host.lay_out()
         self.lab, self.paths, self.fleet, self.worker = lab, host.paths, host.fleet, host.worker()
-        self.scripts, self.prefix, self.launcher = scripts(lab), prefix, host.installation.module("launcher")
+        self.scripts, self.prefix, self.launcher = scripts(lab), prefix, host.installation.launcher()
         self.release = str(host.installation.release)
 
     def installed(self, driver: str) -> Installed:
@@ -47,7 +46,7 @@ class Stage:
         spec = prepare.launch_spec(self.fleet, self.paths, self.worker, installed, prepare.etc_files(self.fleet))
         spec.environment.update(RELEASE=self.release, BROWSER_DRIVER=driver)
         path = self.scripts / "spec.json"
-        path.write_text(replace(spec, argv=argv, **changes).as_json())
+        path.write_text(spec._replace(argv=argv, **changes).as_json())
         return path
 
     def python(self, text: str) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from lab.net import Lab
 from tests.system.launching import Puppet, Stage, puppets
 from tests.waiting import until
+from worker import seccomp
 from worker.browser import switches
 
 DRIVERS = ("undetected", "selenium")
@@ -279,7 +280,7 @@ def test_patched_driver(stage: Stage) -> None:
 @pytest.mark.parametrize("deny", [True, False], ids=["netlink-denied", "netlink-allowed"])
 def test_address_events(stage: Stage, driver: str, deny: bool) -> None:
     """While a neighbour changes addresses, a browser without netlink loses nothing; one with netlink does."""
-    puppet = Puppet(stage, driver, deny_netlink=deny)
+    puppet = Puppet(stage, driver, denied_calls=seccomp.compiled(netlink=not deny))
     churn = (
         "import itertools, subprocess, sys, threading\n"
         "stop = threading.Event()\n"

@@ -14,6 +14,7 @@ import pytest
 
 from lab.net import Lab
 from tests.system.launching import ISP_RESOLVER, UID, Stage
+from worker import seccomp
 
 REPORT = """
 import errno, grp, json, os, resource, socket
@@ -89,7 +90,7 @@ def test_what_the_worker_finds(stage: Stage) -> None:
 
 def test_netlink_is_a_setting(stage: Stage) -> None:
     """With deny_netlink off the socket opens: the positive control of the test above."""
-    done = stage.run(stage.python(REPORT), deny_netlink=False)
+    done = stage.run(stage.python(REPORT), denied_calls=seccomp.compiled(netlink=True))
     assert json.loads(done.stdout)["netlink"] == 0
 
 

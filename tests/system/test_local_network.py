@@ -20,7 +20,7 @@ from fleet.launch_spec import POLICY_FOLDERS
 from lab.net import Lab
 from tests.system.launching import Puppet, Stage
 from tests.waiting import until
-from worker import prepare
+from worker import prepare, seccomp
 from worker.browser import switches
 
 SITE = "https://shop.example/"
@@ -115,7 +115,9 @@ def policies_of(stage: Stage) -> dict[str, JsonValue]:
 def under(stage: Stage, policies: dict[str, JsonValue]) -> Puppet:
     """A browser under POLICIES that may ask for its addresses."""
     files = {f"{folder}/fleet.json": json.dumps(policies) for folder in POLICY_FOLDERS}
-    return Puppet(stage, "selenium", etc={**prepare.etc_files(stage.fleet), **files}, deny_netlink=False)
+    return Puppet(
+        stage, "selenium", etc={**prepare.etc_files(stage.fleet), **files}, denied_calls=seccomp.compiled(netlink=True)
+    )
 
 
 def attack(puppet: Puppet) -> None:

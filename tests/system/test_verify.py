@@ -20,6 +20,7 @@ from tests.hostile.mutants import KINDS
 from tests.layers import without_ipv6
 from tests.system.verifying import Verified
 from tests.waiting import until
+from worker import seccomp
 
 FIRST_UID = 1281
 WORKERS = 2
@@ -120,7 +121,7 @@ def test_webrtc_left_to_itself_is_seen(at_work: Verified, isolation: str) -> Non
         del policies["WebRtcIPHandling"]
         policies["WebRtcLocalIpsAllowedUrls"] = ["*"]
         spec["etc"][f"{folder}/fleet.json"] = json.dumps(policies)
-    path.write_text(json.dumps({**spec, "deny_netlink": False}))
+    path.write_text(json.dumps({**spec, "denied_calls": seccomp.compiled(netlink=True)}))
     try:
         said = at_work.verify()
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.system.launching import Stage
 class WithoutLauncher(Installation):
     """The same program under the worker's UID, with nothing before it."""
 
-    def module(self, name: str, *arguments: str) -> list[str]:
+    def launcher(self, *arguments: str) -> list[str]:
         spec = LaunchSpec.of_json(Path(arguments[0]).read_text(encoding="utf-8"))
         return ["setpriv", f"--reuid={spec.uid}", "--regid=65534", "--clear-groups", *spec.argv]
 
@@ -37,6 +36,6 @@ def test_the_walls_are_seen_and_so_is_their_absence(stage: Stage) -> None:
     assert any("set-UID programs count on /" in one for one in found.rights) and len(found.rights) == 3
     assert not stage.wait_for_none(5)
     half = LaunchSpec.of_json(spec.read_text())
-    spec.write_text(replace(half, user_namespaces=False).as_json())
+    spec.write_text(half._replace(user_namespaces=False).as_json())
     found = walls.look(spec, Installation(paths=stage.paths), uid)
     assert (found.left, bool(found.rights)) == ((), True), "Chrome's set-UID helper needs what is found"

@@ -6,7 +6,7 @@ Root's own words run behind the launcher in the place of the worker, so nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import Unanswered
@@ -42,8 +42,8 @@ def look(spec: Path, installation: Installation, uid: int) -> Walls:
     """By the launcher and the SPEC of the worker with UID, which is not at work."""
     usual = LaunchSpec.of_json(spec.read_text(encoding="utf-8"))
     path = spec.with_name(f"{usual.account}-walls.json")
-    write_durably(path, replace(usual, argv=["/bin/sh", "-c", _SCRIPT]).as_json().encode())
-    command = ["sh", "-c", '"$@"; exit 0', "sh", *installation.module("launcher", str(path))]  # it ends by a signal
+    write_durably(path, usual._replace(argv=["/bin/sh", "-c", _SCRIPT]).as_json().encode())
+    command = ["sh", "-c", '"$@"; exit 0', "sh", *installation.launcher(str(path))]  # it ends by a signal
     try:
         said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program behind the launcher")
         left = tuple(
