@@ -47,7 +47,8 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
     except ValueError:
         # Its zone is not on this host, or it never comes again: a person has to look, and no other end waits for that.
         trouble = True
-    return Rest(SPENT, row.scheduled_at, row.due_at, 0) if trouble else None
+    # Who waits for an answer has it then: nothing is left for a person to decide.
+    return Rest(SPENT, row.scheduled_at, row.due_at, 0) if trouble and row.until is None else None
 
 
 def _in_time(row: Any, due_at: float) -> bool:

@@ -57,7 +57,8 @@ class Job:
     same_exit: bool = False
     """Later runs come out where the first one did."""
     patience_seconds: float | None = None
-    """After so long the last run is the answer: neither a failure nor `limited` is tried once more. None: no limit."""
+    """After so long the last run is the answer: neither a failure nor `limited` is tried once more, and the job
+    does not lie aside. None: no limit."""
     targets: tuple[str, ...] = ()
     """Who gets its answer, whatever that is: the run after which the same is not tried once more (hub.outbox)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,10 +129,21 @@ class Row:
     """A job whose zone is not on this host."""
 
     cancelled, cron, zone, interval_seconds = False, "0 9 * * *", "Mars/Olympus", None
-    attempts, attempts_left, scheduled_at, due_at = 3, 3, 0.0, 0.0
+    attempts, attempts_left, scheduled_at, due_at, until = 3, 3, 0.0, 0.0, None
 
 
 def test_a_job_that_no_longer_comes_is_put_aside() -> None:
     """Its end is taken as ever: no other run's end waits for the zone to be there."""
     found = rests.rest(Row(), "good", None, 100.0)
     assert found is not None and found.state == "aside"
+
+
+@pytest.mark.parametrize(("now", "waits"), [(10.0, True), (90.0, False)])
+def test_an_answer_that_is_waited_for_comes_in_its_time(now: float, waits: bool) -> None:
+    """Until then it is tried once more, also after `limited`; the last run is the answer, and nothing lies aside."""
+    row = SimpleNamespace(**{**vars(Row), "cron": None, "until": 100.0})
+    for outcome in ("limited", "failed"):
+        found = rests.rest(row, outcome, 40.0, now)
+        assert (found is not None and found.unfinished) is waits
+    row.attempts_left = 1
+    assert rests.rest(row, "failed", None, 0.0) is None
