@@ -54,6 +54,13 @@ class KeepSettings(Settings):
     """With less room on the disk no job begins; four times that is said."""
 
 
+class WebSettings(Settings):
+    """`[hub.web]`: the page on 127.0.0.1."""
+
+    port: int = Field(default=0, ge=0, le=65_535)
+    """0: there is no page."""
+
+
 class HubSettings(Settings):
     """`[hub]`."""
 
@@ -69,6 +76,7 @@ class HubSettings(Settings):
     alert_targets: dict[Name, AlertTargetSettings] = Field(default_factory=dict)
     """Who gets it, by name."""
     keep: KeepSettings = KeepSettings()
+    web: WebSettings = WebSettings()
     source: SourceSettings | None = None
     """Somebody else's queue."""
 

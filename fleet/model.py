@@ -229,6 +229,18 @@ class Fleet(Settings):
     task: TaskSettings = TaskSettings()
     hub: HubSettings = HubSettings()
 
+    @field_validator("hub")
+    @classmethod
+    def _no_worker_reaches_the_page(cls, hub: HubSettings, rest: ValidationInfo) -> HubSettings:
+        reach, workers = rest.data.get("reach"), rest.data.get("workers")
+        open_ports = {*(reach.loopback_ports if reach else ())}
+        open_ports |= {port for worker in (workers.members if workers else ()) for port in worker.browser_ports}
+        if hub.web.port in open_ports:
+            raise ValueError(f"web.port: workers reach port {hub.web.port}; take another, such as 8470")
+        if hub.web.port and hub.jobs == "none":
+            raise ValueError('web.port: the page shows jobs; set hub.jobs = "first" or "only"')
+        return hub
+
     @property
     def loops_task(self) -> bool:
         """Whether workers do `[task]` by themselves."""

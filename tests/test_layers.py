@@ -31,7 +31,7 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
-    "fleet.browser_settings": "settings web_address",
+    "fleet.browser_settings": "settings",
     "fleet.alert_settings": "settings source_settings",
     "fleet.callers": "log wire",
     "fleet.calls": "deadline errors visible",
@@ -97,13 +97,14 @@ ARROWS: dict[str, str] = {
     "hub.keeping": "queue sending",
     "hub.outbox": "queue",
     "hub.pictures": "outbox spooled",
-    "hub.serve": "access alerts commands delivery keeping outbox pictures queue sending service source spooled",
+    "hub.serve": ("access alerts commands delivery keeping outbox pictures queue sending service source spooled web"),
     "hub.sending": "outbox",
     "hub.service": "queue spooled",
     "hub.source": "delivery entering outbox pictures queue sending",
     "hub.spooled": "queue",
     "keyservice.__main__": "service",
     "keyservice.service": "reading",
+    "hub.web": "queue sending service spooled",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",
@@ -138,7 +139,9 @@ LIBRARIES = {
         r"worker/browser/undetected\.py",
         "its last release is of 2024; it has to be replaceable",
     ),
-    "jinja2": (r"fleet/operate/render\.py|lab/report\.py", "text formats are made in one place each"),
+    "jinja2": (r"fleet/operate/render\.py|lab/report\.py|hub/web/pages\.py", "text formats are made in one place each"),
+    "starlette": (r"lab/site/.*|hub/web/(app|guard)\.py", "values are made without knowing who asks for them"),
+    "hypercorn": (r"lab/site/.*|hub/web/serving\.py", "one web server for all, and it can be replaced"),
     "sqlalchemy": (
         r"fleet/db\.py|netctl/pool/\w+\.py|hub/queue/.*|hub/outbox\.py|hub/(source/journal|alerts/recording)\.py|bench/queue\.py",
         "rows never leave the stores",

@@ -17,6 +17,11 @@ from hub.queue.schema import jobs, pictures, runs
 PAGE = 500
 _JSON = ("arguments", "answer", "details", "targets")
 _RUN = (runs.c.ended_at, runs.c.job, runs.c.fence)
+_BRIEF = [
+    *(column for column in runs.c if column.name not in ("arguments", "error", "answer", "details")),
+    sa.func.substr(runs.c.error, 1, 200).label("error"),
+]
+"""Of a run, without what is long."""
 Entry = Mapping[str, Any]
 """A row, its columns by name; what is JSON in it is read."""
 
@@ -53,6 +58,13 @@ def runs_of(database: Database, number: int) -> list[Entry]:
     return _entries(database, sa.select(runs).where(runs.c.job == number).order_by(runs.c.fence))
 
 
+def runs_until(database: Database, number: int, fence: int, count: int, *, brief: bool = False) -> list[Entry]:
+    """At most COUNT runs of a job, that of FENCE and those before it, the newest first."""
+    query = sa.select(*_BRIEF) if brief else sa.select(runs)
+    query = query.where(runs.c.job == number, runs.c.fence <= fence).order_by(runs.c.fence.desc()).limit(count)
+    return _entries(database, query)
+
+
 def page_of_runs(
     database: Database,
     count: int,
@@ -60,9 +72,12 @@ def page_of_runs(
     before: tuple[int, int] | None = None,
     outcome: str | None = None,
     site: str | None = None,
+    brief: bool = False,
 ) -> list[Entry]:
-    """At most COUNT runs, the newest first; BEFORE that of this job and fence."""
-    query = sa.select(runs).order_by(*(column.desc() for column in _RUN)).limit(count)
+    """At most COUNT runs, the newest first; BEFORE that of this job and fence. BRIEF: without what is long."""
+    query = (
+        (sa.select(*_BRIEF) if brief else sa.select(runs)).order_by(*(column.desc() for column in _RUN)).limit(count)
+    )
     if before is not None:
         its = sa.select(*_RUN).where(runs.c.job == before[0], runs.c.fence == before[1])
         if not (found := database.run(lambda db: db.execute(its).one_or_none(), reading=True)):

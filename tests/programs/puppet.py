@@ -20,11 +20,10 @@ from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
 from fleet.model import BrowserSettings, TaskSettings
 from fleet.result import Losses
-from worker import logins, prepare
+from worker import prepare
 from worker.browser import reap
 from worker.browser.session import Session
 from worker.failures import Budget
-from worker.kept import Kept
 from worker.observation import observe
 from worker.record import Record
 from worker.tasks.registry import resolve
@@ -59,10 +58,6 @@ def getent(name: str) -> str:
     return done.stdout
 
 
-pictures = [b""]
-"""Of the task done last."""
-
-
 def perform(session: Session, run: str, options: dict[str, Any]) -> object:
     """The result of one task, and how long the site asked to be left alone."""
     record = Record()
@@ -71,14 +66,8 @@ def perform(session: Session, run: str, options: dict[str, Any]) -> object:
             observe(record, resolve(TaskSettings(run=run, options=options)), session)
     except FleetError:
         record.failed = record.answered is None
-    pictures[0] = record.found.screenshot or b""
     told = record.answered.retry_after_seconds if record.answered else None
     return {**record.result("run-1", "w1101", 1).model_dump(mode="json"), "told_seconds": told}
-
-
-def kept(session: Session) -> Kept:
-    """What stays of the log-ins of this worker."""
-    return Kept(Path(os.environ["HOME"]), session._settings.state, session._logins.state)
 
 
 OWN: dict[str, Callable[..., object]] = {
@@ -94,9 +83,6 @@ OWN: dict[str, Callable[..., object]] = {
     "_script": lambda session, text: session.evaluate(text),
     "targets": lambda session: [one["url"] for one in session._tab._browser("Target.getTargets")["targetInfos"]],
     "perform": perform,
-    "picture": lambda _: pictures[0].hex(),
-    "begin": lambda session: kept(session).restore(session),
-    "keep": lambda session: kept(session).save(session),
     "wait_for_answers": lambda session, seconds: setattr(session._tab, "answer_seconds", seconds),
     "home": lambda _: os.environ["HOME"],
 }
@@ -124,7 +110,7 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext, "logins": logins.mine()}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext}
     try:
         session = Session(settings, installed, **arguments)
     except FleetError as error:

@@ -72,6 +72,25 @@ def test_least_configuration_is_enough() -> None:
     assert fleet.browser.driver == "undetected"
 
 
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ("[reach]\nloopback_ports = [8470]\n", "workers reach port 8470"),
+        ("[workers]\nfirst_uid = 1101\n", None),
+        ('[hub]\njobs = "none"\n', "the page shows jobs"),
+    ],
+)
+def test_no_worker_reaches_the_hubs_page(rest: str, words: str | None) -> None:
+    """Its port is none that `reach.loopback_ports` or a browser opens; another one is taken (control)."""
+    jobs = "" if "[hub]" in rest else '[hub]\njobs = "first"\n'
+    text = f"{LEAST}{rest}{jobs}[hub.web]\nport = 8470\n"
+    if words is None:
+        assert configuration.parse(text, "test").hub.web.port == 8470
+        text, words = text.replace("8470", str(Worker(uid=1101).browser_ports.devtools)), "workers reach port 10202"
+    with pytest.raises(ConfigurationError, match=words):
+        configuration.parse(text, "test")
+
+
 def test_networks_that_may_be_reached_do_not_overlap() -> None:
     """Overlapping and neighbouring networks of `reach.allow` are one; a wrong one is named."""
     fleet = configuration.parse(

@@ -46,7 +46,6 @@ def read(kind: str, text: str, **more: Any) -> Any:
         ("10% ↓ 12,000원", 12000, "KRW"),
         ("최저 10,000원", 10000, "KRW"),
         ("12,000\u200b원", 12000, "KRW"),
-        ("오늘까지 12,000원", 12000, "KRW"),
     ],
 )
 def test_prices(text: str, amount: float, currency: str | None) -> None:

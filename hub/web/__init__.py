@@ -1,0 +1,1 @@
+"""What people see of the queue and the fleet in a browser, and programs as JSON. It reads, and changes nothing."""

@@ -1,0 +1,57 @@
+"""Whom the page answers, and what a browser may do with what it gets.
+
+It listens on loopback. A name that a stranger's DNS points there is refused by its Host, and what another site's page
+asks for by Sec-Fetch-Site; a link from elsewhere may be followed.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOSTS = ("127.0.0.1", "localhost")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """In front of APP."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        if refused := _refused(Headers(scope=scope)):
+            return await PlainTextResponse(refused, 403)(scope, receive, guarded)
+        return await self._app(scope, receive, guarded)
+
+
+def _refused(headers: Headers) -> str:
+    host, _, _ = headers.get("host", "").partition(":")
+    if host not in HOSTS:
+        return f"ask for http://{HOSTS[0]}:PORT/\n"
+    follows = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not follows:
+        return "not for the pages of others\n"
+    return ""

@@ -1,0 +1,63 @@
+"""Server-sent events: first how all stands, then the cards that have changed, and their order where that has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fleet.errors import DatabaseFailed
+from hub.web.pages import shown
+from hub.web.view import View
+from hub.web.words import words
+
+EACH_SECONDS = 2.0
+MOST_WATCHERS = 32
+
+
+class Live:
+    """Everybody who watches."""
+
+    def __init__(self, view: View, stopping: asyncio.Event) -> None:
+        self._view, self._stopping = view, stopping
+        self._stop = asyncio.ensure_future(stopping.wait())
+        self.watchers = 0
+
+    async def events(self, language: str) -> AsyncIterator[str]:
+        """Until the hub stops, or whoever watches is gone."""
+        self.watchers += 1
+        try:
+            told: dict[str, Any] = {}
+            while not self._stopping.is_set():
+                event = await self._changes(told, language)
+                yield f"data: {json.dumps(event)}\n\n" if event else ": still there\n\n"
+                await asyncio.wait({self._stop}, timeout=EACH_SECONDS)
+        finally:
+            self.watchers -= 1
+
+    async def _changes(self, told: dict[str, Any], language: str) -> dict[str, Any]:
+        """What is not yet in TOLD, and put there."""
+        try:
+            fleet = await self._view.fleet()
+        except DatabaseFailed:
+            return {"trouble": words(language)["database"]}
+        cards = [shown(card, language) for card in (*fleet.workers, *fleet.sites)]
+        event: dict[str, Any] = {"cards": [card for card in cards if told.get(card["id"]) != card]}
+        order = [card["id"] for card in cards]
+        if told.get("order") != order:
+            event["order"] = order
+        headline = headline_of(fleet.trouble, sum(card["level"] == "wrong" for card in cards), language)
+        rest = {"headline": headline, "last": fleet.last_at}
+        told |= {card["id"]: card for card in cards} | {"order": order}
+        changed = told.get("rest") != rest
+        told["rest"] = rest
+        return {**event, **rest, "now": fleet.now} if event["cards"] or changed or "order" in event else {}
+
+
+def headline_of(trouble: str, wrong: int, language: str) -> str:
+    """What is wrong, in a few words."""
+    t = words(language)
+    parts = [t[f"trouble_{trouble}"]] if trouble else []
+    parts += [f"{wrong} {t['in_trouble']}"] if wrong else []
+    return "; ".join(parts) or t["calm"]

@@ -1,0 +1,96 @@
+"""From values to HTML. All that is no markup of our own is escaped, and what has no shape is shown by its number."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from fleet import visible
+from hub.web.view import Card
+from hub.web.words import words
+
+HERE = Path(__file__).parent
+SHAPES = {
+    "good": "●",
+    "empty": "○",
+    "refused": "⊘",
+    "limited": "◐",
+    "absent": "∅",
+    "failed": "✖",
+    "lost": "?",
+    "cancelled": "–",
+}
+"""An outcome by its shape: a colour alone says nothing to many."""
+LEVELS = {"wrong": "▲", "watch": "◆", "fine": "●"}
+
+
+def page(template: str, language: str, **values: Any) -> str:
+    """The HTML of TEMPLATE."""
+    return _environment().get_template(template).render(t=words(language), language=language, **values)
+
+
+def shown(card: Card, language: str) -> dict[str, Any]:
+    """CARD as text alone, for the page and for what keeps it up to date."""
+    t, last = words(language), card.ticks[-1] if card.ticks else None
+    good = sum(one.outcome in ("good", "empty") for one in card.ticks)
+    return {
+        "id": card.id,
+        "level": card.level,
+        "name": visible.line(card.name),
+        "state": f"{LEVELS[card.level]} {t[card.state]}",
+        "detail": visible.line(card.detail),
+        "at": card.last_at,
+        "run": f"{last.job}.{last.fence}" if last else "",
+        "summary": f"{good}/{len(card.ticks)}",
+        "ticks": [
+            {"outcome": one.outcome, "shape": SHAPES[one.outcome], "title": f"{one.job}.{one.fence} {t[one.outcome]}"}
+            for one in card.ticks
+        ],
+    }
+
+
+def _text(value: Any) -> Any:
+    return visible.line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _moment(value: float | None) -> str:
+    return "-" if value is None else f"{datetime.fromtimestamp(value, timezone.utc):%Y-%m-%d %H:%M:%S}"
+
+
+def _document(value: Any) -> Markup:
+    """JSON over many lines."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return Markup("<pre tabindex=0>{}</pre>").format(visible.lines(text))
+
+
+def _stages(details: Mapping[str, Any] | None) -> list[tuple[str, float, float, float]]:
+    """Each stage's name and milliseconds, and where its bar begins and how wide it is, in percent."""
+    found = (details or {}).get("stages_ms")
+    kept = {k: v for k, v in found.items() if isinstance(v, int | float) and v >= 0} if isinstance(found, dict) else {}
+    whole, before, rows = sum(kept.values()) or 1.0, 0.0, []
+    for name, milliseconds in kept.items():
+        rows.append((name, milliseconds, 100 * before / whole, 100 * milliseconds / whole))
+        before += milliseconds
+    return rows
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"moment": _moment, "document": _document, "stages": _stages}
+    made.globals |= {"SHAPES": SHAPES, "LEVELS": LEVELS}
+    return made

@@ -1,0 +1,41 @@
+"""Pictures of runs for the page: those of this host's workers, while they have the sum that they had at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from fleet.db import Database
+from fleet.foreign import Folder
+from fleet.model import Fleet, Paths
+from hub.queue import reading
+from hub.spooled import PICTURE_BYTES
+
+_KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+
+
+class Shelf:
+    """Those of a fleet."""
+
+    def __init__(self, fleet: Fleet, paths: Paths, database: Database) -> None:
+        self._members = {worker.name: worker for worker in fleet.members}
+        self._paths, self._database = paths, database
+
+    def known(self, job: int, fence: int) -> tuple[str, Sequence[reading.Entry]]:
+        """Whose run it was, and its pictures."""
+        run = reading.runs_until(self._database, job, fence, 1, brief=True)
+        return str(run[0]["worker"]) if run else "", reading.pictures_of(self._database, job, fence)
+
+    def content(self, worker: str, pictures: Sequence[reading.Entry], name: str) -> tuple[bytes, str] | None:
+        """The bytes of the one called NAME and their media type; None where they are not what they were."""
+        sums = {each["name"]: each["sha256"] for each in pictures}
+        member = self._members.get(worker)
+        if member is None or name not in sums:
+            return None
+        try:
+            with Folder(self._paths.home(member), self._paths.spool(member).name) as spool:
+                content = spool.read(name, PICTURE_BYTES)
+        except (OSError, ValueError):
+            return None
+        kind = _KINDS.get(content[:4])
+        return (content, kind) if kind and hashlib.sha256(content).hexdigest() == sums[name] else None
