@@ -24,14 +24,16 @@ _SPOKEN = re.compile(
     r"(?=[^가-힣]|$|원|개|명|건|회|여|대|장|권|표|번|점|이상|이하|부터|까지|정도)"
 )
 _PART = re.compile(r"(\d[\d,.]*)\s*([조억만천백십]*)")
-_SHORT = re.compile(r"\d\s*([kKmM])(?![A-Za-z²³])")
+_SHORT = re.compile(r"\d\s*([kKmM])(?![A-Za-zÀ-ɏ²³])")
 _BOUND = re.compile(
     r"[~∼〜]|부터|까지|이상|이하|미만|초과|내외|정도|から|起|以上|대략|원\s*대|여\s*[개명건원]|"
     r"최[대소](?=\s*[₩$\d])|(?<![가-힣])약(?=\s*[₩$\d])|[\d원€]\s*\+(?!\s*\d)|(?<![a-z])"
-    r"(?:from|up to|starting|about|approx\.?|circa|ca\.|ab|bis|over|under|more than|less than|at least)(?![a-z])",
+    r"(?:from|up to|starting|about|approx\.?|circa|ca\.|ab|bis|over|under|more than|less than|at least|and up)(?![a-z])",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:^|[^0-9A-Za-z가-힣])([-−–+▲▼△▽↑↓])\s*(?:[A-Z]{0,3}[₩$€£¥₹]|[A-Z]{3})?\s*$")
+_LONGEST = 25
+"""More signs than any number has that a shop means."""
 _NARROW = {"￦": "₩", "￥": "¥"}
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
@@ -95,6 +97,8 @@ def _without_names(text: str) -> str:
 
 def _decimal(token: str, currency: str, decimals: Decimals, *, signed: bool) -> Decimal:
     """1,299.00 and 1.299,00 are the same; what could mean two numbers raises NoValue."""
+    if len(token) > _LONGEST:
+        raise NoValue(f"{token[:80]!r} is no number")
     head, *groups = re.split(r"[.,'’ \u00a0\u202f]", token)
     signs = re.findall(r"[.,'’ \u00a0\u202f]", token)
     if not groups:
