@@ -7,9 +7,42 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import available_timezones
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fleet.settings import Seconds, Settings
+from fleet.web_address import Origin
+
+
+class StateSettings(Settings):
+    """`[browser.state]`: what a browser knows of sites when a loop begins. Nothing, unless something is said here."""
+
+    keep: bool = False
+    """The log-in at `sites` stays from loop to loop, of each worker by itself."""
+    sites: tuple[Origin, ...] = Field(default=(), max_length=20)
+    file: str = ""
+    """A file of root's with cookies and local storage, as Playwright's storageState has them; `{worker}` in it is the
+    worker's name.
+    """
+
+    @field_validator("sites")
+    @classmethod
+    def _kept_sites(cls, sites: tuple[str, ...], rest: ValidationInfo) -> tuple[str, ...]:
+        if sites and not rest.data.get("keep"):
+            raise ValueError("belongs to keep = true")
+        return sites
+
+    @field_validator("file")
+    @classmethod
+    def _whole_path(cls, path: str) -> str:
+        if path and not path.startswith("/"):
+            raise ValueError("is no whole path of a file")
+        return path
+
+    @model_validator(mode="after")
+    def _names_its_sites(self) -> StateSettings:
+        if self.keep and not self.sites:
+            raise ValueError('keep = true needs sites = ["https://www.example.com"]: whose log-in is kept')
+        return self
 
 
 class BrowserSettings(Settings):
@@ -43,6 +76,19 @@ class BrowserSettings(Settings):
     """Browser starts at one time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()
     """PEM files of further authorities that Chrome and the exit proof trust."""
+    state: StateSettings = StateSettings()
+    auth: dict[Origin, Path] = Field(default_factory=dict)
+    """By site a file of root's with `user:password`, for one that asks by HTTP (basic authentication)."""
+
+    @field_validator("auth")
+    @classmethod
+    def _nobody_reads_passwords(cls, files: dict[str, Path]) -> dict[str, Path]:
+        for site, path in files.items():
+            if not site.startswith("https://"):
+                raise ValueError(f"{site!r} is no https site: whoever is on the way could read the password")
+            if not path.is_absolute():
+                raise ValueError(f"{str(path)!r} is no whole path of a file")
+        return files
 
     @field_validator("language")
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
     """PATH holds CONTENT after this returns, also after a power cut; never half of it, and never with another MODE."""
     fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("wb") as file:
+    with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o666 if mode is None else mode)) as file:
         file.write(content)
         if mode is not None:
             os.fchmod(file.fileno(), mode)

@@ -14,7 +14,7 @@ def mistakes(error: ValidationError, prefix: str) -> str:
     # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
     within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
     return "\n".join(
-        f"{prefix}{'.'.join(map(str, item['loc']))}: {_wrong(item)}"
+        f"{prefix}{_hidden('.'.join(map(str, item['loc'])))}: {_wrong(item)}"
         for item in found
         if item["type"] != "too_short" or item["loc"] not in within
     )
@@ -25,6 +25,9 @@ def _wrong(item: ErrorDetails) -> str:
         return "is missing"
     if item["type"] == "extra_forbidden":
         return "there is no such key"
-    # Whoever writes a password into an address reads it in no message.
-    value = re.sub(r"://\S*@", "://...@", repr(item["input"]))
-    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {value})"
+    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {_hidden(repr(item['input']))})"
+
+
+def _hidden(text: str) -> str:
+    """Whoever writes a password into an address reads it in no message."""
+    return re.sub(r"://\S*@", "://...@", text)

@@ -1,4 +1,4 @@
-"""An address of the web, as settings name them."""
+"""An address of the web, and a site, as settings name them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic import AfterValidator
 def _web_address(url: str) -> str:
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{url!r} is no http or https address")
+    if re.match(r"https?://[^/?#]*@", url):
+        raise ValueError("no address holds a name or a password, for everybody may read it: browser.auth takes a file")
     if re.search(r"[\s\x00-\x1f<>\"]", url):
         raise ValueError(f"{url!r} holds a blank, or another sign that no address has; write it as %20 and the like")
     try:
@@ -25,4 +27,17 @@ def _web_address(url: str) -> str:
     return url
 
 
+def _origin(url: str) -> str:
+    parts = urlsplit(_web_address(url))
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is more than a site, such as https://www.example.com")
+    netloc = parts.netloc.encode("idna").decode().lower()
+    if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", netloc):
+        raise ValueError(f"{url!r} names no host")
+    usual = {"https": ":443", "http": ":80"}[parts.scheme]
+    return f"{parts.scheme}://{netloc.removesuffix(usual)}"
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+Origin = Annotated[str, AfterValidator(_origin)]
+"""A site: scheme, host and port."""

@@ -24,13 +24,14 @@ from fleet.interrupts import deferred
 from fleet.model import Fleet, Paths, TaskSettings, Worker
 from fleet.result import Result, RunOrder, of_job
 from fleet.wire import Address
-from worker import politeness, prepare
+from worker import logins, politeness, prepare
 from worker.browser import turn
 from worker.browser.interface import Installed
 from worker.browser.session import Session
 from worker.egress import Prover, agrees
 from worker.failures import Budget, Reaction
 from worker.jobs import Jobs, rest
+from worker.kept import Kept
 from worker.observation import observe
 from worker.record import Record
 from worker.robots import Robots, asking
@@ -74,6 +75,8 @@ class Loop:
         self._robots = Robots(asking(prepare.AUTHORITIES))
         self._spool = Spool(paths.spool(worker))
         self._last: Result | None = None
+        self._logins = logins.mine()
+        self._kept = Kept(paths.home(worker), fleet.browser.state, self._logins.state)
         self._jobs = Jobs(paths.hub_socket, only=not fleet.loops_task, forget=self._spool.forget)
         deadline = fleet.netctl.request_deadline_seconds
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=deadline, server=server)
@@ -198,13 +201,16 @@ class Loop:
                 self._installed,
                 uid=self._worker.uid,
                 turn=partial(turn.of_mine, self._paths.netctl_socket),
+                logins=self._logins,
                 **({"before_open": self._robots.check} if self._fleet.loop.robots else {}),
             )
         try:
+            self._kept.restore(browser)
             yield browser
         finally:
             with record.timed("browser_end", ending=True):
                 record.losses += browser.counts()
+                self._kept.save(browser)
                 browser.close()
 
     def _compare(self, record: Record, shown: str, tunnel: netctl_api.Tunnel, proven: Address) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from fleet.errors import Answered, BrowserDied, ConfigurationError, ElementMissing, FleetError, PageFailed, TaskFailed
+from fleet.errors import Answered, ConfigurationError, ElementMissing, FleetError, PageFailed, TaskFailed
 from worker.browser.interface import Browser
 from worker.record import Record
+from worker.tasks import picture
 from worker.tasks.contract import Found
 from worker.tasks.registry import Ready
 
@@ -20,9 +21,15 @@ def observe(record: Record, task: Ready, browser: Browser) -> None:
         record.found = found
     except (Answered, ConfigurationError, ElementMissing, PageFailed, TaskFailed):
         # What the page looked like instead is worth more than any message.
-        with contextlib.suppress(BrowserDied, PageFailed):
-            record.found = Found(screenshot=browser.screenshot())
+        with contextlib.suppress(FleetError):
+            record.found = Found(screenshot=picture.snap(browser, _window(task)))
         raise
     finally:
         with contextlib.suppress(FleetError):  # of a browser that is gone
             record.page, record.notes = browser.page, browser.notes
+
+
+def _window(task: Ready) -> picture.ShotOptions:
+    """The window, masked and kept as the TASK's own picture."""
+    shot = getattr(task.options, "screenshot", None)
+    return shot.model_copy(update={"of": "window"}) if isinstance(shot, picture.ShotOptions) else picture.WINDOW

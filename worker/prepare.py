@@ -27,7 +27,7 @@ from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH, undetected_is_installed
-from worker import seccomp
+from worker import logins, seccomp
 from worker.browser import switches
 from worker.browser.interface import Installed
 
@@ -48,7 +48,8 @@ def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
     for worker in fleet.members:
         path = paths.launch_spec(worker)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, launch_spec(fleet, paths, worker, installed, etc).as_json().encode())
+        own = {**etc, **logins.etc_files(fleet.browser, worker)}
+        write_durably(path, launch_spec(fleet, paths, worker, installed, own).as_json().encode(), 0o600)
     _log.info("worker.prepared", browser=str(installed.browser), version=installed.version, workers=len(fleet.members))
     return installed
 

@@ -8,12 +8,14 @@ answer itself in ANSWERS; the rest is plain.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import http.server
 import socketserver
 import ssl
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -173,6 +175,12 @@ PAGES: dict[str, str] = {
         "<b class='price small'>9,900원</b><b class='price wide'>12,900원</b><button id=more>더</button><p id=told></p>",
         "for(const k of ['touchstart','click'])more.addEventListener(k,e=>told.textContent+=k+' ')",
     ),
+    "/colours": page(
+        "<style>body{margin:0}div,li{position:absolute;left:50px;width:300px}</style><ul>"
+        "<li class=item data-id=p1 style='top:1500px;height:100px;background:#0f0'>상품</li></ul>"
+        "<div id=name style='top:1400px;height:40px;background:#00f'>홍길동</div><div style='top:2990px;height:10px'></div>"
+    ),
+    "/endless": page("<div style='height:40000px'>x</div>"),
     "/tall": page("<div style='height:5000px'></div><p id=late>9,900원</p>"),
 }  # fmt: skip
 STATUS = {"/401": 401, "/403": 403, "/404": 404, "/410": 410, "/429": 429, "/500": 500, "/503": 503}
@@ -207,7 +215,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """One request."""
         path, _, query = self.path.partition("?")
-        print(self.path, flush=True)
+        authorised = f" {self.headers['Authorization']}" if "Authorization" in self.headers else ""
+        print(f"{self.path}{authorised}", flush=True)
         try:
             if path in ANSWERS:
                 ANSWERS[path](self, query)
@@ -309,6 +318,17 @@ def mutant(handler: Handler, query: str) -> None:
     handler.close_connection = True
 
 
+def private(handler: Handler, query: str) -> None:
+    """A page for who knows the password."""
+    told, wanted = handler.headers.get("Authorization", ""), base64.b64encode("watcher:열쇠: 42".encode()).decode()
+    if told == f"Basic {wanted}":
+        handler.whole(PAGES["/ok"])
+    else:
+        handler.whole(
+            page(f"<p id=told>{told or 'nothing'}</p>"), 401, WWW_Authenticate='Basic realm="x", charset="UTF-8"'
+        )
+
+
 ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/cut": cut,
     "/mutant": mutant,
@@ -338,6 +358,15 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/sandboxed": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="sandbox"),
     "/strict": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="require-trusted-types-for 'script'; script-src 'none'"),
     "/drip": drip,
+    "/private": private,
+    "/logs-in": lambda one, _: one.whole(
+        page("<p id=late>x</p>", "localStorage.token='t0ken'"),
+        Set_Cookie="sid=s3cret; Secure; HttpOnly",
+        Strict_Transport_Security="max-age=1000",
+    ),
+    "/known": lambda one, _: one.whole(one.headers.get("Cookie", "")),
+    "/cached": lambda one, _: one.whole(f"{time.monotonic()}", Cache_Control="max-age=1000"),
+    "/embeds": lambda one, query: one.whole(page(f"<p id=late>x</p><img src={urllib.parse.unquote(query)}>")),
     "/451": lambda one, _: one.whole("", 451),
     "/503-empty": lambda one, _: one.whole("", 503, Retry_After="30"),
     "/999": lambda one, _: one.whole(PAGES["/ok"], 999),

@@ -20,10 +20,11 @@ from fleet.errors import FleetError
 from fleet.interrupts import Interrupts
 from fleet.model import BrowserSettings, TaskSettings
 from fleet.result import Losses
-from worker import prepare
+from worker import logins, prepare
 from worker.browser import reap
 from worker.browser.session import Session
 from worker.failures import Budget
+from worker.kept import Kept
 from worker.observation import observe
 from worker.record import Record
 from worker.tasks.registry import resolve
@@ -58,6 +59,10 @@ def getent(name: str) -> str:
     return done.stdout
 
 
+pictures = [b""]
+"""Of the task done last."""
+
+
 def perform(session: Session, run: str, options: dict[str, Any]) -> object:
     """The result of one task, and how long the site asked to be left alone."""
     record = Record()
@@ -66,8 +71,14 @@ def perform(session: Session, run: str, options: dict[str, Any]) -> object:
             observe(record, resolve(TaskSettings(run=run, options=options)), session)
     except FleetError:
         record.failed = record.answered is None
+    pictures[0] = record.found.screenshot or b""
     told = record.answered.retry_after_seconds if record.answered else None
     return {**record.result("run-1", "w1101", 1).model_dump(mode="json"), "told_seconds": told}
+
+
+def kept(session: Session) -> Kept:
+    """What stays of the log-ins of this worker."""
+    return Kept(Path(os.environ["HOME"]), session._settings.state, session._logins.state)
 
 
 OWN: dict[str, Callable[..., object]] = {
@@ -83,6 +94,9 @@ OWN: dict[str, Callable[..., object]] = {
     "_script": lambda session, text: session.evaluate(text),
     "targets": lambda session: [one["url"] for one in session._tab._browser("Target.getTargets")["targetInfos"]],
     "perform": perform,
+    "picture": lambda _: pictures[0].hex(),
+    "begin": lambda session: kept(session).restore(session),
+    "keep": lambda session: kept(session).save(session),
     "wait_for_answers": lambda session, seconds: setattr(session._tab, "answer_seconds", seconds),
     "home": lambda _: os.environ["HOME"],
 }
@@ -110,7 +124,7 @@ def main() -> None:
     reap.adopt_orphans()
     settings = BrowserSettings.model_validate_json(sys.argv[1])
     installed = prepare.installed_from(os.environ)
-    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext}
+    arguments: dict[str, Any] = {"uid": os.getuid(), "turn": nullcontext, "logins": logins.mine()}
     try:
         session = Session(settings, installed, **arguments)
     except FleetError as error:

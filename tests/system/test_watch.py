@@ -69,7 +69,10 @@ def spooled(host: Host) -> list[Result]:
 
 
 def test_a_rank_over_three_result_pages(host: Host) -> None:
-    """The rank over all pages and the typed price are the catalogue's, and the picture outlines that product."""
+    """The rank over all pages and the typed price are the catalogue's, and the picture outlines that product.
+
+    The worker's home holds such results and nothing else.
+    """
     listed = search("00g")
     for result in ran(host, RANK, 2):
         assert result.outcome == "good", result.reason
@@ -85,6 +88,9 @@ def test_a_rank_over_three_result_pages(host: Host) -> None:
             "matched": {"name": WANTED.name},
         }
         assert outlined(host, result) == pytest.approx(colour(WANTED.number), abs=6)
+    home = host.paths.home(host.worker())
+    assert [path.name for path in home.iterdir()] == ["spool"]
+    assert {path.suffix for path in (home / "spool").iterdir()} == {".json", ".png"}
 
 
 def outlined(host: Host, result: Result) -> tuple[int, ...]:

@@ -102,8 +102,8 @@ def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:
         before = {item.pid for item in supervisor.states()}
         child.send_signal(signal.SIGHUP)
         wait_until(lambda: others_run(supervisor, before), 30, lambda: "it does not start its programs again")
-        pipe = os.fstat(reading).st_ino
-        holders = {one.pid for one in psutil.process_iter() if pipe in open_in(one)}
+        pipe = os.fstat(reading)
+        holders = {one.pid for one in psutil.process_iter() if (pipe.st_dev, pipe.st_ino) in open_in(one)}
         assert holders == {os.getpid(), child.pid}
         child.kill()
         assert os.read(reading, 1) == b""
@@ -119,13 +119,13 @@ def others_run(supervisor: Supervisor, before: set[int]) -> bool:
         return False  # it starts again
 
 
-def open_in(process: psutil.Process) -> set[int]:
-    """The numbers of the inodes that PROCESS has open."""
+def open_in(process: psutil.Process) -> set[tuple[int, int]]:
+    """What PROCESS has open: devices and inodes."""
     found = set()
     with contextlib.suppress(OSError):
         for one in Path(f"/proc/{process.pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                found.add(one.stat().st_ino)
+                found.add((one.stat().st_dev, one.stat().st_ino))
     return found
 
 

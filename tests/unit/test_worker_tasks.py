@@ -123,6 +123,10 @@ WATCH: dict[str, Any] = {"pages": ["https://a.example/"]}
         ({"find": {"id": "1"}}, "items.fields has no id"),
         ({"items": {"select": ".a"}, "find": {}}, "find"),
         ({"screenshot": "element:"}, "none of window, full, element"),
+        ({"screenshot": "element:li["}, "screenshot"),
+        ({"screenshot": {"of": "full", "quality": 50}}, "belongs to format"),
+        ({"screenshot": {"format": "jpeg"}}, "screenshot.format"),
+        ({"screenshot": {"mask": ["//a"]}}, "screenshot.mask.0"),
         ({"empty": {"select": "li["}}, "empty"),
     ],
 )

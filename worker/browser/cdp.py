@@ -18,6 +18,8 @@ from typing import Any
 import websocket
 
 Parameters = Mapping[str, Any]
+Command = tuple[str, Parameters]
+"""A method with its parameters."""
 Heard = Callable[[str, str, Parameters], None]
 """An event: its session (empty: the browser's own), its name, its parameters. Must not wait for the browser."""
 _CONNECT_SECONDS = 10

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from pydantic import JsonValue
 
 from fleet.errors import BrowserDied
 from fleet.result import Losses
-from worker.browser import hands, picture, readiness
+from worker import logins
+from worker.browser import hands, picture, readiness, state
 from worker.browser.count import Counter
-from worker.browser.interface import MOST_ITEMS, Box, Condition, Look, Page, Pick, Picture, Raw, Row, Rows, State
+from worker.browser.interface import (
+    MOST_ITEMS,
+    Box,
+    Capture,
+    Condition,
+    Look,
+    Page,
+    Pick,
+    Picture,
+    Raw,
+    Row,
+    Rows,
+    State,
+)
 from worker.browser.tab import Tab
 
 _SETTLE_SECONDS = 1.0
@@ -110,11 +124,15 @@ class Commands:
         return [_box(box) for box in self._tab.ask("boxes", selector)]
 
     def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
-        return picture.take(self._tab, full=full, selector=selector, kind=kind)
+        return self.capture(full=full, selector=selector, kind=kind).image
 
-    def reveal(self, box: Box) -> tuple[int, int]:
-        left, top = self._tab.ask("reveal", *box)
-        return int(left), int(top)
+    def capture(
+        self, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
+    ) -> Capture:
+        return picture.take(self._tab, full=full, selector=selector, kind=kind, quality=quality)
+
+    def reveal(self, box: Box) -> None:
+        self._tab.ask("reveal", *box)
 
     @property
     def location(self) -> str:
@@ -136,6 +154,12 @@ class Commands:
         """What SCRIPT, the body of a function with ARGUMENTS, gives in the page; a promise is waited for."""
         value: JsonValue = self._tab.evaluate(script, arguments)
         return value
+
+    def restore(self, known: logins.State) -> None:
+        state.restore(self._tab, known)
+
+    def state(self, sites: Sequence[str]) -> logins.State:
+        return state.taken(self._tab, sites)
 
     def counts(self) -> Losses:
         self._counter.settle(seconds=_SETTLE_SECONDS)

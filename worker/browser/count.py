@@ -65,6 +65,11 @@ class Counter:
         with self._changed:
             self._losses += more
 
+    def go_back(self, losses: Losses) -> None:
+        """Count from LOSSES again: what came after was no request to anybody."""
+        with self._changed:
+            self._losses = losses
+
     def quiet_seconds(self) -> float:
         """How long ago a request last began or ended."""
         with self._changed:

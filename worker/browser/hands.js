@@ -82,10 +82,9 @@
         place.scrollTop = before + by;
         return {moved: Math.abs(place.scrollTop - before) >= 1};
     };
-    // Scrolled to BOX as to something a person looks at; how far the page is scrolled then.
+    // Scrolled to BOX as to something a person looks at.
     const reveal = (left, top, width, height) => {
         scrollTo({left: Math.max(0, left + width - innerWidth), top: Math.max(0, top + height / 2 - innerHeight / 2), behavior: "instant"});
-        return [Math.round(scrollX), Math.round(scrollY)];
     };
     Object.assign(globalThis.answers, {reveal, point, focus, choose, scroll});
 })();

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from fleet.model import BrowserSettings
 from fleet.numbers import BrowserPorts
 from fleet.result import Losses
+from worker import logins
 
 MOST_ITEMS = 1000
 """So many matches are read at once."""
@@ -73,6 +74,14 @@ class Look:
     busy: int
     """Of the visible ones: the page says that they are loading (`aria-busy`)."""
     print: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """A picture, and what of the page it shows."""
+
+    image: bytes
+    box: Box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +167,14 @@ class Browser(Protocol):
         """Where the visible matches are."""
         ...
 
-    def reveal(self, box: Box) -> tuple[int, int]:
-        """Scroll the window to BOX; how far, from left and top, it is scrolled then."""
+    def reveal(self, box: Box) -> None:
+        """Scroll the window to BOX."""
+        ...
+
+    def capture(
+        self, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
+    ) -> Capture:
+        """The same as `screenshot`, with its place; QUALITY (1 to 100) is a WebP's."""
         ...
 
     def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
@@ -183,6 +198,14 @@ class Browser(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What else a person would have seen: dialogs and their text, refused downloads; one line each."""
+        ...
+
+    def restore(self, known: logins.State) -> None:
+        """Begin with what is KNOWN; raises ConfigurationError for what Chrome does not take."""
+        ...
+
+    def state(self, sites: Sequence[str]) -> logins.State:
+        """What the browser knows of SITES: cookies and local storage. No page stands in it afterwards."""
         ...
 
     def judge(self) -> None:

@@ -7,25 +7,56 @@ from typing import Any
 
 from fleet.errors import ElementMissing, PageFailed
 from worker.browser.cdp import Refused
-from worker.browser.interface import Picture
+from worker.browser.interface import Box, Capture, Picture
 from worker.browser.tab import Tab
 
-MOST_PIXELS = 16_384
-"""Chrome's limit for one side of a surface (a texture of the GPU process); it repeats the picture beyond."""
+MOST_PIXELS = 16_383
+"""Of one side. A surface of Chrome's has 16,384 (a texture of the GPU process; it repeats the picture beyond), a WebP
+one less."""
+MOST_AREA = 32_000_000
+"""Of a whole picture: 128 MB while it is made."""
+_TRIES = 3
 
 
-def take(tab: Tab, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
+def take(
+    tab: Tab, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
+) -> Capture:
     """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
-    order: dict[str, Any] = {"format": kind}
+    order: dict[str, Any] = {"format": kind, **({"quality": quality} if quality else {})}
+    for _ in range(_TRIES):
+        whole = _box(tab, full, selector)
+        box = _bounded(tab, whole)
+        clip = dict(zip(("x", "y", "width", "height"), box, strict=True))
+        beyond = {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True} if full or selector else {}
+        image = base64.b64decode(_captured(tab, {**order, **beyond}))
+        if _box(tab, full, selector) == whole:
+            break  # else it has moved under the camera
+    if box != whole:
+        tab.documents.note(f"the picture has {box[2]} x {box[3]} of {whole[2]} x {whole[3]} pixels of the page")
+    return Capture(image=image, box=box)
+
+
+def _box(tab: Tab, full: bool, selector: str | None) -> Box:
+    """What of the page is to be in the picture."""
     if selector:
         boxes = tab.ask("boxes", selector)
         if not boxes:
             raise ElementMissing(f"{tab.documents.current.url} shows no {selector!r} to take a picture of")
-        order |= _clip(tab, *boxes[0])
+        left, top, width, height = map(int, boxes[0])
     elif full:
         size = tab.command("Page.getLayoutMetrics")["cssContentSize"]
-        order |= _clip(tab, 0, 0, int(size["width"]), int(size["height"]))
-    return base64.b64decode(_captured(tab, order))
+        left, top, width, height = 0, 0, int(size["width"]), int(size["height"])
+    else:
+        left, top, width, height = map(int, tab.ask("view"))
+    return left, top, max(1, width), max(1, height)
+
+
+def _bounded(tab: Tab, box: Box) -> Box:
+    """As much of BOX as a picture may have: its end is cut."""
+    left, top, width, height = box
+    scale = tab.settings.scale_factor
+    width = min(width, int(MOST_PIXELS / scale))
+    return left, top, width, min(height, int(MOST_PIXELS / scale), max(1, int(MOST_AREA / (width * scale * scale))))
 
 
 def _captured(tab: Tab, order: dict[str, Any]) -> str:
@@ -37,10 +68,3 @@ def _captured(tab: Tab, order: dict[str, Any]) -> str:
             last = error
             tab.pause(0.1)
     raise PageFailed(tab.documents.current.url, f"NO_PICTURE ({last})")
-
-
-def _clip(tab: Tab, x: int, y: int, width: int, height: int) -> dict[str, Any]:
-    if max(width, height) > MOST_PIXELS:
-        tab.documents.note(f"the picture ends after {MOST_PIXELS} of {max(width, height)} pixels")
-    clip = {"x": x, "y": y, "width": min(width, MOST_PIXELS), "height": min(height, MOST_PIXELS), "scale": 1}
-    return {"clip": clip, "captureBeyondViewport": True}

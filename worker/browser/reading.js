@@ -79,7 +79,9 @@
     const page = picks => row(document, picks);
     const jsonLd = () => [...query[9](document, 'script[type="application/ld+json"]')].slice(0, SCRIPTS)
         .map(element => textContent(element).slice(0, HTML_LENGTH));
-    const boxes = selector => visibles(selector).slice(0, 200).map(element => onPage(placed(element)));
+    const boxes = selector => visibles(selector).slice(0, 5000).map(element => onPage(placed(element)));
+    const view = () => [scrollX + visualViewport.offsetLeft, scrollY + visualViewport.offsetTop, innerWidth, innerHeight]
+        .map(Math.round);
 
     // What Chrome makes of an answer without a body.
     const empty = () => {
@@ -87,7 +89,9 @@
         return !root || (first(document, ":not(html, head, body)") === null && textContent(root).trim() === "");
     };
     const known = {
-        empty, state, texts, attributes, html, rows, page, jsonLd, boxes,
+        empty, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
+        store: entries => entries.forEach(([name, value]) => localStorage.setItem(name, value)),
+        stored: () => Object.entries(localStorage),
         address: () => location.href.slice(0, LENGTH), language: () => navigator.language,
     };
     globalThis.answers = known;

@@ -20,8 +20,10 @@ from worker.browser import plain, reap
 from worker.browser.commands import Commands
 from worker.browser.folder import Folder
 from worker.browser.interface import Installed
+from worker.browser.passwords import Passwords
 from worker.browser.tab import Tab
 from worker.browser.watchdog import Watchdog
+from worker.logins import NONE, Logins
 
 _NOISE = re.compile(
     r"dbus|DevTools listening|unexpected operator|^#\d|^\s*$|Starting ChromeDriver|suggestions on keeping"
@@ -50,10 +52,11 @@ class Session(Commands):
         uid: int,
         turn: Callable[[], contextlib.AbstractContextManager[None]],
         before_open: Callable[[str], None] = lambda _: None,
+        logins: Logins = NONE,
     ) -> None:
         """TURN is held while the browser starts. BEFORE_OPEN gets each address that is to be opened, and may raise."""
         super().__init__(settings.page_load_timeout_seconds, settings.patience, before_open)
-        self._settings = settings
+        self._settings, self._logins = settings, logins
         self._kind = _module(settings.driver)
         self._driver: WebDriver | None = None
         self._folder = Folder(settings, installed, Worker(uid=uid).browser_ports)
@@ -71,7 +74,7 @@ class Session(Commands):
         try:
             with watchdog:
                 self._driver = self._kind.start(self._folder.start)
-                self._connected = Tab(ports.devtools, self._counter, self._settings)
+                self._connected = Tab(ports.devtools, self._counter, self._settings, Passwords(self._logins.passwords))
         except (wrong.WebDriverException, HTTPError, OSError, BrowserDied) as error:
             reason = watchdog.reason or _first_line(error)
             messages = self._folder.messages()

@@ -16,6 +16,7 @@ from worker import answers
 from worker.browser.cdp import Refused
 from worker.browser.count import ABORTED, NETWORK_CHANGED, Counter
 from worker.browser.document import MOST_DIALOGS, MOST_LOADS, Load
+from worker.browser.passwords import Passwords
 from worker.browser.target import ANSWER_SECONDS, Target
 
 _ERROR_PAGE_SECONDS = 0.5
@@ -29,8 +30,8 @@ _CONTEXT_GONE = re.compile(r"[Cc]ontext|No frame|navigated|Cannot find|Inspected
 class Tab(Target):
     """The first tab of the browser at PORT."""
 
-    def __init__(self, port: int, counter: Counter, settings: BrowserSettings) -> None:
-        super().__init__(port, counter, settings)
+    def __init__(self, port: int, counter: Counter, settings: BrowserSettings, passwords: Passwords) -> None:
+        super().__init__(port, counter, settings, passwords)
         self._world: tuple[str, int] = ("", 0)
 
     # --- documents

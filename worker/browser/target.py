@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from fleet.errors import BrowserDied, PageFailed
 from fleet.model import BrowserSettings
 from worker.browser import window
-from worker.browser.cdp import Connection, Gone, Parameters, Refused, Silent
+from worker.browser.cdp import Command, Connection, Gone, Parameters, Refused, Silent
 from worker.browser.count import Counter
 from worker.browser.document import MOST_LOADS, Documents
+from worker.browser.passwords import Passwords
 
 ANSWER_SECONDS = 12.0
 """A page may take this long for one answer; then the browser itself is asked whether it is there, a third as long."""
@@ -21,15 +24,31 @@ _OWN_PAGES = re.compile(r"chrome(-untrusted)?://[\w-]+\.top-chrome/|chrome-exten
 """Parts of Chrome's window that are pages themselves, such as the list below its address bar: nobody's requests."""
 _SMALL = {"maxTotalBufferSize": 1_000_000, "maxResourceBufferSize": 100_000, "maxPostDataSize": 0}
 """Bodies that nobody asks for stay in Chrome otherwise, up to 100 MB of them (Network.enable)."""
+_EMPTY_PAGE = base64.b64encode(b"<!doctype html><link rel=icon href=data:,>").decode()
 _ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 """Every target that comes to be waits until its requests are counted from the first."""
+
+
+def _instead(told: Parameters) -> Command:
+    """What a paused request is answered with while somebody stands in for the sites."""
+    if told.get("resourceType") != "Document":
+        return "Fetch.failRequest", {"requestId": told["requestId"], "errorReason": "Aborted"}
+    kind = [{"name": "Content-Type", "value": "text/html"}]
+    return "Fetch.fulfillRequest", {
+        "requestId": told["requestId"],
+        "responseCode": 200,
+        "responseHeaders": kind,
+        "body": _EMPTY_PAGE,
+    }
 
 
 class Target:
     """Connects to the browser at PORT and takes its first tab."""
 
-    def __init__(self, port: int, counter: Counter, settings: BrowserSettings) -> None:
+    def __init__(self, port: int, counter: Counter, settings: BrowserSettings, passwords: Passwords) -> None:
         self.answer_seconds = ANSWER_SECONDS
+        self._passwords = passwords
+        self._stands_in = False
         self.settings = settings
         self.documents = Documents()
         self.counter = counter
@@ -58,6 +77,7 @@ class Target:
             ("Page.setLifecycleEventsEnabled", {"enabled": True}),
             ("Inspector.enable", {}),
             *window.of_tab(self.settings),
+            *self._passwords.commands(),
         ):
             self._plain(method, parameters)
         # A page's downloads would lie in the worker's home for ever; the policy refuses them too.
@@ -93,6 +113,13 @@ class Target:
                 self.documents.changed.notify_all()
 
     def _react(self, event: str, told: Parameters) -> None:
+        if self._stands_in and event == "Fetch.requestPaused":
+            self._post(*_instead(told))
+            return
+        document, frame = self.documents.current.url, self.documents.frame
+        if command := self._passwords.react(event, told, frame=frame, document=document):
+            self._post(*command)
+            return
         if event == "Page.frameNavigated" and "parentId" not in told["frame"]:
             self.counter.leave(str(told["frame"]["loaderId"]))
         if event == "Page.javascriptDialogOpening":
@@ -104,6 +131,24 @@ class Target:
             self._post("Page.stopLoading")
             if self.documents.loads > MOST_LOADS + 3:  # it needs no script for that
                 self._post("Page.navigate", {"url": "about:blank"})
+
+    @contextlib.contextmanager
+    def standing_in(self) -> Iterator[None]:
+        """Every page that is opened meanwhile is an empty one; its site is asked nothing, and nothing is counted."""
+        counted = self.counter.losses
+        self.command("Network.setBypassServiceWorker", {"bypass": True})
+        self.command("Fetch.disable")
+        self.command("Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
+        self._stands_in = True
+        try:
+            yield
+        finally:
+            self._stands_in = False
+            self.command("Fetch.disable")
+            for method, parameters in self._passwords.commands():
+                self.command(method, parameters)
+            self.command("Network.setBypassServiceWorker", {"bypass": False})
+            self.counter.go_back(counted)
 
     # --- commands
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 
 from fleet.model import BrowserSettings
-from worker.browser.cdp import Parameters
+from worker.browser.cdp import Command
 
-Command = tuple[str, Parameters]
 _TOUCHES = 5
 """Fingers at once; the number that DevTools gives its telephones."""
 _PLATFORM = re.compile(r"\([^)]*\)")
@@ -32,8 +31,10 @@ def everywhere(settings: BrowserSettings, user_agent: str) -> tuple[Command, ...
 def of_tab(settings: BrowserSettings) -> tuple[Command, ...]:
     """What the tab is told."""
     size = metrics(settings, settings.window_width, settings.window_height)
+    # They come and go with a picture of the whole page, which would be laid out anew.
+    bars: Command = ("Emulation.setScrollbarsHidden", {"hidden": True})
     touch: Command = ("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": _TOUCHES})
-    return (size, touch) if settings.mobile else (size,)
+    return (size, bars, touch) if settings.mobile else (size, bars)
 
 
 def metrics(settings: BrowserSettings, width: int, height: int) -> Command:

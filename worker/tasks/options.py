@@ -19,7 +19,7 @@ _NOT_CSS = (
 _PAIRS = {")": "(", "]": "["}
 
 
-def _selector(text: str) -> str:
+def checked_selector(text: str) -> str:
     """TEXT, unless it is certainly no CSS; whether it is, only the browser knows."""
     bare = re.sub(r"\\.|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "", text)
     for pattern, why in _NOT_CSS:
@@ -36,7 +36,7 @@ def _selector(text: str) -> str:
     return text
 
 
-Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_selector)]
+Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(checked_selector)]
 """CSS. Open shadow roots and frames of the same site are searched too."""
 
 

@@ -1,56 +1,115 @@
-"""Which picture of a page is taken, and an item outlined in it: on the picture, never on the page."""
+"""Which picture of a page is taken, and what is drawn on it, never on the page: the found item's outline, masks."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fleet.errors import PageFailed
-from worker.browser.interface import Box, Browser
+from fleet.model import Settings
+from worker.browser.interface import Box, Browser, Capture, Picture
+from worker.tasks.options import Selector, checked_selector
 
 ELEMENT = "element:"
 _PICTURES_SECONDS = 10.0
-_EDGE, _ROOM, _COLOUR = 4, 6, (214, 0, 60)
+_TRIES = 3
+_QUALITY = 80
+_EDGE, _ROOM, _COLOUR, _MASK = 4, 6, (214, 0, 60), (96, 96, 96)
 
 
-def _shot(text: str) -> str:
-    if text not in ("window", "full") and not (text.startswith(ELEMENT) and text != ELEMENT):
-        raise ValueError(f"{text!r} is none of window, full, element:SELECTOR")
-    return text
+class ShotOptions(Settings):
+    """`screenshot`: of what, and how."""
+
+    of: str = "window"
+    """`window`, `full` or `element:SELECTOR`."""
+    format: Literal["png", "webp"] = "png"
+    quality: int = Field(default=_QUALITY, ge=1, le=100)
+    """Of a WebP."""
+    mask: tuple[Selector, ...] = ()
+    """What nobody is to see: grey in the picture, that of a failed loop included."""
+
+    @field_validator("of")
+    @classmethod
+    def _is_one_of_them(cls, text: str) -> str:
+        if text.startswith(ELEMENT) and text != ELEMENT:
+            checked_selector(text.removeprefix(ELEMENT))
+        elif text not in ("window", "full"):
+            raise ValueError(f"{text!r} is none of window, full, element:SELECTOR")
+        return text
+
+    @model_validator(mode="after")
+    def _of_a_webp(self) -> ShotOptions:
+        if "quality" in self.model_fields_set and self.format != "webp":
+            raise ValueError('quality belongs to format = "webp"')
+        return self
 
 
-Shot = Annotated[str, AfterValidator(_shot)]
+Shot = Annotated[ShotOptions, BeforeValidator(lambda given: {"of": given} if isinstance(given, str) else given)]
+WINDOW = ShotOptions()
 
 
-def shoot(browser: Browser, shot: str, *, mark: Box | None = None) -> bytes:
+def shoot(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> bytes:
     """The picture that SHOT says, with an outline around MARK; the window is scrolled to it.
 
     Texts are read before the page's own pictures have come: these are waited for, as long as that helps.
     """
     with contextlib.suppress(PageFailed):
         browser.wait_loaded(seconds=_PICTURES_SECONDS)
-    if shot.startswith(ELEMENT):
-        return browser.screenshot(selector=shot.removeprefix(ELEMENT))
-    if mark is None:
-        return browser.screenshot(full=shot == "full")
-    if shot == "full":
-        return outlined(browser.screenshot(full=True), mark)
-    left, top = browser.reveal(mark)
-    return outlined(browser.screenshot(), (mark[0] - left, mark[1] - top, mark[2], mark[3]))
+    if mark and shot.of == "window":
+        browser.reveal(mark)
+    return snap(browser, shot, mark=mark)
 
 
-def outlined(png: bytes, box: Box) -> bytes:
-    """PNG with a frame around BOX."""
+def snap(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> bytes:
+    """The same of the page as it is."""
+    selector = shot.of.removeprefix(ELEMENT) if shot.of.startswith(ELEMENT) else None
+    drawn = bool(mark or shot.mask)
+    kind: Picture = "png" if drawn else shot.format
+    quality = shot.quality if kind == "webp" else None
+    for _ in range(_TRIES):
+        before = _masked(browser, shot.mask)
+        taken = browser.capture(full=shot.of == "full", selector=selector, kind=kind, quality=quality)
+        after = _masked(browser, shot.mask)
+        if before == after:
+            break
+    return _drawn(taken, mark, [*before, *after], shot) if drawn else taken.image
+
+
+def _masked(browser: Browser, selectors: Sequence[str]) -> list[Box]:
+    return [box for selector in selectors for box in browser.boxes(selector)]
+
+
+def _drawn(taken: Capture, mark: Box | None, masks: Sequence[Box], shot: ShotOptions) -> bytes:
+    """The picture with MASKS over it and a frame around MARK; both are places on the page."""
     from PIL import Image, ImageDraw
 
-    with Image.open(io.BytesIO(png)) as picture:
-        drawn = picture.convert("RGB")
-    left, top, width, height = box
-    corners = (left - _ROOM, top - _ROOM, left + width + _ROOM, top + height + _ROOM)
-    ImageDraw.Draw(drawn).rectangle(corners, outline=_COLOUR, width=_EDGE)
-    made = io.BytesIO()
-    drawn.save(made, "PNG")
-    return made.getvalue()
+    with Image.open(io.BytesIO(taken.image)) as picture:
+        made = picture.convert("RGB")
+    pen, scale = ImageDraw.Draw(made), made.width / taken.box[2]
+    for box in masks:
+        if corners := _corners(box, taken.box, scale, made.size, room=1):
+            pen.rectangle(corners, fill=_MASK)
+    if mark and (corners := _corners(mark, taken.box, scale, made.size, room=_ROOM)):
+        pen.rectangle(corners, outline=_COLOUR, width=round(_EDGE * scale) or 1)
+    kept = io.BytesIO()
+    if shot.format == "webp":
+        made.save(kept, "WEBP", quality=shot.quality)
+    else:
+        made.save(kept, "PNG")
+    return kept.getvalue()
+
+
+def _corners(
+    box: Box, shown: Box, scale: float, size: tuple[int, int], *, room: int
+) -> tuple[float, float, float, float] | None:
+    """Where BOX and some ROOM around it are in a picture of that SIZE of what is SHOWN of the page; None: not in it."""
+    left, top = (box[0] - shown[0]) * scale, (box[1] - shown[1]) * scale
+    right, bottom = left + box[2] * scale, top + box[3] * scale
+    if right <= 0 or bottom <= 0 or left >= size[0] or top >= size[1]:
+        return None
+    edge = room * scale
+    return max(0, left - edge), max(0, top - edge), min(size[0] - 1, right + edge), min(size[1] - 1, bottom + edge)

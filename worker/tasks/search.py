@@ -9,7 +9,7 @@ from worker.tasks import watch
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.items import ItemsOptions
 from worker.tasks.options import Mark, Selector, TaskOptions
-from worker.tasks.picture import Shot
+from worker.tasks.picture import WINDOW, Shot
 from worker.tasks.steps import Step
 
 _KEPT_ITEMS = 10
@@ -30,7 +30,7 @@ class Options(TaskOptions):
     limited: tuple[Mark, ...] = ()
     refused: tuple[Mark, ...] = ()
     absent: tuple[Mark, ...] = ()
-    screenshot: Shot = "window"
+    screenshot: Shot = WINDOW
 
     _one_or_several = field_validator("empty", "limited", "refused", "absent", mode="before")(watch.one_or_several)
 

@@ -8,7 +8,7 @@ from fleet.model import WebAddress
 from worker.tasks import watch
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.options import Selector, TaskOptions
-from worker.tasks.picture import Shot
+from worker.tasks.picture import WINDOW, Shot
 
 
 class Options(TaskOptions):
@@ -16,7 +16,7 @@ class Options(TaskOptions):
 
     urls: tuple[WebAddress, ...] = Field(min_length=1)
     wait_for: Selector | None = None
-    screenshot: Shot = "window"
+    screenshot: Shot = WINDOW
 
 
 @takes(Options)

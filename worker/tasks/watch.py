@@ -15,7 +15,7 @@ from worker.tasks.contract import Context, Found, takes
 from worker.tasks.find import Wanted, better, match
 from worker.tasks.items import ItemsOptions, List, value
 from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Selector, TaskOptions, picks
-from worker.tasks.picture import Shot
+from worker.tasks.picture import WINDOW, Shot
 from worker.tasks.seen import seen_address
 from worker.tasks.steps import Step
 from worker.tasks.structured import only, parsed
@@ -48,7 +48,7 @@ class Options(TaskOptions):
     refused: tuple[Mark, ...] = ()
     absent: tuple[Mark, ...] = ()
     """By what it says that there is no such thing (any more), whatever its status."""
-    screenshot: Shot = "window"
+    screenshot: Shot = WINDOW
 
     @model_validator(mode="after")
     def _finds_in_a_list(self) -> Options:

@@ -1,0 +1,73 @@
+"""The log-ins that stay from loop to loop, in a file of the worker's own home; without `browser.state.keep` none."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from fleet import log
+from fleet.browser_settings import StateSettings
+from fleet.errors import ConfigurationError, FleetError
+from fleet.files import write_durably
+from worker.browser.interface import Browser
+from worker.logins import STATE_BYTES, State
+
+_log = log.get("worker")
+
+
+class _File(BaseModel, frozen=True, hide_input_in_errors=True):
+    begun: str
+    """A print of what the operator's file held then: with another one the log-in begins again."""
+    state: State
+
+
+class Kept:
+    """What one worker keeps."""
+
+    def __init__(self, home: Path, settings: StateSettings, given: State | None) -> None:
+        """GIVEN is what the operator's file holds."""
+        self._path, self._settings, self._given = home / "logins.json", settings, given
+        content = given.model_dump_json() if given else ""
+        self._begun = hashlib.sha256(content.encode()).hexdigest()
+
+    def restore(self, browser: Browser) -> None:
+        """BROWSER begins with what was kept, else with what was given. Raises ConfigurationError for the latter."""
+        if kept := self._stored():
+            try:
+                browser.restore(kept)
+                return
+            except ConfigurationError:
+                _log.warning("logins.dropped", why="Chrome does not take what was kept")
+                self._path.unlink(missing_ok=True)
+        if self._given:
+            browser.restore(self._given)
+
+    def save(self, browser: Browser) -> None:
+        """What BROWSER knows of the sites is there in the next loop. Where it cannot be had, what was kept stays."""
+        if not self._settings.keep:
+            return
+        try:
+            made = _File(begun=self._begun, state=browser.state(self._settings.sites)).model_dump_json().encode()
+        except (FleetError, ValidationError) as error:
+            _log.warning("logins.not_kept", why=type(error).__name__)
+            return
+        if len(made) > STATE_BYTES:
+            _log.warning("logins.not_kept", why=f"they have {len(made)} bytes, more than {STATE_BYTES}")
+            return
+        with contextlib.suppress(OSError):  # a full disk is told of where the result is handed in
+            write_durably(self._path, made, 0o600)
+
+    def _stored(self) -> State | None:
+        """What was kept of the settings as they are."""
+        try:
+            if self._settings.keep and self._path.lstat().st_size <= STATE_BYTES:
+                found = _File.model_validate_json(self._path.read_bytes())
+                if found.begun == self._begun:
+                    return found.state
+            self._path.unlink()
+        except (OSError, ValidationError):
+            pass
+        return None
