@@ -1,7 +1,8 @@
 """What stands in the tables `inet fleet` and `inet fleet_hold`: chains, rules, sets, in nft's own language.
 
     output       a worker's packets leave from its placeholder through its open gate; ports 53 and 853 to our
-                 resolvers alone; over `lo` to its own browser's ports; to nothing that is private, by any way
+                 resolvers alone; over `lo` to its own browser's ports; to nothing that is private, by any way;
+                 and so many new connections in a time
                  packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
                  no other UID sends through a worker's interface
                  what kernel WireGuard sends for a worker goes out by its mark
@@ -20,7 +21,7 @@ needs no change, and what nothing translates is dropped. It is the one that a fl
 
 from __future__ import annotations
 
-from fleet.numbers import PROBE_MARK
+from fleet.numbers import LAST_UID, PROBE_MARK
 
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
 # special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are used in no LAN.
@@ -32,15 +33,19 @@ PRIVATE = (
 PRIVATE_6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fc00::/7, fe80::/10, ff00::/8"
 # Any other source would be translated as well, and what the kernel sends for its sockets once they are gone
 # (resets, port unreachable) would be held by no rule of a placeholder and take the uplink.
-_OPEN = "meta skuid . oifname @open ip saddr . oifname @open_source accept"
+_OPEN = "meta skuid . oifname @open ip saddr . oifname @open_source goto paced"
 # A key without an IPv6 address has no element here.
-_OPEN_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6 accept"
+_OPEN_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6 goto paced"
 # With the other table gone nothing is translated: then nothing leaves.
 _TRANSLATED = """
     oifname lo accept
     ip saddr @placeholders counter drop
     ip6 saddr @placeholders6 counter drop
 """
+
+PACE = "pace"
+"""The set that the kernel fills: how fast each UID has begun connections of late."""
+_TOO_FAST = "limit rate over 500/second burst 5000 packets"
 
 HOOKS: dict[str, tuple[str, str, int]] = {
     "output": ("filter", "output", 0),
@@ -88,11 +93,17 @@ RULES: dict[str, str] = {
     # `lo` is also the way to all the host's own addresses, its LAN address among them.
     "loopback": """
         ct state established,related accept
-        meta skuid . tcp dport @own_ports accept
+        meta skuid . tcp dport @own_ports goto paced
         # Its answers, also where connection tracking is off for `lo`, or loses count of a long one.
         meta skuid . tcp sport @own_ports tcp flags & (syn | ack) != syn accept
-        tcp dport @loopback_ports accept
+        tcp dport @loopback_ports goto paced
         goto refuse
+    """,
+    "paced": f"""
+        # Each connection takes a place in the table of connections, which all of a namespace share, for up to minutes.
+        # It is counted once: later packets that nobody has answered are new too, but of a confirmed one.
+        ct state new ct status ! confirmed add @{PACE} {{ meta skuid {_TOO_FAST} }} counter drop
+        accept
     """,
     "refuse": """
         # A reset and no ICMP error: that comes while connect() still holds the socket, which then notes it and
@@ -149,6 +160,7 @@ SETS: dict[str, str] = {
     "browser_ports": "inet_service",
     "own_ports": "uid . inet_service",
     "outer_marks": "mark",
+    PACE: f"uid; flags dynamic; size {LAST_UID}",
     "open": "uid . ifname",
     "open_source": "ipv4_addr . ifname",
     "open_source6": "ipv6_addr . ifname",

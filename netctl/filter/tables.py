@@ -182,7 +182,9 @@ def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]],
     for gate in gates:
         for name, element in documents.elements(gate):
             wanted.setdefault(name, set()).add(element)
-    return hooks and all(set(sets.get(name, [])) == wanted.get(name, set()) for name in rules.SETS | rules.MAPS)
+    return hooks and all(
+        set(sets.get(name, [])) == wanted.get(name, set()) for name in (rules.SETS | rules.MAPS).keys() - {rules.PACE}
+    )
 
 
 def _pairs(entries: list[Any]) -> dict[str, str]:

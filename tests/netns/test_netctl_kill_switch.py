@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ PROBES = (
     " or icmp[icmptype] = icmp-echo or (icmp6 and ip6[40] = 128)"
 )
 OPEN = ("open", '{ 1101 . "wg101" }')
+PLACES, AT_ONCE, A_SECOND, OF_OTHERS = 12_000, 5000, 500, 1000
+"""How many connections a flood tries, how many a worker may begin, and what else comes and goes meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +198,43 @@ def flooding(rig: Rig, worker: Worker) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(10)
+
+
+TAKES_PLACES = f"""
+import socket, sys
+made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
+for number in range({PLACES}):
+    try:
+        made[number % 4].sendto(b"x", (sys.argv[1], 10_000 + number // 4))
+    except OSError:
+        pass
+"""
+
+
+def test_a_flood_leaves_places_for_others(rig: Rig, client: Client) -> None:
+    """A worker's flood of connections takes so many places in the table of connections, and it goes on to work.
+
+    The control: in its place another UID's takes one each.
+    """
+    client.ask(do="connect")
+
+    def taken(worker: Worker) -> int:
+        before = _tracked(rig, worker)
+        argv = ["/usr/bin/python3", "-I", "-c", TAKES_PLACES, str(WEB_ADDRESS)]
+        rig.host(rig.inside(worker, rig.as_worker(worker, *argv)), check=True)
+        return _tracked(rig, worker) - before
+
+    began = time.monotonic()
+    found = taken(rig.worker())
+    assert AT_ONCE / 2 < found < AT_ONCE + A_SECOND * (time.monotonic() - began) + OF_OTHERS
+    assert "ok" in client.ask(do="tcp", host=str(WEB_ADDRESS), port=443, timeout=5)
+    assert taken(FREE) > AT_ONCE + OF_OTHERS
+
+
+def _tracked(rig: Rig, worker: Worker) -> int:
+    """Places taken in the table of connections of the namespace that WORKER is in."""
+    argv = rig.inside(worker, ["sysctl", "-n", "net.netfilter.nf_conntrack_count"])
+    return int(rig.host(argv, check=True).stdout)
 
 
 def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:

@@ -22,12 +22,14 @@ _LIBRARIES = ("/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/lib
 _INSTALL_NFT = "apt install nftables libnftables1"
 TRANSACTION = """
 table inet fleet_doctor {
+    set pace { type uid; flags dynamic; size 9999; }
     set open { type uid . ifname; elements = { 1101 . "wg101" } }
     map translation { type ifname : ipv4_addr; elements = { "wg101" : 198.18.0.2 } }
     chain output {
         type filter hook output priority 0; policy accept;
         meta nfproto ipv4 meta skuid . oifname @open counter accept
         fib saddr type local counter reject with tcp reset
+        ct state new ct status ! confirmed add @pace { meta skuid limit rate over 500/second burst 5000 packets } drop
         meta skuid 1101 counter drop
     }
     chain translate {
@@ -40,7 +42,7 @@ table inet fleet_doctor {
     }
 }
 """
-"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking, resets."""
+"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking, resets, a pace."""
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
