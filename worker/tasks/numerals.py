@@ -29,7 +29,8 @@ _BOUND = re.compile(
     r"[~∼〜]|(?<=[\d원개명건점만천백억회€$])\s*(?:부터|까지|이상|이하|미만|초과|내외|정도|から|起|以上)|"
     r"대략|원\s*대|여\s*[개명건원]|"
     r"최[대소](?=\s*[₩$\d])|(?<![가-힣])약(?=\s*[₩$\d])|[\d원€]\s*\+(?!\s*\d)|(?<![a-z])"
-    r"(?:from|up to|starting|about|approx\.?|circa|ca\.|ab|bis|over|under|more than|less than|at least|and up)(?![a-z])",
+    r"(?:from|up to|starting|about|approx\.?|circa|ca\.|ab|bis|over|under|more than|less than|at least|"
+    r"and up)(?![a-z])",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:^|[^0-9A-Za-z가-힣])([-−–+▲▼△▽↑↓])\s*(?:[A-Z]{0,3}[₩$€£¥₹]|[A-Z]{3})?\s*$")

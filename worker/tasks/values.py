@@ -35,7 +35,10 @@ _CURRENCIES = {
 _BESIDE = "|".join(re.escape(one) for one in sorted(_CURRENCIES, key=len, reverse=True))
 _AFTER = re.compile(rf"[\d만천백십억.,-]\s*({_BESIDE}|[A-Z]{{3}}(?![A-Za-z]))")
 _BEFORE = re.compile(rf"(?<![A-Za-z])({_BESIDE}|[A-Z]{{3}})\s*[.]?\s*\d")
-_UNITS = r"kg|mg|g|ml|l|cc|cm|mm|km|m2|m²|㎡|m|개|장|매|인|명|박|회|병|캔|팩|포|권|평|건|시간|일|월|정|알|구|입|세트|롤|박스|봉"
+_UNITS = (
+    r"kg|mg|g|ml|l|cc|cm|mm|km|m2|m²|㎡|m|개|장|매|인|"
+    r"명|박|회|병|캔|팩|포|권|평|건|시간|일|월|정|알|구|입|세트|롤|박스|봉"
+)
 _PER = re.compile(
     rf"(?:^|[\s(\[])((?:\d+\s*)?(?:{_UNITS}))\s*당(?![가-힣])|(?<=[\d원A-Z€$£¥₩.-])\s*/\s*((?:\d+\s*)?[A-Za-z가-힣]+)|"
     r"(?<![가-힣\d])(?:매\s*)?(월|연|년|하루)\s*(?:납입금?|납|구독료|이용료|요금)?\s*(?=[₩\d])|\bper\s+((?:\d+\s*)?\w+)|\ba\s+(month|year|week|day|night)\b",
