@@ -59,6 +59,8 @@ class WebSettings(Settings):
 
     port: int = Field(default=0, ge=0, le=65_535)
     """0: there is no page."""
+    token_file: str = Field(default="", max_length=4000)
+    """Whoever sends the token in it may add jobs; the hub's account reads it. "": nobody may."""
 
 
 class HubSettings(Settings):

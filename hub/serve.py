@@ -110,9 +110,9 @@ class Hub:
         notices = Notices(self.database, self._ring)
         lives = [self._hand_out(), self._beat(), self._sender.run(), self._keeping.run()]
         lives += [self._asking.run()] if self._asking else []
-        if port := self._fleet.hub.web.port:
+        if self._fleet.hub.web.port:
             view = View(self.database, self._store, self.service.seats, self._do, self._is_full)
-            lives.append(serving.run(port, view, Shelf(self._fleet, self._paths, self.database), stop))
+            lives.append(serving.run(self._fleet, view, Shelf(self._fleet, self._paths, self.database), stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
         ended = asyncio.ensure_future(stop.wait())

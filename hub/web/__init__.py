@@ -1,1 +1,1 @@
-"""What people see of the queue and the fleet in a browser, and programs as JSON. It reads, and changes nothing."""
+"""What people see of the queue and the fleet in a browser, and programs as JSON; and jobs that come over HTTP."""

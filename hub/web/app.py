@@ -17,8 +17,10 @@ from starlette.types import ASGIApp
 
 from fleet import VERSION
 from fleet.errors import DatabaseFailed
+from fleet.model import Fleet as FleetSettings
 from fleet.outcomes import ENDINGS
 from hub.queue import reading
+from hub.web.adding import jobs_of, permit
 from hub.web.guard import Guard
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, page, shown
@@ -30,9 +32,9 @@ PAGE = 50
 _FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 
 
-def application(view: View, shelf: Shelf, stopping: asyncio.Event) -> ASGIApp:
+def application(fleet: FleetSettings, view: View, shelf: Shelf, stopping: asyncio.Event) -> ASGIApp:
     """All of it."""
-    site = Site(view, shelf, Live(view, stopping))
+    site = Site(fleet, view, shelf, Live(view, stopping))
     routes = [
         Route("/", site.fleet),
         Route("/results", site.results),
@@ -45,6 +47,7 @@ def application(view: View, shelf: Shelf, stopping: asyncio.Event) -> ASGIApp:
         Route("/api/results", site.results),
         Route("/api/results/{job:int}.{fence:int}", site.run),
         Route("/api/jobs", site.jobs),
+        Route("/api/jobs", site.add, methods=["POST"]),
         Route("/openapi.json", lambda _: JSONResponse(described())),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
@@ -55,7 +58,8 @@ def application(view: View, shelf: Shelf, stopping: asyncio.Event) -> ASGIApp:
 class Site:
     """A method for each address; under /api it answers with JSON."""
 
-    def __init__(self, view: View, shelf: Shelf, live: Live) -> None:
+    def __init__(self, fleet: FleetSettings, view: View, shelf: Shelf, live: Live) -> None:
+        self._fleet = fleet
         self._view, self._shelf, self._live = view, shelf, live
 
     async def fleet(self, request: Request) -> Response:
@@ -102,6 +106,13 @@ class Site:
             return JSONResponse({"jobs": [dict(one) for one in found], "next": more})
         return _page(request, "jobs.j2", jobs=found, more=more, state=state, site=site)
 
+    async def add(self, request: Request) -> Response:
+        """Put jobs into the queue."""
+        permit(request, self._fleet.hub.web.token_file)
+        jobs = await jobs_of(request, self._fleet)
+        receipts = await self._view.do(lambda: self._view.store.add(jobs))
+        return JSONResponse([{"job": one.job, "added": one.added.value} for one in receipts])
+
     async def picture(self, request: Request) -> Response:
         """A picture of a run, as it was when the run ended."""
         job, fence, name = _number(request, "job"), _number(request, "fence"), request.path_params["name"]
@@ -143,10 +154,15 @@ def described() -> dict[str, Any]:
         "/api/results/{job}.{fence}": (("job", "fence"), Whole),
         "/api/jobs": (("after", "state", "site"), dict[str, Any]),
     }
+    paths = {path: {"get": _operation(path, *each)} for path, each in listed.items()}
+    many = {name: {"schema": {"type": "string"}} for name in ("application/jsonl", "text/csv")}
+    added = {"requestBody": {"required": True, "content": many}, "security": [{"token": []}]}
+    paths["/api/jobs"]["post"] = {**_operation("", (), list[dict[str, Any]]), **added}
     return {
         "openapi": "3.1.0",
         "info": {"title": "fleet", "version": VERSION},
-        "paths": {path: {"get": _operation(path, *each)} for path, each in listed.items()},
+        "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 

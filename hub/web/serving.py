@@ -8,6 +8,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from fleet import log
+from fleet.model import Fleet
 from hub.web.app import application
 from hub.web.guard import HOSTS
 from hub.web.pictures import Shelf
@@ -16,13 +17,13 @@ from hub.web.view import View
 AGAIN_SECONDS = 10.0
 
 
-async def run(port: int, view: View, shelf: Shelf, stopping: asyncio.Event) -> None:
+async def run(fleet: Fleet, view: View, shelf: Shelf, stopping: asyncio.Event) -> None:
     """Serve until STOPPING is set."""
-    config = Config()
+    config, port = Config(), fleet.hub.web.port
     config.bind = [f"{HOSTS[0]}:{port}"]
     config.errorlog = None
     config.graceful_timeout = 1
-    app, said = application(view, shelf, stopping), log.get("hub")
+    app, said = application(fleet, view, shelf, stopping), log.get("hub")
 
     async def ended() -> None:
         await stopping.wait()

@@ -94,8 +94,8 @@ class View:
     def __init__(
         self, database: Database, store: Store, seats: Mapping[int, Seat], do: Do, is_full: Callable[[], bool]
     ) -> None:
-        self.database, self.do = database, do
-        self._store, self._seats, self._is_full = store, seats, is_full
+        self.database, self.store, self.do = database, store, do
+        self._seats, self._is_full = seats, is_full
         self._seen: Fleet | None = None
         self._until = 0.0
 
@@ -104,7 +104,7 @@ class View:
         if self._seen is None or time.monotonic() > self._until:
             self._until = time.monotonic() + FRESH_SECONDS
             runs = await self.do(lambda: newest(self.database, NEWEST))
-            sites = await self.do(self._store.sites)
+            sites = await self.do(self.store.sites)
             self._seen = _fleet(self._seats.values(), sites, runs, full=self._is_full())
         return self._seen
 

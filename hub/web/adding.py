@@ -1,0 +1,62 @@
+"""`POST /api/jobs`: JSON Lines or CSV, as `fleet job add --file`, from who has the token.
+
+A browser sends no such header for another site's page: that would need a permission which is not given here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from fleet import log
+from fleet.errors import UsageError
+from fleet.model import Fleet
+from hub import entering
+from hub.queue.values import Job
+
+MOST_BYTES = 1 << 20
+LEAST_TOKEN = 20
+_WORDS = "Bearer "
+
+
+def permit(request: Request, token_file: str) -> None:
+    """Raise HTTPException for who does not show the token in TOKEN_FILE. It is read each time: it may be changed."""
+    token = _token(token_file) if token_file else ""
+    if len(token) < LEAST_TOKEN:
+        raise HTTPException(
+            403, f"hub.web.token_file names no token of {LEAST_TOKEN} characters: nothing is added here"
+        )
+    shown = request.headers.get("authorization", "")
+    if not (shown.startswith(_WORDS) and hmac.compare_digest(shown.removeprefix(_WORDS).encode(), token.encode())):
+        raise HTTPException(401, "Authorization: Bearer and the token are needed")
+
+
+async def jobs_of(request: Request, fleet: Fleet) -> list[Job]:
+    """The jobs in REQUEST; raises HTTPException with what is wrong with them."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise HTTPException(413, f"more than {MOST_BYTES >> 20} MiB: add them in parts")
+    try:
+        lines = entering.lines(body.decode())
+        found = entering.jobs(lines, {"arguments": {}}, fleet.task, "body", tuple(fleet.hub.targets))
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, f"is no UTF-8: {error}") from None
+    except UsageError as error:
+        raise HTTPException(400, error.message) from None
+    for one in found:
+        if ":" in one.task and one.task != fleet.task.run:
+            raise HTTPException(400, f"task: {one.task[:50]!r} names a function; over HTTP a task has a name")
+    return found
+
+
+def _token(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is no ASCII")
+        return ""

@@ -1,0 +1,106 @@
+"""A hub with a page and some runs, one of them full of markup; needs no root."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet import snapshot
+from fleet.db import Database
+from fleet.model import Paths
+from fleet.outcomes import Ending
+from fleet.programs import Installation
+from fleet.snapshot import Snapshot
+from hub.outbox import recorder
+from hub.queue.store import Host, Store
+from hub.queue.upgrade import upgrade
+from hub.queue.values import Finished, Job, Pace, Picture
+from tests.hubs import FLEET
+from tests.waiting import until
+
+PORT = 8470
+TOKEN = "t" * 20
+ONE, *_ = FLEET.members
+SCRIPT = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
+TURNED = "\u202egnp"
+WHOLE = {**FLEET.model_dump(), "hub": {"jobs": "first", "web": {"port": PORT, "token_file": "TOKEN"}}}
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da6364f8cfc0000003030100"
+    "c9fe92ef0000000049454e44ae426082"
+)
+NAME = "job-1-000001.png"
+ELSEWHERE = Host("elsewhere", "life")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A hub with a page, and the same queue."""
+
+    paths: Paths
+    store: Store
+    database: Database
+
+    def run(self, key: str, outcome: Ending, **more: Any) -> None:
+        """A job that has ended so, by ONE."""
+        self.store.add([Job(site="a.example", task="visit", key=key, attempts=1)])
+        (work,) = self.store.claim(ELSEWHERE, [ONE.name]).jobs
+        self.store.finish([Finished(job=work.job, fence=work.fence, outcome=outcome, **more)])
+
+
+@contextmanager
+def shown(root: Path) -> Iterator[Scene]:
+    """A good run with a picture, whose words are markup, and one that failed."""
+    paths = Paths(root=root)
+    installation = Installation(paths=paths)
+    for path in (paths.hub_socket, paths.snapshot, paths.hub_database, paths.spool(ONE) / NAME):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (paths.spool(ONE) / NAME).write_bytes(PNG)
+    (root / "token").write_text(f"{TOKEN}\n")
+    fleet = type(FLEET).model_validate(json.loads(json.dumps(WHOLE, default=str).replace("TOKEN", f"{root}/token")))
+    snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
+    database = Database(FLEET.hub.address(paths))
+    upgrade(database)
+    pace, record = Pace(interval_seconds=0, most=100), recorder("elsewhere")
+    made = Scene(paths, Store(database, lambda: None, pace, record=record), database)
+    made.store.enlist(ELSEWHERE, 1000, version="", settings="")
+    picture = Picture(name=NAME, sha256=hashlib.sha256(PNG).hexdigest(), size_bytes=len(PNG))
+    stages: dict[str, Any] = {"stages_ms": {"load": 7, SCRIPT: 3}}
+    made.run(SCRIPT, "good", answer={"title": SCRIPT, "price": 3}, details=stages, pictures=(picture,))
+    made.run("second", "failed", error=f"{SCRIPT}{TURNED}")
+    with (paths.root / "hub.log").open("wb") as log:
+        argv = installation.module("hub", "serve")
+        hub = subprocess.Popen(argv, env=installation.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until("the page", lambda: status("/healthz") > 0, 30, lambda: (paths.root / "hub.log").read_text()[-2000:])
+        yield made
+    finally:
+        hub.terminate()
+        assert hub.wait(20) == 0
+        database.close()
+
+
+def ask(path: str, method: str = "GET", body: str = "", **headers: str) -> tuple[int, dict[str, str], str]:
+    """Status, headers and text of an answer."""
+    with_host = {"Host": f"127.0.0.1:{PORT}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
+    try:
+        connection.request(method, path, body.encode() or None, headers=with_host)
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def status(path: str, method: str = "GET", **headers: str) -> int:
+    """That of an answer; 0 where nobody listens."""
+    try:
+        return ask(path, method, **headers)[0]
+    except OSError:
+        return 0
