@@ -44,8 +44,7 @@ from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal
 from hub.spooled import Held
 from hub.web import serving
-from hub.web.pictures import Shelf
-from hub.web.view import View
+from hub.web.view import Queue
 
 LEASE_SECONDS = 30.0
 PATIENCE_SECONDS = 10.0
@@ -111,8 +110,8 @@ class Hub:
         lives = [self._hand_out(), self._beat(), self._sender.run(), self._keeping.run()]
         lives += [self._asking.run()] if self._asking else []
         if self._fleet.hub.web.port:
-            view = View(self.database, self._store, self.service.seats, self._do, self._is_full)
-            lives.append(serving.run(self._fleet, view, Shelf(self._fleet, self._paths, self.database), stop))
+            queue = Queue(self._store, self._do, self.service.seats, self._is_full)
+            lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
         ended = asyncio.ensure_future(stop.wait())

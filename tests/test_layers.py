@@ -140,7 +140,10 @@ LIBRARIES = {
         "its last release is of 2024; it has to be replaceable",
     ),
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py|hub/web/pages\.py", "text formats are made in one place each"),
-    "starlette": (r"lab/site/.*|hub/web/(adding|app|guard)\.py", "values are made without knowing who asks for them"),
+    "starlette": (
+        r"lab/site/.*|hub/web/(adding|app|guard|serving)\.py",
+        "values are made without knowing who asks for them",
+    ),
     "hypercorn": (r"lab/site/.*|hub/web/serving\.py", "one web server for all, and it can be replaced"),
     "sqlalchemy": (
         r"fleet/db\.py|netctl/pool/\w+\.py|hub/queue/.*|hub/outbox\.py|hub/(source/journal|alerts/recording)\.py|bench/queue\.py",

@@ -81,7 +81,7 @@ class Site:
         """Runs, the newest first; the next page begins after the last of this one."""
         which: dict[str, Any] = {"before": _before(request), "site": request.query_params.get("site") or None}
         which["outcome"] = _one_of(request, "outcome", ENDINGS)
-        runs = await self._view.do(lambda: newest(self._view.database, PAGE, **which))
+        runs = await self._view.read(lambda: newest(self._view.database, PAGE, **which))
         more = f"{runs[-1].job}.{runs[-1].fence}" if len(runs) == PAGE else ""
         if _wants_json(request):
             return _json(Results(runs=tuple(runs), next=more))
@@ -98,7 +98,7 @@ class Site:
         """What can still run, by number."""
         after, state = _number(request, "after", 0), _one_of(request, "state", ("ready", "leased", "aside"))
         site = request.query_params.get("site") or None
-        found = await self._view.do(
+        found = await self._view.read(
             lambda: reading.page_of_jobs(self._view.database, PAGE, after=after, state=state, site=site)
         )
         more = str(found[-1]["id"]) if len(found) == PAGE else ""
@@ -110,13 +110,13 @@ class Site:
         """Put jobs into the queue."""
         permit(request, self._fleet.hub.web.token_file)
         jobs = await jobs_of(request, self._fleet)
-        receipts = await self._view.do(lambda: self._view.store.add(jobs))
+        receipts = await self._view.queue.do(lambda: self._view.queue.store.add(jobs))
         return JSONResponse([{"job": one.job, "added": one.added.value} for one in receipts])
 
     async def picture(self, request: Request) -> Response:
         """A picture of a run, as it was when the run ended."""
         job, fence, name = _number(request, "job"), _number(request, "fence"), request.path_params["name"]
-        worker, pictures = await self._view.do(lambda: self._shelf.known(job, fence))
+        worker, pictures = await self._view.read(lambda: self._shelf.known(job, fence))
         content = await asyncio.to_thread(self._shelf.content, worker, pictures, name)
         if content is None:
             raise HTTPException(404)

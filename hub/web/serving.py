@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from starlette.types import ASGIApp
 
 from fleet import log
-from fleet.model import Fleet
+from fleet.db import Database
+from fleet.model import Fleet, Paths
 from hub.web.app import application
 from hub.web.guard import HOSTS
 from hub.web.pictures import Shelf
-from hub.web.view import View
+from hub.web.view import Queue, View
 
 AGAIN_SECONDS = 10.0
+T = TypeVar("T")
 
 
-async def run(fleet: Fleet, view: View, shelf: Shelf, stopping: asyncio.Event) -> None:
+async def run(fleet: Fleet, paths: Paths, queue: Queue, stopping: asyncio.Event) -> None:
     """Serve until STOPPING is set."""
-    config, port = Config(), fleet.hub.web.port
+    database, thread = Database(fleet.hub.address(paths)), ThreadPoolExecutor(1, "page")
+
+    def read(work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(thread, work)
+
+    try:
+        view = View(database, read, queue)
+        await _serve(fleet.hub.web.port, application(fleet, view, Shelf(fleet, paths, database), stopping), stopping)
+    finally:
+        thread.shutdown()
+        database.close()
+
+
+async def _serve(port: int, app: ASGIApp, stopping: asyncio.Event) -> None:
+    config, said = Config(), log.get("hub")
     config.bind = [f"{HOSTS[0]}:{port}"]
     config.errorlog = None
     config.graceful_timeout = 1
-    app, said = application(fleet, view, shelf, stopping), log.get("hub")
 
     async def ended() -> None:
         await stopping.wait()

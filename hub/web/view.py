@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
 from fleet.db import Database
 from fleet.outcomes import OK
-from hub.queue import reading
+from hub.queue import locks, reading
 from hub.queue.politeness import Site
 from hub.queue.store import Store
 from hub.sending import Do
@@ -88,14 +89,22 @@ class Whole(BaseModel, frozen=True):
     """What of the answer differs from that of the run before: then, and now."""
 
 
-class View:
-    """Looks at the database where that is done, and at the workers of this host."""
+@dataclass(frozen=True)
+class Queue:
+    """What the hub's own life lends to its page."""
 
-    def __init__(
-        self, database: Database, store: Store, seats: Mapping[int, Seat], do: Do, is_full: Callable[[], bool]
-    ) -> None:
-        self.database, self.store, self.do = database, store, do
-        self._seats, self._is_full = seats, is_full
+    store: Store
+    do: Do
+    """Where the store is used: what waits there holds up the workers."""
+    seats: Mapping[int, Seat]
+    is_full: Callable[[], bool]
+
+
+class View:
+    """Looks at DATABASE where READ does it, which is not where the queue works: no question holds a worker up."""
+
+    def __init__(self, database: Database, read: Do, queue: Queue) -> None:
+        self.database, self.read, self.queue = database, read, queue
         self._seen: Fleet | None = None
         self._until = 0.0
 
@@ -103,14 +112,14 @@ class View:
         """The first look; many who ask at one time cost one. Raises DatabaseFailed."""
         if self._seen is None or time.monotonic() > self._until:
             self._until = time.monotonic() + FRESH_SECONDS
-            runs = await self.do(lambda: newest(self.database, NEWEST))
-            sites = await self.do(self.store.sites)
-            self._seen = _fleet(self._seats.values(), sites, runs, full=self._is_full())
+            runs = await self.read(lambda: newest(self.database, NEWEST))
+            sites = await self.read(lambda: self.database.run(locks.every, reading=True))
+            self._seen = _fleet(self.queue.seats.values(), sites, runs, full=self.queue.is_full())
         return self._seen
 
     async def run(self, job: int, fence: int) -> Whole | None:
         """That run, with the job's runs before it."""
-        return await self.do(lambda: _whole(self.database, job, fence))
+        return await self.read(lambda: _whole(self.database, job, fence))
 
 
 def newest(database: Database, count: int, **which: object) -> list[Run]:
