@@ -43,7 +43,6 @@ from hub.source.answering import Answering
 from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal
 from hub.spooled import Held
-from hub.web import serving
 from hub.web.view import Queue
 
 LEASE_SECONDS = 30.0
@@ -110,6 +109,8 @@ class Hub:
         lives = [self._hand_out(), self._beat(), self._sender.run(), self._keeping.run()]
         lives += [self._asking.run()] if self._asking else []
         if self._fleet.hub.web.port:
+            from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
+
             queue = Queue(self._store, self._do, self.service.seats, self._is_full)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]

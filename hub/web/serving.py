@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -40,17 +41,25 @@ async def run(fleet: Fleet, paths: Paths, queue: Queue, stopping: asyncio.Event)
 
 async def _serve(port: int, app: ASGIApp, stopping: asyncio.Event) -> None:
     config, said = Config(), log.get("hub")
-    config.bind = [f"{HOSTS[0]}:{port}"]
     config.errorlog = None
     config.graceful_timeout = 1
-
-    async def ended() -> None:
-        await stopping.wait()
-
     while not stopping.is_set():
         try:
-            said.info("web.opening", address=f"http://{HOSTS[0]}:{port}/")
-            await serve(app, config, shutdown_trigger=ended)
+            config.bind = [f"fd://{_opened(port)}"]
         except OSError as error:
             said.error("web.not_open", port=port, error=error.strerror or str(error))
-            await asyncio.wait({asyncio.ensure_future(ended())}, timeout=AGAIN_SECONDS)
+            await asyncio.wait({asyncio.ensure_future(stopping.wait())}, timeout=AGAIN_SECONDS)
+            continue
+        said.info("web.open", address=f"http://{HOSTS[0]}:{port}/")
+        await serve(app, config, shutdown_trigger=stopping.wait)
+
+
+def _opened(port: int) -> int:
+    """A socket on PORT, which hypercorn closes."""
+    made = socket.socket()
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOSTS[0], port))
+        return made.detach()
+    finally:
+        made.close()
