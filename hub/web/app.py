@@ -48,6 +48,7 @@ def application(fleet: FleetSettings, view: View, shelf: Shelf, stopping: asynci
         Route("/api/results/{job:int}.{fence:int}", site.run),
         Route("/api/jobs", site.jobs),
         Route("/api/jobs", site.add, methods=["POST"]),
+        Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/openapi.json", lambda _: JSONResponse(described())),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
