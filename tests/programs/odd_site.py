@@ -153,7 +153,7 @@ PAGES: dict[str, str] = {
     "/scrolls-on": page(
         "<ul id=u></ul><p id=end style='height:20px'></p>",
         "let n=0;const more=()=>{for(let i=0;i<10&&n<30;i++)u.insertAdjacentHTML('beforeend',`<li class=item style='height:200px'>상품 ${++n}</li>`)};"
-        "more();new IntersectionObserver(e=>{if(e[0].isIntersecting&&n<30)fetch('/slow-items').then(more)}).observe(end)",
+        "more();new IntersectionObserver(e=>{if(e[0].isIntersecting&&n<30)fetch('/tiny').then(more)}).observe(end)",
     ),
     "/draws-anew": page(
         "<div id=w style='height:2500px;position:relative'></div>",
@@ -164,6 +164,7 @@ PAGES: dict[str, str] = {
     "/wait-more": page("<b class=price>2원</b><meta http-equiv=refresh content='1;url=/ok'>"),
     "/ticker": page("<b class=price>12,900원</b><meta http-equiv=refresh content='3'>"),
     "/home-drip": shop("/drip"),
+    "/": page("<b class=price>9,900원</b>"),
     "/gone": page("<h1>판매가 종료된 상품입니다</h1><ul><li class=price>9,900원</li></ul>"),
     "/deep": page(
         "<div id=host></div>", "host.attachShadow({mode:'open'}).innerHTML='<iframe src=/shadow width=400 height=200></iframe>'"
@@ -358,6 +359,7 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/sandboxed": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="sandbox"),
     "/strict": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="require-trusted-types-for 'script'; script-src 'none'"),
     "/drip": drip,
+    "/goods/17": lambda one, _: one.whole("", 302, Location="/"),
     "/private": private,
     "/logs-in": lambda one, _: one.whole(
         page("<p id=late>x</p>", "localStorage.token='t0ken'"),

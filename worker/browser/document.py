@@ -84,7 +84,7 @@ class Documents:
             "Network.loadingFailed": self._on_failed,
             "Page.frameNavigated": self._on_navigated,
             "Page.frameScheduledNavigation": self._on_plan,
-            "Page.frameClearedScheduledNavigation": self._on_plan,
+            "Page.frameClearedScheduledNavigation": self._on_end_of_plan,
             "Page.lifecycleEvent": self._on_stage,
             "Page.frameStoppedLoading": self._on_stop,
             "Page.javascriptDialogOpening": self._on_dialog,
@@ -129,8 +129,11 @@ class Documents:
     @property
     def pending(self) -> bool:
         """Whether another document is on its way into the tab."""
+        return time.monotonic() < self._follows_at or self._is_coming()
+
+    def _is_coming(self) -> bool:
         now = time.monotonic()
-        return now < self._follows_at or any(load.is_coming(now) for load in self._all.values())
+        return any(load.is_coming(now) for load in self._all.values())
 
     def _load(self, number: str) -> Load:
         if number not in self._all:
@@ -196,9 +199,14 @@ class Documents:
     def _on_plan(self, told: Parameters) -> None:
         """A page that loads itself again is not on the way to another."""
         if told.get("frameId") == self.frame:
-            delay, url = told.get("delay", _SOON_SECONDS + 1), str(told.get("url")).partition("#")[0]
-            soon = delay <= _SOON_SECONDS and url != self._current.url.partition("#")[0]
+            delay, url = float(told["delay"]), str(told["url"]).partition("#")[0]
+            soon = delay <= _SOON_SECONDS and url.startswith("http") and url != self._current.url.partition("#")[0]
             self._follows_at = time.monotonic() + delay + 1 if soon else 0.0
+
+    def _on_end_of_plan(self, told: Parameters) -> None:
+        """It is asked for now, which is told of in a moment, or is given up."""
+        if told.get("frameId") == self.frame and self._follows_at:
+            self._follows_at = time.monotonic() + 1
 
     def _on_stage(self, told: Parameters) -> None:
         if told.get("frameId") == self.frame:
@@ -209,7 +217,7 @@ class Documents:
 
     def _on_stop(self, told: Parameters) -> None:
         """Nothing more comes: a link out of the browser ends a document's loading without its load event."""
-        if told.get("frameId") == self.frame and not self.pending:
+        if told.get("frameId") == self.frame and not self._is_coming():
             self._current.stages |= {"DOMContentLoaded", "load"}
 
     def _on_dialog(self, told: Parameters) -> None:

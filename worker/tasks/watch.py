@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -68,6 +70,7 @@ def watch(context: Context[Options]) -> Found:
         visited: list[JsonValue] = []
         for page in options.pages:
             browser.open(page)
+            _refuse_front(page, browser.page.url)
             if options.wait_for and not options.steps:
                 browser.wait(options.wait_for, seconds=options.wait_seconds)
             visited.append(browser.location)
@@ -79,6 +82,14 @@ def watch(context: Context[Options]) -> Found:
         return found
     with context.stage("screenshot"):
         return found.model_copy(update={"screenshot": picture.shoot(browser, options.screenshot)})
+
+
+def _refuse_front(asked: str, shown: str) -> None:
+    """Raise Answered where a shop leads from a thing that is gone to its front page: its prices are of other things."""
+    there, here = urlsplit(asked), urlsplit(shown)
+    thing = there.path.strip("/") and re.search(r"\d", f"{there.path}?{there.query}")
+    if thing and not here.path.strip("/") and not here.query:
+        raise Answered("absent", f"the site leads to its front page in place of {asked}", url=shown)
 
 
 def _do(browser: Browser, options: Options) -> Look | None:
