@@ -1,4 +1,4 @@
-"""The hub's page over HTTP: whom it answers, what it says, and what becomes of a stranger's words. Needs no root."""
+"""The hub's page over HTTP: whom it answers, what it says, and what becomes of a stranger's words; and in a browser."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
-from tests.hub_pages import NAME, ONE, PNG, PORT, TOKEN, Scene, ask, shown, status
+from tests.hub_pages import NAME, ONE, PNG, PORT, SCRIPT, TOKEN, Scene, ask, shown, status
 from tests.hubs import FLEET
 from tests.waiting import until
 
@@ -126,3 +131,64 @@ def test_health_has_a_reason(scene: Scene) -> None:
     code, _, text = ask("/healthz")
     assert (code, json.loads(text)["reason"]) == (503, "workers")
     assert "No worker is there" in ask("/?lang=en")[2] and "워커가 하나도 없습니다" in ask("/?lang=ko")[2]
+
+
+@pytest.fixture(scope="module")
+def browser(root: None, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """One browser for all."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in ("--headless=new", "--no-sandbox", "--disable-background-networking", f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    try:
+        yield made
+    finally:
+        made.quit()
+
+
+def test_an_open_page_is_kept_up_to_date(scene: Scene, browser: webdriver.Chrome) -> None:
+    """A run that ends is on the page that is open, what is focused stays; no rule of the page's policy is broken."""
+    browser.get(f"http://127.0.0.1:{PORT}/?lang=en")
+    until("it is live", lambda: browser.find_element(By.ID, "live").text == "Live", 60)
+    row = browser.find_element(By.ID, f"w-{ONE.name}")
+    before = len(row.find_elements(By.CSS_SELECTOR, ".ticks span"))
+    link = row.find_element(By.CSS_SELECTOR, "a.last")
+    browser.execute_script("arguments[0].focus()", link)
+    scene.run("seen", "good")
+    until("the tick", lambda: len(row.find_elements(By.CSS_SELECTOR, ".ticks span")) == before + 1, 60)
+    assert browser.switch_to.active_element == link
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
+
+
+def test_a_whole_visit_by_keyboard(scene: Scene, browser: webdriver.Chrome) -> None:
+    """From the first look by the results to a run and its picture, in Korean; nothing of a stranger's has run."""
+    browser.get(f"http://127.0.0.1:{PORT}/?lang=ko")
+    press(browser, "결과")
+    until("the list", lambda: "/results" in browser.current_url and "결말" in main(browser), 60)
+    press(browser, "1.1")
+    until("the run", lambda: "/results/1.1" in browser.current_url and SCRIPT in main(browser), 60)
+    picture = browser.find_element(By.CSS_SELECTOR, "main img")
+    browser.execute_script("arguments[0].scrollIntoView()", picture)
+    until("the picture", lambda: picture.get_property("naturalWidth") == 1, 60)
+    assert "taken" not in browser.title
+
+
+def main(browser: webdriver.Chrome) -> str:
+    """The text of the page; "" while another one comes."""
+    try:
+        return browser.find_element(By.TAG_NAME, "main").text
+    except WebDriverException:
+        return ""
+
+
+def press(browser: webdriver.Chrome, words: str) -> None:
+    """Tab to what is called WORDS, and press Enter on it."""
+    for _ in range(60):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        if browser.switch_to.active_element.text == words:
+            browser.switch_to.active_element.send_keys(Keys.ENTER)
+            return
+    raise AssertionError(f"the keyboard does not reach {words!r}")
