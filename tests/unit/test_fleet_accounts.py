@@ -51,7 +51,7 @@ def script(tmp_path: Path, root: None) -> Script:
 
 def _ours(line: str) -> bool:
     name = line.partition(":")[0]
-    return name in ("netctl", "fleet", "fleet-hub") or (name.startswith("w") and name[1:].isdigit())
+    return name in ("netctl", "fleet", "fleet-hub", "fleet-keys") or (name.startswith("w") and name[1:].isdigit())
 
 
 def test_accounts_are_made_once(script: Script) -> None:

@@ -36,7 +36,10 @@ def test_two_addresses_are_enough() -> None:
     ("line", "said"),
     [
         ('release = "http://keys.example/release"', "keys.source.release: value error, is no https address"),
-        ('release = "https://me:secret@keys.example/"', "keys.source.release: value error, holds a name or a password"),
+        (
+            'release = "https://me:secret@keys.example/"',
+            "keys.source.release: value error, no address holds a name or a password",
+        ),
         ('release = "keys.example"', "keys.source.release: value error, 'keys.example' is no http or https address"),
         ('status = "ftp://keys.example"', "keys.source.status: value error, is no https address"),
         ('servers = ["a b"]', "keys.source.servers.0:"),
