@@ -15,7 +15,7 @@ from tests.waiting import until
 
 CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}, "wireguard": {"handshake_timeout_seconds": 2}}
 ADDRESS, OTHER, GATEWAY = "198.51.100.10/24", "198.51.100.77/24", "198.51.100.1"
-TRY_SECONDS, CONTROL_TRIES, PATIENCE_SECONDS = 1, 4, 30
+TRY_SECONDS, CONTROL_TRIES, PATIENCE_SECONDS = 1, 3, 60
 
 
 @pytest.fixture
