@@ -103,6 +103,8 @@ class PoolStatus(Message):
     servers: int
     servers_aside: tuple[str, ...] = ()
     """Servers that have not answered lately: chosen last, until their time is over."""
+    service: str | None = None
+    """What is wrong with the key service, "" for nothing; None: there is none."""
 
 
 class Turn(Message):

@@ -99,6 +99,8 @@ def _status(arguments: argparse.Namespace) -> None:
     if (pool := status.pool) is not None:
         counts = f"{pool.leased} leased, {pool.cooling} cooling, {pool.free} free"
         lines = [f"keys: {pool.keys} on {pool.servers} servers, {counts}"]
+        if pool.service:
+            lines.append(pool.service)
         if pool.servers_aside:
             lines.append(f"not answering lately, chosen last: {' '.join(pool.servers_aside)}")
     if status.turns is not None:

@@ -86,15 +86,16 @@ def _import(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> None:
     from netctl.pool import commands
 
-    lines = commands.listed(Paths.from_environment())
+    lines, service = commands.listed(Paths.from_environment())
     shown = [line for key in lines for line in _block(key)]
-    console.answer(arguments, [commands.as_json(key) for key in lines], *_summary(lines), *shown)
+    said = [*_summary(lines), *([service] if service else [])]
+    console.answer(arguments, [commands.as_json(key) for key in lines], *said, *shown)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from netctl.pool import commands
 
-    found, unknown = commands.chosen(arguments.keys, commands.listed(Paths.from_environment()))
+    found, unknown = commands.chosen(arguments.keys, commands.listed(Paths.from_environment())[0])
     shown = [line for key in found for line in (*_block(key), *_details(key))]
     console.answer(arguments, [commands.as_json(key) for key in found], *shown)
     return _known(unknown)

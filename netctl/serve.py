@@ -33,6 +33,7 @@ from netctl.slots.recovery import Recovery
 from netctl.slots.repair import Repair, background
 from netctl.slots.rp_filter import FirstValues
 from netctl.slots.tunnels import Tunnels
+from netctl.supply import supplied
 from netctl.wireguard.probe import probe
 
 
@@ -60,7 +61,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             owned_table, changed = OwnedTable(paths.root), recovery.ways_changed
             repair = Repair(fleet, tunnels, reconciler, spaces, owned_table, ways_changed=changed)
             try:
-                await _run(fleet, paths, service, repair, recovery)
+                async with supplied(fleet, paths.keyservice_socket, pool, tunnels):
+                    await _run(fleet, paths, service, repair, recovery)
             finally:
                 repair.close()
                 links.close()

@@ -76,6 +76,8 @@ def _problems(seen: FleetStatus, paths: Paths) -> Iterator[str]:
     for one in others:
         if one.state != "RUNNING":
             yield f"{one.name} {one.state}: {one.message}; log: {paths.log(one.name.rpartition(':')[2])}"
+    if seen.netctl is not None and seen.netctl.pool is not None and seen.netctl.pool.service:
+        yield seen.netctl.pool.service
     if seen.netctl is not None and seen.netctl.pool_trouble:
         yield f"keys: {seen.netctl.pool_trouble}"
     elif seen.supervisor_pid is not None and seen.netctl is None:

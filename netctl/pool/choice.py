@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from netctl.pool.contract import WholeKey, Wish
+from netctl.pool.issued import LEASE_WITHIN
 
 _CHOICE = """
 WITH latest AS (SELECT generation, server FROM leases LEFT JOIN keys ON keys.id = leases.key_id
@@ -30,6 +31,7 @@ LEFT JOIN resting ON resting.id = keys.id
 LEFT JOIN whole ON whole.of = keys.public
 WHERE NOT retired AND NOT leaving AND keys.public NOT IN (SELECT public FROM busy)
       AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
+      AND keys.public NOT IN (SELECT public FROM issued WHERE since + seconds * :part <= :now)
       AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
       AND (:most = 0 OR coalesce(workers, 0) < :most) AND (:server IS NULL OR keys.server = :server)
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
@@ -88,6 +90,7 @@ def choose(
         "server": wish.server,
         "cooldown": cooldown_seconds,
         "now": now,
+        "part": LEASE_WITHIN,
         "unreadable": json.dumps([*unreadable]),
         "most": wish.most_on_server,
     }

@@ -86,10 +86,11 @@ def _stored(name: str, origin: str) -> str:
     return origin if origin != name else visible.line(Path(name).name)
 
 
-def listed(paths: Paths) -> list[KeyLine]:
-    """Every key at every server, nothing secret."""
+def listed(paths: Paths) -> tuple[list[KeyLine], str | None]:
+    """Every key at every server, nothing secret; and what is wrong with the key service."""
     with opened(paths) as store:
-        return store.lines(_settings(paths).netctl.key_cooldown_seconds)
+        cooldown = _settings(paths).netctl.key_cooldown_seconds
+        return store.lines(cooldown), store.numbers(cooldown).service
 
 
 class _Usual(NamedTuple):

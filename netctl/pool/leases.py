@@ -21,6 +21,11 @@ UPDATE keys SET last_used_at = :now FROM (
     SELECT used.public AS key, used.server AS host FROM leases JOIN keys AS used ON used.id = key_id WHERE {_ENDING}
 ) WHERE public = key AND server = host
 """  # noqa: S608
+# A key of a service is leased once.
+_SPENT = f"""
+UPDATE keys SET leaving = 1 WHERE public IN (SELECT public FROM issued)
+AND id IN (SELECT key_id FROM leases WHERE {_ENDING})
+"""  # noqa: S608
 _ENDED = f"UPDATE leases SET state = 'ended' WHERE {_ENDING}"  # noqa: S608 - written above
 _FORGET = """
 DELETE FROM leases WHERE slot = :slot AND state = 'ended'
@@ -49,6 +54,7 @@ def ended(db: sa.Connection, uid: int, before: int | None, now: float, kept: int
     """The slot's `ending` leases (of a generation BEFORE that one) have ended; of its ended ones KEPT are kept."""
     values = {"slot": uid, "before": _EVERY_GENERATION if before is None else before, "now": now, "kept": kept}
     db.exec_driver_sql(_REST, values)
+    db.exec_driver_sql(_SPENT, values)
     if db.exec_driver_sql(_ENDED, values).rowcount:
         db.exec_driver_sql(_LEAVE)
         db.exec_driver_sql(_FORGET, values)

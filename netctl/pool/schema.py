@@ -76,6 +76,20 @@ leases = sa.Table(
     sa.Index("one_lease_a_slot", "slot", unique=True, sqlite_where=sa.text("state = 'held'")),
 )
 
+issued = sa.Table(
+    "issued",
+    metadata,
+    sa.Column("public", sa.Text, primary_key=True),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("back", sa.Text, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("since_wall", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+)
+"""Keys that a service has lent for so many SECONDS, and has not got back: netctl/pool/issued.py."""
+service = sa.Table("service", metadata, sa.Column("trouble", sa.Text, nullable=False))
+"""A row where there is such a service: what is wrong with it."""
+
 
 class File:
     """The file at PATH, made when it is not there, for its owner alone.
@@ -183,6 +197,12 @@ def _is_damage(error: sa.exc.DatabaseError) -> bool:
     return not isinstance(error, sa.exc.OperationalError)
 
 
+# How long a key has been lent says the wall clock then; where that is behind, the key is not used any more.
+_LENT = """
+UPDATE issued SET since = :now - CASE WHEN :wall < since_wall THEN seconds ELSE :wall - since_wall END
+"""
+
+
 def _note_boot(db: sa.Connection) -> None:
     """Times are seconds since boot: those of an earlier boot move below zero, in their order."""
     now = boot_id()
@@ -190,6 +210,7 @@ def _note_boot(db: sa.Connection) -> None:
         return
     newest = sa.select(sa.func.max(keys.c.last_used_at)).scalar_subquery()
     db.execute(sa.update(keys).values(last_used_at=keys.c.last_used_at - newest - LONGEST_REST_SECONDS))
+    db.exec_driver_sql(_LENT, {"now": clock(), "wall": time.time()})
     db.execute(sa.delete(boots))
     db.execute(sa.insert(boots).values(id=now))
 

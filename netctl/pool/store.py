@@ -13,20 +13,21 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Key
-from netctl.pool import choice, exits, leases, schema, updates
+from netctl.pool import choice, exits, issued, leases, schema, updates
 from netctl.pool.contract import Lease, WholeKey, Wish
 from netctl.pool.lines import KeyLine, key_in, lines
 from netctl.pool.schema import keys as _keys
 from netctl.pool.schema import leases as _leases
 from netctl.pool.updates import Found, Imported
 
+T = TypeVar("T")
 KEPT_LEASES = 20
 """Ended leases of a slot that are remembered: enough for its generation and its last server."""
 
@@ -132,7 +133,14 @@ class Store:
     def numbers(self, cooldown_seconds: float) -> PoolStatus:
         with self._file.begin(reading=True) as db:
             keys, leased, servers, cooling = choice.numbers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
-        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=keys - leased - cooling, servers=servers)
+            service = issued.trouble(db)
+        free = keys - leased - cooling
+        return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=free, servers=servers, service=service)
+
+    def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
+        """WORK of netctl.pool.issued, given the time."""
+        with self._file.begin() as db:
+            return work(db, self._clock())
 
     # --- keys, for the commands
 

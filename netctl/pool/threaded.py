@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
+import sqlalchemy as sa
+
 from fleet.errors import KeyStoreFailed
 from fleet.netctl_api import PoolStatus
 from fleet.wire import Address
@@ -74,6 +76,10 @@ class ThreadedPool:
 
     async def numbers(self) -> PoolStatus:
         return await self._run(partial(self._store.numbers, self._cooldown_seconds))
+
+    async def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
+        """WORK of netctl.pool.issued, which no lease waits for longer than for any other call."""
+        return await self._run(partial(self._store.of_service, work))
 
     async def close(self) -> None:
         with contextlib.suppress(KeyStoreFailed):

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from fleet.errors import ConfigurationError
 
-VERSION = 5
+VERSION = 6
 """PRAGMA user_version. Before 2: no columns for IPv6. Before 3: a server's columns have other names, a lease's endpoint
 is one column. Before 4: whose word an exit is was not written down, and a worker alone could teach it. Before 5: a
-key had one server. An earlier netctl cannot use a file of this version."""
+key had one server. Before 6: no key service. An earlier netctl cannot use a file of this version."""
 _NAMES = {"endpoint_host": "server", "endpoint_port": "port"}
 _DERIVED = {("leases", "public"): "(SELECT public FROM old_keys WHERE old_keys.id = key_id)"}
 """What a column of now is made from, by table and name."""

@@ -132,6 +132,11 @@ def endpoint(text: str) -> Endpoint:
     return Endpoint(str(address), port)
 
 
+def host(server: str) -> str:
+    """A server as endpoint() calls it."""
+    return endpoint(f"[{server}]:1" if ":" in server else f"{server}:1").host
+
+
 def _name(host: str) -> str:
     """HOST as resolvers know it: in small letters, other scripts as xn--, without a final dot; empty where none is."""
     try:

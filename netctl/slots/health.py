@@ -100,12 +100,13 @@ class Aside:
 
     random: Callable[[], float] = random.random
     first_seconds: float = FIRST_SECONDS
+    longest_seconds: float = LONGEST_SECONDS
     _failures: dict[Hashable, tuple[int, float]] = field(default_factory=dict)
 
     def failed(self, name: Hashable, now: float) -> float:
         """Put NAME aside once more; for how many seconds."""
         count = self._failures.get(name, (0, 0.0))[0] + 1
-        seconds = min(self.first_seconds * 2.0 ** min(count - 1, 10), LONGEST_SECONDS)
+        seconds = min(self.first_seconds * 2.0 ** min(count - 1, 10), self.longest_seconds)
         seconds *= 1 + JITTER * (2 * self.random() - 1)
         self._failures[name] = (count, now + seconds)
         return seconds

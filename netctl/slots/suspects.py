@@ -57,6 +57,8 @@ def named(error: Exception) -> FleetError:
 
 def none_free(numbers: PoolStatus, most_on_server: int) -> NoKeyFree:
     """Why no key became free in time."""
+    if numbers.service:
+        return NoKeyFree(f"no key became free in time: {numbers.service}", data=numbers.model_dump(mode="json"))
     full = f"every server has its {most_on_server} workers (netctl.workers_per_server)"
     why = full if numbers.free and most_on_server else "each is leased or cooling down"
     return NoKeyFree(

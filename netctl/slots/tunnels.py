@@ -178,7 +178,7 @@ class Tunnels:
             if lease is not None:
                 return lease
             numbers = await self._pool.numbers()
-            if not numbers.keys:
+            if not numbers.keys and numbers.service is None:
                 raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH..., or netctl keys revive KEY")
             if slot.lease is not None:
                 await self._give_back(slot)  # our own old key may be the only one there is

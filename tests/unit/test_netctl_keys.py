@@ -234,4 +234,4 @@ def test_a_file_whose_name_is_no_text_is_imported(tmp_path: Path, monkeypatch: p
     paths = Paths(root=tmp_path)
     paths.key_store.parent.mkdir(parents=True)
     assert len(commands.bring([path], paths).keys.new) == 1
-    assert [line.origin for line in commands.listed(paths)] == [r"bad\udcff\x1b.conf"]
+    assert [line.origin for line in commands.listed(paths)[0]] == [r"bad\udcff\x1b.conf"]
