@@ -183,4 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    KeyService(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])).ended.wait()
+    service = KeyService(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    service.ended.wait()

@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=3, choices=[3, 6, 30], help="pages the browser tier breaks")
     parser.addoption("--both-drivers", action="store_true", help="every page of the browser tier by both drivers")
     parser.addoption("--jobs", type=int, default=6, help="how many jobs the storm of kills is about")
+    parser.addoption("--loops", type=int, default=4, help="how many loops a fleet on keys of a service does")
     parser.addoption("--rows", type=int, default=0, help="how long the queue's tables are, beside 0 and 1,000 rows")
     parser.addoption("--steps", type=int, default=400, help="how long the queue's random histories are")
     parser.addoption("--seed", type=int, default=1, help="frames and histories are the same for the same seed")

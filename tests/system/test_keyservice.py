@@ -1,0 +1,111 @@
+"""A fleet on keys of a service that is killed, slow and lying meanwhile: started as its operator starts it.
+
+`--loops 40` is the whole of it: eight workers do five loops each, on five servers of ten keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.net import Lab
+from tests.fleets import Host
+from tests.keyservices import Judge, Service
+from tests.waiting import until
+
+FIRST_UID = 1301
+MUCH = 40
+FAULTS = ("killed", "slow", "mismatch", "twice", "garbage", "endless", "stranger", "refuses", "types", "redirect")
+FAULT_SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def loops(request: pytest.FixtureRequest) -> int:
+    """How many loops are done."""
+    return int(request.config.getoption("--loops"))
+
+
+@pytest.fixture(scope="module")
+def ground(bare: Lab, loops: int) -> Iterator[Lab]:
+    """The lab; one of five servers where much is to be done."""
+    if loops < MUCH:
+        yield bare
+        return
+    made = Lab(f"k{os.getpid() % 10_000}", servers=5, keys=1)
+    made.up()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="module")
+def service(ground: Lab, loops: int) -> Iterator[Service]:
+    """Ten keys at each server where much is to be done, else four."""
+    made = Service(ground, 10 if loops >= MUCH else 4)
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def host(ground: Lab, service: Service, loops: int) -> Iterator[Host]:
+    """Accounts and settings, and no key at all."""
+    made = Host(ground, 8 if loops >= MUCH else 2, first_uid=FIRST_UID, isolation="netns", changes=service.settings)
+    made.operate("accounts", "make", check=True)
+    yield made
+    made.operate("down")
+
+
+def goes_wrong(service: Service, word: str) -> None:
+    """From killed to well, or from one fault to the next."""
+    if word == "killed":
+        service.kill()
+        return
+    assert service.process
+    if service.process.poll() is not None:
+        service.start()
+    service.fault(word)
+
+
+def done(host: Host) -> int:
+    """How many loops of HOST's workers are handed in."""
+    return sum(1 for worker in host.fleet.members for _ in host.paths.spool(worker).glob("*-*.json"))
+
+
+def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: Service, loops: int) -> None:
+    """All loops are good; no key is in two devices, and none in a device that the service has back; each is given back.
+
+    Every log is without a private key; keys list shows what there is, and fleet status what is wrong with the service.
+    """
+    judge, faults = Judge(host, service), cycle(FAULTS)
+    argv = host.installation.module("fleet", "run", "--loops", str(loops // host.count), "--json")
+    running = host.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until("the first tunnel", lambda: judge.look() or running.poll() is not None, 60)
+    listed = json.loads(host.command("keys", "list", "--json", check=True).stdout)
+    assert {"leased"} <= {one["state"] for one in listed} and "private" not in json.dumps(listed)
+    (asking,) = (one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"][-2:] == ["keyservice", "serve"])
+    status = Path(f"/proc/{asking.pid}/status").read_text()
+    assert asking.username() == "fleet-keys" and "CapPrm:\t0000000000000000" in status
+    at = time.monotonic()
+    while running.poll() is None:
+        judge.look()
+        if done(host) >= loops - host.count:
+            goes_wrong(service, "")
+        elif time.monotonic() - at > FAULT_SECONDS:
+            goes_wrong(service, next(faults))
+            at = time.monotonic()
+    said, trouble = running.communicate()
+    assert running.returncode == 0, said[-3000:] + trouble[-3000:]
+    report = json.loads(said)
+    assert (report["good"], report["bad"], report["missing"]) == (loops, 0, 0), report
+    print(f"{report['good']} good loops, {len(judge.seen)} keys seen in devices, {report['wall_seconds']:.0f} s")
+    assert len(judge.seen) >= host.count
+    assert service.lent() <= service.unheard(), "what was heard of is given back"
+    written = "".join(path.read_text(errors="replace") for path in host.paths.logs.iterdir())
+    assert not any(private in written for private in service.privates)
