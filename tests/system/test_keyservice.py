@@ -73,6 +73,21 @@ def goes_wrong(service: Service, word: str) -> None:
     service.fault(word)
 
 
+ASK = """
+import socket, sys
+made = socket.socket(socket.AF_UNIX)
+made.connect(sys.argv[1])
+made.sendall(b'{"method": "ask_status", "parameters": {}}\\n')
+print(made.makefile().readline())
+"""
+
+
+def answered(host: Host, account: str) -> str:
+    """What the program that asks the service says to a process of ACCOUNT."""
+    become = ["setpriv", f"--reuid={account}", "--regid=fleet", "--clear-groups"]
+    return host.host([*become, "python3", "-c", ASK, str(host.paths.keyservice_socket)]).stdout
+
+
 def done(host: Host) -> int:
     """How many loops of HOST's workers are handed in."""
     return sum(1 for worker in host.fleet.members for _ in host.paths.spool(worker).glob("*-*.json"))
@@ -81,7 +96,7 @@ def done(host: Host) -> int:
 def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: Service, loops: int) -> None:
     """All loops are good; no key is in two devices, and none in a device that the service has back; each is given back.
 
-    Every log is without a private key; keys list shows what there is, and fleet status what is wrong with the service.
+    The program that asks the service has no right and answers netctl alone. No log has a private key.
     """
     judge, faults = Judge(host, service), cycle(FAULTS)
     argv = host.installation.module("fleet", "run", "--loops", str(loops // host.count), "--json")
@@ -92,6 +107,8 @@ def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: 
     (asking,) = (one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"][-2:] == ["keyservice", "serve"])
     status = Path(f"/proc/{asking.pid}/status").read_text()
     assert asking.username() == "fleet-keys" and "CapPrm:\t0000000000000000" in status
+    assert "NotAllowed" in answered(host, host.worker().name) and "NotAllowed" in answered(host, "root")
+    assert answered(host, "netctl") == '{"result":{}}\n\n', "the control"
     at = time.monotonic()
     while running.poll() is None:
         judge.look()

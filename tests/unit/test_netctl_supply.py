@@ -6,8 +6,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,20 +18,26 @@ import sqlalchemy as sa
 
 from fleet.callers import Caller, Limits
 from fleet.calls import Web
+from fleet.deadline import within
 from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import TABLE
+from fleet.keyservice_api import TABLE, Allocated
 from fleet.model import Fleet
 from fleet.rpc import Server
 from keyservice.service import KeyService
 from lab import keyservice as lab
 from netctl import supply as supplies
 from netctl.plan.key import Secret
-from netctl.pool import issued, schema
+from netctl.pool import issued, lent, schema, updates
 from netctl.pool.contract import Wish
+from netctl.pool.issued import Given
 from netctl.pool.store import Store
 from netctl.pool.threaded import ThreadedPool
-from netctl.slots.slot import Slot
+from netctl.pool.updates import Found
+from netctl.slots.slot import Slot, SlotState
 from netctl.supply import Supply
+from tests.keyservices import Judge
+from tests.unit.test_netctl_suspects import FLEET as FLEET_OF_FOUR
+from tests.unit.test_netctl_suspects import Ground, ends_at
 
 SERVERS = ("203.0.113.11", "203.0.113.12")
 EACH = 3
@@ -130,6 +138,12 @@ def run(world: World, work: Work, **changes: Any) -> None:
             await work(pool, supply)
 
     asyncio.run(whole())
+
+
+def parts_of(key: dict[str, Any]) -> dict[str, Any]:
+    """KEY as the program keyservice hands it to netctl."""
+    names = ("server", "port", "server_key", "private_key", "public_key", "address")
+    return {name: str(value) for name, value in zip(names, key.values(), strict=True)}
 
 
 async def publics(pool: ThreadedPool) -> set[str]:
@@ -333,3 +347,88 @@ def test_no_file_and_no_word_of_ours_holds_a_private_key(world: World, capfd: py
     stored = b"".join(path.read_bytes() for path in world.store.parent.iterdir())
     assert any(base64.b64decode(private) in stored for private in privates)
     assert world.store.stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_fails_is_left_alone_and_the_others_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that the service does not know is asked for once in a while; all keys are of the other meanwhile."""
+    monkeypatch.setattr(supplies, "FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(supplies, "LONGEST_SECONDS", 60.0)
+
+    async def work(pool: ThreadedPool, supply: Supply) -> None:
+        for _ in range(2):
+            await supply.once()
+        numbers = await pool.numbers()
+        assert (numbers.free, numbers.servers) == (2, 1)
+        assert numbers.service == "key service: 203.0.113.99: it refused: there is no server 203.0.113.99"
+
+    run(world, work, servers=["203.0.113.99", SERVERS[0]])
+
+
+def test_a_key_of_a_file_is_not_taken_from_the_service(world: World) -> None:
+    """A key that a file has brought stays the file's: it is neither leased from both nor given back."""
+
+    async def work(pool: ThreadedPool, supply: Supply) -> None:
+        told = Allocated.model_validate(parts_of(world.service.keys[0]))
+        key = lent.judged(told, "").key
+        assert key
+        await pool.of_service(lambda db, _: updates.add(db, [Found("mine.conf", key)]))
+        await supply.once()
+        assert "it gave a key twice" in str((await pool.numbers()).service)
+        await supply.once()
+        (mine,) = await pool.of_service(lambda db, _: db.scalars(sa.text("SELECT origin FROM keys LIMIT 1")).all())
+        assert mine == "mine.conf" and key.private.public() in await publics(pool)
+
+    run(world, work)
+
+
+def test_a_lease_ends_before_its_key_is_taken_away(tmp_path: Path) -> None:
+    """The tunnel is sealed and its worker hung up on, who asks for another; the key can be given back then."""
+    ahead = [0.0]
+
+    async def work() -> None:
+        path, made = tmp_path / "netctl/keys.db", ends_at(1, "198.51.100.1")
+        pool = await ThreadedPool.open(lambda: Store(path, clock=lambda: schema.clock() + ahead[0]), 0)
+        given = Given(made.private.public(), "", {"public_key": "k"}, schema.clock(), 3600)
+        await pool.of_service(partial(issued.accept, given=given, found=Found("key-service", made)))
+        on, ended = Ground(pool, [made]), asyncio.Event()
+        await on.connect(1101)
+        slot = on.tunnels.slots[1101]
+        assert slot.owner
+        slot.owner.hang_up = ended.set
+        settings = KeyServiceSettings(allocate="https://keys.example/a", release="https://keys.example/r")
+        watching = asyncio.ensure_future(Supply(FLEET_OF_FOUR, settings, tmp_path, pool, on.tunnels).watch())
+        ahead[0] = 55 * 60
+        await within(5, ended.wait())
+        assert slot.state is SlotState.SEALED and slot.lease is None
+        due, late = await pool.of_service(issued.due)
+        assert [one.public for one in due] == [given.public] and late == []
+        watching.cancel()
+        await pool.close()
+
+    asyncio.run(work())
+
+
+def test_the_judge_sees_a_key_that_came_back_too_early() -> None:
+    """The control of the system test: a key in two devices is found, and one in a device that the service has back."""
+
+    class Seen:
+        """Two devices, and what is lent."""
+
+        devices, out = {"wg101": "a", "wg102": "b"}, {"a", "b"}
+
+        def lent(self) -> set[str]:
+            return self.out
+
+        def host(self, _: object) -> subprocess.CompletedProcess[str]:
+            words = "".join(f"{name} {public}\n" for name, public in self.devices.items())
+            return subprocess.CompletedProcess([], 0, words)
+
+    seen = Seen()
+    judge = Judge(seen, seen)  # type: ignore[arg-type]
+    assert judge.look()
+    seen.out = {"a"}
+    with pytest.raises(AssertionError, match="still in a device"):
+        judge.look()
+    seen.devices["wg102"] = "a"
+    with pytest.raises(AssertionError, match="in two devices"):
+        judge.look()
