@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fleet.settings import Seconds, Settings
 from fleet.source_settings import Pointer
-from fleet.web_address import WebAddress
+from fleet.web_address import WebAddress, checked
 
 _PART = Pointer | None
 _SECRET = ("private_key", "config")
@@ -65,9 +65,9 @@ class KeyServiceSettings(Settings):
     @field_validator("allocate", "release", "status")
     @classmethod
     def _is_private(cls, url: str, rest: ValidationInfo) -> str:
-        if not url and rest.field_name == "status":
+        if rest.field_name == "status" and not url:
             return url
-        if not url.startswith(("https://", *(["http://"] if rest.data.get("insecure_http") else []))):
+        if not checked(url).startswith(("https://", *(["http://"] if rest.data.get("insecure_http") else []))):
             raise ValueError("is no https address; with insecure_http = true it may be one of http")
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise ValueError("holds a name or a password: write them as a header into headers_file")

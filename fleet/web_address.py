@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 
-def _web_address(url: str) -> str:
+def checked(url: str) -> str:
+    """URL; raises ValueError where it is none."""
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{url!r} is no http or https address")
     if re.match(r"https?://[^/?#]*@", url):
@@ -28,7 +29,7 @@ def _web_address(url: str) -> str:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(_web_address(url))
+    parts = urlsplit(checked(url))
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is more than a site, such as https://www.example.com")
     netloc = parts.netloc.encode("idna").decode().lower()
@@ -38,6 +39,6 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{netloc.removesuffix(usual)}"
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(checked)]
 Origin = Annotated[str, AfterValidator(_origin)]
 """A site: scheme, host and port."""

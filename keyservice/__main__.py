@@ -77,7 +77,7 @@ async def serve(settings: KeyServiceSettings, web: Web, path: Path) -> None:
     def caller(peer: Peer) -> Caller:
         return Caller.OPERATOR if peer.uid == netctl else Caller.STRANGER
 
-    rates = Limits(connections_per_second=_MOST_REQUESTS, requests_per_second=_MOST_REQUESTS)
+    rates = Limits(connections_per_uid=64, connections_per_second=_MOST_REQUESTS, requests_per_second=_MOST_REQUESTS)
     server = Server(TABLE, KeyService(settings, web), caller=caller, limits=rates)
     await server.start(path)
     log.get("keyservice").info("keyservice.ready", pid=os.getpid())

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from fleet import log, wire
 from fleet.deadline import within
-from fleet.errors import FleetError, KeyStoreFailed, Unanswered
+from fleet.errors import FleetError, Unanswered
 from fleet.keys_settings import KeyServiceSettings
 from fleet.keyservice_api import ANSWERED_SECONDS, Allocate, Allocated, AskStatus, GiveBack
 from fleet.model import Fleet
@@ -32,9 +32,10 @@ from netctl.pool.threaded import ThreadedPool
 from netctl.pool.updates import Found
 from netctl.slots.health import Aside
 from netctl.slots.repair import background
+from netctl.slots.suspects import in_words
 from netctl.slots.tunnels import Tunnels
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, FAILED_SECONDS = 0.5, 5.0
 AT_ONCE = 8
 """Questions at one time."""
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
@@ -63,21 +64,21 @@ class Supply:
     async def run(self) -> None:
         """For ever."""
         while True:
-            try:
-                await self.once()
-            except KeyStoreFailed as error:
-                self._log.error("supply.failed", error=error.message)
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._guarded(self.once())
 
     async def watch(self) -> None:
         """Leases whose keys the service takes away soon end; for ever."""
         while True:
-            try:
-                for uid, public in await self._pool.of_service(issued.overdue):
-                    await self._end(uid, public)
-            except FleetError as error:
-                self._log.error("supply.failed", error=error.message)
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._guarded(self._end_overdue())
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        seconds = LOOK_SECONDS
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - whatever a round meets, there is another one
+            self._log.error("supply.failed", error=in_words(error))
+            seconds = FAILED_SECONDS
+        await asyncio.sleep(seconds)
 
     async def once(self) -> None:
         """One round: what is to be given back first, so that there is room for more."""
@@ -94,6 +95,10 @@ class Supply:
             await within(END_SECONDS, self._give_back())
         except (FleetError, asyncio.TimeoutError) as error:
             self._log.warning("supply.not_given_back", error=str(error) or "the service did not answer in time")
+
+    async def _end_overdue(self) -> None:
+        for uid, public in await self._pool.of_service(issued.overdue):
+            await self._end(uid, public)
 
     async def _end(self, uid: int, public: str) -> None:
         """Only a loop that is longer than the service's time comes to this: a lease is as long as a loop."""
@@ -121,8 +126,8 @@ class Supply:
 
     async def _give_back(self) -> None:
         dues, lost = await self._pool.of_service(issued.due)
-        for public in lost:
-            self._log.warning("supply.taken_away", key=public)
+        if lost:
+            self._log.warning("supply.taken_away", keys=len(lost))
         if not self._may(RELEASE):
             return
         for start in range(0, len(dues), AT_ONCE):

@@ -28,12 +28,13 @@ def judged(told: Allocated, asked: str) -> Judged:
     try:
         public = values.public_key(told.public_key) if told.public_key is not None else ""
         key = _of_parts(told) if told.config is None else _of_file(told.config)
+        other = bool(asked) and values.host(asked) != key.server
     except ValueError as error:
         return Judged(public, None, str(error))
     own = key.private.public()
     if public and public != own:
         return Judged(public, None, "its public key is not that of its private key")
-    if asked and values.host(asked) != key.server:
+    if other:
         return Judged(own, None, f"it is a key of another server than {asked}, which was asked for")
     return Judged(own, key)
 
