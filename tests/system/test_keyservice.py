@@ -86,7 +86,7 @@ print(made.makefile().readline())
 def answered(host: Host, account: str) -> str:
     """What the program that asks the service says to a process of ACCOUNT."""
     become = ["setpriv", f"--reuid={account}", "--regid=fleet", "--clear-groups"]
-    return host.host([*become, "python3", "-c", ASK, str(host.paths.keyservice_socket)]).stdout
+    return host.host([*become, str(host.installation.python), "-c", ASK, str(host.paths.keyservice_socket)]).stdout
 
 
 def done(host: Host) -> int:
