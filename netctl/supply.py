@@ -38,7 +38,7 @@ from netctl.slots.tunnels import Tunnels
 LOOK_SECONDS, FAILED_SECONDS = 0.5, 5.0
 AT_ONCE = 8
 """Questions at one time."""
-FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 15.0
 """How long an address that has failed is left alone."""
 END_SECONDS = 5.0
 """How long netctl's own end waits for the service."""
@@ -209,10 +209,18 @@ class Supply:
             self._troubles.clear()
         return result
 
+    def _reason(self) -> str:
+        """The last word of what is asked first; of many servers the first, and how many there are."""
+        if not self._troubles:
+            return ""
+        name = next((one for one in (STATUS, RELEASE) if one in self._troubles), min(self._troubles))
+        others = len(self._troubles) - 1 if name not in (STATUS, RELEASE) else 0
+        more = f" ({others} more fail)" if others else ""
+        return f"key service: {name or 'allocate'}: {self._troubles[name]}{more}"
+
     async def _tell(self) -> None:
         """What is wrong, in a line, where it is something else than before."""
-        told = "; ".join(f"{name or 'allocate'}: {why}" for name, why in sorted(self._troubles.items()))
-        words = f"key service: {told}" if told else ""
+        words = self._reason()
         if words != self._told:
             await self._pool.of_service(lambda db, _: issued.tell(db, words))
             self._told = words

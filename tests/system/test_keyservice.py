@@ -24,7 +24,7 @@ from tests.waiting import until
 FIRST_UID = 1301
 MUCH = 40
 FAULTS = ("killed", "slow", "mismatch", "twice", "garbage", "endless", "stranger", "refuses", "types", "redirect")
-FAULT_SECONDS = 1.5
+FAULT_SECONDS, WELL_SECONDS = 1.5, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,8 @@ def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: 
 
     The program that asks the service has no right and answers netctl alone. No log has a private key.
     """
-    judge, faults = Judge(host, service), cycle(FAULTS)
+    judge = Judge(host, service)
+    turns = cycle(turn for word in FAULTS for turn in ((word, FAULT_SECONDS), ("", WELL_SECONDS)))
     argv = host.installation.module("fleet", "run", "--loops", str(loops // host.count), "--json")
     running = host.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until("the first tunnel", lambda: judge.look() or running.poll() is not None, 60)
@@ -110,14 +111,15 @@ def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: 
     assert asking.username() == "fleet-keys" and "CapPrm:\t0000000000000000" in status
     assert "NotAllowed" in answered(host, host.worker().name) and "NotAllowed" in answered(host, "root")
     assert answered(host, "netctl") == '{"result":{}}\n\n', "the control"
-    at = time.monotonic()
+    until_then = 0.0
     while running.poll() is None:
         judge.look()
         if done(host) >= loops - host.count:
             goes_wrong(service, "")
-        elif time.monotonic() - at > FAULT_SECONDS:
-            goes_wrong(service, next(faults))
-            at = time.monotonic()
+        elif time.monotonic() > until_then:
+            word, seconds = next(turns)
+            goes_wrong(service, word)
+            until_then = time.monotonic() + seconds
     said, trouble = running.communicate()
     assert running.returncode == 0, said[-3000:] + trouble[-3000:]
     report = json.loads(said)
