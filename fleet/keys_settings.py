@@ -69,8 +69,6 @@ class KeyServiceSettings(Settings):
             return url
         if not checked(url).startswith(("https://", *(["http://"] if rest.data.get("insecure_http") else []))):
             raise ValueError("is no https address; with insecure_http = true it may be one of http")
-        if "@" in url.partition("://")[2].partition("/")[0]:
-            raise ValueError("holds a name or a password: write them as a header into headers_file")
         return url
 
     @model_validator(mode="after")
