@@ -27,6 +27,7 @@ from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.setns import PerSpace, Spaces
+from netctl.kernel.sources import source
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way
@@ -56,6 +57,7 @@ class Host:
         """
         self._wireguard = wireguard
         self.spaces = spaces or Spaces()
+        self.source = source
         self._fleet = fleet
         self._observer = Observer(fleet.members if fleet else (), wireguard.backend if wireguard else None)
         # Each made by the thread that uses it.

@@ -19,6 +19,7 @@ from netctl.plan.things import Device
 from netctl.slots.links import Links
 from netctl.slots.reconcile import LOOK_SECONDS, Reconciler
 from netctl.slots.slot import Slot
+from netctl.slots.sources import Sources
 from netctl.wireguard.contract import Reading, WireGuard, start_over, wait_for_handshake
 
 REPLACE_SECONDS = 10.0
@@ -35,6 +36,7 @@ class Devices:
         self._host = host
         self._links = links
         self._reconciler = reconciler
+        self.sources = Sources(host.source)
         self._log = log.get("netctl")
 
     async def bring(self, slot: Slot, deadline: float) -> None:

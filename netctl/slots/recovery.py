@@ -21,7 +21,6 @@ from netctl.slots import health
 from netctl.slots.devices import Devices
 from netctl.slots.health import Aside, LinkCounters, Pulse, Verdict
 from netctl.slots.slot import OPEN, Slot
-from netctl.slots.sources import Sources, source
 from netctl.slots.suspects import in_words
 from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.contract import Reading
@@ -42,7 +41,7 @@ class Recovery:
         # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
         self._counters = LinkCounters(spaces.counters)
-        self._sources = Sources()
+        self._sources = devices.sources
         self._ways_changed = asyncio.Event()
         self._log = log.get("netctl")
 
@@ -139,7 +138,7 @@ class Recovery:
         verdict = pulse.look(time.monotonic(), reading.sent_bytes, reading.received_bytes)
         if before is not None and reading.received_bytes > before:
             self._tunnels.servers.answered(slot, lease)
-        if verdict is not Verdict.FINE and source(lease.endpoint) is None:
+        if verdict is not Verdict.FINE and self._sources.lost(lease):
             return  # neither another device nor another server mends that
         while verdict is Verdict.QUIET and not await self._probe(slot, lease, pulse):
             verdict = pulse.verdict(time.monotonic())

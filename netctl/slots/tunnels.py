@@ -21,7 +21,6 @@ from netctl.slots.names import resolved
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
-from netctl.slots.sources import passable
 from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free
 
 POOL_SECONDS = 0.25
@@ -116,7 +115,8 @@ class Tunnels:
         if slot.state is SlotState.CONNECTED:
             slot.step(Event.ROTATE)  # the key before this failed at its open gate
         slot.hold(lease)
-        ways = self.servers.in_turn(lease, passable(await resolved(lease.key.ways)))
+        ways = self._devices.sources.passable(await resolved(lease.key.ways))
+        ways = self.servers.in_turn(lease, ways)
         lease = await self._aim(slot, lease, ways.pop(0))
         # Then it has let go of the old key; the store hears of it after the reply, see renew().
         await self._devices.bring(slot, deadline)

@@ -84,7 +84,9 @@ def _priced(change: str) -> Callable[[int], tuple[int, str]]:
 
 def _hidden(number: int) -> tuple[int, str]:
     style = "<style>.price{{{}}}</style>"
-    ways = ("display:none", "visibility:hidden", "opacity:0", "position:absolute;left:-9999px", "font-size:0")
+    # A transform too: to text of SVG a position means nothing.
+    aside = "position:absolute;left:-9999px;transform:translateX(-9999px)"
+    ways = ("display:none", "visibility:hidden", "opacity:0", aside, "font-size:0")
     return 200, right(number).replace("<body>", "<body>" + style.format(ways[number % len(ways)]), 1)
 
 

@@ -65,6 +65,10 @@ class Kernel(fakes.FakeKernel):
         clients = frozenset(key.private.public() for key in keys)
         self.servers = {key.endpoint: (key.server_public, clients) for key in keys}
 
+    def source(self, _way: object) -> IPv4Address:
+        """The host has a way to every server."""
+        return IPv4Address("192.0.2.1")
+
     def _meet(self, stage: str, address: IPv4Address | None) -> None:
         addresses, error = self.refused.get(stage, (frozenset(), OSError()))
         if address in addresses:
