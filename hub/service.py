@@ -102,6 +102,8 @@ class HubService:
             seat = seats[one.worker]
             if seat.held or seat.connection is None:
                 left.append(held)
+                if not seat.held:
+                    self._rest(seat, lost=True)  # it hung up while its job was looked for
                 continue
             seat.held, seat.since = held, time.monotonic()
             seat.work = Work(

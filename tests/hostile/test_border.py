@@ -30,6 +30,7 @@ SAYS = {
     "launcher/__main__.py": "root's own words, without a library",
     "launcher/mounts.py": "root's own words, without a library",
     "lab/enter.py": "root's own words, without a library",
+    "lab/keyservice.py": "one word, that it serves",
 }
 """Who may write to standard output and standard error; everybody else says it by fleet.console."""
 _WRITES = re.compile(r"(?<![\w.])print\(|\bsys\.(stdout|stderr)\.(write|buffer)|\b__std(out|err)__|os\.write\([12],")
