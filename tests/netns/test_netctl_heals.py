@@ -181,7 +181,8 @@ def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
     text = str([line["commands"] for line in lines])
     ip = "ip -n fleet-w1101" if rig.fleet.isolation == "netns" else "ip"
     assert f"{ip} -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in text
-    assert all("rules" in line["heard"] for line in lines)
+    # Nothing was heard where the look of each minute was due at that moment.
+    assert all("rules" in line["heard"] or not line["heard"] for line in lines), lines
     assert len(lines) <= 3, "the two families are two programs' work, and may be two looks"
 
 

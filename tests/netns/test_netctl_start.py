@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -98,8 +99,9 @@ KERNEL = (
 
 
 def _kernel(rig: Rig) -> list[str]:
-    """Its lines, whatever their order: that of tables is their age."""
-    return sorted(line for argv in KERNEL for line in rig.host(argv).stdout.splitlines())
+    """Its lines, whatever their order: that of tables is their age. Whose connections are counted is traffic's."""
+    lines = (line for argv in KERNEL for line in rig.host(argv).stdout.splitlines())
+    return sorted(line for line in lines if not re.search(r"\d+ limit rate", line))
 
 
 SECOND = (
