@@ -75,9 +75,12 @@ def load(path: Path) -> Fleet:
 
 
 def task(path: Path) -> TaskSettings:
-    """The `[task]` in PATH, which may hold nothing else; raises ConfigurationError."""
+    """The `[task]` in PATH; raises ConfigurationError."""
     try:
-        return TaskSettings.model_validate(tomllib.loads(_text(path)).get("task", {}))
+        found = tomllib.loads(_text(path))
+        if "task" not in found:
+            raise ConfigurationError(f"{path} has no [task]", hint="docs/watch.md")
+        return TaskSettings.model_validate(found["task"])
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}", hint="correct that line") from None
     except ValidationError as error:

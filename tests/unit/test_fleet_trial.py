@@ -30,7 +30,7 @@ def test_which_task(tmp_path: Path) -> None:
         asked("https://a.example/", file)
 
 
-@pytest.mark.parametrize("text", ["[task", "[task]\ncolour = 1", "[task]\noptions = 1"])
+@pytest.mark.parametrize("text", ["[task", "[task]\ncolour = 1", "[task]\noptions = 1", 'run = "watch"'])
 def test_a_file_that_is_no_task(tmp_path: Path, text: str) -> None:
     """It is named, with code 78."""
     (tmp_path / "a.toml").write_text(text)
