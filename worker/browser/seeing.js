@@ -101,6 +101,8 @@
 
     const colourless = style => /^rgba\(.*, 0\)$/.test(style.webkitTextFillColor || style.color) &&
         !/text/.test(style.webkitBackgroundClip || "") && style.textShadow === "none";
+    // Of a control, whose text has no box to ask for.
+    const inked = style => !colourless(style) && parseFloat(style.fontSize) > 0;
     const cased = (text, style) => style.textTransform === "uppercase" ? text.toUpperCase()
         : style.textTransform === "lowercase" ? text.toLowerCase() : text;
     const written = (element, which) => {
@@ -171,7 +173,7 @@
     const words = (element, valid = false) => {
         if (isXml(element)) return textContent(element).trim().slice(0, LENGTH);
         const value = shown(element) ? valued(element) : null;
-        if (value !== null) return value.slice(0, LENGTH);
+        if (value !== null) return inked(styleOf(element)) ? value.slice(0, LENGTH) : "";
         const out = {text: "", valid};
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
             if (styleOf(node).opacity === "0") return "";
