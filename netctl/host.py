@@ -27,7 +27,7 @@ from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe
 from netctl.kernel.observe import Observer, Sight
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.setns import PerSpace, Spaces
-from netctl.kernel.sources import source
+from netctl.kernel.source_address import source
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way

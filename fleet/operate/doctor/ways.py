@@ -24,8 +24,7 @@ _WITHOUT_ROUTE = re.compile(r"fib saddr .*\bmissing\b.*\bdrop\b|rpfilter.*\bdrop
 @check("uplink", "WireGuard's packets leave by the host's own route, and are larger than those that they carry")
 def uplink(case: Case) -> Finding:
     """A default route, and room for a tunnel's packets on its link."""
-    routes = [one for one in _told(case, "ip", "-json", "route", "show", "table", "all") if one.get("dst") == "default"]
-    main = [one for one in routes if one.get("table", "main") == "main"]
+    main = [one for one in _routes(case) if (one.get("dst"), one.get("table", "main")) == ("default", "main")]
     if not main:
         return warning("this host has no default route, so it may reach no VPN server", "ip route; ip link")
     sizes = {one["dev"]: case.machine.number(f"/sys/class/net/{one['dev']}/mtu") or 0 for one in main if "dev" in one}
@@ -45,9 +44,8 @@ def rules(case: Case) -> Finding:
     """Rules of others (Tailscale's 5270, wg-quick's) whose tables have routes."""
     if case.fleet.isolation == "netns":
         return ok("not needed: each worker has the rules of its own network namespace")
-    routes = _told(case, "ip", "-json", "route", "show", "table", "all")
     tables: dict[str, list[str]] = {}
-    for route in routes:
+    for route in _routes(case):
         tables.setdefault(str(route.get("table", "main")), []).append(str(route.get("dst")))
     found = list(_in_front(case, tables))
     if found:
@@ -121,6 +119,10 @@ def connections(case: Case) -> Finding:
 
 def _raised(most: int) -> str:
     return f"sysctl -w net.netfilter.nf_conntrack_max={max(65_536, most)}"
+
+
+def _routes(case: Case) -> list[dict[str, Any]]:
+    return _told(case, "ip", "-json", "route", "show", "table", "all")
 
 
 def _told(case: Case, program: str, *words: str) -> list[dict[str, Any]]:
