@@ -80,17 +80,17 @@ class Hub:
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
+        self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
         pictures = Pictures(fleet, paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
         carriers[CARRIER] = Teller(fleet.hub.alerts, fleet.hub.alert_targets).carry
         self._asking: Asking | None = None
         if (source := fleet.hub.source) is not None:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
-            self._asking = Asking(fleet, web, journal, self._do, self._is_full)
+            self._asking = Asking(fleet, web, journal, self._do, self._space.is_full)
             carriers[SOURCE] = Answering(source, web, pictures, journal, self._do).carry
         self._sender = Sender(Outbox(self.database, name), carriers, self._do)
         self.service = HubService(paths, fleet.members, self)
-        self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
         self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class Hub:
         if self._fleet.hub.web.port:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
-            queue = Queue(self._store, self._do, self.service.seats, self._is_full)
+            queue = Queue(self._store, self._do, self.service.seats, self._space.is_full)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
@@ -269,9 +269,6 @@ class Hub:
     async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
         """WORKER has taken pictures away."""
         await self._do(lambda: self.database.run(lambda db: forget(db, self._host.name, worker.name, names)))
-
-    def _is_full(self) -> bool:
-        return self._space.is_full()
 
     def _ended_some(self) -> None:
         """There is something to deliver, and room for more work of others."""
