@@ -20,7 +20,7 @@ from fleet.errors import HostFenced
 from fleet.outcomes import Ending
 from hub.queue.repeat import Interval
 from hub.queue.store import Host, Store
-from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Pace, Priority, Taken
+from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Pace, Priority, Receipt, Taken
 from tests.queues import CLOCKS, LEASE_SECONDS, Queue, hasty
 
 T = TypeVar("T")
@@ -30,6 +30,8 @@ PACES = {f"free{number}": Pace(interval_seconds=0, most=4) for number in range(6
 }
 TOLD: tuple[Ending, ...] = ("good", "good", "empty", "absent", "failed", "limited")
 EXITS = ("", "", "", "kr", "jp")
+PATIENCE = (None, None, None, 8.0, 90.0)
+"""For how long their callers wait for jobs: less than a back-off, and some of these."""
 MOST_STATEMENTS = 16
 
 
@@ -74,7 +76,9 @@ class Ledger:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.keys: dict[str, int | None] = {}
-        """Every key that was added, and the job that its caller was told of."""
+        """Every key that was added, and the job that its caller was told of, the last one."""
+        self.new: set[int] = set()
+        """Jobs that somebody was told are new."""
         self.names: list[str] = []
         """The same keys."""
         self.cancelled: set[int] = set()
@@ -86,6 +90,17 @@ class Ledger:
         """Ends that were acknowledged."""
         self.ended: list[tuple[int, int]] = []
         """The same runs."""
+
+    def receipt(self, key: str, one: Receipt) -> None:
+        """Who added KEY was told ONE. What repeats leaves by an order, and may come again, before that is told."""
+        before = self.keys[key]
+        if before not in (None, one.job):
+            again = one_of(key).repeat is not None and min(before or 0, one.job) in self.cancelled
+            assert again, f"{key} is job {one.job}, and was {before}"
+        if one.added is Added.NEW:
+            assert one.job not in self.new, f"{key} is new again"
+            self.new.add(one.job)
+        self.keys[key] = max(before or 0, one.job)
 
     def claims(self, host: str, found: tuple[Claimed, ...]) -> None:
         """Workers of HOST were given FOUND."""
@@ -106,6 +121,21 @@ class Ledger:
             assert (before[1] is Taken.STALE) == (taken is Taken.STALE), f"{run}: {before}, then {one.outcome} {taken}"
             assert taken is Taken.STALE or before[0] is one.outcome, f"{run}: {before}, then {one.outcome} {taken}"
             self.held[host].discard(run)
+
+
+def one_of(key: str) -> Job:
+    """The job of KEY, always the same: whoever adds it again adds the same job."""
+    own = random.Random(key)
+    return Job(
+        site=own.choice([*PACES]),
+        task="visit",
+        key=key,
+        priority=own.choice([*Priority]),
+        attempts=own.randint(1, 3),
+        exit=own.choice(EXITS),
+        repeat=Interval(7) if own.random() < 0.05 else None,
+        patience_seconds=own.choice(PATIENCE),
+    )
 
 
 class MortalHub:
@@ -179,26 +209,10 @@ class MortalHub:
             keys = [*new, *known]
             ledger.names += new
             ledger.keys |= dict.fromkeys(new)
-        receipts = self.store.add([self._job(key) for key in keys])
+        receipts = self.store.add([one_of(key) for key in keys])
         with ledger.lock:
             for key, receipt in zip(keys, receipts, strict=True):
-                before = ledger.keys[key]
-                assert before in (None, receipt.job), f"{key} is job {receipt.job}, and was {before}"
-                assert before is None or receipt.added is not Added.NEW, f"{key} is new again"
-                ledger.keys[key] = receipt.job
-
-    def _job(self, key: str) -> Job:
-        # The same for the same key: whoever adds it again adds the same job.
-        own = random.Random(key)
-        return Job(
-            site=own.choice([*PACES]),
-            task="visit",
-            key=key,
-            priority=own.choice([*Priority]),
-            attempts=own.randint(1, 3),
-            exit=own.choice(EXITS),
-            repeat=Interval(7) if own.random() < 0.05 else None,
-        )
+                ledger.receipt(key, receipt)
 
     def claim(self) -> None:
         """Jobs for up to six workers, at times with the exits of one region alone."""
@@ -263,11 +277,15 @@ def agree(queue: Queue, ledger: Ledger) -> None:
     for job, row in jobs.items():
         expected = row.fence - (row.state == "leased")
         assert sorted(runs.get(job, {})) == list(range(1, expected + 1)), f"job {row}: its runs are {runs.get(job)}"
+        late = row.fence and row.until is not None and row.interval_seconds is None and row.due_at > row.until
+        assert row.until is None or row.state != "aside", f"job {row} lies aside, and somebody waits for it"
+        assert not (late and row.state == "ready"), f"job {row} is tried once more, and nobody waits for it any more"
     for job in runs.keys() - jobs.keys():
         fences = sorted(runs[job])
-        last = runs[job][fences[-1]].outcome
+        last, key = runs[job][fences[-1]].outcome, runs[job][fences[-1]].key
         assert fences == list(range(1, len(fences) + 1)), f"job {job} is gone, its runs are {fences}"
         final = last in ("good", "empty", "refused", "absent", "cancelled")
+        final |= bool(key) and one_of(key).patience_seconds is not None
         assert final or job in ledger.cancelled, f"job {job} is gone, its last run was {last}"
     for key, told in ledger.keys.items():
         assert told is None or told in jobs or told in runs, f"{key}, job {told}, was lost"

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from hub.queue import endings, politeness
+from hub.queue import endings, politeness, rests
 from hub.queue.values import Job
 from tests.history import PACES, Ledger, MortalHub, agree, polite
 from tests.postgresql import Server
@@ -132,4 +132,11 @@ def test_a_planted_forgotten_alarm_is_found(queue: Queue, seed: int, monkeypatch
     """The control: where a new job does not wake its site, that is seen at the next look."""
     monkeypatch.setattr(politeness, "earlier", lambda site, _: site)
     with pytest.raises(AssertionError, match="its alarm should be"):
+        history(queue, 2000, seed)
+
+
+def test_a_planted_forgotten_deadline_is_found(queue: Queue, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: where a job is tried once more after nobody waits for it any more, that is seen."""
+    monkeypatch.setattr(rests, "_in_time", lambda _row, _due_at: True)
+    with pytest.raises(AssertionError, match="nobody waits for it any more"):
         history(queue, 2000, seed)
