@@ -111,7 +111,7 @@ class Hub:
         if self._fleet.hub.web.port:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
-            queue = Queue(self._store, self._do, self.service.seats, self._space.is_full)
+            queue = Queue(self._store, self._do, self.service.seats, self._space.is_full, self.service.ends)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -86,6 +86,8 @@ class HubService:
         self.seats: Mapping[int, Seat] = {worker.uid: Seat(worker=worker) for worker in members}
         self.stopping = False
         """True: connections end because we do; what workers hold they go on with."""
+        self.ends: list[Callable[[str, Finished], None]] = []
+        """Who is told of each end, with the name of its worker."""
 
     def idle(self) -> list[str]:
         """The workers that wait for a job."""
@@ -197,6 +199,8 @@ class HubService:
         assert held
         end = await asyncio.to_thread(end_of, self._paths, seat.worker, held, promised=promised)
         became = await self._queue.finish(end)
+        for told in self.ends if became is Became.EFFECTIVE else ():
+            told(seat.worker.name, end)
         if seat.held == held:
             seat.held = seat.work = None
             self._rest(seat, lost=end.outcome == "lost")

@@ -142,7 +142,7 @@ LIBRARIES = {
     ),
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py|hub/web/pages\.py", "text formats are made in one place each"),
     "starlette": (
-        r"lab/site/.*|hub/web/(adding|app|guard|serving)\.py",
+        r"lab/site/.*|hub/web/(adding|app|asked|guard|serving|states)\.py",
         "values are made without knowing who asks for them",
     ),
     "hypercorn": (r"lab/site/.*|hub/web/serving\.py", "one web server for all, and it can be replaced"),
@@ -162,6 +162,7 @@ LIBRARIES = {
     "subprocess": (r"(fleet|worker|lab|bench)/.*", "the privileged programs start no other program"),
     "pyseccomp": (r"worker/seccomp\.py", "filters are compiled in one place"),
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
+    "prometheus_client": (r"hub/web/metrics\.py", "what is measured, and its names, stand in one place"),
     "protego": (r"worker/robots\.py", "one place knows what robots.txt allows"),
     "httpcore": (r"fleet/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
     "httpx": (r"fleet/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),

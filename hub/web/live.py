@@ -42,7 +42,7 @@ class Live:
             fleet = await self._view.fleet()
         except DatabaseFailed:
             return {"trouble": words(language)["database"]}
-        cards = [shown(card, language) for card in (*fleet.workers, *fleet.sites)]
+        cards = [shown(card, language) for card in (*fleet.workers, *fleet.watches, *fleet.sites)]
         event: dict[str, Any] = {"cards": [card for card in cards if told.get(card["id"]) != card]}
         order = [card["id"] for card in cards]
         if told.get("order") != order:

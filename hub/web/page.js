@@ -2,6 +2,7 @@
 "use strict";
 const live = document.getElementById("live");
 const words = live.dataset;
+const kinds = { w: "worker", j: "watch", s: "site" };
 let ahead = Number(words.now) - Date.now() / 1000; // the hub's clock against this one
 
 function age(element) {
@@ -23,7 +24,7 @@ function put(card) {
   if (!row) {
     row = document.getElementById("row").content.firstElementChild.cloneNode(true);
     row.id = card.id;
-    document.getElementById(card.id.startsWith("w-") ? "worker" : "site").append(row);
+    document.getElementById(kinds[card.id[0]]).append(row);
   }
   row.className = card.level;
   for (const name of ["name", "state", "detail", "summary"]) row.querySelector(`.${name}`).textContent = card[name];
@@ -35,7 +36,7 @@ function put(card) {
 
 function sort(order) {
   const known = new Set(order);
-  for (const name of ["worker", "site"]) {
+  for (const name of Object.values(kinds)) {
     const body = document.getElementById(name);
     for (const row of [...body.children]) if (!known.has(row.id)) row.remove();
     if (body.contains(document.activeElement)) continue; // nothing moves under somebody's hand

@@ -15,9 +15,12 @@ from starlette.types import ASGIApp
 from fleet import log
 from fleet.db import Database
 from fleet.model import Fleet, Paths
+from fleet.room import room
 from hub.web.app import application
 from hub.web.guard import HOSTS
+from hub.web.metrics import Metrics
 from hub.web.pictures import Shelf
+from hub.web.states import States
 from hub.web.view import Queue, View
 
 AGAIN_SECONDS = 10.0
@@ -32,8 +35,11 @@ async def run(fleet: Fleet, paths: Paths, queue: Queue, stopping: asyncio.Event)
         return asyncio.get_running_loop().run_in_executor(thread, work)
 
     try:
-        view = View(database, read, queue)
-        await _serve(fleet.hub.web.port, application(fleet, view, Shelf(fleet, paths, database), stopping), stopping)
+        view, metrics, least = View(database, read, queue), Metrics(), fleet.hub.keep.free_mebibytes
+        queue.ends.append(metrics.ended)
+        states = States(view, metrics, lambda: room((paths.state, paths.hub_database.parent), least))
+        app = application(fleet, view, Shelf(fleet, paths, database), states, stopping)
+        await _serve(fleet.hub.web.port, app, stopping)
     finally:
         thread.shutdown()
         database.close()

@@ -6,29 +6,34 @@ Its cost is that of the newest NEWEST runs, however many there have been: nothin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
 from fleet.db import Database
 from fleet.outcomes import OK
-from hub.queue import locks, reading
+from hub.queue import locks, reading, watching
 from hub.queue.politeness import Site
 from hub.queue.store import Store
+from hub.queue.values import Finished
 from hub.sending import Do
 from hub.service import Seat
+from hub.web.health import Pressure, could_begin_since, pressure, state_of
 
 NEWEST = 1000
 TICKS = 20
 MOST_SITES = 200
 FRESH_SECONDS = 1.0
+COUNTED_SECONDS = 10.0
+"""What is counted, and which jobs repeat, is so old at most."""
 IN_A_ROW = 3
 """So many bad ends one after the other are trouble."""
 _WORKERS_FAULT = ("failed", "lost")
 _SITES_WORD = ("failed", "refused", "limited", "absent")
 Level = Literal["wrong", "watch", "fine"]
+Trouble = Literal["", "disk", "workers", "results", "watches"]
 _ORDER: tuple[Level, ...] = ("wrong", "watch", "fine")
 
 
@@ -50,7 +55,7 @@ class Run(BaseModel, frozen=True):
 
 
 class Card(BaseModel, frozen=True):
-    """A worker or a site at a glance."""
+    """A worker, a watch or a site at a glance."""
 
     id: str
     name: str
@@ -69,10 +74,23 @@ class Fleet(BaseModel, frozen=True):
     now: float
     last_at: float | None
     last_good_at: float | None
-    trouble: str
-    """One word for what stops all of it: `disk`, `workers`, `results`, or "" """
+    trouble: Trouble
+    """One word for what stops all of it, or for watches that are late; "": nothing."""
     workers: tuple[Card, ...]
+    watches: tuple[Card, ...]
     sites: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The first look, and what programs want to know beside it."""
+
+    fleet: Fleet
+    backlog: watching.Backlog
+    site_states: tuple[str, ...]
+    since: float | None
+    """When the next job can begin, or could."""
+    pressure: Pressure
 
 
 class Whole(BaseModel, frozen=True):
@@ -98,6 +116,8 @@ class Queue:
     """Where the store is used: what waits there holds up the workers."""
     seats: Mapping[int, Seat]
     is_full: Callable[[], bool]
+    ends: list[Callable[[str, Finished], None]]
+    """Who is told of each end: the worker's name, and what came."""
 
 
 class View:
@@ -105,17 +125,35 @@ class View:
 
     def __init__(self, database: Database, read: Do, queue: Queue) -> None:
         self.database, self.read, self.queue = database, read, queue
-        self._seen: Fleet | None = None
+        self._seen: Sight | None = None
         self._until = 0.0
+        self._counted: tuple[list[watching.Watch], watching.Backlog] | None = None
+        self._counted_until = 0.0
 
     async def fleet(self) -> Fleet:
-        """The first look; many who ask at one time cost one. Raises DatabaseFailed."""
+        """The first look. Raises DatabaseFailed."""
+        return (await self.sight()).fleet
+
+    async def sight(self) -> Sight:
+        """The same with all that is known beside it; many who ask at one time cost one. Raises DatabaseFailed."""
         if self._seen is None or time.monotonic() > self._until:
             self._until = time.monotonic() + FRESH_SECONDS
             runs = await self.read(lambda: newest(self.database, NEWEST))
             sites = await self.read(lambda: self.database.run(locks.every, reading=True))
-            self._seen = _fleet(self.queue.seats.values(), sites, runs, full=self.queue.is_full())
+            watches, backlog = await self._count()
+            full = self.queue.is_full()
+            fleet = _fleet(self.queue.seats.values(), watches, sites, runs, full=full)
+            since, away = could_begin_since(sites), _are_away(fleet.workers)
+            states = tuple(_site_state(site, fleet.now) for site in sites)
+            word = pressure(full=full, away=away, since=since, now=fleet.now)
+            self._seen = Sight(fleet, backlog, states, since, word)
         return self._seen
+
+    async def _count(self) -> tuple[list[watching.Watch], watching.Backlog]:
+        if self._counted is None or time.monotonic() > self._counted_until:
+            self._counted_until = time.monotonic() + COUNTED_SECONDS
+            self._counted = await self.read(lambda: (watching.watches(self.database), watching.backlog(self.database)))
+        return self._counted
 
     async def run(self, job: int, fence: int) -> Whole | None:
         """That run, with the job's runs before it."""
@@ -146,36 +184,46 @@ def _whole(database: Database, job: int, fence: int) -> Whole | None:
     )
 
 
-def _fleet(seats: Iterable[Seat], sites: Iterable[Site], runs: list[Run], *, full: bool) -> Fleet:
+def _fleet(
+    seats: Iterable[Seat], watches: Iterable[watching.Watch], sites: Iterable[Site], runs: list[Run], *, full: bool
+) -> Fleet:
     now = time.time()
-    of_worker, of_site = _grouped(runs, "worker"), _grouped(runs, "site")
+    of_worker, of_site, of_job = _grouped(runs, "worker"), _grouped(runs, "site"), _grouped(runs, "job")
     workers = [_worker(seat, of_worker.get(seat.worker.name, ())) for seat in seats]
+    looked_at = [_watch(watch, of_job.get(watch.job, ()), now) for watch in watches]
     places = [_site(site, of_site.get(site.name, ()), now) for site in sites]
     good = next((one.ended_at for one in runs if one.outcome in OK), None)
+    late = any(card.state == "late" for card in looked_at)
     return Fleet(
         now=now,
         last_at=runs[0].ended_at if runs else None,
         last_good_at=good,
-        trouble=_trouble(workers, runs, full=full),
+        trouble=_trouble(workers, runs, full=full) or ("watches" if late else ""),
         workers=tuple(sorted(workers, key=_rank)),
+        watches=tuple(sorted(looked_at, key=_rank)),
         sites=tuple(sorted(places, key=_rank)[:MOST_SITES]),
     )
 
 
-def _trouble(workers: list[Card], runs: list[Run], *, full: bool) -> str:
+def _trouble(workers: Collection[Card], runs: list[Run], *, full: bool) -> Trouble:
     if full:
         return "disk"
-    if workers and all(card.state == "away" for card in workers):
+    if _are_away(workers):
         return "workers"
     last = runs[: max(IN_A_ROW, len(workers))]
     return "results" if len(last) >= IN_A_ROW and not any(one.outcome in OK for one in last) else ""
 
 
-def _grouped(runs: list[Run], name: str) -> dict[str, tuple[Run, ...]]:
+def _are_away(workers: Collection[Card]) -> bool:
+    """Whether there are workers, and all of them are away."""
+    return bool(workers) and all(card.state == "away" for card in workers)
+
+
+def _grouped(runs: list[Run], name: str) -> dict[Any, tuple[Run, ...]]:
     """The newest TICKS of each, the oldest first."""
-    found: dict[str, list[Run]] = {}
+    found: dict[Any, list[Run]] = {}
     for one in runs:
-        found.setdefault(getattr(one, name) or "", []).append(one)
+        found.setdefault(getattr(one, name), []).append(one)
     return {key: tuple(reversed(many[:TICKS])) for key, many in found.items()}
 
 
@@ -196,13 +244,33 @@ def _worker(seat: Seat, ticks: tuple[Run, ...]) -> Card:
     return Card(id=f"w-{name}", name=name, state=state, level=level, detail=detail, last_at=_last(ticks), ticks=ticks)
 
 
+def _watch(watch: watching.Watch, ticks: tuple[Run, ...], now: float) -> Card:
+    good = [one.ended_at for one in ticks if one.outcome in OK][-1:]
+    known = [at for at in (watch.last_good_at, *good) if at is not None]
+    state = state_of(replace(watch, last_good_at=max(known, default=None)), now)
+    level: Level = "wrong" if state == "late" else "watch" if state == "paused" else "fine"
+    return Card(
+        id=f"j-{watch.job}",
+        name=watch.key or f"{watch.site} {watch.task} {watch.job}",
+        state=state,
+        level=level,
+        detail=watch.site,
+        last_at=_last(ticks) or watch.last_at,
+        ticks=ticks,
+    )
+
+
 def _site(site: Site, ticks: tuple[Run, ...], now: float) -> Card:
-    slowed = site.slowed > 1 or site.polite_at > now + max(60.0, 2 * site.interval_seconds)
-    state = "paused" if site.paused else "slowed" if slowed else "running" if site.running else "quiet"
+    state = _site_state(site, now)
     wrong = _in_a_row(ticks, _SITES_WORD)
     level: Level = "wrong" if wrong else "watch" if state in ("paused", "slowed") else "fine"
     name, detail = site.name, f"{site.running}/{site.most}"
     return Card(id=f"s-{name}", name=name, state=state, level=level, detail=detail, last_at=_last(ticks), ticks=ticks)
+
+
+def _site_state(site: Site, now: float) -> str:
+    slowed = site.slowed > 1 or site.polite_at > now + max(60.0, 2 * site.interval_seconds)
+    return "paused" if site.paused else "slowed" if slowed else "running" if site.running else "quiet"
 
 
 def _last(ticks: tuple[Run, ...]) -> float | None:

@@ -1,0 +1,59 @@
+"""How the fleet is, for programs: `/healthz`, `/pressure` and `/metrics`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fleet.errors import DatabaseFailed
+from fleet.room import Room
+from hub.web.metrics import CONTENT_TYPE, Metrics
+from hub.web.view import Sight, View
+
+MOST_TOLD = 20
+
+
+class States:
+    """A method for each address."""
+
+    def __init__(self, view: View, metrics: Metrics, room: Callable[[], Room]) -> None:
+        self._view, self._metrics, self._room = view, metrics, room
+
+    async def healthz(self, _: Request) -> Response:
+        """200 while work is done and every watch has its results in time, else 503 with the reason in a word."""
+        if (sight := await self._sight()) is None:
+            return JSONResponse({"ok": False, "reason": "database", "last_good_seconds": None, "late": []}, 503)
+        fleet = sight.fleet
+        last = None if fleet.last_good_at is None else round(time.time() - fleet.last_good_at, 1)
+        late = [card.name for card in fleet.watches if card.state == "late"][:MOST_TOLD]
+        said = {"ok": not fleet.trouble, "reason": fleet.trouble, "last_good_seconds": last, "late": late}
+        return JSONResponse(said, 503 if fleet.trouble else 200)
+
+    async def pressure(self, _: Request) -> Response:
+        """200 while more work can be taken, else 503 with the reason in a word."""
+        if (sight := await self._sight()) is None:
+            return JSONResponse({"reason": "database"}, 503)
+        since = None if sight.since is None else max(0.0, round(time.time() - sight.since, 1))
+        workers = [card.state for card in sight.fleet.workers]
+        said = {
+            "reason": sight.pressure,
+            "ready": sight.backlog.ready,
+            "running": sight.backlog.leased,
+            "could_begin_for_seconds": since,
+            "workers": len(workers),
+            "away": workers.count("away"),
+        }
+        return JSONResponse(said, 503 if sight.pressure else 200)
+
+    async def metrics(self, _: Request) -> Response:
+        """Also while the database is away: that is one of them."""
+        return Response(self._metrics.text(await self._sight(), self._room()), media_type=CONTENT_TYPE)
+
+    async def _sight(self) -> Sight | None:
+        try:
+            return await self._view.sight()
+        except DatabaseFailed:
+            return None
