@@ -65,8 +65,8 @@ class Borrowed:
                 yield
             return
         try:
-            lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
-            lifecycle.wait_until_up(self.installation, workers=False)
+            launched = lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
+            lifecycle.wait_until_up(self.installation, launched.trouble, workers=False)
             yield
         finally:
             with interrupts.shield():

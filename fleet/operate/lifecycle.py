@@ -9,6 +9,7 @@ import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -51,9 +52,7 @@ def refuse_if_running(installation: Installation) -> None:
         raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
 
 
-def launch(
-    fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True
-) -> subprocess.Popen[bytes]:
+def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True) -> Launched:
     """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too.
 
     Without WORKERS, these are made ready and not started.
@@ -63,13 +62,14 @@ def launch(
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation, start_workers=workers)
     console.say(f"starting netctl{' and the workers' if workers else ''}")
+    trouble = Trouble(installation)
     with ports.kept(fleet) as keeps:
-        return Supervisor(installation).start(end_with_us=end_with_us, keeps=keeps)
+        return Launched(Supervisor(installation).start(end_with_us=end_with_us, keeps=keeps), trouble)
 
 
-def wait_until_up(installation: Installation, *, workers: bool = True) -> None:
+def wait_until_up(installation: Installation, trouble: Trouble, *, workers: bool = True) -> None:
     """Until every program (the WORKERS too?) runs and netctl answers; raises FleetError for a program that will not."""
-    supervisor, trouble = Supervisor(installation), Trouble(installation)
+    supervisor = Supervisor(installation)
 
     def running() -> bool:
         states = [state for state in supervisor.states() if workers or not state.name.startswith("worker:")]
@@ -129,7 +129,7 @@ def _answers(paths: Paths) -> bool:
 
 
 class Trouble:
-    """Notices a program that will not come back by itself."""
+    """Notices a program that will not come back by itself. Made before it starts: its last words may be its first."""
 
     def __init__(self, installation: Installation) -> None:
         self._paths = installation.paths
@@ -156,6 +156,14 @@ class Trouble:
         words = describe(told_error("\n".join(lines), "\n".join(lines[-5:])))
         said = "\n  ".join(line for one in words for line in one.splitlines())
         return FleetError(f"{state.name} {how}; it said:\n  {said}", hint=f"its log: {path}")
+
+
+class Launched(NamedTuple):
+    """A fleet that was started."""
+
+    supervisord: subprocess.Popen[bytes]
+    trouble: Trouble
+    """Of its programs, since before they began."""
 
 
 def _gave_up(state: ProgramState) -> bool:

@@ -125,8 +125,8 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
         lifecycle.refuse_if_running(installation)
         write_durably(paths.run_order, order.model_dump_json().encode(), 0o644)
         try:
-            child = lifecycle.launch(fleet, installation, end_with_us=True)
-            trouble = _come_up(installation) or _watch(fleet, installation, board, show, child.pid)
+            launched = lifecycle.launch(fleet, installation, end_with_us=True)
+            trouble = _come_up(installation, launched) or _watch(fleet, installation, board, show, launched)
         except BaseException:
             with interrupts.shield():
                 lifecycle.abandon(fleet, installation)
@@ -145,21 +145,23 @@ def _end(fleet: Fleet, installation: Installation) -> str | None:
     return None
 
 
-def _come_up(installation: Installation) -> str | None:
+def _come_up(installation: Installation, launched: lifecycle.Launched) -> str | None:
     """Why the programs do not run, None when they do."""
     try:
-        lifecycle.wait_until_up(installation)
+        lifecycle.wait_until_up(installation, launched.trouble)
     except FleetError as error:
         return error.message
     return None
 
 
-def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, pid: int) -> str | None:
+def _watch(
+    fleet: Fleet, installation: Installation, board: Board, show: Show, launched: lifecycle.Launched
+) -> str | None:
     """Why the run ended early, None when every loop is there."""
-    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
+    supervisor = Supervisor(installation)
     patience = loop_seconds(fleet)
     progress = time.monotonic()
-    with Handle(pid) as process:
+    with Handle(launched.supervisord.pid) as process:
         while True:
             try:
                 states = supervisor.states()
@@ -168,7 +170,7 @@ def _watch(fleet: Fleet, installation: Installation, board: Board, show: Show, p
                 show(board, fresh)
                 if board.complete and _all_ended(board):
                     return None
-                trouble.check(states)
+                launched.trouble.check(states)
                 _all_still_working(board)
             except FleetError as error:
                 show(board, board.look())

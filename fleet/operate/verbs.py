@@ -50,14 +50,14 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
     """Start; when that fails or is interrupted, nothing of it stays."""
     with Interrupts() as interrupts:
         try:
-            child = lifecycle.launch(fleet, installation, end_with_us=foreground)
-            lifecycle.wait_until_up(installation)
+            launched = lifecycle.launch(fleet, installation, end_with_us=foreground)
+            lifecycle.wait_until_up(installation, launched.trouble)
         except BaseException:
             with interrupts.shield():
                 lifecycle.abandon(fleet, installation)
             raise
     console.say(f"up: {len(fleet.members)} workers; see: fleet status")
-    return child
+    return launched.supervisord
 
 
 def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:

@@ -29,20 +29,29 @@ def worker(code):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 THREADS = "import threading; gate = threading.Event(); made = [threading.Thread(target=gate.wait) for _ in range(%d)]"
 START = THREADS + "\\ntry: [one.start() for one in made]\\nfinally: gate.set()"
-def busy(name, weight):
+def busy(name, weight, ready, begin):
     cgroups.join(group.parent / name, memory_mebibytes=0, processes=20, cpu_weight=weight, io_weight=100)
-    end = time.monotonic() + 2
+    os.write(ready, b"1")
+    end, before = float(os.read(begin, 100)), time.process_time()
     while time.monotonic() < end:
         pass
-    return time.process_time()
+    return time.process_time() - before
 def share():
     # On one processor: how much more a worker of weight 1000 gets than its neighbour of 100.
     os.sched_setaffinity(0, {0})
-    read, write = os.pipe()
+    (read, write), (ready, is_ready) = os.pipe(), os.pipe()
+    gates = []
     for name, weight in (("w1102", 1000), ("w1103", 100)):
+        gates.append(os.pipe())
         if os.fork() == 0:
-            os.write(write, f"{weight} {busy(name, weight)}\\n".encode())
+            os.write(write, f"{weight} {busy(name, weight, is_ready, gates[-1][0])}\\n".encode())
             os._exit(0)
+    # Both begin and end together: one that has the processor to itself for a while has more than its share.
+    for _ in gates:
+        os.read(ready, 1)
+    end = str(time.monotonic() + 2).encode()
+    for _, gate in gates:
+        os.write(gate, end)
     for _ in range(2):
         os.wait()
     said = dict(map(str.split, os.read(read, 100).decode().splitlines()))

@@ -12,11 +12,11 @@ import pytest
 from lab.net import Lab
 from tests.fleets import Rig, running
 from tests.inside import Client
-from tests.waiting import until
+from tests.waiting import frozen, until
 
 SITE = "203.0.113.80"
 OPEN = """nft get element inet fleet open '{ 1101 . "wg101" }'"""
-HEALED_SECONDS = 2.5
+HEALED_SECONDS = 15.0
 """A batch of 250 ms, a look, and the tools of a busy machine. Looks without a notification are 60 s apart."""
 
 
@@ -176,7 +176,9 @@ def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
     """One line names what was heard and the commands that mended it, however many they are."""
     rig.wait_until_settled(20)  # what follows a connect, or the damage before, is not this repair
     before = len(rig.logged("repair.done"))
-    rig.there(["sh", "-c", "ip rule flush protocol 77; ip -6 rule flush protocol 77"], check=True)
+    assert rig.netctl
+    with frozen(rig.netctl.pid):  # or it puts the first rule right before the last is gone
+        rig.there(["sh", "-c", "ip rule flush protocol 77; ip -6 rule flush protocol 77"], check=True)
     until("it is told", lambda: rig.logged("repair.done")[before:], 20)
     rig.wait_until_settled(20)
     lines = rig.logged("repair.done")[before:]
@@ -185,7 +187,7 @@ def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
     assert f"{ip} -4 rule add uidrange 1101-1101 lookup 10101 priority 10101 protocol 77" in text
     # Nothing was heard where the look of each minute was due at that moment.
     assert all("rules" in line["heard"] or not line["heard"] for line in lines), lines
-    assert len(lines) <= 3, "the two families are two programs' work, and may be two looks"
+    assert len(lines) <= 2, f"one look, and one that it may have been in the middle of: {lines}"
 
 
 def test_others_objects_are_left_alone_and_hold_nobody_up(rig: Rig, client: Client) -> None:

@@ -106,7 +106,8 @@ def test_worker_that_cannot_work_ends_the_run(host: Operated) -> None:
     host.configure({"task": {"run": "odd:task"}})
     done = host.operate("run", "--loops", "1")
     assert done.returncode == 1, done.stderr
-    assert "'odd:task' cannot be loaded: odd words" in done.stderr and "worker:w126" in done.stderr
+    told = "'odd:task' cannot be loaded: odd words" in done.stderr and "worker:w126" in done.stderr
+    assert told, done.stderr
     assert host.left() == []
 
 

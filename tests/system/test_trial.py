@@ -77,7 +77,7 @@ def test_an_exit_that_is_asked_for(host: Host) -> None:
     servers = [server.address for server in host.lab.topology.vpn]
     for server in servers[1:]:
         code, answer = tried(host, f"https://{SITE_NAME}/ip", "--exit", str(server))
-        assert (code, answer["exit_server"]) == (0, str(server)), answer
+        assert (code, answer["exit_server"]) == (0, str(server)), json.dumps(answer)
         Path(answer["picture"]).unlink()
     done = host.operate("try", "--exit", "nowhere")
     assert done.returncode == 64 and str(servers[0]) in done.stderr
