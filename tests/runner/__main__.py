@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.runner import jobs, shares
+from tests.runner import again, jobs, shares
 from tests.runner.plan import FIRST, SHARDED, Plan, tier_of
 from tests.runner.progress import Progress, say
 from tests.runner.summary import Summary
@@ -77,6 +77,9 @@ def run(plan: Plan, asked: argparse.Namespace, folder: Path) -> Summary:
             if phase:
                 summary.ended += jobs.run(phase, 1 if asked.show else asked.shards, place, asked.show, progress.look)
                 say(f"{name}: {summary.verdict()} after {time.monotonic() - progress.began:.0f} s")
+        if asked.repeat == 1 and not asked.names and (second := again.jobs_of(summary.ended)):
+            say("running again, one at a time, what failed beside others")
+            summary.again = jobs.run(second, 1, place, asked.show, progress.look)
         summary.rounds += 1
     return summary
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tests.runner import again
 from tests.runner.jobs import Running
 from tests.runner.plan import tier_of
 from tests.runner.progress import broken, failed
@@ -34,10 +35,14 @@ class Summary:
     notes: list[str]
     rounds: int = 0
     ended: list[Running] = field(default_factory=list)
+    again: list[Running] = field(default_factory=list)
+    """The second try of what failed, see tests/runner/again.py."""
 
     def counts(self) -> Counter[str]:
         """Tests by outcome; a step that is no test, and a job that broke, counts as one."""
         found = Counter(test.outcome for one in self.ended for test in one.tests)
+        if second := len(again.passed(self.ended, self.again)):
+            found.update(passed=second, failed=-second)
         found.update("failed" if broken(one) else "passed" for one in self.ended if broken(one) or not one.job.tells)
         return found
 
@@ -61,6 +66,10 @@ class Summary:
         yield from (f"{seconds:8.1f}  {name}" for name, seconds in list(reversed(slowest.items()))[:SLOWEST])
         for one in self.ended:
             yield from _failures(one)
+        for one in self.again:
+            yield from _failures(one)
+        for job, name in sorted(again.passed(self.ended, self.again)):
+            yield f"FAILED BESIDE OTHERS, passed by itself: {name} ({job})"
         yield from self._repeated()
         if left_out := sum(one.without_root for one in self.ended):
             yield f"NOT CHECKED: {left_out} tests that need root"

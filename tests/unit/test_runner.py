@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runner import jobs, shares
+from tests.runner import again, jobs, shares
 from tests.runner.jobs import Job, Running
 from tests.runner.progress import broken
 from tests.runner.summary import Summary
@@ -81,6 +81,24 @@ def test_the_summary_counts_every_test_once(tmp_path: Path) -> None:
     said = "\n".join(lines)
     assert all(text in said for text in ("assert 1 == 2", "what it said", "left something"))
     assert "quiet" not in said
+
+
+def test_what_failed_beside_others_may_try_again(tmp_path: Path) -> None:
+    """By itself: what passes then is told and no failure; what fails twice, or leaks, or is one of many, has failed."""
+    text = "import pathlib\n\ndef test_first():\n    assert pathlib.Path(__file__).with_name('second').exists()\n"
+    ended = pytest_job(tmp_path, text=text)
+    (job,) = again.jobs_of([ended])
+    assert job.argv[-1] == ended.tests[0].name
+    for number, verdict in ((0, (0, 1)), (1, (1, 0))):
+        (tmp_path / str(number)).mkdir()
+        if number:
+            (tmp_path / "second").touch()
+        summary = Summary(notes=[], rounds=1, ended=[ended], again=run([replace(job, argv=ended.job.argv)], tmp_path))
+        assert (summary.counts()["passed"], summary.counts()["failed"]) == verdict
+        assert ("FAILED BESIDE OTHERS" in "\n".join(summary.lines())) is bool(number)
+    for name, number in (("tests/leak/test_it.py::test_one", 1), ("tests/system/test_it.py::test_one", 6)):
+        ended.tests[:] = [replace(ended.tests[0], name=name)] * number
+        assert again.jobs_of([ended]) == []
 
 
 def test_a_skip_is_a_failure_where_that_is_asked_for(tmp_path: Path) -> None:
