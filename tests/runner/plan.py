@@ -15,7 +15,7 @@ from tests.runner.shares import CHECKOUT, UNKNOWN_SECONDS, durations, expected_s
 
 ALONE = str(CHECKOUT / "tests/runner/alone.sh")
 FIRST = ("lint", "unit", "contract", "3.10")
-SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "vm")
+SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "host", "vm")
 """In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
 TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "keyservice", "lab", "tests", "bench", "launch.py")
@@ -26,7 +26,7 @@ TIMED = ("tests/unit/test_rpc_attacks.py",)
 """Judges times, which the version of Python is not about; two of them at once would judge one another."""
 DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness"))
 """Are about what databases do, whichever Python asks them."""
-PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare"}
+PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare", "host": "tests.host.layer"}
 """What a tier needs from the package registries, which no shard can reach."""
 
 

@@ -1,0 +1,64 @@
+"""Debian's packages that a real host has beside the fleet, as a layer over this machine's own file system.
+
+`python -m tests.host.layer` makes it, where the package registries can be reached. It is kept below FLEET_HOME/host by
+the hash of what it holds: the packages, and those of the machine below it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+PACKAGES = (
+    *("dbus", "systemd-resolved", "network-manager", "nftables", "firewalld", "ufw", "docker.io", "logrotate"),
+    "systemd",  # with the version of what nspawn brings
+)
+HERE = Path(__file__).resolve().parent
+SECONDS = 900
+
+
+class NoLayer(Exception):
+    """The layer could not be made; the message says why."""
+
+
+def kept() -> Path:
+    """The layer, made where it is not there yet. Raises NoLayer."""
+    script = HERE / "layer.sh"
+    held = "\0".join(PACKAGES).encode() + script.read_bytes() + Path("/var/lib/dpkg/status").read_bytes()
+    home = Path(os.environ.get("FLEET_HOME", "/opt/fleet")) / "host"
+    layer = home / hashlib.sha256(held).hexdigest()[:12]
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not layer.exists():
+            for old in home.glob("*/"):
+                shutil.rmtree(old)
+            _make(script, home / "new")
+            (home / "new").rename(layer)
+    return layer
+
+
+def _make(script: Path, layer: Path) -> None:
+    layer.mkdir()
+    own = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+    with tempfile.TemporaryDirectory(prefix="fleet-layer-", dir="/var/tmp") as folder:
+        done = subprocess.run(
+            [*own, str(script), folder, *PACKAGES],
+            env={**os.environ, "LAYER": str(layer)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+    if done.returncode:
+        raise NoLayer(f"{script.name} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+if __name__ == "__main__":
+    print(kept())

@@ -1,0 +1,215 @@
+"""A real host: this machine's own Debian and the layer's packages, booted by systemd-nspawn with a network of its own.
+
+Its root is an overlay whose writes go to memory, so that nothing is installed for it, and nothing of it stays. It runs
+after a second. It has all capabilities: these tests are not about what it must not be allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from fleet import syscalls
+from lab.wires import NAMESPACES
+from tests.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HOME = Path("/opt/fleet")
+UPLINK = "host0"
+"""What nspawn calls a container's end of its wire."""
+BOOT_SECONDS = 120
+"""Two on an idle machine."""
+FORGOTTEN = ("etc/systemd/system", "etc/systemd/network", "etc/fleet", "var/lib/fleet", "var/log/fleet")
+"""What this machine has set up for itself is not the booted one's."""
+NETWORK = f"""
+[Match]
+Name={UPLINK}
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+[DHCPv4]
+ClientIdentifier=mac
+"""
+_SEARCH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OUTSIDE = ("nsenter", "--net={network}", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot")
+_RIGHTS = ("--capability=all", "--system-call-filter=add_key keyctl bpf", "--bind=/dev/net/tun")
+_OWN = ("--resolv-conf=off", "--link-journal=no", "--timezone=off", "--console=pipe", "--tmpfs=/var/lib/docker")
+_SETTINGS = {
+    # Control groups of version 2, whatever this machine has, and sysctls of its network that it may set.
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+}
+
+
+class Machine:
+    """The host called NAME, its files in FOLDER; its wire ends in the bridge `access` of the namespace ISP."""
+
+    def __init__(self, name: str, folder: Path, isp: str) -> None:
+        self.name, self.root, self.console = name, folder / "root", folder / "console"
+        self._folder, self._isp = folder, isp
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+        self._group = _own_group() / f"host-{name}"
+
+    @property
+    def namespace(self) -> Path:
+        """The name of its network while it runs."""
+        return NAMESPACES / self.name
+
+    # --- its files
+
+    def lay_out(self, layer: Path) -> None:
+        """Its root, with what LAYER has."""
+        _call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self._folder))
+        upper, work = self._folder / "upper", self._folder / "work"
+        for folder in (work, self.root):
+            folder.mkdir()
+        _call("cp", "--archive", str(layer), str(upper))
+        for name in ("passwd", "group", "shadow", "gshadow"):  # other tests make accounts meanwhile
+            _call("cp", "--archive", f"/etc/{name}", str(upper / "etc" / name))
+        _call("mount", "-t", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", "overlay", str(self.root))
+        for name in FORGOTTEN:
+            _call("rm", "-rf", str(self.root / name))
+            (self.root / name).mkdir(parents=True)
+        _call("sh", "-c", 'rm -rf "$0"/etc/rc?.d/S*', str(self.root))  # scripts of programs that have no unit
+        self.write("etc/machine-id", "")
+        self.write("etc/hostname", f"{self.name}\n")
+        self.write("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
+        self.write("etc/systemd/network/10-uplink.network", NETWORK)
+        for name in ("fleet", "netctl"):
+            place = self.root / "usr/local/bin" / name
+            place.unlink(missing_ok=True)
+            place.symlink_to(CHECKOUT / "bin" / name)
+        # What bin/setup does for an operator who follows deploy/fleet.service.
+        self.write("etc/systemd/system/fleet.service", (CHECKOUT / "deploy/fleet.service").read_text())
+        self.enable("systemd-networkd.service", "systemd-resolved.service")
+
+    def write(self, name: str, text: str) -> None:
+        """The file NAME below its root."""
+        place = self.root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.write_text(text)
+
+    def enable(self, *units: str) -> None:
+        """As `systemctl enable`, whether it runs or not."""
+        _call("systemctl", f"--root={self.root}", "--quiet", "enable", *units)
+
+    def take_down(self) -> None:
+        """End it, and its files."""
+        self.cut_power()
+        for place in (self.root, self._folder):
+            subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
+        for group in sorted(self._group.rglob("*/"), reverse=True):
+            group.rmdir()
+        with suppress(OSError):
+            self._group.rmdir()
+
+    # --- its life
+
+    def start(self) -> None:
+        """Switch it on; it boots."""
+        self._group.mkdir(exist_ok=True)
+        into = ["sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', str(self._group)]
+        outside = [word.format(network=NAMESPACES / self._isp) for word in _OUTSIDE]
+        places = [f"--directory={self.root}", f"--machine={self.name}", "--network-bridge=access", *_mounted()]
+        with self.console.open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                [*into, *outside, *places, *_RIGHTS, *_OWN],
+                env={**os.environ, **_SETTINGS},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        self._leader = until("the machine's process 1", self._process_one, 30, self.last_words) or 0
+        syscalls.bind(Path(f"/proc/{self._leader}/ns/net"), _named(self.namespace))
+
+    def boot(self) -> None:
+        """Switch it on, and wait until systemd says that all runs, or that something does not."""
+        self.start()
+        until("the machine has booted", self._is_up, BOOT_SECONDS, self.last_words)
+
+    def _process_one(self) -> int | None:
+        assert self._nspawn and self._nspawn.poll() is None, f"nspawn ended\n{self.last_words()}"
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        for pid in children:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                return int(pid)
+        return None
+
+    def _is_up(self) -> bool:
+        assert self._nspawn and self._nspawn.poll() is None, f"nspawn ended\n{self.last_words()}"
+        return self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
+
+    def last_words(self) -> str:
+        """The end of its console."""
+        return "\n".join(self.console.read_text(errors="replace").splitlines()[-30:])
+
+    def reboot(self) -> None:
+        """In order, as `systemctl reboot` does it."""
+        self.run("systemctl --no-block poweroff")
+        self._wait(120)
+        self.boot()
+
+    def cut_power(self) -> None:
+        """What it has not written by now is lost to it."""
+        if self._nspawn is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._leader, signal.SIGKILL)
+            self._wait(30)
+
+    def _wait(self, seconds: float) -> None:
+        assert self._nspawn
+        self._nspawn.wait(seconds)
+        self._nspawn = None
+        _call("umount", "--lazy", str(self.namespace))
+        self.namespace.unlink()
+
+    # --- inside
+
+    def run(self, command: str, *, timeout: float = 100, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """What a root's shell in it says to COMMAND; with CHECK it has to end well."""
+        done = subprocess.run(
+            self.inside(command), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def inside(self, command: str) -> list[str]:
+        """The words that run COMMAND in it."""
+        words = ("env", "-i", _SEARCH, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "sh", "-c", command)
+        return ["nsenter", f"--target={self._leader}", "--all", *words]
+
+    def unit(self, name: str, field: str) -> str:
+        """A property of a unit, as `systemctl show` has it."""
+        return self.run(f"systemctl show --property={field} --value {shlex.quote(name)}").stdout.strip()
+
+
+def _call(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def _own_group() -> Path:
+    """Our own control group of version 2."""
+    mounts = subprocess.run(["findmnt", "-nrt", "cgroup2", "-o", "TARGET"], capture_output=True, text=True, check=False)
+    mine = next(line[4:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::/"))
+    assert mounts.stdout, "this machine has no control groups of version 2, which systemd needs (mount -t cgroup2)"
+    return Path(mounts.stdout.splitlines()[0]) / mine
+
+
+def _mounted() -> list[str]:
+    """Of the checkout and the fleet's programs what is a mount of its own: an overlay of / does not show it."""
+    root = Path("/").stat().st_dev
+    return [f"--bind={place}" for place in (CHECKOUT, HOME) if place.stat().st_dev != root]
+
+
+def _named(place: Path) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    return place
