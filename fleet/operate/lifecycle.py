@@ -88,12 +88,7 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
 
     Raises TryLater, before anything is killed or taken away, where the namespace is another fleet's.
     """
-    wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
-    # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
-    supervisor = Supervisor(installation)
-    if supervisor.pid() is not None:
-        console.say(f"ending the fleet; a worker may take {wait:g} s")
-    ran = supervisor.shut_down(wait + 40)
+    ran = _shut_down(fleet, installation)
     installation.paths.run_order.unlink(missing_ok=True)
     if not accounts.netctl_exists():  # then nothing was ever made
         return ran
@@ -102,6 +97,23 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
         sweep(installation.paths)
         prepare.nothing_left(installation)
     return ran
+
+
+def end_processes(fleet: Fleet, installation: Installation) -> None:
+    """Like stop, but what holds the workers' UIDs back stays in the kernel."""
+    _shut_down(fleet, installation)
+    with _one_end_at_a_time(installation.paths):
+        prepare.alone(installation)
+        sweep(installation.paths)
+
+
+def _shut_down(fleet: Fleet | None, installation: Installation) -> bool:
+    wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
+    # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
+    supervisor = Supervisor(installation)
+    if supervisor.pid() is not None:
+        console.say(f"ending the fleet; a worker may take {wait:g} s")
+    return supervisor.shut_down(wait + 40)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, configuration, lifecycle, overview, prepare, progress, run, trial
+from fleet.operate import accounts, configuration, lifecycle, notify, overview, prepare, progress, run, trial
 from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
@@ -43,6 +43,7 @@ def up(arguments: argparse.Namespace) -> None:
             return
         child = _start(fleet, installation, foreground=arguments.foreground)
     if arguments.foreground:
+        notify.ready()
         _stay(fleet, installation, child)
 
 
@@ -61,16 +62,21 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
 
 
 def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:
-    """Until a signal comes, or supervisord ends, which is an error; then end everything."""
+    """Until a signal comes; then end everything.
+
+    When supervisord ends by itself, which is an error, the workers' UIDs stay held back, until the next start or
+    `fleet down`.
+    """
     with Interrupts() as interrupts:
         try:
             with Handle(child.pid) as process:
                 process.wait(None)
         except Stopped:
-            return
-        finally:
             with interrupts.shield():
                 lifecycle.stop(fleet, installation)
+            return
+        with interrupts.shield():
+            lifecycle.end_processes(fleet, installation)
     raise FleetError("supervisord ended", hint=f"see {installation.paths.log('supervisord')}")
 
 

@@ -31,6 +31,13 @@ def test_final_codes_are_not_tried_again() -> None:
     assert ExitCode.TRY_LATER not in ExitCode.final()
 
 
+def test_active_means_up() -> None:
+    """systemd waits for the program's word, for longer than a start or a reload may take, and can reload it."""
+    service = unit()["Service"]
+    assert (service["Type"], service["ExecReload"].split()[-1]) == ("notify", "reload")
+    assert int(service["TimeoutStartSec"]) >= 900
+
+
 def test_try_later_is_never_given_up() -> None:
     """No limit of starts (systemd.unit(5): an interval of 0), and a pause between two of them."""
     assert unit()["Unit"]["StartLimitIntervalSec"] == "0"

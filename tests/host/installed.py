@@ -1,0 +1,123 @@
+"""A fleet on the machine, as an operator installs it and systemd runs it; and what can be seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from fleet.model import Worker
+from fleet.result import Result
+from fleet.spool import read_spool
+from lab import run
+from lab.topology import WEB_ADDRESS
+from tests.host.machine import Machine
+from tests.host.world import Access
+from tests.inside import Ear, capturing
+from tests.waiting import until
+
+FIRST_UID, COUNT = 1301, 2
+STRANGER = 65534
+PROBED = 9999
+LOOP_SECONDS = 120
+PROBER = f"""
+while :; do
+    setpriv --reuid $1 --regid $1 --clear-groups python3 -Ic '
+import socket, time
+while True:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        try:
+            made.sendto(bytes(8), ("{WEB_ADDRESS}", {PROBED}))
+        except OSError:
+            pass
+    time.sleep(0.01)
+'
+    sleep 0.05
+done
+"""
+"""Tries to get out, a hundred times a second; it is started again when a sweep of its UID ends it."""
+
+
+class Installed:
+    """The fleet of MACHINE."""
+
+    def __init__(self, machine: Machine, access: Access) -> None:
+        self.machine, self.access = machine, access
+        self.run = machine.run
+        self.workers = [Worker(uid=FIRST_UID + number) for number in range(COUNT)]
+
+    def install(self) -> None:
+        """Settings, keys, accounts."""
+        lab = self.access.lab
+        files = self.machine.root / "root/keys"
+        files.mkdir()
+        for path in lab.places.keys.glob("*.conf"):
+            shutil.copy(path, files)
+        shutil.copy(lab.places.authority, self.machine.root / "etc/fleet/ca.pem")
+        self.machine.write("root/prober.sh", PROBER)
+        self.configure()
+        self.run("fleet accounts make && netctl keys import /root/keys/*.conf", check=True)
+
+    def configure(self, changes: run.Changes = run.NO_CHANGES) -> None:
+        """Write fleet.toml with CHANGES of what it usually is."""
+        settings = run.settings(self.access.lab, COUNT, first_uid=FIRST_UID, changes={"loop": {"pause_seconds": 2}})
+        settings["browser"]["certificate_authorities"] = ["/etc/fleet/ca.pem"]
+        for table, keys in changes.items():
+            settings[table] = {**settings.get(table, {}), **keys}
+        self.machine.write("etc/fleet/fleet.toml", run.toml(settings))
+
+    # --- what is seen
+
+    def active(self) -> str:
+        """What systemd calls its state."""
+        return self.machine.unit("fleet", "ActiveState")
+
+    def restarts(self) -> int:
+        """How often systemd has started it again by itself."""
+        return int(self.machine.unit("fleet", "NRestarts"))
+
+    def said(self) -> str:
+        """The end of the unit's journal."""
+        return self.run("journalctl --unit=fleet --no-pager --output=cat --lines=30").stdout
+
+    def status(self) -> dict[str, Any]:
+        """`fleet status --json`."""
+        done = self.run("fleet status --json")
+        found: dict[str, Any] = json.loads(done.stdout or "{}")
+        return found
+
+    def supervisor(self) -> int:
+        """supervisord's process, as the machine counts."""
+        return int(self.status()["supervisor_pid"])
+
+    def results(self, worker: Worker) -> list[Result]:
+        """What WORKER has handed in."""
+        return list(read_spool(self.machine.root / "var/lib/fleet/workers" / worker.name / "spool"))
+
+    def wait_for_loops(self) -> list[Result]:
+        """A loop of every worker that begins from now on; they are good."""
+        began = datetime.now(timezone.utc)
+
+        def found() -> list[Result]:
+            recent = [next((r for r in self.results(one) if r.started > began), None) for one in self.workers]
+            return [one for one in recent if one is not None] if all(recent) else []
+
+        made = until(
+            "a loop of each worker", found, LOOP_SECONDS, lambda: (self.said(), self.run("fleet status").stdout)
+        )
+        assert all(one.ok for one in made), made
+        return made
+
+    @contextlib.contextmanager
+    def probed(self, uid: int) -> Iterator[Ear]:
+        """Something under UID tries to get out; what the ISP sees of it."""
+        seen = f"udp and dst host {WEB_ADDRESS} and dst port {PROBED}"
+        with capturing(self.access.lab, seen) as ear:
+            self.run(f"systemd-run --quiet --unit=prober --collect sh /root/prober.sh {uid}", check=True)
+            try:
+                yield ear
+            finally:
+                self.run("systemctl stop prober", check=True)
