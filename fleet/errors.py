@@ -210,8 +210,8 @@ class BrowserStartFailed(BrowserDied):
 class PageFailed(FleetError):
     """the page did not load"""
 
-    def __init__(self, url: str, code: str) -> None:
-        super().__init__(f"{url}: {code}", data={"url": url, "code": code})
+    def __init__(self, url: str, code: str, more: str = "") -> None:
+        super().__init__(f"{url}: {code}{f' ({more})' if more else ''}", data={"url": url, "code": code})
 
     @property
     def code(self) -> str:

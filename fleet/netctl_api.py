@@ -43,6 +43,15 @@ class Proved(Request):
     address: Address
 
 
+class Stuck(Request):
+    """Nobody answered through the calling worker's tunnel: netctl looks whether it carries large packets.
+
+    Where it does not, the next tunnel has smaller ones.
+    """
+
+    method: ClassVar[str] = "stuck"
+
+
 class StartBrowser(Request):
     """Wait for the calling worker's turn to start its browser. The turn ends with this connection, or by its time."""
 
@@ -153,6 +162,7 @@ TABLE = Table(
     Row(request=Connect, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Rotate, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Proved, callers=_WORKER),
+    Row(request=Stuck, callers=_WORKER),
     Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
     # Of its own slot for a worker, of everything for the others; never a key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),

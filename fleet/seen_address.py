@@ -29,7 +29,11 @@ _ANSWER_BYTES = 4096
 _CONNECTION_BYTES = 32_768
 """All that a service may send: its headers, those before them (1xx), the answer and its framing."""
 _MISTAKE_CHARACTERS = 200
-_HEADERS = (("Accept", "text/plain, application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "fleet"))
+_HEADERS = (
+    *(("Accept", "text/plain, application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "fleet")),
+    # The question fills a packet: a tunnel that carries small ones alone would load no page.
+    ("X-Padding", "0" * 1500),
+)
 _LATE = "no answer in time"
 _log = log.get("fleet")
 

@@ -18,6 +18,7 @@ from fleet.programs import Installation
 from netctl import access
 from netctl.exits.judge import Judge
 from netctl.exits.own import OwnAddresses
+from netctl.exits.path import PathLook
 from netctl.exits.probe import Probe
 from netctl.filter.owned_table import OwnedTable
 from netctl.host import Host
@@ -56,7 +57,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             looking = Probe(fleet.egress, Installation(paths=paths), spaces)
             own = OwnAddresses(fleet.egress, looking.in_the_clear)
             judge = Judge(fleet, pool, tunnels.interface, looking.through, own)
-            service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend, judge=judge)
+            path = PathLook(fleet, tunnels.servers, tunnels.interface, looking.through)
+            service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend, judge=judge, path=path)
             recovery = Recovery(fleet, tunnels, devices, spaces)
             owned_table, changed = OwnedTable(paths.root), recovery.ways_changed
             repair = Repair(fleet, tunnels, reconciler, spaces, owned_table, ways_changed=changed)

@@ -22,10 +22,12 @@ from fleet.netctl_api import (
     SlotStatus,
     StartBrowser,
     Status,
+    Stuck,
     Tunnel,
 )
 from fleet.wire import Done
 from netctl.exits.judge import Judge
+from netctl.exits.path import PathLook
 from netctl.host import ipv6_stack
 from netctl.pool.contract import Lease, Pool
 from netctl.slots.slot import Event, Slot, SlotState
@@ -41,10 +43,12 @@ NUMBERS_SECONDS = 1.0
 class NetctlService:
     """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.rpc.Service)."""
 
-    def __init__(self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend, judge: Judge) -> None:
+    def __init__(
+        self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend, judge: Judge, path: PathLook
+    ) -> None:
         self._fleet = fleet
         self._pool = pool
-        self._judge = judge
+        self._judge, self._path = judge, path
         self._backend = backend
         self._log = log.get("netctl")
         self._turns = Queue(fleet.browser.starts_at_once or os.cpu_count() or 1)
@@ -115,12 +119,21 @@ class NetctlService:
 
     async def proved(self, connection: Connection, request: Proved) -> Done:
         """What the worker says that the world has seen: a claim, which netctl judges. Raises WrongExit."""
-        slot = self.slots[connection.peer.uid]
-        lease = slot.lease
-        if slot.owner is not connection or lease is None:
-            raise TunnelLost("this connection holds no tunnel", hint="connect first")
+        slot, lease = self._held(connection)
         await self._judge.heard(slot, lease, request.address)
         return Done()
+
+    async def stuck(self, connection: Connection, _: Stuck) -> Done:
+        """The worker says that nobody answers: a claim, which makes netctl look at the path."""
+        await self._path.look(*self._held(connection))
+        return Done()
+
+    def _held(self, connection: Connection) -> tuple[Slot, Lease]:
+        """The slot of who is on CONNECTION, and what it holds; raises TunnelLost."""
+        slot = self.slots[connection.peer.uid]
+        if slot.owner is not connection or slot.lease is None:
+            raise TunnelLost("this connection holds no tunnel", hint="connect first")
+        return slot, slot.lease
 
     async def start_browser(self, connection: Connection, _: StartBrowser) -> Done:
         """The caller's turn has come."""

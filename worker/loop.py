@@ -16,6 +16,8 @@ from fleet import log, netctl_api
 from fleet.errors import (
     Answered,
     ConfigurationError,
+    PageFailed,
+    Unproved,
     WrongExit,
     describe,
 )
@@ -168,7 +170,7 @@ class Loop:
             record.seen = self._prove(record.tunnel)
         with self._browser(record) as browser:
             for attempt in budget.retrying(Reaction.RETRY):
-                with attempt, record.noting(budget):
+                with attempt, record.noting(budget), self._naming_late_pages():
                     self._tunnel.check()
                     observe(record, task, browser)
         if record.found.seen_address is not None:
@@ -190,7 +192,23 @@ class Loop:
         return tunnel
 
     def _prove(self, tunnel: netctl_api.Tunnel) -> Address:
-        return self._prover.prove(tunnel.exit_address, self._tunnel.proved)
+        try:
+            return self._prover.prove(tunnel.exit_address, self._tunnel.proved)
+        except Unproved:
+            self._tunnel.stuck()
+            raise
+
+    @contextlib.contextmanager
+    def _naming_late_pages(self) -> Iterator[None]:
+        """A page that came to no end over a tunnel that stands may be too large for its path: netctl looks."""
+        try:
+            yield
+        except PageFailed as error:
+            if "TIME" not in error.code:
+                raise
+            self._tunnel.stuck()
+            url = str(error.data["url"])
+            raise PageFailed(url, error.code, "the tunnel is connected, and its exit was proven") from error
 
     @contextlib.contextmanager
     def _browser(self, record: Record) -> Iterator[Session]:

@@ -7,6 +7,7 @@ browser. Only if netctl refuses does the loop learn of it, as TunnelLost.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import select
@@ -105,6 +106,11 @@ class Tunnel:
         """Tell netctl what address the world has seen; raises WrongExit where that cannot be the exit."""
         with self._lock:
             self._client.ask(netctl_api.Proved(address=address), Done)
+
+    def stuck(self) -> None:
+        """Tell netctl that nobody answers through the tunnel, so that it looks at the path; no matter what it says."""
+        with self._lock, contextlib.suppress(FleetError):
+            self._client.ask(netctl_api.Stuck(), Done)
 
     @property
     def current(self) -> netctl_api.Tunnel | None:

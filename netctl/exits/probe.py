@@ -27,6 +27,8 @@ ANSWER_BYTES = 8192
 START_SECONDS = 10.0
 """What the process may take beside its questions, on a busy machine."""
 _SO_MARK, _SO_BINDTODEVICE = 36, 25
+_HEADER_BYTES = 40
+"""Of IPv4 and TCP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +47,14 @@ class Probe:
         self._installation = installation
         self._spaces = spaces
 
-    async def through(self, worker: Worker, interface: str, space: str) -> Seen:
-        """What the world sees of what WORKER sends, over IPv4."""
+    async def through(self, worker: Worker, interface: str, space: str, most_bytes: int | None = None) -> Seen:
+        """What the world sees of what WORKER sends, over IPv4; in packets of MOST_BYTES, both ways."""
         count = len(self._settings.urls)
         sockets: list[socket.socket] = []
         try:
-            self._spaces.inside(space, lambda: sockets.extend(_made(worker, interface) for _ in range(count)))
+            self._spaces.inside(
+                space, lambda: sockets.extend(_made(worker, interface, most_bytes) for _ in range(count))
+            )
             return await self._ask(sockets)
         except OSError as error:
             return Seen(trouble=f"no socket through {interface}: {error.strerror}")
@@ -84,10 +88,12 @@ class Probe:
             await child.wait()
 
 
-def _made(worker: Worker, interface: str) -> socket.socket:
+def _made(worker: Worker, interface: str, most_bytes: int | None) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK)
     made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode())
+    if most_bytes is not None:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, most_bytes - _HEADER_BYTES)
     made.bind((str(worker.placeholder), 0))
     return made
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from netctl.plan.key import Endpoint
+from netctl.pool.conf import LEAST_IPV6_BYTES
 from netctl.pool.contract import Lease, WholeKey
 from netctl.slots.health import Aside, Step, next_step
 from netctl.slots.slot import Slot
 
 LATELY_SECONDS = 30.0
 """A server that another slot has heard from within this time is working."""
+NARROW_SECONDS = 86_400.0
+"""So long after a path was found narrow it is taken for narrow: it may be another one then."""
 
 
 class Servers:
@@ -23,6 +27,8 @@ class Servers:
         self._heard: dict[str, dict[int, float]] = {}
         self._good: dict[str, Endpoint] = {}
         """The way by which each server was reached last."""
+        self._narrow: dict[str, tuple[int, float]] = {}
+        """What a tunnel there carries in a packet, and until when that counts."""
 
     def answered(self, slot: Slot, lease: Lease) -> None:
         """LEASE's server has just answered SLOT."""
@@ -35,6 +41,23 @@ class Servers:
     def in_turn(self, lease: Lease, ways: Sequence[Endpoint]) -> list[Endpoint]:
         """WAYS to LEASE's server, that by which it was reached last in front."""
         return sorted(ways, key=lambda way: way != self._good.get(lease.key.server))
+
+    def narrow(self, server: str, most_bytes: int) -> None:
+        """A tunnel to SERVER carries MOST_BYTES in a packet, whatever the settings say (netctl.exits.path)."""
+        self._narrow[server] = most_bytes, self._clock() + NARROW_SECONDS
+
+    def fitted(self, lease: Lease) -> Lease:
+        """LEASE with an MTU that its path carries; without IPv6 where that is less than IPv6 needs.
+
+        Where two servers have a narrow path it is this host's uplink that is narrow: then it counts for all.
+        """
+        known = {server: most for server, (most, until) in self._narrow.items() if until > self._clock()}
+        key, other = lease.key, max(known.values()) if len(known) > 1 else None
+        most = known.get(key.server, other)
+        if most is None or (key.mtu_bytes is not None and key.mtu_bytes <= most):
+            return lease
+        v6 = key.address_v6 if most >= LEAST_IPV6_BYTES else None
+        return replace(lease, key=replace(key, mtu_bytes=most, address_v6=v6))
 
     def silent(self, slot: Slot, lease: Lease, failed: list[str]) -> Step:
         """LEASE's server did not answer SLOT, the last of FAILED in a row: what is put aside now, and what is next."""

@@ -81,7 +81,7 @@ class Tunnels:
         while True:
             lease = await self._take_key(slot, frozenset([*silent, *nowhere, *suspects.servers]), deadline)
             try:
-                lease = await self._bring_up(slot, lease, deadline)
+                lease = await self._bring_up(slot, self.servers.fitted(lease), deadline)
                 break
             except HandshakeTimeout as error:
                 silent.append(lease.key.server)

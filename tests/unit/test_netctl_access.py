@@ -13,7 +13,7 @@ import pytest
 from fleet import netctl_api
 from fleet.callers import Caller, Connection, Limits, Peer, Rate
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
-from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, StartBrowser, Status
+from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, StartBrowser, Status, Stuck
 from fleet.wire import Message, Request
 from netctl import access
 from netctl.access import Access
@@ -27,7 +27,7 @@ FLEET = Fleet(
     workers=WorkersSettings(count=3, first_uid=1201),
     netctl=NetctlSettings(operator_group=GROUP.gr_name),
 )
-REQUESTS = (Connect(), Rotate(), Proved(address=IPv4Address("203.0.113.11")), StartBrowser(), Status())
+REQUESTS = (Connect(), Rotate(), Proved(address=IPv4Address("203.0.113.11")), Stuck(), StartBrowser(), Status())
 MEMBER, OTHER = frozenset({GROUP.gr_gid}), frozenset({4242})
 CALLERS = {
     "root": (Peer(uid=0, gid=0, pid=1), {"status"}),

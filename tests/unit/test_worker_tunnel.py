@@ -42,7 +42,7 @@ class Leases:
             handshake_ms=1,
         )
 
-    rotate = proved = status = start_browser = connect
+    rotate = proved = status = start_browser = stuck = connect
 
     async def closed(self, connection: Connection) -> None:
         """Count the end."""

@@ -1,0 +1,64 @@
+"""Whether a tunnel carries small packets and no large ones: its path is narrower than its MTU, and no router says so.
+
+A worker tells of it: nobody answered it through a tunnel that stands. Then the services are asked through that tunnel,
+at the same time with packets as large as the settings say and with smaller ones (TCP_MAXSEG, tcp(7)), which bounds what
+comes back as well. The question has a header that fills a packet (fleet/seen_address.py); a service's certificates fill
+more. Where smaller ones alone are answered, the largest size of them counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from fleet import log
+from fleet.deadline import within
+from fleet.model import Fleet, Worker
+from netctl.exits.probe import Seen
+from netctl.pool.contract import Lease
+from netctl.slots.servers import Servers
+from netctl.slots.slot import Slot
+
+LADDER = (1380, 1280, 1200)
+"""Sizes that are tried. 1200 passes wherever IPv6 does: 1280 less what WireGuard, UDP and IPv6 add (80 bytes)."""
+AGAIN_SECONDS = 600.0
+"""A server's path is looked at once in this time: a worker may tell what it likes."""
+LOOKS_AT_ONCE = 2
+Through = Callable[[Worker, str, str, int | None], Awaitable[Seen]]
+"""Asks through a tunnel, with packets of so many bytes at most: netctl.exits.probe.Probe.through."""
+
+
+class PathLook:
+    """Looks. INTERFACE names a slot's link."""
+
+    def __init__(self, fleet: Fleet, servers: Servers, interface: Callable[[Slot], str], through: Through) -> None:
+        self._fleet, self._servers, self._interface, self._through = fleet, servers, interface, through
+        self._looked: dict[str, float] = {}
+        self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+    async def look(self, slot: Slot, lease: Lease) -> None:
+        """Look at the path of SLOT's LEASE, unless that was done lately; for as long as a request may take."""
+        server, now = lease.key.server, time.monotonic()
+        if now - self._looked.get(server, -AGAIN_SECONDS) < AGAIN_SECONDS:
+            return
+        self._looked[server] = now
+        try:
+            await within(self._fleet.netctl.request_deadline_seconds, self._compare(slot, lease))
+        except asyncio.TimeoutError:
+            log.get("netctl").warning("path.not_seen", worker=slot.worker.name, server=server)
+
+    async def _compare(self, slot: Slot, lease: Lease) -> None:
+        now = min(self._fleet.wireguard.mtu, lease.key.mtu_bytes or self._fleet.wireguard.mtu)
+        sizes = [None, *(size for size in LADDER if size < now)]
+        space, interface = self._fleet.walls.space(slot.worker), self._interface(slot)
+        async with self._turns:
+            if self._servers.fitted(lease) != lease:
+                return  # found by others meanwhile
+            seen = await asyncio.gather(*(self._through(slot.worker, interface, space, size) for size in sizes))
+        passed = [size for size, one in zip(sizes, seen, strict=True) if one.addresses]
+        if passed and passed[0] is not None and slot.lease is not None and slot.lease.id == lease.id:
+            self._servers.narrow(lease.key.server, passed[0])
+            log.get("netctl").warning(
+                "path.narrow", worker=slot.worker.name, server=lease.key.server, was_bytes=now, most_bytes=passed[0]
+            )
