@@ -182,6 +182,25 @@ class Many(sa.types.TypeDecorator[list[Any]]):
         return list(value) if dialect.name == "postgresql" else json.dumps(list(value))
 
 
+def each(many: sa.BindParameter[Any]) -> sa.TableValuedAlias:
+    """A table of what is in MANY, a parameter of type Many: its one column is `value`."""
+    return _Each(many).table_valued("value", name="value")
+
+
+class _Each(sa.sql.functions.FunctionElement[Any]):
+    inherit_cache = True
+
+
+@compiles(_Each, "postgresql")
+def _unnest(element: _Each, compiler: Any, **words: Any) -> str:
+    return f"unnest({compiler.process(element.clauses, **words)})"
+
+
+@compiles(_Each, "sqlite")
+def _rows_of_json(element: _Each, compiler: Any, **words: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **words)})"
+
+
 class among(sa.sql.functions.FunctionElement[bool]):  # noqa: N801 - stands where SQLAlchemy's functions do
     """Whether a column is one of a list: among(COLUMN, bindparam of type Many)."""
 

@@ -89,6 +89,11 @@ def _results(verb: Verb) -> None:
     _page(some, "runs before the one of this number, as JOB.FENCE")
     one = verb("show", "one run with all that is known of it", "show 17")
     one.add_argument("number", metavar="JOB[.FENCE]", help="a job's last run, or that one")
+    words = "how many runs came to what, by minute (two days back), hour (90 days) or day"
+    sums = verb("counts", words, "counts --by hour --since 24h")
+    sums.add_argument("--by", choices=("minute", "hour", "day"), default="day", help="(%(default)s)")
+    sums.add_argument("--since", metavar="TIME", default="30d", help="as of export (%(default)s)")
+    sums.add_argument("--site", metavar="NAME", help="of this site alone")
     verb("uploads", "what is still to be delivered, by target", "uploads")
     verb("upload-again", "deliver now what waits or was refused", "upload-again")
     words = "all runs since a time, oldest first, as JSON Lines or CSV on standard output"

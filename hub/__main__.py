@@ -45,6 +45,7 @@ def _run_of(words: str) -> hub_words.Run:
         "result list": results.show_list,
         "result show": results.show,
         "result export": results.export,
+        "result counts": results.counts,
         "result uploads": results.uploads,
         "result upload-again": results.upload_again,
         "alert list": alerts.show_list,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Set
+from functools import partial
 from pathlib import Path
 
 from fleet import log
@@ -12,7 +13,7 @@ from fleet.db import Database
 from fleet.errors import DatabaseFailed
 from fleet.hub_settings import KeepSettings
 from fleet.room import room
-from hub.queue import keeping
+from hub.queue import expiry, rollups
 from hub.sending import Do
 
 PASS_SECONDS = 600.0
@@ -59,25 +60,28 @@ class Keeping:
             gone = names[worker]
             await self._do(lambda worker=worker, gone=gone: self._forget(worker, gone))  # type: ignore[misc]
         counts = {"pictures": len(stale)}
-        steps = {"answers": (keeping.clear_answers, own.answers_days), "runs": (keeping.drop_runs, own.runs_days)}
+        steps = {"answers": (expiry.clear_answers, own.answers_days), "runs": (expiry.drop_runs, own.runs_days)}
         for what, (work, days) in steps.items():
             counts[what] = 0
             while count := await self._do(lambda work=work, days=days: self._aged(work, days)):  # type: ignore[misc]
                 counts[what] += count
+        for span, days in {**rollups.KEPT_DAYS, "day": own.runs_days}.items():
+            while await self._do(lambda span=span, days=days: self._aged(partial(rollups.drop, span=span), days)):  # type: ignore[misc]
+                pass
         if any(counts.values()):
             self._log.info("results.let_go", **counts)
 
     def _stale(self) -> list[tuple[str, str]]:
         own, size = self._settings, float(self._settings.pictures_mebibytes << 20)
         return self._database.run(
-            lambda db: keeping.stale(db, self._host, self._before(db, own.pictures_days), size, MOST_FILES)
+            lambda db: expiry.stale(db, self._host, self._before(db, own.pictures_days), size, MOST_FILES)
         )
 
     def _forget(self, worker: str, names: list[str]) -> None:
-        self._database.run(lambda db: keeping.forget(db, self._host, worker, names))
+        self._database.run(lambda db: expiry.forget(db, self._host, worker, names))
 
     def _aged(self, work: Callable[..., int], days: float) -> int:
-        return self._database.run(lambda db: work(db, self._before(db, days)))
+        return self._database.run(lambda db: work(db, before=self._before(db, days)))
 
     def _before(self, db: object, days: float) -> float:
         return self._database.now(db) - days * _DAY_SECONDS  # type: ignore[arg-type]

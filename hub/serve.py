@@ -32,7 +32,7 @@ from hub.keeping import Keeping, Space
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures
 from hub.queue import reading
-from hub.queue.keeping import forget
+from hub.queue.expiry import forget
 from hub.queue.notices import Notices
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import check

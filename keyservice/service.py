@@ -12,7 +12,7 @@ from fleet.errors import Unanswered
 from fleet.keys_settings import KeyServiceSettings
 from fleet.keyservice_api import Allocate, Allocated, AskStatus, GiveBack
 from fleet.wire import Done
-from keyservice import reading
+from keyservice import answers
 
 AT_ONCE = 8
 """Requests at one time; more wait."""
@@ -33,16 +33,16 @@ class KeyService:
         url = self._settings.allocate
         if request.server:
             url += f"{'&' if '?' in url else '?'}{self._settings.server_parameter}={quote(request.server, safe='')}"
-        return reading.allocated(await self._ask("GET", url), self._settings)
+        return answers.allocated(await self._ask("GET", url), self._settings)
 
     async def give_back(self, _: Connection, request: GiveBack) -> Done:
         """Raises Unanswered."""
-        reading.document(await self._ask("POST", self._settings.release, json=request.back), self._settings)
+        answers.document(await self._ask("POST", self._settings.release, json=request.back), self._settings)
         return Done()
 
     async def ask_status(self, _: Connection, __: AskStatus) -> Done:
         """Raises Unanswered."""
-        reading.document(await self._ask("GET", self._settings.status), self._settings)
+        answers.document(await self._ask("GET", self._settings.status), self._settings)
         return Done()
 
     async def _ask(self, method: str, url: str, **content: object) -> Answer:

@@ -19,6 +19,7 @@ from fleet.db import Database
 from fleet.errors import HostFenced
 from fleet.outcomes import Ending
 from hub.queue.repeat import Interval
+from hub.queue.rollups import SPANS
 from hub.queue.store import Host, Store
 from hub.queue.values import Added, Cancelled, Claimed, Finished, Job, Pace, Priority, Receipt, Taken
 from tests.queues import CLOCKS, LEASE_SECONDS, Queue, hasty
@@ -296,6 +297,15 @@ def agree(queue: Queue, ledger: Ledger) -> None:
         there = run[1] in runs.get(run[0], {}) or (run[0] in jobs and jobs[run[0]].fence >= run[1])
         assert there, f"the claimed {run} was lost"
     _sites_agree(queue, list(jobs.values()))
+    _rollups_agree(queue, [row for of_job in runs.values() for row in of_job.values()])
+
+
+def _rollups_agree(queue: Queue, runs: list[Any]) -> None:
+    wanted: Counter[tuple[Any, ...]] = Counter()
+    for run in runs:
+        wanted.update((span, run.ended_at // span * span, run.site, run.outcome) for span in SPANS.values())
+    found = {(row[0], float(row[1]), *row[2:4]): row[4] for row in queue.rows("SELECT * FROM rollups")}
+    assert found == dict(wanted)
 
 
 def _sites_agree(queue: Queue, jobs: list[Any]) -> None:

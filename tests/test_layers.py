@@ -103,7 +103,7 @@ ARROWS: dict[str, str] = {
     "hub.source": "delivery entering outbox pictures queue sending",
     "hub.spooled": "queue",
     "keyservice.__main__": "service",
-    "keyservice.service": "reading",
+    "keyservice.service": "answers",
     "hub.web": "entering queue sending service spooled",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",

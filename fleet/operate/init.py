@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fleet import console
-from fleet.client_files import reading, sections
+from fleet.client_files import intake, sections
 from fleet.errors import ConfigurationError, UsageError
 from fleet.files import write_durably
 from fleet.model import Paths, WorkersSettings
@@ -82,7 +82,7 @@ def _copied(files: Iterable[Mapping[str, str]]) -> list[str]:
 def _interface(name: str) -> Mapping[str, str]:
     """The entries of [Interface] in the client file NAME, by names in small letters."""
     try:
-        found = sections.taken_apart(reading.read(name)).titled("interface")
+        found = sections.taken_apart(intake.read(name)).titled("interface")
     except OSError as error:
         raise ConfigurationError(f"{name} cannot be read: {error.strerror}", hint=f"ls -l {name}") from None
     except ValueError as error:

@@ -18,7 +18,7 @@ from fleet.errors import UsageError
 from fleet.result import of_job
 from hub.commands.place import host_name, moment, opened, ring, with_times
 from hub.outbox import Outbox
-from hub.queue import reading
+from hub.queue import reading, rollups
 
 _COLUMNS = ("run", "outcome", "site", "worker", "ended (UTC)", "s")
 _CSV = (
@@ -75,6 +75,15 @@ def show(arguments: argparse.Namespace) -> None:
     value = {**with_times(dict(last)), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
     texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
     console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
+
+
+def counts(arguments: argparse.Namespace) -> None:
+    since = _since(arguments.since).timestamp()
+    with opened(arguments) as place:
+        found = place.database.run(lambda db: rollups.counts(db, arguments.by, since, arguments.site), reading=True)
+    rows = [(moment(one.begins_at), one.outcome, str(one.runs), f"{one.seconds / one.runs:.1f}") for one in found]
+    table = ("" if rows else "no run", (f"{arguments.by} (UTC)", "outcome", "runs", "mean s"), rows)
+    console.answer(arguments, [with_times(one._asdict()) for one in found], table=table)
 
 
 def uploads(arguments: argparse.Namespace) -> None:

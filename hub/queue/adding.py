@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fleet.db import Many, among
+from fleet.db import Many, among, each
 from hub.queue import locks, politeness
 from hub.queue.politeness import Head
 from hub.queue.repeat import Cron, Interval
@@ -20,7 +20,10 @@ PARCEL = 500
 _KEYS = sa.bindparam("keys", type_=Many(sa.Text))
 _IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _THERE = sa.select(jobs.c.key, jobs.c.id).where(among(jobs.c.key, _KEYS))
-_DONE = sa.select(runs.c.key, sa.func.max(runs.c.job).label("job")).where(among(runs.c.key, _KEYS)).group_by(runs.c.key)
+_ASKED = each(_KEYS)
+_OF_KEY = sa.select(runs.c.job).where(runs.c.key == _ASKED.c.value).order_by(runs.c.ended_at.desc()).limit(1)
+DONE = sa.select(_ASKED.c.value, _OF_KEY.correlate(_ASKED).scalar_subquery())
+"""Of each of the keys asked for, a job that has run, or none: however many runs it has had."""
 _DELETE = sa.delete(jobs).where(among(jobs.c.id, _IDS))
 
 
@@ -65,7 +68,7 @@ def _add_keyed(
     while left := {key: job for key, job in keyed.items() if key not in new and key not in there and key not in done}:
         inserted = _insert_keyed(db, left, now)
         # What repeats leaves the queue by an order alone, and comes again by one.
-        left_before = _ids(db, _DONE, [key for key in inserted if keyed[key].repeat is None])
+        left_before = _ids(db, DONE, [key for key in inserted if keyed[key].repeat is None])
         if left_before:
             db.execute(_DELETE, {"ids": sorted(inserted[key] for key in left_before)})
         done |= left_before
@@ -117,7 +120,8 @@ def _insert_keyed(db: sa.Connection, keyed: Mapping[str, Job], now: float) -> di
 
 
 def _ids(db: sa.Connection, query: sa.Select[Any], keys: Any) -> dict[str, int]:
-    return {row[0]: row[1] for row in db.execute(query, {"keys": sorted(keys)})} if keys else {}
+    rows = db.execute(query, {"keys": sorted(keys)}) if keys else ()
+    return {key: job for key, job in rows if job is not None}
 
 
 def _ring(db: sa.Connection, new: Sequence[Job], now: float) -> None:

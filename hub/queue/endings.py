@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fleet.db import Many, among
 from fleet.outcomes import Ending
-from hub.queue import locks, politeness, rests
+from hub.queue import locks, politeness, rests, rollups
 from hub.queue.schema import LEASED, jobs, runs
 from hub.queue.values import ANYWHERE, Finished, Taken, document, plain
 
@@ -150,6 +150,7 @@ def ended_run(row: Any, end: Finished, now: float, *, answers: bool) -> Ended:
 def write_runs(db: sa.Connection, ended: Sequence[Ended], now: float, record: Record) -> None:
     """Write down the runs and what goes with them. The primary key refuses a second end of one lease."""
     db.execute(sa.insert(runs), [one.run for one in ended])
+    rollups.add(db, [one.run for one in ended])
     record(db, ended, now)
 
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.db import Database, Many, among
+from fleet.db import Database
+from fleet.outcomes import ENDINGS
+from hub.queue.adding import DONE
 from hub.queue.schema import jobs, pictures, runs
 
 PAGE = 500
+STATES = ("ready", "leased", "aside")
 _JSON = ("arguments", "answer", "details", "targets")
 _RUN = (runs.c.ended_at, runs.c.job, runs.c.fence)
+_NEWEST_FIRST = [column.desc() for column in _RUN]
 _BRIEF = [
     *(column for column in runs.c if column.name not in ("arguments", "error", "answer", "details")),
     sa.func.substr(runs.c.error, 1, 200).label("error"),
@@ -30,10 +34,14 @@ def page_of_jobs(
     database: Database, count: int, *, after: int = 0, state: str | None = None, site: str | None = None
 ) -> list[Entry]:
     """At most COUNT jobs that are not done, by number."""
-    query = sa.select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(count)
-    for column, wanted in ((jobs.c.state, state), (jobs.c.site, site)):
-        query = query if wanted is None else query.where(column == wanted)
-    return _entries(database, query)
+    picked = sa.select(jobs.c.id).where(jobs.c.id > after).order_by(jobs.c.id).limit(count)
+    if site is not None:
+        states = STATES if state is None else (state,)
+        picked = _first([picked.where(jobs.c.site == site, jobs.c.state == one) for one in states], count)
+    elif state is not None:
+        picked = picked.where(jobs.c.state == state)
+    keys = picked.cte("picked")
+    return _entries(database, sa.select(jobs).join(keys, jobs.c.id == keys.c.id).order_by(jobs.c.id))
 
 
 def job(database: Database, number: int) -> Entry | None:
@@ -49,8 +57,8 @@ def jobs_of(database: Database, prefix: str) -> dict[str, Entry]:
 
 def done(database: Database, keys: Sequence[str]) -> set[str]:
     """Which of KEYS have runs."""
-    query = sa.select(runs.c.key).distinct().where(among(runs.c.key, sa.bindparam("keys", type_=Many(sa.Text))))
-    return set(database.run(lambda db: db.scalars(query, {"keys": keys}).all(), reading=True))
+    rows = database.run(lambda db: db.execute(DONE, {"keys": list(keys)}).all(), reading=True)
+    return {key for key, job in rows if job is not None}
 
 
 def runs_of(database: Database, number: int) -> list[Entry]:
@@ -75,17 +83,22 @@ def page_of_runs(
     brief: bool = False,
 ) -> list[Entry]:
     """At most COUNT runs, the newest first; BEFORE that of this job and fence. BRIEF: without what is long."""
-    query = (
-        (sa.select(*_BRIEF) if brief else sa.select(runs)).order_by(*(column.desc() for column in _RUN)).limit(count)
-    )
+    picked = sa.select(*_RUN).order_by(*_NEWEST_FIRST).limit(count)
     if before is not None:
         its = sa.select(*_RUN).where(runs.c.job == before[0], runs.c.fence == before[1])
         if not (found := database.run(lambda db: db.execute(its).one_or_none(), reading=True)):
             return []
-        query = query.where(sa.tuple_(*_RUN) < sa.tuple_(*map(sa.literal, found)))
-    for column, wanted in ((runs.c.outcome, outcome), (runs.c.site, site)):
-        query = query if wanted is None else query.where(column == wanted)
-    return _entries(database, query)
+        picked = picked.where(sa.tuple_(*_RUN) < sa.tuple_(*map(sa.literal, found)))
+    if site is not None:
+        outcomes = ENDINGS if outcome is None else (outcome,)
+        parts = [picked.where(runs.c.site == site, runs.c.outcome == one) for one in outcomes]
+        picked = _first(parts, count, newest=True)
+    elif outcome is not None:
+        picked = picked.where(runs.c.outcome == outcome)
+    keys = picked.cte("picked")
+    same = sa.and_(runs.c.job == keys.c.job, runs.c.fence == keys.c.fence)
+    query = (sa.select(*_BRIEF) if brief else sa.select(runs)).select_from(keys.join(runs, same))
+    return _entries(database, query.order_by(*_NEWEST_FIRST))
 
 
 def all_runs(database: Database, since: float) -> Iterator[Entry]:
@@ -100,6 +113,14 @@ def all_runs(database: Database, since: float) -> Iterator[Entry]:
 def pictures_of(database: Database, number: int, fence: int) -> list[Entry]:
     """The pictures of a run."""
     return _entries(database, sa.select(pictures).where(pictures.c.job == number, pictures.c.fence == fence))
+
+
+def _first(parts: Sequence[sa.Select[Any]], count: int, *, newest: bool = False) -> sa.Select[Any]:
+    """The first COUNT of all PARTS, each of which is sorted by its columns and has no more: an index serves each."""
+    if len(parts) == 1:
+        return parts[0]
+    union = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
+    return sa.select(union).order_by(*(one.desc() if newest else one for one in union.c)).limit(count)
 
 
 def _entries(database: Database, query: sa.Select[Any]) -> list[Entry]:

@@ -87,6 +87,8 @@ waiting = sa.Index(
     sqlite_where=_ready,
 )
 of_hosts = sa.Index("jobs_leased", jobs.c.host, postgresql_where=_leased, sqlite_where=_leased)
+of_states = sa.Index("jobs_state", jobs.c.state, jobs.c.id)
+of_jobs_sites = sa.Index("jobs_site", jobs.c.site, jobs.c.state, jobs.c.id)
 
 runs = sa.Table(
     "runs",
@@ -112,8 +114,24 @@ runs = sa.Table(
 `details` is what the worker says beside its answer, as JSON: stages, requests, losses, addresses.
 """
 ended = sa.Index("runs_ended", runs.c.ended_at)
+_NEWEST = (runs.c.ended_at, runs.c.job, runs.c.fence)
+of_outcomes = sa.Index("runs_outcome", runs.c.outcome, *_NEWEST)
+of_sites = sa.Index("runs_site", runs.c.site, runs.c.outcome, *_NEWEST)
 _keyed = runs.c.key.is_not(None)
-of_keys = sa.Index("runs_key", runs.c.key, postgresql_where=_keyed, sqlite_where=_keyed)
+of_keys = sa.Index("runs_key", runs.c.key, *_NEWEST, postgresql_where=_keyed, sqlite_where=_keyed)
+
+rollups = sa.Table(
+    "rollups",
+    metadata,
+    sa.Column("span_seconds", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("begins_at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("outcome", sa.Text, primary_key=True),
+    sa.Column("runs", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+)
+"""By minute, hour and day, how many runs of a site came to what, and how long they took (hub.queue.rollups)."""
+of_sites_rollups = sa.Index("rollups_site", rollups.c.site, rollups.c.span_seconds, rollups.c.begins_at)
 
 hosts = sa.Table(
     "hosts",
@@ -183,7 +201,7 @@ allocations = sa.Table(
 kept = sa.Table(
     "kept", metadata, sa.Column("step", sa.Text, primary_key=True), sa.Column("until", sa.Double, nullable=False)
 )
-"""By step of the ladder, until when it has been done (hub.queue.keeping)."""
+"""By step of the ladder, until when it has been done (hub.queue.expiry)."""
 
 alerts = sa.Table(
     "alerts",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fleet import snapshot, visible
-from fleet.client_files import reading
+from fleet.client_files import intake
 from fleet.errors import ConfigurationError, FleetError
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, NetctlSettings, Paths, WireguardSettings
 from netctl.plan.key import Key, sayable
@@ -70,7 +70,7 @@ def looked_at(name: str) -> tuple[str, conf.Parsed]:
     """What messages call the file NAME (`-` is standard input), and what it holds."""
     origin = STANDARD_INPUT if name == "-" else sayable(name)
     try:
-        return origin, conf.parse(reading.read(name))
+        return origin, conf.parse(intake.read(name))
     except (OSError, ValueError) as error:
         return origin, conf.Parsed(None, [str(error.strerror) if isinstance(error, OSError) else str(error)])
 

@@ -60,6 +60,8 @@ def test_jobs_by_words_and_files_and_what_came_of_them(hub: Hub) -> None:
     rows = list(csv.DictReader(io.StringIO(hub("result", "export", "--format", "csv")[1])))
     assert [(row["key"], row["outcome"]) for row in rows] == [("'=1+2", "cancelled")]
     assert json.loads(hub("result", "export", "--since", "1h")[1])["key"] == "=1+2"
+    counts = json.loads(hub("result", "counts", "--by", "minute", "--since", "1h", "--json")[1])
+    assert [(one["outcome"], one["runs"]) for one in counts] == [("cancelled", 1)]
     assert hub("site", "pause", "www.example.com")[0] == 0
     (site,) = json.loads(hub("site", "list", "--json")[1])
     assert (site["paused"], site["wake_at"]) == (True, None)
@@ -114,6 +116,7 @@ def test_a_file_is_what_there_is_of_its_name(hub: Hub) -> None:
         "result show x",
         "result show 77",
         "result export --since yesterday",
+        "result counts --since yesterday",
         "site pause nobody",
         "site pace www.example.com --interval-seconds nan --most 1",
     ],

@@ -11,7 +11,7 @@ import pytest
 from fleet.hub_settings import KeepSettings
 from hub.keeping import Keeping
 from hub.outbox import Outbox, recorder
-from hub.queue import keeping
+from hub.queue import expiry, rollups
 from hub.queue.store import Store
 from hub.queue.values import Picture
 from tests.queues import FREE, Queue, ending, jobs
@@ -51,7 +51,7 @@ class Keeper:
         """A pass; the pictures that its worker may take away, which it does."""
         asyncio.run(self.keeping.once())
         names = self.told.get("w1", [])
-        self.queue.database.run(lambda db: keeping.forget(db, "h1", "w1", names))
+        self.queue.database.run(lambda db: expiry.forget(db, "h1", "w1", names))
         return names
 
     def left(self) -> list[tuple[int, bool]]:
@@ -82,7 +82,7 @@ def test_the_oldest_pictures_go_when_they_are_too_many(queue: Queue) -> None:
     """By their size, down to what may be; a worker takes away its own alone."""
     keeper = Keeper(queue, KeepSettings(pictures_mebibytes=2))
     made = [keeper.run(days=0.01) for _ in range(5)]
-    queue.database.run(lambda db: keeping.forget(db, "h1", "w2", [f"{job}.png" for job in made]))
+    queue.database.run(lambda db: expiry.forget(db, "h1", "w2", [f"{job}.png" for job in made]))
     assert keeper.once() == [f"{job}.png" for job in made[:3]]
     assert keeper.once() == []
 
@@ -90,7 +90,7 @@ def test_the_oldest_pictures_go_when_they_are_too_many(queue: Queue) -> None:
 def test_many_runs_of_one_moment_are_all_looked_at(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that takes a few at a time neither stands still nor leaves any out."""
     keeper = Keeper(queue, KeepSettings(pictures_days=1, answers_days=1, runs_days=1000))
-    monkeypatch.setattr(keeping, "_AGED", keeping._AGED.limit(3))
+    monkeypatch.setattr(expiry, "_AGED", expiry._AGED.limit(3))
     for _ in range(8):
         keeper.run()
     queue.change("UPDATE runs SET ended_at = 1000 + job / 3")
@@ -106,3 +106,16 @@ def test_pictures_of_who_is_no_worker_any_more_stand_in_nobodys_way(queue: Queue
     assert queue.one("SELECT count(*) FROM pictures") == 0 and len(keeper.left()) == 1
     keeper.once()
     assert keeper.left() == []
+
+
+def test_counts_by_minute_go_and_those_by_day_stay_as_long_as_runs(queue: Queue) -> None:
+    """Also those of sites with no work any more; none is counted twice or lost meanwhile."""
+    keeper = Keeper(queue, KeepSettings(runs_days=200))
+    for days in (1.5, 50, 60, 150):
+        keeper.run(days=days)
+    keeper.once()
+    left = {span: queue.one(f"SELECT count(*) FROM rollups WHERE span_seconds = {span}") for span in (60, 3600, 86_400)}
+    assert left == {60: 0, 3600: 0, 86_400: 1}
+    keeper.run(days=0.01)
+    keeper.once()
+    assert sum(one.runs for one in queue.database.run(lambda db: rollups.counts(db, "minute", 0))) == 1

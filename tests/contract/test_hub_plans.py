@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from fleet.outcomes import Ending
+from hub.queue import reading, rollups
 from hub.queue.values import Job
 from tests.queues import FREE, Hub, Queue, ending, jobs
 
@@ -24,7 +25,7 @@ MOST_PAGES = 1500
 """That one statement for sixteen jobs may look at (8 KiB each): three looks at a tree for each job of each group."""
 MOST_STEPS = 60_000
 """Of SQLite's machine, for the same."""
-TABLES = "jobs|runs|sites"
+TABLES = "jobs|runs|sites|rollups"
 WHOLE = re.compile(
     rf'"Seq Scan"[^{{]*"Relation Name": "(?:{TABLES})"|SCAN (?:{TABLES}|first|head|later|second)\b(?! USING)'
 )
@@ -130,6 +131,35 @@ def everything(hub: Hub) -> None:
     hub.store.recover()
     hub.store.retire(hub.host)
     hub.store.recover()
+    looked_for(hub)
+
+
+def looked_for(hub: Hub) -> None:
+    """Each list that people look at, of what is rare and of what is not there."""
+    newest = reading.page_of_runs(hub.database, 50, brief=True)
+    last = (newest[-1]["job"], newest[-1]["fence"])
+    for outcome in (None, "good", "limited", "absent"):
+        for site in (None, "s", "s1", "nowhere"):
+            for before in (None, last):
+                reading.page_of_runs(hub.database, 50, outcome=outcome, site=site, before=before)
+    for state in (None, *reading.STATES):
+        for site in (None, "s1", "nowhere"):
+            reading.page_of_jobs(hub.database, 50, state=state, site=site)
+    reading.done(hub.database, ["old1", "nothing"])
+    hub.database.run(lambda db: rollups.counts(db, "hour", 0.0, "s1"), reading=True)
+
+
+def test_a_missing_index_of_outcomes_is_seen(queue: Queue) -> None:
+    """The control for lists: without its index a rare outcome is looked for in all runs."""
+    fill(queue, 20_000)
+    hub = queue.hub()
+    works = []
+    for index in ("runs_outcome", "runs_site"):
+        with watched(hub) as found:
+            reading.page_of_runs(hub.database, 50, outcome="limited")
+        works.append(max(one.work for one in found))
+        queue.change(f"DROP INDEX {index}")
+    assert works[1] > 10 * works[0], works
 
 
 def test_every_query_finds_its_rows_by_an_index(queue: Queue, rows: list[int]) -> None:
@@ -149,7 +179,8 @@ def test_every_query_finds_its_rows_by_an_index(queue: Queue, rows: list[int]) -
 
 def test_a_missing_index_is_seen(queue: Queue) -> None:
     """The control: without the index of what is ready, the same look finds a table that is read as a whole."""
-    queue.change("DROP INDEX jobs_ready")
+    for index in ("jobs_ready", "jobs_site", "jobs_state"):
+        queue.change(f"DROP INDEX {index}")
     fill(queue, 1000)
     hub = queue.hub()
     with watched(hub) as found:

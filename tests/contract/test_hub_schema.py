@@ -8,10 +8,11 @@ from pathlib import Path
 import alembic.autogenerate
 import alembic.migration
 import pytest
+import sqlalchemy as sa
 
 from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed
-from hub.queue import schema, upgrade
+from hub.queue import rollups, schema, upgrade
 from tests.postgresql import Server
 from tests.queues import Queue, jobs
 
@@ -66,6 +67,22 @@ def test_adjacent_versions_work_together_and_a_newer_one_is_refused(queue: Queue
     queue.change("UPDATE schema_version SET version = 0, oldest_reader = 0")
     with pytest.raises(ConfigurationError, match="is of version 0"):
         upgrade.check(queue.database)
+
+
+def test_what_has_ended_before_is_counted_once(empty: Callable[[], Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of the version before, with runs in them, are brought up to this one."""
+    database = empty()
+    with monkeypatch.context() as before:
+        before.setattr(upgrade, "VERSION", 5)
+        upgrade.upgrade(database)
+    run = "INSERT INTO runs (job, fence, site, task, arguments, began_at, ended_at, outcome) VALUES "
+    values = ("(1, 1, 'a', 'visit', '{}', 3599.0, 3601.9, 'good')", "(2, 1, 'a', 'visit', '{}', NULL, 3659.5, 'good')")
+    database.run(lambda db: db.execute(sa.text(run + ", ".join(values).replace(":", r"\:"))))
+    assert upgrade.upgrade(database) == (5, upgrade.VERSION)
+    for span, start in (("minute", 3600), ("hour", 3600), ("day", 0)):
+        (one,) = database.run(lambda db, span=span: rollups.counts(db, span, 0))  # type: ignore[misc]
+        assert (one.begins_at, one.outcome, one.runs, round(one.seconds, 3)) == (start, "good", 2, 2.9)
+    database.close()
 
 
 def test_every_version_says_who_can_read_it() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.client_files import reading
+from fleet.client_files import intake
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.model import Paths
 from netctl.plan.key import KEY_BYTES, Secret, could_be_key, sayable
@@ -131,7 +131,7 @@ def odd(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """Things that are no files of a client."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "long").write_bytes(b"#" * (reading.CONF_BYTES + 1))
+    (tmp_path / "long").write_bytes(b"#" * (intake.CONF_BYTES + 1))
     (tmp_path / "link").symlink_to("/dev/zero")
     yield {
         "named pipe": tmp_path / "pipe",
@@ -157,9 +157,9 @@ def test_what_is_no_file_is_named_at_once(odd: dict[str, Path], tmp_path: Path) 
 
 def _import(stdin: int, patience: str = "1") -> subprocess.CompletedProcess[str]:
     """`netctl keys import -`, which waits PATIENCE seconds for the end."""
-    imports = "from netctl import __main__ as program; from fleet.client_files import reading"
+    imports = "from netctl import __main__ as program; from fleet.client_files import intake"
     return subprocess.run(
-        [sys.executable, "-c", f"{imports}; reading.READ_SECONDS = {patience}; program.main()", "keys", "import", "-"],
+        [sys.executable, "-c", f"{imports}; intake.READ_SECONDS = {patience}; program.main()", "keys", "import", "-"],
         stdin=stdin,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 from fleet.calls import Answer
 from fleet.errors import Unanswered
 from fleet.keys_settings import KeyServiceSettings
-from keyservice import reading
+from keyservice import answers
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="
 SAID: dict[str, Any] = {
@@ -37,20 +37,20 @@ def answer(said: Any, *, whole: bool = True) -> Answer:
 
 def test_parts_are_found_by_their_pointers() -> None:
     """Single fields, wherever they stand; a port may be a number; what is to be sent back is kept."""
-    found = reading.allocated(answer(SAID), settings())
+    found = answers.allocated(answer(SAID), settings())
     assert (found.server, found.port, found.address) == ("203.0.113.11", "51820", "10.8.0.2/32")
     assert found.back == {"public_key": SAID["public_key"]}
     names = ("server", "port", "server_key", "private_key", "public_key", "address")
     deep = {"fields": {name: f"/data/0/{place}" for name, place in zip(names, list(SAID)[1:], strict=True)}}
     deep["send_back"] = {"lease": "/id"}
-    other = reading.allocated(answer({"data": [SAID], "id": 7}), settings(**deep))
+    other = answers.allocated(answer({"data": [SAID], "id": 7}), settings(**deep))
     assert other == found.model_copy(update={"back": {"lease": 7}})
 
 
 def test_a_whole_client_file_is_taken_as_it_is() -> None:
     """`config` is what netctl reads as a file; its public key may be beside it."""
     said = {"config": "[Interface]", "public_key": "x"}
-    found = reading.allocated(answer(said), settings(fields={"config": "/config"}))
+    found = answers.allocated(answer(said), settings(fields={"config": "/config"}))
     assert (found.config, found.public_key, found.server) == ("[Interface]", "x", None)
 
 
@@ -75,7 +75,7 @@ def test_a_whole_client_file_is_taken_as_it_is() -> None:
 def test_what_is_no_key_has_a_reason_without_one(said: Any, words: str) -> None:
     """One line for each lie; no private key and no control character in it."""
     with pytest.raises(Unanswered) as raised:
-        reading.allocated(answer(said), settings())
+        answers.allocated(answer(said), settings())
     assert raised.value.message.startswith(words)
     assert PRIVATE not in raised.value.message and raised.value.message.isprintable()
 
@@ -83,4 +83,4 @@ def test_what_is_no_key_has_a_reason_without_one(said: Any, words: str) -> None:
 def test_an_endless_answer_is_none() -> None:
     """What was cut off is not read, whatever its beginning says."""
     with pytest.raises(Unanswered, match="more than 65536 bytes"):
-        reading.allocated(answer(SAID, whole=False), settings())
+        answers.allocated(answer(SAID, whole=False), settings())
