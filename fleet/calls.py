@@ -75,7 +75,7 @@ class Web:
     """Calls to one server. Raises ConfigurationError for a file of headers that is none; NAME is its table."""
 
     def __init__(self, name: str, peer: Peer) -> None:
-        self._headers = _headers(f"{name}.headers_file", peer.headers_file)
+        self._headers = lines_of(f"{name}.headers_file", peer.headers_file)
         self._secrets = sorted({one for value in self._headers.values() for one in (value, *value.split())}, key=len)
         self._seconds = peer.timeout_seconds
 
@@ -141,7 +141,14 @@ def _wait(text: str) -> float:
     return min(max(0.0, seconds), MOST_WAIT_SECONDS)
 
 
-def _headers(key: str, file: str) -> dict[str, str]:
+def form(parts: Sequence[tuple[str, Any]]) -> tuple[bytes, str]:
+    """The body that PARTS make as httpx takes them, and its content type."""
+    made = httpx.Request("POST", "http://form", files=parts)
+    return made.read(), str(made.headers["content-type"])
+
+
+def lines_of(key: str, file: str) -> dict[str, str]:
+    """The lines `Name: value` of FILE; raises ConfigurationError, which names the KEY of the settings."""
     if not file:
         return {}
     try:

@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 from pydantic import JsonValue
 from rich.console import Console
@@ -180,6 +181,13 @@ def show(*lines: str) -> None:
     """LINES on standard output."""
     for text in lines:
         print(visible.lines(text))
+
+
+def copy(file: BinaryIO) -> None:
+    """All of FILE on standard output, which is no terminal: what is in it is no text."""
+    sys.stdout.flush()
+    shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
 
 
 def print_json(value: JsonValue) -> None:

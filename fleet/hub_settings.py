@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fleet.alert_settings import AlertSettings, AlertTargetSettings, Name
 from fleet.paths import Paths
@@ -17,27 +17,42 @@ class TargetSettings(Settings):
     """`[hub.targets.NAME]`: where results of jobs are delivered."""
 
     url: str = Field(max_length=2000)
-    """`file:///folder`, or `https://...`, in which {job}, {fence} and {name} (of a file) stand for those of the run."""
+    """`file:///folder`, `s3://bucket/folder`, or `https://...`; in the last two {job}, {fence} and, of a file, {name}
+    stand for those of the run."""
     method: Literal["POST", "PUT"] = "POST"
     """`POST`: a form with the fields `run` (JSON) and `picture`. `PUT`: each file to its own address."""
     headers_file: str = ""
     """Lines `Name: value`, secrets among them, that the hub's account can read."""
+    secret_file: str = ""
+    """What requests over HTTPS are signed with (standardwebhooks.com)."""
+    keys_file: str = ""
+    """Of a bucket: the lines `access_key_id: ...` and `secret_access_key: ...`."""
+    endpoint: str = Field(default="", max_length=2000)
+    """Of a bucket: where its service is; "" is Amazon's."""
+    region: str = Field(default="us-east-1", max_length=100)
+    """Of a bucket."""
     timeout_seconds: Seconds = 30
     """For all of a request."""
     insecure_http: bool = False
 
-    @field_validator("insecure_http")
-    @classmethod
-    def _is_sent_somewhere(cls, insecure: bool, rest: object) -> bool:
-        url = getattr(rest, "data", {}).get("url", "")
-        parts = urlsplit(url)
+    @model_validator(mode="after")
+    def _is_sent_somewhere(self) -> TargetSettings:
+        parts, web = urlsplit(self.url), ("https", *(["http"] if self.insecure_http else []))
         known = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-        known |= parts.scheme in ("https", *(["http"] if insecure else [])) and bool(parts.hostname)
+        known |= parts.scheme in (*web, "s3") and bool(parts.hostname)
         if not known:
             raise ValueError(
-                "url is none of file:///folder, https://host/path, or, with insecure_http, http://host/path"
+                "url is none of file:///folder, s3://bucket/folder, https://host/path, or, with insecure_http, "
+                "http://host/path"
             )
-        return insecure
+        if parts.scheme == "s3" and not self.keys_file:
+            raise ValueError("keys_file is missing: s3:// is written to with an access key")
+        if self.endpoint and (parts.scheme != "s3" or urlsplit(self.endpoint).scheme not in web):
+            raise ValueError("endpoint is that of an s3:// url: https://host, or, with insecure_http, http://host")
+        for name, schemes in (("keys_file", ("s3",)), ("secret_file", ("https", "http"))):
+            if getattr(self, name) and parts.scheme not in schemes:
+                raise ValueError(f"{name} has no meaning with {parts.scheme}://")
+        return self
 
 
 class KeepSettings(Settings):

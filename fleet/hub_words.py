@@ -96,10 +96,10 @@ def _results(verb: Verb) -> None:
     sums.add_argument("--site", metavar="NAME", help="of this site alone")
     verb("uploads", "what is still to be delivered, by target", "uploads")
     verb("upload-again", "deliver now what waits or was refused", "upload-again")
-    words = "all runs since a time, oldest first, as JSON Lines or CSV on standard output"
+    words = "all runs since a time, oldest first, as JSON Lines, CSV or Parquet on standard output"
     out = verb("export", words, "export --since 24h --format csv > runs.csv", answers=False)
     out.add_argument("--since", metavar="TIME", help="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")
-    out.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="(%(default)s)")
+    out.add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl", help="(%(default)s)")
 
 
 def _alerts(verb: Verb) -> None:

@@ -1,4 +1,4 @@
-"""One run to one target: its files into a folder, or over HTTP. Told twice, a run has the same name."""
+"""One run to one target: its files into a folder, into a bucket, or over HTTP. Told twice, a run has the same name."""
 
 from __future__ import annotations
 
@@ -14,36 +14,62 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.calls import Later, Web
+from fleet.calls import Answer, Later, Web, form
 from fleet.files import write_durably
 from fleet.hub_settings import TargetSettings
 from fleet.model import Fleet
 from fleet.result import of_job
+from hub.buckets import Bucket
 from hub.outbox import Delivery
 from hub.pictures import Pictures, kind
 from hub.sending import Carry
+from hub.signing import secret_of, signed
 
 _KEPT = 16_384
 
 
 class Carrier:
-    """Carries runs and their PICTURES to the target NAME. Raises ConfigurationError for headers that are none."""
+    """Carries runs and their PICTURES to the target NAME. Raises ConfigurationError for bad files of secrets."""
 
     def __init__(self, name: str, target: TargetSettings, pictures: Pictures) -> None:
         self._target, self._pictures = target, pictures
         self._web = Web(f"hub.targets.{name}", target)
+        self._secret = secret_of(f"hub.targets.{name}.secret_file", target.secret_file)
+        self._bucket = Bucket(name, target) if target.url.startswith("s3:") else None
 
     async def carry(self, run: Delivery) -> JsonValue:
         """Deliver RUN; what the target answered. Raises Later or Refused."""
         parts = urlsplit(self._target.url)
         try:
             files = await asyncio.to_thread(self._files, run)
+            if self._bucket is not None:
+                folder = unquote(urlsplit(_address(self._target, run, "")).path).strip("/")
+                await self._bucket.put({f"{folder}/{name}".strip("/"): content for name, content in files.items()})
+                return None
             if parts.scheme != "file":
-                return await _send(self._web, self._target, run, files)
+                return await self._send(run, files)
             await asyncio.to_thread(_into_folder, Path(unquote(parts.path)), files)
         except OSError as error:
             raise Later(visible.line(f"{type(error).__name__}: {error}")[:500]) from None
         return None
+
+    async def _send(self, run: Delivery, files: Mapping[str, bytes]) -> JsonValue:
+        once = f"{run.job}.{run.fence}.{run.began_at!r}"
+        if self._target.method == "PUT":
+            for name, content in files.items():
+                media = "application/json" if name.endswith(".json") else kind(name)
+                await self._ask(_address(self._target, run, name), once, content, media)
+            return None
+        *pictures, (_, text) = files.items()
+        # A part for each, also where there is no picture: a target reads one kind of form.
+        parts: list[tuple[str, Any]] = [("run", (None, text))]
+        parts += [("picture", (name, content, kind(name))) for name, content in pictures]
+        answer = await self._ask(_address(self._target, run, ""), once, *form(parts))
+        return {"status": answer.status, "body": answer.body[:_KEPT]}
+
+    async def _ask(self, url: str, once: str, body: bytes, media: str) -> Answer:
+        headers = {"content-type": media, **(signed(once, body, self._secret) if self._secret else {})}
+        return await self._web.ask(self._target.method, url, once, content=body, headers=headers)
 
     def _files(self, run: Delivery) -> dict[str, bytes]:
         """The run's pictures, and, last, its JSON."""
@@ -55,20 +81,6 @@ class Carrier:
 def carriers_of(fleet: Fleet, pictures: Pictures) -> dict[str, Carry]:
     """By the name of each target of FLEET, who carries to it."""
     return {name: Carrier(name, target, pictures).carry for name, target in fleet.hub.targets.items()}
-
-
-async def _send(web: Web, target: TargetSettings, run: Delivery, files: Mapping[str, bytes]) -> JsonValue:
-    once = f"{run.job}.{run.fence}.{run.began_at!r}"
-    if target.method == "PUT":
-        for name, content in files.items():
-            await web.ask("PUT", _address(target, run, name), once, content=content)
-        return None
-    *pictures, (_, text) = files.items()
-    # A part for each, also where there is no picture: a target reads one kind of form.
-    parts: list[tuple[str, Any]] = [("run", (None, text))]
-    parts += [("picture", (name, content, kind(name))) for name, content in pictures]
-    answer = await web.ask("POST", _address(target, run, ""), once, files=parts)
-    return {"status": answer.status, "body": answer.body[:_KEPT]}
 
 
 def document(run: Delivery) -> dict[str, JsonValue]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import hmac
 import json
 import smtplib
 import ssl
-import time
 from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import formatdate
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
@@ -27,6 +22,7 @@ from fleet.pointers import found
 from hub.alerts.rules import AGAIN, BEGUN, OVER
 from hub.delivery import document
 from hub.outbox import Delivery
+from hub.signing import secret_of, signed
 
 _WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "goes on"}
 _LONGEST_VALUE = 200
@@ -59,7 +55,7 @@ class Teller:
 
     async def _post(self, name: str, told: Mapping[str, JsonValue], once: str) -> JsonValue:
         body = json.dumps(told).encode()
-        headers = {"content-type": "application/json", **signed(once, body, self._secrets[name], int(time.time()))}
+        headers = {"content-type": "application/json", **signed(once, body, self._secrets[name])}
         answer = await self._webs[name].ask("POST", self._targets[name].url, once, content=body, headers=headers)
         return {"status": answer.status}
 
@@ -118,27 +114,10 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
     }
 
 
-def signed(once: str, body: bytes, secret: str, now: int) -> dict[str, str]:
-    """The headers by which a receiver knows whose words these are, and that they are new."""
-    headers = {"webhook-id": once, "webhook-timestamp": str(now)}
-    if secret:
-        key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
-        sum_of = hmac.new(key, f"{once}.{now}.".encode() + body, hashlib.sha256).digest()
-        headers["webhook-signature"] = f"v1,{base64.b64encode(sum_of).decode()}"
-    return headers
-
-
 def _secret(name: str, target: AlertTargetSettings) -> str:
-    if not target.secret_file:
-        return ""
-    key = f"hub.alert_targets.{name}.secret_file"
-    try:
-        secret = Path(target.secret_file).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no ASCII"
-        raise ConfigurationError(f"{key}: {target.secret_file}: {why}", hint="the user fleet-hub reads it") from None
-    if target.is_mail and ":" not in secret:
-        raise ConfigurationError(f"{key}: {target.secret_file} holds no `user:password`")
+    secret = secret_of(f"hub.alert_targets.{name}.secret_file", target.secret_file)
+    if target.is_mail and secret and ":" not in secret:
+        raise ConfigurationError(f"hub.alert_targets.{name}.secret_file: {target.secret_file} holds no `user:password`")
     return secret
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -16,6 +17,7 @@ from pydantic import JsonValue
 from fleet import console, visible
 from fleet.errors import UsageError
 from fleet.result import of_job
+from hub.commands import columns
 from hub.commands.place import host_name, moment, opened, ring, with_times
 from hub.outbox import Outbox
 from hub.queue import reading, rollups
@@ -103,8 +105,14 @@ def upload_again(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     since = 0.0 if arguments.since is None else _since(arguments.since).timestamp()
+    if arguments.format == "parquet" and sys.stdout.isatty():
+        raise UsageError("--format parquet is no text for a terminal", hint="... --format parquet > runs.parquet")
     with opened(arguments) as place:
         found = reading.all_runs(place.database, since)
+        if arguments.format == "parquet":
+            with columns.parquet(with_times(dict(one)) for one in found) as file:
+                console.copy(file)
+            return
         (_as_csv if arguments.format == "csv" else _as_lines)(with_times(dict(one)) for one in found)
 
 

@@ -17,12 +17,13 @@ from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.errors import ConfigurationError, DatabaseFailed
 from fleet.outcomes import Ending
 from hub.alerts import recording
-from hub.alerts.telling import Teller, signed
+from hub.alerts.telling import Teller
 from hub.outbox import Outbox, recorder
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
 from hub.queue.values import Finished, Taken
 from hub.sending import Sender
+from hub.signing import signed
 from tests.programs.owner import Server
 from tests.queues import FREE, Queue, ending, jobs
 

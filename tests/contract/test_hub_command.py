@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from fleet import console
@@ -104,6 +105,20 @@ def test_a_file_is_what_there_is_of_its_name(hub: Hub) -> None:
     assert code == ExitCode.USAGE and all(
         word in said for word in ("name:", "x: there", "jobs.a: every", "jobs.b: there")
     )
+
+
+def test_parquet_is_read_by_others(hub: Hub, tmp_path: Path) -> None:
+    """Every run with its types, times with their zone; of none too."""
+    argv = [sys.executable, "-m", "hub", "--settings", str(tmp_path / "fleet.json"), "result", "export"]
+    for keys in ((), ("a", "b")):
+        for key in keys:
+            hub("job", "add", "query=tea", "--key", key)
+            hub("job", "cancel", str(json.loads(hub("job", "list", "--json")[1])[-1]["id"]))
+        done = subprocess.run([*argv, "--format", "parquet"], cwd=CHECKOUT, capture_output=True, check=True)
+        (tmp_path / "runs.parquet").write_bytes(done.stdout)
+        columns = "key, outcome, arguments->>'query', ended_at > now() - INTERVAL 1 HOUR"
+        found = duckdb.sql(f"SELECT {columns} FROM '{tmp_path}/runs.parquet' ORDER BY job")
+        assert found is not None and found.fetchall() == [(key, "cancelled", "tea", True) for key in keys]
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import hmac
 import json
 import os
+import ssl
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from fleet import calls
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from hub.delivery import carriers_of
@@ -20,6 +25,7 @@ from hub.pictures import Pictures
 from hub.queue.store import Store
 from hub.queue.values import Picture
 from hub.sending import Sender
+from lab.site import certificate
 from tests.programs.owner import SECONDS, Server, form
 from tests.queues import FREE, Queue, ending, jobs
 from tests.waiting import until
@@ -132,6 +138,53 @@ def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
     assert host.outbox.again() == 2
     host.send()
     assert (host.backlog(), len(server.taken)) == ([], 2)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_what_is_sent_can_be_signed(queue: Queue, tmp_path: Path, serve: Callable[..., Server], method: str) -> None:
+    """With the secret of a file, as standardwebhooks.com says: over all of the body; the secret itself is not sent."""
+    secret, server = tmp_path / "secret", serve()
+    secret.write_text("s3cret-of-both\n")
+    host = Host(queue, tmp_path, url=f"{server.url}/{{name}}", method=method, secret_file=str(secret))
+    host.end(1)
+    host.send()
+    assert len(server.taken) == (1 if method == "POST" else 2)
+    for (_, _, body), headers in zip(server.taken, server.headers, strict=True):
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        own = hmac.new(b"s3cret-of-both", signed, hashlib.sha256).digest()
+        assert headers["webhook-signature"] == f"v1,{base64.b64encode(own).decode()}"
+        assert "s3cret" not in str(headers) and b"s3cret" not in body
+    secret.write_text("")
+    with pytest.raises(ConfigurationError, match="secret_file"):
+        host.send()
+
+
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_https_that_hangs_or_that_nobody_vouches_for_is_waited_for(
+    queue: Queue, tmp_path: Path, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake that never ends, half a body that is heard, a certificate of nobody: later; and then it is there."""
+    certificate.write(tmp_path / "ca.pem", tmp_path, [ip_address("127.0.0.1")])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    plain, server = serve("silent"), serve("half", "reset", "503")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    host = Host(queue, tmp_path, url=plain.url.replace("http:", "https:"), timeout_seconds=SECONDS)
+    host.end(1)
+    host.send()
+    host.fleet.hub.targets["it"] = host.fleet.hub.targets["it"].model_copy(
+        update={"url": server.url.replace("http:", "https:"), "timeout_seconds": 5}
+    )
+    calls._trust.cache_clear()
+    host.send()
+    assert "certificate" in queue.one("SELECT error FROM outbox") and server.taken == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    calls._trust.cache_clear()
+    until("it is there", lambda: host.send() or host.backlog() == [], 30, host.backlog)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    calls._trust.cache_clear()
+    assert {key for key, _, _ in server.taken} == {server.taken[0][0]} and server.moods == []
 
 
 def test_put_sends_each_file_to_its_own_address(

@@ -101,9 +101,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """As the mood is."""
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
         with self.server.lock:
             mood = self.server.moods.pop(0) if self.server.moods else "good"
+            body = self.rfile.read(length if mood != "half" else length // 2)
             if mood in TAKING:
                 self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 status, said = self.server.take(self.path, self.headers["idempotency-key"], body)
@@ -121,6 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         """A whole answer."""
         self.send_response(status)
         self.send_header("retry-after", "7")
+        self.send_header("etag", '"1"')  # S3 always has one
         self.send_header("location", f"{self.server.url}/elsewhere")
         self.end_headers()
         self.wfile.write(said)
@@ -146,6 +148,7 @@ MOODS: dict[str, Callable[[Handler], None]] = {
     "silent": lambda _: time.sleep(SECONDS * 3),
     "endless": Handler.endless,
     "dripping": Handler.dripping,
+    "half": lambda _: None,
     "lost": lambda _: None,
     "reset": lambda _: None,
     "again": lambda one: one.say(409, b""),

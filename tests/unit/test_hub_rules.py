@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from hub.alerts.rules import State, concerns, heard
-from hub.alerts.telling import signed
+from hub.signing import signed
 
 
 def rule(when: str, than: float | None = None, **more: Any) -> AlertSettings:

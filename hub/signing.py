@@ -1,0 +1,46 @@
+"""Signatures by which a receiver knows whose words these are, and that they are new (standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from pathlib import Path
+
+from fleet.errors import ConfigurationError
+
+
+def secret_of(key: str, file: str) -> str:
+    """The secret in FILE, "" without one; raises ConfigurationError, which names the KEY of the settings."""
+    if not file:
+        return ""
+    try:
+        secret = Path(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no ASCII"
+        raise ConfigurationError(f"{key}: {file}: {why}", hint="the user fleet-hub reads it") from None
+    if not secret:
+        raise ConfigurationError(f"{key}: {file} is empty", hint="one line, the secret")
+    try:
+        _key(secret)
+    except (binascii.Error, ValueError):
+        raise ConfigurationError(f"{key}: {file}: what follows whsec_ is no base64") from None
+    return secret
+
+
+def signed(once: str, body: bytes, secret: str, now: int | None = None) -> dict[str, str]:
+    """The headers of BODY, which is known by ONCE; without a SECRET no signature."""
+    moment = int(time.time()) if now is None else now
+    headers = {"webhook-id": once, "webhook-timestamp": str(moment)}
+    if secret:
+        sum_of = hmac.new(_key(secret), f"{once}.{moment}.".encode() + body, hashlib.sha256).digest()
+        headers["webhook-signature"] = f"v1,{base64.b64encode(sum_of).decode()}"
+    return headers
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
