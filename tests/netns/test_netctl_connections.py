@@ -1,0 +1,65 @@
+"""Conntrack entries of many slots, ended together: each slot's own of the lease that is over, and no others."""
+
+from __future__ import annotations
+
+import subprocess
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from fleet.isolation import HOST
+from netctl.kernel.connections import Connections, Source, Sweep
+from netctl.kernel.setns import Spaces
+
+OLD, NEW = (IPv4Address("10.64.0.9"), IPv6Address("fc00:bbbb::9")), (IPv4Address("10.64.0.7"), None)
+SOURCES = [Source(HOST, IPv4Address(f"10.255.0.{n}"), IPv6Address(f"fd66:6c65:6574::{n}")) for n in (1, 2, 3)]
+
+
+def _begin(source: IPv4Address | IPv6Address, leased: IPv4Address | IPv6Address, port: int) -> None:
+    site = "192.0.2.1" if source.version == 4 else "2001:db8::1"
+    begun = ["-s", str(source), "-d", site, "-r", site, "-q", str(leased), "-p", "udp"]
+    ports = ["--sport", str(port), "--dport", "53", "--reply-port-src", "53", "--reply-port-dst", str(port)]
+    subprocess.run(["conntrack", "-I", *begun, *ports, "-t", "600"], check=True, capture_output=True)
+
+
+def _left() -> set[str]:
+    """Source and what it is translated to, of every entry."""
+    lines = [
+        line.split()
+        for family in ("ipv4", "ipv6")
+        for line in subprocess.run(
+            ["conntrack", "-L", "-f", family], check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+    ]
+    addresses = [[word.partition("=")[2] for word in line if word[:4] in ("src=", "dst=")] for line in lines]
+    return {f"{source} {translated}" for source, _, _, translated in addresses}
+
+
+@pytest.fixture
+def tracked(root: None) -> set[str]:
+    """Each source has a connection of the old lease and one of the next, over both families where it has both."""
+    subprocess.run(["conntrack", "-F"], check=True, capture_output=True)
+    for number, source in enumerate(SOURCES):
+        for port, leased in ((1000 + number, OLD), (2000 + number, NEW)):
+            _begin(source.address, leased[0], port)
+            if leased[1]:
+                _begin(source.address_v6, leased[1], port)
+    return _left()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_each_ends_its_own_of_the_old_lease(tracked: set[str], number: int) -> None:
+    """One or several in one walk: the next lease's connections stand, and the slots' that were not asked for."""
+    assert len(tracked) == 9
+    swept = SOURCES[:number]
+    assert Connections(Spaces()).end_tracked([Sweep(source, OLD) for source in swept]) == 2 * number
+    gone = {f"{address} {leased}" for source in swept for address, leased in zip(source[1:], OLD, strict=True)}
+    assert _left() == tracked - gone
+
+
+def test_all_of_a_source_and_a_part_of_another(tracked: set[str]) -> None:
+    """A slot that closes loses everything; one that rotates beside it under a lease without IPv6 keeps its IPv6."""
+    asked = [Sweep(SOURCES[0]), Sweep(SOURCES[1], NEW)]
+    assert Connections(Spaces()).end_tracked(asked) == 4
+    gone = {one for one in tracked if one.split()[0] in map(str, SOURCES[0][1:])}
+    assert _left() == tracked - gone - {f"{SOURCES[1].address} {NEW[0]}"}
