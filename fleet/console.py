@@ -48,13 +48,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
-_WORKERS = "_fleet_workers"
-_LIST = r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'"
-"""Their accounts, as accounts.py makes them: everybody may read these."""
-_PREAMBLE = {
-    "bash": f'{_WORKERS}() {{ compgen -W "$({_LIST})" -- "$1"; }}',
-    "zsh": f"{_WORKERS}() {{ compadd $({_LIST}) }}",
+WORKERS, KEYS, SERVERS = "_fleet_workers", "_fleet_keys", "_fleet_servers"
+"""What completion knows, by the names of the shell's functions."""
+_PARTS = r"netctl keys list --json 2>/dev/null | sed -n 's/^    \"\(PART\)\": \"\(.*\)\",*$/\2/p' | tr -d , | sort -u"
+_LISTS = {
+    # Their accounts, as accounts.py makes them: everybody may read these. Keys are root's to list.
+    WORKERS: r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'",
+    KEYS: _PARTS.replace("PART", r"server\|region\|origin"),
+    SERVERS: _PARTS.replace("PART", "server"),
 }
+_SHELLS = {"bash": '{}() {{ compgen -W "$({})" -- "$1"; }}', "zsh": "{}() {{ compadd $({}) }}"}
+_PREAMBLE = {shell: "\n".join(form.format(*one) for one in _LISTS.items()) for shell, form in _SHELLS.items()}
 Command = Callable[[argparse.Namespace], "int | None"]
 """Runs a verb; gives the exit code, None for 0."""
 
@@ -69,20 +73,35 @@ class _Completion(argparse.Action):
         parser.exit()
 
 
+class _Manual(argparse.Action):
+    """Prints the manual page, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _space: object, _words: object, _option: object = None) -> None:
+        from fleet import manual
+
+        print(manual.page(parser))
+        parser.exit()
+
+
 def parser(prog: str, description: str, example: str) -> Parser:
-    """A top parser with --version, --debug and --completion."""
+    """A top parser with --version, --debug, --completion and --manual."""
     made = Parser(prog=prog, description=description, example=example)
     made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
     words = 'print tab completion for bash, zsh or tcsh: eval "$(%(prog)s --completion bash)"'
     made.add_argument("--completion", choices=("bash", "zsh", "tcsh"), action=_Completion, help=words)
+    made.add_argument("--manual", nargs=0, action=_Manual, help="print the manual page: %(prog)s --manual | man -l -")
     return made
 
 
 def worker(made: Parser, help: str, **usual: Any) -> None:
     """The option --worker; completion knows the workers that there are."""
-    option: Any = made.add_argument("--worker", metavar="NAME", help=help, **usual)
-    option.complete = {"bash": _WORKERS, "zsh": _WORKERS}
+    completed(made.add_argument("--worker", metavar="NAME", help=help, **usual), WORKERS)
+
+
+def completed(option: Any, what: str) -> None:
+    """Completion of OPTION knows WHAT (WORKERS, KEYS, SERVERS)."""
+    option.complete = {"bash": what, "zsh": what}
 
 
 def command(

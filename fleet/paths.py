@@ -82,3 +82,10 @@ class Paths:
 
     def log(self, program: str) -> Path:
         return self.logs / f"{program}.log"
+
+
+def home() -> Path:
+    """FLEET_HOME, where a set-up keeps environments and releases: that of this release, else bin/setup's."""
+    release = Path(__file__).resolve().parents[1]
+    own = release.parent.parent if release.parent.name == "release" else Path("/opt/fleet")
+    return Path(os.environ.get("FLEET_HOME", own))

@@ -41,7 +41,7 @@ def add(verbs: argparse._SubParsersAction[console.Parser]) -> None:
         "forget where keys come out, so that it is learned again; what a file names stays",
         "sudo netctl keys forget-exit --all",
     )
-    forget.add_argument("keys", nargs="*", metavar="KEY", help=_WORDS)
+    console.completed(forget.add_argument("keys", nargs="*", metavar="KEY", help=_WORDS), console.KEYS)
     forget.add_argument("--all", action="store_true", help="of every key")
     _named(verb("retire", _retire, "keep keys, and lease them no more", "sudo netctl keys retire kr-seo-wg-001"))
     _named(verb("revive", _revive, "lease keys again, and at once", "sudo netctl keys revive kr-seo-wg-001"))
@@ -50,7 +50,7 @@ def add(verbs: argparse._SubParsersAction[console.Parser]) -> None:
 
 
 def _named(parser: console.Parser) -> None:
-    parser.add_argument("keys", nargs="+", metavar="KEY", help=_WORDS)
+    console.completed(parser.add_argument("keys", nargs="+", metavar="KEY", help=_WORDS), console.KEYS)
 
 
 def _import(arguments: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ ARROWS: dict[str, str] = {
     "fleet.callers": "log wire",
     "fleet.calls": "deadline errors visible",
     "fleet.client": "errors wire",
-    "fleet.console": "errors log processes programs visible",
+    "fleet.console": "errors log manual processes programs visible",
     "fleet.db": "errors",
     "fleet.foreign": "syscalls",
     "fleet.isolation": "numbers",

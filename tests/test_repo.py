@@ -13,7 +13,7 @@ from fleet.model import Fleet, Settings
 from fleet.operate import configuration
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"}
+UNMAPPED = {"README.md", "README.ko.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "NOTICE", "pyproject.toml"}
 """Files that are what their names say wherever one finds them."""
 
 

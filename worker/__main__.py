@@ -8,15 +8,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from fleet import console, log, processes, snapshot, syscalls
 from fleet.errors import ExitCode, NotAllowed
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
+from fleet.paths import home
 from worker.browser.interface import Installed
-
-DEFAULT_HOME = "/opt/fleet"
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -29,7 +27,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     # Root imports nobody's own module; the worker names its mistakes.
     if fleet.loops_task and ":" not in fleet.task.run:
         registry.resolve(fleet.task)
-    installed = prepare.prepare(fleet, paths, Path(os.environ.get("FLEET_HOME", DEFAULT_HOME)))
+    installed = prepare.prepare(fleet, paths, home())
     _answer(arguments, installed)
 
 

@@ -98,7 +98,8 @@ def _add_trial(command: Callable[..., console.Parser]) -> None:
     )
     made.add_argument("--task", metavar="FILE", help="a TOML file with [task], as in fleet.toml")
     console.worker(made, "which one; without it the first")
-    made.add_argument("--exit", metavar="NAME", help="through a key of this server (netctl keys list)")
+    words = "through a key of this server (netctl keys list)"
+    console.completed(made.add_argument("--exit", metavar="NAME", help=words), console.SERVERS)
 
 
 def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:

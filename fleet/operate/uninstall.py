@@ -15,6 +15,7 @@ from fleet.errors import FleetError, UsageError
 from fleet.model import Paths
 from fleet.operate import accounts, lifecycle, prepare
 from fleet.operate.doctor.dropins import NETWORK_MANAGER, NETWORKD
+from fleet.paths import home
 from fleet.programs import PLAIN_ENVIRONMENT, Installation, call
 
 _MACHINE = Path("/")
@@ -27,6 +28,8 @@ def uninstall(arguments: argparse.Namespace) -> None:
     """`fleet uninstall`; raises TryLater while the fleet runs, UsageError where keys or results are not meant to go."""
     paths = Paths.from_environment()
     installation = Installation(paths=paths)
+    if (home() / "wheels").is_dir():  # bin/package
+        raise UsageError("this fleet came as a Debian package", hint="sudo apt-get purge fleet")
     with lifecycle.operator(paths):
         lifecycle.refuse_if_running(installation)
         prepare.alone(installation)
@@ -62,17 +65,13 @@ def _places(paths: Paths) -> Iterator[Path]:
         link = Path("/usr/local/bin") / name
         if link.is_symlink() and (link.readlink().parent / "build-wheel").exists():  # as bin/setup makes it
             yield link
-    yield _home()
-
-
-def _home() -> Path:
-    return Path(os.environ.get("FLEET_HOME", "/opt/fleet"))
+    yield home()
 
 
 def _packages() -> str:
     """What bin/setup has written down."""
     with contextlib.suppress(OSError):
-        return " ".join((_home() / "packages").read_text().split())
+        return " ".join((home() / "packages").read_text().split())
     return ""
 
 

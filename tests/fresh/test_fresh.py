@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from lab.topology import SITE_NAME
-from tests.fresh import bare, world
+from tests.fresh import bare, packaged, world
 from tests.waiting import until
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,8 @@ OWN = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc"
 COMMANDS = 5
 """From nothing to the look at a fleet that runs."""
 UNANNOUNCED = re.compile(r"\berror\b|warning|traceback|what to do", re.IGNORECASE)
-LEFT = "/etc/fleet /var/lib/fleet /var/log/fleet /run/fleet* /opt/fleet /usr/local/bin/[fn]* /run/netns/fleet*"
+LEFT = "/etc/fleet /var/l*/fleet /run/fleet* /opt/fleet /usr/*/fleet /usr/local/bin/[fn]* /run/netns/fleet*"
+NOTHING_LEFT = f'! (ls -d {LEFT} 2>/dev/null; grep -E "netctl|fleet" /etc/passwd /etc/group) | grep .'
 
 
 def blocks(heading: str) -> list[list[str]]:
@@ -124,7 +125,7 @@ def test_the_readme_from_nothing(fresh_root: Path, tmp_path: Path) -> None:
     """README's commands, in their order, end well and say nothing that looks like an error.
 
     At their end a loop is good through a tunnel of its own, and `fleet uninstall` leaves nothing. The set-up removes an
-    old release, and none from which something runs.
+    old release, and none from which something runs. Then the same by a Debian package (packaged.py).
     """
     begun = time.monotonic()
     first = blocks("## Install it for your own keys")[0]
@@ -139,6 +140,7 @@ def test_the_readme_from_nothing(fresh_root: Path, tmp_path: Path) -> None:
         assert [(releases / name).exists() for name in ("old", "used")] == [False, True], said
         assert "next: sudo fleet init" in said
         assert not UNANNOUNCED.search(said), said
+        terminal.type(packaged.MAKE)
     with world.standing(tmp_path) as files:
         vpn = fresh_root / "root/vpn"
         vpn.mkdir()
@@ -151,7 +153,9 @@ def test_the_readme_from_nothing(fresh_root: Path, tmp_path: Path) -> None:
             print(f"fresh: a first result {time.monotonic() - begun:.0f} s after nothing, {COMMANDS} commands")
             for command in blocks("### Uninstall")[0]:
                 terminal.type(command)
-            terminal.type(f'! (ls -d {LEFT} 2>/dev/null; grep -E "netctl|fleet" /etc/passwd /etc/group) | grep .')
+            terminal.type(NOTHING_LEFT)
+            packaged.follow(terminal.type, first[1:], spools=fresh_root / "var/lib/fleet/workers")
+            terminal.type(NOTHING_LEFT)
 
 
 def follow(terminal: Terminal, root: Path, commands: list[str]) -> None:

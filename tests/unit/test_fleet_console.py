@@ -6,8 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 ENDPOINT = "198.51.100.11:51820"
 PROGRAM = f"""
@@ -38,3 +41,33 @@ def test_a_narrow_terminal_gets_blocks(columns: int) -> None:
 def test_a_wide_terminal_gets_a_table() -> None:
     """A row stands on one line there."""
     assert sum(ENDPOINT in line and "│" in line for line in shown(100)) == 2
+
+
+LISTED = """[
+  {
+    "key_id": 1,
+    "server": "kr.example",
+    "region": "KR",
+    "origin": "kr-1.conf, kr-2.conf"
+  }
+]"""
+
+
+@pytest.mark.parametrize(
+    ("function", "begun", "words"), [("keys", "k", "kr-1.conf kr-2.conf kr.example"), ("servers", "k", "kr.example")]
+)
+def test_completion_knows_keys_and_servers(function: str, begun: str, words: str) -> None:
+    """What `netctl keys list` tells, where it tells anything."""
+    words_of = [sys.executable, str(CHECKOUT / "launch.py"), "netctl", "--completion", "bash"]
+    script = subprocess.run(words_of, capture_output=True, text=True, check=True, timeout=60).stdout
+    script += f"\nnetctl() {{ cat <<'X'\n{LISTED}\nX\n}}\n_fleet_{function} {begun} | sort"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert " ".join(done.stdout.split()) == words, done.stderr
+
+
+def test_the_manual_has_every_verb() -> None:
+    """With its options; no line of it is a request to the formatter that was none."""
+    words = [sys.executable, str(CHECKOUT / "launch.py"), "fleet", "--manual"]
+    page = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert ".SS fleet job add" in page and "\\-\\-keys\\-and\\-results" in page
+    assert {line.split()[0] for line in page.splitlines() if line[:1] == "."} <= {".TH", ".SH", ".SS", ".nf", ".fi"}

@@ -87,3 +87,10 @@ def test_an_answer_that_is_none_is_said_loudly(answer: bytes) -> None:
     assert done.returncode == 75 and done.stderr.startswith("NOT CHECKED")
     gone = sbom("--advisories", "--service", url)
     assert gone.returncode == 75 and gone.stderr.startswith("NOT CHECKED")
+
+
+def test_the_notice_names_all_that_is_used() -> None:
+    """Each package of the lock file, with its licence; and none that is used no more."""
+    lock, notice = (CHECKOUT / "requirements.lock").read_text(), (CHECKOUT / "NOTICE").read_text()
+    pins = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)}
+    assert pins == {*re.findall(r"^  ([a-z0-9-]+) +[A-Za-z]", notice, re.MULTILINE)}
