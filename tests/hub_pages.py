@@ -6,19 +6,25 @@ import hashlib
 import http.client
 import json
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from fleet import snapshot
 from fleet.db import Database
-from fleet.model import Paths
+from fleet.model import Paths, Worker
 from fleet.outcomes import Ending
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from hub.outbox import recorder
+from hub.queue.repeat import Interval
+from hub.queue.schema import jobs, runs
+from hub.queue.schema import pictures as known_pictures
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import upgrade
 from hub.queue.values import Finished, Job, Pace, Picture
@@ -35,6 +41,23 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da6364f8cfc0000003030100"
     "c9fe92ef0000000049454e44ae426082"
 )
+Seen = tuple[str, Ending, float | None]
+"""Exit, outcome, price."""
+DETAILS = {
+    "stages_ms": {
+        "tunnel": 310.5,
+        "proof": 420.1,
+        "browser_start": 900,
+        "load": 2300,
+        "search": 1500,
+        "screenshot": 410,
+        "browser_end": 160,
+        "hand_in": 21,
+    },
+    "requests": 87,
+    "failures": [{"name": "PageGone", "stage": "load", "message": SCRIPT}],
+    "notes": [SCRIPT],
+}
 NAME = "job-1-000001.png"
 ELSEWHERE = Host("elsewhere", "life")
 
@@ -52,6 +75,38 @@ class Scene:
         self.store.add([Job(site="a.example", task="visit", key=key, attempts=1)])
         (work,) = self.store.claim(ELSEWHERE, [ONE.name]).jobs
         self.store.finish([Finished(job=work.job, fence=work.fence, outcome=outcome, **more)])
+
+    def watch(self, key: str, seen: Sequence[Seen], pictures: Sequence[bytes] = (PNG,)) -> int:
+        """A job that repeats, with a run for each of SEEN: exit, outcome, price. Its number.
+
+        Its pictures are those of PICTURES, in turn. One run goes through the queue: the next is due in an hour.
+        """
+        (receipt,) = self.store.add([Job(site="shop.example", task="watch", key=key, repeat=Interval(3600))])
+        (work,) = self.store.claim(ELSEWHERE, [ONE.name]).jobs
+        self.store.finish([Finished(job=work.job, fence=work.fence, outcome="good")])
+        with self.database.engine.begin() as db:
+            db.execute(sa.delete(runs).where(runs.c.job == receipt.job))
+            for fence, (server, outcome, price) in enumerate(seen, 1):
+                ended_at = time.time() - 600 * (len(seen) - fence)
+                found = {"price": {"amount": price, "currency": "KRW"}, "title": SCRIPT}
+                answer = None if price is None else json.dumps({"fields": found})
+                row = {"job": receipt.job, "fence": fence, "key": key, "site": "shop.example", "task": "watch"}
+                row |= {"arguments": "{}", "host": "elsewhere", "worker": FLEET.members[fence % 4].name, "exit": server}
+                row |= {"began_at": ended_at - 8 - fence % 5, "ended_at": ended_at, "outcome": outcome}
+                row |= {"error": None if outcome == "good" else "the shop says: too many questions"}
+                row |= {"answer": answer, "details": json.dumps(DETAILS)}
+                db.execute(sa.insert(runs).values(row))
+                if outcome == "good":
+                    self._picture(db, FLEET.members[fence % 4], receipt.job, fence, pictures[fence % len(pictures)])
+            db.execute(sa.update(jobs).where(jobs.c.id == receipt.job).values(fence=len(seen)))
+        return receipt.job
+
+    def _picture(self, db: sa.Connection, worker: Worker, job: int, fence: int, content: bytes) -> None:
+        name = f"job-{job}-{fence:06d}.png"
+        self.paths.spool(worker).mkdir(parents=True, exist_ok=True)
+        (self.paths.spool(worker) / name).write_bytes(content)
+        row = {"job": job, "fence": fence, "name": name, "sha256": hashlib.sha256(content).hexdigest()}
+        db.execute(sa.insert(known_pictures).values(**row, size_bytes=len(content)))
 
 
 @contextmanager

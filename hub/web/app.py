@@ -24,6 +24,7 @@ from hub.web.guard import Guard
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, shown
 from hub.web.pictures import Shelf
+from hub.web.places import Places
 from hub.web.states import States
 from hub.web.view import View, newest
 
@@ -52,6 +53,7 @@ def application(fleet: FleetSettings, view: View, shelf: Shelf, states: States, 
         Route("/api/jobs", site.add, methods=["POST"]),
         Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/openapi.json", lambda _: JSONResponse(described())),
+        *Places(view).routes(),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
     errors: Any = {DatabaseFailed: broken, HTTPException: refused}

@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from fleet import VERSION
-from hub.web.view import Fleet, Run, Whole
+from hub.web.cards import Fleet, Run
+from hub.web.closer import Exits, Moment, One, Watched
+from hub.web.view import Whole
 
 
 class Results(BaseModel, frozen=True):
@@ -21,6 +23,11 @@ _LISTED: dict[str, tuple[tuple[str, ...], Any]] = {
     "/api/fleet": ((), Fleet),
     "/api/results": (("from", "outcome", "site"), Results),
     "/api/results/{job}.{fence}": (("job", "fence"), Whole),
+    "/api/watches/{job}": (("job",), Watched),
+    "/api/workers/{name}": (("name",), One),
+    "/api/sites/{name}": (("name",), One),
+    "/api/exits": ((), Exits),
+    "/api/around/{job}.{fence}": (("job", "fence"), Moment),
     "/api/jobs": (("after", "state", "site"), dict[str, Any]),
 }
 

@@ -17,8 +17,9 @@ from fleet import VERSION
 from fleet.outcomes import ENDINGS
 from fleet.room import Room
 from hub.queue.values import Finished
+from hub.web.cards import Fleet, Trouble
 from hub.web.health import PRESSURES
-from hub.web.view import Fleet, Sight, Trouble
+from hub.web.view import Sight
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 STAGES = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")

@@ -28,6 +28,7 @@ function put(card) {
   }
   row.className = card.level;
   for (const name of ["name", "state", "detail", "summary"]) row.querySelector(`.${name}`).textContent = card[name];
+  row.querySelector(".name").href = `${card.href}?lang=${document.documentElement.lang}`;
   const last = row.querySelector(".last");
   last.dataset.at = card.at ?? "";
   if (card.run) last.href = `/results/${card.run}?lang=${document.documentElement.lang}`;

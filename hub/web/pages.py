@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
 from fleet import visible
-from hub.web.view import Card
+from hub.web.cards import Card
+from hub.web.charts import HEIGHT, WIDTH
 from hub.web.words import words
 
 HERE = Path(__file__).parent
@@ -28,6 +30,7 @@ SHAPES = {
     "cancelled": "–",
 }
 """An outcome by its shape: a colour alone says nothing to many."""
+_HREFS = {"w": "/workers/", "j": "/watches/", "s": "/sites/"}
 LEVELS = {"wrong": "▲", "watch": "◆", "fine": "●"}
 
 
@@ -44,6 +47,7 @@ def shown(card: Card, language: str) -> dict[str, Any]:
         "id": card.id,
         "level": card.level,
         "name": visible.line(card.name),
+        "href": _HREFS[card.id[0]] + _segment(card.id[2:]),
         "state": f"{LEVELS[card.level]} {t[card.state]}",
         "detail": visible.line(card.detail),
         "at": card.last_at,
@@ -70,6 +74,11 @@ def _document(value: Any) -> Markup:
     return Markup("<pre tabindex=0>{}</pre>").format(visible.lines(text))
 
 
+def _segment(name: str) -> str:
+    """NAME as one part of an address."""
+    return quote(name, safe="")
+
+
 def _stages(details: Mapping[str, Any] | None) -> list[tuple[str, float, float, float]]:
     """Each stage's name and milliseconds, and where its bar begins and how wide it is, in percent."""
     found = (details or {}).get("stages_ms")
@@ -91,6 +100,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": _moment, "document": _document, "stages": _stages}
-    made.globals |= {"SHAPES": SHAPES, "LEVELS": LEVELS}
+    made.filters |= {
+        "moment": _moment,
+        "document": _document,
+        "stages": _stages,
+        "segment": lambda name: quote(name, safe=""),
+    }
+    made.globals |= {"SHAPES": SHAPES, "LEVELS": LEVELS, "WIDTH": WIDTH, "HEIGHT": HEIGHT}
     return made

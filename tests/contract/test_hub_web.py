@@ -1,4 +1,4 @@
-"""The hub's page over HTTP: whom it answers, what it says, and what becomes of a stranger's words; and in a browser."""
+"""The hub's page over HTTP: whom it answers, what it says, and what becomes of a stranger's words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
-from tests.hub_pages import NAME, ONE, PNG, PORT, SCRIPT, TOKEN, Scene, ask, shown, status
+from hub.web.guard import Guard
+from tests.hub_pages import NAME, ONE, PNG, PORT, TOKEN, Scene, ask, shown, status
 from tests.hubs import FLEET
 from tests.waiting import until
+
+PAGES = {
+    "/api/fleet": "/",
+    "/api/results": "/results",
+    "/api/results/{job}.{fence}": "/results/1.1",
+    "/api/jobs": "/jobs",
+    "/api/watches/{job}": "/watches/1",
+    "/api/workers/{name}": f"/workers/{ONE.name}",
+    "/api/sites/{name}": "/sites/a.example",
+    "/api/exits": "/exits",
+    "/api/around/{job}.{fence}": "/around/1.1",
+}
+"""Each address of a program, and a page that shows the same."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +44,19 @@ def test_names_and_pages_of_strangers_are_refused(scene: Scene) -> None:
     assert status("/api/fleet", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image") == 403
     assert status("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe") == 403
     assert status("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document") == 200
+
+
+def test_without_the_guard_they_are_heard() -> None:
+    """The control: what is behind the guard answers everybody, and only the guard refuses a name and a site."""
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("heard")(scope, receive, send)
+
+    strange = ({"host": "evil.example"}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"})
+    for app, code in ((behind, 200), (Guard(behind), 403)):
+        client = TestClient(app, base_url=f"http://127.0.0.1:{PORT}")
+        assert {client.get("/", headers=headers).status_code for headers in strange} == {code}
+        assert client.get("/").status_code == 200
 
 
 def test_nothing_can_be_changed(scene: Scene) -> None:
@@ -63,7 +87,7 @@ def test_who_has_the_token_adds_jobs(scene: Scene) -> None:
 
 def test_words_of_strangers_are_text(scene: Scene) -> None:
     """A key, an answer and a reason that are markup reach the page as letters; what turns text round by its number."""
-    for path in ("/results", "/results/1.1", "/results/2.1", "/jobs"):
+    for path in ("/results", "/results/1.1", "/results/2.1", "/jobs", "/watches/1", "/around/2.1"):
         code, headers, text = ask(path)
         assert code == 200 and "<script>doc" not in text and "<img src=x" not in text and "\u202e" not in text, path
         assert "script-src 'self'" in headers["content-security-policy"]
@@ -74,7 +98,7 @@ def test_words_of_strangers_are_text(scene: Scene) -> None:
 def test_programs_get_the_same_as_json(scene: Scene) -> None:
     """Each address under /api is described, and answers; lists come in pages; what is wrong with a question is said."""
     described = json.loads(ask("/openapi.json")[2])
-    assert {*described["paths"]} == {"/api/fleet", "/api/results", "/api/results/{job}.{fence}", "/api/jobs"}
+    assert {*described["paths"]} == {*PAGES}
     until("both runs of ONE", lambda: ticks(ONE.name) == ["good", "failed"], 10)
     results = json.loads(ask("/api/results")[2])
     assert [(each["job"], each["outcome"]) for each in results["runs"]] == [(2, "failed"), (1, "good")]
@@ -84,6 +108,9 @@ def test_programs_get_the_same_as_json(scene: Scene) -> None:
     assert [each["id"] for each in json.loads(ask("/api/jobs?state=aside")[2])["jobs"]] == [2]
     for wrong in ("/api/results?from=x", "/api/jobs?after=-1", "/api/results?outcome=nice"):
         assert status(wrong) == 400, wrong
+    for place in {*PAGES.values()} - {"/"}:
+        assert isinstance(json.loads(ask(f"/api{place}")[2]), dict) and status(place) == 200, place
+    assert {status(place) for place in ("/workers/x", "/watches/99", "/around/1.9", "/api/sites/x%2Fy")} == {404}
     assert status("/api/results/9.9") == status("/results/9.9") == status("/nowhere") == 404
 
 
@@ -131,64 +158,3 @@ def test_health_has_a_reason(scene: Scene) -> None:
     code, _, text = ask("/healthz")
     assert (code, json.loads(text)["reason"]) == (503, "workers")
     assert "No worker is there" in ask("/?lang=en")[2] and "워커가 하나도 없습니다" in ask("/?lang=ko")[2]
-
-
-@pytest.fixture(scope="module")
-def browser(root: None, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """One browser for all."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in ("--headless=new", "--no-sandbox", "--disable-background-networking", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    try:
-        yield made
-    finally:
-        made.quit()
-
-
-def test_an_open_page_is_kept_up_to_date(scene: Scene, browser: webdriver.Chrome) -> None:
-    """A run that ends is on the page that is open, what is focused stays; no rule of the page's policy is broken."""
-    browser.get(f"http://127.0.0.1:{PORT}/?lang=en")
-    until("it is live", lambda: browser.find_element(By.ID, "live").text == "Live", 60)
-    row = browser.find_element(By.ID, f"w-{ONE.name}")
-    before = len(row.find_elements(By.CSS_SELECTOR, ".ticks span"))
-    link = row.find_element(By.CSS_SELECTOR, "a.last")
-    browser.execute_script("arguments[0].focus()", link)
-    scene.run("seen", "good")
-    until("the tick", lambda: len(row.find_elements(By.CSS_SELECTOR, ".ticks span")) == before + 1, 60)
-    assert browser.switch_to.active_element == link
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
-
-
-def test_a_whole_visit_by_keyboard(scene: Scene, browser: webdriver.Chrome) -> None:
-    """From the first look by the results to a run and its picture, in Korean; nothing of a stranger's has run."""
-    browser.get(f"http://127.0.0.1:{PORT}/?lang=ko")
-    press(browser, "결과")
-    until("the list", lambda: "/results" in browser.current_url and "결말" in main(browser), 60)
-    press(browser, "1.1")
-    until("the run", lambda: "/results/1.1" in browser.current_url and SCRIPT in main(browser), 60)
-    picture = browser.find_element(By.CSS_SELECTOR, "main img")
-    browser.execute_script("arguments[0].scrollIntoView()", picture)
-    until("the picture", lambda: picture.get_property("naturalWidth") == 1, 60)
-    assert "taken" not in browser.title
-
-
-def main(browser: webdriver.Chrome) -> str:
-    """The text of the page; "" while another one comes."""
-    try:
-        return browser.find_element(By.TAG_NAME, "main").text
-    except WebDriverException:
-        return ""
-
-
-def press(browser: webdriver.Chrome, words: str) -> None:
-    """Tab to what is called WORDS, and press Enter on it."""
-    for _ in range(60):
-        browser.switch_to.active_element.send_keys(Keys.TAB)
-        if browser.switch_to.active_element.text == words:
-            browser.switch_to.active_element.send_keys(Keys.ENTER)
-            return
-    raise AssertionError(f"the keyboard does not reach {words!r}")

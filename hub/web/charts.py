@@ -1,0 +1,83 @@
+"""Numbers over time as the points of lines: what draws them is the template, and a table stands beside each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+WIDTH, HEIGHT = 600, 160
+MOST_LINES = 6
+"""Each is dashed in another way: a colour alone says nothing to many."""
+_AMOUNTS = ("amount", "value")
+"""Where a table, such as a price, has its number."""
+Points = Sequence[tuple[float, float]]
+"""Moments and values, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing over time."""
+
+    name: str
+    points: str
+    """Of an SVG's polyline in a box of WIDTH by HEIGHT."""
+    dots: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Lines in one box."""
+
+    name: str
+    lines: tuple[Line, ...]
+    least: float
+    most: float
+    begins: float
+    ends: float
+
+
+def chart(name: str, many: Mapping[str, Points]) -> Chart | None:
+    """The first MOST_LINES of MANY, by name; None where there is nothing to draw."""
+    drawn = {one: points for one, points in list(many.items())[:MOST_LINES] if points}
+    if sum(map(len, drawn.values())) < 2:
+        return None
+    moments = [at for points in drawn.values() for at, _ in points]
+    values = [value for points in drawn.values() for _, value in points]
+    begins, ends, least, most = min(moments), max(moments), min(values), max(values)
+
+    def placed(at: float, value: float) -> tuple[float, float]:
+        wide, high = (ends - begins) or 1.0, (most - least) or 1.0
+        return round(4 + (WIDTH - 8) * (at - begins) / wide, 1), round(
+            HEIGHT - 8 - (HEIGHT - 16) * (value - least) / high, 1
+        )
+
+    lines = []
+    for one, points in drawn.items():
+        dots = tuple(placed(*point) for point in points)
+        lines.append(Line(name=one, points=" ".join(f"{x:g},{y:g}" for x, y in dots), dots=dots))
+    return Chart(name=name, lines=tuple(lines), least=least, most=most, begins=begins, ends=ends)
+
+
+def numbers(answer: Mapping[str, JsonValue] | None) -> dict[str, float]:
+    """By name, what of ANSWER is a number: its own fields, and those of its table `fields`."""
+    found: dict[str, float] = {}
+    inner = (answer or {}).get("fields")
+    for fields in (answer or {}, inner if isinstance(inner, dict) else {}):
+        for name, value in fields.items():
+            if (number := _number(value)) is not None:
+                found[name] = number
+    return found
+
+
+def _number(value: JsonValue) -> float | None:
+    if isinstance(value, dict):
+        value = next((value[name] for name in _AMOUNTS if name in value), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
