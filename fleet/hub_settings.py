@@ -56,7 +56,10 @@ class TargetSettings(Settings):
 
 
 class KeepSettings(Settings):
-    """`[hub.keep]`: for how long results are kept, and which room there has to be. Nothing goes undelivered."""
+    """`[hub.keep]`: for how long results are kept, those of `[task]` too, and which room there has to be.
+
+    Nothing goes undelivered.
+    """
 
     pictures_days: float = Field(default=30, gt=0, le=36_500)
     pictures_mebibytes: int = Field(default=20_480, ge=1)

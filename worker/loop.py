@@ -75,7 +75,7 @@ class Loop:
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
         self._robots = Robots(asking(prepare.AUTHORITIES))
-        self._spool = Spool(paths.spool(worker))
+        self._spool = Spool(paths.spool(worker), fleet.hub.keep, fleet.workers.count)
         self._last: Result | None = None
         self._logins = logins.mine()
         self._kept = Kept(paths.home(worker), fleet.browser.state, self._logins.state)

@@ -7,18 +7,22 @@ import itertools
 import os
 import re
 import stat
+import time
 from collections import deque
 from pathlib import Path
 
 from fleet import log, spool
 from fleet.errors import FleetError
 from fleet.files import write_durably
+from fleet.hub_settings import KeepSettings
 from fleet.result import Result
 
 KEPT = 50
 """Results of jobs that the hub has in its tables."""
 _OF_JOB = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.json")
 _PICTURE = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.(png|webp)")
+_OF_TASK = re.compile(r"(?!job-)([a-z0-9-]{1,40}-[0-9]{6,12})\.(json|png|webp)")
+LET_GO_SECONDS, _DAY_SECONDS = 3600.0, 86_400.0
 MODE, FILE_MODE = 0o750, 0o640
 """The group reads: it is the hub's, and no worker's."""
 _log = log.get("worker")
@@ -27,8 +31,11 @@ _log = log.get("worker")
 class Spool:
     """One worker's folder of finished loops; what lies in it and is none of them is set aside as `*.bad`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep: KeepSettings | None = None, workers: int = 1) -> None:
+        """What is old or too much of the results of `[task]` goes as KEEP says, for one of so many WORKERS."""
         self.folder = folder
+        self._keep, self._share_bytes = keep, ((keep.pictures_mebibytes << 20) // workers if keep else 0)
+        self._let_go_at = -LET_GO_SECONDS
         self._told: deque[str] = deque()
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             _set_aside(folder, f"{folder} is no folder")
@@ -81,6 +88,34 @@ class Spool:
         if len(content) > spool.RESULT_BYTES:
             content = result.model_copy(update={"answer": {}, "answer_cut": True}).model_dump_json().encode()
         write_durably(self.folder / f"{result.file_stem}.json", content, FILE_MODE)
+        if self._keep is not None and time.monotonic() - self._let_go_at >= LET_GO_SECONDS:
+            self._let_go_at = time.monotonic()
+            self._let_go(self._keep, result.file_stem)
+
+    def _let_go(self, keep: KeepSettings, newest: str) -> None:
+        """The ladder of the hub's results: pictures by age and size, then answers. The NEWEST result stays.
+
+        Files of jobs are the hub's to let go of.
+        """
+        found: dict[bool, list[tuple[float, int, str]]] = {True: [], False: []}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if (known := _OF_TASK.fullmatch(entry.name)) and known[1] != newest:
+                    seen = entry.stat(follow_symlinks=False)
+                    found[known[2] != "json"].append((seen.st_mtime, seen.st_size, entry.name))
+        gone = []
+        for pictures, days in ((True, keep.pictures_days), (False, keep.answers_days)):
+            left = sum(size for _, size, _ in found[pictures])
+            for written, size, name in sorted(found[pictures]):
+                if written >= time.time() - days * _DAY_SECONDS and left <= self._share_bytes:
+                    break
+                left -= size
+                gone.append(name)
+        for name in gone:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
+        if gone:
+            _log.info("results.let_go", files=len(gone))
 
 
 def _of_the_homes_group(folder: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
+from fleet.hub_settings import KeepSettings
 from fleet.result import Result
 from fleet.spool import RESULT_BYTES, newest, read_spool
 from worker.spool import KEPT, Spool
@@ -127,3 +129,32 @@ def test_a_picture_goes_when_it_is_not_wanted_and_nothing_else_does(tmp_path: Pa
     names = ["job-1-000001.png", "job-2-000001.png", "always-000001.png", "../spool/job-1-000001.png"]
     assert [spool.forget(name) for name in names] == [True, True, False, False]
     assert sorted(path.name for path in spool.folder.iterdir()) == ["always-000001.png", "job-1-000001.json"]
+
+
+def test_old_results_of_the_task_go_and_so_do_the_oldest_of_too_many(tmp_path: Path) -> None:
+    """Pictures first, by age and by size, then results; the newest stays, and so does all that is not `[task]`'s."""
+    keep = KeepSettings(pictures_days=2, pictures_mebibytes=1, answers_days=9)
+    spool = Spool(tmp_path / "spool", keep, workers=2)
+    days = {"a-000001": 10, "a-000002": 3, "a-000003": 1.5, "a-000004": 1, "job-1-000001": 99, "note": 99}
+    for stem, age in days.items():
+        for kind, size in (("png", 300 << 10), ("json", 10)):
+            path = spool.folder / f"{stem}.{kind}"
+            path.write_bytes(b"x" * size)
+            os.utime(path, (time.time() - age * 86_400,) * 2)
+    spool.put(result("a", 5))
+    left = sorted(path.name for path in spool.folder.iterdir())
+    others = ["job-1-000001.json", "job-1-000001.png", "note.json", "note.png"]
+    assert left == ["a-000002.json", "a-000003.json", "a-000004.json", "a-000004.png", "a-000005.json", *others]
+    (spool.folder / "a-000002.json").touch()
+    spool.put(result("a", 6))
+    assert (spool.folder / "a-000005.json").exists(), "the next look is an hour away"
+
+
+def test_without_a_ladder_nothing_goes(tmp_path: Path) -> None:
+    """The control: the same file, and nobody to let go of it."""
+    spool = Spool(tmp_path / "spool")
+    old = spool.folder / "a-000001.json"
+    old.touch()
+    os.utime(old, (0, 0))
+    spool.put(result("a", 5))
+    assert old.exists()
