@@ -69,6 +69,8 @@ class Scene:
     paths: Paths
     store: Store
     database: Database
+    words: str = SCRIPT
+    """What a stranger says."""
 
     def run(self, key: str, outcome: Ending, **more: Any) -> None:
         """A job that has ended so, by ONE."""
@@ -88,13 +90,14 @@ class Scene:
             db.execute(sa.delete(runs).where(runs.c.job == receipt.job))
             for fence, (server, outcome, price) in enumerate(seen, 1):
                 ended_at = time.time() - 600 * (len(seen) - fence)
-                found = {"price": {"amount": price, "currency": "KRW"}, "title": SCRIPT}
+                found = {"price": {"amount": price, "currency": "KRW"}, "title": self.words}
                 answer = None if price is None else json.dumps({"fields": found})
                 row = {"job": receipt.job, "fence": fence, "key": key, "site": "shop.example", "task": "watch"}
                 row |= {"arguments": "{}", "host": "elsewhere", "worker": FLEET.members[fence % 4].name, "exit": server}
                 row |= {"began_at": ended_at - 8 - fence % 5, "ended_at": ended_at, "outcome": outcome}
                 row |= {"error": None if outcome == "good" else "the shop says: too many questions"}
-                row |= {"answer": answer, "details": json.dumps(DETAILS)}
+                details = json.dumps(DETAILS).replace(json.dumps(SCRIPT), json.dumps(self.words))
+                row |= {"answer": answer, "details": details}
                 db.execute(sa.insert(runs).values(row))
                 if outcome == "good":
                     self._picture(db, FLEET.members[fence % 4], receipt.job, fence, pictures[fence % len(pictures)])
@@ -110,7 +113,7 @@ class Scene:
 
 
 @contextmanager
-def shown(root: Path) -> Iterator[Scene]:
+def shown(root: Path, words: str = SCRIPT) -> Iterator[Scene]:
     """A good run with a picture, whose words are markup, and one that failed."""
     paths = Paths(root=root)
     installation = Installation(paths=paths)
@@ -123,12 +126,12 @@ def shown(root: Path) -> Iterator[Scene]:
     database = Database(FLEET.hub.address(paths))
     upgrade(database)
     pace, record = Pace(interval_seconds=0, most=100), recorder("elsewhere")
-    made = Scene(paths, Store(database, lambda: None, pace, record=record), database)
+    made = Scene(paths, Store(database, lambda: None, pace, record=record), database, words)
     made.store.enlist(ELSEWHERE, 1000, version="", settings="")
     picture = Picture(name=NAME, sha256=hashlib.sha256(PNG).hexdigest(), size_bytes=len(PNG))
-    stages: dict[str, Any] = {"stages_ms": {"load": 7, SCRIPT: 3}}
-    made.run(SCRIPT, "good", answer={"title": SCRIPT, "price": 3}, details=stages, pictures=(picture,))
-    made.run("second", "failed", error=f"{SCRIPT}{TURNED}")
+    stages: dict[str, Any] = {"stages_ms": {"load": 7, words: 3}}
+    made.run(words, "good", answer={"title": words, "price": 3}, details=stages, pictures=(picture,))
+    made.run("second", "failed", error=f"{words}{TURNED}")
     with (paths.root / "hub.log").open("wb") as log:
         argv = installation.module("hub", "serve")
         hub = subprocess.Popen(argv, env=installation.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -69,7 +69,8 @@ ARROWS: dict[str, str] = {
     "fleet.wire": "errors",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
     "fleet.operate.__main__": (
-        "operate.hub operate.init operate.journal operate.reload operate.trial operate.uninstall operate.verbs"
+        "operate.hub operate.init operate.journal operate.reload operate.trial operate.uninstall operate.verbs "
+        "operate.watching"
     ),
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",

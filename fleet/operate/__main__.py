@@ -11,7 +11,7 @@ from typing import NoReturn
 from fleet import console, hub_words
 from fleet.backends import BACKENDS
 from fleet.interrupts import Stopped
-from fleet.operate import hub, init, journal, reload, trial, uninstall, verbs
+from fleet.operate import hub, init, journal, reload, trial, uninstall, verbs, watching
 
 
 def main() -> NoReturn:
@@ -68,6 +68,9 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     _add_workers(render)
     words = "the workers, their tunnels and their last loops"
     command("status", verbs.show_status, words, "fleet status", root=True, answers=True)
+    words = "the hub's page in a terminal: workers, watches and sites, the worst first (with --json a line each change)"
+    watch = command("watch", watching.watch, words, "sudo fleet watch", answers=True)
+    watch.add_argument("--port", type=console.positive, metavar="PORT", help="where the page is (hub.web.port)")
     words = "what supervisord, netctl and the workers have logged, in the order of time (UTC)"
     log = command("log", journal.show, words, "fleet log -f --worker w1103", root=True, answers=True)
     log.add_argument("-f", "--follow", action="store_true", help="go on with what comes")

@@ -14,24 +14,13 @@ import jinja2
 from markupsafe import Markup
 
 from fleet import visible
+from fleet.shapes import LEVELS, SHAPES
 from hub.web.cards import Card
 from hub.web.charts import HEIGHT, WIDTH
 from hub.web.words import words
 
 HERE = Path(__file__).parent
-SHAPES = {
-    "good": "●",
-    "empty": "○",
-    "refused": "⊘",
-    "limited": "◐",
-    "absent": "∅",
-    "failed": "✖",
-    "lost": "?",
-    "cancelled": "–",
-}
-"""An outcome by its shape: a colour alone says nothing to many."""
 _HREFS = {"w": "/workers/", "j": "/watches/", "s": "/sites/"}
-LEVELS = {"wrong": "▲", "watch": "◆", "fine": "●"}
 
 
 def page(template: str, language: str, **values: Any) -> str:

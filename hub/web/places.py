@@ -55,7 +55,7 @@ class Places:
         """A worker with its newest runs."""
         sight = await self._view.sight()
         card = _named(request, sight.fleet.workers)
-        facts = {"busy_with": card.detail or None, "last": _ago(card, sight)}
+        facts = {"busy_with": card.detail or None, "seconds_ago": _ago(card, sight)}
         return self._one(request, "worker", card, facts, [run for run in sight.runs if run.worker == card.name])
 
     async def site(self, request: Request) -> Response:

@@ -35,6 +35,7 @@ _WORDS = {
     "crawl_delay": ("Crawl-delay of its robots.txt", "robots.txt의 Crawl-delay"),
     "at_once": ("Runs at one time", "동시 실행"),
     "next_seconds": ("Next run in seconds", "다음 실행까지 (초)"),
+    "seconds_ago": ("Last result, seconds ago", "마지막 결과 (초 전)"),
     "busy_with": ("Runs now", "지금 하는 실행"),
     "refused_short": ("Refused or limited", "거절·제한"),
     "failed_short": ("Failed or lost", "실패·유실"),
