@@ -81,6 +81,14 @@ class WebSettings(Settings):
     """Whoever sends the token in it may add jobs; the hub's account reads it. "": nobody may."""
 
 
+class TracesSettings(Settings):
+    """`[hub.traces]`: a collector of OpenTelemetry's that gets a trace of each run; after `bin/setup --extras`."""
+
+    url: str = Field(pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])", max_length=2000)
+    """Where it takes them over HTTP: `http://127.0.0.1:4318/v1/traces`. Without encryption on this host alone."""
+    timeout_seconds: Seconds = 10
+
+
 class HubSettings(Settings):
     """`[hub]`."""
 
@@ -97,6 +105,7 @@ class HubSettings(Settings):
     """Who gets it, by name."""
     keep: KeepSettings = KeepSettings()
     web: WebSettings = WebSettings()
+    traces: TracesSettings | None = None
     source: SourceSettings | None = None
     """Somebody else's queue."""
 

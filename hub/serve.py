@@ -43,6 +43,7 @@ from hub.source.answering import Answering
 from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal
 from hub.spooled import Held
+from hub.traces import Traces
 from hub.web.view import Queue
 
 LEASE_SECONDS = 30.0
@@ -89,14 +90,21 @@ class Hub:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
             self._asking = Asking(fleet, web, journal, self._do, self._space.is_full)
             carriers[SOURCE] = Answering(source, web, pictures, journal, self._do).carry
+        self._traces: Traces | None = None
+        if fleet.hub.traces is not None:
+            self._traces = Traces(fleet.hub.traces, name)
         self._sender = Sender(Outbox(self.database, name), carriers, self._do)
         self.service = HubService(paths, fleet.members, self)
+        if self._traces is not None:
+            self.service.ends.append(self._traces.ended)
         self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database; send the last traces."""
         self._thread.shutdown()
         self.database.close()
+        if self._traces is not None:
+            self._traces.close()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until STOP is set."""

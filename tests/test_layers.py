@@ -99,11 +99,14 @@ ARROWS: dict[str, str] = {
     "hub.keeping": "queue sending",
     "hub.outbox": "queue",
     "hub.pictures": "outbox spooled",
-    "hub.serve": ("access alerts commands delivery keeping outbox pictures queue sending service source spooled web"),
+    "hub.serve": (
+        "access alerts commands delivery keeping outbox pictures queue sending service source spooled traces web"
+    ),
     "hub.sending": "outbox",
     "hub.service": "queue spooled",
     "hub.source": "delivery entering outbox pictures queue sending",
     "hub.spooled": "queue",
+    "hub.traces": "queue",
     "keyservice.__main__": "service",
     "keyservice.service": "answers",
     "hub.web": "entering queue sending service spooled",
@@ -168,6 +171,7 @@ LIBRARIES = {
     "protego": (r"worker/robots\.py", "one place knows what robots.txt allows"),
     "httpcore": (r"fleet/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
     "obstore": (r"hub/buckets\.py", "an extra, and replaceable"),
+    "opentelemetry": (r"hub/traces\.py", "an extra, and replaceable"),
     "duckdb": (r"hub/commands/columns\.py", "an extra, and replaceable"),
     "httpx": (r"fleet/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),
     "cryptography": (r"netctl/plan/key\.py|lab/.*", "keys are made and derived in one place"),

@@ -1,0 +1,89 @@
+"""A trace for each run, to a collector of OpenTelemetry's: the run with its stages in it, one after another.
+
+The library is an extra, and has a thread of its own: a collector that is slow or down holds nothing up. Of traces alone
+some may then be missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from fleet import VERSION, log
+from fleet.errors import ConfigurationError
+from fleet.hub_settings import TracesSettings
+from hub.queue.values import Finished
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_MOST_STAGES = 20
+_CLOSE_MILLISECONDS = 3000
+_ENDED_WELL = ("good", "empty")
+
+
+class Traces:
+    """Of one life of a hub on HOST. Raises ConfigurationError without the library."""
+
+    def __init__(self, settings: TracesSettings, host: str) -> None:
+        self._provider = _provider(settings, host)
+        self._tracer = self._provider.get_tracer("fleet")
+
+    def ended(self, worker: str, end: Finished) -> None:
+        """Tell a run of WORKER that ends now. Its details are a worker's words: what is no time is nothing."""
+        from opentelemetry import trace
+
+        details = end.details or {}
+        stages, now = list(_stages(details)), time.time_ns()
+        moment = now - sum(lasted for _, lasted in stages)
+        about: dict[str, str | int] = {"worker": worker, "job": end.job, "fence": end.fence, "outcome": end.outcome}
+        about |= {"exit": end.exit} if end.exit else {}
+        named = {f"fleet.{name}": value for name, value in about.items()}
+        run = self._tracer.start_span("run", start_time=moment, attributes=named)
+        if end.outcome not in _ENDED_WELL:
+            run.set_status(trace.StatusCode.ERROR, end.error or end.outcome)
+        for name, lasted in stages:
+            stage = self._tracer.start_span(name, trace.set_span_in_context(run), start_time=moment)
+            stage.end(moment := moment + lasted)
+        run.end(now)
+
+    def close(self) -> None:
+        """Send what waits, as far as there is somebody to take it."""
+        self._provider.force_flush(_CLOSE_MILLISECONDS)
+
+
+def _stages(details: Mapping[str, JsonValue]) -> Iterator[tuple[str, int]]:
+    """Name and nanoseconds."""
+    found = details.get("stages_ms")
+    for name, milliseconds in list(found.items())[:_MOST_STAGES] if isinstance(found, dict) else ():
+        if isinstance(milliseconds, int | float) and 0 <= milliseconds < 1e8:
+            yield name[:50], int(milliseconds * 1e6)
+
+
+def _provider(settings: TracesSettings, host: str) -> TracerProvider:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise ConfigurationError(
+            "hub.traces: OpenTelemetry needs a library that is not installed", hint="sudo bin/setup --extras"
+        ) from None
+    logging.getLogger("opentelemetry").handlers = [_Said(logging.ERROR)]
+    about = {"service.name": "fleet", "service.version": VERSION, "host.name": host}
+    provider = TracerProvider(resource=Resource(about), shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint=settings.url, headers={}, timeout=settings.timeout_seconds)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+class _Said(logging.Handler):
+    """What the library says of traces that did not arrive, among the hub's own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.get("hub").warning("traces.failed", reason=record.getMessage()[:500])
