@@ -1,4 +1,7 @@
-"""Jobs in a real fleet: from the operator's words to the result, and what kills cost on the way."""
+"""Jobs in a real fleet: from the operator's words to the result, and what kills cost on the way.
+
+`--jobs 200` is the whole of it: eight workers on a PostgreSQL, which is killed too.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from pydantic import JsonValue
 
 from lab.net import Lab
 from lab.run import Changes
+from tests import postgresql
 from tests.fleets import Host
 from tests.inside import program, speaking
+from tests.postgresql import Server
 from tests.waiting import until
 
 FIRST_UID = 1261
@@ -41,7 +46,10 @@ SOURCE: Changes = {
 
 
 class Jobs(Host):
-    """A fleet of two that does jobs and nothing else."""
+    """A fleet that does jobs and nothing else."""
+
+    server: Server | None = None
+    """Its database, where that is a program."""
 
     def says(self, *words: str, given: str | None = None) -> str:
         """What one of the operator's commands prints, which ends well."""
@@ -87,14 +95,18 @@ def many(request: pytest.FixtureRequest) -> int:
 def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
     """Two workers, or eight where there is much to do, are up."""
     target: dict[str, JsonValue] = {"url": f"{OWNER}/", "insecure_http": True, "timeout_seconds": 2}
-    changes: Changes = {"hub": {"jobs": "only"}, "hub.targets.owner": target, **SOURCE}
-    made = Jobs(bare, 2 if many < MUCH else 8, first_uid=FIRST_UID, changes=changes)
-    made.prepare()
-    try:
-        made.says("up")
-        yield made
-    finally:
-        made.says("down")
+    with postgresql.running(safe=True) if many >= MUCH else contextlib.nullcontext() as server:
+        hub: dict[str, JsonValue] = {"jobs": "only", "database": server.fresh() if server else ""}
+        changes: Changes = {"hub": hub, "hub.targets.owner": target, **SOURCE}
+        made = Jobs(bare, 8 if server else 2, first_uid=FIRST_UID, changes=changes)
+        made.server = server
+        made.prepare()
+        made.says("db", "upgrade")
+        try:
+            made.says("up")
+            yield made
+        finally:
+            made.says("down")
 
 
 def test_from_words_to_results(fleet: Jobs) -> None:
@@ -130,6 +142,11 @@ def kill(fleet: Jobs, program: str, own: random.Random) -> None:
     """SIGKILL for PROGRAM, once a browser is at work; whoever is killed is there again afterwards."""
     names = [worker.name for worker in fleet.fleet.members]
     until("a browser at work", lambda: any(processes(name, "--type=renderer") for name in names), 60)
+    if program == "postgresql":
+        assert fleet.server
+        fleet.server.kill()
+        fleet.server.start()
+        return
     user, word = {
         "worker": (own.choice(names), "worker run"),
         "hub": (HUB, "hub serve"),
@@ -147,16 +164,19 @@ def kill(fleet: Jobs, program: str, own: random.Random) -> None:
 
 
 def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> None:
-    """Workers, hub, netctl and supervisord are killed: every job ends once as good, whatever was lost before, and that
-    end is at the target with its picture, which was away until then and does not take everything at once.
+    """Workers, hub, netctl, supervisord and PostgreSQL are killed: every job ends once as good, whatever was lost
+    before, and that end is at the target with its picture, which was away until then and does not take all at once.
     """
     own = random.Random(1)
     fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
     assert sum(one["waiting"] for one in json.loads(fleet.says("result", "uploads", "--json"))) == 3  # of before
     with speaking(fleet.lab, "host", program(fleet.lab, "owner", str(TARGET), str(WORK), *MOODS), "ready") as target:
         jobs = fleet.add(*({"key": f"storm-{number}", "attempts": 100} for number in range(many)))
-        for number in range(max(len(PROGRAMS), many // 5)):
-            kill(fleet, PROGRAMS[number % len(PROGRAMS)], own)
+        victims = [*PROGRAMS, "postgresql"] if fleet.server else [*PROGRAMS]
+        for number in range(max(len(victims), many // 5)):
+            if number % len(victims) == 0:
+                own.shuffle(victims)
+            kill(fleet, victims[number % len(victims)], own)
         done = fleet.wait_for(jobs, 60 + 10 * many)
         until("nothing waits", lambda: drained(fleet), 60)
         said = [json.loads(line) for line in target.rest()]
