@@ -50,6 +50,8 @@ class Work(Message):
     """What the result has to say, so that none of another queue's job of this number is taken for it."""
     task: str
     arguments: dict[str, JsonValue]
+    exit: str = ""
+    """The server or the region that it has to come out of; "": any."""
 
 
 class Taken(Message):

@@ -68,6 +68,8 @@ def _jobs(verb: Verb) -> None:
     new.add_argument("--cron", metavar="WORDS", help='again by crontab(5): "0 9 * * 1-5"')
     new.add_argument("--zone", metavar="NAME", help="the time zone of --cron, such as Asia/Seoul (UTC)")
     new.add_argument("--attempts", metavar="N", help="runs that may fail until it lies aside (3)")
+    words = "where it comes out (any): same (as its first run), or servers and regions such as KR,JP: a job for each"
+    new.add_argument("--exits", metavar="WORDS", help=words)
     words = "make the queue's jobs of a name those of a file; without --yes it only says what it would do (2)"
     file = verb("apply", words, "apply --yes shops.toml")
     file.add_argument("file", metavar="FILE", help="TOML: name, [usual], [jobs.NAME]; - is standard input")

@@ -19,7 +19,7 @@ class Connect(Request):
 
     `resume` names a lease the worker still held when netctl went away; it is given back unchanged
     if it is still the worker's, and refused with TunnelLost otherwise. With `server` its keys come from that
-    server alone, for as long as it stays connected: a worker may look out where it likes.
+    server alone, or from that region (`KR`), for as long as it stays connected: a worker may look out where it likes.
     """
 
     method: ClassVar[str] = "connect"

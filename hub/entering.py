@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,10 +18,12 @@ from fleet.model import TaskSettings
 from hub.queue.repeat import Cron, Interval, Repeat
 from hub.queue.values import Job, Priority
 
-FIELDS = ("task", "site", "key", "priority", "not_before", "every", "cron", "zone", "attempts")
+FIELDS = ("task", "site", "key", "priority", "not_before", "every", "cron", "zone", "attempts", "exits")
 """What is said of a job beside its arguments."""
 MOST_BYTES = 256 << 20
 _MOST_TOLD = 10
+_REGION = 2
+"""Letters of a country."""
 Said = Mapping[str, Any]
 """The FIELDS that were said, and `arguments`."""
 
@@ -93,7 +96,7 @@ def jobs(
             given = said.get("arguments", {})
             if not isinstance(given, dict):
                 raise ValueError("arguments: is no table of options")
-            made.append(job({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets))
+            made += each({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets)
         except ValueError as error:
             wrong.append(f"{origin}, line {number}: {error}")
             if len(wrong) == _MOST_TOLD:
@@ -103,6 +106,21 @@ def jobs(
     if not made:
         raise UsageError(f"{origin} holds no job", hint="JSON Lines, or CSV whose first row has the names")
     return made
+
+
+def each(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> list[Job]:
+    """The job that was SAID, or one for each of its exits. Raises ValueError."""
+    one, words = job(said, task, targets), said.get("exits")
+    exits = (words or "any").split(",") if words is None or isinstance(words, str) else words
+    if not (isinstance(exits, list) and exits and all(isinstance(word, str) and word.strip() for word in exits)):
+        raise ValueError(f"exits: {str(words)[:50]!r} is none of any, same, or servers and regions such as KR, JP")
+    names = [word.strip().upper() if len(word.strip()) == _REGION else word.strip() for word in exits]
+    if len(names) == 1:
+        name = "" if names[0] in ("any", "same") else names[0]
+        return [replace(one, exit=name, same_exit=names[0] == "same")]
+    if len({*names}) < len(names) or {"any", "same"} & {*names}:
+        raise ValueError("exits: in a list each is a server or a region, and stands there once")
+    return [replace(one, exit=name, key=one.key and f"{one.key}@{name}") for name in names]
 
 
 def job(said: Said, task: TaskSettings, targets: Collection[str] = (), *, patience_seconds: float | None = None) -> Job:

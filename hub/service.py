@@ -108,9 +108,8 @@ class HubService:
                     self._rest(seat, lost=True)  # it hung up while its job was looked for
                 continue
             seat.held, seat.since = held, time.monotonic()
-            seat.work = Work(
-                job=one.job, fence=one.fence, claim=held.claim, task=one.task, arguments=dict(one.arguments)
-            )
+            named = {"job": one.job, "fence": one.fence, "claim": held.claim}
+            seat.work = Work(**named, task=one.task, arguments=dict(one.arguments), exit=one.exit)
             self._log.info("job.begun", worker=one.worker, job=one.job, fence=one.fence, site=one.site, task=one.task)
         for seat in seats.values():
             told = seat.work or (seat.worker.name in asked and not seat.patient)

@@ -79,7 +79,7 @@ class NetctlService:
             if slot.owner is not None:
                 raise _owned(slot)
             if request.resume is not None:
-                return await self._resume(slot, connection, request.resume)
+                return await self._resume(slot, connection, request.resume, request.server)
             if slot.state is SlotState.ORPHANED:
                 await self.tunnels.seal(slot, "its worker came back without it")
             slot.own(connection, request.server)
@@ -94,14 +94,14 @@ class NetctlService:
         except asyncio.TimeoutError:
             raise _owned(slot) from None
 
-    async def _resume(self, slot: Slot, connection: Connection, lease: str) -> Tunnel:
+    async def _resume(self, slot: Slot, connection: Connection, lease: str, server: str | None) -> Tunnel:
         if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.id != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         resumed = replace(slot.lease, owner=processes.owner_of(connection.peer.pid))
         # Before it is owned: with a store that fails it stays as it is, and may be asked for again.
         await self._pool.renew(resumed)
         slot.lease = resumed
-        slot.own(connection)
+        slot.own(connection, server)
         slot.step(Event.RESUME)
         self._log.info("slot.resumed", worker=slot.worker.name, lease=lease)
         return self._tunnel(slot, resumed)

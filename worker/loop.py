@@ -155,7 +155,7 @@ class Loop:
         budget = Budget(self._fleet.loop.attempts)
         for attempt in budget.retrying(Reaction.RETRY, Reaction.RESTART, Reaction.ROTATE, Reaction.WAIT):
             with attempt, record.noting(budget):
-                self._attempt(record, budget, self._task_of(work))
+                self._attempt(record, budget, self._task_of(work), work.exit if work else "")
 
     def _task_of(self, work: Work | None) -> Ready:
         if work is None:
@@ -163,9 +163,9 @@ class Loop:
             return self._task
         return resolve(TaskSettings(run=work.task, options=work.arguments), f"job {work.job}: arguments.")
 
-    def _attempt(self, record: Record, budget: Budget, task: Ready) -> None:
+    def _attempt(self, record: Record, budget: Budget, task: Ready, exit: str) -> None:
         with record.timed("tunnel"):
-            record.tunnel = self._have_tunnel(record)
+            record.tunnel = self._have_tunnel(record, exit)
         with record.timed("proof"):
             record.seen = self._prove(record.tunnel)
         with self._browser(record) as browser:
@@ -176,11 +176,11 @@ class Loop:
         if record.found.seen_address is not None:
             self._compare(record, record.found.seen_address, record.tunnel, record.seen)
 
-    def _have_tunnel(self, record: Record) -> netctl_api.Tunnel:
+    def _have_tunnel(self, record: Record, exit: str) -> netctl_api.Tunnel:
         current = self._tunnel.current
         if current is not None and record.reaction in (Reaction.RETRY, Reaction.RESTART):
             return current
-        tunnel, rotated = self._tunnel.fresh()
+        tunnel, rotated = self._tunnel.fresh(exit)
         _log.info(
             "tunnel.ready",
             exit_server=tunnel.exit_server,

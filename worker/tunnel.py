@@ -34,7 +34,7 @@ class Tunnel:
 
     def __init__(self, socket: Path, *, deadline_seconds: float, server: str | None = None) -> None:
         """With SERVER over keys of that one alone."""
-        self._server = server
+        self._usual, self._server = server, server
         self._client = Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
         self._lock = threading.RLock()
         self._current: netctl_api.Tunnel | None = None
@@ -46,13 +46,16 @@ class Tunnel:
         self._thread = threading.Thread(target=context.run, args=(self._watch,), name="tunnel", daemon=True)
         self._thread.start()
 
-    def fresh(self) -> tuple[netctl_api.Tunnel, bool]:
+    def fresh(self, server: str = "") -> tuple[netctl_api.Tunnel, bool]:
         """A tunnel over a fresh key, and whether it was a rotation (False: the first connect, or a new one).
 
-        Waits while netctl is away. Raises the named errors of netctl.
+        With SERVER, or a region, over keys of that one alone; another one than before is connected to anew. Waits while
+        netctl is away. Raises the named errors of netctl.
         """
         with self._lock:
+            wanted = server or self._usual
             rotates = self._current is not None and self._lost is None and self._client.fileno() >= 0
+            rotates, self._server = rotates and wanted == self._server, wanted
             try:
                 tunnel = self._rotate() if rotates else self._connect()
             except (HandshakeTimeout, TryLater):
@@ -145,7 +148,7 @@ class Tunnel:
                 return
             _log.warning("netctl.gone", lease=held.lease)
             try:
-                self._current = self._ask_whoever_comes(netctl_api.Connect(resume=held.lease))
+                self._current = self._ask_whoever_comes(netctl_api.Connect(resume=held.lease, server=self._server))
                 _log.info("tunnel.resumed", lease=held.lease)
             except FleetError as error:
                 self._lost = error

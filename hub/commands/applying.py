@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
@@ -95,8 +95,8 @@ def parsed(text: str, origin: str, fleet: Fleet) -> tuple[str, dict[str, Job]]:
     made: dict[str, Job] = {}
     for key, said in jobs.items():
         try:
-            job = entering.job(_said(usual, said), fleet.task, fleet.hub.targets)
-            made[f"{name}/{key}"] = replace(job, key=f"{name}/{key}")
+            named = {**_said(usual, said), "key": f"{name}/{key}"}
+            made |= {str(job.key): job for job in entering.each(named, fleet.task, fleet.hub.targets)}
         except ValueError as error:
             wrong.append(f"{origin}: jobs.{key[:50]}: {error}")
     if wrong:

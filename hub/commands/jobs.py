@@ -45,7 +45,7 @@ def _said(arguments: argparse.Namespace, fleet: Fleet) -> list[Job]:
         if arguments.file is None:
             if not arguments.arguments:
                 raise ValueError("say what is to be done, by NAME=TEXT or --file")
-            return [entering.job(usual, task, targets)]
+            return entering.each(usual, task, targets)
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
     origin = "standard input" if arguments.file == "-" else arguments.file

@@ -23,6 +23,8 @@ def differences(there: Mapping[str, Any], wanted: Job) -> list[str]:
     """The columns in which the job THERE (a row whose JSON is read) is not WANTED."""
     row = adding.row_of(wanted, 0.0)
     row |= {name: json.loads(row[name]) for name in ("arguments", "targets")}
+    if there["same_exit"] and wanted.same_exit:
+        row["exit"] = there["exit"]  # where its first run came out
     return [name for name in _SAME if there[name] != row[name]]
 
 
@@ -40,6 +42,8 @@ def change(db: sa.Connection, number: int, to: Job, pace: Pace, now: float) -> b
         return False
     new = adding.row_of(to, now)
     values = {name: new[name] for name in (*_SAME, "until")}
+    if row.same_exit and to.same_exit:
+        values.pop("exit")
     if row.state != "leased":
         values |= {"state": READY, "attempts_left": to.attempts}
         if row.state != READY or any(getattr(row, name) != new[name] for name in _BEAT):

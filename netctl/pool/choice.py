@@ -33,7 +33,7 @@ WHERE NOT retired AND NOT leaving AND keys.public NOT IN (SELECT public FROM bus
       AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
       AND keys.public NOT IN (SELECT public FROM issued WHERE since + seconds * :part <= :now)
       AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
-      AND (:most = 0 OR coalesce(workers, 0) < :most) AND (:server IS NULL OR keys.server = :server)
+      AND (:most = 0 OR coalesce(workers, 0) < :most) AND (:server IS NULL OR :server IN (keys.server, keys.region))
 ORDER BY server IN (SELECT value FROM json_each(:avoid)),
          max(coalesce(servers.back, 0), coalesce(resting.back, 0), coalesce(whole.back, 0)),
          server IS (SELECT server FROM latest),

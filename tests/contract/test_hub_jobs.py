@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 
 from fleet.errors import DatabaseFailed
 from fleet.outcomes import Ending
-from hub.queue import endings
-from hub.queue.changing import change
+from hub.queue import endings, reading
+from hub.queue.changing import change, differences
 from hub.queue.repeat import Cron, Interval
+from hub.queue.store import Turn
 from hub.queue.values import Added, Cancelled, Job, Pace, Priority, Taken
 from tests.queues import Queue, ending, jobs
 
@@ -258,3 +261,23 @@ def test_a_job_is_changed_in_its_place(queue: Queue) -> None:
     assert become("b") and [one.site for one in hub.claim()] == ["b"]
     assert not hub.store.turn(lambda turn: change(turn.db, 999, jobs("a")[0], turn.pace, turn.now))
     assert dict(queue.rows("SELECT name, running FROM sites")) == {"a": 0, "b": 1}
+
+
+def _changed(number: int, to: Job, turn: Turn) -> bool:
+    return change(turn.db, number, to, turn.pace, turn.now)
+
+
+def test_a_job_that_is_changed_keeps_the_exit_of_its_first_run(queue: Queue) -> None:
+    """Where it is to be the same; one that names another goes there."""
+    hub = queue.hub()
+    same = jobs("a", key="k", same_exit=True, repeat=Interval(60))[0]
+    (number,) = (one.job for one in hub.store.add([same]))
+    hub.end(hub.claim()[0], exit="kr1.example")
+    there = reading.job(queue.database, number)
+    assert there and there["exit"] == "kr1.example" and differences(there, same) == []
+    for wanted, where in (
+        (replace(same, attempts=7), "kr1.example"),
+        (replace(same, same_exit=False, exit="JP"), "JP"),
+    ):
+        assert hub.store.turn(partial(_changed, number, wanted))
+        assert (reading.job(queue.database, number) or {})["exit"] == where

@@ -115,3 +115,18 @@ def test_what_is_no_argument_is_said(text: str) -> None:
     """As words of the command line may be."""
     with pytest.raises(ValueError, match=r"no argument|no JSON"):
         entering.argument(text)
+
+
+def test_a_job_for_each_exit() -> None:
+    """Any, the same as the first, one, or a list: then each has a key of its own; a country is written in capitals."""
+    found = read('{"exits": "any"}\n{"exits": "same"}\n{"exits": ["kr"]}')
+    where = [(job.exit, job.same_exit, job.key) for job in found]
+    assert where == [("", False, None), ("", True, None), ("KR", False, None)]
+    table = 'key,exits,query\na,"kr, 203.0.113.11",x\nb,,y\n'
+    assert [(job.key, job.exit) for job in read(table)] == [
+        ("a@KR", "KR"),
+        ("a@203.0.113.11", "203.0.113.11"),
+        ("b", ""),
+    ]
+    for text in ('"kr,any"', '["kr", "KR"]', "[]", "7", '["kr", 7]', '",kr"', '"a\\u0000"'):
+        assert "exit" in wrong(f'{{"exits": {text}}}'), text

@@ -95,11 +95,13 @@ def test_what_is_chosen_is_the_whole_key() -> None:
 
 
 def test_a_server_that_is_asked_for_is_the_only_one() -> None:
-    """Its free key, however the others stand; none where it has none."""
+    """Its free key, or one of that region, however the others stand; none where it has none."""
     keys = [Pooled(key_id=1, server="a"), Pooled(key_id=2, server="b", last_used_at=1999)]
     with pool_of(keys, "b") as db:
         chosen = {name: choose(db, server=name) for name in ("a", "b", "c")}
-    assert chosen == {"a": 1, "b": 2, "c": None}
+        db.execute(sa.update(schema.keys).where(schema.keys.c.id == 2).values(region="KR"))
+        chosen |= {name: choose(db, server=name) for name in ("KR", "JP")}
+    assert chosen == {"a": 1, "b": 2, "c": None, "KR": 2, "JP": None}
 
 
 @given(pools, st.sampled_from([None, "a", "b"]), st.floats(0, 100))

@@ -90,6 +90,15 @@ def test_first_connects_then_rotates(daemon: Daemon) -> None:
     assert daemon.leases.ended.acquire(timeout=5)  # leaving gives the lease back
 
 
+def test_another_exit_is_connected_to_and_the_same_one_is_rotated_at(daemon: Daemon) -> None:
+    """A job may ask for a server or a region; the next one that asks for none has the worker's own again."""
+    with Tunnel(daemon.path, deadline_seconds=5, server="usual") as tunnel:
+        rotated = [tunnel.fresh(wanted)[1] for wanted in ("", "KR", "KR", "", "")]
+    assert rotated == [False, False, True, False, True]
+    connects = [one.server for one in daemon.leases.asked if isinstance(one, netctl_api.Connect)]
+    assert connects == ["usual", "KR", "usual"]
+
+
 def test_rotation_that_fails_is_tried_as_rotation(daemon: Daemon) -> None:
     """A silent server does not cost the connection: the next try rotates again."""
     with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
@@ -104,13 +113,14 @@ def test_rotation_that_fails_is_tried_as_rotation(daemon: Daemon) -> None:
 def test_resumes_while_in_use(daemon: Daemon) -> None:
     """When netctl goes away and comes back the same lease is asked for, without the loop's doing."""
     with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
-        held, _ = tunnel.fresh()
+        held, _ = tunnel.fresh("KR")
         daemon.stop()
         daemon.start()
-        until("it asks for its lease", lambda: netctl_api.Connect(resume=held.lease) in daemon.leases.asked)
+        wanted = netctl_api.Connect(resume=held.lease, server="KR")
+        until("it asks for its lease", lambda: wanted in daemon.leases.asked)
         until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
-        assert tunnel.fresh()[1], "the resumed connection rotates"
+        assert tunnel.fresh("KR")[1], "the resumed connection rotates"
 
 
 def test_a_dying_netctl_is_not_taken_for_its_successor(daemon: Daemon, tmp_path: Path) -> None:
