@@ -104,6 +104,8 @@ class Tunnel:
     def _hang_up(self) -> None:
         self._client.close()
         self._current = None
+        # The watcher's poll holds the socket open until it returns: netctl would not hear of the end before.
+        self._wake()
 
     def proved(self, address: Address) -> None:
         """Tell netctl what address the world has seen; raises WrongExit where that cannot be the exit."""
