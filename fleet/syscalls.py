@@ -95,9 +95,9 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
     _check(result, f"mount {target}")
 
 
-def bind(source: Path, target: Path) -> None:
-    """Make SOURCE (a file or a folder) appear at TARGET, which must exist."""
-    mount(str(source), str(target), "none", MS_BIND)
+def bind(source: Path, target: Path, *, below: bool = False) -> None:
+    """Make SOURCE (a file or a folder) appear at TARGET, which must exist; with BELOW also what is mounted under it."""
+    mount(str(source), str(target), "none", MS_BIND | (MS_REC if below else 0))
 
 
 def unmount(target: Path) -> None:

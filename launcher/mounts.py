@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fleet import spaces, syscalls
@@ -21,6 +22,7 @@ network namespace the asker is; and a host may have more of them. So all is hidd
 
 Pseudo terminals: all users share their number (kernel.pty.max, 4096), and without one nobody logs in.
 """
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
@@ -85,7 +87,8 @@ def protect(but: Iterable[str], *, set_uid: bool) -> None:
     """
     own = [Path(path) for path in but]
     for path in own:
-        syscalls.bind(path, path)  # a mount, which can differ from what is around it
+        syscalls.bind(path, path, below=True)  # a mount, which can differ from what is around it
+    written = [path for path in _written() if any(top in (path, *path.parents) for top in own)]
     try:
         syscalls.read_only(Path("/"), below=True, set_uid=set_uid)
     except OSError as error:
@@ -94,8 +97,16 @@ def protect(but: Iterable[str], *, set_uid: bool) -> None:
         # Before Linux 5.12 modes alone protect, as they do everywhere else on such a host.
         print("launcher: this kernel cannot make the file system read-only (Linux 5.12)", file=sys.stderr)  # noqa: T201
         return
-    for path in (Path("/proc"), *own):
+    for path in (Path("/proc"), *written):
         syscalls.writable(path)
+
+
+def _written() -> Iterator[Path]:
+    """Where a mount is that can be written to (proc_pid_mountinfo(5)): an operator's disk below a worker's home too."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        place, options = line.split()[4:6]
+        if "rw" in options.split(","):
+            yield Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), place))
 
 
 def own_etc(files: Mapping[str, str]) -> None:

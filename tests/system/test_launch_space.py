@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,14 @@ print(json.dumps({
     "network": os.readlink("/proc/self/ns/net"), "links": os.listdir("/sys/class/net"), "site": site,
     "lo": socket.create_server(("127.0.0.1", PORT)).getsockname()[0],
 }))
+"""
+
+
+WRITE = """
+try:
+    open({!r}, "w").close()
+except OSError as error:
+    print(error.strerror)
 """
 
 
@@ -90,3 +99,21 @@ def test_entering_costs_next_to_nothing(stage: Stage, name: Path) -> None:
         rounds.append(statistics.median(took[str(name)]) - statistics.median(took[""]))
         print(f"a namespace: {rounds[-1]:+.1f} ms of {statistics.median(took['']):.0f} ms")
     assert rounds[-1] <= MOST_MILLISECONDS, rounds
+
+
+def test_a_disk_below_a_workers_home_is_the_workers(stage: Stage) -> None:
+    """What an operator mounts there is what the worker sees and writes to; what is mounted read-only stays so."""
+    home = stage.paths.home(stage.worker)
+    for name, mode in (("spool", "rw"), ("archive disk", "ro")):
+        folder = home / name
+        folder.mkdir(exist_ok=True)
+        disk = ("-t", "tmpfs", "-o", f"{mode},size=1m,uid={stage.worker.uid},mode=0700", "none", str(folder))
+        subprocess.run(["mount", *disk], check=True)
+    try:
+        text = "".join(WRITE.format(str(home / name / "file")) for name in ("spool", "archive disk"))
+        done = stage.run(stage.python(text))
+        assert (done.stdout, done.stderr) == ("Read-only file system\n", "")
+        assert (home / "spool/file").exists()
+    finally:
+        for name in ("spool", "archive disk"):
+            subprocess.run(["umount", str(home / name)], check=True)
