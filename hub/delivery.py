@@ -58,7 +58,8 @@ class Carrier:
         if self._target.method == "PUT":
             for name, content in files.items():
                 media = "application/json" if name.endswith(".json") else kind(name)
-                await self._ask(_address(self._target, run, name), once, content, media)
+                # Each file is a message: who drops what has come before, by its id, takes all of them.
+                await self._ask(_address(self._target, run, name), f"{once}.{name}", content, media)
             return None
         *pictures, (_, text) = files.items()
         # A part for each, also where there is no picture: a target reads one kind of form.

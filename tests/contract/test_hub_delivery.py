@@ -149,15 +149,17 @@ def test_what_is_sent_can_be_signed(queue: Queue, tmp_path: Path, serve: Callabl
     host = Host(queue, tmp_path, url=f"{server.url}/{{name}}", method=method, secret_file=str(secret))
     host.end(1)
     host.send()
-    assert len(server.taken) == (1 if method == "POST" else 2)
+    ids = {headers["webhook-id"] for headers in server.headers}
+    assert len(server.taken) == len(ids) == (1 if method == "POST" else 2) and "." not in "".join(ids)
     for (_, _, body), headers in zip(server.taken, server.headers, strict=True):
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
         own = hmac.new(b"s3cret-of-both", signed, hashlib.sha256).digest()
         assert headers["webhook-signature"] == f"v1,{base64.b64encode(own).decode()}"
         assert "s3cret" not in str(headers) and b"s3cret" not in body
-    secret.write_text("")
-    with pytest.raises(ConfigurationError, match="secret_file"):
-        host.send()
+    for nothing in ("", "whsec_", "whsec_=x"):
+        secret.write_text(nothing)
+        with pytest.raises(ConfigurationError, match="secret_file"):
+            host.send()
 
 
 @pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")

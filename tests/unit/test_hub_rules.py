@@ -121,6 +121,7 @@ def test_a_webhook_is_signed_as_others_check_it() -> None:
     """By the words of standardwebhooks.com: id, time and body, under the secret's bytes."""
     secret = base64.b64encode(b"k" * 24).decode()
     headers = signed("1.2.cheap.begun", b"{}", f"whsec_{secret}", 1700000000)
-    wanted = hmac.new(b"k" * 24, b"1.2.cheap.begun.1700000000.{}", hashlib.sha256).digest()
+    assert headers["webhook-id"] == "1-2-cheap-begun", "a dot would end it in what is signed"
+    wanted = hmac.new(b"k" * 24, b"1-2-cheap-begun.1700000000.{}", hashlib.sha256).digest()
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(wanted).decode()}"
     assert "webhook-signature" not in signed("x", b"", "", 1)
