@@ -46,6 +46,12 @@ def test_names_and_pages_of_strangers_are_refused(scene: Scene) -> None:
     assert status("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document") == 200
 
 
+def test_no_address_leads_elsewhere(scene: Scene) -> None:
+    """The address that was asked for is no part of a link: one that looks like another host's least of all."""
+    code, _, text = ask("//evil.example/%22%3E?lang=en")
+    assert code == 404 and 'href="?lang=ko"' in text and "evil" not in text
+
+
 def test_without_the_guard_they_are_heard() -> None:
     """The control: what is behind the guard answers everybody, and only the guard refuses a name and a site."""
 
