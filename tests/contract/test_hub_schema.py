@@ -70,18 +70,23 @@ def test_adjacent_versions_work_together_and_a_newer_one_is_refused(queue: Queue
 
 
 def test_what_has_ended_before_is_counted_once(empty: Callable[[], Database], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables of the version before, with runs in them, are brought up to this one."""
+    """Tables of the version before, with runs in them, are brought up to this one; counts that are not kept so long are
+    not made first.
+    """
     database = empty()
     with monkeypatch.context() as before:
         before.setattr(upgrade, "VERSION", 5)
         upgrade.upgrade(database)
     run = "INSERT INTO runs (job, fence, site, task, arguments, began_at, ended_at, outcome) VALUES "
-    values = ("(1, 1, 'a', 'visit', '{}', 3599.0, 3601.9, 'good')", "(2, 1, 'a', 'visit', '{}', NULL, 3659.5, 'good')")
+    values = ["(1, 1, 'a', 'visit', '{}', 3599.0, 3601.9, 'good')", "(2, 1, 'a', 'visit', '{}', NULL, 3659.5, 'good')"]
+    values += [f"({at}, 1, 'old', 'visit', '{{}}', 0.0, {-at * 86_400.0}, 'good')" for at in (50, 150)]
     database.run(lambda db: db.execute(sa.text(run + ", ".join(values).replace(":", r"\:"))))
     assert upgrade.upgrade(database) == (5, upgrade.VERSION)
     for span, start in (("minute", 3600), ("hour", 3600), ("day", 0)):
         (one,) = database.run(lambda db, span=span: rollups.counts(db, span, 0))  # type: ignore[misc]
         assert (one.begins_at, one.outcome, one.runs, round(one.seconds, 3)) == (start, "good", 2, 2.9)
+    old = {span: database.run(lambda db, span=span: rollups.counts(db, span, -1e9, "old")) for span in rollups.SPANS}  # type: ignore[misc]
+    assert {span: len(found) for span, found in old.items()} == {"minute": 0, "hour": 1, "day": 2}
     database.close()
 
 
