@@ -44,7 +44,7 @@ class Planted:
             self._kept.append(os.urandom(1_000_000))
         return Done()
 
-    rotate = start_browser = connect
+    rotate = start_browser = stuck = connect
 
     async def proved(self, connection: Connection, request: Request) -> Message:
         """Nothing, or the end."""
