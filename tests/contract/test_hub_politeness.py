@@ -1,15 +1,16 @@
-"""A hundred sites and two hubs at the same time, on both engines: never early, never too many, and never idle.
+"""Four hundred sites and two hubs, each a process, on both engines: never early, never too many, and never idle.
 
-`--steps 200000`: four hundred sites. Time is the test's own: it goes from one event to the next, and no load of the
-machine moves it.
+Time is the test's own: it goes from one event to the next, and no load of the machine moves it.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import multiprocessing
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,9 +19,12 @@ from hub.queue import politeness
 from hub.queue.values import Claimed, Claims, Job, Pace
 from tests.queues import STANDING, Hub, Queue, jobs
 
-SITES, MANY_SITES, MANY_STEPS = 100, 400, 2000
+SITES = 400
 JOBS_EACH = 6
 HUBS = ("h1", "h2")
+PACE_SECONDS = politeness.Site.pace_seconds
+_hubs: dict[str, Hub] = {}
+"""In the process of a hub: it, by the address of its queue."""
 
 
 @dataclass
@@ -45,35 +49,82 @@ class Seen:
         return [after - before for before, after in itertools.pairwise(times)]
 
 
-@pytest.fixture
-def sites(request: pytest.FixtureRequest) -> int:
-    """How many."""
-    return MANY_SITES if request.config.getoption("--steps") > MANY_STEPS else SITES
+class Process:
+    """A hub, in a process of its own."""
+
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    def begin(self, queue: Queue, name: str, pace: Pace, *, patient: bool) -> None:
+        """A hub of that NAME at QUEUE; one that is not PATIENT forgets when a site was asked last."""
+        self.address, self.name = queue.address, name
+        self.pool.submit(_begin, queue.address, name, pace, patient).result()
+
+    def look(self, count: int) -> Future[Claims]:
+        """At most COUNT jobs."""
+        return self.pool.submit(_look, self.address, count)
+
+    def end(self, claimed: Sequence[Claimed]) -> Future[None]:
+        """Tell the good end of each."""
+        return self.pool.submit(_end, self.address, claimed)
+
+    def close(self) -> None:
+        """It lets go of the queue."""
+        self.pool.submit(_close, self.address).result()
 
 
-def run(queue: Queue, sites: int, pace: Pace, seconds: float) -> Seen:
-    """Work off all jobs of all SITES by two hubs at the same time; each run takes SECONDS."""
-    hubs = [queue.hub(name, pace, STANDING) for name in HUBS]
-    for hub in hubs:
-        hub.store.enlist(hub.host, 1e6, version="", settings="")
-    hubs[0].store.add([Job(site=f"s{n % sites}", task="visit") for n in range(sites * JOBS_EACH)])
+def _begin(address: str, name: str, pace: Pace, patient: bool) -> None:
+    setattr(politeness.Site, "pace_seconds", PACE_SECONDS if patient else 0.0)  # noqa: B010 - a planted fault
+    _hubs[address] = hub = Queue(address).hub(name, pace, STANDING)
+    hub.store.enlist(hub.host, 1e6, version="", settings="")
+
+
+def _look(address: str, count: int) -> Claims:
+    return _hubs[address].look(count)
+
+
+def _end(address: str, claimed: Sequence[Claimed]) -> None:
+    _hubs[address].end_all(claimed)
+
+
+def _close(address: str) -> None:
+    _hubs.pop(address).database.close()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[Process]]:
+    """For all tests here: a process takes a second to start."""
+    made = [Process() for _ in HUBS]
+    yield made
+    for one in made:
+        one.pool.shutdown()
+
+
+def run(queue: Queue, processes: list[Process], pace: Pace, seconds: float, *, patient: bool = True) -> Seen:
+    """Work off all jobs of all sites by two hubs at the same time; each run takes SECONDS."""
+    for process, name in zip(processes, HUBS, strict=True):
+        process.begin(queue, name, pace, patient=patient)
+    adder = queue.hub("adds", pace, STANDING)
+    adder.store.add([Job(site=f"s{n % SITES}", task="visit") for n in range(SITES * JOBS_EACH)])
     seen, now = Seen(), 0.0
-    ends: list[tuple[float, int, Hub, Claimed]] = []
-    with ThreadPoolExecutor(len(hubs)) as threads:
-        while True:
-            looks = list(threads.map(lambda hub: hub.look(sites // 4), hubs))
-            for hub, found in zip(hubs, looks, strict=True):
-                for one in found.jobs:
-                    seen.begin(one.site, now, hub.host.name)
-                    heapq.heappush(ends, (now + seconds, one.job, hub, one))
-            if any(found.jobs for found in looks):
-                continue
-            following = _next(looks, now, [ends[0][0]] if ends else [])
-            if following is None:
-                return seen
-            queue.ahead(following - now)
-            now = following
-            _finish(seen, ends, now)
+    ends: list[tuple[float, int, Process, Claimed]] = []
+    while True:
+        looks = [told.result() for told in [process.look(SITES // 4) for process in processes]]
+        for process, found in zip(processes, looks, strict=True):
+            for one in found.jobs:
+                seen.begin(one.site, now, process.name)
+                heapq.heappush(ends, (now + seconds, one.job, process, one))
+        if any(found.jobs for found in looks):
+            continue
+        following = _next(looks, now, [ends[0][0]] if ends else [])
+        if following is None:
+            break
+        queue.ahead(following - now)
+        now = following
+        _finish(seen, ends, now)
+    for process in processes:
+        process.close()
+    return seen
 
 
 def _next(looks: list[Claims], now: float, ends: list[float]) -> float | None:
@@ -81,38 +132,37 @@ def _next(looks: list[Claims], now: float, ends: list[float]) -> float | None:
     return min([*alarms, *ends], default=None)
 
 
-def _finish(seen: Seen, ends: list[tuple[float, int, Hub, Claimed]], now: float) -> None:
-    over: dict[Hub, list[Claimed]] = defaultdict(list)
+def _finish(seen: Seen, ends: list[tuple[float, int, Process, Claimed]], now: float) -> None:
+    over: dict[Process, list[Claimed]] = defaultdict(list)
     while ends and ends[0][0] <= now + 1e-9:
-        _, _, hub, one = heapq.heappop(ends)
-        over[hub].append(one)
+        _, _, process, one = heapq.heappop(ends)
+        over[process].append(one)
         seen.running[one.site] -= 1
-    for hub, claimed in over.items():
-        hub.end_all(claimed)
+    for told in [process.end(claimed) for process, claimed in over.items()]:
+        told.result()
 
 
-def test_an_interval_is_kept_and_reached(queue: Queue, sites: int) -> None:
+def test_an_interval_is_kept_and_reached(queue: Queue, processes: list[Process]) -> None:
     """Many sites, half a second apart, quick runs: no beginning is early, and every site's are half a second apart."""
-    seen = run(queue, sites, Pace(interval_seconds=0.5, most=2), 0.2)
-    assert sorted(map(len, seen.began.values())) == [JOBS_EACH] * sites
+    seen = run(queue, processes, Pace(interval_seconds=0.5, most=2), 0.2)
+    assert sorted(map(len, seen.began.values())) == [JOBS_EACH] * SITES
     gaps = [gap for site in seen.began for gap in seen.gaps(site)]
     assert min(gaps) >= 0.5 - 1e-6, "early"
     assert max(gaps) < 0.5 + 1e-6, "a site waited for nothing"
-    assert min(seen.by.values()) > sites, f"both hubs work: {dict(seen.by)}"
+    assert min(seen.by.values()) > SITES, f"both hubs work: {dict(seen.by)}"
 
 
-def test_most_at_once_is_kept_and_reached(queue: Queue, sites: int) -> None:
+def test_most_at_once_is_kept_and_reached(queue: Queue, processes: list[Process]) -> None:
     """Many sites, at most two at once, long runs: never three, always two while there is work."""
-    seen = run(queue, sites, Pace(interval_seconds=0.1, most=2), 1.0)
+    seen = run(queue, processes, Pace(interval_seconds=0.1, most=2), 1.0)
     assert set(seen.most.values()) == {2}
     for times in seen.began.values():
         assert times == pytest.approx([0, 0.1, 1.0, 1.1, 2.0, 2.1], abs=1e-6), "each begins when it may"
 
 
-def test_a_planted_impatience_is_seen(queue: Queue, sites: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_impatience_is_seen(queue: Queue, processes: list[Process]) -> None:
     """The control: a queue that forgets when a site was asked last is early."""
-    monkeypatch.setattr(politeness.Site, "pace_seconds", 0.0)
-    seen = run(queue, sites, Pace(interval_seconds=0.5, most=2), 0.2)
+    seen = run(queue, processes, Pace(interval_seconds=0.5, most=2), 0.2, patient=False)
     assert min(gap for site in seen.began for gap in seen.gaps(site)) < 0.5
 
 
