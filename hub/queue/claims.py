@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -45,10 +45,22 @@ _LEASE = (
 )
 
 
-def claim(db: sa.Connection, host: str, workers: Sequence[str], exits: Collection[str] | None, now: float) -> Claims:
+def claim(
+    db: sa.Connection,
+    host: str,
+    workers: Sequence[str],
+    exits: Collection[str] | None,
+    *,
+    now: float,
+    clock: Callable[[], float],
+) -> Claims:
     """A job for each of WORKERS, as far as there are any; EXITS are those that HOST can have, None: all."""
     offered = None if exits is None else {ANYWHERE, *exits}
     before = locks.awake(db, len(workers), now, offered)
+    if before:
+        # Under the locks: a hub that stood still before would date its runs before the ends which made room for them,
+        # and let the next ones begin too early.
+        now = clock()
     groups = locks.groups(db, before)
     chosen: list[int] = []
     after = []

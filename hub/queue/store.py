@@ -80,7 +80,7 @@ class Store:
         def work(db: sa.Connection) -> Claims:
             now = self._database.now(db)
             hosts.require_alive(db, *host, now)
-            return claims.claim(db, host.name, workers, exits, now)
+            return claims.claim(db, host.name, workers, exits, now=now, clock=lambda: self._database.now(db))
 
         return self._database.run(work)
 

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
+import sqlalchemy as sa
 
 from hub.queue import politeness
 from hub.queue.values import Claimed, Claims, Job, Pace
@@ -190,3 +191,23 @@ def test_no_worker_stops_a_site_for_all_others(queue: Queue) -> None:
     hub.store.add(jobs("a"))
     hub.end(hub.claim()[0], crawl_delay_seconds=1e300)
     assert hub.store.sites()[0].pace_seconds == 3600
+
+
+@pytest.mark.parametrize("addresses", ["postgresql"], indirect=True, scope="session")
+def test_a_hub_that_stands_still_dates_no_run_too_early(queue: Queue) -> None:
+    """Between its look at the clock and its locks another run ends, a second later: its own begins after that."""
+    pace = Pace(interval_seconds=0, most=1)
+    one, other = queue.hub("h1", pace), queue.hub("h2", pace)
+    one.store.add(jobs("a", "a"))
+    (running,) = one.claim()
+    waits = [running]
+
+    def before(_db: object, _cursor: object, statement: str, *_: object) -> None:
+        if "SKIP LOCKED" in statement and waits:
+            queue.ahead(1)
+            one.end(waits.pop())
+
+    sa.event.listen(other.database.engine, "before_cursor_execute", before)
+    (begun,) = other.claim()
+    ended_at = queue.one("SELECT ended_at FROM runs")
+    assert not waits and begun.began_at >= ended_at, (begun.began_at, ended_at)
