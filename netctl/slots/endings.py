@@ -11,6 +11,7 @@ from fleet.model import Fleet, Worker
 from netctl.kernel.connections import Connections, Leased, Source, Sweep
 from netctl.kernel.setns import Spaces
 from netctl.plan.key import Key
+from netctl.pool.contract import Lease
 from netctl.threads import WorkThread
 
 SOCKETS_SECONDS = 5.0
@@ -42,12 +43,22 @@ class Endings:
         await self.end_sockets(worker)
         await self._end_connections(worker)
 
-    def sweep_later(self, worker: Worker, key: Key) -> None:
-        """End WORKER's conntrack entries of an earlier lease, KEY's, in a moment: 12 ms that no reply needs.
+    async def sweep_first(self, worker: Worker, old: Lease | None, lease: Lease) -> None:
+        """Where OLD has an address of LEASE's: sweep() while LEASE's gate is shut. Later nobody tells which is whose.
+
+        Many providers give a client the same address at all of their servers.
+        """
+        if old is not None and _share(old.key, lease.key):
+            await self.sweep(worker)
+
+    def sweep_later(self, worker: Worker, old: Lease | None, lease: Lease) -> None:
+        """End WORKER's conntrack entries of OLD, the one before LEASE, in a moment: 12 ms that no reply needs.
 
         Until they are gone the table's last chain drops what they translate.
         """
-        sweep = asyncio.ensure_future(self._gathered(worker, (key.address, key.address_v6)))
+        if old is None or _share(old.key, lease.key):
+            return
+        sweep = asyncio.ensure_future(self._gathered(worker, (old.key.address, old.key.address_v6)))
         self._sweeps.add(sweep)
         sweep.add_done_callback(self._sweeps.discard)
 
@@ -78,3 +89,7 @@ class Endings:
             await asyncio.wait(self._sweeps, timeout=SOCKETS_SECONDS)
         self._sockets.close()
         self._conntrack.close()
+
+
+def _share(old: Key, new: Key) -> bool:
+    return old.address == new.address or (old.address_v6 is not None and old.address_v6 == new.address_v6)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 
 from fleet.isolation import HOST
 from netctl.kernel.connections import Connections, Source, Sweep
 from netctl.kernel.setns import Spaces
+from tests.unit.test_netctl_suspects import FLEET, ends_at, ground
 
 OLD, NEW = (IPv4Address("10.64.0.9"), IPv6Address("fc00:bbbb::9")), (IPv4Address("10.64.0.7"), None)
 SOURCES = [Source(HOST, IPv4Address(f"10.255.0.{n}"), IPv6Address(f"fd66:6c65:6574::{n}")) for n in (1, 2, 3)]
@@ -63,3 +67,23 @@ def test_all_of_a_source_and_a_part_of_another(tracked: set[str]) -> None:
     assert Connections(Spaces()).end_tracked(asked) == 4
     gone = {one for one in tracked if one.split()[0] in map(str, SOURCES[0][1:])}
     assert _left() == tracked - gone - {f"{SOURCES[1].address} {NEW[0]}"}
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], tmp_path: Path, same: bool) -> None:
+    """Also where a provider gives a client one address at all servers: those of the lease before are ended first."""
+    worker, begun = FLEET.members[0], [IPv4Address("10.2.0.2"), IPv4Address("10.2.0.2" if same else "10.2.0.3")]
+    keys = [replace(ends_at(n, f"198.51.100.{n}"), address=address) for n, address in enumerate(begun, 1)]
+
+    async def rotated() -> set[str]:
+        async with ground(tmp_path / "store", keys=keys) as made:
+            for port in (3001, 3002):
+                lease = await made.connect(worker.uid)
+                _begin(worker.placeholder, lease.key.address, port)
+            await made.endings.close()
+        return {f"{worker.placeholder} {lease.key.address}"}
+
+    assert asyncio.run(rotated()) == _left() - tracked
+    listing = ["conntrack", "-L", "--src", str(worker.placeholder)]
+    left = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+    assert "sport=3002" in left and "sport=3001" not in left, left

@@ -109,8 +109,8 @@ class Ground:
         links = Links(FLEET, host)
         reconciler = Reconciler(FLEET, self.kernel.backend, host, links)
         devices = Devices(FLEET, cast(WireGuard, self.kernel), host, links, reconciler)
-        endings = Endings(FLEET, self.kernel.spaces)
-        self.tunnels = Tunnels(fleet=FLEET, pool=pool, reconciler=reconciler, devices=devices, endings=endings)
+        self.endings = Endings(FLEET, self.kernel.spaces)
+        self.tunnels = Tunnels(fleet=FLEET, pool=pool, reconciler=reconciler, devices=devices, endings=self.endings)
 
     async def connect(self, uid: int) -> Lease:
         """Another key for the worker UID, as its connect or rotate asks for it."""
