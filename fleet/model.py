@@ -89,7 +89,8 @@ class WireguardSettings(Settings):
     backend: Literal["auto", backends.Name] = "auto"
     handshake_timeout_seconds: Seconds = 5
     keepalive_seconds: int = Field(default=25, ge=1, le=600)
-    mtu: int = Field(default=1420, ge=1280, le=9000)
+    mtu: int = Field(default=1420, ge=576, le=9000)
+    """What a tunnel carries in a packet at most; below 1280 no tunnel carries IPv6."""
 
 
 class NetctlSettings(Settings):

@@ -9,7 +9,7 @@ from functools import cache
 from fleet.backends import makes_links
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
-from netctl.plan.key import Endpoint, Key
+from netctl.plan.key import LEAST_IPV6_BYTES, Endpoint, Key
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
 
@@ -80,7 +80,8 @@ def slot(
     """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
     name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
     link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=mtu_bytes(fleet, held), space=space)
-    carried = held.key.address_v6 if held is not None and ipv6 == "on" else None
+    room = ipv6 == "on" and link.mtu_bytes >= LEAST_IPV6_BYTES
+    carried = held.key.address_v6 if held is not None and room else None
     layers = _layers(worker, link, fleet.walls, ipv6=ipv6, carried=carried is not None)
     if space != HOST:
         layers = replace(layers, filters=frozenset({holding(fleet, [worker], space)}))
@@ -105,7 +106,8 @@ def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carrie
     name, space = link.interface, link.space
     addresses = {Address(address=worker.placeholder, interface=walls.address_on(name), space=space)}
     sysctls = [rp_filter(name, 0, space)]
-    if ipv6 != "absent":
+    # A link with a smaller MTU loses all of IPv6, its sysctls too (NETDEV_CHANGEMTU in net/ipv6/addrconf.c).
+    if ipv6 != "absent" and link.mtu_bytes >= LEAST_IPV6_BYTES:
         sysctls += [addr_gen_mode(name, space), disable_ipv6(name, space, off=not carried)]
     if space != HOST:
         sysctls.append(rp_filter("all", 0, space))  # the host's is shared, this one is not

@@ -96,6 +96,10 @@ Ways = NewType("Ways", tuple[Endpoint, ...])
 """Where one server is reached too."""
 
 
+LEAST_IPV6_BYTES = 1280
+"""The least that a link with IPv6 carries in a packet (RFC 8200, 5)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """One client key at one server: everything a tunnel needs."""

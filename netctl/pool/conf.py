@@ -17,13 +17,11 @@ from typing import NamedTuple, TypeVar
 
 from fleet.client_files import sections, text
 from fleet.client_files.sections import Document, Section
-from netctl.plan.key import Key
+from netctl.plan.key import LEAST_IPV6_BYTES, Key
 from netctl.pool import values
 
 T = TypeVar("T")
 _USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint", "mtu"}
-LEAST_IPV6_BYTES = 1280
-"""The least that a link with IPv6 carries in a packet (RFC 8200, 5)."""
 _KNOWN = (
     "dns table fwmark preup postup predown postdown saveconfig listenport persistentkeepalive excludedapplications "
     "includedapplications"

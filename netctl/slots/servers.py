@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from netctl.plan.key import Endpoint
-from netctl.pool.conf import LEAST_IPV6_BYTES
+from netctl.plan.key import LEAST_IPV6_BYTES, Endpoint
 from netctl.pool.contract import Lease, WholeKey
 from netctl.slots.health import Aside, Step, next_step
 from netctl.slots.slot import Slot
@@ -21,8 +20,9 @@ NARROW_SECONDS = 86_400.0
 class Servers:
     """Servers by name and keys, over all slots. Times are monotonic."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, mtu_bytes: int = LEAST_IPV6_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+        """MTU_BYTES is that of the settings."""
+        self._mtu_bytes, self._clock = mtu_bytes, clock
         self._aside = Aside()
         self._heard: dict[str, dict[int, float]] = {}
         self._good: dict[str, Endpoint] = {}
@@ -54,6 +54,8 @@ class Servers:
         known = {server: most for server, (most, until) in self._narrow.items() if until > self._clock()}
         key, other = lease.key, max(known.values()) if len(known) > 1 else None
         most = known.get(key.server, other)
+        if self._mtu_bytes < LEAST_IPV6_BYTES:
+            most = min(most or self._mtu_bytes, self._mtu_bytes)
         if most is None or (key.mtu_bytes is not None and key.mtu_bytes <= most):
             return lease
         v6 = key.address_v6 if most >= LEAST_IPV6_BYTES else None

@@ -42,7 +42,7 @@ class Tunnels:
         self._devices = devices
         self._endings = endings
         self._log = log.get("netctl")
-        self.servers = Servers()
+        self.servers = Servers(fleet.wireguard.mtu)
         self.book = Bookkeeping(pool, self.servers)
         self.slots = {worker.uid: Slot(worker=worker) for worker in fleet.members}
 

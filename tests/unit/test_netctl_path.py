@@ -33,7 +33,7 @@ def lease(server: str, file_says: int | None = None) -> Lease:
 def test_a_narrow_path_is_its_servers_and_that_of_two_is_every_servers() -> None:
     """A tunnel there is smaller, never larger than its file says, and without IPv6 where that needs more; for a day."""
     now = 0.0
-    servers = Servers(lambda: now)
+    servers = Servers(clock=lambda: now)
 
     def fitted(server: str, file_says: int | None = None) -> tuple[int | None, bool]:
         made = servers.fitted(lease(server, file_says)).key
@@ -45,6 +45,7 @@ def test_a_narrow_path_is_its_servers_and_that_of_two_is_every_servers() -> None
     assert fitted("a.example", 1250) == (1250, True)
     servers.narrow("b.example", 1200)
     assert [fitted(f"{name}.example") for name in "abc"] == [(1280, True), (1200, False), (1280, True)]
+    assert not Servers(1240).fitted(lease("a.example")).key.address_v6, "too small for IPv6 by the settings"
     now = NARROW_SECONDS
     assert fitted("b.example") == (None, True)
 
