@@ -8,8 +8,10 @@ import json
 import select
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
 
 from fleet import console, snapshot, visible
 from fleet.errors import ConfigurationError, Unavailable
@@ -20,9 +22,43 @@ EACH_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
 _MOST_BYTES = 64 << 20
 _TICKS = 10
-_KINDS = ("workers", "watches", "sites")
 _COLUMNS = ("", "", "last", "newest right")
-Fleet = Mapping[str, Any]
+
+
+class Tick(BaseModel, frozen=True):
+    """The end of a run."""
+
+    job: int
+    fence: int
+    outcome: str
+
+
+class Card(BaseModel, frozen=True):
+    """A worker, a watch or a site."""
+
+    id: str
+    name: str
+    state: str
+    level: Literal["wrong", "watch", "fine"]
+    last_at: float | None
+    ticks: tuple[Tick, ...]
+
+
+class Fleet(BaseModel, frozen=True, allow_inf_nan=False):
+    """Of what the page says (hub.web.cards) that which is shown here. Where the hub is away anybody may answer."""
+
+    now: float
+    last_at: float | None
+    trouble: str
+    workers: tuple[Card, ...]
+    watches: tuple[Card, ...]
+    sites: tuple[Card, ...]
+
+    @property
+    def cards(self) -> Iterator[tuple[str, Card]]:
+        """Each with its kind, in the page's order."""
+        for kind, cards in (("workers", self.workers), ("watches", self.watches), ("sites", self.sites)):
+            yield from ((kind, card) for card in cards)
 
 
 def watch(arguments: argparse.Namespace) -> None:
@@ -45,7 +81,7 @@ def watch(arguments: argparse.Namespace) -> None:
             try:
                 fleet = _asked(port)
             except Unavailable as error:
-                fleet = {**fleet, "trouble": f"old, {error.message}", "now": time.time()}
+                fleet = fleet.model_copy(update={"trouble": f"old, {error.message}", "now": time.time()})
 
 
 def _tell(port: int) -> None:
@@ -65,29 +101,27 @@ def _tell(port: int) -> None:
 
 def changes(fleet: Fleet) -> Iterator[tuple[str, dict[str, Any]]]:
     """By name, what a program hears of when it changes: the trouble, and each card."""
-    yield "trouble", {"trouble": fleet["trouble"]}
-    for kind in _KINDS:
-        for card in fleet[kind]:
-            last = card["ticks"][-1] if card["ticks"] else None
-            words = {name: card[name] for name in ("name", "state", "level", "last_at")}
-            run = None if last is None else f"{last['job']}.{last['fence']}"
-            yield card["id"], {"kind": kind, **words, "run": run, "outcome": last["outcome"] if last else None}
+    yield "trouble", {"trouble": fleet.trouble}
+    for kind, card in fleet.cards:
+        last = card.ticks[-1] if card.ticks else None
+        words = card.model_dump(include={"name", "state", "level", "last_at"})
+        run = None if last is None else f"{last.job}.{last.fence}"
+        yield card.id, {"kind": kind, **words, "run": run, "outcome": last.outcome if last else None}
 
 
 def headline(fleet: Fleet) -> str:
     """What is wrong, in a line."""
-    wrong = sum(card["level"] == "wrong" for kind in _KINDS for card in fleet[kind])
-    words = [fleet["trouble"]] if fleet["trouble"] else []
+    wrong = sum(card.level == "wrong" for _, card in fleet.cards)
+    words = [fleet.trouble] if fleet.trouble else []
     words += [f"{wrong} in trouble"] if wrong else []
-    return f"{'; '.join(words) or 'nothing is wrong'}; last result {_ago(fleet['last_at'], fleet['now'])}"
+    return f"{'; '.join(words) or 'nothing is wrong'}; last result {_ago(fleet.last_at, fleet.now)}"
 
 
 def rows(fleet: Fleet) -> Iterator[tuple[str, ...]]:
     """A row for each card, in the page's order."""
-    for kind in _KINDS:
-        for card in fleet[kind]:
-            ticks = "".join(SHAPES.get(tick["outcome"], "?") for tick in card["ticks"][-_TICKS:])
-            yield f"{LEVELS[card['level']]} {card['state']}", card["name"], _ago(card["last_at"], fleet["now"]), ticks
+    for _, card in fleet.cards:
+        ticks = "".join(SHAPES.get(tick.outcome, "?") for tick in card.ticks[-_TICKS:])
+        yield f"{LEVELS[card.level]} {card.state}", card.name, _ago(card.last_at, fleet.now), ticks
 
 
 def _ago(moment: float | None, now: float) -> str:
@@ -104,11 +138,13 @@ def _asked(port: int) -> Fleet:
     try:
         connection.request("GET", "/api/fleet")
         answer = connection.getresponse()
-        found = json.loads(answer.read(_MOST_BYTES))
-        if answer.status == 200 and {*_KINDS} <= found.keys():
-            return dict(found)
+        if answer.status == 200:
+            return Fleet.model_validate_json(answer.read(_MOST_BYTES))
         raise Unavailable(f"the hub says {answer.status}", hint="sudo fleet log")
-    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, one["loc"])) or one["type"] for one in error.errors()[:3])
+        raise Unavailable(f"what answers on port {port} is no page of a hub: {wrong}", hint="sudo fleet log") from None
+    except (OSError, http.client.HTTPException) as error:
         words = f"the hub's page on port {port} does not answer: {error}"
         raise Unavailable(words, hint="sudo fleet status") from error
     finally:

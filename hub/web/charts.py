@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,8 @@ MOST_LINES = 6
 """Each is dashed in another way: a colour alone says nothing to many."""
 _AMOUNTS = ("amount", "value")
 """Where a table, such as a price, has its number."""
+_LARGEST = 1e300
+"""The difference of two such is a number too."""
 Points = Sequence[tuple[float, float]]
 """Moments and values, the oldest first."""
 
@@ -77,7 +78,4 @@ def _number(value: JsonValue) -> float | None:
         value = next((value[name] for name in _AMOUNTS if name in value), None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return float(value) if -_LARGEST <= value <= _LARGEST else None

@@ -31,6 +31,8 @@ class Hub:
     def __init__(self) -> None:
         self.fleet: dict[str, Any] = {"now": 1000.0, "last_at": 940.0, "last_good_at": None, "trouble": "workers"}
         self.fleet |= {"workers": [CARD], "watches": [], "sites": [SITE]}
+        self.answer = b""
+        """In its place."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +40,7 @@ class Hub:
                 assert self.path == "/api/fleet"
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(json.dumps(outer.fleet).encode())
+                self.wfile.write(outer.answer or json.dumps(outer.fleet).encode())
 
             def log_message(self, *_: object) -> None:
                 """Nothing."""
@@ -106,3 +108,14 @@ def test_a_page_that_is_not_there_is_said(hub: Hub) -> None:
     child = started(hub, stderr=subprocess.PIPE)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 75 and b"does not answer" in said and b"fleet status" in said
+
+
+@pytest.mark.parametrize(
+    "change", [{"now": "soon"}, {"workers": [1]}, {"sites": [{**SITE, "level": "\x1b[31m"}]}, None]
+)
+def test_who_answers_in_the_hubs_place_is_not_believed(hub: Hub, change: dict[str, Any] | None) -> None:
+    """While the hub is away anybody of this host may have its port: one clear error, whatever comes."""
+    hub.answer = b"[" * 100_000 if change is None else json.dumps({**hub.fleet, **change}).encode()
+    child = started(hub, stderr=subprocess.PIPE)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 75 and b"is no page of a hub" in said and b"\x1b" not in said, said
