@@ -13,6 +13,7 @@ def main() -> None:
     name = "hub" if "serve" in sys.argv[1:2] else "fleet"  # as whoever reads an error has typed it
     top = console.parser(name, "Jobs and their results.", "fleet job list")
     snapshot.add_option(top)
+    top.add_argument("--file-is-given", action="store_true", help="the FILE of a command is opened: standard input")
     nouns = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=console.Parser)
     hub_words.add(nouns, _run_of, root=False)
     seconds = processes.NETCTL_START_SECONDS

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -30,15 +31,15 @@ def ask(arguments: argparse.Namespace) -> int:
     # No pipe: its other end could not be opened by its path under another account.
     settings = os.memfd_create("settings")
     os.write(settings, Snapshot(release=installation.release, fleet=fleet).model_dump_json().encode())
-    given = ("--settings", f"/dev/fd/{settings}", *words)
-    command = installation.hub(*given) if os.geteuid() == 0 else installation.module("hub", *given)
+    given = ["--settings", f"/dev/fd/{settings}"]
+    program = installation.hub if os.geteuid() == 0 else partial(installation.module, "hub")
     if (name := getattr(arguments, "file", None)) not in (None, "-"):
         try:  # by whoever types this: the hub's account may not be able to
             with Path(name).open("rb") as file:
-                return _run([*command, "--file", "-"], settings, installation, file)
+                return _run(program(*given, "--file-is-given", *words), settings, installation, file)
         except OSError as error:
-            raise UsageError(f"--file: {name} cannot be read: {error.strerror}") from None
-    return _run(command, settings, installation, None)
+            raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+    return _run(program(*given, *words), settings, installation, None)
 
 
 def _run(command: Sequence[str], settings: int, installation: Installation, given: IO[bytes] | None) -> int:

@@ -42,7 +42,7 @@ class Step:
 
 def apply(arguments: argparse.Namespace) -> int:
     with opened(arguments) as place:
-        name, wanted = parsed(read_text(arguments.file), arguments.file, place.fleet)
+        name, wanted = parsed(read_text(arguments), arguments.file, place.fleet)
         steps = plan(place, name, wanted)
         failed = [step.name for step in steps if arguments.yes and not _done(place, step)]
     told = [f"{_SIGNS[step.what]} {step.name}{f': {step.why}' if step.why else ''}" for step in steps]

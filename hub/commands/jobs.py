@@ -16,7 +16,7 @@ from hub.commands.place import moment, opened, read_text, with_times
 from hub.queue import reading
 from hub.queue.values import Added, Cancelled, Job
 
-_COLUMNS = ("job", "state", "site", "task", "due (UTC)", "left")
+_COLUMNS = ("job", "state", "site", "key or task", "due (UTC)", "left")
 _SHOWN = 20
 _WORDS = {Added.NEW: "added", Added.THERE: "in the queue already", Added.DONE: "done before"}
 
@@ -49,7 +49,7 @@ def _said(arguments: argparse.Namespace, fleet: Fleet) -> list[Job]:
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
     origin = "standard input" if arguments.file == "-" else arguments.file
-    return entering.jobs(entering.lines(read_text(arguments.file, "--file: ")), usual, task, origin, targets)
+    return entering.jobs(entering.lines(read_text(arguments)), usual, task, origin, targets)
 
 
 def show_list(arguments: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def show_list(arguments: argparse.Namespace) -> None:
             site=arguments.site,
         )
     rows = [
-        (str(one["id"]), _state(one), str(one["site"]), str(one["task"]), moment(one["due_at"]), _left(one))
+        (str(one["id"]), _state(one), str(one["site"]), str(one["key"] or one["task"]), moment(one["due_at"]), _left(one))
         for one in found
     ]
     more = [f"more: --from {found[-1]['id']}"] if len(found) == arguments.limit else []

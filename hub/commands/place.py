@@ -96,16 +96,16 @@ def _told(value: JsonValue) -> JsonValue:
     return datetime.fromtimestamp(value, timezone.utc).isoformat() if isinstance(value, int | float) else value
 
 
-def read_text(name: str, option: str = "") -> str:
-    """What is in the file NAME, "-": standard input; raises UsageError, which names the OPTION."""
+def read_text(arguments: argparse.Namespace) -> str:
+    """What is in the FILE of a command, "-": standard input. Raises UsageError."""
+    name, given = arguments.file, arguments.file_is_given or arguments.file == "-"
     try:
-        with open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
+        with open(sys.stdin.fileno(), "rb", closefd=False) if given else Path(name).open("rb") as file:
             content = file.read(entering.MOST_BYTES + 1)
         if len(content) > entering.MOST_BYTES:
             raise UsageError(f"{name} has more than {entering.MOST_BYTES >> 20} MiB", hint="add it in parts")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else f"is no UTF-8: {error}"
-        raise UsageError(
-            f"{option}{name} cannot be read: {why}", hint="the hub's account reads it; or - for standard input"
-        ) from None
+        hint = "a file in UTF-8, or - for standard input"
+        raise UsageError(f"{name} cannot be read: {why}", hint=hint) from None

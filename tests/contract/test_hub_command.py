@@ -93,6 +93,7 @@ def test_a_file_is_what_there_is_of_its_name(hub: Hub) -> None:
         [("change", "tea/green", "arguments, interval_seconds"), ("end", "tea/black", "")],
     )
     assert there() == {"mine": ("mine", None), "tea/green": ("greener", 120)}
+    assert "tea/green" in hub("job", "list")[1]
     assert applied(both, "--yes")[1] == [
         ("add", "tea/black", ""),
         ("change", "tea/green", "arguments, interval_seconds"),

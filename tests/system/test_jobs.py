@@ -18,6 +18,7 @@ import psutil
 import pytest
 from pydantic import JsonValue
 
+from fleet.errors import ExitCode
 from lab.net import Lab
 from lab.run import Changes
 from tests import postgresql
@@ -231,3 +232,19 @@ def test_the_hub_has_no_rights(fleet: Jobs) -> None:
         assert fleet.host([*as_hub, *words]).returncode != 0, words
     neighbour = fleet.as_worker(fleet.worker(1), "ls", str(fleet.paths.home(worker)))
     assert fleet.host(neighbour).returncode != 0
+
+
+def test_a_file_is_read_by_whoever_names_it(fleet: Jobs, tmp_path: Path) -> None:
+    """`job apply FILE` and `job add --file FILE` take a file of root's alone; what they say names it."""
+    plan, table = tmp_path / "plan.toml", tmp_path / "jobs.csv"
+    for file in (plan, table):
+        file.touch(mode=0o600)
+    plan.write_text('name = "later"\nusual.not_before = "2999-01-01T00:00Z"\n[jobs.one]\narguments.query = "desk"\n')
+    said = fleet.operate("job", "apply", str(plan))
+    assert said.returncode == ExitCode.WOULD_CHANGE and f"job apply --yes {plan}" in said.stdout, said
+    assert "+ later/one" in fleet.says("job", "apply", "--yes", str(plan))
+    plan.write_text('name = "later"\n')
+    assert "- later/one" in fleet.says("job", "apply", "--yes", str(plan))
+    table.write_text("query,every\ndesk,x\n")
+    said = fleet.operate("job", "add", "--file", str(table))
+    assert said.returncode == ExitCode.USAGE and f"{table}, line 2: every" in said.stderr, said
