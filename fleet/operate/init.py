@@ -56,7 +56,7 @@ def toml(arguments: argparse.Namespace) -> str:
             f"# They say which address the world sees.\n[egress]\nurls = {_list(services)}\n",
             *([] if undetected_is_installed() else ['[browser]\ndriver = "selenium"\n']),
             "# Rest between two loops: be polite to the site that you watch.\n[loop]\npause_seconds = 30\n",
-            '# What a loop does. "watch" (docs/watch.md), its presets "search" and "visit", or one of your own: docs/own-task.md.',
+            '# What a loop does: "watch", "search" or "visit" (docs/watch.md), or one of your own (docs/own-task.md).',
             f'[task]\nrun = "visit"\n\n[task.options]\nurls = {_list([url])}\n',
         ]
     )

@@ -62,8 +62,7 @@ def show_list(arguments: argparse.Namespace) -> None:
             site=arguments.site,
         )
     rows = [
-        (str(one["id"]), _state(one), str(one["site"]), str(one["key"] or one["task"]), moment(one["due_at"]), _left(one))
-        for one in found
+        (str(one["id"]), _state(one), str(one["site"]), _name(one), moment(one["due_at"]), _left(one)) for one in found
     ]
     more = [f"more: --from {found[-1]['id']}"] if len(found) == arguments.limit else []
     value: JsonValue = [with_times(dict(one)) for one in found]
@@ -120,6 +119,10 @@ def retry(arguments: argparse.Namespace) -> int:
 
 def _state(entry: reading.Entry) -> str:
     return f"leased {entry['worker']}" if entry["state"] == "leased" else str(entry["state"])
+
+
+def _name(entry: reading.Entry) -> str:
+    return str(entry["key"] or entry["task"])
 
 
 def _left(entry: reading.Entry) -> str:
