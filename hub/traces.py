@@ -7,6 +7,7 @@ some may then be missing.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _MOST_STAGES = 20
-_CLOSE_MILLISECONDS = 3000
+_CLOSE_SECONDS = 3.0
 _ENDED_WELL = ("good", "empty")
 
 
@@ -52,8 +53,10 @@ class Traces:
         run.end(now)
 
     def close(self) -> None:
-        """Send what waits, as far as there is somebody to take it."""
-        self._provider.force_flush(_CLOSE_MILLISECONDS)
+        """Send what waits, as far as there is somebody to take it in that time, which the library does not heed."""
+        last = threading.Thread(target=self._provider.force_flush, name="traces", daemon=True)
+        last.start()
+        last.join(_CLOSE_SECONDS)
 
 
 def _stages(details: Mapping[str, JsonValue]) -> Iterator[tuple[str, int]]:

@@ -22,8 +22,10 @@ DETAILS: dict[str, Any] = {"stages_ms": {"tunnel": 40, "load": 1500.5, "screensh
 
 
 @contextmanager
-def collector(status: int = 200) -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """Its address, and what it was told."""
+def collector(
+    status: int = 200, gate: threading.Event | None = None
+) -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
+    """Its address, and what it was told; it answers once GATE is set."""
     told: list[ExportTraceServiceRequest] = []
 
     class Answer(http.server.BaseHTTPRequestHandler):
@@ -31,6 +33,8 @@ def collector(status: int = 200) -> Iterator[tuple[str, list[ExportTraceServiceR
             body = self.rfile.read(int(self.headers["Content-Length"]))
             packed = self.headers.get("Content-Encoding") == "gzip"
             told.append(ExportTraceServiceRequest.FromString(gzip.decompress(body) if packed else body))
+            if gate:
+                gate.wait(60)
             self.send_response(status)
             self.end_headers()
 
@@ -56,6 +60,7 @@ def test_a_run_is_a_trace_with_its_stages() -> None:
         traces.ended("w1101", Finished(job=7, fence=2, outcome="good", exit="seoul", details=DETAILS))
         traces.ended("w1102", Finished(job=8, fence=1, outcome="refused", error="403"))
         traces.close()
+        until("both are told", lambda: len(spans(told)) == 5, 60)
         runs = [span for span in spans(told) if not span.parent_span_id]
         good, bad = sorted(runs, key=lambda span: span.status.code)
         stages = [span for span in spans(told) if span.parent_span_id == good.span_id]
@@ -78,7 +83,7 @@ def test_a_worker_says_what_it_likes(stages: Any) -> None:
         traces = Traces(TracesSettings(url=url), "one")
         traces.ended("w1101", Finished(job=1, fence=1, outcome="good", details={"stages_ms": stages}))
         traces.close()
-        assert [span.name for span in spans(told) if not span.parent_span_id] == ["run"]
+        until("it is told", lambda: [span.name for span in spans(told) if not span.parent_span_id] == ["run"], 60)
 
 
 def test_a_collector_that_fails_holds_nothing_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +92,27 @@ def test_a_collector_that_fails_holds_nothing_up(capsys: pytest.CaptureFixture[s
         traces = Traces(TracesSettings(url=url), "one")
         traces.ended("w1101", Finished(job=1, fence=1, outcome="good"))
         traces.close()
-        until("it was told", lambda: told, 10)
+        until("it was told", lambda: told, 60)
+        until("it is over", lambda: not closing(), 60)
     assert "traces.failed" in "".join(capsys.readouterr())
+
+
+def closing() -> list[threading.Thread]:
+    """Who still sends what waited at a close."""
+    return [one for one in threading.enumerate() if one.name == "traces"]
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
+    """The hub ends while the collector has still not answered."""
+    gate = threading.Event()
+    with collector(status=400, gate=gate) as (url, told):
+        traces = Traces(TracesSettings(url=url, timeout_seconds=50), "one")
+        traces.ended("w1101", Finished(job=1, fence=1, outcome="good"))
+        traces.close()
+        assert closing(), "closed, and nothing answered"
+        gate.set()
+        until("it is over", lambda: not closing(), 60)
+        assert len(told) == 1
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/v1/traces", "ftp://127.0.0.1/", "127.0.0.1:4318"])
