@@ -53,6 +53,8 @@ class Paths:
     supervisor_socket = _Below("run/fleet/supervisor.sock")
     supervisor_config = _Below("run/fleet/supervisord.conf")
     supervisor_pid = _Below("run/fleet/supervisord.pid")
+    given_up = _Below("run/fleet/rearm/given-up.json")
+    """What supervisord has given up (fleet.given_up), in a folder that the hub may look into."""
     run_order = _Below("run/fleet/run.json")
     """What `fleet run` asks of the workers; absent: they loop for ever."""
 

@@ -76,6 +76,10 @@ class Installation:
         """What speaks to the key service, likewise: its memory is never written to a disk."""
         return ["prlimit", "--core=1", *_as_ordinary(KEYS_ACCOUNT), *self.module("keyservice", *arguments)]
 
+    def rearm(self) -> list[str]:
+        """Root's listener to supervisord."""
+        return ["setpriv", "--pdeathsig=TERM", "--no-new-privs", *self.module("fleet.operate.rearm")]
+
     def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
         """The program that is WORKER's WireGuard device, where BACKEND has one."""
         return [*_as_netctl(UID), *backend.program, worker.interface]

@@ -148,8 +148,12 @@ class Supervisor:
 
     def start_program(self, name: str) -> None:
         """Start the program NAME and wait until it has been running for supervisor's startsecs. Raises FleetError."""
-        self._ask("startProcess", name, False)
+        self.begin_program(name)
         self._wait_for_state(name, {"RUNNING"}, _START_SECONDS)
+
+    def begin_program(self, name: str) -> None:
+        """Start the program NAME; what becomes of it is seen later. Raises FleetError."""
+        self._ask("startProcess", name, False)
 
     def _wait_for_state(self, name: str, wanted: Set[str], deadline_seconds: float) -> None:
         wait_until(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from fleet import VERSION, log
+from fleet import VERSION, given_up, log
 from fleet.calls import Web
 from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFenced
@@ -119,7 +119,9 @@ class Hub:
         if self._fleet.hub.web.port:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
-            queue = Queue(self._store, self._do, self.service.seats, self._space.is_full, self.service.ends)
+            queue = Queue(
+                self._store, self._do, self.service.seats, self._space.is_full, self._given_up, self.service.ends
+            )
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
@@ -136,6 +138,9 @@ class Hub:
             await self._do(lambda: self._store.retire(self._host))
         self._paths.hub_socket.unlink(missing_ok=True)
         self._log.info("hub.stopped")
+
+    def _given_up(self) -> tuple[given_up.GivenUp, ...]:
+        return given_up.read(self._paths.given_up)
 
     async def _open(self, server: Server) -> None:
         """The door; whose supervisord was killed a moment ago, a hub of before, may still be about to close it."""

@@ -42,6 +42,7 @@ ARROWS: dict[str, str] = {
     "fleet.isolation": "numbers",
     "fleet.listen": "callers errors log",
     "fleet.log": "visible",
+    "fleet.given_up": "wire",
     "fleet.hub_api": "callers wire",
     "fleet.hub_settings": "alert_settings paths settings source_settings",
     "fleet.hub_words": "console outcomes",

@@ -22,7 +22,7 @@ from hub.web.asked import before, broken, html, json, language, number, one_of, 
 from hub.web.described import Results, described
 from hub.web.guard import Guard
 from hub.web.live import MOST_WATCHERS, Live, headline_of
-from hub.web.pages import HERE, shown
+from hub.web.pages import HERE, shown, told
 from hub.web.pictures import Shelf
 from hub.web.places import Places
 from hub.web.states import States
@@ -76,7 +76,8 @@ class Site:
         cards = {"worker": fleet.workers, "watch": fleet.watches, "site": fleet.sites}
         groups = [(kind, _PLURALS[kind], [shown(one, tongue) for one in found]) for kind, found in cards.items()]
         wrong = sum(one.level == "wrong" for found in cards.values() for one in found)
-        return html(request, "fleet.j2", fleet=fleet, groups=groups, headline=headline_of(fleet.trouble, wrong, tongue))
+        headline, given_up = headline_of(fleet.trouble, wrong, tongue), told(fleet.given_up, tongue)
+        return html(request, "fleet.j2", fleet=fleet, groups=groups, headline=headline, given_up=given_up)
 
     async def results(self, request: Request) -> Response:
         """Runs, the newest first; the next page begins after the last of this one."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from fleet.given_up import GivenUp
 from fleet.outcomes import OK
 from hub.queue import watching
 from hub.queue.politeness import Site
@@ -65,13 +66,21 @@ class Fleet(BaseModel, frozen=True):
     last_good_at: float | None
     trouble: Trouble
     """One word for what stops all of it, or for watches that are late; "": nothing."""
+    given_up: tuple[GivenUp, ...]
+    """Programs of this host that supervisord has given up."""
     workers: tuple[Card, ...]
     watches: tuple[Card, ...]
     sites: tuple[Card, ...]
 
 
 def fleet_of(
-    seats: Iterable[Seat], watches: Iterable[watching.Watch], sites: Iterable[Site], runs: list[Run], *, full: bool
+    seats: Iterable[Seat],
+    watches: Iterable[watching.Watch],
+    sites: Iterable[Site],
+    runs: list[Run],
+    *,
+    full: bool,
+    given_up: tuple[GivenUp, ...],
 ) -> Fleet:
     """The first look."""
     now = time.time()
@@ -86,6 +95,7 @@ def fleet_of(
         last_at=runs[0].ended_at if runs else None,
         last_good_at=good,
         trouble=_trouble(workers, runs, full=full) or ("watches" if late else ""),
+        given_up=given_up,
         workers=tuple(sorted(workers, key=_rank)),
         watches=tuple(sorted(looked_at, key=_rank)),
         sites=tuple(sorted(places, key=_rank)[:MOST_SITES]),

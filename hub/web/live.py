@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.errors import DatabaseFailed
 from hub.web.pages import shown
+from hub.web.pages import told as lines
 from hub.web.view import View
 from hub.web.words import words
 
@@ -48,7 +49,7 @@ class Live:
         if told.get("order") != order:
             event["order"] = order
         headline = headline_of(fleet.trouble, sum(card["level"] == "wrong" for card in cards), language)
-        rest = {"headline": headline, "last": fleet.last_at}
+        rest = {"headline": headline, "last": fleet.last_at, "given_up": lines(fleet.given_up, language)}
         told |= {card["id"]: card for card in cards} | {"order": order}
         changed = told.get("rest") != rest
         told["rest"] = rest

@@ -92,6 +92,11 @@ def _of_fleet(sight: Sight) -> Iterator[Metric]:
     yield _gauge("fleet_last_good_timestamp_seconds", "When the last good result came.", fleet.last_good_at)
     yield _states("fleet_trouble", "What stops work.", "reason", get_args(Trouble)[1:], [fleet.trouble])
     yield from _of_workers(fleet)
+    yield _gauge("fleet_programs_given_up", "Programs that supervisord has given up.", len(fleet.given_up))
+    again = GaugeMetricFamily("fleet_program_again_timestamp_seconds", "When it is started again.", labels=["program"])
+    for one in fleet.given_up:
+        again.add_metric([one.name], one.again_at)
+    yield again
     yield _states("fleet_sites", "Sites by state.", "state", SITE_STATES, sight.site_states)
     yield _states("fleet_watches", "Jobs that repeat.", "state", WATCH_STATES, [card.state for card in fleet.watches])
     queued = GaugeMetricFamily("fleet_jobs", "Jobs that are not done.", labels=["state"])

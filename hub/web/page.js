@@ -19,6 +19,13 @@ function tick(one) {
   return made;
 }
 
+function line(text) {
+  const made = document.createElement("li");
+  made.className = "state";
+  made.textContent = text;
+  return made;
+}
+
 function put(card) {
   let row = document.getElementById(card.id);
   if (!row) {
@@ -58,6 +65,7 @@ function heard(message) {
   if (event.order) sort(event.order);
   const headline = document.getElementById("headline");
   if (headline.textContent !== event.headline) headline.textContent = event.headline;
+  document.getElementById("given-up").replaceChildren(...event.given_up.map(line));
   document.getElementById("last").dataset.at = event.last ?? "";
   ages();
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from fleet import visible
+from fleet.given_up import GivenUp
 from fleet.shapes import LEVELS, SHAPES
 from hub.web.cards import Card
 from hub.web.charts import HEIGHT, WIDTH
@@ -61,6 +62,17 @@ def _document(value: Any) -> Markup:
     """JSON over many lines."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return Markup("<pre tabindex=0>{}</pre>").format(visible.lines(text))
+
+
+def told(many: Iterable[GivenUp], language: str) -> list[str]:
+    """A line for each of those that supervisord has given up."""
+    t = words(language)
+
+    def line(one: GivenUp) -> str:
+        again = f"{t['again_at']} {_moment(one.again_at)}"
+        return f"▲ {visible.line(one.name)}: {t['given_up']} ({one.times}); {again}"
+
+    return [line(one) for one in many]
 
 
 def _segment(name: str) -> str:

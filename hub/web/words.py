@@ -36,6 +36,8 @@ _WORDS = {
     "at_once": ("Runs at one time", "동시 실행"),
     "next_seconds": ("Next run in seconds", "다음 실행까지 (초)"),
     "seconds_ago": ("Last result, seconds ago", "마지막 결과 (초 전)"),
+    "given_up": ("given up by supervisord, times in a row", "supervisord가 포기함, 연속 횟수"),
+    "again_at": ("starts again at (UTC)", "다시 시작 (UTC)"),
     "busy_with": ("Runs now", "지금 하는 실행"),
     "refused_short": ("Refused or limited", "거절·제한"),
     "failed_short": ("Failed or lost", "실패·유실"),

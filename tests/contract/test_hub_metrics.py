@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.given_up import All, GivenUp
 from fleet.room import Room
 from hub.queue.repeat import Cron, Interval
 from hub.queue.values import Finished, Job
@@ -69,6 +70,19 @@ def test_a_watch_that_is_late_is_said(scene: Scene) -> None:
     assert ask("/healthz")[0] == 503 and values(ask("/metrics")[2])['fleet_watches{state="late"}'] == 1
     page = ask("/?lang=en")[2]
     assert "kettle" in page and "▲ late" in page
+
+
+def test_what_supervisord_has_given_up_is_said(scene: Scene) -> None:
+    """With the time of its next start: on the page, under /api and as a number; its name is text."""
+    path = scene.paths.given_up
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one = GivenUp(name="worker:<b>w1301</b>", again_at=1.8e9, times=2)
+    path.write_text(All(programs=(one,)).model_dump_json())
+    until("it is known", lambda: json.loads(ask("/api/fleet")[2])["given_up"], 30)
+    page = ask("/?lang=en")[2]
+    assert "&lt;b&gt;w1301&lt;/b&gt;: given up by supervisord, times in a row (2)" in page and "2027-01-15" in page
+    assert values(ask("/metrics")[2])["fleet_programs_given_up"] == 1
+    path.unlink()
 
 
 def test_pressure_has_a_reason(scene: Scene) -> None:

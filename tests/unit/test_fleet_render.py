@@ -58,9 +58,9 @@ def programs(options: Any) -> dict[str, Any]:
 
 
 def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path) -> None:
-    """Where the kernel has WireGuard there is one program per worker and netctl."""
+    """Where the kernel has WireGuard there is one program per worker, netctl, and who listens to supervisord."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path)
-    assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"]}
+    assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"], "rearm": ["rearm"]}
 
 
 def test_where_there_are_jobs_there_is_a_hub(fleet: Fleet, tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
     """The largest fleet renders, and supervisord is told to have enough descriptors for it."""
     many = configuration.with_workers(fleet, 512, "test")
     options = parsed(supervisord_conf(many, installation(tmp_path), USERSPACE), tmp_path)
-    assert len(programs(options)) == 1025
+    assert len(programs(options)) == 1026
     assert options.minfds > 8 * 1025

@@ -1,0 +1,36 @@
+"""Programs that supervisord has given up, and when each is started again, as fleet.operate.rearm writes them down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fleet.wire import Message
+
+_MOST_BYTES = 1 << 20
+
+
+class GivenUp(Message):
+    """One program that is FATAL."""
+
+    name: str
+    again_at: float
+    """Seconds since 1970."""
+    times: int
+    """How often it has been given up, in a row."""
+
+
+class All(Message):
+    """Those there are at a moment."""
+
+    programs: tuple[GivenUp, ...] = ()
+
+
+def read(path: Path) -> tuple[GivenUp, ...]:
+    """Those of PATH; none where it cannot be read: what is shown does without."""
+    try:
+        with path.open("rb") as file:
+            return All.model_validate_json(file.read(_MOST_BYTES)).programs
+    except (OSError, ValidationError):
+        return ()

@@ -1,0 +1,153 @@
+"""Starts what supervisord has given up (FATAL) once more, slowly: after five minutes, then ten, up to an hour.
+
+supervisord runs this as a listener of its events, and tells of each program that it gives up. It is root, for
+supervisord's socket is root's alone; it hears nobody else. FATAL is an event of its own: a program that ends within its
+startsecs never sends EXITED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+import time
+from dataclasses import dataclass, field
+
+from fleet import console, log
+from fleet.errors import FleetError
+from fleet.files import write_durably
+from fleet.given_up import All, GivenUp
+from fleet.model import Paths
+from fleet.programs import Installation
+from fleet.supervise import Supervisor
+
+FIRST_SECONDS = 300.0
+LONGEST_SECONDS = 3600.0
+_READY, _DONE = b"READY\n", b"RESULT 2\nOK"
+
+
+@dataclass
+class Waits:
+    """Who waits for its next start. Pure: the caller says what time it is."""
+
+    first_seconds: float = FIRST_SECONDS
+    waiting: dict[str, float] = field(default_factory=dict)
+    """By program, when."""
+    times: dict[str, int] = field(default_factory=dict)
+    _last: dict[str, float] = field(default_factory=dict)
+
+    def heard(self, name: str, now: float) -> bool:
+        """NAME was given up; one that had run well for two of the longest waits begins with the first again.
+
+        Whether that was not known yet.
+        """
+        if name in self.waiting:
+            return False
+        if now - self._last.get(name, now) > 2 * LONGEST_SECONDS:
+            self.times[name] = 0
+        times = self.times[name] = self.times.get(name, 0) + 1
+        self.waiting[name] = now + min(self.first_seconds * 2.0 ** min(times - 1, 10), LONGEST_SECONDS)
+        return True
+
+    def due(self, now: float) -> list[str]:
+        """Those whose time has come; they wait no longer."""
+        found = [name for name, at in self.waiting.items() if at <= now]
+        for name in found:
+            del self.waiting[name]
+            self._last[name] = now
+        return found
+
+    def seconds(self, now: float) -> float | None:
+        """Until the next one; None: nobody waits."""
+        return max(0.0, min(self.waiting.values()) - now) if self.waiting else None
+
+
+class Rearm:
+    """Listens on standard input; standard output is the protocol's."""
+
+    def __init__(self, paths: Paths, waits: Waits) -> None:
+        self._paths, self._waits = paths, waits
+        self._supervisor = Supervisor(Installation(paths=paths))
+        self._log = log.get("rearm")
+        self._heard = b""
+
+    def run(self) -> None:
+        """Until supervisord closes the pipe."""
+        self._look()
+        os.write(1, _READY)
+        while True:
+            ready, _, _ = select.select([0], [], [], self._waits.seconds(time.monotonic()))
+            if ready:
+                if not (data := os.read(0, 65_536)):
+                    return
+                self._heard += data
+                while self._event():
+                    self._look()
+                    os.write(1, _DONE + _READY)
+            for name in self._waits.due(time.monotonic()):
+                self._start(name)
+
+    def _event(self) -> bool:
+        """Take one event from what was heard, if it is whole (supervisord.org, Event Listeners)."""
+        header, found, rest = self._heard.partition(b"\n")
+        if not found:
+            return False
+        length = int(_fields(header)["len"])
+        if len(rest) < length:
+            return False
+        self._heard = rest[length:]
+        return True
+
+    def _look(self) -> None:
+        """Who is given up. An event only says that it is time to look: it may be older than the last start."""
+        try:
+            found = [one.name for one in self._supervisor.states() if one.state == "FATAL"]
+        except FleetError as error:  # it is about to end, and then so does this
+            self._log.warning("supervisord.mute", error=error.message)
+            return
+        now = time.monotonic()
+        for name in found:
+            if self._waits.heard(name, now):
+                seconds, times = round(self._waits.waiting[name] - now, 1), self._waits.times[name]
+                self._log.error("program.given_up", program=name, again_in_seconds=seconds, times=times)
+        self._write()
+
+    def _start(self, name: str) -> None:
+        try:
+            states = {one.name: one.state for one in self._supervisor.states()}
+            if states.get(name) == "FATAL":  # else somebody has been here meanwhile
+                self._log.warning("program.again", program=name, times=self._waits.times[name])
+                self._supervisor.begin_program(name)
+        except FleetError as error:
+            self._log.error("program.not_started", program=name, error=error.message)
+            self._waits.heard(name, time.monotonic())
+        self._write()
+
+    def _write(self) -> None:
+        ahead = time.time() - time.monotonic()
+        programs = tuple(
+            GivenUp(name=name, again_at=round(at + ahead, 1), times=self._waits.times[name])
+            for name, at in sorted(self._waits.waiting.items())
+        )
+        write_durably(self._paths.given_up, All(programs=programs).model_dump_json().encode(), 0o640)
+
+
+def _fields(line: bytes) -> dict[str, str]:
+    return dict(word.split(":", 1) for word in line.decode(errors="replace").split() if ":" in word)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    Rearm(Paths.from_environment(), Waits(first_seconds=arguments.first_seconds)).run()
+
+
+def main() -> None:
+    """Run under supervisord."""
+    made = console.parser("rearm", "Start what supervisord has given up once more.", "run by supervisord")
+    made.add_argument("--first-seconds", type=float, default=FIRST_SECONDS, metavar="S", help="the first wait")
+    made.set_defaults(run=_run, parser=made)
+    console.main(made, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
