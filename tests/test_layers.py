@@ -148,7 +148,7 @@ LIBRARIES = {
     ),
     "jinja2": (r"fleet/operate/render\.py|lab/report\.py|hub/web/pages\.py", "text formats are made in one place each"),
     "starlette": (
-        r"lab/site/.*|hub/web/(adding|app|asked|guard|places|serving|states)\.py",
+        r"lab/site/.*|hub/web/(acting|adding|app|asked|guard|places|serving|states)\.py",
         "values are made without knowing who asks for them",
     ),
     "hypercorn": (r"lab/site/.*|hub/web/serving\.py", "one web server for all, and it can be replaced"),

@@ -22,16 +22,19 @@ LEAST_TOKEN = 20
 _WORDS = "Bearer "
 
 
-def permit(request: Request, token_file: str) -> None:
-    """Raise HTTPException for who does not show the token in TOKEN_FILE. It is read each time: it may be changed."""
+def permit(request: Request, token_file: str, *, typed: str = "") -> None:
+    """Raise HTTPException for who does not show the token in TOKEN_FILE, in a header or TYPED into a form.
+
+    It is read each time: it may be changed.
+    """
     token = _token(token_file) if token_file else ""
     if len(token) < LEAST_TOKEN:
         raise HTTPException(
-            403, f"hub.web.token_file names no token of {LEAST_TOKEN} characters: nothing is added here"
+            403, f"hub.web.token_file names no token of {LEAST_TOKEN} characters: nothing is changed here"
         )
-    shown = request.headers.get("authorization", "")
+    shown = f"{_WORDS}{typed}" if typed else request.headers.get("authorization", "")
     if not (shown.startswith(_WORDS) and hmac.compare_digest(shown.removeprefix(_WORDS).encode(), token.encode())):
-        raise HTTPException(401, "Authorization: Bearer and the token are needed")
+        raise HTTPException(401, "the token is needed (a program sends Authorization: Bearer and the token)")
 
 
 async def jobs_of(request: Request, fleet: Fleet) -> list[Job]:

@@ -17,6 +17,7 @@ from fleet.errors import DatabaseFailed
 from fleet.model import Fleet as FleetSettings
 from fleet.outcomes import ENDINGS
 from hub.queue import reading
+from hub.web.acting import Acting
 from hub.web.adding import jobs_of, permit
 from hub.web.asked import before, broken, html, json, language, number, one_of, refused, wants_json
 from hub.web.described import Results, described
@@ -53,7 +54,8 @@ def application(fleet: FleetSettings, view: View, shelf: Shelf, states: States, 
         Route("/api/jobs", site.add, methods=["POST"]),
         Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/openapi.json", lambda _: JSONResponse(described())),
-        *Places(view).routes(),
+        *Places(view, bool(fleet.hub.web.token_file)).routes(),
+        *Acting(view, fleet.hub.web.token_file).routes(),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
     errors: Any = {DatabaseFailed: broken, HTTPException: refused}

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from fleet import VERSION
+from hub.web.acting import Acts
 from hub.web.cards import Fleet, Run
 from hub.web.closer import Exits, Moment, One, Watched
 from hub.web.view import Whole
@@ -27,6 +28,7 @@ _LISTED: dict[str, tuple[tuple[str, ...], Any]] = {
     "/api/workers/{name}": (("name",), One),
     "/api/sites/{name}": (("name",), One),
     "/api/exits": ((), Exits),
+    "/api/acts": ((), Acts),
     "/api/around/{job}.{fence}": (("job", "fence"), Moment),
     "/api/jobs": (("after", "state", "site"), dict[str, Any]),
 }

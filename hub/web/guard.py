@@ -1,7 +1,7 @@
 """Whom the page answers, and what a browser may do with what it gets.
 
 It listens on loopback. A name that a stranger's DNS points there is refused by its Host, and what another site's page
-asks for by Sec-Fetch-Site; a link from elsewhere may be followed.
+asks for by Sec-Fetch-Site and Origin; a link from elsewhere may be followed, and a form may not be sent.
 """
 
 from __future__ import annotations
@@ -42,16 +42,20 @@ class Guard:
                     headers[name] = value
             await send(message)
 
-        if refused := _refused(Headers(scope=scope)):
+        if refused := _refused(Headers(scope=scope), scope["method"] in ("GET", "HEAD")):
             return await PlainTextResponse(refused, 403)(scope, receive, guarded)
         return await self._app(scope, receive, guarded)
 
 
-def _refused(headers: Headers) -> str:
+def _refused(headers: Headers, reads: bool) -> str:
     host, _, _ = headers.get("host", "").partition(":")
     if host not in HOSTS:
         return f"ask for http://{HOSTS[0]}:PORT/\n"
-    follows = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    # A browser that says where a form comes from says "null" for its origin here: pages of ours give no referrer.
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if not reads and site is None and origin not in (None, f"http://{headers.get('host')}"):
+        return "not for the pages of others\n"
+    follows = reads and (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not follows:
         return "not for the pages of others\n"
     return ""

@@ -26,8 +26,8 @@ T = TypeVar("T", Card, Site)
 class Places:
     """A method for each address; under /api it answers with JSON."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, can: bool) -> None:
+        self._view, self._can = view, can
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -49,7 +49,7 @@ class Places:
         if wants_json(request):
             return json(found)
         charts = [made for name, lines in found.series.items() if (made := chart(name, lines))]
-        return html(request, "watch.j2", it=found, charts=charts)
+        return html(request, "watch.j2", it=found, charts=charts, can=self._can)
 
     async def worker(self, request: Request) -> Response:
         """A worker with its newest runs."""
@@ -93,7 +93,7 @@ class Places:
         if wants_json(request):
             return json(found)
         drawn = chart(words(language(request))["seconds"], {card.name: found.seconds})
-        return html(request, "one.j2", kind=kind, it=found, chart=drawn)
+        return html(request, "one.j2", kind=kind, it=found, chart=drawn, can=self._can)
 
 
 def _named(request: Request, many: Iterable[T]) -> T:

@@ -87,6 +87,10 @@ class View:
         """The first look. Raises DatabaseFailed."""
         return (await self.sight()).fleet
 
+    def forget(self) -> None:
+        """Somebody has changed something: the next look is a new one."""
+        self._until = self._counted_until = 0.0
+
     async def sight(self) -> Sight:
         """The same with all that is known beside it; many who ask at one time cost one. Raises DatabaseFailed."""
         if self._seen is None or time.monotonic() > self._until:

@@ -1,0 +1,68 @@
+"""What a person does on the hub's page, and who may: by HTTP, with another site's page as the attacker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+
+from hub.queue import reading
+from tests.hub_pages import TOKEN, Scene, ask, shown
+from tests.waiting import until
+
+OURS = {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+THEIRS = {**OURS, "Sec_Fetch_Site": "cross-site"}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A hub with a page; its job 2 lies aside."""
+    with shown(tmp_path_factory.mktemp("acting")) as made:
+        yield made
+
+
+def act(place: str, what: str, token: str = "", **headers: str) -> int:
+    """The status of a form that is sent to PLACE."""
+    return ask(place, "POST", urlencode({"what": what, "token": token}), **headers)[0]
+
+
+def state(scene: Scene) -> str | None:
+    """Of job 2."""
+    found = reading.job(scene.database, 2)
+    return found["state"] if found else None
+
+
+def test_who_has_no_token_changes_nothing(scene: Scene) -> None:
+    """None, a wrong one, a beginning, and the right one from another site's page: nothing happens, and it is told."""
+    for token in ("", "t", "x" * 20, f"{TOKEN}t", TOKEN[:-1]):
+        assert act("/watches/2", "retry", token) == 401 and act("/sites/a.example", "pause", token) == 401
+    assert act("/watches/2", "retry", TOKEN, **THEIRS) == 403
+    assert act("/watches/2", "retry", TOKEN, Origin="http://evil.example") == 403
+    assert state(scene) == "aside" and not any(site.paused for site in scene.store.sites())
+    acts = json.loads(ask("/api/acts")[2])["acts"]
+    assert {one["done"] for one in acts} == {"refused"} and TOKEN not in json.dumps(acts)
+    assert act("/sites/a.example", "delete", TOKEN) == 400
+    assert ask("/sites/a.example", "POST", "x" * 5000)[0] == 413
+
+
+def test_who_has_it_does(scene: Scene) -> None:
+    """A site pauses and goes on, a job is tried once more; what is not there is said; all of it is logged."""
+    assert act("/sites/a.example", "pause", TOKEN, **OURS) == 303
+    assert [site.paused for site in scene.store.sites() if site.name == "a.example"] == [True]
+    until("the page says so", lambda: "◆ paused" in ask("/sites/a.example?lang=en")[2], 30)
+    assert act("/sites/a.example", "resume", "", Authorization=f"Bearer {TOKEN}") == 303
+    assert not any(site.paused for site in scene.store.sites())
+    assert act("/sites/nowhere.example", "pause", TOKEN) == 404
+    assert act("/watches/2", "retry", TOKEN) == 303 and state(scene) == "ready"
+    acts = json.loads(ask("/api/acts")[2])["acts"]
+    assert [(one["what"], one["of"], one["done"]) for one in acts[:4]] == [
+        ("retry", "2", "done"),
+        ("pause", "nowhere.example", "unknown"),
+        ("resume", "a.example", "done"),
+        ("pause", "a.example", "done"),
+    ]
+    assert "a.example" in ask("/acts?lang=ko")[2]
+    log = (scene.paths.root / "hub.log").read_text()
+    assert log.count("page.act") >= 4 and TOKEN not in log
