@@ -298,6 +298,11 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         both(answers("getent passwd", 2, PASSWD), answers("getent group", 0, "fleet:x:990:\n")),
         "fleet up makes 1 accounts",
     ),
+    "a person after the last worker": (
+        "accounts",
+        answers("getent passwd", 2, "kim:x:1105:1105::/home/kim:/bin/bash\n"),
+        "1105 is kim's: from 1101 on there is room for 4",
+    ),
     "own worker at work": (
         "accounts",
         both(

@@ -57,6 +57,12 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "rule 5270 (main) takes 192.0.2.0/24",
         "netns",
     ),
+    "an address of the host's": (
+        "placeholders",
+        answers("ip -4 -json address", 0, '[{"ifname": "eth1", "addr_info": [{"local": "10.255.3.4"}]}]'),
+        "10.255.3.4 on eth1",
+        "netns",
+    ),
     "a refusal": ("rules", rules({"priority": 99, "src": "all", "action": "prohibit"}), "99 (prohibit) refuses", ""),
     "our UIDs": ("rules", rules({**TAILSCALE, "uid_start": 1000, "uid_end": 1101}), "5270", ""),
     "firewalld": ("filters", answers("nft list", 0, FIREWALLD), "table inet firewalld (IPv6)", "IPv6_rpfilter=no"),
@@ -69,6 +75,10 @@ GOOD: dict[str, tuple[str, Change]] = {
     "what comes in": ("rules", rules({**TAILSCALE, "iif": "eth0"})),
     "other sources": ("rules", rules({**TAILSCALE, "src": "192.0.2.0"})),
     "other UIDs": ("rules", rules({**TAILSCALE, "uid_start": 0, "uid_end": 999})),
+    "the fleet's own placeholders": (
+        "placeholders",
+        answers("ip -4 -json address", 0, '[{"ifname": "lo", "addr_info": [{"local": "10.255.0.101"}]}]'),
+    ),
     "an empty table": ("rules", rules({**TAILSCALE, "table": "53"})),
     "after ours": ("rules", rules({**TAILSCALE, "priority": 30_000})),
     "only the default, which is passed over": (
@@ -94,7 +104,7 @@ def test_what_takes_packets_is_named(laid: Laid, what: str) -> None:
     found = laid.finding(name)
     assert found.verdict is not Verdict.OK and seen in found.seen and command in found.command, found
     settings(SETTINGS.replace('"uid"', '"netns"'))(laid)
-    assert (laid.finding(name).verdict is Verdict.OK) == (name in ("rules", "filters"))
+    assert (laid.finding(name).verdict is Verdict.OK) == (name in ("rules", "filters", "placeholders"))
 
 
 @pytest.mark.parametrize("what", GOOD)

@@ -20,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     network.reverse_path_filters,
     ways.uplink,
     ways.rules,
+    ways.placeholders,
     ways.filters,
     ways.connections,
     dropins.networkd,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 from fleet.errors import ExitCode
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Worker
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
+
+_WORKER = re.compile(r"w\d+:")
+ROOM = 64
+"""So many UIDs after the last worker's are looked at: more workers would need them."""
 
 
 @check("settings", "everything derives from fleet.toml")
@@ -41,8 +46,16 @@ def task(case: Case) -> Finding:
 def accounts(case: Case) -> Finding:
     """Every worker's UID and name are free or already ours, and nobody works under them."""
     members = {worker.uid: worker for worker in case.fleet.members}
-    names = [NETCTL_ACCOUNT, *(word for worker in members.values() for word in (str(worker.uid), worker.name))]
-    entries = {line for line in case.ask("getent", "passwd", *names).out.splitlines() if line.count(":") == 6}
+    first, last = min(members), max(members)
+    names = [
+        NETCTL_ACCOUNT,
+        *map(str, range(last + 1, last + ROOM)),
+        *(word for worker in members.values() for word in (str(worker.uid), worker.name)),
+    ]
+    known = {line for line in case.ask("getent", "passwd", *names).out.splitlines() if line.count(":") == 6}
+    people = {one for one in known if last < int(one.split(":")[2]) < last + ROOM and not _WORKER.match(one)}
+    after = sorted((int(uid), name) for name, _, uid, *_ in (one.split(":") for one in people))
+    entries = known - people
     group = case.ask("getent", "group", ACCOUNT_GROUP).out.split(":")
     gid = group[2] if len(group) > 2 else ""
     if any(entry.startswith(f"{NETCTL_ACCOUNT}:") and entry.split(":")[3] != gid for entry in entries):
@@ -68,9 +81,11 @@ def accounts(case: Case) -> Finding:
             f"{some(delegated)} may use other UIDs, which no rule of netctl covers (/etc/subuid)",
             "take those lines out of /etc/subuid and /etc/subgid",
         )
-    first, last = min(members), max(members)
     missing = len(members) - len(ours)
-    return ok(f"UIDs {first} to {last} are ours{f' or free; fleet up makes {missing} accounts' if missing else ''}")
+    words = f"UIDs {first} to {last} are ours{f' or free; fleet up makes {missing} accounts' if missing else ''}"
+    # useradd(8) goes on from the highest UID, which is a worker's.
+    close = [f"; {uid} is {name}'s: from {first} on there is room for {uid - first}" for uid, name in after[:1]]
+    return ok("".join([words, *close]))
 
 
 def _taken(entry: str, members: dict[int, Worker], gid: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any
 
+from fleet.model import PLACEHOLDERS, PLACEHOLDERS_V6
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
 
@@ -80,6 +82,29 @@ def _for_workers(case: Case, rule: Mapping[str, Any]) -> bool:
     by_mark = marked == ("not" in rule)
     others = rule.get("iif", "lo") != "lo" or "oif" in rule or rule.get("src", "all") != "all"
     return by_mark and not others and any(worker.uid in uids for worker in case.fleet.members)
+
+
+@check(
+    "placeholders", "a worker's packets have an address of this range until they leave; the host's own may have none"
+)
+def placeholders(case: Case) -> Finding:
+    """Addresses of others among those from which workers send."""
+    if case.fleet.isolation == "netns":
+        return ok("not needed: each worker has its own in its own network namespace")
+    own = {one for worker in case.fleet.members for one in worker.placeholders}
+    there = [
+        (ip_address(one["local"]), link["ifname"])
+        for link in _told(case, "ip", "-json", "address")
+        for one in link.get("addr_info", ())
+    ]
+    ranges = (PLACEHOLDERS, PLACEHOLDERS_V6)
+    found = [f"{one} on {name}" for one, name in there if any(one in each for each in ranges) and one not in own]
+    if found:
+        return warning(
+            f"among the placeholders ({PLACEHOLDERS}, {PLACEHOLDERS_V6}): {some(found)}",
+            'give that network another range, or set isolation = "netns"',
+        )
+    return ok(f"{PLACEHOLDERS} and {PLACEHOLDERS_V6} are the fleet's alone")
 
 
 @check("filters", "a filter of return paths drops every answer that comes through a tunnel")
