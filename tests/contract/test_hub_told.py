@@ -1,0 +1,60 @@
+"""A rule and a webhook at a real hub: from what a worker hands in to the word that arrives, over a death in between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fleet.alert_settings import AlertSettings, AlertTargetSettings
+from fleet.model import Fleet
+from hub.queue.repeat import Interval
+from hub.signing import signed
+from tests.hubs import FLEET, Scene, client, finish, running, take
+from tests.programs.owner import Server
+from tests.waiting import until
+
+ONE, *_ = FLEET.members
+
+
+def watching(url: str, secret: Path) -> Fleet:
+    """A fleet that tells of what is cheap."""
+    cheap = AlertSettings(value="/answer/price", when="below", than=10, targets=("hook",))
+    hook = AlertTargetSettings(url=url, insecure=True, secret_file=str(secret), timeout_seconds=5)
+    hub = FLEET.hub.model_copy(update={"alerts": {"cheap": cheap}, "alert_targets": {"hook": hook}})
+    return FLEET.model_copy(update={"hub": hub})
+
+
+def priced(scene: Scene, price: float) -> None:
+    """The next run of its one job finds PRICE."""
+    with client(scene, ONE.uid) as one:
+        work = take(one, 60)
+        scene.hand_in(ONE, work, answer={"price": price})
+        finish(one, work)
+
+
+def test_a_word_arrives_once_when_it_begins_and_once_when_it_is_over(root: None, tmp_path: Path) -> None:
+    """Signed; a hub that dies before its word has arrived tells it after its start, under the same name."""
+    secret, server = tmp_path / "secret", Server("503")
+    secret.write_text("s3cret\n")
+    try:
+        with running(watching(f"{server.url}/hook", secret)) as scene:
+            scene.add("tea", repeat=Interval(1))
+            for price in (12, 7):
+                priced(scene, price)
+            until("it was refused", lambda: not server.moods, 30)
+            scene.kill()
+            scene.start()
+            priced(scene, 8)
+            priced(scene, 15)
+            # What waits for its next try is tried with the next one that is due at the latest.
+            scene.database.run(lambda db: db.exec_driver_sql("UPDATE outbox SET due_at = 0"))
+            scene.rings()
+            until("both are told", lambda: len({key for key, _, _ in server.taken}) == 2, 60, lambda: server.taken)
+        said = {key: json.loads(body) for key, _, body in server.taken}
+        assert [(one["what"], one["value"]) for one in said.values()] == [("begun", 7), ("over", 15)]
+        for (key, _, body), headers in zip(server.taken, server.headers, strict=True):
+            stamp = int(headers["webhook-timestamp"])
+            assert headers["webhook-signature"] == signed(key, body, "s3cret", stamp)["webhook-signature"]
+    finally:
+        server.shutdown()
+        server.server_close()
