@@ -51,6 +51,10 @@ SELECT count(*), (SELECT count(*) FROM busy),
        coalesce(sum(NOT rested AND public NOT IN (SELECT public FROM busy)), 0)
 FROM pool
 """
+_THERE = """
+SELECT EXISTS (SELECT 1 FROM keys WHERE (:server IS NULL OR :server IN (server, region))
+  AND (NOT (retired OR leaving) OR public IN (SELECT public FROM leases WHERE state <> 'ended')))
+"""
 
 
 class Chosen(NamedTuple):
@@ -102,3 +106,8 @@ def numbers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> tuple[
     """Keys in the pool, those leased, servers, keys that rest."""
     keys, leased, servers, cooling = db.exec_driver_sql(_NUMBERS, {"cooldown": cooldown_seconds, "now": now}).one()
     return keys, leased, servers, cooling
+
+
+def is_there(db: sa.Connection, server: str | None) -> bool:
+    """Whether a key of SERVER, or of a region of that name, may become free; None: any key."""
+    return bool(db.exec_driver_sql(_THERE, {"server": server}).scalar_one())

@@ -107,5 +107,8 @@ class Pool(Protocol):
     async def numbers(self) -> PoolStatus:
         """How many keys there are, leased, resting, free."""
 
+    async def is_there(self, server: str | None) -> bool:
+        """Whether a key of SERVER, or of a region of that name, may become free; None: any key."""
+
     async def close(self) -> None:
         """Let go of the store; one that does not answer is left as it is."""

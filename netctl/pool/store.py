@@ -137,6 +137,10 @@ class Store:
         free = keys - leased - cooling
         return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=free, servers=servers, service=service)
 
+    def is_there(self, server: str | None) -> bool:
+        with self._file.begin(reading=True) as db:
+            return choice.is_there(db, server)
+
     def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
         """WORK of netctl.pool.issued, given the time."""
         with self._file.begin() as db:

@@ -77,6 +77,9 @@ class ThreadedPool:
     async def numbers(self) -> PoolStatus:
         return await self._run(partial(self._store.numbers, self._cooldown_seconds))
 
+    async def is_there(self, server: str | None) -> bool:
+        return await self._run(partial(self._store.is_there, server))
+
     async def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
         """WORK of netctl.pool.issued, which no lease waits for longer than for any other call."""
         return await self._run(partial(self._store.of_service, work))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet.errors import FleetError, KeyStoreFailed, NoKeyFree, SpaceGone, TunnelError, in_a_line
+from fleet.errors import ConfigurationError, FleetError, KeyStoreFailed, NoKeyFree, SpaceGone, TunnelError, in_a_line
 from fleet.netctl_api import PoolStatus
 from netctl.pool.contract import Lease
 
@@ -55,14 +55,23 @@ def named(error: Exception) -> FleetError:
     return error if isinstance(error, FleetError) else TunnelError(f"no tunnel with this key: {in_words(error)}")
 
 
-def none_free(numbers: PoolStatus, most_on_server: int) -> NoKeyFree:
+def none_there(server: str | None) -> FleetError:
+    """The pool has no key; none of SERVER where that is wanted, and then to wait would hold up a worker for nothing."""
+    if server is None:
+        return NoKeyFree("the key pool is empty", hint="netctl keys import PATH..., or netctl keys revive KEY")
+    hint = "netctl keys list names servers and regions; import keys of it, or ask for another exit"
+    return ConfigurationError(f"no key is of {server!r}, as a server or as a region", hint=hint)
+
+
+def none_free(numbers: PoolStatus, most_on_server: int, server: str | None) -> NoKeyFree:
     """Why no key became free in time."""
     if numbers.service:
         return NoKeyFree(f"no key became free in time: {numbers.service}", data=numbers.model_dump(mode="json"))
     full = f"every server has its {most_on_server} workers (netctl.workers_per_server)"
     why = full if numbers.free and most_on_server else "each is leased or cooling down"
+    keys = f"{numbers.keys} keys" if server is None else f"the keys of {server!r}"
     return NoKeyFree(
-        f"none of {numbers.keys} keys became free in time: {why}",
+        f"none of {keys} became free in time: {why}",
         hint="import more keys, or run fewer workers",
         data=numbers.model_dump(mode="json"),
     )

@@ -9,7 +9,7 @@ from functools import partial
 
 from fleet import log, processes
 from fleet.deadline import readable, to_the_end
-from fleet.errors import FleetError, HandshakeTimeout, NoKeyFree, NoWay, ServerNotFound, in_a_line
+from fleet.errors import FleetError, HandshakeTimeout, NoWay, ServerNotFound, in_a_line
 from fleet.model import Fleet, Worker
 from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
@@ -21,7 +21,7 @@ from netctl.slots.names import resolved
 from netctl.slots.reconcile import Reconciler
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Event, Slot, SlotState
-from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free
+from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free, none_there
 
 POOL_SECONDS = 0.25
 """How often a request that waits for a key looks at the pool: another program may have added one."""
@@ -168,7 +168,7 @@ class Tunnels:
             failed.clear()
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
-        """Lease a key, waiting until one is free; raises NoKeyFree at the deadline."""
+        """Lease a key, waiting until one is free. Raises NoKeyFree, or ConfigurationError where none ever is."""
         assert slot.owner is not None
         owner, most = processes.owner_of(slot.owner.peer.pid), self._fleet.netctl.workers_per_server
         while True:
@@ -178,14 +178,14 @@ class Tunnels:
             if lease is not None:
                 return lease
             numbers = await self._pool.numbers()
-            if not numbers.keys and numbers.service is None:
-                raise NoKeyFree("the key pool is empty", hint="netctl keys import PATH..., or netctl keys revive KEY")
+            if numbers.service is None and not await self._pool.is_there(server):
+                raise none_there(server)
             if slot.lease is not None:
                 await self._give_back(slot)  # our own old key may be the only one there is
                 continue
             left = deadline - time.monotonic()
             if left <= 0:
-                raise none_free(numbers, most)
+                raise none_free(numbers, most, server)
             await asyncio.sleep(min(POOL_SECONDS, left))
 
     async def _give_back(self, slot: Slot) -> None:

@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 
 from fleet.callers import Caller, Connection, Peer
-from fleet.errors import FleetError, KernelRefused, KeyStoreFailed, TunnelError
+from fleet.errors import ConfigurationError, FleetError, KernelRefused, KeyStoreFailed, TunnelError
 from fleet.model import DnsSettings, EgressSettings, Fleet, WireguardSettings, WorkersSettings
 from netctl.host import Found, Host
 from netctl.kernel.setns import Spaces
@@ -112,11 +112,12 @@ class Ground:
         self.endings = Endings(FLEET, self.kernel.spaces)
         self.tunnels = Tunnels(fleet=FLEET, pool=pool, reconciler=reconciler, devices=devices, endings=self.endings)
 
-    async def connect(self, uid: int) -> Lease:
-        """Another key for the worker UID, as its connect or rotate asks for it."""
+    async def connect(self, uid: int, server: str | None = None) -> Lease:
+        """Another key for the worker UID, of SERVER alone, as its connect or rotate asks for it."""
         slot = self.tunnels.slots[uid]
         peer = Peer(uid=uid, gid=uid, pid=os.getpid())
         slot.own(Connection(peer=peer, caller=Caller.WORKER))
+        slot.server = server
         slot.step(Event.ROTATE if slot.lease else Event.CONNECT)
         async with slot.lock:
             return await self.tunnels.renew(slot, time.monotonic() + 8)
@@ -222,6 +223,18 @@ def test_what_every_key_raises_is_no_keys_fault(stage: str, tmp_path: Path) -> N
             assert not troubles(path)
 
     path = tmp_path / "keys.db"
+    asyncio.run(work())
+
+
+def test_an_exit_of_no_key_is_said_at_once(tmp_path: Path) -> None:
+    """What no key can fill is no wait, which would hold up a worker and its job; where a key is of it, it is leased."""
+
+    async def work() -> None:
+        async with ground(tmp_path / "keys.db") as on:
+            with pytest.raises(ConfigurationError, match="no key is of 'JP'"):
+                await on.connect(1101, "JP")
+            assert (await on.connect(1101, "198.51.100.4")).key.server == "198.51.100.4"
+
     asyncio.run(work())
 
 
