@@ -50,7 +50,11 @@ def positive(text: str) -> int:
 
 WORKERS, KEYS, SERVERS = "_fleet_workers", "_fleet_keys", "_fleet_servers"
 """What completion knows, by the names of the shell's functions."""
-_PARTS = r"netctl keys list --json 2>/dev/null | sed -n 's/^    \"\(PART\)\": \"\(.*\)\",*$/\2/p' | tr -d , | sort -u"
+# compgen -W (bash(1)) expands its words, $(...) in them too, and strangers have named these: plain ones are offered.
+_PARTS = (
+    r"netctl keys list --json 2>/dev/null | sed -n 's/^    \"\(PART\)\": \"\(.*\)\",*$/\2/p' | tr -s ', ' '\n' "
+    "| grep -x '[[:alnum:]][[:alnum:].:_@/+-]*' | sort -u"
+)
 _LISTS = {
     # Their accounts, as accounts.py makes them: everybody may read these. Keys are root's to list.
     WORKERS: r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'",

@@ -65,6 +65,19 @@ def test_completion_knows_keys_and_servers(function: str, begun: str, words: str
     assert " ".join(done.stdout.split()) == words, done.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["$(touch PWNED)", "`touch PWNED`", "$(touch${IFS}PWNED)", "${x:=$(touch PWNED)}", "*"]
+)
+def test_completion_runs_no_word_of_a_stranger(name: str, tmp_path: Path) -> None:
+    """Whatever a file of keys or a server is called: root's Tab offers names that are plain, and does nothing."""
+    words_of = [sys.executable, str(CHECKOUT / "launch.py"), "netctl", "--completion", "bash"]
+    script = subprocess.run(words_of, capture_output=True, text=True, check=True, timeout=60).stdout
+    listed = LISTED.replace("kr-2.conf", name).replace("kr.example", name)
+    script += f"\nnetctl() {{ cat <<'X'\n{listed}\nX\n}}\n_fleet_keys k; _fleet_servers k"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    assert (done.stdout.split(), list(tmp_path.iterdir())) == (["kr-1.conf"], []), done.stderr
+
+
 def test_the_manual_has_every_verb() -> None:
     """With its options; no line of it is a request to the formatter that was none."""
     words = [sys.executable, str(CHECKOUT / "launch.py"), "fleet", "--manual"]
