@@ -303,6 +303,14 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         answers("getent passwd", 2, "kim:x:1105:1105::/home/kim:/bin/bash\n"),
         "1105 is kim's: from 1101 on there is room for 4",
     ),
+    "workers of a larger fleet before": (
+        "accounts",
+        both(
+            answers("getent passwd", 2, "".join(f"w{uid}:x:{uid}:990::/:/bin/false\n" for uid in range(1101, 1110))),
+            answers("getent group", 0, "fleet:x:990:\n"),
+        ),
+        "UIDs 1101 to 1102 are ours",
+    ),
     "own worker at work": (
         "accounts",
         both(

@@ -53,9 +53,10 @@ def accounts(case: Case) -> Finding:
         *(word for worker in members.values() for word in (str(worker.uid), worker.name)),
     ]
     known = {line for line in case.ask("getent", "passwd", *names).out.splitlines() if line.count(":") == 6}
-    people = {one for one in known if last < int(one.split(":")[2]) < last + ROOM and not _WORKER.match(one)}
-    after = sorted((int(uid), name) for name, _, uid, *_ in (one.split(":") for one in people))
-    entries = known - people
+    asked = {NETCTL_ACCOUNT, *(worker.name for worker in members.values())}
+    entries = {one for one in known if int(one.split(":")[2]) <= last or one.split(":")[0] in asked}
+    others = [one.split(":") for one in known - entries if not _WORKER.match(one)]
+    after = sorted((int(uid), name) for name, _, uid, *_ in others)
     group = case.ask("getent", "group", ACCOUNT_GROUP).out.split(":")
     gid = group[2] if len(group) > 2 else ""
     if any(entry.startswith(f"{NETCTL_ACCOUNT}:") and entry.split(":")[3] != gid for entry in entries):
