@@ -185,7 +185,7 @@ class Topology:
         # No duplicate address detection: an address is usable at once, not 1-2 s later.
         settings = {"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0"}
         if host == "host":
-            # What systemd sets on Debian 12 and Ubuntu 22.04; a fresh namespace has the kernel's defaults.
+            # What Ubuntu 22.04 sets. Debian 12 sets no rp_filter: 0, as a fresh namespace has it.
             settings |= {
                 "ipv4/conf/all/rp_filter": "2",
                 "ipv4/conf/default/rp_filter": "2",

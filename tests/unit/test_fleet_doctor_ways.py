@@ -42,6 +42,19 @@ def table(most: int, count: int) -> Change:
     )
 
 
+def ufw(policy: str, *rules: str, enabled: str = "yes") -> Change:
+    """ufw's files, as Debian's package has them."""
+    return lambda laid: (
+        laid.write("etc/ufw/ufw.conf", f"# /etc/ufw/ufw.conf\nENABLED={enabled}\n"),
+        laid.write("etc/default/ufw", f'IPV6=yes\nDEFAULT_OUTPUT_POLICY="{policy}"\n'),
+        laid.write("etc/ufw/user.rules", "\n".join(["*filter", *(f"### tuple ### {rule}" for rule in rules)])),
+    )
+
+
+OUT = "allow udp 51820 0.0.0.0/0 any 0.0.0.0/0 out"
+TUNNELS = [f"allow any any 0.0.0.0/0 any 0.0.0.0/0 out_wg{number}" for number in (101, 102)]
+
+
 def mtu(number: int) -> Change:
     return lambda laid: laid.write("sys/class/net/eth0/mtu", str(number))
 
@@ -66,6 +79,15 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     "a refusal": ("rules", rules({"priority": 99, "src": "all", "action": "prohibit"}), "99 (prohibit) refuses", ""),
     "our UIDs": ("rules", rules({**TAILSCALE, "uid_start": 1000, "uid_end": 1101}), "5270", ""),
     "firewalld": ("filters", answers("nft list", 0, FIREWALLD), "table inet firewalld (IPv6)", "IPv6_rpfilter=no"),
+    "ufw that lets nothing out": ("firewalls", ufw("DROP"), "WireGuard (UDP), wg101", "ufw allow out proto udp"),
+    "ufw with rules for others": (
+        "firewalls",
+        ufw("REJECT", OUT.replace("udp", "tcp"), OUT[:-3] + "in"),
+        "ufw",
+        "51820",
+    ),
+    "ufw with rules for workers alone": ("firewalls", ufw("DROP", *TUNNELS), "WireGuard", "ufw allow out proto udp"),
+    "ufw with rules for one worker": ("firewalls", ufw("DROP", OUT, TUNNELS[0]), "allows wg102", "ufw allow out on"),
     "a small table": ("connections", table(1000, 10), "10 of 1000", "nf_conntrack_max=65536"),
     "a full table": ("connections", table(100_000, 99_000), "nearly full", "nf_conntrack_max=200000"),
 }
@@ -86,6 +108,9 @@ GOOD: dict[str, tuple[str, Change]] = {
         both(rules({**TAILSCALE, "table": "main", "suppress_prefixlen": 0}), routes(DEFAULT)),
     ),
     "a firewall that drops the rest": ("filters", answers("nft list", 0, FIREWALLD.partition("table inet fire")[0])),
+    "ufw that lets tunnels out": ("firewalls", ufw("DROP", OUT, *TUNNELS)),
+    "ufw as it is installed": ("firewalls", ufw("ACCEPT")),
+    "ufw that is off": ("firewalls", ufw("DROP", enabled="no")),
     "room enough": ("connections", table(65_536, 800)),
 }
 
@@ -104,7 +129,8 @@ def test_what_takes_packets_is_named(laid: Laid, what: str) -> None:
     found = laid.finding(name)
     assert found.verdict is not Verdict.OK and seen in found.seen and command in found.command, found
     settings(SETTINGS.replace('"uid"', '"netns"'))(laid)
-    assert (laid.finding(name).verdict is Verdict.OK) == (name in ("rules", "filters", "placeholders"))
+    unneeded = name in ("rules", "filters", "placeholders") or what == "ufw with rules for one worker"
+    assert (laid.finding(name).verdict is Verdict.OK) == unneeded
 
 
 @pytest.mark.parametrize("what", GOOD)

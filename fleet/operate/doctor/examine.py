@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     ways.rules,
     ways.placeholders,
     ways.filters,
+    ways.firewalls,
     ways.connections,
     dropins.networkd,
     dropins.network_manager,

@@ -17,6 +17,10 @@ _OUTER_BYTES = {4: 60, 6: 80}
 _LEAST_CONNECTIONS = 2048
 """A busy page holds some 200 connections and names; what has ended stays for up to two minutes."""
 _NEARLY_FULL = 0.9
+_OPENED = (
+    "ufw allow out proto udp to any port 51820 (the ports in `Endpoint =` of your keys' files); "
+    'with isolation = "uid" also, for each tunnel: ufw allow out on wg101'
+)
 _NO_MARK = ("0x0", "0")
 _OUR_TABLES = ("fleet", "fleet_hold")
 _WITHOUT_ROUTE = re.compile(r"fib saddr .*\bmissing\b.*\bdrop\b|rpfilter.*\bdrop\b", re.IGNORECASE)
@@ -125,6 +129,35 @@ def filters(case: Case) -> Finding:
             "firewalld: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, then firewall-cmd --reload",
         )
     return ok("none of others drops what has no route back")
+
+
+@check("firewalls", "WireGuard's packets pass the host's own firewall as all others do")
+def firewalls(case: Case) -> Finding:
+    """ufw and firewalld, by their own files: whether they let out what nobody has named."""
+    machine = case.machine
+    enabled = _assigned(machine.text("/etc/ufw/ufw.conf"), "ENABLED").lower() == "yes"
+    policy = _assigned(machine.text("/etc/default/ufw"), "DEFAULT_OUTPUT_POLICY") or "ACCEPT"
+    if enabled and policy != "ACCEPT" and (closed := list(_closed(case, machine.text("/etc/ufw/user.rules")))):
+        return warning(f"ufw lets out what a rule allows, and none allows {some(closed)}", _OPENED)
+    if any(process.name == "firewalld" for process in case.processes):
+        return ok("firewalld; while it is reloaded nothing leaves this host, which may cost an attempt of a loop")
+    return ok("ufw, which lets tunnels out" if enabled else "neither ufw nor firewalld")
+
+
+def _closed(case: Case, notes: str) -> Iterator[str]:
+    """What no rule of ufw's lets out, by its own NOTES: `### tuple ### allow udp 51820 0.0.0.0/0 any 0.0.0.0/0 out`."""
+    allowed = re.findall(r"^### tuple ### allow (\w+) (\w+) .* out(?:_(\S+))?$", notes, re.MULTILINE)
+    tunnels = [worker.interface for worker in case.fleet.members]
+    if not any(protocol in ("udp", "any") and port != "53" and link not in tunnels for protocol, port, link in allowed):
+        yield "WireGuard (UDP)"
+    if case.fleet.isolation == "uid":  # what workers send passes the same firewall before it is in a tunnel
+        yield from (name for name in tunnels if ("any", "any", name) not in allowed)
+
+
+def _assigned(text: str, name: str) -> str:
+    """What a shell's file gives the variable NAME; empty when nothing."""
+    found = re.search(rf"^{name}=[\"']?(\w*)", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 @check("connections", "when the table of connections is full the kernel drops packets of everybody")
