@@ -1,4 +1,4 @@
-"""One machine for the session, with a fleet of two workers set up as an operator does it."""
+"""One machine for the session, with a small fleet set up as an operator does it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from tests.host.installed import Installed
 from tests.host.machine import Machine
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases that are looked at before a release alone."""
+    if not config.option.whole_host:
+        slow = [item for item in items if item.get_closest_marker("whole_host")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session")
 def access(root: None) -> Iterator[world.Access]:
     """The internet of the machine."""
@@ -21,7 +29,9 @@ def access(root: None) -> Iterator[world.Access]:
 
 
 @pytest.fixture(scope="session")
-def host(access: world.Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def host(
+    access: world.Access, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Installed]:
     """It has booted, and its fleet has settings and keys, and does not run."""
     made = Machine(f"{access.lab.name}-machine", Path(tmp_path_factory.mktemp("host")), access.namespace)
     try:
@@ -30,7 +40,7 @@ def host(access: world.Access, tmp_path_factory: pytest.TempPathFactory) -> Iter
         except layer.NoLayer as error:
             pytest.fail(str(error), pytrace=False)
         made.boot()
-        installed = Installed(made, access)
+        installed = Installed(made, access, count=2 if pytestconfig.option.whole_host else 1)
         installed.install()
         yield installed
     finally:

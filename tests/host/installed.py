@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ from fleet.model import Worker
 from fleet.result import Result
 from fleet.spool import read_spool
 from lab import run
-from lab.topology import WEB_ADDRESS
-from tests.host.machine import Machine
+from lab.topology import ECHO_NAME, SITE_NAME, STUN_PORT, WEB_ADDRESS
+from tests.host.machine import UPLINK, Machine
 from tests.host.world import Access
 from tests.inside import Ear, capturing
 from tests.waiting import until
 
-FIRST_UID, COUNT = 1301, 2
+FIRST_UID = 1301
 STRANGER = 65534
 PROBED = 9999
 LOOP_SECONDS = 120
@@ -44,10 +45,12 @@ done
 class Installed:
     """The fleet of MACHINE."""
 
-    def __init__(self, machine: Machine, access: Access) -> None:
+    def __init__(self, machine: Machine, access: Access, count: int) -> None:
         self.machine, self.access = machine, access
         self.run = machine.run
-        self.workers = [Worker(uid=FIRST_UID + number) for number in range(COUNT)]
+        self._numbers = itertools.count()
+        self.began = datetime.now(timezone.utc)
+        self.workers = [Worker(uid=FIRST_UID + number) for number in range(count)]
 
     def install(self) -> None:
         """Settings, keys, accounts."""
@@ -63,8 +66,10 @@ class Installed:
 
     def configure(self, changes: run.Changes = run.NO_CHANGES) -> None:
         """Write fleet.toml with CHANGES of what it usually is."""
-        settings = run.settings(self.access.lab, COUNT, first_uid=FIRST_UID, changes={"loop": {"pause_seconds": 2}})
+        usual: run.Changes = {"loop": {"pause_seconds": 4}}
+        settings = run.settings(self.access.lab, len(self.workers), first_uid=FIRST_UID, changes=usual)
         settings["browser"]["certificate_authorities"] = ["/etc/fleet/ca.pem"]
+        settings["verify"] = {"resolver_echo": ECHO_NAME, "stun": f"{SITE_NAME}:{STUN_PORT}"}
         for table, keys in changes.items():
             settings[table] = {**settings.get(table, {}), **keys}
         self.machine.write("etc/fleet/fleet.toml", run.toml(settings))
@@ -93,6 +98,34 @@ class Installed:
         """supervisord's process, as the machine counts."""
         return int(self.status()["supervisor_pid"])
 
+    def doctor(self) -> dict[str, tuple[str, str]]:
+        """Verdict and what was seen, by check."""
+        done = self.run("fleet doctor --json")
+        return {one["name"]: (one["verdict"], one["seen"]) for one in json.loads(done.stdout or "[]")}
+
+    def address(self) -> str:
+        """The host's own; empty while it has none."""
+        found = json.loads(self.run(f"ip -json -4 address show dev {UPLINK}").stdout)
+        return str(found[0]["addr_info"][0]["local"]) if found and found[0]["addr_info"] else ""
+
+    def wait_until_held(self) -> None:
+        """Until all that holds the workers is in the kernel."""
+        commands = "ip -oneline rule show; nft list tables; " + "; ".join(
+            f"ip route show table {one.table} | grep default" for one in self.workers
+        )
+        wanted = [
+            *(f"{uid}-{uid} lookup" for uid in (one.uid for one in self.workers)),
+            *(f"{uid}-{uid} prohibit" for uid in (one.uid for one in self.workers)),
+            *(f"default dev {one.interface}" for one in self.workers),
+            *("table inet fleet\n", "table inet fleet_hold\n"),
+        ]
+
+        def missing() -> list[str]:
+            there = self.run(commands).stdout
+            return [one for one in wanted if one not in there]
+
+        until("all that holds the workers is there", lambda: not missing(), 30, missing)
+
     def results(self, worker: Worker) -> list[Result]:
         """What WORKER has handed in."""
         return list(read_spool(self.machine.root / "var/lib/fleet/workers" / worker.name / "spool"))
@@ -115,9 +148,16 @@ class Installed:
     def probed(self, uid: int) -> Iterator[Ear]:
         """Something under UID tries to get out; what the ISP sees of it."""
         seen = f"udp and dst host {WEB_ADDRESS} and dst port {PROBED}"
-        with capturing(self.access.lab, seen) as ear:
-            self.run(f"systemd-run --quiet --unit=prober --collect sh /root/prober.sh {uid}", check=True)
-            try:
-                yield ear
-            finally:
-                self.run("systemctl stop prober", check=True)
+        with capturing(self.access.lab, seen) as ear, self.beside(f"sh /root/prober.sh {uid}"):
+            yield ear
+
+    @contextlib.contextmanager
+    def beside(self, command: str, *settings: str) -> Iterator[None]:
+        """COMMAND runs in a unit of its own, with SETTINGS for systemd-run."""
+        unit = f"beside-{next(self._numbers)}"  # systemd may remember one that has ended
+        start = " ".join(("systemd-run", "--quiet", "--collect", "--property=Type=exec", f"--unit={unit}", *settings))
+        self.run(f"{start} {command}", check=True)
+        try:
+            yield
+        finally:
+            self.run(f"systemctl stop {unit}", check=True)

@@ -8,15 +8,14 @@ shift
 mount -t tmpfs tmpfs "$folder" # an upper layer may not lie below its lower one
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 mount -t overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" overlay "$folder/root"
-for name in resolv.conf hosts; do # a container's own are mounts, which an overlay does not show
-    cp --remove-destination "/etc/$name" "$folder/root/etc/$name"
-done
 mount -t proc proc "$folder/root/proc"
 mount --rbind /dev "$folder/root/dev"
 # No service starts while its package is installed.
 printf '#!/bin/sh\nexit 101\n' >"$folder/root/usr/sbin/policy-rc.d"
 chmod 755 "$folder/root/usr/sbin/policy-rc.d"
-install() { # all of it is fetched first: systemd-resolved takes the resolver of a root in which it does not run
+install() {
+    # A container's own are mounts, which an overlay does not show; and systemd-resolved replaces the first.
+    for name in resolv.conf hosts; do cp --remove-destination "/etc/$name" "$folder/root/etc/$name"; done
     chroot "$folder/root" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -q --no-install-recommends -o Acquire::Retries=3 "$@"
 }
@@ -26,5 +25,6 @@ umount "$folder/root/proc"
 umount --lazy "$folder/root/dev"
 umount "$folder/root"
 cd "$folder/upper"
+ln -sfn ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf
 rm -rf var/cache/apt usr/share/doc usr/share/man usr/share/locale
 exec cp --archive . "$LAYER"

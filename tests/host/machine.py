@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,8 +71,6 @@ class Machine:
         for folder in (work, self.root):
             folder.mkdir()
         _call("cp", "--archive", str(layer), str(upper))
-        for name in ("passwd", "group", "shadow", "gshadow"):  # other tests make accounts meanwhile
-            _call("cp", "--archive", f"/etc/{name}", str(upper / "etc" / name))
         _call("mount", "-t", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", "overlay", str(self.root))
         for name in FORGOTTEN:
             _call("rm", "-rf", str(self.root / name))
@@ -88,6 +87,8 @@ class Machine:
         # What bin/setup does for an operator who follows deploy/fleet.service.
         self.write("etc/systemd/system/fleet.service", (CHECKOUT / "deploy/fleet.service").read_text())
         self.enable("systemd-networkd.service", "systemd-resolved.service")
+        wait = "[Service]\nExecStart=\nExecStart=/lib/systemd/systemd-networkd-wait-online --timeout=2\n"
+        self.write("etc/systemd/system/systemd-networkd-wait-online.service.d/tests.conf", wait)
 
     def write(self, name: str, text: str) -> None:
         """The file NAME below its root."""
@@ -105,10 +106,19 @@ class Machine:
         self.cut_power()
         for place in (self.root, self._folder):
             subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
-        for group in sorted(self._group.rglob("*/"), reverse=True):
-            group.rmdir()
+        with suppress(OSError):  # before Linux 5.14 there is no such file
+            (self._group / "cgroup.kill").write_text("1")
+        deadline = time.monotonic() + 5
+        while not self._remove_groups() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _remove_groups(self) -> bool:
+        """Whether none is left: one goes when its last process has ended."""
         with suppress(OSError):
+            for group in sorted(self._group.rglob("*/"), reverse=True):
+                group.rmdir()
             self._group.rmdir()
+        return not self._group.exists()
 
     # --- its life
 
@@ -136,10 +146,10 @@ class Machine:
 
     def _process_one(self) -> int | None:
         assert self._nspawn and self._nspawn.poll() is None, f"nspawn ended\n{self.last_words()}"
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        for pid in children:
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
-                return int(pid)
+        for pid in Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split():
+            with suppress(OSError):  # it has just ended
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                    return int(pid)
         return None
 
     def _is_up(self) -> bool:
@@ -153,7 +163,7 @@ class Machine:
     def reboot(self) -> None:
         """In order, as `systemctl reboot` does it."""
         self.run("systemctl --no-block poweroff")
-        self._wait(120)
+        self._wait(300)
         self.boot()
 
     def cut_power(self) -> None:
@@ -172,7 +182,7 @@ class Machine:
 
     # --- inside
 
-    def run(self, command: str, *, timeout: float = 100, check: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *, timeout: float = 300, check: bool = False) -> subprocess.CompletedProcess[str]:
         """What a root's shell in it says to COMMAND; with CHECK it has to end well."""
         done = subprocess.run(
             self.inside(command), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL

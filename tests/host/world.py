@@ -52,9 +52,18 @@ class Access:
             self._dhcp.wait(10)
             self._dhcp = None
 
-    def carry(self, *, carries: bool) -> None:
-        """Whether the line carries anything: its wire is in the bridge, or is not."""
-        self._ip("link", "set", "access", "up" if carries else "down")
+    def unplug(self) -> None:
+        """Whoever is at the other end of the line has no carrier."""
+        self._plug("down")
+
+    def plug(self) -> None:
+        """It has one again."""
+        self._plug("up")
+
+    def _plug(self, state: str) -> None:
+        listed = self._run("ip", "-oneline", "link", "show", "master", "access")
+        for line in listed.splitlines():
+            self._ip("link", "set", line.split()[1].partition("@")[0].rstrip(":"), state)
 
     def _ip(self, *words: str) -> None:
         subprocess.run(["ip", "-n", self.namespace, *words], check=True)

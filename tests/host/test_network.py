@@ -1,0 +1,194 @@
+"""What services of a real host do to its network while a fleet of isolation uid works there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from lab.events import AddressListener
+from tests.host.installed import Installed
+from tests.host.machine import UPLINK
+from tests.waiting import until
+
+OTHER_ADDRESS = "198.51.100.12"
+RECONFIGURE = f"networkctl reconfigure {UPLINK}"
+EVENTS = {
+    "networkd is restarted": ("systemctl restart systemd-networkd",),
+    "networkd is reloaded": ("networkctl reload",),
+    "nftables is restarted": ("systemctl restart nftables",),
+    "firewalld comes, is reloaded, and goes": (
+        "systemctl start firewalld && firewall-cmd --reload && systemctl stop firewalld",
+    ),
+    "ufw comes, is reloaded, and goes": ("ufw --force enable && ufw reload && ufw --force disable",),
+    "resolved is restarted, and has another server": (
+        "systemctl restart systemd-resolved",
+        f"until resolvectl dns {UPLINK} 203.0.113.53; do sleep 0.1; done",
+    ),
+    "journald is restarted, and systemd itself": ("systemctl restart systemd-journald", "systemctl daemon-reexec"),
+}
+NETWORK_MANAGER = f"""[connection]
+id=up
+type=ethernet
+interface-name={UPLINK}
+[ipv4]
+method=auto
+[ipv6]
+method=link-local
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(host: Installed) -> Iterator[Installed]:
+    """It runs in isolation uid, and every worker has handed in a loop."""
+    host.configure({"": {"isolation": "uid"}})
+    host.run("systemctl start fleet", check=True)
+    host.wait_for_loops()
+    host.began = datetime.now(timezone.utc)
+    yield host
+    host.run("systemctl stop fleet", check=True)
+
+
+@pytest.mark.parametrize("what", EVENTS)
+def test_nothing_leaves(fleet: Installed, what: str) -> None:
+    """While it happens nothing of a worker's UID leaves, and what holds it is complete again by itself."""
+    with fleet.probed(fleet.workers[0].uid) as ear:
+        for command in EVENTS[what]:
+            fleet.run(command, check=True)
+        fleet.wait_until_held()
+        assert not ear.rest()
+
+
+@contextlib.contextmanager
+def monitored(fleet: Installed) -> Iterator[Callable[[], int]]:
+    """Tells how many rules of the fleet's were deleted so far, by whomever."""
+    heard = fleet.machine.root / "root/rules"
+    with fleet.beside("ip monitor rule", "--property=StandardOutput=truncate:/root/rules"):
+        mark = "ip rule add priority 30000 lookup main; ip rule delete priority 30000"
+        until("the monitor hears a rule", lambda: fleet.run(mark) and "30000:" in heard.read_text(), 30)
+        yield lambda: sum("Deleted" in one and "proto 77" in one for one in heard.read_text().splitlines())
+
+
+def reconfigure(fleet: Installed) -> None:
+    """networkd takes the uplink's address away, and asks for it again."""
+    with AddressListener(fleet.machine.name) as listener:
+        began = datetime.now(timezone.utc)
+        fleet.run(RECONFIGURE, check=True)
+        until("the address has come again", lambda: len(listener.between(began, datetime.now(timezone.utc))) > 1, 60)
+    until("networkd has done", lambda: "configured" in fleet.run(f"networkctl --no-legend list {UPLINK}").stdout, 60)
+
+
+def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> None:
+    """Reconfigured without the drop-in it deletes the fleet's rules, with it none; the doctor says which is so."""
+    with monitored(fleet) as deleted:
+        reconfigure(fleet)
+        until("rules are deleted", deleted, 30)
+    fleet.wait_until_held()
+    assert "fixed networkd" in fleet.run("fleet doctor --fix").stderr
+    fleet.run("systemctl restart systemd-networkd", check=True)
+    with monitored(fleet) as deleted:
+        reconfigure(fleet)
+        assert deleted() == 0
+    fleet.wait_until_held()
+    assert fleet.doctor()["networkd"][0] == "ok"
+
+
+def test_another_address_of_the_host(fleet: Installed) -> None:
+    """A DHCP server that gives another address: nothing leaves, and the loops go on from there."""
+    with fleet.probed(fleet.workers[0].uid) as ear:
+        fleet.access.serve(OTHER_ADDRESS)
+        fleet.run(RECONFIGURE, check=True)
+        until("the host has it", lambda: fleet.address() == OTHER_ADDRESS, 30, fleet.address)
+        fleet.wait_until_held()
+        assert not ear.rest()
+    fleet.wait_for_loops()
+
+
+@pytest.mark.whole_host
+def test_network_manager_in_the_place_of_networkd(fleet: Installed) -> None:
+    """It comes, gets the doctor's drop-in, is restarted and reloaded: nothing leaves, and loops are good."""
+    fleet.machine.write("etc/NetworkManager/system-connections/up.nmconnection", NETWORK_MANAGER)
+    manage = f"[device-up]\nmatch-device=interface-name:{UPLINK}\nmanaged=1\n"
+    fleet.machine.write("etc/NetworkManager/conf.d/host.conf", manage)
+    fleet.run("chmod 600 /etc/NetworkManager/system-connections/*", check=True)
+    with fleet.probed(fleet.workers[0].uid) as ear:
+        fleet.run("systemctl stop systemd-networkd.socket systemd-networkd; systemctl start NetworkManager", check=True)
+        connected = f"nmcli --terse device | grep '^{UPLINK}:ethernet:connected'"
+        until(
+            "it manages the uplink", lambda: fleet.run(connected).stdout, 60, lambda: fleet.run("nmcli device").stdout
+        )
+        assert fleet.doctor()["networkmanager"][0] == "warning"
+        fleet.run("fleet doctor --fix && systemctl reload NetworkManager", check=True)
+        assert fleet.doctor()["networkmanager"][0] == "ok"
+        for command in ("systemctl restart NetworkManager", "nmcli general reload", "nmcli connection up up"):
+            fleet.run(command, check=True)
+            until("it manages the uplink", lambda: fleet.run(connected).stdout, 60)
+        fleet.wait_until_held()
+        assert not ear.rest()
+    fleet.wait_for_loops()
+    fleet.run("systemctl stop NetworkManager; systemctl start systemd-networkd", check=True)
+
+
+IMAGE = """mkdir -p /tmp/i/bin /tmp/i/lib64 /tmp/i/lib/x86_64-linux-gnu && cp /bin/sleep /tmp/i/bin
+cp -L /lib64/ld-linux-x86-64.so.2 /tmp/i/lib64; cp -L /lib/x86_64-linux-gnu/libc.so.6 /tmp/i/lib/x86_64-linux-gnu
+tar -C /tmp/i -c . | docker import - sleep"""
+CHURN = """for i in 1 2 3; do
+docker network create n$i && docker run -d --name c$i --network n$i -p 808$i:80 sleep /bin/sleep 99 &&
+docker rm -f c$i && docker network rm n$i || exit 1; done"""
+
+
+@pytest.mark.whole_host
+def test_containers_come_and_go(fleet: Installed) -> None:
+    """Docker starts, containers with networks of their own come and go, Docker ends: nothing leaves, loops are good."""
+    with fleet.probed(fleet.workers[0].uid) as ear:
+        for command in ("systemctl start docker", IMAGE, CHURN):
+            fleet.run(command, check=True)
+        assert fleet.doctor()["docker"][0] == "ok"
+        fleet.run("systemctl stop docker docker.socket containerd", check=True)
+        fleet.wait_until_held()
+        assert not ear.rest()
+    fleet.wait_for_loops()
+
+
+@pytest.mark.whole_host
+def test_firewalld_is_told(fleet: Installed) -> None:
+    """The doctor says what its reload may cost, and names its filter of return paths; nothing leaves meanwhile."""
+    with fleet.probed(fleet.workers[0].uid) as ear:
+        fleet.run("systemctl start firewalld && firewall-cmd --complete-reload", check=True)
+        found = fleet.doctor()
+        assert "reloaded" in found["firewalls"][1] and found["filters"][0] == "warning", found
+        fleet.run("systemctl stop firewalld", check=True)
+        fleet.wait_until_held()
+        assert not ear.rest()
+    fleet.wait_for_loops()
+
+
+@pytest.mark.whole_host
+def test_ufw_that_lets_nothing_out(fleet: Installed) -> None:
+    """The doctor names it, with the command that helps: after that the doctor is content, and loops are good."""
+    fleet.run("ufw default deny outgoing && ufw --force enable", check=True)
+    assert fleet.doctor()["firewalls"][0] == "warning"
+    fleet.run("ufw allow out proto udp to any port 51820", check=True)
+    assert fleet.doctor()["firewalls"][0] == "warning"
+    for worker in fleet.workers:
+        fleet.run(f"ufw allow out on {worker.interface}", check=True)
+    assert fleet.doctor()["firewalls"][0] == "ok"
+    fleet.wait_for_loops()
+    fleet.run("ufw --force disable && ufw --force reset", check=True)
+    fleet.began = datetime.now(timezone.utc)  # what failed before was to fail
+
+
+@pytest.mark.whole_host
+def test_verify_holds(fleet: Installed) -> None:
+    """`fleet verify` ends with 0 on a host that has no IPv6."""
+    verified = fleet.run("fleet verify --worker w1301", timeout=300)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_all_loops_meanwhile(fleet: Installed) -> None:
+    """Every loop since the first was good in the end, and no page lost a request to a change of the network."""
+    fleet.wait_for_loops()
+    for result in (one for worker in fleet.workers for one in fleet.results(worker) if one.started > fleet.began):
+        assert (result.ok, result.network_changed) == (True, 0), result
