@@ -34,7 +34,7 @@ def uninstall(arguments: argparse.Namespace) -> None:
         lifecycle.refuse_if_running(installation)
         prepare.alone(installation)
         found = [path for path in _places(paths) if os.path.lexists(path)]
-        console.show("these are removed:", *(f"  {path}" for path in found), "  the accounts netctl and w1101 ...")
+        console.show("to be removed:", *(f"  {path}" for path in found), "  the accounts netctl and w1101 ...")
         own = [path for path in (paths.state, paths.tasks) if path.exists()]
         if own and not arguments.keys_and_results:
             words = f"nothing was removed: keys, results or tasks of your own are in {' and '.join(map(str, own))}"
