@@ -25,6 +25,8 @@ from hub.web.view import View
 
 SITE, RETRY = ("pause", "resume"), "retry"
 MOST_KEPT = 200
+MOST_REFUSED = 20
+"""Apart from the others: whoever is refused pushes nothing out that somebody has done."""
 _MOST_BYTES = 4096
 
 
@@ -51,6 +53,7 @@ class Acting:
     def __init__(self, view: View, token_file: str) -> None:
         self._view, self._token_file = view, token_file
         self._acts: deque[Act] = deque(maxlen=MOST_KEPT)
+        self._refused: deque[Act] = deque(maxlen=MOST_REFUSED)
         self._log = log.get("hub")
 
     def routes(self) -> list[Route]:
@@ -64,7 +67,8 @@ class Acting:
 
     async def acts(self, request: Request) -> Response:
         """What was done."""
-        found = Acts(acts=tuple(self._acts))
+        newest = sorted((*self._acts, *self._refused), key=lambda act: act.at, reverse=True)
+        found = Acts(acts=tuple(newest))
         if wants_json(request):
             return json(found)
         return html(request, "acts.j2", acts=found.acts, can=bool(self._token_file))
@@ -98,8 +102,9 @@ class Acting:
         return RedirectResponse(f"{request.url.path}?{urlencode({'lang': language(request)})}", 303)
 
     def _keep(self, what: str, of: str, done: str) -> None:
-        self._acts.appendleft(Act(at=time.time(), what=what, of=of[:300], done=done))
-        self._log.info("page.act", what=what, of=of, done=done)
+        act = Act(at=time.time(), what=what, of=of[:300], done=done)
+        (self._refused if done == "refused" else self._acts).appendleft(act)
+        self._log.info("page.act", what=what, of=act.of, done=done)
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -66,3 +66,11 @@ def test_who_has_it_does(scene: Scene) -> None:
     assert "a.example" in ask("/acts?lang=ko")[2]
     log = (scene.paths.root / "hub.log").read_text()
     assert log.count("page.act") >= 4 and TOKEN not in log
+
+
+def test_who_is_refused_hides_nothing(scene: Scene) -> None:
+    """However often anybody of this host tries: what was done is told all the same."""
+    assert act("/sites/a.example", "resume", TOKEN) == 303
+    assert {act("/sites/a.example", "pause") for _ in range(210)} == {401}
+    acts = [(one["what"], one["done"]) for one in json.loads(ask("/api/acts")[2])["acts"]]
+    assert acts[0] == ("pause", "refused") and ("resume", "done") in acts
