@@ -38,7 +38,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser], run_of: Callable[[str
         return verb
 
     _databases(noun("db", "the hub's database", "fleet db upgrade"))
-    _jobs(noun("job", "what workers are to do", "fleet job add urls=https://www.example.com/"))
+    _jobs(noun("job", "what workers are to do", "fleet job add query=desk"))
     _results(noun("result", "what has come of it", "fleet result list"))
     _alerts(noun("alert", "what of the rules in [hub.alerts] lasts", "fleet alert list"))
     _sites(noun("site", "how often each site is asked, by all workers", "fleet site list"))
