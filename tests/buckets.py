@@ -37,12 +37,13 @@ class Service:
 
 def _ports(count: int) -> list[int]:
     """Some that nobody has. What listens beside one does so 10,000 above it."""
-    found = []
-    for _ in range(count):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            found.append(one.getsockname()[1])
-    return [port if port < 55_000 else port - 12_000 for port in found]
+    found = list[int]()
+    while len(found) < count:
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            port = one.getsockname()[1]
+        if port < 55_000 and port not in found:
+            found.append(port)
+    return found
 
 
 @contextmanager

@@ -101,8 +101,9 @@ class Spool:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if (known := _OF_TASK.fullmatch(entry.name)) and known[1] != newest:
-                    seen = entry.stat(follow_symlinks=False)
-                    found[known[2] != "json"].append((seen.st_mtime, seen.st_size, entry.name))
+                    with contextlib.suppress(FileNotFoundError):  # somebody has taken it away meanwhile
+                        seen = entry.stat(follow_symlinks=False)
+                        found[known[2] != "json"].append((seen.st_mtime, seen.st_size, entry.name))
         gone = []
         for pictures, days in ((True, keep.pictures_days), (False, keep.answers_days)):
             left = sum(size for _, size, _ in found[pictures])
