@@ -11,6 +11,7 @@ import time
 
 from fleet import console, snapshot
 from fleet.errors import ExitCode, TryLater, Unavailable
+from fleet.interrupts import Interrupts
 from fleet.model import Fleet
 from fleet.operate import configuration, lifecycle, prepare
 from fleet.operate.journal import Event, Log
@@ -56,13 +57,15 @@ def _applicable(running: Fleet, fleet: Fleet) -> Fleet:
 
 def _apply(running: Snapshot, wanted: Fleet, installation: Installation) -> None:
     """Workers that start from here on have the settings WANTED; where one cannot, the next reload begins again."""
-    snapshot.write(running.model_copy(update={"fleet": wanted}), installation.paths)
-    try:
-        prepare.workers(installation)
-        _start_again(wanted, installation)
-    except BaseException:  # Ctrl-C too
-        snapshot.write(running, installation.paths)
-        raise
+    with Interrupts() as interrupts:
+        try:
+            snapshot.write(running.model_copy(update={"fleet": wanted}), installation.paths)
+            prepare.workers(installation)
+            _start_again(wanted, installation)
+        except BaseException:  # a signal too
+            with interrupts.shield():
+                snapshot.write(running, installation.paths)
+            raise
 
 
 def _start_again(fleet: Fleet, installation: Installation) -> None:
