@@ -20,8 +20,8 @@ SETUP = ("bin/setup", "--dev")
 LIGHT = {"lint", "unit", "contract"}
 """The tiers of `quick`. They run without root too, less the tests that need it."""
 NEEDS_ROOT, INTERRUPTED = 77, 130
-SHARDS = len(os.sched_getaffinity(0)) + 1
-"""One more than there are cores: a fifth of a test's time it waits for something."""
+SHARDS = len(os.sched_getaffinity(0)) + 2
+"""Two more than there are cores: a third of a test's time it waits for something."""
 
 
 def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
