@@ -26,6 +26,7 @@ SAYS = {
     "fleet/log.py": "log lines, each through fleet.visible",
     "fleet/programs.py": "an error as data, for the program that reads it",
     "fleet/operate/verify/control.py": "its answer, for the program that asked",
+    "fleet/operate/rearm.py": "two fixed words, for supervisord",
     "netctl/exits/ask.py": "its answer, for netctl",
     "launcher/__main__.py": "root's own words, without a library",
     "launcher/mounts.py": "root's own words, without a library",

@@ -23,7 +23,7 @@ from fleet.model import Paths
 from fleet.operate import configuration, lifecycle, render, verbs
 from fleet.operate.run import _end
 from fleet.programs import Installation
-from fleet.supervise import Supervisor, wait_until
+from fleet.supervise import ProgramState, Supervisor, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FLEET = '[workers]\ncount = 2\nstop_wait_seconds = 3\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
@@ -49,15 +49,23 @@ class Plain(Installation):
 
 @pytest.fixture
 def installation(tmp_path: Path, root: None) -> Iterator[Installation]:
-    """A release whose launch.py does what the file `behaviour` beside it says, rendered and ready to start."""
+    """A release whose launch.py does what the file `behaviour` beside it says, rendered and ready to start.
+
+    What starts again whom supervisord has given up (tests/contract/test_rearm.py) does nothing here.
+    """
     release = tmp_path / "release"
     release.mkdir()
     shutil.copy(CHECKOUT / "supervisord.conf.j2", release)
-    (release / "launch.py").write_text("exec(open(__file__.replace('launch.py', 'behaviour')).read())\n")
+    (release / "launch.py").write_text(
+        "import signal, sys\n"
+        "if 'fleet.operate.rearm' in sys.argv: signal.pause()\n"
+        "exec(open(__file__.replace('launch.py', 'behaviour')).read())\n"
+    )
     (release / "behaviour").write_text("import signal; print('I run', flush=True); signal.pause()\n")
     made = Plain(paths=Paths(root=tmp_path), release=release)
     made.paths.run.mkdir(parents=True)
     made.paths.logs.mkdir(parents=True)
+    made.paths.given_up.parent.mkdir(parents=True)
     write_config(made)
     yield made
     # A program that is stopped between supervisord's fork and its exec misses the signal and is killed later.
@@ -84,7 +92,7 @@ def test_everything_starts_and_ends(installation: Installation) -> None:
     child = supervisor.start(end_with_us=True)
     wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
     states = supervisor.states()
-    assert [item.name for item in states] == ["netctl", "worker:w1101", "worker:w1102"]
+    assert [item.name for item in states] == ["netctl", "rearm", "worker:w1101", "worker:w1102"]
     assert supervisor.shut_down(20)
     assert child.wait(5) == 0
     assert not any(psutil.pid_exists(item.pid) for item in states)
@@ -239,8 +247,12 @@ def test_final_code_at_once_is_final(installation: Installation) -> None:
     write_config(real)
     supervisor = Supervisor(real)
     supervisor.start(end_with_us=True)
-    wait_until(lambda: all(item.ended for item in supervisor.states()), 20, lambda: str(supervisor.states()))
-    codes = {item.name: item.exit_code for item in supervisor.states()}
+
+    def programs() -> list[ProgramState]:
+        return [item for item in supervisor.states() if item.name != "rearm"]
+
+    wait_until(lambda: all(item.ended for item in programs()), 20, lambda: str(programs()))
+    codes = {item.name: item.exit_code for item in programs()}
     launcher = ExitCode.CONFIGURATION if os.geteuid() == 0 else ExitCode.NOT_ALLOWED
     assert codes == {"netctl": ExitCode.CONFIGURATION, "worker:w1101": launcher, "worker:w1102": launcher}
     assert spawned(real) == {"netctl": 1, "w1101": 1, "w1102": 1}
@@ -256,7 +268,9 @@ def test_a_crash_later_on_is_no_end(installation: Installation) -> None:
 
 def spawned(installation: Installation) -> Counter[str]:
     """How often supervisord has started each program."""
-    return Counter(re.findall(r"spawned: '(\w+)'", installation.paths.log("supervisord").read_text()))
+    found = Counter(re.findall(r"spawned: '(\w+)'", installation.paths.log("supervisord").read_text()))
+    del found["rearm"]
+    return found
 
 
 def watch_for_trouble(installation: Installation, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
