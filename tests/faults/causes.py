@@ -107,6 +107,10 @@ def server_silent(scene: Scene) -> AbstractContextManager[None]:
     return frozen(*scene.server_pids(scene.server_of()))
 
 
+SERVERS: list[subprocess.Popen[str]] = []
+"""Those that took the place of the lab's own; its `down` ends them."""
+
+
 @contextlib.contextmanager
 def server_restarted(scene: Scene) -> Iterator[None]:
     """The worker's VPN server is gone, with all its sessions; left, it is back with the same keys."""
@@ -116,8 +120,9 @@ def server_restarted(scene: Scene) -> Iterator[None]:
     try:
         yield
     finally:
-        again = scene.lab.popen(server.host, vpn.command(server), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        scene.processes.append(again)
+        # The lab's, which other tests share, and not the fleet's: it does not end with this one.
+        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "start_new_session": True}
+        SERVERS.append(scene.lab.popen(server.host, vpn.command(server), **silent))
         control = scene.lab.places.wireguard_socket(server.host, server.interface)
         until("the server is back", lambda: control.exists() and vpn.answers(control), 10)
         scene.lab.run(server.host, ["wg", "setconf", server.interface, "/dev/stdin"], input=settings, check=True)
