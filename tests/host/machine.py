@@ -215,9 +215,10 @@ def _own_group() -> Path:
 
 
 def _mounted() -> list[str]:
-    """Of the checkout and the fleet's programs what is a mount of its own: an overlay of / does not show it."""
+    """Of the checkout and the fleet's programs what an overlay of / does not show: a mount of its own, and /tmp."""
     root = Path("/").stat().st_dev
-    return [f"--bind={place}" for place in (CHECKOUT, HOME) if place.stat().st_dev != root]
+    hidden = (one for one in (CHECKOUT, HOME) if one.stat().st_dev != root or one.is_relative_to("/tmp"))
+    return [f"--bind={place}" for place in hidden]
 
 
 def _named(place: Path) -> Path:

@@ -24,8 +24,8 @@ OLDEST = (3, 10)
 LEAST_DEADLINE_SECONDS = 900.0
 TIMED = ("tests/unit/test_rpc_attacks.py",)
 """Judges times, which the version of Python is not about; two of them at once would judge one another."""
-DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness"))
-"""Are about what databases do, whichever Python asks them."""
+DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness", "page"))
+"""Are about what databases do, and a page in a browser, whichever Python asks them."""
 PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare", "host": "tests.host.layer"}
 """What a tier needs from the package registries, which no shard can reach."""
 
