@@ -28,6 +28,8 @@ class WorkerStatus(BaseModel, frozen=True):
     failed: int = 0
     unreadable: tuple[str, ...] = ()
     """What lies in its spool instead of a younger result, and why that is none."""
+    attempt_failed: str | None = None
+    """Why its last attempt failed, where nothing has come of it since: the words of its own log."""
     set_aside: int = 0
     """Files in its spool that held no result and that it has renamed to `*.bad`."""
 

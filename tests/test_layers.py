@@ -85,8 +85,9 @@ ARROWS: dict[str, str] = {
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",
     "fleet.operate.verbs": (
-        "operate.accounts operate.configuration operate.doctor operate.lifecycle operate.notify operate.overview "
-        "operate.prepare operate.progress operate.render operate.run operate.supervisorctl operate.trial operate.verify"
+        "operate.accounts operate.configuration operate.doctor operate.journal operate.lifecycle operate.notify "
+        "operate.overview operate.prepare operate.progress operate.render operate.run operate.supervisorctl "
+        "operate.trial operate.verify"
     ),
     "fleet.operate.hub": "operate.accounts operate.configuration operate.folders",
     "fleet.operate.trial": "operate.borrowed operate.configuration",

@@ -30,6 +30,8 @@ _AROUND_BYTES = 48 << 20
 _LINE_BYTES = 64 << 10
 _LINE_CHARACTERS = 1000
 """Of a line for people; --json has all of it."""
+_TRIES_BYTES = 16 << 10
+_SINCE = {"tunnel.ready", "loop.done", "loop.not_handed_in", "worker.started"}
 _LOOK_SECONDS = 0.3
 _MARGIN = timedelta(seconds=5)
 _KEPT = (".2", ".1", "")
@@ -110,6 +112,19 @@ class Log:
         claimed = _moment(fields.get("timestamp")) or self._moment
         self._moment = min(claimed, datetime.now(timezone.utc))  # a time to come would stay below all that follows
         return Event(moment=self._moment, source=self.path.name.partition(".")[0], fields=fields)
+
+
+def attempt_failed(path: Path) -> str | None:
+    """Why the last attempt of the worker whose log is at PATH failed; None where something has come of it since."""
+    why = None
+    for event in Log(path).read(_TRIES_BYTES):
+        said = event.fields
+        if said.get("event") == "attempt.failed":
+            first = str(said.get("reason", "")).partition("\n")[0]
+            why = f"{said.get('stage')}: {said.get('name')}: {first}"[:_LINE_CHARACTERS]
+        elif said.get("event") in _SINCE:
+            why = None
+    return why
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def state(worker: WorkerStatus) -> State:
     if worker.process is None or worker.process.state not in ("STARTING", "RUNNING"):
         return "DOWN"
     if worker.last is None:
-        return "waiting"
+        return "FAILING" if worker.attempt_failed else "waiting"
     return "good" if worker.last.ok else "FAILING"
 
 
@@ -100,6 +100,8 @@ def _block(worker: WorkerStatus, paths: Paths, now: datetime, *, running: bool) 
     elif process is not None and slot is not None:
         where = f", exit {slot.exit_server or '-'} as {slot.exit_address or '-'}" if slot.exit_server else ""
         yield f"{_INDENT}process {process.pid}, tunnel {slot.state}{where}"
+    if worker.attempt_failed and running:
+        yield f"{_INDENT}now: {worker.attempt_failed}"
     if failed is not None:
         which = "why" if failed is last else f"{failed.file_stem} failed {ago(failed.finished, now)}"
         yield f"{_INDENT}{which}: {reason(failed)}"

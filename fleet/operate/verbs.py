@@ -17,7 +17,7 @@ from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
 from fleet.interrupts import Interrupts, Stopped
 from fleet.model import Fleet, Paths
-from fleet.operate import accounts, configuration, lifecycle, notify, overview, prepare, progress, run, trial
+from fleet.operate import accounts, configuration, journal, lifecycle, notify, overview, prepare, progress, run, trial
 from fleet.operate.doctor.check import Finding, Verdict
 from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
@@ -163,6 +163,10 @@ def show_status(arguments: argparse.Namespace) -> int:
     paths = Paths.from_environment()
     started = snapshot.last(paths.snapshot)
     seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
+    tried = ((one, journal.attempt_failed(paths.log(one.worker))) for one in seen.workers)
+    seen = seen.model_copy(
+        update={"workers": tuple(one.model_copy(update={"attempt_failed": why}) for one, why in tried)}
+    )
     differing = _differing(arguments, started.fleet) if started and seen.supervisor_pid is not None else []
     value = {**seen.model_dump(mode="json"), "works": overview.works(seen), "differing": [*differing]}
     if started and started.fleet.hub.jobs != "none":

@@ -45,6 +45,27 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
+FAILED = line(5, "attempt.failed", stage="tunnel", name="NoWay", reason="this host has no way\nwhat to do: ip route")
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ("", "tunnel: NoWay: this host has no way"),
+        (line(6, "stage.begun", stage="tunnel") + FAILED, "tunnel: NoWay: this host has no way"),
+        (line(6, "tunnel.ready"), None),
+        (line(6, "loop.done"), None),
+        (line(6, "attempt.failed", name=[1], reason={"a": None}), "None: [1]: {'a': None}"),
+    ],
+)
+def test_why_the_last_attempt_failed(tmp_path: Path, after: str, why: str | None) -> None:
+    """In one line; what came to something since is no trouble, and a log that is not there or odd says what it can."""
+    path = tmp_path / "w1101.log"
+    assert journal.attempt_failed(path) is None
+    path.write_text(FAILED + after + "half a li")
+    assert journal.attempt_failed(path) == why
+
+
 Said = Callable[..., list[str]]
 
 

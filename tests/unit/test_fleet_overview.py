@@ -81,6 +81,15 @@ def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
     assert "w1103  good, up-000041 ended 12 s ago" in said and "up-000007 failed 65 s ago: failed: load: Page" in said
 
 
+def test_an_attempt_that_failed_is_told_before_there_is_a_result() -> None:
+    """A worker that waits for a way out has no result for hours: its last words stand there, and it is not good."""
+    why = "tunnel: NoWay: this host has no way to 203.0.113.11\n! netctl"
+    said = lines(NEW.model_copy(update={"attempt_failed": why}), GOOD)
+    assert said[0] == "2 workers: 1 good, 1 FAILING"
+    assert r"       now: tunnel: NoWay: this host has no way to 203.0.113.11\x0a! netctl" in said
+    assert said.index("w1105  FAILING, no result yet") < [one[:5] for one in said].index("w1101")
+
+
 def test_what_a_worker_writes_begins_no_line() -> None:
     """A name of a failure, of a file or of a run that holds a line break is shown, and looks like no other line."""
     broken = FAILURE.model_copy(update={"name": "Odd\n! netctl", "stage": "load\nw1103  good"})
