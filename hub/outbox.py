@@ -58,6 +58,8 @@ class Backlog:
     waiting: int
     oldest_seconds: float
     aside: int
+    why: str | None
+    """Why one of them has not arrived; None: none was tried."""
 
 
 _MINE = (outbox.c.host == sa.bindparam("own"), outbox.c.aside == sa.false())
@@ -175,7 +177,7 @@ class Outbox:
         """By target, what is still to be sent."""
         waits = sa.case((outbox.c.aside, 0), else_=1)
         oldest = sa.func.min(sa.case((outbox.c.aside, None), else_=outbox.c.since))
-        columns = (outbox.c.target, sa.func.sum(waits), oldest, sa.func.count())
+        columns = (outbox.c.target, sa.func.sum(waits), oldest, sa.func.count(), sa.func.max(outbox.c.error))
         query = (
             sa.select(*columns).where(outbox.c.host == self._host).group_by(outbox.c.target).order_by(outbox.c.target)
         )
@@ -188,8 +190,9 @@ class Outbox:
                     waiting=waiting,
                     oldest_seconds=0.0 if since is None else now - since,
                     aside=count - waiting,
+                    why=why,
                 )
-                for target, waiting, since, count in db.execute(query)
+                for target, waiting, since, count, why in db.execute(query)
             ]
 
         return self._database.run(work, reading=True)

@@ -91,8 +91,8 @@ def counts(arguments: argparse.Namespace) -> None:
 def uploads(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
         found = Outbox(place.database, host_name(place.paths)).backlog()
-    rows = [(one.target, str(one.waiting), f"{one.oldest_seconds:.0f}", str(one.aside)) for one in found]
-    table = ("" if rows else "nothing waits", ("target", "waiting", "oldest s", "refused"), rows)
+    rows = [(one.target, str(one.waiting), f"{one.oldest_seconds:.0f}", str(one.aside), one.why or "") for one in found]
+    table = ("" if rows else "nothing waits", ("target", "waiting", "oldest s", "refused", "why"), rows)
     console.answer(arguments, [asdict(one) for one in found], table=table)
 
 

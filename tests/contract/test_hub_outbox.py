@@ -132,6 +132,7 @@ def test_what_is_refused_lies_aside_until_somebody_wants_it_sent(hub: Hub, box: 
     queue.ahead(50)
     shown = {one.target: (one.waiting, one.aside, round(one.oldest_seconds / 50)) for one in box.backlog()}
     assert shown == {"owner": (0, 1, 0), "s3": (1, 0, 1)}
+    assert {one.target: one.why for one in box.backlog()} == {"owner": "400 \ufffd: no such id", "s3": None}
     assert box.again() == 2
     assert sorted(one.target for one in due(box)) == ["owner", "s3"]
 
