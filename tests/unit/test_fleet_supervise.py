@@ -73,7 +73,8 @@ def installation(tmp_path: Path, root: None) -> Iterator[Installation]:
     # What a killed supervisord leaves is ended by a fleet's sweep, which goes by UIDs; these have none of their own.
     for process in psutil.process_iter(["cmdline"]):
         if str(release / "launch.py") in (process.info["cmdline"] or ()):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                process.kill()
 
 
 def write_config(installation: Installation) -> None:
