@@ -24,6 +24,7 @@ KILLED = {"supervisord": "fleet supervisorctl pid", "its parent": "systemctl sho
 @pytest.mark.parametrize("what", ["supervisord", pytest.param("its parent", marks=pytest.mark.whole_host)])
 def test_nothing_leaves_after_a_kill(host: Installed, what: str) -> None:
     """SIGKILL: systemd starts the fleet again, and no packet of a worker's UID leaves until then, or after."""
+    host.run("systemctl start fleet", check=True)
     restarts = host.restarts()
     with host.probed(STRANGER) as ear:
         until("the capture sees a stranger", ear.says_more, 30)
