@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from fleet import VERSION, log
 from fleet.errors import ConfigurationError
 from fleet.hub_settings import TracesSettings
+from fleet.outcomes import OK
 from hub.queue.values import Finished
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _MOST_STAGES = 20
 _CLOSE_SECONDS = 3.0
-_ENDED_WELL = ("good", "empty")
 
 
 class Traces:
@@ -45,7 +45,7 @@ class Traces:
         about |= {"exit": end.exit} if end.exit else {}
         named = {f"fleet.{name}": value for name, value in about.items()}
         run = self._tracer.start_span("run", start_time=moment, attributes=named)
-        if end.outcome not in _ENDED_WELL:
+        if end.outcome not in OK:
             run.set_status(trace.StatusCode.ERROR, end.error or end.outcome)
         for name, lasted in stages:
             stage = self._tracer.start_span(name, trace.set_span_in_context(run), start_time=moment)

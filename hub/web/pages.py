@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from fleet import visible
 from fleet.given_up import GivenUp
+from fleet.outcomes import OK
 from fleet.shapes import LEVELS, SHAPES
 from hub.web.cards import Card
 from hub.web.charts import HEIGHT, WIDTH
@@ -32,7 +33,7 @@ def page(template: str, language: str, **values: Any) -> str:
 def shown(card: Card, language: str) -> dict[str, Any]:
     """CARD as text alone, for the page and for what keeps it up to date."""
     t, last = words(language), card.ticks[-1] if card.ticks else None
-    good = sum(one.outcome in ("good", "empty") for one in card.ticks)
+    good = sum(one.outcome in OK for one in card.ticks)
     return {
         "id": card.id,
         "level": card.level,

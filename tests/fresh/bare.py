@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+
+from tests import kept as folders
 
 SECONDS = 900
 
@@ -28,17 +28,7 @@ def kept() -> Path:
     make = ("unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm")
     mirror = _mirror()
     words = (*make, mirror, str(datetime.now(timezone.utc).date()))
-    home = Path(os.environ.get("FLEET_HOME", "/opt/fleet")) / "bare"
-    root = home / hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            for old in home.glob("*/"):
-                shutil.rmtree(old)
-            _run([*make, str(home / "new"), mirror])
-            (home / "new").rename(root)
-    return root
+    return folders.kept("bare", "\0".join(words).encode(), lambda new: _run([*make, str(new), mirror]))
 
 
 @contextmanager

@@ -6,13 +6,13 @@ the hash of what it holds: the packages, and those of the machine below it.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
+
+from tests import kept as folders
 
 PACKAGES = (
     *("dbus", "systemd-resolved", "network-manager", "nftables", "firewalld", "ufw", "docker.io", "logrotate"),
@@ -30,17 +30,7 @@ def kept() -> Path:
     """The layer, made where it is not there yet. Raises NoLayer."""
     script = HERE / "layer.sh"
     held = "\0".join(PACKAGES).encode() + script.read_bytes() + Path("/var/lib/dpkg/status").read_bytes()
-    home = Path(os.environ.get("FLEET_HOME", "/opt/fleet")) / "host"
-    layer = home / hashlib.sha256(held).hexdigest()[:12]
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not layer.exists():
-            for old in home.glob("*/"):
-                shutil.rmtree(old)
-            _make(script, home / "new")
-            (home / "new").rename(layer)
-    return layer
+    return folders.kept("host", held, partial(_make, script))
 
 
 def _make(script: Path, layer: Path) -> None:
