@@ -49,6 +49,7 @@ def fleet(host: Installed) -> Iterator[Installed]:
     host.began = datetime.now(timezone.utc)
     yield host
     host.run("systemctl stop fleet", check=True)
+    host.configure()  # the files of this tier share the machine
 
 
 @pytest.mark.parametrize("what", EVENTS)

@@ -38,8 +38,8 @@ def test_nothing_leaves_after_a_kill(host: Installed, what: str) -> None:
 
 def test_reload_applies_what_it_can(host: Installed) -> None:
     """`systemctl reload` applies a new task; what needs a new start is a failed reload of a unit that goes on."""
-    host.configure({"loop": {"pause_seconds": 3}})
     host.run("systemctl start fleet", check=True)
+    host.configure({"loop": {"pause_seconds": 3}})
     assert host.run("systemctl reload fleet").returncode == 0, host.said()
     until("it says what it applied", lambda: "applied: loop.pause_seconds" in host.said(), 30, host.said)
     host.configure({"loop": {"pause_seconds": 3}, "workers": {"stop_wait_seconds": 11}})
