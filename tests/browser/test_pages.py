@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -28,15 +28,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for number, case in enumerate(CASES)
             if all_of_it or case.both or number % 2 == turn
         ]
-        metafunc.parametrize(("puppet", "case"), pairs, indirect=["puppet"])
+        metafunc.parametrize(("driver", "case"), pairs)
 
 
 @pytest.fixture(scope="module")
-def puppet(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Puppet]:
-    """One browser for all the pages."""
-    made = Puppet(stage, request.param, settings={**LIMITS, "patience": PATIENCE})
-    yield made
-    made.end()
+def puppets(stage: Stage) -> Iterator[Callable[[str], Puppet]]:
+    """Gives the browser that a driver has started; one at a time."""
+    # A parametrized fixture would be made again for each case: pytest tells parameters apart by their place.
+    made: dict[str, Puppet] = {}
+
+    def puppet(driver: str) -> Puppet:
+        if driver not in made:
+            end()
+            made[driver] = Puppet(stage, driver, settings={**LIMITS, "patience": PATIENCE})
+        return made[driver]
+
+    def end() -> None:
+        while made:
+            made.popitem()[1].end()
+
+    yield puppet
+    end()
+
+
+@pytest.fixture
+def puppet(puppets: Callable[[str], Puppet], driver: str) -> Puppet:
+    """A browser that DRIVER has started."""
+    return puppets(driver)
 
 
 def test_page(puppet: Puppet, site: Ear, case: Case) -> None:
@@ -66,14 +84,14 @@ def holds(answer: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("puppet", DRIVERS, indirect=True)
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_nothing_is_left_of_a_refused_download(puppet: Puppet) -> None:
     """Neither downloads nor what Chrome keeps beside its profile lie in the worker's home."""
     puppet("perform", "visit", {"urls": [f"{SITE}/attachment"]})
     assert puppet("listing", str(puppet("home"))) in ([], ["spool"])
 
 
-@pytest.mark.parametrize("puppet", DRIVERS[:1], indirect=True)
+@pytest.mark.parametrize("driver", DRIVERS[:1])
 def test_a_retry_after_is_kept_in_both_forms(puppet: Puppet, site: Ear) -> None:
     """Seconds and a date are understood; what is no such thing is not."""
     for words, seconds in (("7", 7), ("99999999", 3600), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None)):
@@ -81,7 +99,7 @@ def test_a_retry_after_is_kept_in_both_forms(puppet: Puppet, site: Ear) -> None:
         assert (result["outcome"], result["told_seconds"]) == ("limited", seconds)
 
 
-@pytest.mark.parametrize("puppet", DRIVERS[:1], indirect=True)
+@pytest.mark.parametrize("driver", DRIVERS[:1])
 def test_no_page_makes_an_answer_without_end(puppet: Puppet, site: Ear) -> None:
     """What leaves the page is bounded in number and in length; the page has more (control)."""
     puppet("open", f"{SITE}/huge")

@@ -19,6 +19,7 @@ if [ -e "$groups/cgroup.procs" ] && mkdir "$group" && echo 0 >"$group/cgroup.pro
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
 mkdir -p /run/lock /var/lib/fleet-lab
+: >/var/lib/fleet-lab/.tests # a lab outside that ends would remove the empty folder, and with it the next mount
 mount -t tmpfs -o mode=755 tmpfs /var/lib/fleet-lab
 case $resolver in /run/*) mkdir -p "${resolver%/*}" && printf '%s\n' "$servers" >"$resolver" ;; esac
 : >/run/outside.netns
