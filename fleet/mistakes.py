@@ -14,7 +14,7 @@ def mistakes(error: ValidationError, prefix: str) -> str:
     # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
     within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
     return "\n".join(
-        f"{prefix}{_hidden('.'.join(map(str, item['loc'])))}: {_wrong(item)}"
+        f"{prefix}{hidden('.'.join(map(str, item['loc'])))}: {_wrong(item)}"
         for item in found
         if item["type"] != "too_short" or item["loc"] not in within
     )
@@ -25,9 +25,9 @@ def _wrong(item: ErrorDetails) -> str:
         return "is missing"
     if item["type"] == "extra_forbidden":
         return "there is no such key"
-    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {_hidden(repr(item['input']))})"
+    return f"{item['msg'][:1].lower()}{item['msg'][1:]} (it is {hidden(repr(item['input']))})"
 
 
-def _hidden(text: str) -> str:
+def hidden(text: str) -> str:
     """Whoever writes a password into an address reads it in no message."""
     return re.sub(r"://\S*@", "://...@", text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -25,6 +25,8 @@ class Snapshot(BaseModel, frozen=True, extra="forbid"):
     release: Path
     """The folder of the code."""
     fleet: Fleet
+    tasks: Mapping[str, JsonValue] = {}
+    """Which options each task takes, as JSON Schema; null: any. Without one jobs are held against nothing."""
 
 
 def write(snapshot: Snapshot, paths: Paths) -> None:

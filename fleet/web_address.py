@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 
 def checked(url: str) -> str:
@@ -39,6 +39,6 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{netloc.removesuffix(usual)}"
 
 
-WebAddress = Annotated[str, AfterValidator(checked)]
+WebAddress = Annotated[str, AfterValidator(checked), WithJsonSchema({"type": "string", "format": "web-address"})]
 Origin = Annotated[str, AfterValidator(_origin)]
 """A site: scheme, host and port."""

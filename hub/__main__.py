@@ -26,9 +26,11 @@ def _serve(arguments: argparse.Namespace) -> None:
     import asyncio
 
     from fleet.model import Paths
+    from hub.declared import Declared
     from hub.serve import serve
 
-    asyncio.run(serve(snapshot.read(arguments.settings).fleet, Paths.from_environment()))
+    started = snapshot.read(arguments.settings)
+    asyncio.run(serve(started.fleet, Paths.from_environment(), Declared(started.tasks)))
 
 
 def _run_of(words: str) -> hub_words.Run:

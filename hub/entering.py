@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from fleet.errors import UsageError
 from fleet.model import TaskSettings
+from hub.declared import UNKNOWN, Declared
 from hub.queue.repeat import Cron, Interval, Repeat
 from hub.queue.values import Job, Priority
 
@@ -85,6 +86,8 @@ def jobs(
     task: TaskSettings,
     origin: str,
     targets: Collection[str] = (),
+    *,
+    declared: Declared = UNKNOWN,
 ) -> list[Job]:
     """The jobs of MANY, with what USUAL says where they say nothing; raises UsageError with the first mistakes."""
     made: list[Job] = []
@@ -96,7 +99,7 @@ def jobs(
             given = said.get("arguments", {})
             if not isinstance(given, dict):
                 raise ValueError("arguments: is no table of options")
-            made += each({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets)
+            made += each({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets, declared)
         except ValueError as error:
             wrong.append(f"{origin}, line {number}: {error}")
             if len(wrong) == _MOST_TOLD:
@@ -108,9 +111,9 @@ def jobs(
     return made
 
 
-def each(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> list[Job]:
+def each(said: Said, task: TaskSettings, targets: Collection[str] = (), declared: Declared = UNKNOWN) -> list[Job]:
     """The job that was SAID, or one for each of its exits. Raises ValueError."""
-    one, words = job(said, task, targets), said.get("exits")
+    one, words = job(said, task, targets, declared), said.get("exits")
     exits = (words or "any").split(",") if words is None or isinstance(words, str) else words
     if not (isinstance(exits, list) and exits and all(isinstance(word, str) and word.strip() for word in exits)):
         raise ValueError(f"exits: {str(words)[:50]!r} is none of any, same, or servers and regions such as KR, JP")
@@ -123,10 +126,21 @@ def each(said: Said, task: TaskSettings, targets: Collection[str] = ()) -> list[
     return [replace(one, exit=name, key=one.key and f"{one.key}@{name}") for name in names]
 
 
-def job(said: Said, task: TaskSettings, targets: Collection[str] = (), *, patience_seconds: float | None = None) -> Job:
-    """The job that was SAID, for TARGETS; options of [TASK] are in place of what it does not say. Raises ValueError."""
+def job(
+    said: Said,
+    task: TaskSettings,
+    targets: Collection[str] = (),
+    declared: Declared = UNKNOWN,
+    *,
+    patience_seconds: float | None = None,
+) -> Job:
+    """The job that was SAID, for TARGETS; options of [TASK] are in place of what it does not say.
+
+    Raises ValueError, where the task takes no such options too.
+    """
     name = _text(said, "task") or task.run
     arguments = {**(task.options if name == task.run else {}), **said["arguments"]}
+    declared.check(name, arguments)
     return Job(
         site=(_text(said, "site") or _site(arguments)).lower(),
         task=name,

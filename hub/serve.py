@@ -27,6 +27,7 @@ from hub.alerts.recording import CARRIER, remind
 from hub.alerts.recording import recorder as alerting
 from hub.alerts.telling import Teller
 from hub.commands.place import host_name
+from hub.declared import UNKNOWN, Declared
 from hub.delivery import carriers_of
 from hub.keeping import Keeping, Space
 from hub.outbox import Outbox, recorder
@@ -55,9 +56,9 @@ LOOK_AGAIN_SECONDS = 2.0
 T = TypeVar("T")
 
 
-async def serve(fleet: Fleet, paths: Paths) -> None:
+async def serve(fleet: Fleet, paths: Paths, declared: Declared) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError, DatabaseFailed."""
-    hub, stop = Hub(fleet, paths), asyncio.Event()
+    hub, stop = Hub(fleet, paths, declared), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
@@ -69,8 +70,8 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
 class Hub:
     """One life of a host's hub."""
 
-    def __init__(self, fleet: Fleet, paths: Paths) -> None:
-        self._fleet, self._paths = fleet, paths
+    def __init__(self, fleet: Fleet, paths: Paths, declared: Declared = UNKNOWN) -> None:
+        self._fleet, self._paths, self._declared = fleet, paths, declared
         self._log = log.get("hub")
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
@@ -88,7 +89,7 @@ class Hub:
         self._asking: Asking | None = None
         if (source := fleet.hub.source) is not None:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)
-            self._asking = Asking(fleet, web, journal, self._do, self._space.is_full)
+            self._asking = Asking(fleet, web, journal, self._do, self._space.is_full, declared=declared)
             carriers[SOURCE] = Answering(source, web, pictures, journal, self._do).carry
         self._traces: Traces | None = None
         if fleet.hub.traces is not None:
@@ -119,9 +120,8 @@ class Hub:
         if self._fleet.hub.web.port:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
-            queue = Queue(
-                self._store, self._do, self.service.seats, self._space.is_full, self._given_up, self.service.ends
-            )
+            seats, ends = self.service.seats, self.service.ends
+            queue = Queue(self._store, self._do, seats, self._space.is_full, self._given_up, ends, self._declared)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)

@@ -79,9 +79,11 @@ ARROWS: dict[str, str] = {
     "fleet.operate.init": "operate.configuration",
     "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.ports operate.prepare",
     "fleet.operate.overview": "operate.progress",
-    "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render",
+    "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render operate.tasks",
     "fleet.operate.progress": "operate.run",
-    "fleet.operate.reload": "operate.configuration operate.journal operate.lifecycle operate.prepare operate.run",
+    "fleet.operate.reload": (
+        "operate.configuration operate.journal operate.lifecycle operate.prepare operate.run operate.tasks"
+    ),
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",
     "fleet.operate.verbs": (
@@ -89,29 +91,30 @@ ARROWS: dict[str, str] = {
         "operate.overview operate.prepare operate.progress operate.render operate.run operate.supervisorctl "
         "operate.trial operate.verify"
     ),
-    "fleet.operate.hub": "operate.accounts operate.configuration operate.folders",
+    "fleet.operate.hub": "operate.accounts operate.configuration operate.folders operate.tasks",
     "fleet.operate.trial": "operate.borrowed operate.configuration",
     "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",
-    "hub.__main__": "commands serve",
+    "hub.__main__": "commands declared serve",
     "hub.alerts": "delivery outbox queue signing",
-    "hub.commands": "alerts entering outbox queue",
+    "hub.commands": "alerts declared entering outbox queue",
     "hub.buckets": "pictures",
     "hub.delivery": "buckets outbox pictures sending signing",
-    "hub.entering": "queue",
+    "hub.entering": "declared queue",
     "hub.keeping": "queue sending",
     "hub.outbox": "queue",
     "hub.pictures": "outbox spooled",
     "hub.serve": (
-        "access alerts commands delivery keeping outbox pictures queue sending service source spooled traces web"
+        "access alerts commands declared delivery keeping outbox pictures queue sending service source spooled traces "
+        "web"
     ),
     "hub.sending": "outbox",
     "hub.service": "queue spooled",
-    "hub.source": "delivery entering outbox pictures queue sending",
+    "hub.source": "declared delivery entering outbox pictures queue sending",
     "hub.spooled": "queue",
     "hub.traces": "queue",
     "keyservice.__main__": "service",
     "keyservice.service": "answers",
-    "hub.web": "entering queue sending service spooled",
+    "hub.web": "declared entering queue sending service spooled",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",

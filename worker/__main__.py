@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fleet import console, log, processes, snapshot, syscalls
 from fleet.errors import ExitCode, NotAllowed
@@ -112,6 +113,19 @@ def _task(_: argparse.Namespace) -> None:
         registry.resolve(order.task)
 
 
+def _declare(arguments: argparse.Namespace) -> None:
+    from worker.tasks import declared
+
+    answer = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a module may print
+    found = declared.built_in()
+    with suppress(OSError):
+        declared.give_up_root()
+        found = {**declared.others(Paths.from_environment().tasks, arguments.task), **found}
+    with os.fdopen(answer, "w") as out:
+        out.write(json.dumps(found))
+
+
 def _try(arguments: argparse.Namespace) -> int | None:
     with _being(arguments.worker, "try", hint="fleet try") as (fleet, paths, worker):
         from fleet.trial import RUN, Trial, TrialOrder
@@ -159,6 +173,9 @@ def main() -> None:
     verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
     words = "say what is wrong with the task on standard input (fleet try calls this)"
     console.command(nouns, "task", _task, words, "worker task")
+    words = "say as JSON which options each task takes (fleet calls this)"
+    declare = console.command(nouns, "declare", _declare, words, "worker declare --task prices:prices")
+    declare.add_argument("--task", default="", metavar="TASK", help="one that [task] names")
     words = "do one loop with the task on standard input (fleet try calls this, through the launcher)"
     trial = console.command(nouns, "try", _try, words, "worker try --worker w1101")
     trial.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")

@@ -14,8 +14,11 @@ from typing import IO
 from fleet import console
 from fleet.errors import UsageError
 from fleet.operate import accounts, configuration, folders
+from fleet.operate.tasks import declared
 from fleet.programs import PLAIN_ENVIRONMENT, Installation
 from fleet.snapshot import Snapshot
+
+_ADDING = (("job", "add"), ("job", "apply"))
 
 
 def ask(arguments: argparse.Namespace) -> int:
@@ -30,7 +33,8 @@ def ask(arguments: argparse.Namespace) -> int:
         folders.make(folders.hub_state(installation.paths))
     # No pipe: its other end could not be opened by its path under another account.
     settings = os.memfd_create("settings")
-    os.write(settings, Snapshot(release=installation.release, fleet=fleet).model_dump_json().encode())
+    takes = declared(fleet, installation) if tuple(words[:2]) in _ADDING else {}
+    os.write(settings, Snapshot(release=installation.release, fleet=fleet, tasks=takes).model_dump_json().encode())
     given = ["--settings", f"/dev/fd/{settings}"]
     program = installation.hub if os.geteuid() == 0 else partial(installation.module, "hub")
     if (name := getattr(arguments, "file", None)) not in (None, "-"):

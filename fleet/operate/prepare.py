@@ -21,6 +21,7 @@ from fleet.operate import accounts, folders
 from fleet.operate.doctor import examine
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.operate.render import supervisord_conf
+from fleet.operate.tasks import declared
 from fleet.programs import Installation, call
 from fleet.snapshot import Snapshot
 
@@ -43,7 +44,8 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
         folders.make(folder)
     folders.netctl_lock(paths)
     backend = probe(fleet, installation)
-    snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
+    takes = declared(fleet, installation) if fleet.hub.jobs != "none" else {}
+    snapshot.write(Snapshot(release=installation.release, fleet=fleet, tasks=takes), paths)
     enough_keys(fleet, installation)
     folders.prepare_backend(backend)
     namespaces(fleet, paths)

@@ -16,6 +16,7 @@ from fleet.model import Fleet
 from fleet.operate import configuration, lifecycle, prepare
 from fleet.operate.journal import Event, Log
 from fleet.operate.run import loop_seconds
+from fleet.operate.tasks import declared
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from fleet.supervise import Supervisor
@@ -59,7 +60,8 @@ def _apply(running: Snapshot, wanted: Fleet, installation: Installation) -> None
     """Workers that start from here on have the settings WANTED; where one cannot, the next reload begins again."""
     with Interrupts() as interrupts:
         try:
-            snapshot.write(running.model_copy(update={"fleet": wanted}), installation.paths)
+            new = {"fleet": wanted, "tasks": declared(wanted, installation)}
+            snapshot.write(running.model_copy(update=new), installation.paths)
             prepare.workers(installation)
             _start_again(wanted, installation)
         except BaseException:  # a signal too

@@ -16,6 +16,7 @@ from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet
 from hub import entering
 from hub.commands.place import Place, opened, read_text
+from hub.declared import UNKNOWN, Declared
 from hub.queue import reading
 from hub.queue.changing import change, differences
 from hub.queue.values import Cancelled, Job
@@ -42,7 +43,7 @@ class Step:
 
 def apply(arguments: argparse.Namespace) -> int:
     with opened(arguments) as place:
-        name, wanted = parsed(read_text(arguments), arguments.file, place.fleet)
+        name, wanted = parsed(read_text(arguments), arguments.file, place.fleet, place.declared)
         steps = plan(place, name, wanted)
         failed = [step.name for step in steps if arguments.yes and not _done(place, step)]
     told = [f"{_SIGNS[step.what]} {step.name}{f': {step.why}' if step.why else ''}" for step in steps]
@@ -79,7 +80,7 @@ def _done(place: Place, step: Step) -> bool:
     return place.store.turn(lambda turn: change(turn.db, number, job, turn.pace, turn.now))
 
 
-def parsed(text: str, origin: str, fleet: Fleet) -> tuple[str, dict[str, Job]]:
+def parsed(text: str, origin: str, fleet: Fleet, declared: Declared = UNKNOWN) -> tuple[str, dict[str, Job]]:
     """The name of a file and its jobs by key; raises UsageError with the first mistakes."""
     try:
         tables: dict[str, Any] = tomllib.loads(text)
@@ -96,7 +97,7 @@ def parsed(text: str, origin: str, fleet: Fleet) -> tuple[str, dict[str, Job]]:
     for key, said in jobs.items():
         try:
             named = {**_said(usual, said), "key": f"{name}/{key}"}
-            made |= {str(job.key): job for job in entering.each(named, fleet.task, fleet.hub.targets)}
+            made |= {str(job.key): job for job in entering.each(named, fleet.task, fleet.hub.targets, declared)}
         except ValueError as error:
             wrong.append(f"{origin}: jobs.{key[:50]}: {error}")
     if wrong:

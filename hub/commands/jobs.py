@@ -10,9 +10,8 @@ from pydantic import JsonValue
 
 from fleet import console
 from fleet.errors import ExitCode, UsageError
-from fleet.model import Fleet
 from hub import entering
-from hub.commands.place import moment, opened, read_text, with_times
+from hub.commands.place import Place, moment, opened, read_text, with_times
 from hub.queue import reading
 from hub.queue.values import Added, Cancelled, Job
 
@@ -23,7 +22,7 @@ _WORDS = {Added.NEW: "added", Added.THERE: "in the queue already", Added.DONE: "
 
 def add(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
-        many = _said(arguments, place.fleet)
+        many = _said(arguments, place)
         receipts = place.store.add(many)
         jobs: Any = place.fleet.hub.jobs
     counts = Counter(one.added for one in receipts)
@@ -37,19 +36,19 @@ def add(arguments: argparse.Namespace) -> None:
         )
 
 
-def _said(arguments: argparse.Namespace, fleet: Fleet) -> list[Job]:
-    task, targets = fleet.task, tuple(fleet.hub.targets)
+def _said(arguments: argparse.Namespace, place: Place) -> list[Job]:
+    task, targets = place.fleet.task, tuple(place.fleet.hub.targets)
     given = {name: value for name in entering.FIELDS if (value := getattr(arguments, name)) is not None}
     try:
         usual = {**given, "arguments": dict(map(entering.argument, arguments.arguments))}
         if arguments.file is None:
             if not arguments.arguments:
                 raise ValueError("say what is to be done, by NAME=TEXT or --file")
-            return entering.each(usual, task, targets)
+            return entering.each(usual, task, targets, place.declared)
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
     origin = "standard input" if arguments.file == "-" else arguments.file
-    return entering.jobs(entering.lines(read_text(arguments)), usual, task, origin, targets)
+    return entering.jobs(entering.lines(read_text(arguments)), usual, task, origin, targets, declared=place.declared)
 
 
 def show_list(arguments: argparse.Namespace) -> None:

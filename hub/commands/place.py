@@ -18,9 +18,11 @@ from fleet.db import Database
 from fleet.errors import ConfigurationError, FleetError, UsageError
 from fleet.hub_api import Ring
 from fleet.model import Fleet, Paths
+from fleet.snapshot import Snapshot
 from fleet.wire import Done
 from hub import entering
 from hub.alerts.recording import recorder as alerting
+from hub.declared import Declared
 from hub.outbox import recorder
 from hub.queue.store import Store
 from hub.queue.upgrade import check
@@ -33,26 +35,29 @@ class Place:
     """An open queue."""
 
     fleet: Fleet
+    declared: Declared
     paths: Paths
     database: Database
     store: Store
 
 
-def database(arguments: argparse.Namespace) -> tuple[Fleet, Paths, Database]:
+def database(arguments: argparse.Namespace) -> tuple[Snapshot, Paths, Database]:
     """The settings and their database, whatever its tables are."""
-    fleet, paths = snapshot.read(arguments.settings).fleet, Paths.from_environment()
+    started, paths = snapshot.read(arguments.settings), Paths.from_environment()
+    fleet = started.fleet
     if not fleet.hub.database:
         try:
             paths.hub_database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"{paths.hub_database.parent} cannot be made: {error.strerror}") from None
-    return fleet, paths, Database(fleet.hub.address(paths))
+    return started, paths, Database(fleet.hub.address(paths))
 
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Place]:
     """The queue; raises ConfigurationError where this release cannot use its tables. What has changed rings the hub."""
-    fleet, paths, found = database(arguments)
+    started, paths, found = database(arguments)
+    fleet = started.fleet
     rung: list[None] = []
     try:
         check(found)
@@ -60,7 +65,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Place]:
         own = host_name(paths)
         record = alerting(fleet.hub.alerts, own, recorder(own))
         store = Store(found, lambda: rung.append(None), record=record)
-        yield Place(fleet=fleet, paths=paths, database=found, store=store)
+        yield Place(fleet=fleet, declared=Declared(started.tasks), paths=paths, database=found, store=store)
     finally:
         found.close()
         if rung:

@@ -16,6 +16,7 @@ from fleet.model import Fleet
 from fleet.pointers import built, found, merged
 from fleet.source_settings import SourceSettings
 from hub import entering
+from hub.declared import UNKNOWN, Declared
 from hub.queue.backoff import back_off
 from hub.queue.values import Added, Job, check_name
 from hub.sending import Do
@@ -37,11 +38,20 @@ class Allocation(NamedTuple):
 class Asking:
     """Asks for work until it is cancelled."""
 
-    def __init__(self, fleet: Fleet, web: Web, journal: Journal, do: Do, is_full: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        web: Web,
+        journal: Journal,
+        do: Do,
+        is_full: Callable[[], bool],
+        *,
+        declared: Declared = UNKNOWN,
+    ) -> None:
         """IS_FULL says whether no work may begin."""
         assert fleet.hub.source
         self._fleet, self._source, self._web, self._journal, self._do = fleet, fleet.hub.source, web, journal, do
-        self._is_full = is_full
+        self._is_full, self._declared = is_full, declared
         self._log = log.get("hub")
         self._failures = 0
         self.rung = asyncio.Event()
@@ -80,7 +90,7 @@ class Asking:
             self._failures = 0
             await self._do(self._journal.nothing)
             return self._source.pause_seconds
-        job, trouble = made(allocation, self._source, self._fleet)
+        job, trouble = made(allocation, self._source, self._fleet, self._declared)
         added = await self._do(lambda: self._journal.take(*allocation, job, trouble))
         if trouble is not None:
             # Settings that fit no allocation would use up all there are: each costs more time than the one before.
@@ -138,7 +148,9 @@ def document(answer: Answer, source: SourceSettings) -> JsonValue:
     return said
 
 
-def made(allocation: Allocation, source: SourceSettings, fleet: Fleet) -> tuple[Job, str | None]:
+def made(
+    allocation: Allocation, source: SourceSettings, fleet: Fleet, declared: Declared = UNKNOWN
+) -> tuple[Job, str | None]:
     """The job that ALLOCATION is, and why it cannot be done, where that is certain."""
     key, targets = f"source:{allocation.name}", (SOURCE, *fleet.hub.targets)
     usual: dict[str, JsonValue] = {"key": key, "attempts": source.attempts}
@@ -149,6 +161,6 @@ def made(allocation: Allocation, source: SourceSettings, fleet: Fleet) -> tuple[
         if source.task in ("", fleet.task.run):
             given = merged(fleet.task.options, given)
         said = {"task": source.task, "site": source.site, "arguments": given}
-        return entering.job({**said, **usual}, fleet.task, targets, **patience), None
+        return entering.job({**said, **usual}, fleet.task, targets, declared, **patience), None
     except ValueError as error:
         return Job(site=SOURCE, task=source.task or fleet.task.run, key=key, targets=targets), str(error)

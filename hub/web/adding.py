@@ -15,6 +15,7 @@ from fleet import log
 from fleet.errors import UsageError
 from fleet.model import Fleet
 from hub import entering
+from hub.declared import Declared
 from hub.queue.values import Job
 
 MOST_BYTES = 1 << 20
@@ -37,7 +38,7 @@ def permit(request: Request, token_file: str, *, typed: str = "") -> None:
         raise HTTPException(401, "the token is needed (a program sends Authorization: Bearer and the token)")
 
 
-async def jobs_of(request: Request, fleet: Fleet) -> list[Job]:
+async def jobs_of(request: Request, fleet: Fleet, declared: Declared) -> list[Job]:
     """The jobs in REQUEST; raises HTTPException with what is wrong with them."""
     body = bytearray()
     async for part in request.stream():
@@ -46,7 +47,7 @@ async def jobs_of(request: Request, fleet: Fleet) -> list[Job]:
             raise HTTPException(413, f"more than {MOST_BYTES >> 20} MiB: add them in parts")
     try:
         lines = entering.lines(body.decode())
-        found = entering.jobs(lines, {"arguments": {}}, fleet.task, "body", tuple(fleet.hub.targets))
+        found = entering.jobs(lines, {"arguments": {}}, fleet.task, "body", tuple(fleet.hub.targets), declared=declared)
     except UnicodeDecodeError as error:
         raise HTTPException(400, f"is no UTF-8: {error}") from None
     except UsageError as error:

@@ -113,7 +113,7 @@ class Site:
     async def add(self, request: Request) -> Response:
         """Put jobs into the queue."""
         permit(request, self._fleet.hub.web.token_file)
-        jobs = await jobs_of(request, self._fleet)
+        jobs = await jobs_of(request, self._fleet, self._view.queue.declared)
         receipts = await self._view.queue.do(lambda: self._view.queue.store.add(jobs))
         return JSONResponse([{"job": one.job, "added": one.added.value} for one in receipts])
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue
 
 from fleet.db import Database
 from fleet.given_up import GivenUp
+from hub.declared import Declared
 from hub.queue import locks, reading, watching
 from hub.queue.politeness import Site
 from hub.queue.store import Store
@@ -71,6 +72,7 @@ class Queue:
     given_up: Callable[[], tuple[GivenUp, ...]]
     ends: list[Callable[[str, Finished], None]]
     """Who is told of each end: the worker's name, and what came."""
+    declared: Declared
 
 
 class View:

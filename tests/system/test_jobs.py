@@ -122,7 +122,7 @@ def test_from_words_to_results(fleet: Jobs) -> None:
     servers = sorted({one["server"] for one in keys})
     job, bad, left_alone, *each = fleet.add(
         {"arguments": {"query": "녹차"}},
-        {"arguments": {"quarry": "x"}, "attempts": 1},
+        {"arguments": {"result_items": "//li"}, "attempts": 1},
         private,
         {**private, "exits": servers},
     )
@@ -134,7 +134,9 @@ def test_from_words_to_results(fleet: Jobs) -> None:
     assert refused["outcome"] == "refused" and "robots.txt" in refused["error"], refused
     assert (run["outcome"], run["answer"]["query"], run["fence"]) == ("good", "녹차", 1), run
     assert run["exit"] and run["details"]["requests"] > 0 and run["details"]["stages_ms"]["search"] > 0
-    assert failed["outcome"] == "failed" and "quarry" in failed["error"]
+    assert failed["outcome"] == "failed" and "XPath" in failed["error"]
+    unknown = fleet.operate("job", "add", "--file", "-", input='{"arguments": {"quarry": "x"}}', stdin=None)
+    assert unknown.returncode == ExitCode.USAGE and "line 1: arguments: there is no 'quarry'" in unknown.stderr, unknown
     shown = json.loads(fleet.says("result", "show", str(job), "--json"))
     (picture,) = shown["pictures"]
     assert hashlib.sha256(Path(picture["file"]).read_bytes()).hexdigest() == picture["sha256"]

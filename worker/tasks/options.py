@@ -40,9 +40,11 @@ Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(c
 """CSS. Open shadow roots and frames of the same site are searched too."""
 
 
-def _by(key: str) -> BeforeValidator:
+def _by(key: str, table: type[Settings]) -> BeforeValidator:
     """A text alone stands for a table with that KEY."""
-    return BeforeValidator(lambda given: {key: given} if isinstance(given, str) else given)
+    return BeforeValidator(
+        lambda given: {key: given} if isinstance(given, str) else given, json_schema_input_type=str | table
+    )
 
 
 class MarkOptions(Settings):
@@ -52,7 +54,7 @@ class MarkOptions(Settings):
     text: str = ""
 
 
-Mark = Annotated[MarkOptions, _by("select")]
+Mark = Annotated[MarkOptions, _by("select", MarkOptions)]
 
 
 class FieldOptions(Settings):
@@ -102,7 +104,9 @@ class FieldOptions(Settings):
         return not self.every and self.kind in ("number", "price", "date")
 
 
-Fields = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, _by("select")]]
+Fields = dict[
+    Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, _by("select", FieldOptions)]
+]
 
 
 class TaskOptions(Settings):

@@ -48,7 +48,12 @@ class ShotOptions(Settings):
         return self
 
 
-Shot = Annotated[ShotOptions, BeforeValidator(lambda given: {"of": given} if isinstance(given, str) else given)]
+Shot = Annotated[
+    ShotOptions,
+    BeforeValidator(
+        lambda given: {"of": given} if isinstance(given, str) else given, json_schema_input_type=str | ShotOptions
+    ),
+]
 WINDOW = ShotOptions()
 
 

@@ -23,6 +23,7 @@ from worker.tasks import search, visit, watch
 from worker.tasks.contract import Context, Found, Task
 
 GROUP = "fleet.tasks"
+BUILT_IN: dict[str, Task] = {"watch": watch.watch, "search": search.search, "visit": visit.visit}
 _HINT = "docs/own-task.md says what a task may bring home"
 
 
@@ -61,9 +62,8 @@ def resolve(settings: TaskSettings, prefix: str = "task.options.") -> Ready:
 
 
 def _find(name: str) -> Task:
-    builtin: dict[str, Task] = {"watch": watch.watch, "search": search.search, "visit": visit.visit}
-    if name in builtin:
-        return builtin[name]
+    if name in BUILT_IN:
+        return BUILT_IN[name]
     found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     try:
         task = found[0].load() if found else _import(name)

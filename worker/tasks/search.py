@@ -32,7 +32,9 @@ class Options(TaskOptions):
     absent: tuple[Mark, ...] = ()
     screenshot: Shot = WINDOW
 
-    _one_or_several = field_validator("empty", "limited", "refused", "absent", mode="before")(watch.one_or_several)
+    _one_or_several = field_validator(
+        "empty", "limited", "refused", "absent", mode="before", json_schema_input_type=Mark | tuple[Mark, ...]
+    )(watch.one_or_several)
 
     def as_watch(self) -> watch.Options:
         """The same, in the words of `watch`."""

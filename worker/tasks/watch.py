@@ -59,7 +59,9 @@ class Options(TaskOptions):
             raise ValueError(f"find: items.fields has no {', '.join(sorted(unknown)) or 'field that is asked for'}")
         return self
 
-    _one_or_several = field_validator("empty", "limited", "refused", "absent", mode="before")(one_or_several)
+    _one_or_several = field_validator(
+        "empty", "limited", "refused", "absent", mode="before", json_schema_input_type=Mark | tuple[Mark, ...]
+    )(one_or_several)
 
 
 @takes(Options)
