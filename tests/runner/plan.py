@@ -24,6 +24,8 @@ OLDEST = (3, 10)
 LEAST_DEADLINE_SECONDS = 900.0
 TIMED = ("tests/unit/test_rpc_attacks.py",)
 """Judges times, which the version of Python is not about; two of them at once would judge one another."""
+TREE = (*RULES, "tests/unit/test_runner.py")
+"""Are about the tree and this runner, whichever Python reads them."""
 DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness", "page"))
 """Are about what databases do, and a page in a browser, whichever Python asks them."""
 PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare", "host": "tests.host.layer"}
@@ -103,7 +105,8 @@ class Plan:
         setup = ("bin/setup", "--dev", "--without-undetected", "--python", python)
         environment = _output(*setup, "--print-environment")
         build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
-        names = [name for tier in ("unit", "contract") for name in files(tier) if name not in (*TIMED, *DATABASES)]
+        both = [*files("unit"), *files("contract")]
+        names = [name for name in both if name not in (*TIMED, *TREE, *DATABASES)]
         return self._tests("3.10", names, f"{environment}/bin/python", build)
 
 
