@@ -11,9 +11,12 @@ from fleet.settings import Seconds, Settings
 from fleet.source_settings import Pointer
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+Edge = Annotated[int, Field(ge=0, le=100_000)]
 STATES = ("above", "below", "gone")
 """What lasts: it is told when it begins and when it is over. All else is told each time it happens."""
-NUMBERS = ("above", "below", "percent", "moved")
+NUMBERS = ("above", "below", "percent", "moved", "picture")
+PICTURE = "/picture"
+"""The value of a rule about pictures: by how many percent one differs."""
 
 
 class AlertTargetSettings(Settings):
@@ -56,9 +59,12 @@ class AlertSettings(Settings):
     site: str = ""
     value: Pointer = "/answer"
     """Where the value is in what a target is told of a run: /answer/price, /outcome."""
-    when: Literal["above", "below", "changed", "percent", "moved", "gone", "back"]
+    when: Literal["above", "below", "changed", "percent", "moved", "gone", "back", "picture"]
     than: float | None = None
-    """The limit of above and below, the least change of percent and moved (a rank, a number)."""
+    """The limit of above and below, the least change of percent and moved (a rank, a number), and of a picture, in
+    percent."""
+    masks: tuple[tuple[Edge, Edge, Edge, Edge], ...] = Field(default=(), max_length=100)
+    """Of a picture: left, top, width and height of what may change, in its pixels."""
     times: int = Field(default=1, ge=1, le=1000)
     """So many runs in a row have to say so, for the beginning and for the end."""
     exits: int = Field(default=1, ge=1, le=100)
@@ -73,6 +79,13 @@ class AlertSettings(Settings):
     def _has_a_limit(self) -> AlertSettings:
         if (self.than is not None) != (self.when in NUMBERS):
             raise ValueError(f"than: {'is missing' if self.when in NUMBERS else 'has no meaning'} with {self.when!r}")
+        if self.when == "picture":
+            if not 0 <= (self.than or 0) < 100:
+                raise ValueError("than: a picture differs by 0 to 100 percent")
+            if "value" in self.model_fields_set:
+                raise ValueError("value: has no meaning with 'picture'; a run has one picture")
+        elif self.masks:
+            raise ValueError(f"masks: have no meaning with {self.when!r}")
         if self.of and self.of < self.exits:
             raise ValueError("of: is less than exits")
         if self.repeat_minutes and self.when not in STATES:

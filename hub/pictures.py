@@ -22,18 +22,22 @@ class Pictures:
         """The pictures of RUN as they were when it ended, by name; raises Refused where they are not there, OSError."""
         files = {}
         for picture in run.pictures:
-            worker = self._members.get(run.worker or "")
-            if worker is None:
-                raise Refused(f"{run.worker}, who has its picture, is no worker any more")
-            try:
-                with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
-                    content = spool.read(picture.name, PICTURE_BYTES)
-            except FileNotFoundError:
-                raise Refused(f"its picture {picture.name} is not there any more") from None
-            if hashlib.sha256(content).hexdigest() != picture.sha256:
-                raise Refused(f"its picture {picture.name} is another one now")
-            files[picture.name] = content
+            files[picture.name] = self.one(run.worker or "", picture.name, picture.sha256)
         return files
+
+    def one(self, owner: str, name: str, sha256: str) -> bytes:
+        """The picture of that NAME and sum in the spool of OWNER; raises the same."""
+        worker = self._members.get(owner)
+        if worker is None:
+            raise Refused(f"{owner}, who has its picture, is no worker any more")
+        try:
+            with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
+                content = spool.read(name, PICTURE_BYTES)
+        except FileNotFoundError:
+            raise Refused(f"its picture {name} is not there any more") from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Refused(f"its picture {name} is another one now")
+        return content
 
 
 def kind(name: str) -> str:

@@ -23,7 +23,8 @@ from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFen
 from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
-from hub.alerts.recording import CARRIER, remind
+from hub.alerts.comparing import Comparing
+from hub.alerts.recording import CARRIER, LOOKER, remind
 from hub.alerts.recording import recorder as alerting
 from hub.alerts.telling import Teller
 from hub.commands.place import host_name
@@ -86,6 +87,7 @@ class Hub:
         pictures = Pictures(fleet, paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
         carriers[CARRIER] = Teller(fleet.hub.alerts, fleet.hub.alert_targets).carry
+        carriers[LOOKER] = Comparing(fleet.hub.alerts, name, pictures, self.database, self._do).carry
         self._asking: Asking | None = None
         if (source := fleet.hub.source) is not None:
             web, journal = Web("hub.source", source), Journal(self.database, self._store, name)

@@ -17,10 +17,12 @@ from hub.outbox import send
 from hub.queue.endings import Ended, Record
 from hub.queue.schema import alerts, jobs, outbox
 
-CARRIER = "hub.alert"
+CARRIER, LOOKER = "hub.alert", "hub.picture"
 _ONE = (alerts.c.rule == sa.bindparam("of_rule"), alerts.c.job == sa.bindparam("of_job"))
 _STATE = sa.select(alerts.c.state).where(*_ONE)
 _CHANGE = sa.update(alerts).where(*_ONE)
+Step = tuple[State | None, State, str | None]
+"""What was known before and is known after, and what has to be told; None: nothing."""
 _OPEN = alerts.c.raised == sa.true()
 
 
@@ -33,8 +35,12 @@ def recorder(rules: Mapping[str, AlertSettings], host: str, first: Record) -> Re
         first(db, ended, now)
         for one in ended:
             for name, rule in rules.items():
-                if concerns(rule, one.run):
+                if not concerns(rule, one.run):
+                    continue
+                if rule.when != "picture":
                     _hear(db, (name, rule), one, host, now)
+                elif one.end.outcome == "good" and one.end.pictures:  # looked at later: that takes its time
+                    send(db, [(one.end.job, one.end.fence, f"{LOOKER}:{name}")], host, now)
 
     return record
 
@@ -42,18 +48,39 @@ def recorder(rules: Mapping[str, AlertSettings], host: str, first: Record) -> Re
 def _hear(db: sa.Connection, named: tuple[str, AlertSettings], one: Ended, host: str, now: float) -> None:
     name, rule = named
     job, fence = int(one.run["job"]), int(one.run["fence"])
-    before = db.scalar(_STATE, {"of_rule": name, "of_job": job})
-    state = State() if before is None else _read(before)
+    before = _known(db, name, job)
     answer = None if one.end.answer is None else dict(one.end.answer)
     told = {**one.run, "answer": answer, "arguments": json.loads(one.run["arguments"])}
     try:
-        after, what = heard(rule, state, told, one.end.exit or "")
+        after, what = heard(rule, before or State(), told, one.end.exit or "")
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         # A worker may say anything: the end of a run waits for no rule.
         log.get("hub").exception("alert.not_judged", alert=name, job=job, fence=fence)
         return
-    if after != state or what:
-        values: dict[str, Any] = {"state": json.dumps(asdict(after)), "raised": after.raised}
+    _change(db, named, (job, fence, host), (before, after, what), now)
+
+
+def known(database: Database, rule: str, job: int) -> State | None:
+    """What is known of RULE and JOB; None: nothing yet."""
+    return database.run(lambda db: _known(db, rule, job), reading=True)
+
+
+def change(database: Database, named: tuple[str, AlertSettings], run: tuple[int, int, str], step: Step) -> None:
+    """By a RUN (job, fence, host) a STEP is made with a rule of that name and its job."""
+    database.run(lambda db: _change(db, named, run, step, database.now(db)))
+
+
+def _known(db: sa.Connection, rule: str, job: int) -> State | None:
+    text = db.scalar(_STATE, {"of_rule": rule, "of_job": job})
+    return None if text is None else _read(text)
+
+
+def _change(
+    db: sa.Connection, named: tuple[str, AlertSettings], run: tuple[int, int, str], step: Step, now: float
+) -> None:
+    (name, rule), (job, fence, host), (before, after, what) = named, run, step
+    if after != (before or State()) or what:
+        values: dict[str, Any] = {"state": _text(after), "raised": after.raised}
         if what:
             values |= {"fence": fence, "since": now, "told_at": now, "told": 0, "handled": False, "host": host}
         if before is None:
@@ -108,6 +135,11 @@ def _target(rule: str, what: str, target: str) -> str:
     return f"{CARRIER}:{rule}:{what}:{target}"
 
 
+def _text(state: State) -> str:
+    """Without what is as it is from the beginning: releases before pictures read it too."""
+    return json.dumps({name: value for name, value in asdict(state).items() if value != getattr(State(), name)})
+
+
 def _read(text: str) -> State:
-    known = json.loads(text)
-    return State(**{**known, "recent": tuple((one, what) for one, what in known["recent"])})
+    kept = json.loads(text)
+    return State(**{**kept, **{name: tuple(map(tuple, kept.get(name, ()))) for name in ("recent", "shown")}})

@@ -12,15 +12,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import JsonValue
 
-from fleet.alert_settings import NUMBERS, STATES, AlertSettings
+from fleet.alert_settings import NUMBERS, PICTURE, STATES, AlertSettings
 from fleet.pointers import found
 
-BEGUN, OVER, AGAIN, HAPPENED = "begun", "over", "again", "happened"
+BEGUN, OVER, AGAIN, HAPPENED, UNREAD = "begun", "over", "again", "happened", "unread"
 _KNOWING = ("good", "empty", "absent")
 _LONGEST = 200
 """Of what is kept as it is: what is longer is kept as its sum."""
@@ -40,6 +40,12 @@ class State:
     base: str | None = None
     """What was certain before, as JSON."""
     raised: bool = False
+    shown: tuple[tuple[str, ...], ...] = ()
+    """Of pictures: exit, host, worker, name and sum of those that others are held against."""
+    seen: int = 0
+    """The latest run (fence) whose picture was looked at."""
+    unread: bool = False
+    """Whether that picture could not be."""
 
 
 def concerns(rule: AlertSettings, run: Mapping[str, Any]) -> bool:
@@ -52,7 +58,7 @@ def heard(rule: AlertSettings, state: State, told: Mapping[str, JsonValue], exit
     """STATE after a run of which TOLD says all, and what has to be told; None: nothing."""
     if told["outcome"] not in _KNOWING:
         return state, None
-    value = found(dict(told), rule.value)
+    value = found(dict(told), PICTURE if rule.when == "picture" else rule.value)
     said = _said(rule, state, value)
     if said is None:
         return state, None
@@ -60,9 +66,9 @@ def heard(rule: AlertSettings, state: State, told: Mapping[str, JsonValue], exit
     recent = (*state.recent, (exit, said))[-width:]
     exits = {one for one, what in recent if what == said}
     if len(exits) < rule.exits:
-        return State(recent=recent, said=None, streak=0, base=state.base, raised=state.raised), None
+        return replace(state, recent=recent, said=None, streak=0), None
     streak = state.streak + 1 if state.said == said else 1
-    after = State(recent=recent, said=said, streak=streak, base=state.base, raised=state.raised)
+    after = replace(state, recent=recent, said=said, streak=streak)
     return (after, None) if streak < rule.times else _certain(rule, after, said, value)
 
 
@@ -71,25 +77,17 @@ def _certain(rule: AlertSettings, state: State, said: str, value: JsonValue) -> 
         is_so = said == "yes"
         if is_so == state.raised:
             return state, None
-        return _with(state, raised=is_so), BEGUN if is_so else OVER
+        return replace(state, raised=is_so), BEGUN if is_so else OVER
+    if rule.when == "picture":
+        return (state, None) if said == "same" else (State(), HAPPENED)
     new = json.dumps(_number(value)) if rule.when in NUMBERS else said
     if state.base is None:
-        return _with(state, base=new), None
+        return replace(state, base=new), None
     if rule.when in ("percent", "moved"):
         # Counted anew from here: the same way once more has to be as far again.
         return (state, None) if said == "same" else (State(base=new), HAPPENED)
     happened = new != state.base and (rule.when == "changed" or said == "yes")
-    return _with(state, base=new), HAPPENED if happened else None
-
-
-def _with(state: State, *, raised: bool | None = None, base: str | None = None) -> State:
-    return State(
-        recent=state.recent,
-        said=state.said,
-        streak=state.streak,
-        base=state.base if base is None else base,
-        raised=state.raised if raised is None else raised,
-    )
+    return replace(state, base=new), HAPPENED if happened else None
 
 
 def _said(rule: AlertSettings, state: State, value: JsonValue) -> str | None:
@@ -104,6 +102,8 @@ def _said(rule: AlertSettings, state: State, value: JsonValue) -> str | None:
     if number is None:
         return None
     limit = rule.than or 0.0
+    if rule.when == "picture":
+        return "other" if number > limit else "same"
     if rule.when in ("above", "below"):
         return "yes" if (number > limit if rule.when == "above" else number < limit) else "no"
     before = number if state.base is None else _number(json.loads(state.base))

@@ -19,7 +19,7 @@ from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.calls import Later, Refused, Web
 from fleet.errors import ConfigurationError
 from fleet.pointers import found
-from hub.alerts.rules import AGAIN, BEGUN, OVER
+from hub.alerts.rules import AGAIN, BEGUN, OVER, UNREAD
 from hub.delivery import document
 from hub.outbox import Delivery
 from hub.signing import secret_of, signed
@@ -100,13 +100,17 @@ class Teller:
 def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[str, JsonValue]:
     """What is told of RUN."""
     kind = what.partition("-")[0]
-    told = document(run)
-    value = found(told, rule.value)
+    told, about = document(run), run.key or f"job {run.job}"
     limit = "" if rule.than is None else f" {rule.than:g}"
-    about = run.key or f"job {run.job}"
     state = f", {_WORDS[kind]}" if kind in _WORDS else ""
+    value, words = found(told, rule.value), f"{rule.value} {rule.when}{limit}{state}"
+    if rule.when == "picture":
+        value, words = f"{what.partition('-')[2]} %", f"picture differs by more than{limit} %"
+    words = f"{words}: {_text(value)[:_LONGEST_VALUE]}"
+    if kind == UNREAD:
+        value, words = None, "a picture could not be looked at, the hub's log says why (alert.picture_unread)"
     return {
-        "words": f"{name}: {about}: {rule.value} {rule.when}{limit}{state}: {_text(value)[:_LONGEST_VALUE]}",
+        "words": f"{name}: {about}: {words}",
         "alert": name,
         "what": kind,
         "value": value if len(_text(value)) <= 4000 else None,

@@ -93,6 +93,11 @@ def test_a_rule_is_about_some_jobs() -> None:
         {"when": "gone", "targets": []},
         {"when": "gone", "value": "answer"},
         {"when": "soon"},
+        {"when": "picture"},
+        {"when": "picture", "than": 100},
+        {"when": "picture", "than": 1, "value": "/answer"},
+        {"when": "picture", "than": 1, "masks": [[0, 0, -1, 5]]},
+        {"when": "changed", "masks": [[0, 0, 5, 5]]},
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
