@@ -13,10 +13,11 @@ import re
 import select
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fleet import console, snapshot, spool, visible
 from fleet.errors import FleetError, UsageError
@@ -80,7 +81,7 @@ class Event:
 
 @dataclass
 class Log:
-    """One log that is read on and on; where it has been rotated, from the new one's begin."""
+    """One log that is read on and on; where it was rotated, the rest of the old one, and the new from its begin."""
 
     path: Path
     at: int = 0
@@ -96,16 +97,26 @@ class Log:
         with file:
             found = os.fstat(file.fileno())
             if found.st_ino != self.inode or found.st_size < self.at:
+                yield from self._rest(most_bytes)
                 self.inode, self.at = found.st_ino, 0
-            if found.st_size - self.at > most_bytes:
-                file.seek(found.st_size - most_bytes)
-                file.readline(_LINE_BYTES)
-            else:
-                file.seek(self.at)
-            while (line := file.readline(_LINE_BYTES)) and (line.endswith(b"\n") or len(line) == _LINE_BYTES):
-                self.at = file.tell()
-                if text := line.decode(errors="backslashreplace").strip():
-                    yield self._event(text)
+            yield from self._lines(file, most_bytes)
+
+    def _rest(self, most_bytes: int) -> Iterator[Event]:
+        with suppress(FileNotFoundError), Path(f"{self.path}.1").open("rb") as file:
+            if os.fstat(file.fileno()).st_ino == self.inode:
+                yield from self._lines(file, most_bytes)
+
+    def _lines(self, file: BinaryIO, most_bytes: int) -> Iterator[Event]:
+        size = os.fstat(file.fileno()).st_size
+        if size - self.at > most_bytes:
+            file.seek(size - most_bytes)
+            file.readline(_LINE_BYTES)
+        else:
+            file.seek(self.at)
+        while (line := file.readline(_LINE_BYTES)) and (line.endswith(b"\n") or len(line) == _LINE_BYTES):
+            self.at = file.tell()
+            if text := line.decode(errors="backslashreplace").strip():
+                yield self._event(text)
 
     def _event(self, text: str) -> Event:
         fields = _parsed(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_nothing_in_a_line_is_obeyed(said: Said, paths: Paths) -> None:
 
 
 def test_what_comes_later_and_a_log_that_was_rotated(tmp_path: Path) -> None:
-    """Each look gives what is new; half a line waits for its end; a rotated log's successor is read from its begin."""
+    """Each look gives what is new; half a line waits for its end; of a rotated log the rest, then its successor."""
     path = tmp_path / "w1101.log"
     log = Log(path)
     assert [*log.read(1000)] == []
@@ -144,7 +145,14 @@ def test_what_comes_later_and_a_log_that_was_rotated(tmp_path: Path) -> None:
     assert [one.fields["event"] for one in log.read(1000)] == ["one"]
     path.write_text(line(1, "one") + line(2, "two"))
     assert [one.fields["event"] for one in log.read(1000)] == ["two"]
-    path.rename(tmp_path / "w1101.log.1")
-    path.write_text(line(3, "three"))
-    assert [one.fields["event"] for one in log.read(1000)] == ["three"]
-    assert [one.fields["event"] for one in Log(tmp_path / "w1101.log.1").read(100)] == ["two"], "the last bytes alone"
+    with path.open("a") as old:
+        path.rename(tmp_path / "w1101.log.1")
+        old.write(line(3, "three"))
+    assert [*log.read(1000)] == [], "its successor is not there yet"
+    path.write_text(line(4, "four"))
+    assert [one.fields["event"] for one in log.read(1000)] == ["three", "four"]
+    assert [one.fields["event"] for one in Log(tmp_path / "w1101.log.1").read(100)] == ["three"], "the last bytes alone"
+    os.truncate(path, 0)
+    assert [*log.read(1000)] == []
+    path.write_text(line(5, "five"))
+    assert [one.fields["event"] for one in log.read(1000)] == ["five"]
