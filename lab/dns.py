@@ -13,13 +13,13 @@ import dns.query
 import dns.rdatatype
 
 from fleet.errors import MissingProgram
-from lab.topology import ECHO_NAME, REBIND_NAME, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
+from lab.topology import ECHO_NAME, REBIND_NAME, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6, Server
 
 Address = IPv4Address | IPv6Address
 
 
-def command(addresses: Sequence[Address], queries: Path) -> list[str]:
-    """The command line of a resolver at ADDRESSES that writes every query, with its asker, to QUERIES."""
+def command(addresses: Sequence[Address], queries: Path, servers: Sequence[Server] = ()) -> list[str]:
+    """The command line of a resolver at ADDRESSES; it knows SERVERS; every query, with its asker, goes to QUERIES."""
     program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
         raise MissingProgram("dnsmasq is not there", hint="run: sudo bin/setup")
@@ -36,6 +36,7 @@ def command(addresses: Sequence[Address], queries: Path) -> list[str]:
         f"--log-facility={queries}",
         f"--host-record={SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
         f"--host-record=www.{SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
+        *(f"--host-record={server.name},{server.address},60" for server in servers),
         *(f"--server=/{name}/{WEB_ADDRESS}" for name in (ECHO_NAME, REBIND_NAME)),
         # Chrome's own look-ups of other names get a quick "there is no such name".
         "--address=/#/",

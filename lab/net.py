@@ -101,8 +101,8 @@ class Lab:
         wires.create(self.topology)
         certificate.write(self.places.authority, self.places.site)
         started = {"site": self._start("web", "site", [sys.executable, "-I", str(LAUNCH), "lab.site", self.name])}
-        addresses = (ISP_RESOLVER, ISP_RESOLVER_V6)
-        started["dns-isp"] = self._start("isp", "dns-isp", dns.command(addresses, self.places.queries("isp")))
+        resolver = dns.command((ISP_RESOLVER, ISP_RESOLVER_V6), self.places.queries("isp"), self.topology.vpn)
+        started["dns-isp"] = self._start("isp", "dns-isp", resolver)
         for server in self.topology.vpn:
             program = f"wireguard-{server.host}"
             started[program] = self._start(server.host, program, vpn.command(server))

@@ -89,6 +89,11 @@ class Server:
         return f"vpn{self.number}"
 
     @property
+    def name(self) -> str:
+        """As the ISP's resolver knows it."""
+        return f"{self.host}.example"
+
+    @property
     def address(self) -> IPv4Address:
         """Where it listens, and the exit that the world sees."""
         return IPv4Address("203.0.113.10") + self.number

@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 
 def until(
-    what: str, condition: Callable[[], T], timeout_seconds: float = 10, show: Callable[[], object] | None = None
+    what: str,
+    condition: Callable[[], T],
+    timeout_seconds: float = 10,
+    show: Callable[[], object] | None = None,
+    pause_seconds: float = 0.01,
 ) -> T:
     """The first true value of CONDITION; the test fails with what SHOW gives, or with CONDITION's last value."""
     waiting = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda found: not found),
         stop=tenacity.stop_after_delay(timeout_seconds),
-        wait=tenacity.wait_fixed(0.01),
+        wait=tenacity.wait_fixed(pause_seconds),
     )
     try:
         return waiting(condition)

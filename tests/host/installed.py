@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shutil
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -24,6 +24,7 @@ FIRST_UID = 1301
 STRANGER = 65534
 PROBED = 9999
 LOOP_SECONDS = 120
+USUAL: run.Changes = {"loop": {"pause_seconds": 4}}
 PROBER = f"""
 while :; do
     setpriv --reuid $1 --regid $1 --clear-groups python3 -Ic '
@@ -45,8 +46,8 @@ done
 class Installed:
     """The fleet of MACHINE."""
 
-    def __init__(self, machine: Machine, access: Access, count: int) -> None:
-        self.machine, self.access = machine, access
+    def __init__(self, machine: Machine, access: Access, count: int, usual: run.Changes = USUAL) -> None:
+        self.machine, self.access, self.usual = machine, access, usual
         self.run = machine.run
         self._numbers = itertools.count()
         self.began = datetime.now(timezone.utc)
@@ -55,19 +56,16 @@ class Installed:
     def install(self) -> None:
         """Settings, keys, accounts."""
         lab = self.access.lab
-        files = self.machine.root / "root/keys"
-        files.mkdir()
         for path in lab.places.keys.glob("*.conf"):
-            shutil.copy(path, files)
-        shutil.copy(lab.places.authority, self.machine.root / "etc/fleet/ca.pem")
+            self.machine.write(f"root/keys/{path.name}", path.read_text())
+        self.machine.write("etc/fleet/ca.pem", lab.places.authority.read_text())
         self.machine.write("root/prober.sh", PROBER)
         self.configure()
         self.run("fleet accounts make && netctl keys import /root/keys/*.conf", check=True)
 
     def configure(self, changes: run.Changes = run.NO_CHANGES) -> None:
         """Write fleet.toml with CHANGES of what it usually is."""
-        usual: run.Changes = {"loop": {"pause_seconds": 4}}
-        settings = run.settings(self.access.lab, len(self.workers), first_uid=FIRST_UID, changes=usual)
+        settings = run.settings(self.access.lab, len(self.workers), first_uid=FIRST_UID, changes=self.usual)
         settings["browser"]["certificate_authorities"] = ["/etc/fleet/ca.pem"]
         settings["verify"] = {"resolver_echo": ECHO_NAME, "stun": f"{SITE_NAME}:{STUN_PORT}"}
         for table, keys in changes.items():
@@ -103,6 +101,10 @@ class Installed:
         done = self.run("fleet doctor --json")
         return {one["name"]: (one["verdict"], one["seen"]) for one in json.loads(done.stdout or "[]")}
 
+    def verdicts(self) -> dict[str, str]:
+        """The doctor's verdicts alone."""
+        return {name: verdict for name, (verdict, _) in self.doctor().items()}
+
     def address(self) -> str:
         """The host's own; empty while it has none."""
         found = json.loads(self.run(f"ip -json -4 address show dev {UPLINK}").stdout)
@@ -128,9 +130,9 @@ class Installed:
 
     def results(self, worker: Worker) -> list[Result]:
         """What WORKER has handed in."""
-        return list(read_spool(self.machine.root / "var/lib/fleet/workers" / worker.name / "spool"))
+        return list(read_spool(self.machine.seen(f"var/lib/fleet/workers/{worker.name}/spool")))
 
-    def wait_for_loops(self) -> list[Result]:
+    def wait_for_loops(self, seconds: float = LOOP_SECONDS, pause_seconds: float = 0.01) -> list[Result]:
         """A loop of every worker that begins from now on; they are good."""
         began = datetime.now(timezone.utc)
 
@@ -138,11 +140,21 @@ class Installed:
             recent = [next((r for r in self.results(one) if r.started > began), None) for one in self.workers]
             return [one for one in recent if one is not None] if all(recent) else []
 
-        made = until(
-            "a loop of each worker", found, LOOP_SECONDS, lambda: (self.said(), self.run("fleet status").stdout)
-        )
+        made = until("a loop of each worker", found, seconds, lambda: (self.said(), self.run("fleet status").stdout))
         assert all(one.ok for one in made), made
         return made
+
+    def nothing_leaves_after(self, kill: str, seconds: float = 180) -> None:
+        """KILL ends the fleet, systemd starts it again; no packet of a worker's UID leaves until then, or after."""
+        restarts = self.restarts()
+        with self.probed(STRANGER) as ear:
+            until("the capture sees a stranger", ear.says_more, 30)
+        with self.probed(self.workers[0].uid) as ear:
+            killed = time.monotonic()
+            self.run(kill, check=True)
+            until("started again", lambda: self.restarts() > restarts and self.active() == "active", seconds, self.said)
+            print(f"up again {time.monotonic() - killed:.1f} s after: {kill}")
+            assert not ear.rest(), self.said()
 
     @contextlib.contextmanager
     def probed(self, uid: int) -> Iterator[Ear]:

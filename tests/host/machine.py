@@ -36,7 +36,10 @@ IPv6AcceptRA=no
 [DHCPv4]
 ClientIdentifier=mac
 """
-_SEARCH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHELL = (
+    *("env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"),
+    *("LANG=C.UTF-8", "TERM=dumb", "sh"),
+)
 _OUTSIDE = ("nsenter", "--net={network}", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot")
 _RIGHTS = ("--capability=all", "--system-call-filter=add_key keyctl bpf", "--bind=/dev/net/tun")
 _OWN = ("--resolv-conf=off", "--link-journal=no", "--timezone=off", "--console=pipe", "--tmpfs=/var/lib/docker")
@@ -98,6 +101,10 @@ class Machine:
         place.unlink(missing_ok=True)
         place.write_text(text)
 
+    def seen(self, name: str) -> Path:
+        """Where the file or folder NAME below its root can be read."""
+        return self.root / name
+
     def enable(self, *units: str) -> None:
         """As `systemctl enable`, whether it runs or not."""
         _call("systemctl", f"--root={self.root}", "--quiet", "enable", *units)
@@ -128,7 +135,12 @@ class Machine:
         self._group.mkdir(exist_ok=True)
         into = ["sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', str(self._group)]
         outside = [word.format(network=NAMESPACES / self._isp) for word in _OUTSIDE]
-        places = [f"--directory={self.root}", f"--machine={self.name}", "--network-bridge=access", *_mounted()]
+        places = [
+            f"--directory={self.root}",
+            f"--machine={self.name}",
+            "--network-bridge=access",
+            *(f"--bind={place}" for place in hidden()),
+        ]
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(
                 [*into, *outside, *places, *_RIGHTS, *_OWN],
@@ -185,16 +197,18 @@ class Machine:
 
     def run(self, command: str, *, timeout: float = 300, check: bool = False) -> subprocess.CompletedProcess[str]:
         """What a root's shell in it says to COMMAND; with CHECK it has to end well."""
-        done = subprocess.run(
-            self.inside(command), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
-        )
+        done = self._ended(command, timeout)
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    def _ended(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.inside(command), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+        )
+
     def inside(self, command: str) -> list[str]:
         """The words that run COMMAND in it."""
-        words = ("env", "-i", _SEARCH, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "sh", "-c", command)
-        return ["nsenter", f"--target={self._leader}", "--all", *words]
+        return ["nsenter", f"--target={self._leader}", "--all", *SHELL, "-c", command]
 
     def unit(self, name: str, field: str) -> str:
         """A property of a unit, as `systemctl show` has it."""
@@ -214,11 +228,10 @@ def _own_group() -> Path:
     return Path(mounts.stdout.splitlines()[0]) / mine
 
 
-def _mounted() -> list[str]:
+def hidden() -> list[Path]:
     """Of the checkout and the fleet's programs what an overlay of / does not show: a mount of its own, and /tmp."""
     root = Path("/").stat().st_dev
-    hidden = (one for one in (CHECKOUT, HOME) if one.stat().st_dev != root or one.is_relative_to("/tmp"))
-    return [f"--bind={place}" for place in hidden]
+    return [one for one in (CHECKOUT, HOME) if one.stat().st_dev != root or one.is_relative_to("/tmp")]
 
 
 def _named(place: Path) -> Path:

@@ -9,11 +9,13 @@ from datetime import datetime, timezone
 import pytest
 
 from lab.events import AddressListener
+from lab.topology import HOST_ADDRESS
 from tests.host.installed import Installed
 from tests.host.machine import UPLINK
 from tests.waiting import until
 
 OTHER_ADDRESS = "198.51.100.12"
+WITHOUT_DROP_IN = "rm -f /etc/systemd/networkd.conf.d/50-fleet.conf && systemctl restart systemd-networkd"
 RECONFIGURE = f"networkctl reconfigure {UPLINK}"
 EVENTS = {
     "networkd is restarted": ("systemctl restart systemd-networkd",),
@@ -43,6 +45,7 @@ method=link-local
 @pytest.fixture(scope="module")
 def fleet(host: Installed) -> Iterator[Installed]:
     """It runs in isolation uid, and every worker has handed in a loop."""
+    host.run("systemctl stop fleet", check=True)
     host.configure({"": {"isolation": "uid"}})
     host.run("systemctl start fleet", check=True)
     host.wait_for_loops()
@@ -50,6 +53,12 @@ def fleet(host: Installed) -> Iterator[Installed]:
     yield host
     host.run("systemctl stop fleet", check=True)
     host.configure()  # the files of this tier share the machine
+
+
+@pytest.fixture(scope="module")
+def usual(fleet: Installed) -> dict[str, str]:
+    """What the doctor says while nothing happens."""
+    return fleet.verdicts()
 
 
 @pytest.mark.parametrize("what", EVENTS)
@@ -83,6 +92,8 @@ def reconfigure(fleet: Installed) -> None:
 
 def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> None:
     """Reconfigured without the drop-in it deletes the fleet's rules, with it none; the doctor says which is so."""
+    fleet.run(WITHOUT_DROP_IN, check=True)
+    assert fleet.doctor()["networkd"][0] == "warning"
     with monitored(fleet) as deleted:
         reconfigure(fleet)
         until("rules are deleted", deleted, 30)
@@ -94,6 +105,7 @@ def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> No
         assert deleted() == 0
     fleet.wait_until_held()
     assert fleet.doctor()["networkd"][0] == "ok"
+    fleet.run(WITHOUT_DROP_IN, check=True)
 
 
 def test_another_address_of_the_host(fleet: Installed) -> None:
@@ -105,10 +117,13 @@ def test_another_address_of_the_host(fleet: Installed) -> None:
         fleet.wait_until_held()
         assert not ear.rest()
     fleet.wait_for_loops()
+    fleet.access.serve()
+    fleet.run(RECONFIGURE, check=True)
+    until("it has its own again", lambda: fleet.address() == str(HOST_ADDRESS), 60, fleet.address)
 
 
 @pytest.mark.whole_host
-def test_network_manager_in_the_place_of_networkd(fleet: Installed) -> None:
+def test_network_manager_in_the_place_of_networkd(fleet: Installed, usual: dict[str, str]) -> None:
     """It comes, gets the doctor's drop-in, is restarted and reloaded: nothing leaves, and loops are good."""
     fleet.machine.write("etc/NetworkManager/system-connections/up.nmconnection", NETWORK_MANAGER)
     manage = f"[device-up]\nmatch-device=interface-name:{UPLINK}\nmanaged=1\n"
@@ -120,62 +135,75 @@ def test_network_manager_in_the_place_of_networkd(fleet: Installed) -> None:
         until(
             "it manages the uplink", lambda: fleet.run(connected).stdout, 60, lambda: fleet.run("nmcli device").stdout
         )
-        assert fleet.doctor()["networkmanager"][0] == "warning"
+        assert fleet.verdicts() == {**usual, "networkmanager": "warning", "networkd": "ok"}
         fleet.run("fleet doctor --fix && systemctl reload NetworkManager", check=True)
-        assert fleet.doctor()["networkmanager"][0] == "ok"
+        assert fleet.verdicts() == {**usual, "networkd": "ok"}
         for command in ("systemctl restart NetworkManager", "nmcli general reload", "nmcli connection up up"):
             fleet.run(command, check=True)
             until("it manages the uplink", lambda: fleet.run(connected).stdout, 60)
         fleet.wait_until_held()
         assert not ear.rest()
     fleet.wait_for_loops()
-    fleet.run("systemctl stop NetworkManager; systemctl start systemd-networkd", check=True)
+    fleet.run("systemctl stop NetworkManager; rm /etc/NetworkManager/conf.d/50-fleet.conf", check=True)
+    fleet.run(WITHOUT_DROP_IN, check=True)
+    assert fleet.verdicts() == usual
 
 
 IMAGE = """mkdir -p /tmp/i/bin /tmp/i/lib64 /tmp/i/lib/x86_64-linux-gnu && cp /bin/sleep /tmp/i/bin
 cp -L /lib64/ld-linux-x86-64.so.2 /tmp/i/lib64; cp -L /lib/x86_64-linux-gnu/libc.so.6 /tmp/i/lib/x86_64-linux-gnu
 tar -C /tmp/i -c . | docker import - sleep"""
 CHURN = """for i in 1 2 3; do
-docker network create n$i && docker run -d --name c$i --network n$i -p 808$i:80 sleep /bin/sleep 99 &&
+docker rm -f c$i; docker network rm n$i
+docker network create n$i && docker run -d --name c$i --network n$i -p 808$i:80 sleep /bin/sleep 99 || exit 1
 docker rm -f c$i && docker network rm n$i || exit 1; done"""
 
 
 @pytest.mark.whole_host
-def test_containers_come_and_go(fleet: Installed) -> None:
-    """Docker starts, containers with networks of their own come and go, Docker ends: nothing leaves, loops are good."""
-    with fleet.probed(fleet.workers[0].uid) as ear:
-        for command in ("systemctl start docker", IMAGE, CHURN):
-            fleet.run(command, check=True)
-        assert fleet.doctor()["docker"][0] == "ok"
+def test_containers_come_and_go(fleet: Installed, usual: dict[str, str]) -> None:
+    """While a loop runs Docker's containers and networks come and go: nothing leaves, and no page hears of it."""
+    uid = fleet.workers[0].uid
+    fleet.run(f"systemctl start docker && {IMAGE}", check=True)
+    fleet.machine.write("root/churn.sh", CHURN)
+    with AddressListener(fleet.machine.name) as listener, fleet.probed(uid) as ear:
+        with fleet.beside("sh /root/churn.sh", "--property=Restart=always", "--property=StartLimitIntervalSec=0"):
+            until("addresses come and go", lambda: listener.between(fleet.began, datetime.now(timezone.utc)), 60)
+            loops = fleet.wait_for_loops()
+        assert fleet.verdicts() == usual
         fleet.run("systemctl stop docker docker.socket containerd", check=True)
         fleet.wait_until_held()
         assert not ear.rest()
-    fleet.wait_for_loops()
+        for one in loops:
+            assert listener.between(one.started, one.finished) and one.network_changed == 0, one
 
 
 @pytest.mark.whole_host
-def test_firewalld_is_told(fleet: Installed) -> None:
+def test_firewalld_is_told(fleet: Installed, usual: dict[str, str]) -> None:
     """The doctor says what its reload may cost, and names its filter of return paths; nothing leaves meanwhile."""
     with fleet.probed(fleet.workers[0].uid) as ear:
         fleet.run("systemctl start firewalld && firewall-cmd --complete-reload", check=True)
         found = fleet.doctor()
-        assert "reloaded" in found["firewalls"][1] and found["filters"][0] == "warning", found
+        assert "reloaded" in found["firewalls"][1], found
+        told = {name: verdict for name, (verdict, _) in found.items() if usual[name] != verdict}
+        assert told == {"filters": "warning"}, found
         fleet.run("systemctl stop firewalld", check=True)
         fleet.wait_until_held()
         assert not ear.rest()
+    assert fleet.verdicts() == usual
     fleet.wait_for_loops()
 
 
 @pytest.mark.whole_host
-def test_ufw_that_lets_nothing_out(fleet: Installed) -> None:
+def test_ufw_that_lets_nothing_out(fleet: Installed, usual: dict[str, str]) -> None:
     """The doctor names it, with the command that helps: after that the doctor is content, and loops are good."""
-    fleet.run("ufw default deny outgoing && ufw --force enable", check=True)
-    assert fleet.doctor()["firewalls"][0] == "warning"
+    fleet.run("ufw --force enable", check=True)
+    assert fleet.verdicts() == usual
+    fleet.run("ufw default deny outgoing && ufw reload", check=True)
+    assert fleet.verdicts() == {**usual, "firewalls": "warning"}
     fleet.run("ufw allow out proto udp to any port 51820", check=True)
     assert fleet.doctor()["firewalls"][0] == "warning"
     for worker in fleet.workers:
         fleet.run(f"ufw allow out on {worker.interface}", check=True)
-    assert fleet.doctor()["firewalls"][0] == "ok"
+    assert fleet.verdicts() == usual
     fleet.wait_for_loops()
     fleet.run("ufw --force disable && ufw --force reset", check=True)
     fleet.began = datetime.now(timezone.utc)  # what failed before was to fail

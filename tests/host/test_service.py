@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from datetime import datetime
 
 import pytest
 
-from tests.host.installed import STRANGER, Installed
+from tests.host.installed import Installed
+from tests.unit.test_fleet_service import SCORE
 from tests.waiting import until
 
 
@@ -18,6 +22,24 @@ def test_start_returns_when_it_is_up(host: Installed) -> None:
     host.wait_for_loops()
 
 
+CUT = {"net_raw": 13, "sys_module": 16, "sys_rawio": 17, "sys_boot": 22, "sys_time": 25, "mknod": 27, "bpf": 39}
+"""linux/capability.h"""
+
+
+def test_the_unit_is_as_narrow_as_said(host: Installed) -> None:
+    """systemd judges what it runs so; it lives without these rights and under a filter, among the host's own mounts."""
+    host.run("systemctl start fleet", check=True)
+    said = host.run("systemd-analyze security --no-pager fleet", check=True).stdout
+    assert float(re.findall(r"Overall exposure level for .*: ([0-9.]+)", said)[0]) <= SCORE, said
+    parent = host.machine.unit("fleet", "MainPID")
+    for pid in (parent, str(host.supervisor())):
+        status = host.run(f"cat /proc/{pid}/status", check=True).stdout
+        rights, seccomp = (re.findall(rf"^{name}:\s+(\w+)$", status, re.MULTILINE)[0] for name in ("CapBnd", "Seccomp"))
+        assert seccomp == "2" and not [name for name, bit in CUT.items() if int(rights, 16) >> bit & 1], status
+    mounts = host.run(f"readlink /proc/1/ns/mnt /proc/{parent}/ns/mnt", check=True).stdout.split()
+    assert mounts[0] == mounts[1], "the names of the workers' networks would be its own"
+
+
 KILLED = {"supervisord": "fleet supervisorctl pid", "its parent": "systemctl show --property MainPID --value fleet"}
 
 
@@ -25,15 +47,7 @@ KILLED = {"supervisord": "fleet supervisorctl pid", "its parent": "systemctl sho
 def test_nothing_leaves_after_a_kill(host: Installed, what: str) -> None:
     """SIGKILL: systemd starts the fleet again, and no packet of a worker's UID leaves until then, or after."""
     host.run("systemctl start fleet", check=True)
-    restarts = host.restarts()
-    with host.probed(STRANGER) as ear:
-        until("the capture sees a stranger", ear.says_more, 30)
-    with host.probed(host.workers[0].uid) as ear:
-        killed = time.monotonic()
-        host.run(f"kill -KILL $({KILLED[what]})", check=True)
-        until("started again", lambda: host.restarts() > restarts and host.active() == "active", 180, host.said)
-        print(f"up again {time.monotonic() - killed:.1f} s after the end of {what}")
-        assert not ear.rest(), host.said()
+    host.nothing_leaves_after(f"kill -KILL $({KILLED[what]})")
 
 
 def test_reload_applies_what_it_can(host: Installed) -> None:
@@ -51,12 +65,8 @@ def test_reload_applies_what_it_can(host: Installed) -> None:
 
 def test_boot_without_a_network(host: Installed) -> None:
     """Enabled, the unit is active after a boot without one; workers hear why they wait; plugged in, loops are good."""
-    host.run("systemctl enable fleet", check=True)
     host.access.hang_up()
-    host.machine.reboot()
-    until("active", lambda: host.active() == "active", 180, host.said)
-    log = host.machine.root / "var/log/fleet/w1301.log"
-    until("told why", lambda: '"NoWay"' in log.read_text(), 60, lambda: log.read_text()[-2000:])
+    reboot(host, '"NoWay"')
     assert host.doctor()["uplink"][0] == "warning"
     host.access.serve()
     host.access.unplug()
@@ -66,8 +76,67 @@ def test_boot_without_a_network(host: Installed) -> None:
 
 
 @pytest.mark.whole_host
+def test_boot_before_dns_answers(host: Installed) -> None:
+    """With keys that name their servers the unit is active all the same, workers hear why they wait, and then go on."""
+    names = "; ".join(f"s/= {one.address}:/= {one.name}:/" for one in host.access.lab.topology.vpn)
+    host.run(f"mkdir -p /root/named && cp /root/keys/* /root/named && sed -i '{names}' /root/named/*", check=True)
+    host.run("netctl keys import /root/named/*", check=True)
+    host.access.answer_names(False)
+    try:
+        reboot(host, "does DNS work on this host?")
+    finally:
+        host.access.answer_names(True)
+    began = time.monotonic()
+    host.wait_for_loops()
+    print(f"a loop {time.monotonic() - began:.1f} s after DNS had come")
+    assert host.restarts() == 0
+    host.run("netctl keys import /root/keys/*", check=True)
+
+
+def reboot(host: Installed, why: str) -> None:
+    """With the unit enabled: it is active, and its workers say WHY they wait."""
+    log = "/var/log/fleet/w1301.log"
+    host.run(f"rm -f {log}; systemctl --quiet enable fleet", check=True)
+    host.machine.reboot()
+    host.run("systemctl --quiet disable fleet", check=True)
+    until("active", lambda: host.active() == "active", 180, host.said)
+    until("told why", lambda: why in host.run(f"cat {log}").stdout, 60, lambda: host.run(f"tail {log}").stdout)
+
+
+def moments(text: str) -> set[datetime]:
+    """When the lines of a log were written."""
+    said = (json.loads(line)["timestamp"] for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
+    return {datetime.fromisoformat(one.replace("Z", "+00:00")) for one in said}
+
+
+LOGROTATE = {
+    "a copy": "copytruncate",
+    "another file": "nocreate\npostrotate\nkill -USR2 $(fleet supervisorctl pid)\nendscript",
+}
+
+
+@pytest.mark.whole_host
+@pytest.mark.parametrize("how", LOGROTATE)
+def test_logs_go_on_after_logrotate(host: Installed, how: str) -> None:
+    """A log that logrotate has cut, or moved away, goes on; `fleet log -f` follows; the doctor says as before."""
+    host.run("systemctl start fleet", check=True)
+    usual = host.verdicts()
+    host.machine.write("etc/logrotate.d/fleet", f"/var/log/fleet/w1301.log {{\nrotate 2\n{LOGROTATE[how]}\n}}\n")
+    log, heard = host.machine.root / "var/log/fleet/w1301.log", host.machine.root / "root/heard"
+    follow = "fleet log --follow --json --worker w1301"
+    with host.beside(follow, "--property=StandardOutput=truncate:/root/heard"):
+        until("it follows", heard.read_text, 30)
+        host.run("logrotate --force /etc/logrotate.d/fleet && rm /etc/logrotate.d/fleet", check=True)
+        said = until("it goes on", lambda: log.exists() and moments(log.read_text()), 60)
+        until("all of it is heard", lambda: said and said <= moments(heard.read_text()), 30, lambda: said)
+    assert host.verdicts() == usual
+
+
+@pytest.mark.whole_host
 def test_another_browser_under_running_workers(host: Installed) -> None:
     """Replaced as dpkg does it, under running browsers: each worker notices at its next loop, and loops stay good."""
+    host.run("systemctl start fleet", check=True)
+    host.wait_for_loops()
     for name in ("/usr/lib/chromium/chromium", "/usr/bin/chromium", "/usr/bin/chromedriver"):
         host.run(f"cp --archive {name} {name}.dpkg-new && mv {name}.dpkg-new {name}", check=True)
     host.wait_for_loops()
@@ -85,6 +154,7 @@ def test_verify_holds(host: Installed) -> None:
 
 def test_stop_leaves_nothing(host: Installed) -> None:
     """`systemctl stop` takes all of it out of the kernel; the same prober is heard then (positive control)."""
+    host.run("systemctl start fleet", check=True)
     host.run("systemctl stop fleet", check=True)
     left = host.run(
         "ip -oneline rule | grep uidrange; ip netns; nft list tables; ps -eo user= | grep -E '^(w13|netctl)'"
@@ -96,6 +166,7 @@ def test_stop_leaves_nothing(host: Installed) -> None:
 
 def test_a_stop_while_it_starts(host: Installed) -> None:
     """`systemctl stop` meanwhile ends what was started so far, and the unit has not failed."""
+    host.run("systemctl stop fleet", check=True)
     host.run("journalctl --rotate --vacuum-time=1s && systemctl start --no-block fleet", check=True)
     until("it starts", lambda: "preparing" in host.said(), 60, host.said)
     host.run("systemctl stop fleet", check=True)

@@ -52,6 +52,12 @@ class Access:
             self._dhcp.wait(10)
             self._dhcp = None
 
+    def answer_names(self, yes: bool) -> None:
+        """Whether the ISP's resolver answers, or is silent."""
+        silent = "table inet silent { chain input { type filter hook input priority 0; udp dport 53 drop; }; }"
+        into = ("nsenter", f"--net=/run/netns/{self.namespace}", "nft")
+        subprocess.run([*into, "delete table inet silent" if yes else silent], check=True)
+
     def unplug(self) -> None:
         """Whoever is at the other end of the line has no carrier."""
         self._plug("down")
