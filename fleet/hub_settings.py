@@ -10,10 +10,17 @@ from pydantic import Field, field_validator, model_validator
 from fleet.alert_settings import AlertSettings, AlertTargetSettings, Name
 from fleet.paths import Paths
 from fleet.settings import Seconds, Settings
-from fleet.source_settings import SourceSettings
+from fleet.source_settings import FormSettings, Pointer, ReplySettings, SourceSettings
 
 
-class TargetSettings(Settings):
+class TargetFormSettings(FormSettings):
+    """`[hub.targets.NAME.form]`."""
+
+    address: Pointer = ""
+    """Where the answer to a run with a picture says where that lies; "": it is not asked for."""
+
+
+class TargetSettings(ReplySettings):
     """`[hub.targets.NAME]`: where results of jobs are delivered."""
 
     url: str = Field(max_length=2000)
@@ -21,6 +28,8 @@ class TargetSettings(Settings):
     stand for those of the run."""
     method: Literal["POST", "PUT"] = "POST"
     """`POST`: a form with the fields `run` (JSON) and `picture`. `PUT`: each file to its own address."""
+    form: TargetFormSettings | None = None
+    """Of a `POST`: fields of its own in place of these two."""
     headers_file: str = ""
     """Lines `Name: value`, secrets among them, that the hub's account can read."""
     secret_file: str = ""
@@ -49,6 +58,8 @@ class TargetSettings(Settings):
             raise ValueError("keys_file is missing: s3:// is written to with an access key")
         if self.endpoint and (parts.scheme != "s3" or urlsplit(self.endpoint).scheme not in web):
             raise ValueError("endpoint is that of an s3:// url: https://host, or, with insecure_http, http://host")
+        if self.form and (parts.scheme not in ("https", "http") or self.method != "POST"):
+            raise ValueError("form has no meaning but with POST to https://")
         for name, schemes in (("keys_file", ("s3",)), ("secret_file", ("https", "http"))):
             if getattr(self, name) and parts.scheme not in schemes:
                 raise ValueError(f"{name} has no meaning with {parts.scheme}://")

@@ -21,17 +21,31 @@ def _pointer(text: str) -> str:
 Pointer = Annotated[str, AfterValidator(_pointer)]
 
 
-class SourcePictureSettings(Settings):
+class ReplySettings(Settings):
+    """How a server's answer says that it has worked, whatever its status is."""
+
+    success: Pointer = "/success"
+    """Where an answer with a good status may say `false`, and has failed."""
+    success_is: bool | int | str | None = None
+    """What it says there where it has worked; left out: anything but `false`."""
+
+
+class FormSettings(Settings):
+    """What goes into a form with a picture, and what its answer says."""
+
+    file: str = "image"
+    """The field of the form that the picture is."""
+    fields: dict[str, Pointer] = Field(default_factory=dict)
+    """Its other fields, and where each stands in what is known."""
+    address: Pointer = "/url"
+    """Where the answer says where the picture lies."""
+
+
+class SourcePictureSettings(FormSettings):
     """`[hub.source.picture]`: where the picture of a job is put before its answer."""
 
     url: WebAddress
     """{id} in it stands for that of the allocation."""
-    file: str = "image"
-    """The field of the form that the picture is."""
-    fields: dict[str, Pointer] = Field(default_factory=dict)
-    """Its other fields: of the same document as `hub.source.result.body`."""
-    address: Pointer = "/url"
-    """Where the answer says where the picture lies."""
 
 
 class SourceResultSettings(Settings):
@@ -44,7 +58,7 @@ class SourceResultSettings(Settings):
     """What is sent, as JSON: by its place, where it stands in what is known (hub.source.answering)."""
 
 
-class SourceSettings(Settings):
+class SourceSettings(ReplySettings):
     """`[hub.source]`: a server that says what is to be done, and wants to hear of each of it."""
 
     url: WebAddress
@@ -69,8 +83,6 @@ class SourceSettings(Settings):
     wait_seconds: Seconds = 900
     """An allocation that a site limits, or that has not begun, is answered after so long."""
     attempts: int = Field(default=3, ge=1, le=100)
-    success: Pointer = "/success"
-    """Where an answer with a good status may say `false`, and has failed."""
     words: dict[Ending, str] = Field(default_factory=dict)
     """What an outcome is called there."""
     picture: SourcePictureSettings | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,9 +17,10 @@ from pydantic import JsonValue
 from fleet import visible
 from fleet.calls import Answer, Later, Web, form
 from fleet.files import write_durably
-from fleet.hub_settings import TargetSettings
+from fleet.hub_settings import TargetFormSettings, TargetSettings
 from fleet.model import Fleet
 from fleet.result import of_job
+from hub import mapping
 from hub.buckets import Bucket
 from hub.outbox import Delivery
 from hub.pictures import Pictures, kind
@@ -61,6 +63,8 @@ class Carrier:
                 # Each file is a message: who drops what has come before, by its id, takes all of them.
                 await self._ask(_address(self._target, run, name), f"{once}.{name}", content, media)
             return None
+        if self._target.form is not None:
+            return await self._send_form(self._target.form, run, files, once)
         *pictures, (_, text) = files.items()
         # A part for each, also where there is no picture: a target reads one kind of form.
         parts: list[tuple[str, Any]] = [("run", (None, text))]
@@ -68,9 +72,28 @@ class Carrier:
         answer = await self._ask(_address(self._target, run, ""), once, *form(parts))
         return {"status": answer.status, "body": answer.body[:_KEPT]}
 
+    async def _send_form(
+        self, form_wanted: TargetFormSettings, run: Delivery, files: Mapping[str, bytes], once: str
+    ) -> JsonValue:
+        *pictures, _ = files.items()
+        shown = pictures[0] if pictures else None
+        values: JsonValue = {"run": document(run), "outcome": run.outcome, "file": shown[0] if shown else None}
+        parts = mapping.parts(form_wanted, values, shown)
+        answer = await self._ask(_address(self._target, run, ""), once, *form(parts))
+        told: dict[str, JsonValue] = {"status": answer.status, "body": answer.body[:_KEPT]}
+        if shown and form_wanted.address and answer.is_new:  # one that has it already need not say where
+            told["address"] = mapping.address(mapping.document(answer, self._target), form_wanted.address)
+        return told
+
     async def _ask(self, url: str, once: str, body: bytes, media: str) -> Answer:
         headers = {"content-type": media, **(signed(once, body, self._secret) if self._secret else {})}
-        return await self._web.ask(self._target.method, url, once, content=body, headers=headers)
+        answer = await self._web.ask(self._target.method, url, once, content=body, headers=headers)
+        if self._target.success_is is not None and answer.is_new:
+            mapping.document(answer, self._target)
+        elif answer.is_new:  # a target need not answer in JSON
+            with contextlib.suppress(ValueError, RecursionError):
+                mapping.refuse_failure(json.loads(answer.body), self._target)
+        return answer
 
     def _files(self, run: Delivery) -> dict[str, bytes]:
         """The run's pictures, and, last, its JSON."""

@@ -69,12 +69,14 @@ def show(arguments: argparse.Namespace) -> None:
         last = runs[-1]
         number = int(str(last["fence"]))
         pictures = reading.pictures_of(place.database, job, number)
+        delivered = reading.deliveries_of(place.database, job, number)
         spools = place.paths.state / "workers"
     shown: list[JsonValue] = [
         {"file": f"{spools}/{last['worker']}/spool/{one['name']}", "sha256": one["sha256"], "bytes": one["size_bytes"]}
         for one in pictures
     ]
     value = {**with_times(dict(last)), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
+    value["delivered"] = [with_times(dict(one)) for one in delivered]
     texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
     console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
 

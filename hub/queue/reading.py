@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from fleet.db import Database
 from fleet.outcomes import ENDINGS
 from hub.queue.adding import DONE
-from hub.queue.schema import jobs, pictures, runs
+from hub.queue.schema import delivered, jobs, pictures, runs
 
 PAGE = 500
 STATES = ("ready", "leased", "aside")
@@ -113,6 +113,16 @@ def all_runs(database: Database, since: float) -> Iterator[Entry]:
 def pictures_of(database: Database, number: int, fence: int) -> list[Entry]:
     """The pictures of a run."""
     return _entries(database, sa.select(pictures).where(pictures.c.job == number, pictures.c.fence == fence))
+
+
+def deliveries_of(database: Database, number: int, fence: int) -> list[Entry]:
+    """Who has a run, since when, and what the target has answered."""
+    return _entries(
+        database,
+        sa.select(delivered.c.target, delivered.c.at.label("delivered_at"), delivered.c.answer)
+        .where(delivered.c.job == number, delivered.c.fence == fence)
+        .order_by(delivered.c.target),
+    )
 
 
 def _first(parts: Sequence[sa.Select[Any]], count: int, *, newest: bool = False) -> sa.Select[Any]:

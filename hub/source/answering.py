@@ -25,14 +25,13 @@ from fleet import visible
 from fleet.calls import Later, Refused, Web
 from fleet.pointers import built, found
 from fleet.source_settings import SourcePictureSettings, SourceSettings
+from hub import mapping
 from hub.delivery import document as told
 from hub.outbox import Delivery
-from hub.pictures import Pictures, kind
+from hub.pictures import Pictures
 from hub.sending import Do
-from hub.source.asking import NO_CONTENT, document
+from hub.source.asking import NO_CONTENT
 from hub.source.journal import Journal
-
-_LONGEST_ADDRESS = 4000
 
 
 class Answering:
@@ -62,8 +61,9 @@ class Answering:
             content=json.dumps(body).encode(),
             headers={"content-type": "application/json"},
         )
-        if answer.is_new and answer.status != NO_CONTENT and self._source.success:
-            document(answer, self._source)
+        says = self._source.success or self._source.success_is is not None
+        if answer.is_new and answer.status != NO_CONTENT and says:
+            mapping.document(answer, self._source)
         await self._do(lambda: self._journal.answered(run.job))
         return {"status": answer.status, "body": answer.body[:16_384]}
 
@@ -87,14 +87,10 @@ class Answering:
     async def _sent(
         self, settings: SourcePictureSettings, run: Delivery, name: str, said: JsonValue, content: bytes
     ) -> str:
-        values, file = self._known(run, said, None), run.pictures[0].name
-        fields = {field: (None, _text(found(values, pointer))) for field, pointer in settings.fields.items()}
-        form = {**fields, settings.file: (file, content, kind(file))}
+        file = run.pictures[0].name
+        form = mapping.parts(settings, self._known(run, said, None), (file, content))
         answer = await self._web.ask("POST", _of(settings.url, name), f"{quote(name)}/{quote(file)}", files=form)
-        address = found(document(answer, self._source), settings.address)
-        if not isinstance(address, str) or not address or len(address) > _LONGEST_ADDRESS or not address.isprintable():
-            raise Later(f"the answer to a picture has no address at {settings.address}")
-        return address
+        return mapping.address(mapping.document(answer, self._source), settings.address)
 
     def _known(self, run: Delivery, said: JsonValue, address: str | None) -> JsonValue:
         words: Mapping[Any, str] = self._source.words
@@ -111,7 +107,3 @@ class Answering:
 
 def _of(url: str, name: str) -> str:
     return url.replace("{id}", quote(name, safe=""))
-
-
-def _text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fleet import log
-from fleet.calls import ANSWER_BYTES, Answer, Later, Refused, Web
+from fleet.calls import Answer, Later, Refused, Web
 from fleet.errors import DatabaseFailed
 from fleet.model import Fleet
 from fleet.pointers import built, found, merged
 from fleet.source_settings import SourceSettings
 from hub import entering
 from hub.declared import UNKNOWN, Declared
+from hub.mapping import document
 from hub.queue.backoff import back_off
 from hub.queue.values import Added, Job, check_name
 from hub.sending import Do
@@ -131,21 +131,6 @@ def read(answer: Answer, source: SourceSettings) -> Allocation | None:
     if len(text) > _LONGEST_NAME:
         raise Later(f"the allocation's {source.id} has more than {_LONGEST_NAME} characters")
     return Allocation(text, said)
-
-
-def document(answer: Answer, source: SourceSettings) -> JsonValue:
-    """The JSON of an answer that is no failure; raises Later."""
-    body = answer.body
-    if not answer.whole:
-        raise Later(f"answered with more than {ANSWER_BYTES >> 10} KiB")
-    try:
-        said: JsonValue = json.loads(body)
-        json.dumps(said, allow_nan=False)
-    except (ValueError, RecursionError):
-        raise Later(f"answered with something that is no JSON: {body[:100]!r}") from None
-    if source.success and found(said, source.success) is False:
-        raise Later(f"answered that it has failed: {body[:300]!r}")
-    return said
 
 
 def made(

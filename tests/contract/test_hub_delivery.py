@@ -140,6 +140,46 @@ def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
     assert (host.backlog(), len(server.taken)) == ([], 2)
 
 
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_a_form_of_its_own_and_what_its_answer_says(queue: Queue, tmp_path: Path, serve: Callable[..., Server]) -> None:
+    """Fields by pointers, the address out of the answer; a good status that says `false`, or nothing, is none.
+
+    409 is there already, without an address.
+    """
+    server = serve("false", "503", "500")
+    fields = {"keyword": "/run/site", "price": "/run/answer/price", "name": "/file", "rank": "/run/answer/rank"}
+    wanted = {"file": "image", "fields": fields, "address": "/data/url"}
+    target = {"url": f"{server.url}/pictures/{{job}}", "success_is": True, "form": wanted}
+    host = Host(queue, tmp_path, **target)
+    ((job, _),) = host.end(1)
+    host.send(passes=3)
+    assert host.backlog() == [(1, 0)] and server.work.pictures == {}
+    host.send()
+    ((address, sent),) = server.work.pictures.items()
+    sum_of_picture = hashlib.sha256(PICTURE + str(job).encode()).hexdigest()
+    assert sent == {"keyword": "a", "price": str(job), "name": f"{job}.png", "rank": "null", "image": sum_of_picture}
+    assert json.loads(queue.one("SELECT answer FROM delivered"))["address"] == address
+    server.moods.append("again")
+    host = Host(queue, tmp_path, **target)
+    host.end(1)
+    host.send()
+    answers = [json.loads(row.answer) for row in queue.rows("SELECT answer FROM delivered ORDER BY job")]
+    assert host.backlog() == [] and [answer["status"] for answer in answers] == [200, 409]
+
+
+@pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
+def test_a_word_for_success(queue: Queue, tmp_path: Path, serve: Callable[..., Server]) -> None:
+    """Whatever else an answer says there has failed; without the word, `false` alone has, and no JSON is wanted."""
+    server, other = serve("garbage", "false"), serve()
+    host = Host(queue, tmp_path, url=server.url)
+    host.end(2)
+    host.send()
+    assert host.backlog() == [(1, 0)]
+    strict = Host(queue, tmp_path, url=other.url, success="/address", success_is="OK")
+    strict.send(passes=2)
+    assert strict.backlog() == [(1, 0)] and "it has failed" in queue.one("SELECT error FROM outbox")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
 def test_what_is_sent_can_be_signed(queue: Queue, tmp_path: Path, serve: Callable[..., Server], method: str) -> None:

@@ -1,0 +1,58 @@
+"""What servers of others are sent, and what they answer: the mapping of `[hub.source]` and `[hub.targets]`. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import JsonValue
+
+from fleet.calls import ANSWER_BYTES, Answer, Later
+from fleet.pointers import found
+from fleet.source_settings import FormSettings, ReplySettings
+from hub.pictures import kind
+
+_LONGEST_ADDRESS = 4000
+
+
+def parts(form: FormSettings, values: JsonValue, picture: tuple[str, bytes] | None) -> list[tuple[str, Any]]:
+    """The parts of a FORM: its fields out of VALUES, and the PICTURE (name, content) where there is one."""
+    fields: list[tuple[str, Any]] = [(name, (None, _text(found(values, at)))) for name, at in form.fields.items()]
+    return fields if picture is None else [*fields, (form.file, (*picture, kind(picture[0])))]
+
+
+def document(answer: Answer, reply: ReplySettings) -> JsonValue:
+    """The JSON of an ANSWER that is no failure by the words of REPLY; raises Later."""
+    body = answer.body
+    if not answer.whole:
+        raise Later(f"answered with more than {ANSWER_BYTES >> 10} KiB")
+    try:
+        said: JsonValue = json.loads(body)
+        json.dumps(said, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise Later(f"answered with something that is no JSON: {body[:100]!r}") from None
+    refuse_failure(said, reply)
+    return said
+
+
+def refuse_failure(said: JsonValue, reply: ReplySettings) -> None:
+    """Raise Later where SAID, an answer's JSON, is that it has failed."""
+    word = found(said, reply.success)
+    if reply.success_is is not None:
+        failed = (type(word), word) != (type(reply.success_is), reply.success_is)
+    else:
+        failed = bool(reply.success) and word is False
+    if failed:
+        raise Later(f"answered that it has failed: {_text(said)[:300]!r}")
+
+
+def address(said: JsonValue, pointer: str) -> str:
+    """The address at POINTER in what a server SAID; raises Later."""
+    text = found(said, pointer)
+    if not isinstance(text, str) or not text or len(text) > _LONGEST_ADDRESS or not text.isprintable():
+        raise Later(f"the answer to a picture has no address at {pointer}")
+    return text
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
