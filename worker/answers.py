@@ -43,8 +43,9 @@ class Rule:
 RULES = (
     Rule("refused", "the site asks for a proof that a person is there", ".*", "cf-mitigated: challenge"),
     Rule("refused", "the site asks for a proof that a person is there", ".*", "x-amzn-waf-action: challenge|captcha"),
-    Rule("limited", "too many requests", "429|420"),
-    Rule("limited", "the site is not available now", "503"),
+    Rule("limited", "too many requests", "429|420|430"),
+    Rule("limited", "the site is not available now", "503|509|529"),
+    Rule("failed", "a part of the page, which nobody asked for", "206", "content-range: ."),
     Rule("refused", "the site wants a log-in", "401|407"),
     Rule("refused", "the site refuses this visitor", "402|403|451|999"),
     Rule("absent", "there is no such page", "404|410"),

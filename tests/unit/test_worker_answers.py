@@ -26,6 +26,8 @@ URL = "https://shop.example/"
         (503, {"retry-after": "120"}, "limited"),
         (404, {}, "absent"),
         (410, {}, "absent"),
+        (407, {}, "refused"),
+        (529, {}, "limited"),
     ],
 )
 def test_answers(status: int, headers: dict[str, str], outcome: str) -> None:

@@ -48,10 +48,21 @@ def read(kind: str, text: str, **more: Any) -> Any:
         ("12,000\u200b원", 12000, "KRW"),
         ("오늘까지 12,000원", 12000, "KRW"),
         ("1 299 Kč", 1299, "CZK"),
+        ("1万2千円", 12000, "JPY"),
+        ("1.2万元", 12000, "CNY"),
+        ("3萬元", 30000, "CNY"),
+        ("12€99", 12.99, "EUR"),
+        ("AU $12.99", 12.99, "AUD"),
+        ("COP $ 1.299.000", 1_299_000, "COP"),
+        ("12,99 Euro", 12.99, "EUR"),
+        ("CHF 12.–", 12, "CHF"),
+        ("12,900원 (10% 할인)", 12900, "KRW"),
+        ("$9.99 10% off", 9.99, "$"),
+        ("Pro Max $999", 999, "$"),
     ],
 )
 def test_prices(text: str, amount: float, currency: str | None) -> None:
-    """Won, euro, francs; separators either way; spoken tens; a percentage beside it is no price."""
+    """Won, euro, francs; separators either way; tens of thousands; a percentage beside it is no price."""
     assert read("price", text) == {"amount": amount, "currency": currency, "text": text}
 
 
@@ -72,10 +83,23 @@ def test_prices(text: str, amount: float, currency: str | None) -> None:
             "$12.99/month",
             "12,000원(개당 500원)",
         ),
+        *("à partir de 9,99 €", "desde 9,99 €", "od 9,99 zł", "от 999 ₽", "as low as $9.99", "$10 or more"),
+        *("≥ 12,99 €", "> $12", "9,900원 -", "1,280円より", "max. $9.99", "5억 5,000원"),
+        *(
+            "9,99 € pro Monat",
+            "9,99 € par mois",
+            "¥99/月",
+            "月額1,990円",
+            "$9.99 monthly",
+            "12,900원(월)",
+            "일 1,000원",
+        ),
+        *("일 1,000원", "$5 off", "Save $5", "5,000원 할인", "5,000원 적립", "할인금액 5,000원"),
+        *("99¢", "99 cents", "12,900원($12,900)", "US$9.99 CA$9.99", "l2,9OO원"),
     ],
 )
 def test_no_single_price(text: str) -> None:
-    """Sold out, two prices, a span, a difference, a count, a price for so much: nothing is guessed."""
+    """Sold out, two prices, a span, what is saved, a count, a price for so much: nothing is guessed."""
     with pytest.raises(NoValue):
         read("price", text)
 
@@ -135,13 +159,19 @@ def test_a_bound_is_known_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["강릉 커피".encode().decode("cp949", "replace"), "강릉 커피".encode().decode("latin-1")]
+    "text",
+    [
+        *("강릉 커피".encode().decode(wrong, "replace") for wrong in ("cp949", "latin-1", "cp1251")),
+        *("강릉 커피".encode("euc-kr").decode("latin-1"), "12,900원".encode("euc-kr").decode("latin-1")),
+        *("カタカナ".encode("shift_jis").decode("cp1252", "replace"), "Кофе".encode().decode("cp1251")),
+        "Café crème".encode().decode("cp1252"),
+    ],
 )
 def test_text_in_another_encoding(text: str) -> None:
     """What a person would see as rubbish is no text; Hangul, Hanja and accents are."""
     with pytest.raises(NoValue, match="encoding"):
         read("text", text)
-    for right in ("강릉 커피", "漢字 東京", "Café é ñ", "₩12,900 €"):
+    for right in ("강릉 커피", "漢字 東京", "Café é ñ", "₩12,900 €", "élève crème Größe", "Кофе", "AÇÃO", "コーヒー"):
         assert read("text", right) == right
 
 

@@ -24,9 +24,18 @@ _SPOKEN = re.compile(
     r"(?=[^가-힣]|$|원|개|명|건|회|여|대|장|권|표|번|점|이상|이하|부터|까지|정도)"
 )
 _PART = re.compile(r"(\d[\d,.]*)\s*([조억만천백십]*)")
+_LETTERS = re.compile(r"(?<![A-Za-z])[OolI]+\d|\d[.,]?[OolI]+(?![A-Za-z])")
+"""Letters that look like digits, beside some."""
 _SHORT = re.compile(r"\d\s*([kKmM])(?![A-Za-zÀ-ɏ²³])")
+_SHOWN = r"\W{0,3}(?:[A-Z]{1,3}\W{0,2}|(?:Rp|kr|zł)\W{0,2})?(?=\d)"
+"""What stands between a word and its number."""
 _BOUND = re.compile(
-    r"[~∼〜]|(?<=[\d원개명건점만천백억회€$])\s*(?:부터|까지|이상|이하|미만|초과|내외|정도|から|起|以上)|"
+    r"[~∼〜⁓≈≃≤≥]|[<>]\s*[₩$€£¥₹]?\s*(?=\d)|(?<=[\d원円元€$])\s*[-–—]\s*$|"
+    r"(?<=[\d원円元개명건점만천백억회€$])\s*(?:부터|까지|이상|이하|미만|초과|내외|정도|から|より|起|以上|以下|まで)|"
+    # "From" and "up to" where they stand before the number: some of them are names elsewhere.
+    r"(?<!\w)(?:à partir de|dès|jusqu['’]à|a?partir de|a partire da|da|fino a|desde|hasta|até|vanaf|tot|fra|från|"
+    rf"alkaen|od|do|от|до|mulai|từ|başlayan|max\.|min\.|maximum|minimum|starts at|as low as|เริ่มต้น){_SHOWN}|"
+    r"(?:and|or) (?:above|more|less|below)|et plus|o más|ou mais|başlayan|"
     r"대략|원\s*대|여\s*[개명건원]|"
     r"최[대소](?=\s*[₩$\d])|(?<![가-힣])약(?=\s*[₩$\d])|[\d원€]\s*\+(?!\s*\d)|(?<![a-z])"
     r"(?:from|up to|starting|about|approx\.?|circa|ca\.|ab|bis|over|under|more than|less than|at least|"
@@ -34,9 +43,16 @@ _BOUND = re.compile(
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:^|[^0-9A-Za-z가-힣])([-−–+▲▼△▽↑↓])\s*(?:[A-Z]{0,3}[₩$€£¥₹]|[A-Z]{3})?\s*$")
+RAISED = "\ue000"
+"""What the browser puts between digits and raised ones that follow them (seeing.js)."""
+_NOT_A_DIGIT = re.compile(r"\ufffc\d|\d\ufffc")
+"""A picture that stands for one."""
 _LONGEST = 25
 """More signs than any number has that a shop means."""
-_NARROW = {"￦": "₩", "￥": "¥"}
+_WRITTEN_SO = {
+    **{"￦": "₩", "￥": "¥", "٬": ",", "٫": "."},
+    **{"萬": "만", "万": "만", "億": "억", "亿": "억", "兆": "조", "千": "천", "百": "백", "十": "십"},
+}
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
@@ -49,9 +65,9 @@ class Bound(NoValue):
 
 
 def plain(text: str) -> str:
-    """TEXT with digits and signs as on a keyboard, and without what has no width."""
+    """TEXT with digits, signs and tens of thousands written in one way, and without what has no width."""
     made = _UNSEEN.sub("", text)
-    narrow = (chr(ord(one) - 0xFEE0) if "！" <= one <= "～" else _NARROW.get(one, one) for one in made)
+    narrow = (chr(ord(one) - 0xFEE0) if "！" <= one <= "～" else _WRITTEN_SO.get(one, one) for one in made)
     return "".join(str(unicodedata.decimal(one, one)) for one in narrow)
 
 
@@ -60,6 +76,10 @@ def number(text: str, *, signed: bool, currency: str = "", decimals: Decimals = 
     told = repr((of or text)[:80])
     if found := _SHORT.search(text):
         raise NoValue(f"{told} is short for a number ({found[1]})")
+    if "\u202e" in text or RAISED in text or _NOT_A_DIGIT.search(text):
+        raise NoValue(f"{told} is written backwards, or with raised digits or pictures of digits")
+    if _LETTERS.search(text):
+        raise NoValue(f"{told} has letters in place of digits")
     if _BOUND.search(text):
         raise Bound(f"{told} is a span or about a number, and no number")
     spoken = [(one.start(), one.end(), _spoken(one[0])) for one in _SPOKEN.finditer(text)]
@@ -146,7 +166,7 @@ def _spoken(text: str) -> Decimal:
     great, small = Decimal(10**16), Decimal(10**4)
     for digits, units in _PART.findall(text):
         value = _decimal(digits, "", ".", signed=True)
-        if value >= min(small, great):
+        if value >= min(small, great) or (not units and 10**8 <= great < 10**16):  # 5억 5,000 may be 5억 5,000만
             raise NoValue(f"{text!r} holds more than one number")
         for unit in units:
             factor = Decimal(_UNITS[unit])
