@@ -2,6 +2,7 @@
 
     root       UID 0
     worker     a UID of this fleet's range; whatever groups it is in, it is nothing more
+    hub        the UID of the hub, where a program has something for its page
     operator   any other UID whose process is in the operators' group
     stranger   everybody else: one line of refusal
 
@@ -40,6 +41,7 @@ class Caller(enum.Enum):
 
     ROOT = "root"
     WORKER = "a worker of this fleet"
+    HUB = "the hub"
     OPERATOR = "an operator"
     STRANGER = "anybody"
 

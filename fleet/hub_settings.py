@@ -83,6 +83,9 @@ class KeepSettings(Settings):
     """With less room on the disk no job begins; four times that is said."""
 
 
+Act = Literal["pause", "resume", "retry", "stop", "start", "rotate"]
+
+
 class WebSettings(Settings):
     """`[hub.web]`: the page on 127.0.0.1."""
 
@@ -90,6 +93,19 @@ class WebSettings(Settings):
     """0: there is no page."""
     token_file: str = Field(default="", max_length=4000)
     """Whoever sends the token in it may add jobs; the hub's account reads it. "": nobody may."""
+    acts: tuple[Act, ...] = ("pause", "resume", "retry")
+    """What people with the token do on the page; `stop`, `start` and `rotate` are of workers."""
+
+    @property
+    def stops_workers(self) -> bool:
+        """Whether there has to be a program that is able to (fleet.operate.acts)."""
+        return not {"stop", "start"}.isdisjoint(self.acts) and bool(self.port)
+
+    @model_validator(mode="after")
+    def _somebody_may(self) -> WebSettings:
+        if not {"stop", "start", "rotate"}.isdisjoint(self.acts) and not (self.port and self.token_file):
+            raise ValueError("acts: to stop, start or rotate workers, the page needs a port and a token_file")
+        return self
 
 
 class TracesSettings(Settings):

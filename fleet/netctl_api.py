@@ -64,6 +64,16 @@ class Status(Request):
     method: ClassVar[str] = "status"
 
 
+class AnotherExit(Request):
+    """End the tunnel of the worker of that name, as when its server fails: it asks for one over another key itself.
+
+    So its exit does not change under what it is doing. Refused unless `hub.web.acts` names `rotate`.
+    """
+
+    method: ClassVar[str] = "another_exit"
+    worker: str = Field(max_length=16)
+
+
 class Tunnel(Message):
     """A tunnel in use: the answer to connect and rotate, given only after the handshake."""
 
@@ -152,6 +162,8 @@ class NetctlStatus(Message):
 
 TAKES_KEY = "requests that take a key"
 """A rate of its own: it keeps one worker from draining the pool."""
+FOR_THE_PAGE = "requests for the page"
+"""A rate of its own: whoever has taken the hub over keeps no worker from its work for long."""
 TURN_WAIT_SECONDS = 600.0
 """How long a worker waits for its turn; hundreds that start together need minutes."""
 _WORKER = frozenset({Caller.WORKER})
@@ -164,6 +176,7 @@ TABLE = Table(
     Row(request=Proved, callers=_WORKER),
     Row(request=Stuck, callers=_WORKER),
     Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
+    Row(request=AnotherExit, callers=frozenset({Caller.HUB}), rate=FOR_THE_PAGE),
     # Of its own slot for a worker, of everything for the others; never a key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
 )

@@ -53,6 +53,10 @@ class Paths:
     supervisor_socket = _Below("run/fleet/supervisor.sock")
     supervisor_config = _Below("run/fleet/supervisord.conf")
     supervisor_pid = _Below("run/fleet/supervisord.pid")
+    operator_lock = _Below("run/fleet/operator.lock")
+    """Held by the operator's command that starts or stops workers."""
+    acts_socket = _Below("run/fleet/acts/acts.sock")
+    """In a folder that the hub alone may look into (fleet.acts_api)."""
     given_up = _Below("run/fleet/rearm/given-up.json")
     """What supervisord has given up (fleet.given_up), in a folder that the hub may look into."""
     run_order = _Below("run/fleet/run.json")

@@ -80,6 +80,11 @@ class Installation:
         """Root's listener to supervisord."""
         return ["setpriv", "--pdeathsig=TERM", "--no-new-privs", *self.module("fleet.operate.rearm")]
 
+    def acts(self) -> list[str]:
+        """Root's door for the hub's page: the owner of supervisord's socket, with no capability."""
+        bound = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
+        return ["setpriv", *bound, "--pdeathsig=TERM", *self.module("fleet.operate.acts")]
+
     def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
         """The program that is WORKER's WireGuard device, where BACKEND has one."""
         return [*_as_netctl(UID), *backend.program, worker.interface]

@@ -143,7 +143,7 @@ class Supervisor:
     def stop_program(self, name: str, deadline_seconds: float) -> None:
         """End the program NAME and wait until it has; one that does not run is fine. Raises FleetError."""
         if self._state_of(name) not in _ENDED:
-            self._ask("stopProcess", name, False)
+            self.end_program(name)
             self._wait_for_state(name, _ENDED, deadline_seconds)
 
     def start_program(self, name: str) -> None:
@@ -154,6 +154,10 @@ class Supervisor:
     def begin_program(self, name: str) -> None:
         """Start the program NAME; what becomes of it is seen later. Raises FleetError."""
         self._ask("startProcess", name, False)
+
+    def end_program(self, name: str) -> None:
+        """Tell the program NAME to end; what becomes of it is seen later. Raises FleetError."""
+        self._ask("stopProcess", name, False)
 
     def _wait_for_state(self, name: str, wanted: Set[str], deadline_seconds: float) -> None:
         wait_until(

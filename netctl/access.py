@@ -7,12 +7,14 @@ from both by the folders' modes. The table of requests (fleet.netctl_api) is ask
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 from pathlib import Path
 
-from fleet import log, netctl_api
+from fleet import acts_api, log, netctl_api
 from fleet.callers import Caller, Limits, Peer, Rate, group_number
-from fleet.model import Fleet, Paths
+from fleet.model import HUB_ACCOUNT, Fleet, Paths
 from fleet.rpc import Server, Service
 
 MARGIN_SECONDS = 5.0
@@ -26,6 +28,10 @@ class Access:
         first = fleet.workers.first_uid
         self._workers = range(first, first + fleet.workers.count)
         self._operators = group_number(fleet.netctl.operator_group)
+        self._hub: int | None = None
+        if fleet.hub.web.port:
+            with contextlib.suppress(KeyError):
+                self._hub = pwd.getpwnam(HUB_ACCOUNT).pw_uid
 
     def caller(self, peer: Peer) -> Caller:
         """What PEER is; the first that fits, in this order."""
@@ -33,6 +39,8 @@ class Access:
             return Caller.WORKER
         if peer.uid == 0:
             return Caller.ROOT
+        if peer.uid == self._hub:
+            return Caller.HUB
         if self._operators is not None and self._operators in peer.groups | {peer.gid}:
             return Caller.OPERATOR
         return Caller.STRANGER
@@ -48,7 +56,7 @@ def limits(fleet: Fleet) -> Limits:
         connections_burst=settings.connections_burst,
         requests_per_second=settings.requests_per_second,
         requests_burst=settings.requests_burst,
-        rates={netctl_api.TAKES_KEY: takes_key},
+        rates={netctl_api.TAKES_KEY: takes_key, netctl_api.FOR_THE_PAGE: acts_api.RATE},
         frame_seconds=settings.frame_seconds,
         request_seconds=settings.request_deadline_seconds + MARGIN_SECONDS,
     )

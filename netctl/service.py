@@ -11,9 +11,10 @@ from fleet import log, processes
 from fleet.backends import Backend
 from fleet.callers import Connection
 from fleet.deadline import within
-from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost
+from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost, UsageError
 from fleet.model import Fleet
 from fleet.netctl_api import (
+    AnotherExit,
     Connect,
     NetctlStatus,
     PoolStatus,
@@ -116,6 +117,21 @@ class NetctlService:
             slot.step(Event.ROTATE)
             tunnel = await self._answer(slot, started)
             return tunnel.model_copy(update={"rotate_ms": round((time.monotonic() - started) * 1000, 1)})
+
+    async def another_exit(self, _: Connection, request: AnotherExit) -> Done:
+        """A person at the hub's page wants it: the tunnel ends, and with it the connection of its worker."""
+        if "rotate" not in self._fleet.hub.web.acts:
+            raise NotAllowed("hub.web.acts does not name rotate")
+        found = [slot for slot in self.slots.values() if slot.worker.name == request.worker]
+        if not found:
+            raise UsageError(f"there is no worker {request.worker!r}")
+        async with found[0].lock:
+            owner = found[0].owner
+            if owner is None:
+                raise TunnelLost(f"{request.worker} has no tunnel now")
+            await self.tunnels.seal(found[0], "another exit was asked for on the page")
+        owner.hang_up()
+        return Done()
 
     async def proved(self, connection: Connection, request: Proved) -> Done:
         """What the worker says that the world has seen: a claim, which netctl judges. Raises WrongExit."""

@@ -36,7 +36,8 @@ TOKEN = "t" * 20
 ONE, *_ = FLEET.members
 SCRIPT = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
 TURNED = "\u202egnp"
-WHOLE = {**FLEET.model_dump(), "hub": {"jobs": "first", "web": {"port": PORT, "token_file": "TOKEN"}}}
+ACTS = ["pause", "resume", "retry", "stop", "start"]
+WHOLE = {**FLEET.model_dump(), "hub": {"jobs": "first", "web": {"port": PORT, "token_file": "TOKEN", "acts": ACTS}}}
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da6364f8cfc0000003030100"
     "c9fe92ef0000000049454e44ae426082"

@@ -31,6 +31,7 @@ OPERATOR = "fleet.operate"
 
 ARROWS: dict[str, str] = {
     # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
+    "fleet.acts_api": "callers wire",
     "fleet.browser_settings": "settings web_address",
     "fleet.alert_settings": "settings source_settings",
     "fleet.callers": "log wire",

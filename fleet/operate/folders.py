@@ -44,6 +44,8 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         Folder(path=paths.hub_socket.parent, uid=hub, gid=group, mode=0o750),
         hub_state(paths),
         Folder(path=paths.given_up.parent, gid=readers, mode=0o2750),
+        # Set-group-ID: the socket in it is of that group.
+        Folder(path=paths.acts_socket.parent, gid=readers, mode=0o2750),
         Folder(path=paths.run / "launch", mode=0o700),
         Folder(path=paths.run / "locks", mode=0o700),
         Folder(path=paths.state / "workers"),

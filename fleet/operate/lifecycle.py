@@ -41,7 +41,7 @@ def operator(paths: Paths) -> Iterator[None]:
             f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
         )
 
-    with lockfile.held(lockfile.opened(paths.run / "operator.lock"), busy):
+    with lockfile.held(lockfile.opened(paths.operator_lock), busy):
         yield
 
 

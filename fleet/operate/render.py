@@ -29,7 +29,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
     """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
     paths = installation.paths
     tunnels = fleet.members if backend.program else ()
-    programs = 4 + len(tunnels) + len(fleet.members)
+    programs = 5 + len(tunnels) + len(fleet.members)
     return _template(installation).render(
         socket=paths.supervisor_socket,
         pid_file=paths.supervisor_pid,
@@ -45,6 +45,7 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
         hub=installation.hub("serve") if fleet.hub.jobs != "none" else None,
         keyservice=installation.keyservice("serve") if fleet.keys.source else None,
         rearm=installation.rearm(),
+        acts=installation.acts() if fleet.hub.web.stops_workers else None,
         tunnels=[{"name": worker.interface, "command": installation.tunnel(worker, backend)} for worker in tunnels],
         start_workers=start_workers,
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],

@@ -1,4 +1,6 @@
-"""What a person who has the token does on the page: a site pauses or goes on, a job that lies aside is tried once more.
+"""What a person who has the token does on the page: with sites, with jobs that lie aside, and with workers.
+
+Which of it, `hub.web.acts` says.
 
 The token is typed with each act, and there is no cookie: browsers give those of one port of 127.0.0.1 to every other
 port, and another user's server may listen there. Everybody else only reads.
@@ -6,9 +8,10 @@ port, and another user's server may listen there. Everybody else only reads.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import parse_qs, urlencode
 
@@ -19,11 +22,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from fleet import log
+from fleet.errors import DatabaseFailed, FleetError, TryLater
+from fleet.hub_settings import WebSettings
 from hub.web.adding import permit
 from hub.web.asked import html, json, language, number, wants_json
+from hub.web.doors import Doors
 from hub.web.view import View
 
-SITE, RETRY = ("pause", "resume"), "retry"
+SITE, RETRY, WORKER = ("pause", "resume"), "retry", ("stop", "start", "rotate")
+Do = Callable[[], Awaitable[bool]]
 MOST_KEPT = 200
 MOST_REFUSED = 20
 """Apart from the others: whoever is refused pushes nothing out that somebody has done."""
@@ -35,10 +42,10 @@ class Act(BaseModel, frozen=True):
 
     at: float
     what: str
-    """`pause`, `resume` or `retry`."""
+    """One of `hub.web.acts`."""
     of: str
     done: str
-    """`done`, `unknown` (there is no such thing), or `refused` (without the token)."""
+    """`done`, `failed`, `unknown` (there is no such thing), or `refused` (without the token)."""
 
 
 class Acts(BaseModel, frozen=True):
@@ -50,8 +57,8 @@ class Acts(BaseModel, frozen=True):
 class Acting:
     """A method for each address."""
 
-    def __init__(self, view: View, token_file: str) -> None:
-        self._view, self._token_file = view, token_file
+    def __init__(self, view: View, web: WebSettings, doors: Doors) -> None:
+        self._view, self._web, self._doors = view, web, doors
         self._acts: deque[Act] = deque(maxlen=MOST_KEPT)
         self._refused: deque[Act] = deque(maxlen=MOST_REFUSED)
         self._log = log.get("hub")
@@ -61,6 +68,7 @@ class Acting:
         return [
             Route("/sites/{name:path}", self.site, methods=["POST"]),
             Route("/watches/{job:int}", self.job, methods=["POST"]),
+            Route("/workers/{name:path}", self.worker, methods=["POST"]),
             Route("/acts", self.acts),
             Route("/api/acts", self.acts),
         ]
@@ -71,30 +79,51 @@ class Acting:
         found = Acts(acts=tuple(newest))
         if wants_json(request):
             return json(found)
-        return html(request, "acts.j2", acts=found.acts, can=bool(self._token_file))
+        return html(request, "acts.j2", acts=found.acts, can=offered(self._web))
 
     async def site(self, request: Request) -> Response:
         """It pauses, or goes on."""
         name, store = request.path_params["name"], self._view.queue.store
-        known = {what: partial(store.pause, name, paused=what == "pause") for what in SITE}
+        known = {what: self._stored(partial(store.pause, name, paused=what == "pause")) for what in SITE}
         return await self._act(request, name, known)
 
     async def job(self, request: Request) -> Response:
         """It is tried once more."""
         job, store = number(request, "job"), self._view.queue.store
-        return await self._act(request, str(job), {RETRY: lambda: bool(store.retry([job]))})
+        return await self._act(request, str(job), {RETRY: self._stored(lambda: bool(store.retry([job])))})
 
-    async def _act(self, request: Request, of: str, known: Mapping[str, Callable[[], bool]]) -> Response:
-        said = await _form(request)
+    async def worker(self, request: Request) -> Response:
+        """It ends, begins, or comes out elsewhere."""
+        name = request.path_params["name"]
+        return await self._act(request, name, {what: partial(self._told, what, name) for what in WORKER})
+
+    def _stored(self, work: Callable[[], bool]) -> Do:
+        return lambda: self._view.queue.do(work)
+
+    async def _told(self, what: str, name: str) -> bool:
+        if name not in {seat.worker.name for seat in self._view.queue.seats.values()}:
+            return False
+        await asyncio.to_thread(self._doors.act, what, name)
+        return True
+
+    async def _act(self, request: Request, of: str, every: Mapping[str, Do]) -> Response:
+        said, known = await _form(request), {what: do for what, do in every.items() if what in self._web.acts}
         what = said.get("what", "")
         if what not in known:
             raise HTTPException(400, f"what: {what[:30]!r} is none of {', '.join(known)}")
         try:
-            permit(request, self._token_file, typed=said.get("token", ""))
+            permit(request, self._web.token_file, typed=said.get("token", ""))
         except HTTPException:
             self._keep(what, of, "refused")
             raise
-        done = await self._view.queue.do(known[what])
+        try:
+            done = await known[what]()
+        except DatabaseFailed:
+            raise
+        except FleetError as error:
+            self._keep(what, of, "failed")
+            words = f"{error.message}; {error.hint}" if error.hint else error.message
+            raise HTTPException(503 if isinstance(error, TryLater) else 409, words) from error
         self._keep(what, of, "done" if done else "unknown")
         self._view.forget()
         if not done:
@@ -105,6 +134,11 @@ class Acting:
         act = Act(at=time.time(), what=what, of=of[:300], done=done)
         (self._refused if done == "refused" else self._acts).appendleft(act)
         self._log.info("page.act", what=what, of=act.of, done=done)
+
+
+def offered(web: WebSettings) -> tuple[str, ...]:
+    """What the page has buttons for."""
+    return web.acts if web.token_file else ()
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -17,10 +17,11 @@ from fleet.errors import DatabaseFailed
 from fleet.model import Fleet as FleetSettings
 from fleet.outcomes import ENDINGS
 from hub.queue import reading
-from hub.web.acting import Acting
+from hub.web.acting import Acting, offered
 from hub.web.adding import jobs_of, permit
 from hub.web.asked import before, broken, html, json, language, number, one_of, refused, wants_json
 from hub.web.described import Results, described
+from hub.web.doors import Doors
 from hub.web.guard import Guard
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, shown, told
@@ -34,7 +35,9 @@ _PLURALS = {"worker": "workers", "watch": "watches", "site": "sites"}
 _FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 
 
-def application(fleet: FleetSettings, view: View, shelf: Shelf, states: States, stopping: asyncio.Event) -> ASGIApp:
+def application(
+    fleet: FleetSettings, view: View, shelf: Shelf, states: States, doors: Doors, *, stopping: asyncio.Event
+) -> ASGIApp:
     """All of it."""
     site = Site(fleet, view, shelf, Live(view, stopping))
     routes = [
@@ -54,8 +57,8 @@ def application(fleet: FleetSettings, view: View, shelf: Shelf, states: States, 
         Route("/api/jobs", site.add, methods=["POST"]),
         Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/openapi.json", lambda _: JSONResponse(described())),
-        *Places(view, bool(fleet.hub.web.token_file)).routes(),
-        *Acting(view, fleet.hub.web.token_file).routes(),
+        *Places(view, offered(fleet.hub.web)).routes(),
+        *Acting(view, fleet.hub.web, doors).routes(),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
     errors: Any = {DatabaseFailed: broken, HTTPException: refused}

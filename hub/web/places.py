@@ -26,7 +26,8 @@ T = TypeVar("T", Card, Site)
 class Places:
     """A method for each address; under /api it answers with JSON."""
 
-    def __init__(self, view: View, can: bool) -> None:
+    def __init__(self, view: View, can: tuple[str, ...]) -> None:
+        """CAN: what the page has buttons for."""
         self._view, self._can = view, can
 
     def routes(self) -> list[Route]:

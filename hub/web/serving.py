@@ -17,6 +17,7 @@ from fleet.db import Database
 from fleet.model import Fleet, Paths
 from fleet.room import room
 from hub.web.app import application
+from hub.web.doors import Doors
 from hub.web.guard import HOSTS
 from hub.web.metrics import Metrics
 from hub.web.pictures import Shelf
@@ -38,7 +39,7 @@ async def run(fleet: Fleet, paths: Paths, queue: Queue, stopping: asyncio.Event)
         view, metrics, least = View(database, read, queue), Metrics(), fleet.hub.keep.free_mebibytes
         queue.ends.append(metrics.ended)
         states = States(view, metrics, lambda: room((paths.state, paths.hub_database.parent), least))
-        app = application(fleet, view, Shelf(fleet, paths, database), states, stopping)
+        app = application(fleet, view, Shelf(fleet, paths, database), states, Doors(paths), stopping=stopping)
         await _serve(fleet.hub.web.port, app, stopping)
     finally:
         thread.shutdown()

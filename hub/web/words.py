@@ -40,8 +40,8 @@ _WORDS = {
     "again_at": ("starts again at (UTC)", "다시 시작 (UTC)"),
     "acts": ("Actions", "조작"),
     "who_acts": (
-        "Who has the token pauses sites and tries jobs once more. This is what was done since the hub's start.",
-        "토큰이 있는 사람은 사이트를 멈추고 작업을 다시 시도할 수 있습니다. 허브가 시작된 뒤의 기록입니다.",
+        "Who has the token does what hub.web.acts names. This is what was done since the hub's start.",
+        "토큰이 있는 사람은 hub.web.acts에 적힌 조작을 할 수 있습니다. 허브가 시작된 뒤의 기록입니다.",
     ),
     "nobody_acts": (
         "This page is read-only: hub.web.token_file names no token.",
@@ -52,6 +52,10 @@ _WORDS = {
     "pause": ("Pause", "멈춤"),
     "resume": ("Resume", "다시 시작"),
     "retry": ("Try once more", "다시 시도"),
+    "stop": ("Stop", "중지"),
+    "start": ("Start", "시작"),
+    "rotate": ("Another exit", "다른 출구로"),
+    "act_failed": ("not done", "안 됨"),
     "act_done": ("done", "됨"),
     "act_unknown": ("there is no such one", "그런 것이 없음"),
     "act_refused": ("refused", "거절됨"),

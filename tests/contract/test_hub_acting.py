@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from hub.queue import reading
-from tests.hub_pages import TOKEN, Scene, ask, shown
+from tests.hub_pages import ONE, TOKEN, Scene, ask, shown
 from tests.waiting import until
 
 OURS = {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
@@ -66,6 +66,25 @@ def test_who_has_it_does(scene: Scene) -> None:
     assert "a.example" in ask("/acts?lang=ko")[2]
     log = (scene.paths.root / "hub.log").read_text()
     assert log.count("page.act") >= 4 and TOKEN not in log
+
+
+def test_only_what_the_settings_name_is_offered(scene: Scene) -> None:
+    """No button, and no act, of what `hub.web.acts` does not name; what it names needs the token all the same."""
+    page = ask(f"/workers/{ONE.name}?lang=en")[2]
+    assert [what for what in ("stop", "start", "rotate") if f'value="{what}"' in page] == ["stop", "start"]
+    assert act(f"/workers/{ONE.name}", "rotate", TOKEN) == act(f"/workers/{ONE.name}", "pause", TOKEN) == 400
+    assert act(f"/workers/{ONE.name}", "stop") == 401
+    assert act(f"/workers/{ONE.name}", "stop", TOKEN, **THEIRS) == 403
+
+
+def test_what_could_not_be_done_is_said(scene: Scene) -> None:
+    """A worker that there is not is unknown; where the program with the right does not answer, the page says so."""
+    assert act("/workers/netctl", "stop", TOKEN) == act("/workers/w9999", "start", TOKEN) == 404
+    code, _, text = ask(f"/workers/{ONE.name}?lang=en", "POST", urlencode({"what": "stop", "token": TOKEN}))
+    assert code == 503 and "nobody answers at" in text, text
+    acts = [(one["what"], one["of"], one["done"]) for one in json.loads(ask("/api/acts")[2])["acts"]]
+    assert acts[:2] == [("stop", ONE.name, "failed"), ("start", "w9999", "unknown")]
+    assert "not done" in ask("/acts?lang=en")[2]
 
 
 def test_who_is_refused_hides_nothing(scene: Scene) -> None:

@@ -19,8 +19,9 @@ import pytest
 from pydantic import JsonValue
 
 from fleet.errors import ExitCode
+from fleet.supervise import Supervisor
 from lab.net import Lab
-from lab.run import Changes
+from lab.run import Changes, paths
 from tests import postgresql
 from tests.fleets import Host
 from tests.inside import program, speaking
@@ -34,6 +35,7 @@ TARGET = 8090
 MOODS = ("503", "lost", "silent", "again", "reset", "500")
 MUCH = 50
 PROGRAMS = ("hub", "worker", "netctl", "supervisord")
+PORT, TOKEN = 8470, "t" * 20
 WORK = 2
 """Allocations that the same server gives out."""
 OWNER = f"http://127.0.0.1:{TARGET}"
@@ -70,6 +72,18 @@ class Jobs(Host):
         """Every run, the oldest first."""
         return [json.loads(line) for line in self.says("result", "export").splitlines()]
 
+    def act(self, worker: str, what: str) -> tuple[int, str]:
+        """Status and words of the page, where somebody does WHAT with WORKER."""
+        form = ["--data", f"what={what}", "--data", f"token={TOKEN}", "--write-out", "\n%{http_code}"]
+        address = f"http://127.0.0.1:{PORT}/workers/{worker}?lang=en"
+        words, _, code = self.host(["curl", "-sS", *form, address], check=True).stdout.rpartition("\n")
+        return int(code), words
+
+    def state(self, worker: str) -> str:
+        """supervisord's word for WORKER."""
+        states = Supervisor(self.installation).states()
+        return next(one.state for one in states if one.name == f"worker:{worker}")
+
     def wait_for(self, jobs: list[int], seconds: float = 90) -> dict[int, list[dict[str, Any]]]:
         """The runs of each of JOBS, once none of these is in the queue."""
         left, seen = {*jobs}, -1
@@ -100,7 +114,11 @@ def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
     target: dict[str, JsonValue] = {"url": f"{OWNER}/", "insecure_http": True, "timeout_seconds": 2}
     with postgresql.running(safe=True) if many >= MUCH else contextlib.nullcontext() as server:
         hub: dict[str, JsonValue] = {"jobs": "only", "database": server.fresh() if server else ""}
-        changes: Changes = {"hub": hub, "hub.targets.owner": target, **SOURCE}
+        token = paths(bare).root / "page-token"
+        token.write_text(TOKEN)
+        token.chmod(0o644)
+        web: dict[str, JsonValue] = {"port": PORT, "token_file": str(token), "acts": ["stop", "start", "rotate"]}
+        changes: Changes = {"hub": hub, "hub.web": web, "hub.targets.owner": target, **SOURCE}
         made = Jobs(bare, 8 if server else 2, first_uid=FIRST_UID, changes=changes)
         made.server = server
         made.prepare()
@@ -142,6 +160,32 @@ def test_from_words_to_results(fleet: Jobs) -> None:
     assert hashlib.sha256(Path(picture["file"]).read_bytes()).hexdigest() == picture["sha256"]
     spools = [fleet.paths.spool(worker) for worker in fleet.fleet.members]
     assert not [path for spool in spools for path in spool.glob("always-*")]
+
+
+def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> None:
+    """Its tunnel ends, and a job has it come out again; stopped it stays away, also after `fleet reload`, until it is
+    started there.
+    """
+    (job,) = fleet.add({"arguments": {"query": "차"}})
+    (run,) = fleet.wait_for([job])[job]
+    fleet.before += 1
+    name, index = run["worker"], [worker.name for worker in fleet.fleet.members].index(run["worker"])
+    generation = fleet.slot(index)["generation"]
+    code, words = fleet.act(name, "rotate")
+    assert code == 303, words
+    assert fleet.slot(index)["state"] == "sealed" or fleet.slot(index)["generation"] > generation
+    assert fleet.act(name, "stop")[0] == 303
+    until("it has ended", lambda: fleet.state(name) == "STOPPED", 60)
+    fleet.configure({"loop": {"pause_seconds": 31}})
+    assert "applied: loop.pause_seconds" in fleet.operate("reload").stderr
+    assert fleet.state(name) == "STOPPED"
+    (job,) = fleet.add({"arguments": {"query": "차"}})
+    assert fleet.wait_for([job])[job][-1]["worker"] != name
+    fleet.before += 1
+    fleet.configure()
+    assert fleet.act(name, "start")[0] == 303
+    until("it runs", lambda: fleet.state(name) == "RUNNING", 60)
+    assert "applied: loop.pause_seconds" in fleet.operate("reload").stderr
 
 
 def processes(user: str, word: str) -> list[psutil.Process]:

@@ -73,6 +73,21 @@ def test_where_there_are_jobs_there_is_a_hub(fleet: Fleet, tmp_path: Path) -> No
     assert "--reuid=fleet-hub" in words and words[-2:] == ["hub", "serve"]
 
 
+def test_what_stops_workers_is_there_where_the_page_may(fleet: Fleet, tmp_path: Path) -> None:
+    """By the settings as they come there is no such program; where there is, it is root's without a capability."""
+
+    def found(*acts: str, port: int = 8470) -> Any:
+        web = {"port": port, "token_file": "/token", **({"acts": acts} if acts else {})}
+        hub = HubSettings.model_validate({"jobs": "first", "web": web})
+        text = supervisord_conf(fleet.model_copy(update={"hub": hub}), installation(tmp_path), KERNEL)
+        return programs(parsed(text, tmp_path)).get("acts")
+
+    assert found() is None and found("retry", "rotate") is None
+    words = shlex.split(found("pause", "stop").command)
+    assert {"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"} <= {*words}
+    assert words[-1] == "fleet.operate.acts"
+
+
 def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:
     """Elsewhere every worker has its wireguard-go, there before netctl starts and after it has ended."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), USERSPACE), tmp_path)

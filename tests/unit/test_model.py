@@ -91,6 +91,17 @@ def test_no_worker_reaches_the_hubs_page(rest: str, words: str | None) -> None:
         configuration.parse(text, "test")
 
 
+def test_nobody_stops_workers_on_the_page_unless_it_is_said() -> None:
+    """`hub.web.acts` names it, beside a token; the error says what is missing, and what acts there are."""
+    assert {"stop", "start", "rotate"}.isdisjoint(configuration.parse(LEAST, "test").hub.web.acts)
+    text = f'{LEAST}[hub]\njobs = "first"\n[hub.web]\nport = 8470\nacts = ["stop"]\n'
+    with pytest.raises(ConfigurationError, match=r"hub\.web: .*the page needs a port and a token_file"):
+        configuration.parse(text, "test")
+    assert configuration.parse(f'{text}token_file = "/token"\n', "test").hub.web.acts == ("stop",)
+    with pytest.raises(ConfigurationError, match=r"hub\.web\.acts\.0: .*'rotate'"):
+        configuration.parse(text.replace("stop", "reboot"), "test")
+
+
 def test_networks_that_may_be_reached_do_not_overlap() -> None:
     """Overlapping and neighbouring networks of `reach.allow` are one; a wrong one is named."""
     fleet = configuration.parse(

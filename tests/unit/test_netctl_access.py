@@ -5,15 +5,28 @@ from __future__ import annotations
 import grp
 import inspect
 import itertools
+import pwd
 from ipaddress import IPv4Address
 from typing import get_type_hints
 
 import pytest
 
-from fleet import netctl_api
+from fleet import acts_api, netctl_api
 from fleet.callers import Caller, Connection, Limits, Peer, Rate
+from fleet.hub_settings import HubSettings
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
-from fleet.netctl_api import TABLE, TAKES_KEY, Connect, Proved, Rotate, StartBrowser, Status, Stuck
+from fleet.netctl_api import (
+    FOR_THE_PAGE,
+    TABLE,
+    TAKES_KEY,
+    AnotherExit,
+    Connect,
+    Proved,
+    Rotate,
+    StartBrowser,
+    Status,
+    Stuck,
+)
 from fleet.wire import Message, Request
 from netctl import access
 from netctl.access import Access
@@ -27,14 +40,23 @@ FLEET = Fleet(
     workers=WorkersSettings(count=3, first_uid=1201),
     netctl=NetctlSettings(operator_group=GROUP.gr_name),
 )
-REQUESTS = (Connect(), Rotate(), Proved(address=IPv4Address("203.0.113.11")), Stuck(), StartBrowser(), Status())
+REQUESTS = (
+    Connect(),
+    Rotate(),
+    Proved(address=IPv4Address("203.0.113.11")),
+    Stuck(),
+    StartBrowser(),
+    Status(),
+    AnotherExit(worker="w1201"),
+)
+OF_WORKERS = {*TABLE.rows} - {"another_exit"}
 MEMBER, OTHER = frozenset({GROUP.gr_gid}), frozenset({4242})
 CALLERS = {
     "root": (Peer(uid=0, gid=0, pid=1), {"status"}),
     "root in the operators' group": (Peer(uid=0, gid=0, pid=1, groups=MEMBER), {"status"}),
-    "the first worker": (Peer(uid=1201, gid=900, pid=1), set(TABLE.rows)),
-    "the last worker": (Peer(uid=1203, gid=900, pid=1), set(TABLE.rows)),
-    "a worker in root's group": (Peer(uid=1202, gid=0, pid=1), set(TABLE.rows)),
+    "the first worker": (Peer(uid=1201, gid=900, pid=1), OF_WORKERS),
+    "the last worker": (Peer(uid=1203, gid=900, pid=1), OF_WORKERS),
+    "a worker in root's group": (Peer(uid=1202, gid=0, pid=1), OF_WORKERS),
     "one UID below the workers": (Peer(uid=1200, gid=900, pid=1), set[str]()),
     "one UID above the workers": (Peer(uid=1204, gid=900, pid=1), set[str]()),
     "an operator": (Peer(uid=1000, gid=1000, pid=1, groups=MEMBER | OTHER), {"status"}),
@@ -77,6 +99,17 @@ def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
     assert Access(FLEET).caller(Peer(uid=1201, gid=900, pid=1, groups=MEMBER)) is Caller.WORKER
 
 
+def test_the_hub_is_known_where_there_is_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may ask for another exit of a worker, and for nothing of a worker's own; without a page it is a stranger."""
+    entry = pwd.struct_passwd(("fleet-hub", "x", 990, 990, "", "/", "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
+    hub, web = Peer(uid=990, gid=990, pid=1, groups=MEMBER), HubSettings.model_validate({"web": {"port": 8470}})
+    access_ = Access(FLEET.model_copy(update={"hub": web}))
+    assert access_.caller(hub) is Caller.HUB
+    assert {one.method for one in REQUESTS if not TABLE.refuses(Caller.HUB, 990, one)} == {"another_exit"}
+    assert Access(FLEET).caller(Peer(uid=990, gid=990, pid=1)) is Caller.STRANGER
+
+
 def test_without_the_group_root_alone_is_an_operator() -> None:
     """A group that is not there has no members."""
     fleet = FLEET.model_copy(update={"netctl": NetctlSettings(operator_group="there-is-no-such-group")})
@@ -95,13 +128,15 @@ def test_a_request_that_nobody_wrote_into_the_table_is_nobodys() -> None:
 
 def test_every_limit_is_a_setting() -> None:
     """What fleet.toml does not say is the limit's own default, and each setting reaches its limit."""
-    assert access.limits(FLEET) == Limits(request_seconds=25, rates={TAKES_KEY: Rate(per_second=1, burst=10)})
+    page = {FOR_THE_PAGE: acts_api.RATE}
+    rates = {TAKES_KEY: Rate(per_second=1, burst=10), **page}
+    assert access.limits(FLEET) == Limits(request_seconds=25, rates=rates)
     names = set(Limits.__dataclass_fields__) - {"request_seconds", "rates"}
     of_keys = {"key_requests_per_second", "key_requests_burst"}
     changed = NetctlSettings.model_validate(dict.fromkeys(names | of_keys, 77))
     found = access.limits(FLEET.model_copy(update={"netctl": changed}))
     assert {getattr(found, name) for name in names} == {77}
-    assert found.rates == {TAKES_KEY: Rate(per_second=77, burst=77)}
+    assert found.rates == {TAKES_KEY: Rate(per_second=77, burst=77), **page}
 
 
 def test_table_and_service_are_one() -> None:

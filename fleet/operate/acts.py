@@ -1,0 +1,143 @@
+"""Stops and starts single workers for the hub's page, and does nothing else.
+
+supervisord's socket is root's alone, and who has it has everything. So this is root, without any capability, and stands
+between: it answers the hub's UID alone, two requests with the name of a worker, at a bounded rate. It runs only where
+`hub.web.acts` names one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import pwd
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from fleet import acts_api, console, lockfile, log, snapshot
+from fleet.acts_api import Start, Stop
+from fleet.callers import Caller, Connection, Limits, Peer
+from fleet.errors import FleetError, NotAllowed, TryLater, Unavailable, UsageError
+from fleet.model import HUB_ACCOUNT, Fleet, Paths
+from fleet.programs import Installation
+from fleet.rpc import Server
+from fleet.supervise import ProgramState, Supervisor, wait_until
+from fleet.wire import Done
+
+_SETTLED_SECONDS = 10.0
+_RUNS = ("RUNNING", "STARTING", "BACKOFF")
+
+
+class Acts:
+    """A method for each row of fleet.acts_api.TABLE (fleet.rpc.Service)."""
+
+    def __init__(self, fleet: Fleet, paths: Paths) -> None:
+        self._fleet, self._paths = fleet, paths
+        self._supervisor = Supervisor(Installation(paths=paths))
+        # One: what is asked first is done first.
+        self._thread = ThreadPoolExecutor(1, "supervisord")
+        self._log = log.get("acts")
+
+    async def stop(self, _: Connection, request: Stop) -> Done:
+        """It ends, and stays away."""
+        return await self._act("stop", request.worker, self._stop)
+
+    async def start(self, _: Connection, request: Start) -> Done:
+        """It is there again."""
+        return await self._act("start", request.worker, self._start)
+
+    async def closed(self, connection: Connection) -> None:
+        """Nothing hangs on a connection."""
+
+    async def _act(self, what: str, name: str, do: Callable[[str], None]) -> Done:
+        if what not in self._fleet.hub.web.acts:
+            raise NotAllowed(f"hub.web.acts does not name {what}")
+        if name not in {worker.name for worker in self._fleet.members}:
+            raise UsageError(f"there is no worker {name!r}")
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._alone, do, f"worker:{name}")
+        self._log.info("act.done", what=what, worker=name)
+        return Done()
+
+    def _alone(self, do: Callable[[str], None], program: str) -> None:
+        """No `fleet reload` or `fleet verify` is at work meanwhile: these start again whom they have stopped."""
+
+        def busy(holder: str) -> TryLater:
+            return TryLater(f"another fleet command is at work (process {holder})", hint="try again when it has ended")
+
+        with lockfile.held(lockfile.opened(self._paths.operator_lock), busy):
+            do(program)
+
+    def _stop(self, program: str) -> None:
+        wait_until(lambda: self._ends(program), _SETTLED_SECONDS, lambda: f"{program} is {self._seen(program).state}")
+
+    def _ends(self, program: str) -> bool:
+        """Whether PROGRAM ends or has ended, and supervisord does not start it again; else it is told to."""
+        seen = self._seen(program)
+        if seen.state in ("STOPPING", "STOPPED") or seen.ended:
+            return True
+        with _refused():
+            if seen.state == "FATAL":  # fleet.operate.rearm starts it again; only what runs can be stopped
+                self._supervisor.begin_program(program)
+            if seen.state in (*_RUNS, "FATAL"):
+                self._supervisor.end_program(program)
+        return False  # EXITED is about to be started again
+
+    def _start(self, program: str) -> None:
+        state = self._seen(program).state
+        if state == "STOPPING":
+            raise TryLater("it still ends", hint="try again in some seconds")
+        if state not in _RUNS:
+            self._supervisor.begin_program(program)
+
+    def _seen(self, program: str) -> ProgramState:
+        for one in self._supervisor.states():
+            if one.name == program:
+                return one
+        raise Unavailable(f"supervisord does not know {program}")
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """supervisord says no where the program has changed since it was looked at: it is looked at again."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except FleetError:
+        pass
+
+
+async def serve(fleet: Fleet, paths: Paths) -> None:
+    """Until SIGTERM or SIGINT."""
+    stop, hub = asyncio.Event(), pwd.getpwnam(HUB_ACCOUNT).pw_uid
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def caller(peer: Peer) -> Caller:
+        return Caller.HUB if peer.uid == hub else Caller.STRANGER
+
+    limits = Limits(rates={acts_api.ACTS: acts_api.RATE})
+    server = Server(acts_api.TABLE, Acts(fleet, paths), caller=caller, limits=limits)
+    await server.start(paths.acts_socket)
+    log.get("acts").info("acts.ready", pid=os.getpid(), may=[*fleet.hub.web.acts])
+    await stop.wait()
+    await server.close()
+    paths.acts_socket.unlink(missing_ok=True)
+
+
+def _run(_: argparse.Namespace) -> None:
+    paths = Paths.from_environment()
+    asyncio.run(serve(snapshot.read(paths.snapshot).fleet, paths))
+
+
+def main() -> None:
+    """Run under supervisord."""
+    made = console.parser("acts", "Stop and start workers for the hub's page.", "run by supervisord")
+    made.set_defaults(run=_run, parser=made)
+    console.main(made)
+
+
+if __name__ == "__main__":
+    main()
