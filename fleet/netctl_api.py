@@ -74,6 +74,12 @@ class AnotherExit(Request):
     worker: str = Field(max_length=16)
 
 
+class KeysByServer(Request):
+    """How the keys of each server are, in numbers; no key."""
+
+    method: ClassVar[str] = "keys_by_server"
+
+
 class Tunnel(Message):
     """A tunnel in use: the answer to connect and rotate, given only after the handshake."""
 
@@ -126,6 +132,33 @@ class PoolStatus(Message):
     """What is wrong with the key service, "" for nothing; None: there is none."""
 
 
+class ServerKeys(Message):
+    """The keys at one server, in numbers."""
+
+    server: str
+    region: str | None
+    keys: int
+    """Those below, and those that are leased at another server of theirs now."""
+    leased: int
+    free: int
+    cooling: int
+    aside: int
+    retired: int
+    aside_until: AwareDatetime | None
+    """When the first of those comes back."""
+    why: str | None
+    """The last failure of a key that has not worked since."""
+    last_good: AwareDatetime | None
+
+
+class Servers(Message):
+    """The answer to keys_by_server."""
+
+    servers: tuple[ServerKeys, ...]
+    more: int
+    """Servers beyond those: more than MOST_SERVERS are not told."""
+
+
 class Turn(Message):
     """A worker that starts its browser, or waits for its turn, since so many seconds."""
 
@@ -164,6 +197,7 @@ TAKES_KEY = "requests that take a key"
 """A rate of its own: it keeps one worker from draining the pool."""
 FOR_THE_PAGE = "requests for the page"
 """A rate of its own: whoever has taken the hub over keeps no worker from its work for long."""
+MOST_SERVERS = 500
 TURN_WAIT_SECONDS = 600.0
 """How long a worker waits for its turn; hundreds that start together need minutes."""
 _WORKER = frozenset({Caller.WORKER})
@@ -177,6 +211,7 @@ TABLE = Table(
     Row(request=Stuck, callers=_WORKER),
     Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
     Row(request=AnotherExit, callers=frozenset({Caller.HUB}), rate=FOR_THE_PAGE),
+    Row(request=KeysByServer, callers=frozenset({Caller.HUB}), rate=FOR_THE_PAGE, routine=True),
     # Of its own slot for a worker, of everything for the others; never a key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
 )

@@ -14,12 +14,15 @@ from fleet.deadline import within
 from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost, UsageError
 from fleet.model import Fleet
 from fleet.netctl_api import (
+    MOST_SERVERS,
     AnotherExit,
     Connect,
+    KeysByServer,
     NetctlStatus,
     PoolStatus,
     Proved,
     Rotate,
+    Servers,
     SlotStatus,
     StartBrowser,
     Status,
@@ -155,6 +158,11 @@ class NetctlService:
         """The caller's turn has come."""
         await self._turns.wait(connection)
         return Done()
+
+    async def keys_by_server(self, _: Connection, request: KeysByServer) -> Servers:
+        """How the keys of each server are; raises KeyStoreFailed."""
+        found = await self._pool.servers()
+        return Servers(servers=tuple(found[:MOST_SERVERS]), more=max(0, len(found) - MOST_SERVERS))
 
     async def status(self, connection: Connection, _: Status) -> NetctlStatus:
         """What is known: no device is asked and the key store waited for only a moment, so that none delays it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +18,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet import snapshot
+from fleet.callers import Caller, Connection, Limits, Rate, Table
 from fleet.db import Database
 from fleet.model import Paths, Worker
+from fleet.netctl_api import FOR_THE_PAGE, TABLE, KeysByServer, Servers
 from fleet.outcomes import Ending
 from fleet.programs import Installation
+from fleet.rpc import Server
 from fleet.snapshot import Snapshot
 from hub.outbox import recorder
 from hub.queue.repeat import Interval
@@ -28,7 +33,11 @@ from hub.queue.schema import pictures as known_pictures
 from hub.queue.store import Host, Store
 from hub.queue.upgrade import upgrade
 from hub.queue.values import Finished, Job, Pace, Picture
+from netctl.pool.contract import Wish
+from netctl.pool.store import Store as KeyStore
+from netctl.pool.updates import Found
 from tests.hubs import FLEET
+from tests.unit.test_netctl_keys import key
 from tests.waiting import until
 
 PORT = 8470
@@ -113,6 +122,54 @@ class Scene:
         db.execute(sa.insert(known_pictures).values(**row, size_bytes=len(content)))
 
 
+class Keys:
+    """Stands where netctl does, with a real store of keys and no tunnel: the hub asks it how the keys are."""
+
+    def __init__(self, paths: Paths, words: str) -> None:
+        store = KeyStore(paths.key_store)
+        numbered = enumerate((("KR", "kr-1"), ("KR", "kr-1"), ("JP", "jp-1"), ("JP", "jp-1"), ("DE", "de-1")), 1)
+        store.add([Found(f"{n}.conf", key(n, f"{name}.vpn.example"), region) for n, (region, name) in numbered])
+        for number, region in enumerate(("KR", "JP", "DE")):
+            wish = Wish(uid=ONE.uid + number, owner="o", server=region)
+            lease = store.take([wish], 0)[wish]
+            assert lease
+            if region == "DE":
+                store.note(lease, f"no answer from {lease.key.server}: {words}", {lease.key.server: 3600.0})
+                store.ending(lease.uid)
+                store.ended([(lease.uid, None)])
+            else:
+                store.ended([(lease.uid, lease.generation)])
+        self._found = Servers(servers=tuple(store.servers(3600)), more=0)
+        store.close()
+
+    async def keys_by_server(self, _: Connection, request: KeysByServer) -> Servers:
+        """See netctl.service."""
+        return self._found
+
+    async def closed(self, connection: Connection) -> None:
+        """Nothing hangs on a connection."""
+
+
+@contextmanager
+def told(paths: Paths, words: str) -> Iterator[None]:
+    """Somebody answers at netctl's place."""
+    paths.netctl_socket.parent.mkdir(parents=True)
+    table = Table("netctl", TABLE.rows["keys_by_server"])
+    limits = Limits(rates={FOR_THE_PAGE: Rate(per_second=100, burst=100)})
+    server = Server(table, Keys(paths, words), caller=lambda _: Caller.HUB, limits=limits)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(paths.netctl_socket), loop).result()
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 @contextmanager
 def shown(root: Path, words: str = SCRIPT) -> Iterator[Scene]:
     """A good run with a picture, whose words are markup, and one that failed."""
@@ -138,7 +195,8 @@ def shown(root: Path, words: str = SCRIPT) -> Iterator[Scene]:
         hub = subprocess.Popen(argv, env=installation.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         until("the page", lambda: status("/healthz") > 0, 30, lambda: (paths.root / "hub.log").read_text()[-2000:])
-        yield made
+        with told(paths, words):
+            yield made
     finally:
         hub.terminate()
         assert hub.wait(20) == 0

@@ -28,9 +28,11 @@ PAGES = {
     "worker": f"/workers/{ONE.name}?lang=en",
     "site": "/sites/shop.example?lang=en",
     "exits": "/exits?lang=en",
+    "keys": "/keys?lang=en",
+    "acts": "/acts?lang=en",
     "fleet-ko": "/?lang=ko",
 }
-DARK = ("fleet-ko", "exits")
+DARK = ("fleet-ko", "exits", "acts")
 ALL = ("watch", "run")
 
 

@@ -8,7 +8,6 @@ port, and another user's server may listen there. Everybody else only reads.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -103,7 +102,7 @@ class Acting:
     async def _told(self, what: str, name: str) -> bool:
         if name not in {seat.worker.name for seat in self._view.queue.seats.values()}:
             return False
-        await asyncio.to_thread(self._doors.act, what, name)
+        await self._doors.act(what, name)
         return True
 
     async def _act(self, request: Request, of: str, every: Mapping[str, Do]) -> Response:

@@ -57,7 +57,7 @@ def application(
         Route("/api/jobs", site.add, methods=["POST"]),
         Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/openapi.json", lambda _: JSONResponse(described())),
-        *Places(view, offered(fleet.hub.web)).routes(),
+        *Places(view, doors, offered(fleet.hub.web)).routes(),
         *Acting(view, fleet.hub.web, doors).routes(),
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]

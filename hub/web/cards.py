@@ -181,5 +181,10 @@ def _in_a_row(ticks: tuple[Run, ...], words: tuple[str, ...]) -> bool:
     return len(last) == IN_A_ROW and all(one.outcome in words for one in last)
 
 
+def ranked(level: Level) -> int:
+    """The worst comes first."""
+    return _ORDER.index(level)
+
+
 def _rank(card: Card) -> tuple[int, str]:
-    return _ORDER.index(card.level), card.name
+    return ranked(card.level), card.name

@@ -10,6 +10,7 @@ from fleet import VERSION
 from hub.web.acting import Acts
 from hub.web.cards import Fleet, Run
 from hub.web.closer import Exits, Moment, One, Watched
+from hub.web.keys import Keys
 from hub.web.view import Whole
 
 
@@ -28,6 +29,7 @@ _LISTED: dict[str, tuple[tuple[str, ...], Any]] = {
     "/api/workers/{name}": (("name",), One),
     "/api/sites/{name}": (("name",), One),
     "/api/exits": ((), Exits),
+    "/api/keys": ((), Keys),
     "/api/acts": ((), Acts),
     "/api/around/{job}.{fence}": (("job", "fence"), Moment),
     "/api/jobs": (("after", "state", "site"), dict[str, Any]),

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 from fleet.acts_api import Start, Stop
 from fleet.client import Client
 from fleet.model import Paths
-from fleet.netctl_api import AnotherExit
+from fleet.netctl_api import AnotherExit, KeysByServer, Servers
 from fleet.wire import Done, ReplyT, Request
 
 ANSWER_SECONDS = 40.0
 """netctl waits for a worker that is getting a tunnel."""
 
 
+LOOK_SECONDS = 5.0
+FRESH_SECONDS = 10.0
+"""netctl answers few requests of the hub's."""
+
+
 class Doors:
-    """Every method blocks, and raises the error that comes back, or Unavailable."""
+    """Every method raises the error that comes back, or Unavailable."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        self._looking = asyncio.Lock()
+        self._servers: Servers | None = None
+        self._until = 0.0
 
-    def act(self, what: str, worker: str) -> None:
+    async def act(self, what: str, worker: str) -> None:
         """Stop, start or rotate WORKER."""
         if what == "rotate":
-            _ask(self._paths.netctl_socket, AnotherExit(worker=worker), Done)
+            await _asked(self._paths.netctl_socket, AnotherExit(worker=worker), Done, ANSWER_SECONDS)
         else:
-            _ask(self._paths.acts_socket, {"stop": Stop, "start": Start}[what](worker=worker), Done)
+            request = {"stop": Stop, "start": Start}[what](worker=worker)
+            await _asked(self._paths.acts_socket, request, Done, ANSWER_SECONDS)
+
+    async def servers(self) -> Servers:
+        """The keys by server, as they were FRESH_SECONDS ago at most; many who ask at one time cost one question."""
+        async with self._looking:
+            if self._servers is None or time.monotonic() > self._until:
+                self._servers = await _asked(self._paths.netctl_socket, KeysByServer(), Servers, LOOK_SECONDS)
+                self._until = time.monotonic() + FRESH_SECONDS
+            return self._servers
 
 
-def _ask(path: Path, request: Request, kind: type[ReplyT]) -> ReplyT:
-    with Client(path, timeout_seconds=ANSWER_SECONDS) as client:
-        return client.ask(request, kind)
+async def _asked(path: Path, request: Request, kind: type[ReplyT], seconds: float) -> ReplyT:
+    def ask() -> ReplyT:
+        with Client(path, timeout_seconds=seconds) as client:
+            return client.ask(request, kind)
+
+    return await asyncio.to_thread(ask)

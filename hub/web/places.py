@@ -1,4 +1,4 @@
-"""Addresses of a closer look: `/watches`, `/workers`, `/sites`, `/exits` and `/around`, and the same under /api."""
+"""Addresses of a closer look, at a watch, a worker, a site, exits, keys, a moment; and the same under /api."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fleet.errors import FleetError
 from hub.queue.politeness import Site
 from hub.web.asked import html, json, language, number, wants_json
 from hub.web.cards import Card, Run, grouped, site_card
 from hub.web.charts import chart
 from hub.web.closer import Exits, One, by_exit, moment, watched
+from hub.web.doors import Doors
+from hub.web.keys import judged
 from hub.web.view import Sight, View
 from hub.web.words import words
 
@@ -26,9 +29,9 @@ T = TypeVar("T", Card, Site)
 class Places:
     """A method for each address; under /api it answers with JSON."""
 
-    def __init__(self, view: View, can: tuple[str, ...]) -> None:
+    def __init__(self, view: View, doors: Doors, can: tuple[str, ...]) -> None:
         """CAN: what the page has buttons for."""
-        self._view, self._can = view, can
+        self._view, self._doors, self._can = view, doors, can
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -37,6 +40,7 @@ class Places:
             "/workers/{name:path}": self.worker,
             "/sites/{name:path}": self.site,
             "/exits": self.exits,
+            "/keys": self.keys,
             "/around/{job:int}.{fence:int}": self.around,
         }
         return [Route(f"{before}{path}", method) for before in ("", "/api") for path, method in found.items()]
@@ -78,6 +82,14 @@ class Places:
         """VPN servers by what came out of them."""
         found = by_exit((await self._view.sight()).runs)
         return json(Exits(exits=found)) if wants_json(request) else html(request, "exits.j2", exits=found)
+
+    async def keys(self, request: Request) -> Response:
+        """VPN servers by their keys."""
+        try:
+            found = judged(await self._doors.servers())
+        except FleetError as error:
+            raise HTTPException(503, f"netctl: {error.message}") from error
+        return json(found) if wants_json(request) else html(request, "keys.j2", it=found)
 
     async def around(self, request: Request) -> Response:
         """What all workers did around a run."""

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from fleet.netctl_api import PoolStatus
+from fleet.netctl_api import PoolStatus, ServerKeys
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Key
 
@@ -106,6 +106,9 @@ class Pool(Protocol):
 
     async def numbers(self) -> PoolStatus:
         """How many keys there are, leased, resting, free."""
+
+    async def servers(self) -> list[ServerKeys]:
+        """The keys at each server, in numbers."""
 
     async def is_there(self, server: str | None) -> bool:
         """Whether a key of SERVER, or of a region of that name, may become free; None: any key."""

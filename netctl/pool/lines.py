@@ -87,19 +87,20 @@ def _line(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> KeyLin
         ways=tuple(map(str, ways)),
         region=row["region"],
         origin=row["origin"],
-        state=_state(row, now, cooldown_seconds),
+        state=state(row, now, cooldown_seconds),
         leased_to=f"w{row['slot']}" if row["slot"] and not row["elsewhere"] else None,
-        learned_at=_moment(row["learned_at"]),
-        last_good=_moment(row["good_at"]),
-        last_failure=_moment(row["failed_at"]),
+        learned_at=moment(row["learned_at"]),
+        last_good=moment(row["good_at"]),
+        last_failure=moment(row["failed_at"]),
         why=row["trouble"] or (key if isinstance(key, str) else None),
-        aside_until=_moment(row["aside_until"]),
+        aside_until=moment(row["aside_until"]),
         leases_today=row["good_leases"] if row["day"] == datetime.now().astimezone().toordinal() else 0,
         **shown,
     )
 
 
-def _state(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> str:
+def state(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> str:
+    """That of a key at a server, in a word of KeyLine; NOW as the store's clock has it."""
     if row["leaving"]:
         return "leaving"
     if row["slot"] and not row["elsewhere"]:
@@ -114,5 +115,6 @@ def _state(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> str:
     return "cooling" if rests else "free"
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
+    """A time of the wall clock."""
     return datetime.fromtimestamp(seconds, timezone.utc) if seconds else None

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from fleet.netctl_api import PoolStatus
+from fleet.netctl_api import PoolStatus, ServerKeys
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Key
-from netctl.pool import choice, exits, issued, leases, schema, updates
+from netctl.pool import by_server, choice, exits, issued, leases, schema, updates
 from netctl.pool.contract import Lease, WholeKey, Wish
 from netctl.pool.lines import KeyLine, key_in, lines
 from netctl.pool.schema import keys as _keys
@@ -136,6 +136,11 @@ class Store:
             service = issued.trouble(db)
         free = keys - leased - cooling
         return PoolStatus(keys=keys, leased=leased, cooling=cooling, free=free, servers=servers, service=service)
+
+    def servers(self, cooldown_seconds: float) -> list[ServerKeys]:
+        """See netctl.pool.by_server."""
+        with self._file.begin(reading=True) as db:
+            return by_server.servers(db, now=self._clock(), cooldown_seconds=cooldown_seconds)
 
     def is_there(self, server: str | None) -> bool:
         with self._file.begin(reading=True) as db:

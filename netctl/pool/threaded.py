@@ -11,7 +11,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from fleet.errors import KeyStoreFailed
-from fleet.netctl_api import PoolStatus
+from fleet.netctl_api import PoolStatus, ServerKeys
 from fleet.wire import Address
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Store
@@ -76,6 +76,9 @@ class ThreadedPool:
 
     async def numbers(self) -> PoolStatus:
         return await self._run(partial(self._store.numbers, self._cooldown_seconds))
+
+    async def servers(self) -> list[ServerKeys]:
+        return await self._run(partial(self._store.servers, self._cooldown_seconds))
 
     async def is_there(self, server: str | None) -> bool:
         return await self._run(partial(self._store.is_there, server))

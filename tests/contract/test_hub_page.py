@@ -34,6 +34,7 @@ PLACES = (
     "/results/3.5",
     "/jobs",
     "/exits",
+    "/keys",
     "/acts",
     "/watches/3",
     "/around/3.5",
@@ -110,7 +111,7 @@ def test_axe_sees_a_fault(page: Page) -> None:
 
 
 def test_a_whole_visit_by_keyboard(page: Page) -> None:
-    """From the first look by a watch, a run and its moment to a site, a worker, the exits: Tab and Enter alone."""
+    """From the first look by a watch, a run and its moment to a site, exits, keys, a worker: Tab and Enter alone."""
     t = words("ko")
     page.goto(f"{ADDRESS}/?lang=ko")
     for name, then in (
@@ -121,6 +122,7 @@ def test_a_whole_visit_by_keyboard(page: Page) -> None:
         ("shop.example", f"{t['site']} shop.example"),
         (t["jobs"], t["jobs"]),
         (t["exits"], t["exits"]),
+        (t["keys"], t["keys"]),
         (t["results"], t["results"]),
         ("1.1", f"{t['run']} 1.1"),
         (ONE.name, f"{t['worker']} {ONE.name}"),

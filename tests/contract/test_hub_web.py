@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from hub.web.guard import Guard
+from netctl.plan.key import Secret
 from tests.hub_pages import NAME, ONE, PNG, PORT, TOKEN, Scene, ask, shown, status
 from tests.hubs import FLEET
 from tests.waiting import until
@@ -26,6 +28,7 @@ PAGES = {
     "/api/workers/{name}": f"/workers/{ONE.name}",
     "/api/sites/{name}": "/sites/a.example",
     "/api/exits": "/exits",
+    "/api/keys": "/keys",
     "/api/acts": "/acts",
     "/api/around/{job}.{fence}": "/around/1.1",
 }
@@ -98,7 +101,7 @@ def test_who_has_the_token_adds_jobs(scene: Scene) -> None:
 
 def test_words_of_strangers_are_text(scene: Scene) -> None:
     """A key, an answer and a reason that are markup reach the page as letters; what turns text round by its number."""
-    for path in ("/results", "/results/1.1", "/results/2.1", "/jobs", "/watches/1", "/around/2.1"):
+    for path in ("/results", "/results/1.1", "/results/2.1", "/jobs", "/keys", "/watches/1", "/around/2.1"):
         code, headers, text = ask(path)
         assert code == 200 and "<script>doc" not in text and "<img src=x" not in text and "\u202e" not in text, path
         assert "script-src 'self'" in headers["content-security-policy"]
@@ -130,6 +133,23 @@ def ticks(name: str) -> list[str]:
     workers = json.loads(ask("/api/fleet")[2])["workers"]
     assert {card["name"] for card in workers} == {worker.name for worker in FLEET.members}
     return [tick["outcome"] for card in workers if card["name"] == name for tick in card["ticks"]]
+
+
+def test_keys_are_shown_by_server(scene: Scene) -> None:
+    """The worst server first, each with its numbers and why it failed; as JSON the same, and no key anywhere."""
+    found = json.loads(ask("/api/keys")[2])["servers"]
+    seen = [(one["region"], one["state"], one["level"], one["leased"], one["keys"]) for one in found]
+    assert seen == [
+        ("DE", "none_left", "wrong", 0, 1),
+        ("JP", "usable", "fine", 1, 2),
+        ("KR", "usable", "fine", 1, 2),
+    ]
+    assert found[0]["aside"] == 1 and found[0]["aside_until"] and "no answer from de-1" in found[0]["why"]
+    page = ask("/keys?lang=ko")[2]
+    assert page.index("de-1.vpn.example") < page.index("kr-1.vpn.example") and "쓸 키 없음" in page
+    for secret in (bytes([number]) * 32 for number in range(1, 6)):
+        for text in (base64.b64encode(secret).decode(), Secret(secret).public()):
+            assert text not in page + ask("/api/keys")[2]
 
 
 def test_a_picture_is_shown_while_it_is_what_it_was(scene: Scene) -> None:

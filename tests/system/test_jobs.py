@@ -171,6 +171,9 @@ def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> Non
     fleet.before += 1
     name, index = run["worker"], [worker.name for worker in fleet.fleet.members].index(run["worker"])
     generation = fleet.slot(index)["generation"]
+    keys = json.loads(fleet.command("keys", "list", "--json", check=True).stdout)
+    shown = json.loads(fleet.host(["curl", "-sS", f"http://127.0.0.1:{PORT}/api/keys"], check=True).stdout)["servers"]
+    assert Counter(one["server"] for one in keys) == {one["server"]: one["keys"] for one in shown}, shown
     code, words = fleet.act(name, "rotate")
     assert code == 303, words
     assert fleet.slot(index)["state"] == "sealed" or fleet.slot(index)["generation"] > generation

@@ -21,6 +21,7 @@ from fleet.netctl_api import (
     TAKES_KEY,
     AnotherExit,
     Connect,
+    KeysByServer,
     Proved,
     Rotate,
     StartBrowser,
@@ -48,8 +49,9 @@ REQUESTS = (
     StartBrowser(),
     Status(),
     AnotherExit(worker="w1201"),
+    KeysByServer(),
 )
-OF_WORKERS = {*TABLE.rows} - {"another_exit"}
+OF_WORKERS = {*TABLE.rows} - {"another_exit", "keys_by_server"}
 MEMBER, OTHER = frozenset({GROUP.gr_gid}), frozenset({4242})
 CALLERS = {
     "root": (Peer(uid=0, gid=0, pid=1), {"status"}),
@@ -100,13 +102,16 @@ def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
 
 
 def test_the_hub_is_known_where_there_is_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may ask for another exit of a worker, and for nothing of a worker's own; without a page it is a stranger."""
+    """It may ask for another exit of a worker, and how keys are, and nothing else; without a page it is a stranger."""
     entry = pwd.struct_passwd(("fleet-hub", "x", 990, 990, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
     hub, web = Peer(uid=990, gid=990, pid=1, groups=MEMBER), HubSettings.model_validate({"web": {"port": 8470}})
     access_ = Access(FLEET.model_copy(update={"hub": web}))
     assert access_.caller(hub) is Caller.HUB
-    assert {one.method for one in REQUESTS if not TABLE.refuses(Caller.HUB, 990, one)} == {"another_exit"}
+    assert {one.method for one in REQUESTS if not TABLE.refuses(Caller.HUB, 990, one)} == {
+        "another_exit",
+        "keys_by_server",
+    }
     assert Access(FLEET).caller(Peer(uid=990, gid=990, pid=1)) is Caller.STRANGER
 
 

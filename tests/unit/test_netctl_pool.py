@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import KeyStoreFailed
+from fleet.netctl_api import ServerKeys
 from netctl.plan.key import Endpoint
 from netctl.pool import issued, schema, threaded
 from netctl.pool.contract import Lease, Pool, Wish
@@ -65,11 +67,11 @@ class Sqlite:
 
         return Told(self._path)
 
-    def listed(self) -> dict[int, KeyLine]:
+    def listed(self, cooldown_seconds: float = 0) -> dict[int, KeyLine]:
         """What people see of each key."""
         store = Store(self._path)
         try:
-            return {line.key_id: line for line in store.lines()}
+            return {line.key_id: line for line in store.lines(cooldown_seconds)}
         finally:
             store.close()
 
@@ -282,6 +284,38 @@ def test_what_became_of_a_key_is_written_down(making: Sqlite) -> None:
         assert aside == ({lease.key.server} if making.comes_back else set())
 
     run(work, making)
+
+
+def test_servers_are_counted_as_their_keys_are_listed(making: Sqlite) -> None:
+    """Each server's numbers are those of `keys list`, whatever state its keys are in; no key is in them."""
+
+    async def counted(pool: Pool) -> dict[str, ServerKeys]:
+        found = {one.server: one for one in await pool.servers()}
+        lines = making.listed(3600).values()
+        assert {*found} == {line.server for line in lines}
+        for name, one in found.items():
+            of = [line for line in lines if line.server == name]
+            states = Counter(line.state for line in of)
+            assert one.leased == sum(line.leased_to is not None for line in of)
+            assert (one.keys, one.retired) == (len(of), states["retired"])
+            assert (one.free, one.cooling, one.aside) == (states["free"], states["cooling"], states["aside"])
+            assert one.why in {line.trouble and line.trouble[:200] for line in of} | {None}
+            assert not any(line.public_key in str(one) for line in of)
+        return found
+
+    async def work(pool: Pool) -> None:
+        assert [(one.free, one.why) for one in (await counted(pool)).values()] == [(2, None)] * 2
+        lease = await take(pool, 1101)
+        assert (await counted(pool))[lease.key.server].leased == 1
+        await pool.note(lease, "w" * 1000, {lease.key.server: 60.0})
+        failed = (await counted(pool))[lease.key.server]
+        assert (failed.leased, failed.aside, failed.why, failed.last_good) == (1, 1, "w" * 200, None)
+        assert failed.aside_until and failed.aside_until.timestamp() > time.time()
+        again = await take(pool, 1101)
+        await pool.ended(1101, before=again.generation)
+        assert (await counted(pool))[again.key.server].last_good
+
+    run(work, making, 3600)
 
 
 # --- a store that does not answer

@@ -1,0 +1,50 @@
+"""The keys at each server in numbers, for the hub's page. No key is read: of thousands that would hold leases up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet.netctl_api import ServerKeys
+from netctl.pool.lines import moment, state
+from netctl.pool.schema import keys, leases
+
+_MOST_WORDS = 200
+_COLUMNS = ("id", "server", "region", "leaving", "retired", "aside_until", "last_used_at", "good_at", "failed_at")
+
+
+def servers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> list[ServerKeys]:
+    """All of them, by region and name."""
+    busy = sa.select(leases.c.key_id, leases.c.public, leases.c.slot).where(leases.c.state != "ended").subquery()
+    columns = [keys.c[name] for name in _COLUMNS]
+    why = sa.func.substr(keys.c.trouble, 1, _MOST_WORDS).label("trouble")
+    query = sa.select(*columns, why, busy.c.slot, (busy.c.key_id != keys.c.id).label("elsewhere"))
+    query = query.outerjoin(busy, busy.c.public == keys.c.public)
+    found: dict[str, list[Mapping[Any, Any]]] = {}
+    for row in db.execute(query.order_by(keys.c.region, keys.c.server)).mappings():
+        found.setdefault(row["server"], []).append(row)
+    return [_server(name, rows, now, cooldown_seconds) for name, rows in found.items()]
+
+
+def _server(name: str, rows: Sequence[Mapping[Any, Any]], now: float, cooldown_seconds: float) -> ServerKeys:
+    states = [state(row, now, cooldown_seconds) for row in rows]
+    count = Counter(states)
+    aside = [row["aside_until"] for row, word in zip(rows, states, strict=True) if word == "aside"]
+    failed = [row for row in rows if row["trouble"] and (row["failed_at"] or 0) >= (row["good_at"] or 0)]
+    return ServerKeys(
+        server=name,
+        region=rows[0]["region"],
+        keys=len(rows),
+        # One that is removed while it is leased is leased all the same.
+        leased=sum(bool(row["slot"]) and not row["elsewhere"] for row in rows),
+        free=count["free"],
+        cooling=count["cooling"],
+        aside=count["aside"],
+        retired=count["retired"],
+        aside_until=moment(min(aside, default=None)),
+        why=max(failed, key=lambda row: row["failed_at"] or 0)["trouble"] if failed else None,
+        last_good=moment(max((row["good_at"] or 0 for row in rows), default=0)),
+    )
