@@ -96,6 +96,9 @@ class WebSettings(Settings):
     acts: tuple[Act, ...] = ("pause", "resume", "retry")
     """What people with the token do on the page; `stop`, `start` and `rotate` are of workers."""
 
+    readers: Literal["everybody", "link"] = "everybody"
+    """Who reads: every user of this host, or who has a link (`fleet page link`) or the token."""
+
     @property
     def stops_workers(self) -> bool:
         """Whether there has to be a program that is able to (fleet.operate.acts)."""
@@ -105,6 +108,8 @@ class WebSettings(Settings):
     def _somebody_may(self) -> WebSettings:
         if not {"stop", "start", "rotate"}.isdisjoint(self.acts) and not (self.port and self.token_file):
             raise ValueError("acts: to stop, start or rotate workers, the page needs a port and a token_file")
+        if self.readers == "link" and not self.token_file:
+            raise ValueError("readers: links are made with the token: token_file is missing")
         return self
 
 

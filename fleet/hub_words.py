@@ -1,4 +1,4 @@
-"""The words of the commands about the hub's database, jobs, results and sites.
+"""The words of the commands about the hub's database, jobs, results, page and sites.
 
 `fleet` knows them, for an operator to type, and so does `hub`, which does them under its own account.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from fleet import console
+from fleet import console, look
 from fleet.outcomes import ENDINGS
 
 Run = Callable[[argparse.Namespace], "int | None"]
@@ -41,6 +41,7 @@ def add(nouns: argparse._SubParsersAction[console.Parser], run_of: Callable[[str
     _jobs(noun("job", "what workers are to do", "fleet job add query=desk"))
     _results(noun("result", "what has come of it", "fleet result list"))
     _alerts(noun("alert", "what of the rules in [hub.alerts] lasts", "fleet alert list"))
+    _pages(noun("page", "who may look at it", "fleet page link"))
     _sites(noun("site", "how often each site is asked, by all workers", "fleet site list"))
 
 
@@ -109,6 +110,19 @@ def _alerts(verb: Verb) -> None:
     one = verb("handled", "somebody sees to it: say it again only when it is over", "handled cheap 17")
     one.add_argument("alert", metavar="ALERT", help="the name of its rule")
     one.add_argument("job", type=job_number, metavar="JOB")
+
+
+def _pages(verb: Verb) -> None:
+    words = "a link for somebody who may look at the page and change nothing; another token ends all of them"
+    one = verb("link", words, "link --hours 72")
+    one.add_argument("--hours", type=_hours, default=24, metavar="H", help="how long it lasts (%(default)s)")
+
+
+def _hours(text: str) -> int:
+    hours = console.positive(text)
+    if hours > look.MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {look.MOST_HOURS}")
+    return hours
 
 
 def _sites(verb: Verb) -> None:

@@ -34,7 +34,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _run_of(words: str) -> hub_words.Run:
-    from hub.commands import alerts, applying, databases, jobs, results, sites
+    from hub.commands import alerts, applying, databases, jobs, pages, results, sites
 
     runs: dict[str, hub_words.Run] = {
         "db upgrade": databases.upgrade,
@@ -53,6 +53,7 @@ def _run_of(words: str) -> hub_words.Run:
         "result upload-again": results.upload_again,
         "alert list": alerts.show_list,
         "alert handled": alerts.handled,
+        "page link": pages.link,
         "site list": sites.show_list,
         "site pause": sites.pause,
         "site resume": sites.resume,

@@ -171,15 +171,17 @@ def told(paths: Paths, words: str) -> Iterator[None]:
 
 
 @contextmanager
-def shown(root: Path, words: str = SCRIPT) -> Iterator[Scene]:
-    """A good run with a picture, whose words are markup, and one that failed."""
+def shown(root: Path, words: str = SCRIPT, **web: str) -> Iterator[Scene]:
+    """A good run with a picture, whose words are markup, and one that failed; WEB are more settings of the page."""
     paths = Paths(root=root)
     installation = Installation(paths=paths)
     for path in (paths.hub_socket, paths.snapshot, paths.hub_database, paths.spool(ONE) / NAME):
         path.parent.mkdir(parents=True, exist_ok=True)
     (paths.spool(ONE) / NAME).write_bytes(PNG)
     (root / "token").write_text(f"{TOKEN}\n")
-    fleet = type(FLEET).model_validate(json.loads(json.dumps(WHOLE, default=str).replace("TOKEN", f"{root}/token")))
+    whole = json.loads(json.dumps(WHOLE, default=str).replace("TOKEN", f"{root}/token"))
+    whole["hub"]["web"] |= web
+    fleet = type(FLEET).model_validate(whole)
     snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
     database = Database(FLEET.hub.address(paths))
     upgrade(database)

@@ -46,7 +46,7 @@ ARROWS: dict[str, str] = {
     "fleet.given_up": "wire",
     "fleet.hub_api": "callers wire",
     "fleet.hub_settings": "alert_settings paths settings source_settings",
-    "fleet.hub_words": "console outcomes",
+    "fleet.hub_words": "console look outcomes",
     "fleet.keys_settings": "settings source_settings web_address",
     "fleet.keyservice_api": "callers wire",
     "fleet.model": (

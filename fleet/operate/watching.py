@@ -9,12 +9,12 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from fleet import console, snapshot, visible
-from fleet.errors import ConfigurationError, Unavailable
+from fleet import console, look, snapshot, visible
+from fleet.errors import ConfigurationError, NotAllowed, Unavailable
 from fleet.model import Paths
 from fleet.shapes import LEVELS, SHAPES
 
@@ -22,6 +22,8 @@ EACH_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
 _MOST_BYTES = 64 << 20
 _TICKS = 10
+_WATCH_SECONDS = 30 * 86_400.0
+"""How long one of these may watch where a link is needed."""
 _COLUMNS = ("", "", "last", "newest right")
 
 
@@ -44,6 +46,14 @@ class Card(BaseModel, frozen=True):
     ticks: tuple[Tick, ...]
 
 
+class Page(NamedTuple):
+    """Where the page is."""
+
+    port: int
+    link: str = ""
+    """How its addresses begin (fleet.look)."""
+
+
 class Fleet(BaseModel, frozen=True, allow_inf_nan=False):
     """Of what the page says (hub.web.cards) that which is shown here. Where the hub is away anybody may answer."""
 
@@ -63,32 +73,32 @@ class Fleet(BaseModel, frozen=True, allow_inf_nan=False):
 
 def watch(arguments: argparse.Namespace) -> None:
     """Until Ctrl-C; a table once where standard error is no terminal."""
-    port = arguments.port or snapshot.read(Paths.from_environment().snapshot).fleet.hub.web.port
-    if not port:
+    page = _page(arguments.port)
+    if not page.port:
         raise ConfigurationError("hub.web.port is 0: there is no page", hint="set it in fleet.toml, or say --port")
     if arguments.json:
-        _tell(port)
+        _tell(page)
         return
     with console.live_table() as show:
         if show is None:
-            fleet = _asked(port)
+            fleet = _asked(page)
             console.print_table(headline(fleet), _COLUMNS, list(rows(fleet)))
             return
-        fleet = _asked(port)
+        fleet = _asked(page)
         while True:
             show(console.made_table(headline(fleet), _COLUMNS, list(rows(fleet))))
             _rest()
             try:
-                fleet = _asked(port)
+                fleet = _asked(page)
             except Unavailable as error:
                 fleet = fleet.model_copy(update={"trouble": f"old, {error.message}", "now": time.time()})
 
 
-def _tell(port: int) -> None:
+def _tell(page: Page) -> None:
     told: dict[str, Any] = {}
     while True:
         try:
-            found = dict(changes(_asked(port)))
+            found = dict(changes(_asked(page)))
         except Unavailable:
             found = {**told, "trouble": {"trouble": "hub"}}
         for name, what in found.items():
@@ -133,10 +143,25 @@ def _ago(moment: float | None, now: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _asked(port: int) -> Fleet:
+def _page(port: int | None) -> Page:
+    """Where PORT says that it is, else where it is of the fleet that runs; by a link where one is needed."""
+    if port:
+        return Page(port)
+    web = snapshot.read(Paths.from_environment().snapshot).fleet.hub.web
+    if web.readers != "link":
+        return Page(web.port)
+    try:
+        # No token goes to whoever answers there.
+        return Page(web.port, look.link(look.token_in(web.token_file), int(time.time() + _WATCH_SECONDS)))
+    except (OSError, ValueError):
+        raise NotAllowed(f"this user may not read {web.token_file}", hint="sudo fleet watch") from None
+
+
+def _asked(page: Page) -> Fleet:
+    port = page.port
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", "/api/fleet")
+        connection.request("GET", f"{page.link}/api/fleet")
         answer = connection.getresponse()
         if answer.status == 200:
             return Fleet.model_validate_json(answer.read(_MOST_BYTES))

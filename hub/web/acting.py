@@ -24,7 +24,7 @@ from fleet import log
 from fleet.errors import DatabaseFailed, FleetError, TryLater
 from fleet.hub_settings import WebSettings
 from hub.web.adding import permit
-from hub.web.asked import html, json, language, number, wants_json
+from hub.web.asked import html, json, language, link, number, wants_json
 from hub.web.doors import Doors
 from hub.web.view import View
 
@@ -127,7 +127,7 @@ class Acting:
         self._view.forget()
         if not done:
             raise HTTPException(404)
-        return RedirectResponse(f"{request.url.path}?{urlencode({'lang': language(request)})}", 303)
+        return RedirectResponse(f"{link(request)}{request.url.path}?{urlencode({'lang': language(request)})}", 303)
 
     def _keep(self, what: str, of: str, done: str) -> None:
         act = Act(at=time.time(), what=what, of=of[:300], done=done)

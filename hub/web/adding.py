@@ -6,12 +6,11 @@ A browser sends no such header for another site's page: that would need a permis
 from __future__ import annotations
 
 import hmac
-from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from fleet import log
+from fleet import log, look
 from fleet.errors import UsageError
 from fleet.model import Fleet
 from hub import entering
@@ -19,7 +18,6 @@ from hub.declared import Declared
 from hub.queue.values import Job
 
 MOST_BYTES = 1 << 20
-LEAST_TOKEN = 20
 _WORDS = "Bearer "
 
 
@@ -28,13 +26,12 @@ def permit(request: Request, token_file: str, *, typed: str = "") -> None:
 
     It is read each time: it may be changed.
     """
-    token = _token(token_file) if token_file else ""
-    if len(token) < LEAST_TOKEN:
+    token = token_of(token_file)
+    if len(token) < look.LEAST_TOKEN:
         raise HTTPException(
-            403, f"hub.web.token_file names no token of {LEAST_TOKEN} characters: nothing is changed here"
+            403, f"hub.web.token_file names no token of {look.LEAST_TOKEN} characters: nothing is changed here"
         )
-    shown = f"{_WORDS}{typed}" if typed else request.headers.get("authorization", "")
-    if not (shown.startswith(_WORDS) and hmac.compare_digest(shown.removeprefix(_WORDS).encode(), token.encode())):
+    if not shows(f"{_WORDS}{typed}" if typed else request.headers.get("authorization", ""), token):
         raise HTTPException(401, "the token is needed (a program sends Authorization: Bearer and the token)")
 
 
@@ -58,9 +55,16 @@ async def jobs_of(request: Request, fleet: Fleet, declared: Declared) -> list[Jo
     return found
 
 
-def _token(path: str) -> str:
+def shows(words: str, token: str) -> bool:
+    """Whether a header of these WORDS holds TOKEN, which is long enough to be one."""
+    good = words.startswith(_WORDS) and hmac.compare_digest(words.removeprefix(_WORDS).encode(), token.encode())
+    return good and len(token) >= look.LEAST_TOKEN
+
+
+def token_of(path: str) -> str:
+    """The token in the file at PATH; "" where there is none."""
     try:
-        return Path(path).read_text("ascii").strip()
+        return look.token_in(path) if path else ""
     except (OSError, ValueError) as error:
         log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is no ASCII")
         return ""

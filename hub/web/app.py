@@ -22,7 +22,7 @@ from hub.web.adding import jobs_of, permit
 from hub.web.asked import before, broken, html, json, language, number, one_of, refused, wants_json
 from hub.web.described import Results, described
 from hub.web.doors import Doors
-from hub.web.guard import Guard
+from hub.web.guard import Guard, Readers
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, shown, told
 from hub.web.pictures import Shelf
@@ -62,7 +62,8 @@ def application(
         *(Route(f"/{name}", _file(name)) for name in _FILES),
     ]
     errors: Any = {DatabaseFailed: broken, HTTPException: refused}
-    return Starlette(routes=routes, middleware=[Middleware(Guard)], exception_handlers=errors)
+    before = [Middleware(Guard), Middleware(Readers, web=fleet.hub.web)]
+    return Starlette(routes=routes, middleware=before, exception_handlers=errors)
 
 
 class Site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ from hub.web.pages import page
 from hub.web.words import LANGUAGES, language_of, words
 
 _DIGITS = 18
+_OURS = re.compile(r'\b(href|src|action)="/')
+"""Where our templates name an address of ours; in the words of others a quotation mark is escaped."""
 
 
 def json(value: BaseModel) -> Response:
@@ -33,8 +36,16 @@ def language(request: Request) -> str:
 
 
 def html(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """TEMPLATE with VALUES."""
-    return HTMLResponse(page(template, language(request), here=request.url.path, **values), status)
+    """TEMPLATE with VALUES; who came by a link goes on by it."""
+    by = link(request)
+    text = page(template, language(request), here=request.url.path, look=by, **values)
+    return HTMLResponse(_OURS.sub(rf'\1="{by}/', text) if by else text, status)
+
+
+def link(request: Request) -> str:
+    """How the addresses of who asks begin (fleet.look)."""
+    found: str = request.scope.get("look", "")
+    return found
 
 
 def number(request: Request, name: str, otherwise: int | None = None) -> int:

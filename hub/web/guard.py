@@ -6,9 +6,15 @@ asks for by Sec-Fetch-Site and Origin; a link from elsewhere may be followed, an
 
 from __future__ import annotations
 
+import time
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet import look
+from fleet.hub_settings import WebSettings
+from hub.web.adding import shows, token_of
 
 HOSTS = ("127.0.0.1", "localhost")
 POLICY = (
@@ -23,6 +29,11 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+_FOR_ALL = ("/page.css", "/page.js", "/favicon.ico")
+_NEEDED = "Who looks here needs a link: sudo fleet page link\n보려면 링크가 필요합니다: sudo fleet page link\n"
+_ENDED = "This link has ended, or is none.\n끝났거나 없는 링크입니다.\n"
 
 
 class Guard:
@@ -45,6 +56,28 @@ class Guard:
         if refused := _refused(Headers(scope=scope), scope["method"] in ("GET", "HEAD")):
             return await PlainTextResponse(refused, 403)(scope, receive, guarded)
         return await self._app(scope, receive, guarded)
+
+
+class Readers:
+    """In front of APP, behind the guard: it opens a link, and where links are needed shows nothing without one."""
+
+    def __init__(self, app: ASGIApp, web: WebSettings) -> None:
+        self._app, self._web = app, web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path.startswith("/look/"):
+                if (found := look.looked(path, token_of(self._web.token_file), time.time())) is None:
+                    return await PlainTextResponse(_ENDED, 401)(scope, receive, send)
+                scope = {**scope, "path": found.path, "raw_path": found.path.encode(), "look": found.link}
+            elif self._web.readers == "link" and path not in _FOR_ALL and not self._has_token(scope):
+                return await PlainTextResponse(_NEEDED, 401)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _has_token(self, scope: Scope) -> bool:
+        words = Headers(scope=scope).get("authorization", "")
+        return bool(words) and shows(words, token_of(self._web.token_file))
 
 
 def _refused(headers: Headers, reads: bool) -> str:

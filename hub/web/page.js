@@ -3,6 +3,7 @@
 const live = document.getElementById("live");
 const words = live.dataset;
 const kinds = { w: "worker", j: "watch", s: "site" };
+const look = document.documentElement.dataset.look; // how addresses begin for who came by a link
 let ahead = Number(words.now) - Date.now() / 1000; // the hub's clock against this one
 
 function age(element) {
@@ -35,10 +36,10 @@ function put(card) {
   }
   row.className = card.level;
   for (const name of ["name", "state", "detail", "summary"]) row.querySelector(`.${name}`).textContent = card[name];
-  row.querySelector(".name").href = `${card.href}?lang=${document.documentElement.lang}`;
+  row.querySelector(".name").href = `${look}${card.href}?lang=${document.documentElement.lang}`;
   const last = row.querySelector(".last");
   last.dataset.at = card.at ?? "";
-  if (card.run) last.href = `/results/${card.run}?lang=${document.documentElement.lang}`;
+  if (card.run) last.href = `${look}/results/${card.run}?lang=${document.documentElement.lang}`;
   row.querySelector(".ticks").replaceChildren(...card.ticks.map(tick));
 }
 
@@ -80,7 +81,7 @@ function listen() {
     source?.close();
     source = null;
   } else if (!source) {
-    source = new EventSource(`/live?lang=${document.documentElement.lang}`);
+    source = new EventSource(`${look}/live?lang=${document.documentElement.lang}`);
     source.onmessage = heard;
     source.onerror = () => { live.textContent = words.broken; };
   }

@@ -1,4 +1,4 @@
-"""`fleet db|job|result|site`, as an operator types them."""
+"""`fleet db|job|result|page|site`, as an operator types them."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_without_escaping_they_are(browser: Browser) -> None:
     """The control: the same template that escapes nothing makes elements of them, and they run."""
     loose = pages._environment().overlay(autoescape=False, cache_size=0)
     t = words("en")
-    html = loose.get_template("plain.j2").render(t=t, language="en", here="/", text=SCRIPT)
+    html = loose.get_template("plain.j2").render(t=t, language="en", here="/", look="", text=SCRIPT)
     context = browser.new_context()
     page = context.new_page()
     page.set_content(html)
