@@ -134,7 +134,8 @@ class Keys:
             lease = store.take([wish], 0)[wish]
             assert lease
             if region == "DE":
-                store.note(lease, f"no answer from {lease.key.server}: {words}", {lease.key.server: 3600.0})
+                more = f": {words}" if words == SCRIPT else ""
+                store.note(lease, f"no answer from {lease.key.server}{more}", {lease.key.server: 3600.0})
                 store.ending(lease.uid)
                 store.ended([(lease.uid, None)])
             else:

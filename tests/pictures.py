@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.hub_pages import ONE, PORT, Scene, Seen, ask, shown, status
+from tests.hub_pages import ONE, PORT, TOKEN, Scene, Seen, ask, shown, status
 from tests.waiting import until
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/pictures"
@@ -83,6 +84,9 @@ def fill(scene: Scene) -> None:
     scene.watch("desk lamp", [(EXITS[0], "good", 21_000.0)] * 6)
     for number in range(12):
         scene.run(f"query {number}", "absent" if number == 5 else "good", exit=EXITS[number % 3])
+    for token in (TOKEN, "x" * 20):
+        for place, what in (("sites/shop.example", "pause"), ("sites/shop.example", "resume"), ("watches/2", "retry")):
+            ask(f"/{place}", "POST", urlencode({"what": what, "token": token}))
     until("the hub has looked", lambda: "kettle" in ask("/api/fleet")[2], 60)
 
 

@@ -110,6 +110,11 @@ def test_axe_sees_a_fault(page: Page) -> None:
     assert {name for name, _ in faults(page)} == {"color-contrast", "image-alt"}
 
 
+def test_no_word_is_something_else_of_a_dictionary() -> None:
+    """`t.keys` in a template would be a method."""
+    assert {*words("en")}.isdisjoint(dir({}))
+
+
 def test_a_whole_visit_by_keyboard(page: Page) -> None:
     """From the first look by a watch, a run and its moment to a site, exits, keys, a worker: Tab and Enter alone."""
     t = words("ko")
@@ -122,7 +127,7 @@ def test_a_whole_visit_by_keyboard(page: Page) -> None:
         ("shop.example", f"{t['site']} shop.example"),
         (t["jobs"], t["jobs"]),
         (t["exits"], t["exits"]),
-        (t["keys"], t["keys"]),
+        (t["vpn_keys"], t["vpn_keys"]),
         (t["results"], t["results"]),
         ("1.1", f"{t['run']} 1.1"),
         (ONE.name, f"{t['worker']} {ONE.name}"),
