@@ -1,4 +1,4 @@
-"""`fleet log`: what supervisord, netctl and all workers have logged, merged by time, as lines or as JSON.
+"""`fleet log`: what supervisord, netctl, the hub and all workers have logged, merged by time, as lines or as JSON.
 
 A worker writes its own log, and whoever has taken it over writes there what he likes: its times are claims, its lines
 are bounded, and all of it passes fleet.console.
@@ -184,7 +184,9 @@ def show(arguments: argparse.Namespace) -> None:
 def _paths(paths: Paths) -> list[Path]:
     """Every log but those of the tunnels' programs, which know no time."""
     return sorted(
-        path for path in paths.logs.glob("*.log") if re.fullmatch(r"netctl|hub|keyservice|supervisord|w\d+", path.stem)
+        path
+        for path in paths.logs.glob("*.log")
+        if re.fullmatch(r"netctl|hub|acts|rearm|keyservice|supervisord|w\d+", path.stem)
     )
 
 
