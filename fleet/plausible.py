@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-from fleet.result import Losses, Result
+from fleet.result import MOST_PICTURES, Losses, Result
 
 _MOST = 1_000_000_000
 """Requests, milliseconds (eleven days)."""
@@ -43,15 +43,18 @@ def _doubts(result: Result) -> Iterator[str]:
         yield "no stage takes so long"
     if max(map(len, (result.stages_ms, result.failures, result.redirects, result.notes))) > _MOST_ENTRIES:
         yield f"more than {_MOST_ENTRIES} stages, failures, redirects or notes"
-    maybe = (result.exit_server, result.lease, result.claim, result.screenshot)
+    pictures = (result.screenshot or "", *result.more_screenshots)
+    maybe = (result.exit_server, result.lease, result.claim, *pictures[: MOST_PICTURES + 1])
     names = [result.worker, *(one or "" for one in maybe), *result.stages_ms]
     names += [part for failure in result.failures for part in (failure.name, failure.stage)]
     messages = [failure.message for failure in result.failures]
     messages += [result.reason, result.address or "", *result.redirects, *result.notes]
     if max(map(len, names)) > NAME_CHARACTERS or max(map(len, messages), default=0) > _MESSAGE_CHARACTERS:
         yield "a text in it is too long"
-    if "/" in (result.screenshot or ""):
+    if any("/" in one for one in pictures):
         yield "its screenshot is no name of a file"
+    if len(pictures) > MOST_PICTURES:
+        yield f"more than {MOST_PICTURES} pictures"
     try:
         json.dumps(result.answer, allow_nan=False)
     except ValueError:

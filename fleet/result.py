@@ -11,6 +11,8 @@ from fleet.wire import Address, Message
 
 MOST_REST_SECONDS: Final = 3600.0
 """A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
+MOST_PICTURES: Final = 20
+"""Of one result."""
 VERSION = 1
 """Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
 
@@ -97,6 +99,8 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     """netctl's own time from request to answer, handshake included; None on a worker's first connect."""
     screenshot: str | None = None
     """File name beside the JSON."""
+    more_screenshots: tuple[str, ...] = ()
+    """Of the other pages that it came by, in their order, where a picture of each is asked for."""
     answer: dict[str, JsonValue] = Field(default_factory=dict)
     """What the task found."""
     answer_cut: bool = False

@@ -22,6 +22,7 @@ from fleet.spool import read_result
 from hub.queue.values import Finished, Picture
 
 PICTURE_BYTES = 64 << 20
+"""The largest picture, and all pictures of a run together."""
 _FAILURES = 20
 
 
@@ -50,7 +51,7 @@ def end_of(paths: Paths, worker: Worker, held: Held, *, promised: bool) -> Finis
 
 
 def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finished:
-    picture, trouble = _picture(paths, worker, result)
+    pictures, trouble = _pictures(paths, worker, result)
     said = result.model_copy(update={"failures": result.failures[:_FAILURES]})
     details: dict[str, JsonValue] = said.model_dump(mode="json", exclude={"answer", "run", "loop", "claim"})
     words = [] if result.outcome == "good" else [visible.line(result.reason)]
@@ -62,7 +63,7 @@ def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finis
         "crawl_delay_seconds": result.crawl_delay_seconds,
         "exit": visible.line(result.exit_server or "")[:NAME_CHARACTERS] or None,
         "error": "; ".join([*words, *trouble]) or None,
-        "pictures": picture,
+        "pictures": pictures,
     }
     try:
         return Finished(**common, answer=result.answer, details=details)  # type: ignore[arg-type]
@@ -70,14 +71,16 @@ def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finis
         return Finished(**common, details={"answer_cut": True})  # type: ignore[arg-type]
 
 
-def _picture(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Picture, ...], list[str]]:
-    """The picture beside RESULT, and what is wrong where it cannot be had."""
-    if result.screenshot is None:
-        return (), []
-    try:
-        with Folder(paths.home(worker), paths.spool(worker).name) as spool:
-            content = spool.read(result.screenshot, PICTURE_BYTES)
-        sha256 = hashlib.sha256(content).hexdigest()
-        return (Picture(name=result.screenshot, sha256=sha256, size_bytes=len(content)),), []
-    except (OSError, ValueError) as error:
-        return (), [f"its picture cannot be read: {visible.line(str(error))[:NAME_CHARACTERS]}"]
+def _pictures(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Picture, ...], list[str]]:
+    """The pictures beside RESULT, and what is wrong where one cannot be had."""
+    found, trouble, room = list[Picture](), list[str](), PICTURE_BYTES
+    for name in dict.fromkeys(filter(None, (result.screenshot, *result.more_screenshots))):
+        try:
+            with Folder(paths.home(worker), paths.spool(worker).name) as spool:
+                content = spool.read(name, room)
+        except (OSError, ValueError) as error:
+            trouble = [f"its picture cannot be read: {visible.line(str(error))[:NAME_CHARACTERS]}"]
+        else:
+            room -= len(content)
+            found.append(Picture(name=name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)))
+    return tuple(found), trouble

@@ -250,8 +250,10 @@ class Loop:
             seconds = politeness.rest(record.answered, None if work else self._last)
             result = result.model_copy(update={"retry_after_seconds": seconds})
         with record.timed("hand_in", ending=True):
-            if result.screenshot and record.found.screenshot:
-                self._spool.put_screenshot(result.screenshot, record.found.screenshot)
+            shots = (record.found.screenshot, *record.found.more_screenshots)
+            for name, shot in zip((result.screenshot, *result.more_screenshots), shots, strict=True):
+                if name and shot:
+                    self._spool.put_screenshot(name, shot)
         result = result.model_copy(update={"stages_ms": record.stages_ms})
         self._last = self._last if work else result
         self._spool.put(result)

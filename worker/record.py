@@ -118,7 +118,7 @@ class Record:
         return " ".join(text.split())[:500]
 
     def result(self, run: str, worker: str, loop: int) -> Result:
-        """What is handed in; its screenshot lies beside it."""
+        """What is handed in; its screenshots lie beside it."""
         tunnel, page = self.tunnel, self.page
         outcome = self.outcome
         made = Result(
@@ -147,8 +147,10 @@ class Record:
             answer_cut=self.found.answer_cut,
             **self.losses.model_dump(),
         )
-        picture = self.found.screenshot
-        return made.model_copy(update={"screenshot": f"{made.file_stem}.{_kind(picture)}" if picture else None})
+        found, stem = self.found, made.file_stem
+        more = tuple(f"{stem}_{number:02}.{_kind(one)}" for number, one in enumerate(found.more_screenshots, 1))
+        one = f"{stem}.{_kind(found.screenshot)}" if found.screenshot else None
+        return made.model_copy(update={"screenshot": one, "more_screenshots": more})
 
 
 def _kind(picture: bytes) -> str:

@@ -20,8 +20,8 @@ from fleet.result import Result
 KEPT = 50
 """Results of jobs that the hub has in its tables."""
 _OF_JOB = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.json")
-_PICTURE = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}\.(png|webp)")
-_OF_TASK = re.compile(r"(?!job-)([a-z0-9-]{1,40}-[0-9]{6,12})\.(json|png|webp)")
+_PICTURE = re.compile(r"job-[0-9]{1,19}-[0-9]{6,19}(_[0-9]{2})?\.(png|webp)")
+_OF_TASK = re.compile(r"(?!job-)([a-z0-9-]{1,40}-[0-9]{6,12})(?:_[0-9]{2})?\.(json|png|webp)")
 LET_GO_SECONDS, _DAY_SECONDS = 3600.0, 86_400.0
 MODE, FILE_MODE = 0o750, 0o640
 """The group reads: it is the hub's, and no worker's."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from fleet.db import Database
 from fleet.outcomes import ENDINGS
 from hub.queue.adding import DONE
-from hub.queue.schema import delivered, jobs, pictures, runs
+from hub.queue.schema import delivered, in_order, jobs, pictures, runs
 
 PAGE = 500
 STATES = ("ready", "leased", "aside")
@@ -111,8 +111,9 @@ def all_runs(database: Database, since: float) -> Iterator[Entry]:
 
 
 def pictures_of(database: Database, number: int, fence: int) -> list[Entry]:
-    """The pictures of a run."""
-    return _entries(database, sa.select(pictures).where(pictures.c.job == number, pictures.c.fence == fence))
+    """The pictures of a run, in their order."""
+    query = sa.select(pictures).where(pictures.c.job == number, pictures.c.fence == fence)
+    return _entries(database, query.order_by(*in_order))
 
 
 def deliveries_of(database: Database, number: int, fence: int) -> list[Entry]:

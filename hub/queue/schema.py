@@ -155,6 +155,8 @@ pictures = sa.Table(
     sa.Column("address", sa.Text),
 )
 """`address` is where the server of a source has it."""
+in_order = (sa.func.length(pictures.c.name), pictures.c.name)
+"""The picture of a run first, then those of the other pages (fleet.result): their names are longer."""
 outbox = sa.Table(
     "outbox",
     metadata,

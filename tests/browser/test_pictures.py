@@ -59,6 +59,29 @@ def test_the_item_is_outlined_and_masks_hide(
     assert browser("texts", "#name") == ["홍길동"]
 
 
+SHELF: dict[str, Any] = {
+    "pages": [f"{SITE}/ok", f"{SITE}/shelf"],
+    "items": {"select": ".item", "fields": {"id": {"attribute": "data-id"}, "name": ".name"}, "next": ".next"},
+}
+
+
+@pytest.mark.parametrize(("find", "outlined"), [(None, None), ({"id": "p17", "name": "another"}, 0)])
+def test_each_page_has_its_picture(browser: Puppet, site: Ear, find: Any, outlined: int | None) -> None:
+    """Of every page that it opened or turned to; first the one, which is of the found item or of the last page.
+
+    The others come in their order. Without `each` there is the one (control).
+    """
+    options = {**SHELF, **({"find": find} if find else {})}
+    result = browser("perform", "watch", {**options, "screenshot": {"each": True}})
+    others = [f"run-1-000001_{number:02}.png" for number in (1, 2, 3)]
+    assert (result["screenshot"], result["more_screenshots"]) == ("run-1-000001.png", others)
+    shown = [Image.open(io.BytesIO(bytes.fromhex(browser("picture", number)))).convert("RGB") for number in range(4)]
+    assert len({one.tobytes() for one in shown}) == 4
+    reds = [number for number, one in enumerate(shown) if RED in {colour for _, colour in one.getcolors(1 << 24) or ()}]
+    assert reds == ([] if outlined is None else [outlined])
+    assert not browser("perform", "watch", options)["more_screenshots"]
+
+
 def test_the_picture_of_a_failure_is_masked(browser: Puppet, site: Ear) -> None:
     """It is of the window, in the format of the others; the control shows what the mask hides."""
     missing = {"items": {"select": ".none", "fields": {"id": "b"}}, "wait_seconds": 0.5}

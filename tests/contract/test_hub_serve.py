@@ -18,10 +18,12 @@ import pytest
 from fleet.errors import NotAllowed
 from fleet.hub_api import Take, Taken, Work
 from fleet.model import Paths
+from fleet.result import of_job
 from hub import serve
 from hub.queue import reading
 from hub.queue.upgrade import upgrade
 from hub.serve import LEASE_SECONDS
+from hub.spooled import PICTURE_BYTES
 from tests.hubs import FLEET, Scene, client, finish, running, take
 from tests.waiting import until
 
@@ -175,6 +177,23 @@ def test_hostile_words_are_text(scene: Scene) -> None:
     assert run["outcome"] == "refused"
     assert not {"\x1b", "\0"} & {*json.dumps([run["error"], run["exit"]], ensure_ascii=False)}
     assert "picture" in str(run["error"])
+
+
+def test_pictures_of_several_pages_are_kept_in_their_order(scene: Scene) -> None:
+    """That of the run first; a name that a worker gives twice is one, and pictures have one bound together."""
+    (job,) = scene.add("pages")
+    with client(scene, ONE.uid) as one:
+        work = take(one)
+        stem = "{}-{:06d}".format(*of_job(work.job, work.fence))
+        names = [f"{stem}_{number:02}.png" for number in range(1, 12)]
+        for name in names:
+            scene.write(ONE, name, b"x" * 10)
+        os.truncate(scene.paths.spool(ONE) / names[1], PICTURE_BYTES)
+        scene.hand_in(ONE, work, more_screenshots=[*names, f"{stem}.png", names[0]])
+        finish(one, work)
+    (run,) = reading.runs_of(scene.database, job)
+    kept = [each["name"] for each in reading.pictures_of(scene.database, job, work.fence)]
+    assert kept == [f"{stem}.png", names[0], *names[2:]] and "picture cannot be read" in str(run["error"])
 
 
 def test_a_limited_run_waits_and_costs_no_attempt(scene: Scene) -> None:

@@ -59,8 +59,8 @@ def getent(name: str) -> str:
     return done.stdout
 
 
-pictures = [b""]
-"""Of the task done last."""
+pictures: list[bytes] = []
+"""Of the task done last: the one, then those of other pages."""
 
 
 def perform(session: Session, run: str, options: dict[str, Any]) -> object:
@@ -71,7 +71,7 @@ def perform(session: Session, run: str, options: dict[str, Any]) -> object:
             observe(record, resolve(TaskSettings(run=run, options=options)), session)
     except FleetError:
         record.failed = record.answered is None
-    pictures[0] = record.found.screenshot or b""
+    pictures[:] = [record.found.screenshot or b"", *record.found.more_screenshots]
     told = record.answered.retry_after_seconds if record.answered else None
     return {**record.result("run-1", "w1101", 1).model_dump(mode="json"), "told_seconds": told}
 
@@ -94,7 +94,7 @@ OWN: dict[str, Callable[..., object]] = {
     "_script": lambda session, text: session.evaluate(text),
     "targets": lambda session: [one["url"] for one in session._tab._browser("Target.getTargets")["targetInfos"]],
     "perform": perform,
-    "picture": lambda _: pictures[0].hex(),
+    "picture": lambda _, number=0: pictures[number].hex(),
     "begin": lambda session: kept(session).restore(session),
     "keep": lambda session: kept(session).save(session),
     "wait_for_answers": lambda session, seconds: setattr(session._tab, "answer_seconds", seconds),

@@ -61,6 +61,8 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
         path, but(failures=[{"name": "", "message": "", "stage": ""}] * 2000)
     ),
     "another's screenshot": lambda path: write(path, but(screenshot="../../w1102/spool/run-1-000007.png")),
+    "another's picture of another page": lambda path: write(path, but(more_screenshots=["../run-1-000007_01.png"])),
+    "pictures without end": lambda path: write(path, but(more_screenshots=[f"{number}.png" for number in range(20)])),
     "another worker": lambda path: write(path, but(worker="w1102")),
     "another loop": lambda path: write(path, but(loop=8)),
     "another run": lambda path: write(path, but(run="run-2")),

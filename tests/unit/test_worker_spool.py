@@ -124,10 +124,11 @@ def test_of_the_jobs_that_the_hub_has_some_stay(tmp_path: Path) -> None:
 def test_a_picture_goes_when_it_is_not_wanted_and_nothing_else_does(tmp_path: Path) -> None:
     """Whatever the hub names: a picture of a job, and no path."""
     spool = Spool(tmp_path / "spool")
-    for name in ("job-1-000001.png", "always-000001.png", "job-1-000001.json"):
+    for name in ("job-1-000001.png", "job-1-000001_01.webp", "always-000001.png", "job-1-000001.json"):
         (spool.folder / name).write_bytes(b"x")
-    names = ["job-1-000001.png", "job-2-000001.png", "always-000001.png", "../spool/job-1-000001.png"]
-    assert [spool.forget(name) for name in names] == [True, True, False, False]
+    names = ["job-1-000001.png", "job-1-000001_01.webp", "job-2-000001.png"]
+    others = ["always-000001.png", "../spool/job-1-000001.png"]
+    assert [spool.forget(name) for name in (*names, *others)] == [True, True, True, False, False]
     assert sorted(path.name for path in spool.folder.iterdir()) == ["always-000001.png", "job-1-000001.json"]
 
 
@@ -135,6 +136,8 @@ def test_old_results_of_the_task_go_and_so_do_the_oldest_of_too_many(tmp_path: P
     """Pictures first, by age and by size, then results; the newest stays, and so does all that is not `[task]`'s."""
     keep = KeepSettings(pictures_days=2, pictures_mebibytes=1, answers_days=9)
     spool = Spool(tmp_path / "spool", keep, workers=2)
+    (spool.folder / "a-000001_01.png").write_bytes(b"x")
+    os.utime(spool.folder / "a-000001_01.png", (0, 0))
     days = {"a-000001": 10, "a-000002": 3, "a-000003": 1.5, "a-000004": 1, "job-1-000001": 99, "note": 99}
     for stem, age in days.items():
         for kind, size in (("png", 300 << 10), ("json", 10)):

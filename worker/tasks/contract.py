@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
 from pydantic_core import from_json, to_json
 
+from fleet.result import MOST_PICTURES
 from worker.browser.interface import Browser
 from worker.tasks.bounds import bounded
 
@@ -39,6 +40,8 @@ class Found(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=F
 
     screenshot: bytes | None = None
     """PNG or WebP."""
+    more_screenshots: tuple[bytes, ...] = Field(default=(), max_length=MOST_PICTURES - 1)
+    """Of other pages, in their order."""
     outcome: Literal["good", "empty"] = "good"
     """`empty`: the site says itself that there is nothing. What a site refuses is raised, see fleet.errors.Answered."""
     reason: str = ""

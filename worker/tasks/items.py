@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field, JsonValue
@@ -71,8 +71,13 @@ class List:
     _before: tuple[str, list[str]] = ("", [])
     """The document read last, and what its items said."""
 
-    def walk(self, browser: Browser, *, seconds: float, unlike: Look | None = None) -> Iterator[list[Item]]:
-        """The items page by page, until the last page, or until there are enough; raises ElementMissing, PageFailed."""
+    def walk(
+        self, browser: Browser, *, seconds: float, unlike: Look | None = None, leave: Callable[[], None]
+    ) -> Iterator[list[Item]]:
+        """The items page by page, until the last page, or until there are enough; raises ElementMissing, PageFailed.
+
+        LEAVE is called on each page but the last, when its items have been looked at.
+        """
         while True:
             browser.wait(self.options.select, seconds=seconds, state="filled", unlike=unlike)
             rows = self._new(browser, self._rows(browser, seconds))
@@ -82,7 +87,7 @@ class List:
             if self.count >= self.options.most or self.pages >= self.options.most_pages:
                 return
             unlike = browser.look(self.options.select)
-            if not self._turn(browser, seconds):
+            if not self._turn(browser, seconds, leave):
                 self.partial = self.partial or self._goes_on(browser)
                 self.complete = not self.partial
                 return
@@ -172,7 +177,7 @@ class List:
             raise ElementMissing(f"items.total: {error}", hint=_HINT) from None
         return number if isinstance(number, int) else None
 
-    def _turn(self, browser: Browser, seconds: float) -> bool:
+    def _turn(self, browser: Browser, seconds: float, leave: Callable[[], None]) -> bool:
         """Whether there is a next page; it is on its way then."""
         selector = self.options.next
         if selector is None or not browser.look(selector).visible:
@@ -180,6 +185,7 @@ class List:
         states = (browser.attributes(selector, name)[0] for name in ("disabled", "aria-disabled"))
         if any(state is not None and state != "false" for state in states):
             return False
+        leave()
         browser.click(selector, seconds=seconds)
         return True
 

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fleet.errors import PageFailed
 from fleet.model import Settings
+from fleet.result import MOST_PICTURES
 from worker.browser.interface import Box, Browser, Capture, Picture
 from worker.tasks.options import Selector, checked_selector
 
@@ -31,6 +32,8 @@ class ShotOptions(Settings):
     """Of a WebP."""
     mask: tuple[Selector, ...] = ()
     """What nobody is to see: grey in the picture, that of a failed loop included."""
+    each: bool = False
+    """A picture of each page that the task comes by, not of the last alone; MOST_PICTURES at most."""
 
     @field_validator("of")
     @classmethod
@@ -55,6 +58,36 @@ Shot = Annotated[
     ),
 ]
 WINDOW = ShotOptions()
+
+
+class Album:
+    """The picture of a visit, and those of the other pages it came by where `each` asks for them."""
+
+    def __init__(self, browser: Browser, shot: ShotOptions) -> None:
+        self._browser, self._shot = browser, shot
+        self._taken: list[bytes] = []
+        self._chosen: int | None = None
+
+    def take(self, mark: Box | None = None) -> None:
+        """The picture is of the page as it is, with an outline around MARK."""
+        self._taken = [*(self._taken if self._shot.each else ()), shoot(self._browser, self._shot, mark=mark)]
+        self._chosen = len(self._taken) - 1
+
+    def pass_by(self) -> None:
+        """The page as it is, which is not the one."""
+        if self._shot.each and len(self._taken) < MOST_PICTURES:
+            self._taken.append(shoot(self._browser, self._shot))
+
+    @property
+    def picture(self) -> bytes | None:
+        """The one."""
+        return None if self._chosen is None else self._taken[self._chosen]
+
+    @property
+    def others(self) -> tuple[bytes, ...]:
+        """Those of the other pages, in their order."""
+        others = [one for number, one in enumerate(self._taken) if number != self._chosen]
+        return tuple(others[: MOST_PICTURES - 1])
 
 
 def shoot(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> bytes:

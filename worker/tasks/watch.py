@@ -12,12 +12,11 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from fleet.errors import Answered, ElementMissing
 from fleet.model import WebAddress
 from worker.browser.interface import Browser, Look
-from worker.tasks import picture
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.find import Wanted, better, match
 from worker.tasks.items import ItemsOptions, List, value
 from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Selector, TaskOptions, picks
-from worker.tasks.picture import WINDOW, Shot
+from worker.tasks.picture import WINDOW, Album, Shot
 from worker.tasks.seen import seen_address
 from worker.tasks.steps import Step
 from worker.tasks.structured import only, parsed
@@ -68,9 +67,12 @@ class Options(TaskOptions):
 def watch(context: Context[Options]) -> Found:
     """Open, do the steps, read."""
     options, browser = context.options, context.browser
+    album = Album(browser, options.screenshot)
     with context.stage("load"):
         visited: list[JsonValue] = []
         for page in options.pages:
+            if visited:
+                album.pass_by()
             browser.open(page)
             _refuse_front(page, browser.page.url)
             if options.wait_for and not options.steps:
@@ -78,12 +80,12 @@ def watch(context: Context[Options]) -> Found:
             visited.append(browser.location)
     with context.stage("search"):
         before = _do(browser, options)
-        found = _read(browser, options, before)
-    found = found.model_copy(update={"answer": {"visited": visited, **found.answer}})
-    if found.screenshot is not None:
-        return found
-    with context.stage("screenshot"):
-        return found.model_copy(update={"screenshot": picture.shoot(browser, options.screenshot)})
+        found = _read(browser, options, before, album)
+    if album.picture is None:
+        with context.stage("screenshot"):
+            album.take()
+    shots = {"screenshot": album.picture, "more_screenshots": album.others}
+    return found.model_copy(update={"answer": {"visited": visited, **found.answer}, **shots})
 
 
 def _refuse_front(asked: str, shown: str) -> None:
@@ -108,11 +110,11 @@ def _do(browser: Browser, options: Options) -> Look | None:
     return before if before is not None and before.present else None
 
 
-def _read(browser: Browser, options: Options, before: Look | None) -> Found:
+def _read(browser: Browser, options: Options, before: Look | None, album: Album) -> Found:
     try:
         if options.items:
             _await_list(browser, options, options.items.select, before)
-        return _found(browser, options, before)
+        return _found(browser, options, before, album)
     except ElementMissing:
         # What was looked for is not there: the page may say why.
         _refuse_marked(browser, options)
@@ -147,18 +149,14 @@ def _said(browser: Browser, marks: Sequence[MarkOptions]) -> str:
     return ""
 
 
-def _found(browser: Browser, options: Options, before: Look | None) -> Found:
+def _found(browser: Browser, options: Options, before: Look | None, album: Album) -> Found:
     answer: dict[str, JsonValue] = {}
-    shot: bytes | None = None
     if options.items:
-        listed, shot = _list(browser, options, options.items, before)
-        answer |= listed
+        answer |= _list(browser, options, options.items, before, album)
     if options.fields:
         answer["fields"] = fields(browser, options.fields, seconds=options.wait_seconds)
     _refuse_marked(browser, options)
-    return Found(
-        answer={**answer, "address": browser.location}, seen_address=seen_address(browser, options), screenshot=shot
-    )
+    return Found(answer={**answer, "address": browser.location}, seen_address=seen_address(browser, options))
 
 
 def _refuse_marked(browser: Browser, options: Options) -> None:
@@ -169,18 +167,28 @@ def _refuse_marked(browser: Browser, options: Options) -> None:
 
 
 def _list(
-    browser: Browser, options: Options, items: ItemsOptions, before: Look | None
-) -> tuple[dict[str, JsonValue], bytes | None]:
-    whole, kept, best, shot = List(items), list[JsonValue](), None, None
-    for page in whole.walk(browser, seconds=options.wait_seconds, unlike=before):
+    browser: Browser, options: Options, items: ItemsOptions, before: Look | None, album: Album
+) -> dict[str, JsonValue]:
+    whole, kept, best = List(items), list[JsonValue](), None
+
+    def is_here() -> bool:
+        return best is not None and best.item.page == whole.pages
+
+    def leave() -> None:
+        if not is_here():
+            album.pass_by()
+
+    for page in whole.walk(browser, seconds=options.wait_seconds, unlike=before, leave=leave):
         kept += [{**item.fields, "rank": item.rank, "page": item.page} for item in page[: items.kept - len(kept)]]
         for item in page:
             if options.find and better(found := match(item, options.find), best):
-                best, shot = found, None
-        if best is not None and best.item.page == whole.pages and shot is None:
-            shot = picture.shoot(browser, options.screenshot, mark=best.item.box)
+                best = found
+        if best is not None and is_here():
+            album.take(mark=best.item.box)
         if best is not None and options.find and best.strength == len(options.find):
             break
+    if best is not None:
+        leave()
     answer: dict[str, JsonValue] = {
         "count": whole.count,
         "pages": whole.pages,
@@ -195,7 +203,7 @@ def _list(
         answer["find"] = place
     if whole.partial:
         answer["note"] = "the list shows its items while one scrolls: items.scroll = true reads them all"
-    return answer, shot
+    return answer
 
 
 def fields(browser: Browser, wanted: dict[str, FieldOptions], *, seconds: float) -> dict[str, JsonValue]:
