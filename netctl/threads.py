@@ -7,12 +7,13 @@ does not go) cannot be interrupted, and would take the whole program with it if 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import queue
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,12 +24,17 @@ SWITCH_SECONDS = 0.0005
 own time ten times over."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     work: Callable[[Any], Any]
     """Given a list of payloads where there are any, else None."""
     payload: list[Any] | None
-    answer: Future[Any]
+    answer: asyncio.Future[Any]
+    given_up: bool = False
+
+
+Outcome = tuple[_Job, Any, BaseException | None]
+"""What a job came to: its result, or its error."""
 
 
 class WorkThread:
@@ -60,17 +66,17 @@ class WorkThread:
             # A daemon: a thread that the kernel keeps must not keep the program. It is of this thread's namespace.
             self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             self._thread.start()
-        job: Future[T] = Future()
-        self._jobs.put(_Job(work, payload, job))
-        answer = asyncio.wrap_future(job)
+        loop = asyncio.get_running_loop()
+        job = _Job(work, payload, loop.create_future())
+        self._jobs.put(job)
+        # By hand and not through concurrent.futures: its locks and chained futures were a tenth of a rotation.
+        late = loop.call_later(seconds, _settle, job, None, asyncio.TimeoutError())
         try:
-            done, _ = await asyncio.wait({answer}, timeout=seconds)
+            result: T = await job.answer
+            return result
         finally:
-            job.cancel()  # unless it has begun
-            answer.cancel()
-        if not done:
-            raise asyncio.TimeoutError
-        return answer.result()
+            late.cancel()
+            job.given_up = True  # unless it has begun
 
     def close(self) -> None:
         """Let the thread end behind what it has to do."""
@@ -83,7 +89,7 @@ class WorkThread:
                 following = self._waiting.popleft()
                 assert following is not None
                 together.append(following)
-            _do([one for one in together if one.answer.set_running_or_notify_cancel()])
+            _tell(_done([one for one in together if not one.given_up]))
 
     def _follows(self, job: _Job) -> bool:
         """Whether what waits next is of JOB's work."""
@@ -92,18 +98,35 @@ class WorkThread:
         return bool(self._waiting) and (first := self._waiting[0]) is not None and first.work == job.work
 
 
-def _do(jobs: list[_Job]) -> None:
+def _done(jobs: list[_Job]) -> list[Outcome]:
     if not jobs:
-        return
+        return []
     payloads = [payload for job in jobs for payload in job.payload or ()]
     try:
         result = jobs[0].work(payloads)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, who is in another thread
         if len(jobs) == 1:
-            jobs[0].answer.set_exception(error)
-            return
-        for job in jobs:
-            _do([job])
+            return [(jobs[0], None, error)]
+        return [outcome for job in jobs for outcome in _done([job])]
+    return [(job, result, None) for job in jobs]
+
+
+def _tell(outcomes: list[Outcome]) -> None:
+    """Those who wait, in their own thread; a loop that has ended has nobody who waits."""
+    for loop, those in itertools.groupby(outcomes, key=lambda outcome: outcome[0].answer.get_loop()):
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle_all, list(those))
+
+
+def _settle_all(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        _settle(*outcome)
+
+
+def _settle(job: _Job, result: Any, error: BaseException | None) -> None:
+    if job.answer.done():
+        return
+    if error is not None:
+        job.answer.set_exception(error)
     else:
-        for job in jobs:
-            job.answer.set_result(result)
+        job.answer.set_result(result)
