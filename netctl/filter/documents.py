@@ -129,7 +129,10 @@ def passage(worker: Worker, interface: str, *, ipv6: bool = True) -> list[tuple[
     return found
 
 
-def command(verb: str, name: str, element: Element) -> str:
-    """The line that does VERB, `add` or `delete`, to an ELEMENT of the set or map NAME."""
-    text = " : ".join(map(str, element)) if name in MAPS and isinstance(element, tuple) else _text(element)
-    return f"{verb} element inet {TABLE} {name} {{ {text} }}"
+def commands(verb: str, found: Iterable[tuple[str, Element]]) -> list[str]:
+    """The lines that do VERB, `add` or `delete`, to elements of sets and maps: one for each set, whoever's they are."""
+    together: dict[str, dict[str, None]] = {}
+    for name, element in found:
+        text = " : ".join(map(str, element)) if name in MAPS and isinstance(element, tuple) else _text(element)
+        together.setdefault(name, {})[text] = None
+    return [f"{verb} element inet {TABLE} {name} {{ {', '.join(texts)} }}" for name, texts in together.items()]

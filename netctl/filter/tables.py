@@ -6,6 +6,7 @@ gates, elements of four sets (opened and sealed in one transaction each by `chan
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -57,27 +58,22 @@ class Tables:
 
     def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
         """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
-        opened = [documents.command("add", *element) for gate in gates for element in documents.elements(gate)]
+        opened = documents.commands("add", (element for gate in gates for element in documents.elements(gate)))
         self._run(*_REMOVED, documents.document(wanted, self._fleet), *opened)
 
     def change(self, operations: Iterable[Operation]) -> None:
         """Open and seal gates in one transaction, in this order; sealing what is sealed already is no error."""
-        commands = [
-            documents.command(word, *element)
-            for operation in operations
-            if isinstance(operation.thing, Gate)
-            for element in documents.elements(operation.thing)
-            # Deleting a missing element is an error, and so is adding a map entry of another value:
-            # add the very one, then delete it.
-            for word in (("add",) if operation.verb == "open" else ("add", "delete"))
-        ]
+        commands: list[str] = []
+        for verb, group in itertools.groupby(operations, key=lambda operation: operation.verb):
+            gates = [operation.thing for operation in group if isinstance(operation.thing, Gate)]
+            elements = [element for gate in gates for element in documents.elements(gate)]
+            commands += documents.commands("add", elements) if verb == "open" else _deleted(elements)
         if commands:
             self._run(*commands)
 
     def shut(self, worker: Worker) -> None:
         """Close WORKER's gate under either name of its link, without a look at what is open."""
-        passages = [element for name in worker.interfaces for element in documents.passage(worker, name)]
-        self._run(*(documents.command(verb, *element) for element in passages for verb in ("add", "delete")))
+        self._run(*_deleted([element for name in worker.interfaces for element in documents.passage(worker, name)]))
 
     def remove(self) -> None:
         """Delete the table; gone already is no error."""
@@ -115,6 +111,11 @@ class Tables:
         if not (_whole(filter_, chains, sets, gates) and _shape() == _rules(listed)):
             filter_ = replace(filter_, intact=False)
         return frozenset({filter_}), gates
+
+
+def _deleted(elements: list[tuple[str, documents.Element]]) -> list[str]:
+    """Deleting a missing element is an error, and adding a map's entry of another value: so the very one is added."""
+    return [*documents.commands("add", elements), *documents.commands("delete", elements)]
 
 
 @cache
