@@ -1,46 +1,31 @@
-"""Which key to lease next, and how many there are: one query each over the pool.
+"""Which key to lease next, and how many there are.
 
-In SQL and not in Python: with 300 keys the choice takes 0.3 ms this way and 2 ms with every key as an object, and
-with many workers at once each of them waits for all before it. In one query and not three: for each statement the
-thread of the store waits for the interpreter some three times.
+What is free is asked for once, for all that come together: with 600 keys that takes a millisecond, and each of 32
+choices a twentieth of it more. With a query for each choice the store took as long for each as now for all.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from netctl.pool.contract import WholeKey, Wish
 from netctl.pool.issued import LEASE_WITHIN
+from netctl.pool.schema import driver
 
-_CHOICE = """
-WITH latest AS (SELECT generation, server FROM leases LEFT JOIN keys ON keys.id = leases.key_id
-                WHERE slot = :slot ORDER BY generation DESC LIMIT 1),
-     busy AS (SELECT public, key_id FROM leases WHERE state <> 'ended'),
-     load AS (SELECT server, count(*) AS workers FROM busy JOIN keys ON keys.id = key_id GROUP BY server),
-     servers AS (SELECT key AS host, value AS back FROM json_each(:servers_aside)),
-     resting AS (SELECT CAST(key AS INTEGER) AS id, value AS back FROM json_each(:keys_aside)),
-     whole AS (SELECT key AS of, value AS back FROM json_each(:whole_aside))
-SELECT keys.*, (SELECT generation FROM latest) AS latest FROM keys
-LEFT JOIN load USING (server)
-LEFT JOIN servers ON servers.host = keys.server
-LEFT JOIN resting ON resting.id = keys.id
-LEFT JOIN whole ON whole.of = keys.public
-WHERE NOT retired AND NOT leaving AND keys.public NOT IN (SELECT public FROM busy)
-      AND keys.id NOT IN (SELECT value FROM json_each(:unreadable))
-      AND keys.public NOT IN (SELECT public FROM issued WHERE since + seconds * :part <= :now)
+_FREE = """
+SELECT id, public, server, region, coalesce(last_used_at, -1e99) AS used FROM keys
+WHERE NOT retired AND NOT leaving AND public NOT IN (SELECT public FROM leases WHERE state <> 'ended')
+      AND public NOT IN (SELECT public FROM issued WHERE since + seconds * :part <= :now)
       AND (last_used_at IS NULL OR last_used_at + :cooldown <= :now)
-      AND (:most = 0 OR coalesce(workers, 0) < :most) AND (:server IS NULL OR :server IN (keys.server, keys.region))
-ORDER BY server IN (SELECT value FROM json_each(:avoid)),
-         max(coalesce(servers.back, 0), coalesce(resting.back, 0), coalesce(whole.back, 0)),
-         server IS (SELECT server FROM latest),
-         coalesce(workers, 0),
-         last_used_at NULLS FIRST,
-         keys.id
-LIMIT 1
+ORDER BY used, id
+"""
+_LOAD = "SELECT server, count(*) FROM leases JOIN keys ON keys.id = key_id WHERE state <> 'ended' GROUP BY server"
+_LATEST = """
+SELECT generation, server FROM leases LEFT JOIN keys ON keys.id = leases.key_id
+WHERE slot = ? ORDER BY generation DESC LIMIT 1
 """
 _NUMBERS = """
 WITH busy AS (SELECT public FROM leases WHERE state <> 'ended'),
@@ -65,41 +50,77 @@ class Chosen(NamedTuple):
     latest: int
 
 
-def choose(
-    db: sa.Connection,
-    wish: Wish,
-    *,
-    now: float,
-    cooldown_seconds: float,
-    unreadable: Collection[int] = (),
-) -> Chosen | None:
-    """The key and its server for WISH, None when none is free.
+class _Row(NamedTuple):
+    key_id: int
+    public: str
+    server: str
+    region: str | None
+    used: float
+
+
+class Free:
+    """The keys that are free now, for the wishes of one transaction.
 
     A key is leased once, whatever its servers are. UNREADABLE ones are none, nor those that rest for COOLDOWN_SECONDS
-    at their server, nor those of a server that has its cap of workers.
-
-    Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
-    server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
-    more workers; among equals the least recently used key. Last is not never: when the way to every server was cut,
-    all of them are aside.
-
-    The rest is for WireGuard's replay guard, which refuses a key used again at once.
+    at their server, which WireGuard's replay guard needs: it refuses a key used again at once.
     """
-    values = {
-        "avoid": json.dumps(sorted(wish.avoid)),
-        "servers_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, str)}),
-        "keys_aside": json.dumps({name: back for name, back in wish.aside.items() if isinstance(name, int)}),
-        "whole_aside": json.dumps({one.public: back for one, back in wish.aside.items() if isinstance(one, WholeKey)}),
-        "slot": wish.uid,
-        "server": wish.server,
-        "cooldown": cooldown_seconds,
-        "now": now,
-        "part": LEASE_WITHIN,
-        "unreadable": json.dumps([*unreadable]),
-        "most": wish.most_on_server,
-    }
-    found = db.exec_driver_sql(_CHOICE, values).mappings().fetchone()
-    return None if found is None else Chosen(found["id"], found, found["latest"] or 0)
+
+    def __init__(
+        self, db: sa.Connection, *, now: float, cooldown_seconds: float, unreadable: Collection[int] = ()
+    ) -> None:
+        self._db, self._unreadable = driver(db), unreadable
+        self._workers: dict[str, int] = dict(self._db.execute(_LOAD).fetchall())
+        self._taken: set[str] = set()
+        self._groups: dict[tuple[str, str | None], list[_Row]] = {}
+        """Those of one server and region are alike but for their order."""
+        values = {"part": LEASE_WITHIN, "now": now, "cooldown": cooldown_seconds}
+        for row in map(_Row._make, self._db.execute(_FREE, values)):
+            self._groups.setdefault((row.server, row.region), []).append(row)
+
+    def choose(self, wish: Wish) -> Chosen | None:
+        """The key and its server for WISH, None when none is free, nor at a server below its cap of workers.
+
+        Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
+        server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
+        more workers; among equals the least recently used key. Last is not never: when the way to every server was
+        cut, all of them are aside.
+        """
+        latest, former = self._db.execute(_LATEST, (wish.uid,)).fetchone() or (0, None)
+
+        def order(row: _Row) -> tuple[bool, float, bool, int, float, int]:
+            back, server = max(wish.aside.get(name, 0) for name in _names(row)), row.server
+            return server in wish.avoid, back, server == former, self._workers.get(server, 0), row.used, row.key_id
+
+        best = min(self._candidates(wish), key=order, default=None)
+        if best is None:
+            return None
+        found = self._db.execute("SELECT * FROM keys WHERE id = ?", (best.key_id,))
+        row = dict(zip((column[0] for column in found.description), found.fetchone(), strict=True))
+        return Chosen(best.key_id, row, latest)
+
+    def _candidates(self, wish: Wish) -> Iterator[_Row]:
+        """The first of each group; those before it which are aside may still be all there is."""
+        for (server, region), rows in self._groups.items():
+            if wish.server not in (None, server, region):
+                continue
+            if wish.most_on_server and self._workers.get(server, 0) >= wish.most_on_server:
+                continue
+            for row in rows:
+                if row.public in self._taken or row.key_id in self._unreadable:
+                    continue
+                yield row
+                if wish.aside.keys().isdisjoint(_names(row)[1:]):
+                    break
+
+    def lease(self, chosen: Chosen) -> None:
+        """CHOSEN is free no more, at none of its servers."""
+        self._taken.add(chosen.row["public"])
+        self._workers[chosen.row["server"]] = self._workers.get(chosen.row["server"], 0) + 1
+
+
+def _names(row: _Row) -> tuple[str, int, WholeKey]:
+    """By which ROW may be aside: its server, itself, its key at all servers."""
+    return row.server, row.key_id, WholeKey(row.public)
 
 
 def numbers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> tuple[int, int, int, int]:

@@ -1,14 +1,18 @@
 """What every new tunnel asks of the key store, as SQL that is written down and not built each time.
 
-Built statements took four times as long, and with many workers at once each of them waits for all before it.
+Built statements took four times as long, and with many workers at once each of them waits for all before it. So
+those who come together are one call of the driver for each statement.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+
+from netctl.pool.schema import driver
 
 _BEGIN = """
 INSERT INTO leases (id, key_id, public, slot, generation, endpoint_host, endpoint_port, owner, state, began_at)
@@ -36,32 +40,42 @@ _GOOD = """
 UPDATE keys SET good_at = :now, day = :day, good_leases = CASE day WHEN :day THEN good_leases + 1 ELSE 1 END
 WHERE id = (SELECT key_id FROM leases WHERE slot = :slot AND generation = :generation) RETURNING server, public
 """
+_ASIDE = "SELECT 1 FROM keys WHERE aside_until > 0 LIMIT 1"
 _AS_NEW = "UPDATE keys SET aside_until = NULL WHERE (server = ? OR public = ?) AND aside_until > 0"
 _EVERY_GENERATION = 2**62
 
 
 def begin(db: sa.Connection, values: dict[str, Any]) -> None:
     """A new lease; the schema refuses a second one of its key or its slot."""
-    db.exec_driver_sql(_BEGIN, values)
+    driver(db).execute(_BEGIN, values)
 
 
 def ending(db: sa.Connection, uid: int) -> None:
     """The slot's lease is `ending`."""
-    db.exec_driver_sql("UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
+    driver(db).execute("UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
 
 
-def ended(db: sa.Connection, uid: int, before: int | None, now: float, kept: int) -> None:
-    """The slot's `ending` leases (of a generation BEFORE that one) have ended; of its ended ones KEPT are kept."""
-    values = {"slot": uid, "before": _EVERY_GENERATION if before is None else before, "now": now, "kept": kept}
-    db.exec_driver_sql(_REST, values)
-    db.exec_driver_sql(_SPENT, values)
-    if db.exec_driver_sql(_ENDED, values).rowcount:
-        db.exec_driver_sql(_LEAVE)
-        db.exec_driver_sql(_FORGET, values)
+def ended(db: sa.Connection, slots: Sequence[tuple[int, int | None]], now: float, kept: int) -> None:
+    """The `ending` leases of SLOTS (UID, and before which generation) have ended; of their ended ones KEPT are kept."""
+    values = [
+        {"slot": uid, "before": _EVERY_GENERATION if before is None else before, "now": now, "kept": kept}
+        for uid, before in slots
+    ]
+    store = driver(db)
+    store.executemany(_REST, values)
+    store.executemany(_SPENT, values)
+    if store.executemany(_ENDED, values).rowcount:
+        store.execute(_LEAVE)
+        store.executemany(_FORGET, values)
 
 
-def good(db: sa.Connection, uid: int, generation: int, now: datetime) -> None:
-    """The slot's lease of GENERATION carries a tunnel: neither its key nor its server is aside any more."""
-    values = {"slot": uid, "generation": generation, "now": now.timestamp(), "day": now.toordinal()}
-    for names in db.exec_driver_sql(_GOOD, values).all():
-        db.exec_driver_sql(_AS_NEW, tuple(names))
+def good(db: sa.Connection, slots: Sequence[tuple[int, int]], now: datetime) -> None:
+    """SLOTS' leases (UID, generation) carry tunnels: neither their keys nor their servers are aside any more."""
+    store, moment = driver(db), {"now": now.timestamp(), "day": now.toordinal()}
+    names = [
+        one
+        for uid, generation in slots
+        for one in store.execute(_GOOD, {"slot": uid, "generation": generation, **moment}).fetchall()
+    ]
+    if store.execute(_ASIDE).fetchone():
+        store.executemany(_AS_NEW, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class File:
                 _note_boot(db)
         except sa.exc.DatabaseError as error:
             self.close()
-            if _is_damage(error):
+            if _is_damage(error.orig):
                 raise self._damaged(str(error.orig)) from None
             # Not final: whoever supervises us tries again, and there may be space by then.
             raise KeyStoreFailed(
@@ -135,10 +136,11 @@ class File:
         try:
             with (self._reader if reading else self._engine).begin() as db:
                 yield db
-        except sa.exc.DatabaseError as error:
+        except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+            cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
             busy = "is the disk full, or does another program hold the file?"
-            hint = "restart netctl: it looks at the whole file" if _is_damage(error) else busy
-            raise KeyStoreFailed(f"{self._path}: {error.orig}", hint=hint) from None
+            hint = "restart netctl: it looks at the whole file" if _is_damage(cause) else busy
+            raise KeyStoreFailed(f"{self._path}: {cause}", hint=hint) from None
 
     def _look(self) -> None:
         """Still the same file; and whole, if it was written since the last look: SQLite itself works from its cache."""
@@ -192,9 +194,16 @@ def _make(path: Path) -> int:
         os.close(descriptor)
 
 
-def _is_damage(error: sa.exc.DatabaseError) -> bool:
+def _is_damage(error: BaseException | None) -> bool:
     # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
-    return not isinstance(error, sa.exc.OperationalError)
+    return not isinstance(error, sqlite3.OperationalError)
+
+
+def driver(db: sa.Connection) -> sqlite3.Connection:
+    """SQLite itself, within the transaction of DB: SQLAlchemy's part of a statement is 0.06 ms, SQLite's less."""
+    connection = db.connection.driver_connection
+    assert isinstance(connection, sqlite3.Connection)
+    return connection
 
 
 # How long a key has been lent says the wall clock then; where that is behind, the key is not used any more.

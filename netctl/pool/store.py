@@ -1,7 +1,7 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
 The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, whatever its
-servers are, a slot at most one that is held. Choosing is one query (netctl/pool/choice.py). What the methods on leases
+servers are, a slot at most one that is held. Choosing: netctl/pool/choice.py. What the methods on leases
 mean:
 netctl/pool/contract.py, whose names they have.
 """
@@ -49,12 +49,13 @@ class Store:
 
     def take(self, wishes: Sequence[Wish], cooldown_seconds: float) -> dict[Wish, Lease | None]:
         with self._file.begin() as db:
-            return {wish: self._take(db, wish, cooldown_seconds) for wish in wishes}
+            now = self._clock()
+            free = choice.Free(db, now=now, cooldown_seconds=cooldown_seconds, unreadable=self._unreadable)
+            return {wish: self._take(db, wish, free, now) for wish in wishes}
 
-    def _take(self, db: sa.Connection, wish: Wish, cooldown_seconds: float) -> Lease | None:
-        now = self._clock()
+    def _take(self, db: sa.Connection, wish: Wish, free: choice.Free, now: float) -> Lease | None:
         while True:
-            chosen = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds, unreadable=self._unreadable)
+            chosen = free.choose(wish)
             if chosen is None:
                 return None
             if isinstance(key := key_in(chosen.row), Key):
@@ -75,6 +76,7 @@ class Store:
             "began_at": now,
         }
         leases.begin(db, values)
+        free.lease(chosen)
         return _lease({**chosen.row, **values}, key)
 
     def renew(self, lease: Lease) -> None:
@@ -90,10 +92,9 @@ class Store:
     def ended(self, slots: Sequence[tuple[int, int | None]]) -> None:
         """SLOTS: UID, and what contract.Pool.ended calls BEFORE."""
         with self._file.begin() as db:
-            for uid, before in slots:
-                leases.ended(db, uid, before, self._clock(), KEPT_LEASES)
-                if before is not None:
-                    leases.good(db, uid, before, datetime.now().astimezone())
+            leases.ended(db, slots, self._clock(), KEPT_LEASES)
+            held = [(uid, before) for uid, before in slots if before is not None]
+            leases.good(db, held, datetime.now().astimezone())
 
     def held(self) -> list[Lease]:
         columns = (*_leases.c, *(column for column in _keys.c if column.name not in ("id", "public")))

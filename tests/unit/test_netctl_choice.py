@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from netctl.pool import choice, schema
 from netctl.pool.columns import key_of, row_of
-from netctl.pool.contract import Wish
+from netctl.pool.contract import WholeKey, Wish
 from tests.unit.test_netctl_keys import key
 
 
@@ -80,7 +81,7 @@ def choose(
 ) -> int | None:
     """The key that the slot gets next."""
     wish = Wish(uid=SLOT, owner="o", avoid=avoid, aside=aside or {}, server=server)
-    found = choice.choose(db, wish, now=now, cooldown_seconds=cooldown_seconds)
+    found = choice.Free(db, now=now, cooldown_seconds=cooldown_seconds).choose(wish)
     return found and found.key_id
 
 
@@ -89,7 +90,7 @@ def test_what_is_chosen_is_the_whole_key() -> None:
     keys = [Pooled(key_id=7, server="a")]
     for last, latest in ((None, 0), ("a", 3)):
         with pool_of(keys, last) as db:
-            found = choice.choose(db, Wish(uid=SLOT, owner="o"), now=0, cooldown_seconds=0)
+            found = choice.Free(db, now=0, cooldown_seconds=0).choose(Wish(uid=SLOT, owner="o"))
         assert found
         assert (found.key_id, key_of(found.row), found.latest) == (7, key(1, "a"), latest)
 
@@ -141,6 +142,34 @@ def test_the_emptiest_server_and_the_longest_unused_key_come_first(keys: list[Po
         used = [-1.0 if one.last_used_at is None else one.last_used_at for one in equals]
         oldest = free[found].last_used_at
         assert (-1.0 if oldest is None else oldest) == min(used)
+
+
+asides = st.dictionaries(st.sampled_from(["a", "b", 1, 2, 3, 4, WholeKey("5")]), st.floats(0, 9))
+
+
+@given(pools, asides, st.integers(0, 3))
+def test_of_many_that_come_together_each_gets_the_best_that_is_left(
+    keys: list[Pooled], aside: dict[Hashable, float], most: int
+) -> None:
+    """As if all were put in order for each: free, below the cap, not aside, fewer workers, longest unused."""
+    leased = {one.key_id: one.server for one in keys if one.leased}
+    with pool_of(keys) as db:
+        free = choice.Free(db, now=2000, cooldown_seconds=0)
+        for number in range(4):
+            workers = Counter(leased.values())
+
+            def order(one: Pooled, workers: Counter[str] = workers) -> tuple[float, int, float, int]:
+                names: tuple[Hashable, ...] = (one.server, one.key_id, WholeKey(str(one.key_id)))
+                used = -1.0 if one.last_used_at is None else one.last_used_at
+                return max(aside.get(name, 0) for name in names), workers[one.server], used, one.key_id
+
+            left = [one for one in keys if one.key_id not in leased and not 0 < most <= workers[one.server]]
+            best = min(left, key=order, default=None)
+            found = free.choose(Wish(uid=SLOT + number, owner="o", aside=aside, most_on_server=most))
+            assert (found and found.key_id) == (best and best.key_id)
+            if found and best:
+                free.lease(found)
+                leased[best.key_id] = best.server
 
 
 def test_what_is_aside_is_chosen_last_but_is_chosen() -> None:
