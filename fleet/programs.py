@@ -62,7 +62,7 @@ class Installation:
         return [str(self.python), "-IS", str(self.release / "launch.py"), "launcher", *arguments]
 
     def supervisord(self, *arguments: str) -> list[str]:
-        return [str(self.python), "-I", "-m", "supervisor.supervisord", *arguments]
+        return self.module("supervisor.supervisord", *arguments)
 
     def netctl(self, *arguments: str, walls: Isolation = UID) -> list[str]:
         """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""

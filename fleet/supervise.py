@@ -159,6 +159,15 @@ class Supervisor:
         """Tell the program NAME to end; what becomes of it is seen later. Raises FleetError."""
         self._ask("stopProcess", name, False)
 
+    def update(self, group: str) -> None:
+        """GROUP has the programs that supervisord.conf gives it now; those that leave have ended. Raises FleetError."""
+        self._ask("reloadConfig")
+        self._ask("fleet.update", group)
+
+    def keep_ports(self, first_uid: int, last_uid: int) -> str:
+        """supervisord keeps the ports of these workers' browsers for their owners; says why where it cannot."""
+        return str(self._ask("fleet.keepPorts", first_uid, last_uid))
+
     def _wait_for_state(self, name: str, wanted: Set[str], deadline_seconds: float) -> None:
         wait_until(
             lambda: self._state_of(name) in wanted, deadline_seconds, lambda: f"{name} is {self._state_of(name)}"
@@ -217,10 +226,11 @@ class Supervisor:
         except Unavailable:
             return ()
 
-    def _ask(self, method: str, *arguments: str | bool) -> object:
+    def _ask(self, method: str, *arguments: str | bool | int) -> object:
+        """supervisord's own METHOD, or one of another of its interfaces (`fleet.update`)."""
         try:
             with deferred():
-                return getattr(self._proxy.supervisor, method)(*arguments)
+                return getattr(self._proxy, method if "." in method else f"supervisor.{method}")(*arguments)
         except xmlrpc.client.Fault as error:
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:

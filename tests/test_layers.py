@@ -82,8 +82,11 @@ ARROWS: dict[str, str] = {
     "fleet.operate.overview": "operate.progress",
     "fleet.operate.prepare": "operate.accounts operate.doctor operate.folders operate.render operate.tasks",
     "fleet.operate.progress": "operate.run",
+    "fleet.operate.joining": "operate.ports",
+    "fleet.operate.members": "operate.accounts operate.folders operate.lifecycle operate.prepare operate.render",
     "fleet.operate.reload": (
-        "operate.configuration operate.journal operate.lifecycle operate.prepare operate.run operate.tasks"
+        "operate.configuration operate.journal operate.lifecycle operate.members operate.prepare operate.run "
+        "operate.tasks"
     ),
     "fleet.operate.run": "operate.lifecycle",
     "fleet.operate.uninstall": "operate.accounts operate.doctor operate.lifecycle operate.prepare",

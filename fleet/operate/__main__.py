@@ -46,7 +46,8 @@ def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> No
     up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
     _add_workers(up)
     words = (
-        "apply [task], [loop] and [browser] of fleet.toml, each worker at the end of its loop (exit 1: not all applies)"
+        "apply [task], [loop], [browser] and workers.count of fleet.toml, each worker at the end of its loop "
+        "(exit 1: not all applies)"
     )
     command("reload", reload.reload, words, "fleet reload")
     command("down", verbs.down, "end the whole fleet and take it out of the kernel", "fleet down")

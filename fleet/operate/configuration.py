@@ -124,6 +124,6 @@ def with_workers(fleet: Fleet, count: int, origin: str) -> Fleet:
     document = {name: getattr(fleet, name) for name in Fleet.model_fields}
     try:
         workers = WorkersSettings.model_validate({**fleet.workers.model_dump(), "count": count})
+        return Fleet.model_validate({**document, "workers": workers})
     except ValidationError as error:
         raise ConfigurationError(f"{origin}: {error.errors()[0]['msg']} (it is {count!r})") from None
-    return Fleet.model_validate({**document, "workers": workers})

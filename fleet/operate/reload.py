@@ -1,6 +1,7 @@
 """`fleet reload`: what of fleet.toml can change while the fleet runs, worker by worker at the end of its loop.
 
-A worker reads the settings at its start, so it is started again; netctl, the tunnels and the other workers go on.
+A worker reads the settings at its start, so it is started again; the tunnels and the other workers go on. How more or
+fewer workers come about: fleet.operate.members.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import argparse
 import select
 import time
+from collections.abc import Iterable
 
 from fleet import console, snapshot
 from fleet.errors import ExitCode, TryLater, Unavailable
 from fleet.interrupts import Interrupts
-from fleet.model import Fleet
+from fleet.isolation import UID
+from fleet.model import Fleet, Worker
 from fleet.operate import configuration, lifecycle, prepare
 from fleet.operate.journal import Event, Log
+from fleet.operate.members import Members
 from fleet.operate.run import loop_seconds
 from fleet.operate.tasks import declared
 from fleet.programs import Installation
@@ -28,6 +32,7 @@ _LOOK_SECONDS = 0.2
 _STARTED = "worker.started"
 """What it logs once its settings are good."""
 _START_SECONDS = 60.0
+_COUNT = "workers.count"
 
 
 def reload(arguments: argparse.Namespace) -> int:
@@ -40,8 +45,11 @@ def reload(arguments: argparse.Namespace) -> int:
         if running.release != installation.release:
             raise TryLater("the fleet runs from another release than this one", hint="fleet down, then fleet up")
         wanted = _applicable(running.fleet, fleet)
-        if changed := snapshot.differences(running.fleet, wanted):
-            _apply(running, wanted, installation)
+        members, changed = Members(wanted, installation), snapshot.differences(running.fleet, wanted)
+        if members.differ and not changed:  # an earlier reload was killed
+            changed = (_COUNT,)
+        if changed:
+            _apply(running, wanted, members, installation)
             console.say(f"applied: {', '.join(changed)}")
     if left := snapshot.differences(wanted, fleet):
         console.say(f"not applied, for it needs a new start: {', '.join(left)}\n  what to do: fleet down, fleet up")
@@ -51,49 +59,105 @@ def reload(arguments: argparse.Namespace) -> int:
 
 
 def _applicable(running: Fleet, fleet: Fleet) -> Fleet:
-    """RUNNING with those settings of FLEET that workers alone read."""
+    """RUNNING with those settings of FLEET that workers alone read, and with as many workers."""
     browser = fleet.browser.model_copy(update={"starts_at_once": running.browser.starts_at_once})
-    return running.model_copy(update={"task": fleet.task, "loop": fleet.loop, "browser": browser})
+    applied = running.model_copy(update={"task": fleet.task, "loop": fleet.loop, "browser": browser})
+    # A worker that joins has its placeholder on `lo`: an address event, which a Chrome that may use netlink hears.
+    heard = running.walls is UID and not running.workers.deny_netlink
+    if heard or running.workers.first_uid != fleet.workers.first_uid:
+        return applied
+    return configuration.with_workers(applied, fleet.workers.count, _COUNT)
 
 
-def _apply(running: Snapshot, wanted: Fleet, installation: Installation) -> None:
+def _apply(running: Snapshot, wanted: Fleet, members: Members, installation: Installation) -> None:
     """Workers that start from here on have the settings WANTED; where one cannot, the next reload begins again."""
+    before = configuration.with_workers(wanted, running.fleet.workers.count, _COUNT)
+    turns = _Turns(wanted, installation)
     with Interrupts() as interrupts:
         try:
-            new = {"fleet": wanted, "tasks": declared(wanted, installation)}
-            snapshot.write(running.model_copy(update=new), installation.paths)
-            prepare.workers(installation)
-            _start_again(wanted, installation)
+            if members.differ:
+                members.prepare()
+            after = running.model_copy(update={"fleet": wanted, "tasks": declared(wanted, installation)})
+            if snapshot.differences(running.fleet, before):
+                snapshot.write(after.model_copy(update={"fleet": before}), installation.paths)
+                prepare.workers(installation)
+                turns.start_again(one for one in before.members if one not in members.leaving)
+            turns.end(members.leaving)
         except BaseException:  # a signal too
             with interrupts.shield():
                 snapshot.write(running, installation.paths)
+                turns.stay()
             raise
+        if members.differ:
+            with interrupts.shield():
+                turns.join(members.joining)
+                members.change(after)
+            turns.wait()
 
 
-def _start_again(fleet: Fleet, installation: Installation) -> None:
-    """Each worker at the end of its loop, or at once where it has ended; raises FleetError when it ends again."""
-    supervisor, trouble = Supervisor(installation), lifecycle.Trouble(installation)
-    states = {one.name: one for one in supervisor.states()}
-    # STOPPED is somebody's `supervisorctl stop`.
-    names = [one.name for one in fleet.members if states[f"worker:{one.name}"].state != "STOPPED"]
-    logs = {name: Log(installation.paths.log(name)) for name in names}
-    # One that rests is between two loops: nothing comes after what it logged at the end of the last.
-    resting = {name for name, log in logs.items() if any(map(_is_end, [*log.read(_TAIL_BYTES)][-1:]))}
-    console.say(f"starting {len(logs)} workers again, each at the end of its loop")
-    deadline, starting = time.monotonic() + loop_seconds(fleet), dict[str, Log]()
-    while (logs or starting) and time.monotonic() < deadline + _START_SECONDS:
-        for name, log in [*logs.items()]:
-            program, over = f"worker:{name}", name in resting or any(map(_is_end, log.read(_TAIL_BYTES)))
-            if over or not states[program].pid or time.monotonic() > deadline:
-                supervisor.stop_program(program, fleet.workers.stop_wait_seconds + 10)
-                list(log.read(_TAIL_BYTES))
-                supervisor.start_program(program)
-                starting[name] = logs.pop(name)
-        select.select([], [], [], _LOOK_SECONDS)
-        trouble.check(one for one in supervisor.states() if one.name.rpartition(":")[2] in starting)
-        for name, log in [*starting.items()]:
-            if any(one.fields.get("event") == _STARTED for one in log.read(_TAIL_BYTES)):
-                del starting[name]
+class _Turns:
+    """Each worker ends at the end of its loop, or at once where it has ended. It starts again unless it leaves."""
+
+    def __init__(self, fleet: Fleet, installation: Installation) -> None:
+        self._fleet, self._paths = fleet, installation.paths
+        self._supervisor, self._trouble = Supervisor(installation), lifecycle.Trouble(installation)
+        self._ending, self._starting = dict[str, Log](), dict[str, Log]()
+        self._leaving, self._left = set[str](), list[str]()
+
+    def start_again(self, workers: Iterable[Worker]) -> None:
+        """WORKERS, but for those that somebody has stopped."""
+        stopped = {one.name for one in self._supervisor.states() if one.state == "STOPPED"}
+        names = [one.name for one in workers if f"worker:{one.name}" not in stopped]
+        console.say(f"starting {len(names)} workers again, each at the end of its loop")
+        self._ending |= {name: Log(self._paths.log(name)) for name in names}
+
+    def end(self, leaving: Iterable[Worker]) -> None:
+        """Wait until all of them have started again, and these have ended. Raises FleetError when one ends again."""
+        self._leaving = {one.name for one in leaving}
+        if self._leaving:
+            console.say(f"ending {' '.join(sorted(self._leaving))}, each at the end of its loop")
+            self._ending |= {name: Log(self._paths.log(name)) for name in self._leaving}
+        self.wait()
+
+    def stay(self) -> None:
+        """Who has left comes back."""
+        for name in self._left:
+            self._supervisor.begin_program(f"worker:{name}")
+
+    def join(self, workers: Iterable[Worker]) -> None:
+        """They are about to start: what their logs have to say of an earlier life is no answer."""
+        for one in workers:
+            log = self._starting[one.name] = Log(self._paths.log(one.name))
+            list(log.read(_TAIL_BYTES))
+
+    def wait(self) -> None:
+        """Until nobody is left that has to end or to start."""
+        states = {one.name: one for one in self._supervisor.states()}
+        # One that rests is between two loops: nothing comes after what it logged at the end of the last.
+        resting = {name for name, log in self._ending.items() if any(map(_is_end, [*log.read(_TAIL_BYTES)][-1:]))}
+        deadline = time.monotonic() + loop_seconds(self._fleet)
+        while (self._ending or self._starting) and time.monotonic() < deadline + _START_SECONDS:
+            for name, log in [*self._ending.items()]:
+                over = name in resting or any(map(_is_end, log.read(_TAIL_BYTES)))
+                if over or not states[f"worker:{name}"].pid or time.monotonic() > deadline:
+                    self._end_one(name, self._ending.pop(name))
+            select.select([], [], [], _LOOK_SECONDS)
+            self._trouble.check(
+                one for one in self._supervisor.states() if one.name.rpartition(":")[2] in self._starting
+            )
+            for name, log in [*self._starting.items()]:
+                if any(one.fields.get("event") == _STARTED for one in log.read(_TAIL_BYTES)):
+                    del self._starting[name]
+
+    def _end_one(self, name: str, log: Log) -> None:
+        program = f"worker:{name}"
+        self._supervisor.stop_program(program, self._fleet.workers.stop_wait_seconds + 10)
+        if name in self._leaving:
+            self._left.append(name)
+            return
+        list(log.read(_TAIL_BYTES))
+        self._supervisor.start_program(program)
+        self._starting[name] = log
 
 
 def _is_end(event: Event) -> bool:

@@ -22,7 +22,7 @@ from netctl.plan import desired, diff
 from netctl.plan.desired import Held
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
-from netctl.plan.things import Device, Filter
+from netctl.plan.things import Device, Filter, Gate
 from netctl.slots.links import Links
 from netctl.slots.rp_filter import FirstValues
 from netctl.slots.suspects import in_words
@@ -88,7 +88,7 @@ class Reconciler:
         self._known.clear()
         found = (await self.look()).state
         self._links.adopt(found)
-        _, found = await self._settle_shared(found)
+        _, found = await self._settle_shared(found, self._passing(found, held))
         await self._apply(diff.diff(State(), found.of_former_workers(self._fleet)))
         failed = []
         for worker in self._fleet.members:
@@ -163,8 +163,19 @@ class Reconciler:
             self._log.warning("kernel.foreign", objects=[what for what, _ in found.foreign])
         return await self._settle_shared(found.state)
 
-    async def _settle_shared(self, found: State) -> tuple[tuple[Operation, ...], State]:
-        """Bring back what all workers share; returns what was done, and FOUND as it is then."""
+    def _passing(self, found: State, held: Mapping[int, Held]) -> frozenset[Gate]:
+        """The gates of FOUND that HELD has open: with other workers than before there is another table."""
+        members = {worker.uid: worker for worker in self._fleet.members}
+        wanted = [self._slot(members[uid], one).gates for uid, one in held.items()]
+        return found.gates & frozenset[Gate]().union(*wanted)
+
+    async def _settle_shared(
+        self, found: State, passing: frozenset[Gate] = frozenset()
+    ) -> tuple[tuple[Operation, ...], State]:
+        """Bring back what all workers share; returns what was done, and FOUND as it is then.
+
+        A new table has the gates open that are PASSING, and those of who is known to be whole.
+        """
         wanted = self.shared
         host = found.at(HOST)
         others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
@@ -180,7 +191,8 @@ class Reconciler:
         for missing in wanted.filters - host.filters:
             # With the gates that no call is changing: a worker whose tunnel is whole hears nothing of a new table.
             # A call that is changing a gate has taken it out of what is known, and goes on when this is done.
-            opened = {gate for known in self._known.values() for gate in known.gates if gate.space == HOST}
+            known = (gate for known in self._known.values() for gate in known.gates)
+            opened = {gate for gate in (*passing, *known) if gate.space == HOST}
             await self._host.install(missing, opened)
             gates = gates - host.gates | opened
         await self._apply(tuple(one for one in operations if not isinstance(one.thing, Filter)))

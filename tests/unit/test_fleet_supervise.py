@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 from collections import Counter
@@ -57,7 +58,11 @@ def installation(tmp_path: Path, root: None) -> Iterator[Installation]:
     release.mkdir()
     shutil.copy(CHECKOUT / "supervisord.conf.j2", release)
     (release / "launch.py").write_text(
-        "import signal, sys\n"
+        "import runpy, signal, sys\n"
+        "if sys.argv[1] == 'supervisor.supervisord':\n"
+        f"    sys.path.insert(0, {str(CHECKOUT)!r})\n"
+        "    runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)\n"
+        "    sys.exit()\n"
         "if 'fleet.operate.rearm' in sys.argv: signal.pause()\n"
         "exec(open(__file__.replace('launch.py', 'behaviour')).read())\n"
     )
@@ -77,9 +82,10 @@ def installation(tmp_path: Path, root: None) -> Iterator[Installation]:
                 process.kill()
 
 
-def write_config(installation: Installation) -> None:
-    """supervisord.conf for two workers of INSTALLATION."""
-    text = render.supervisord_conf(configuration.parse(FLEET, "test"), installation, KERNEL)
+def write_config(installation: Installation, count: int = 2) -> None:
+    """supervisord.conf for COUNT workers of INSTALLATION."""
+    fleet = configuration.with_workers(configuration.parse(FLEET, "test"), count, "test")
+    text = render.supervisord_conf(fleet, installation, KERNEL)
     installation.paths.supervisor_config.write_text(text)
 
 
@@ -118,6 +124,30 @@ def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:
         assert os.read(reading, 1) == b""
     finally:
         os.close(reading)
+
+
+def test_programs_join_and_leave_a_group_that_runs(installation: Installation) -> None:
+    """The others of the group are the same processes before and after, and all end together; nobody leaves alive."""
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=True)
+    wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+    before = {item.name: item.pid for item in supervisor.states()}
+    write_config(installation, 40)
+    supervisor.update("worker")
+    wait_until(lambda: running(supervisor), 60, lambda: str(supervisor.states()))
+    after = {item.name: item.pid for item in supervisor.states()}
+    assert len(after) == len(before) + 38 and before.items() <= after.items()
+    assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE)[0] >= 1024 + 8 * 44
+    write_config(installation, 1)
+    with pytest.raises(FleetError, match="STILL_RUNNING: worker"):
+        supervisor.update("worker")
+    write_config(installation, 39)
+    supervisor.stop_program("worker:w1140", 10)
+    supervisor.update("worker")
+    assert {item.name for item in supervisor.states()} == after.keys() - {"worker:w1140"}
+    with pytest.raises(FleetError, match="BAD_NAME: wg"):
+        supervisor.update("wg")
+    assert supervisor.shut_down(60)
 
 
 def others_run(supervisor: Supervisor, before: set[int]) -> bool:

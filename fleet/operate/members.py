@@ -1,0 +1,87 @@
+"""More or fewer workers while the others go on: what `fleet reload` does about workers.count.
+
+    UIDs, accounts, folders, keys -> who leaves ends its loop, and nothing of it lives -> snapshot, supervisord.conf
+            -> netctl again, hub again -> who joins
+
+netctl is started again, as after its death: tunnels in use go on meanwhile, and workers ask for the same lease back. At
+its start it takes what former workers left out of the kernel; until then it holds their UIDs back. Who joins starts
+after it, and so never runs before its UID is held. Killed between two of these steps, the next reload begins again.
+"""
+
+from __future__ import annotations
+
+from fleet import console, snapshot, status
+from fleet.errors import Unavailable
+from fleet.files import write_durably
+from fleet.isolation import UID
+from fleet.model import Fleet, Worker
+from fleet.operate import accounts, folders, lifecycle, prepare
+from fleet.operate.render import supervisord_conf
+from fleet.programs import Installation
+from fleet.snapshot import Snapshot
+from fleet.supervise import Supervisor, wait_until
+
+_END_SECONDS = 25.0
+_ANSWER_SECONDS = 60.0
+
+
+class Members:
+    """The workers that supervisord has, and those of FLEET."""
+
+    def __init__(self, fleet: Fleet, installation: Installation) -> None:
+        self._fleet, self._installation = fleet, installation
+        self._supervisor = Supervisor(installation)
+        states = {one.name: one for one in self._supervisor.states()}
+        known = {int(name.removeprefix("worker:w")) for name in states if name.startswith("worker:w")}
+        wanted = {worker.uid for worker in fleet.members}
+        self.leaving = tuple(Worker(uid=uid) for uid in sorted(known - wanted))
+        self.joining = tuple(Worker(uid=uid) for uid in sorted(wanted - known))
+        self.differ = bool(self.leaving or self.joining) or not states["netctl"].pid
+
+    def prepare(self) -> None:
+        """Everything that who joins needs, and that may be refused; changes nothing for the others."""
+        prepare.uids_are_free(self._fleet, self._installation)
+        prepare.enough_keys(self._fleet, self._installation)
+        accounts.ensure(self._fleet)
+        for folder in folders.wanted(self._fleet, self._installation.paths):
+            folders.make(folder)
+
+    def change(self, settings: Snapshot) -> None:
+        """supervisord, netctl and hub have the set of SETTINGS. Who leaves has ended; raises TryLater where it lives."""
+        paths = self._installation.paths
+        lifecycle.sweep(paths, {worker.uid for worker in self.leaving})
+        backend = prepare.probe(self._fleet, self._installation)
+        text = supervisord_conf(self._fleet, self._installation, backend)
+        snapshot.write(settings, paths)
+        prepare.workers(self._installation)
+        prepare.namespaces(self._fleet, paths)
+        write_durably(paths.supervisor_config, text.encode(), 0o600)
+        self._netctl_again(tunnels=bool(backend.program))
+        if self._fleet.hub.jobs != "none":
+            self._supervisor.stop_program("hub", _END_SECONDS)
+            self._supervisor.start_program("hub")
+        if self._fleet.walls is UID and self.joining:
+            why = self._supervisor.keep_ports(self.joining[0].uid, self.joining[-1].uid)
+            if why:
+                console.say(f"fleet: WARNING: the browsers' ports of new workers are not kept for their owners: {why}")
+        self._supervisor.update("worker")
+        for worker in self.leaving:
+            paths.launch_spec(worker).unlink(missing_ok=True)
+
+    def _netctl_again(self, *, tunnels: bool) -> None:
+        self._supervisor.stop_program("netctl", _END_SECONDS)
+        try:
+            if tunnels:
+                for worker in self.leaving:
+                    self._supervisor.stop_program(f"wg:{worker.interface}", _END_SECONDS)
+                self._supervisor.update("wg")
+        finally:
+            self._supervisor.start_program("netctl")
+        names = {worker.name for worker in self._fleet.members}
+        wait_until(lambda: self._slots() == names, _ANSWER_SECONDS, lambda: f"netctl has {sorted(self._slots())}")
+
+    def _slots(self) -> set[str]:
+        try:
+            return {slot.worker for slot in status.netctl_status(self._installation.paths).slots}
+        except Unavailable:
+            return set()
