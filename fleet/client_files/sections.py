@@ -52,7 +52,7 @@ class Document:
 
 def taken_apart(text: str) -> Document:
     """TEXT, of ordinary characters (fleet.client_files.text)."""
-    found = Document()
+    found, odd = Document(), list[int]()
     for number, raw in enumerate(text.splitlines(), 1):
         line, comment = _split(raw.strip())
         if comment:
@@ -66,7 +66,10 @@ def taken_apart(text: str) -> Document:
             if equals and found.sections:
                 found.sections[-1].add(name.strip(), value.strip().strip("\"'").strip())
             else:
-                found.mistakes.append(f"line {number} is no `Name = value` of a section")
+                odd.append(number)
+    if odd:
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        found.mistakes.append(f"line {odd[0]}{more}: no `Name = value` of a section")
     return found
 
 

@@ -10,16 +10,21 @@ import codecs
 import re
 import unicodedata
 
+_ARCHIVE = "is a compressed archive: unpack it, and import the .conf files in it"
+_PICTURE = "is a picture: import the .conf file and not its QR code"
 _KINDS = {
     b"PK\x03\x04": "is a ZIP archive: unpack it, and import the .conf files in it",
     b"7z\xbc\xaf": "is a 7z archive: unpack it, and import the .conf files in it",
     b"Rar!": "is a RAR archive: unpack it, and import the .conf files in it",
-    b"\x1f\x8b": "is a compressed archive: unpack it, and import the .conf files in it",
-    b"\x89PNG": "is a picture: import the .conf file and not its QR code",
-    b"\xff\xd8\xff": "is a picture: import the .conf file and not its QR code",
+    **dict.fromkeys((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), _ARCHIVE),
+    **dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), _PICTURE),
     b"%PDF": "is a PDF document: import the .conf file",
+    b"\xd0\xcf\x11\xe0": "is a document of an office program: import the .conf file",
+    b"{\\rtf": "is rich text (RTF): save it as plain text",
     b"SQLite format 3": "is a database: import .conf files",
+    b"\x01\0\0\0\xd0\x8c\x9d\xdf": "is encrypted for one user of Windows: in WireGuard, Export all tunnels to zip",
 }
+_TAR, _TAR_AT = b"ustar", 257
 _SHOWN = "; `wg showconf INTERFACE` writes its [Interface] and [Peer] while it is up: add its `Address =`, import that"
 _SHAPES = {
     r"^\[(connection|wireguard-peer\..*)\]": f"is a connection of NetworkManager{_SHOWN}",
@@ -28,7 +33,7 @@ _SHAPES = {
     r"^interface:\s*\S+\s*$": f"is what `wg show` prints{_SHOWN}",
     r"^\s*(<ca>|client\s*$|dev\s+tun|remote\s+\S+\s+\d+)": "is of OpenVPN: get the provider's WireGuard files",
     r"\A\s*<": "is a web page or XML: was the provider's log-in page saved in its place? Get the .conf file",
-    r"\A\s*[{]": "is JSON: get the .conf file",
+    r"\A\s*(\[\s*)?[{]": "is JSON: get the .conf file",
     r"\A\s*-----BEGIN ": "is a key or a certificate of another kind: get the .conf file",
     r"\A\s*(wireguard|wg|vless|vmess|ss|trojan)://": "is a link of another program: get the .conf file",
 }
@@ -43,6 +48,8 @@ def plain(data: bytes) -> str:
     for magic, what in _KINDS.items():
         if data.startswith(magic):
             raise ValueError(what)
+    if data.startswith(_TAR, _TAR_AT):
+        raise ValueError("is an archive: unpack it, and import the .conf files in it")
     text = ordinary(_decoded(data))
     if _CONTROL.search(text):
         raise ValueError("is no text")

@@ -47,6 +47,8 @@ class Parsed(NamedTuple):
 def parse(content: str) -> Parsed:
     """The key in CONTENT, or every mistake with its entry's name."""
     document = sections.taken_apart(text.ordinary(content))
+    if refusal := _no_client(document):
+        return Parsed(None, [refusal])
     reader = _Reader(document.mistakes)
     own, peer = _interface(document), _peer(document)
     private = reader.take(own, "PrivateKey", values.private_key)
@@ -95,6 +97,16 @@ class _Reader:
         except ValueError as error:
             self._mistakes.append(f"[{section.title}] {name}: {error}")
             return None
+
+
+def _no_client(document: Document) -> str:
+    """What DOCUMENT is, if it is no client's file at all; "" for one that may have mistakes."""
+    own, peers = document.titled("interface"), document.titled("peer")
+    if not own and not peers:
+        return "is no WireGuard client file: it has no [Interface] and no [Peer]; get the provider's .conf file"
+    if peers and all("allowedips" in one.values and "endpoint" not in one.values for one in peers):
+        return "is a server's own file, each [Peer] in it is a client: make a client's file there, and import that"
+    return ""
 
 
 def _interface(document: Document) -> Section:
