@@ -36,12 +36,13 @@ HUB_ACCOUNT = "fleet-hub"
 KEYS_ACCOUNT = "fleet-keys"
 """And the group of its own: speaks to the key service, and may read its headers."""
 LEAST_MEMORY_MEBIBYTES = 256
+MOST_WORKERS = 512
 
 
 class WorkersSettings(Settings):
     """`[workers]`: how many, and under which UIDs."""
 
-    count: int = Field(default=8, ge=1, le=512)
+    count: int = Field(default=8, ge=1, le=MOST_WORKERS)
     first_uid: int = Field(default=1101, ge=FIRST_UID, le=LAST_UID)
     stop_wait_seconds: Seconds = 20
     """How long a worker may take to end after SIGTERM before it is killed."""

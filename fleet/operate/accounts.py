@@ -16,7 +16,17 @@ import psutil
 from fleet import lockfile, log
 from fleet.callers import group_number
 from fleet.errors import AccountTaken, TryLater
-from fleet.model import ACCOUNT_GROUP, FIRST_UID, HUB_ACCOUNT, KEYS_ACCOUNT, LAST_UID, NETCTL_ACCOUNT, Fleet, Worker
+from fleet.model import (
+    ACCOUNT_GROUP,
+    FIRST_UID,
+    HUB_ACCOUNT,
+    KEYS_ACCOUNT,
+    LAST_UID,
+    MOST_WORKERS,
+    NETCTL_ACCOUNT,
+    Fleet,
+    Worker,
+)
 from fleet.operate import folders
 from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
@@ -37,7 +47,7 @@ def ensure(fleet: Fleet) -> list[str]:
         if taken:
             raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
         keys = [KEYS_ACCOUNT] if fleet.keys.source else []
-        return [*_make_netctl(), *_make_own(HUB_ACCOUNT, *keys), *_make_workers(fleet)]
+        return [*_make_netctl(), *_make_own(HUB_ACCOUNT, *keys), *_make_workers(fleet), *_reserve(fleet)]
 
 
 def ensure_netctl() -> list[str]:
@@ -104,6 +114,18 @@ def _make_workers(fleet: Fleet) -> Iterator[str]:
         if not _exists(worker.name):
             _add(worker.name, "fleet worker", "--uid", str(worker.uid))
             yield worker.name
+
+
+def _reserve(fleet: Fleet) -> Iterator[str]:
+    """The account of the last worker that FLEET can ever have, where nobody has it.
+
+    useradd(8) gives a person the number after the highest there is. With this account that is none of a worker's, and
+    the fleet can grow.
+    """
+    last = Worker(uid=min(fleet.workers.first_uid + MOST_WORKERS - 1, LAST_UID))
+    if not _holder(last) and not _exists(last.name):
+        _add(last.name, "fleet worker", "--uid", str(last.uid))
+        yield last.name
 
 
 def _add(name: str, comment: str, *uid: str, group: str = ACCOUNT_GROUP) -> None:

@@ -62,10 +62,32 @@ def test_accounts_are_made_once(script: Script) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "['fleet', 'netctl', 'fleet-hub', 'w4101', 'w4102']",
+        "['fleet', 'netctl', 'fleet-hub', 'w4101', 'w4102', 'w4612']",
         "[]",
         "w4102 fleet /usr/sbin/nologin",
     ]
+
+
+def test_a_person_comes_after_every_worker_that_may_be(script: Script) -> None:
+    """useradd gives a person no UID that a larger fleet needs; without the account that is reserved it does (control).
+
+    Where a person has the last one already, it stays theirs.
+    """
+    done = script(
+        "kept = [line for line in Path('/etc/passwd').read_text().splitlines(True)\n"
+        "        if not 1000 <= int(line.split(':')[2]) < 60000]\n"
+        "Path('/etc/passwd').write_text(''.join(kept))\n"
+        "def person(name):\n"
+        "    subprocess.run(['useradd', '--no-create-home', '--gid', 'nogroup', name], check=True)\n"
+        "    return pwd.getpwnam(name).pw_uid\n"
+        "accounts.ensure(fleet); print(person('alice'))\n"
+        "for name in ('alice', 'w4612'): subprocess.run(['userdel', name], check=True)\n"
+        "print(person('bob'))\n"
+        "subprocess.run(['useradd', '--system', '--uid', '4612', '--gid', 'nogroup', 'carol'], check=True)\n"
+        "print(accounts.ensure(fleet))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["4613", "4103", "[]"]
 
 
 def test_workers_get_no_subordinate_uids(script: Script) -> None:
@@ -117,7 +139,7 @@ def test_remove_takes_only_ours(script: Script) -> None:
         "print(sorted(accounts.remove()), Path('/etc/passwd').read_text() == before, accounts.remove())\n"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['fleet', 'fleet-hub', 'netctl', 'w4101', 'w4102'] True []"
+    assert done.stdout.strip() == "['fleet', 'fleet-hub', 'netctl', 'w4101', 'w4102', 'w4612'] True []"
 
 
 def test_accounts_at_work_are_not_removed(script: Script) -> None:
@@ -132,14 +154,14 @@ def test_accounts_at_work_are_not_removed(script: Script) -> None:
         "working.kill(); working.wait(); print(len(accounts.remove()))\n"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True", "True", "5"]
+    assert done.stdout.split() == ["True", "True", "True", "6"]
 
 
 def test_netctl_needs_no_settings(script: Script) -> None:
     """The key store's owner is made by itself, so that keys are imported before there is a fleet; twice is as once."""
     done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['fleet', 'netctl'] [] ['fleet-hub', 'w4101', 'w4102']"
+    assert done.stdout.strip() == "['fleet', 'netctl'] [] ['fleet-hub', 'w4101', 'w4102', 'w4612']"
 
 
 HOLDER = """
