@@ -37,6 +37,7 @@ KEYS_ACCOUNT = "fleet-keys"
 """And the group of its own: speaks to the key service, and may read its headers."""
 LEAST_MEMORY_MEBIBYTES = 256
 MOST_WORKERS = 512
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15")))
 
 
 class WorkersSettings(Settings):
@@ -44,6 +45,8 @@ class WorkersSettings(Settings):
 
     count: int = Field(default=8, ge=1, le=MOST_WORKERS)
     first_uid: int = Field(default=1101, ge=FIRST_UID, le=LAST_UID)
+    placeholders: IPv4Network = PLACEHOLDERS
+    """Where the addresses lie that workers send from until netctl translates them."""
     stop_wait_seconds: Seconds = 20
     """How long a worker may take to end after SIGTERM before it is killed."""
     deny_netlink: bool = True
@@ -75,6 +78,16 @@ class WorkersSettings(Settings):
         if (last := first + rest.data.get("count", 1) - 1) > LAST_UID:
             raise ValueError(f"the last worker's UID would be {last}, above {LAST_UID}")
         return first
+
+    @field_validator("placeholders")
+    @classmethod
+    def _private_and_large_enough(cls, network: IPv4Network, rest: ValidationInfo) -> IPv4Network:
+        if not any(network.subnet_of(one) for one in _PRIVATE):
+            raise ValueError(f"{network} is no private network; take a part of {', '.join(map(str, _PRIVATE))}")
+        last = rest.data.get("first_uid", FIRST_UID) + rest.data.get("count", 1) - 1
+        if network.num_addresses <= last - FIRST_UID + 2:  # the last of a network is its broadcast address
+            raise ValueError(f"{network} has no address for w{last}, number {last - FIRST_UID + 1}; a /16 has for all")
+        return network
 
     @field_validator("memory_mebibytes")
     @classmethod

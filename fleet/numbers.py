@@ -14,7 +14,8 @@ FIRST_UID = 1001
 """UID u has number n = u - 1000; n is at least 1."""
 LAST_UID = 9999
 PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
-"""Where the workers' placeholder sources lie; translated before anything leaves."""
+"""Where the workers' placeholder sources lie, unless workers.placeholders says otherwise; translated before anything
+leaves."""
 PLACEHOLDERS_V6 = ipaddress.IPv6Network("fd66:6c74:0:ffff::/64")
 """The same for IPv6, a unique local range (RFC 4193)."""
 PROTOCOL = 77
@@ -25,6 +26,22 @@ PROBE_MARK = 0x666C7432
 """Packet mark of netctl's own look through a worker's tunnel ("flt2"): that of no worker, as the one above."""
 PROHIBIT_OFFSET = 10000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
+
+
+_in_use = [PLACEHOLDERS]
+
+
+def placeholders() -> ipaddress.IPv4Network:
+    """Where those of this process's fleet lie."""
+    return _in_use[0]
+
+
+def use_placeholders(network: ipaddress.IPv4Network) -> None:
+    """The fleet of this process has its placeholders in NETWORK; said once, before anything is made of a worker.
+
+    What the kernel tells has a UID or an address alone, and no settings beside it.
+    """
+    _in_use[0] = network
 
 
 class BrowserPorts(NamedTuple):
@@ -87,7 +104,7 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
     @property
     def placeholder(self) -> ipaddress.IPv4Address:
         """The worker's source address before translation: 10.255.x.y counted from n."""
-        return PLACEHOLDERS[self.number]
+        return placeholders()[self.number]
 
     @property
     def placeholder_v6(self) -> ipaddress.IPv6Address:
@@ -116,6 +133,6 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def of_placeholder(cls, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Worker | None:
         """The worker whose placeholder ADDRESS is; None for any other address."""
-        network = PLACEHOLDERS if isinstance(address, ipaddress.IPv4Address) else PLACEHOLDERS_V6
+        network = placeholders() if isinstance(address, ipaddress.IPv4Address) else PLACEHOLDERS_V6
         uid = int(address) - int(network.network_address) + 1000
         return cls(uid=uid) if address in network and FIRST_UID <= uid <= LAST_UID else None

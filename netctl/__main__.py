@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fleet import console, model, processes, snapshot
+from fleet import console, model, numbers, processes, snapshot
 from fleet.backends import BACKENDS
 from fleet.client import Client
-from fleet.errors import ExitCode, UsageError
+from fleet.errors import ConfigurationError, ExitCode, UsageError
 from fleet.model import Paths, Worker
 from fleet.netctl_api import NetctlStatus, Status
 from netctl import access, keys, privileges
@@ -28,6 +29,9 @@ STATUS_SECONDS = 10.0
 
 def main() -> None:
     privileges.keep_memory()
+    with contextlib.suppress(ConfigurationError):  # who needs the settings of the last start reads them, and says so
+        if (last := snapshot.last(Paths.from_environment().snapshot)) is not None:
+            numbers.use_placeholders(last.fleet.workers.placeholders)
     top = console.parser(
         "netctl", "Links, rules, routes, nftables and WireGuard keys of the fleet.", "sudo netctl status --json"
     )
@@ -112,6 +116,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from netctl import cleanup
 
     fleet = snapshot.read(arguments.settings).fleet
+    numbers.use_placeholders(fleet.workers.placeholders)
     lines = [str(operation) for operation in asyncio.run(cleanup.plan(fleet, Paths.from_environment()))]
     console.answer(arguments, [*lines], *(lines or ["nothing to change"]))
     return ExitCode.WOULD_CHANGE if lines else ExitCode.DONE

@@ -1,7 +1,7 @@
 """What has to be true before anything starts, in the order in which each step needs the one before.
 
-    no other fleet here -> the doctor's word -> free UIDs -> accounts -> folders -> snapshot -> enough keys
-             -> backend (netctl's probe) -> tunnels' needs -> namespaces -> workers' launch specs -> supervisord.conf
+    no other fleet here -> no other placeholders -> the doctor's word -> free UIDs -> accounts -> folders -> snapshot
+        -> enough keys -> backend (netctl's probe) -> tunnels' needs -> namespaces -> launch specs -> supervisord.conf
 
 Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fleet import cgroups, console, log, snapshot, spaces
 from fleet.backends import BACKENDS, Backend
-from fleet.errors import AccountTaken, FleetError, NoKeyFree
+from fleet.errors import AccountTaken, ConfigurationError, FleetError, NoKeyFree
 from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.model import Fleet, Paths
@@ -36,6 +36,7 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     """Prepare all of it; gives the text of the supervisord.conf that was written."""
     paths = installation.paths
     alone(installation)
+    same_placeholders(fleet, installation)
     forewarn(fleet, installation)
     divide_memory(fleet)
     uids_are_free(fleet, installation)
@@ -66,6 +67,16 @@ def workers(installation: Installation) -> None:
 def alone(installation: Installation) -> None:
     """Raises TryLater, naming it, where another fleet is in this network namespace: nothing here is ours to change."""
     call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_PROBE_SECONDS)
+
+
+def same_placeholders(fleet: Fleet, installation: Installation) -> None:
+    """What a fleet before has left that had them elsewhere is taken away: netctl knows one range."""
+    try:
+        before = snapshot.last(installation.paths.snapshot)
+    except ConfigurationError:  # of another release, which `fleet down` ends
+        return
+    if before is not None and before.fleet.workers.placeholders != fleet.workers.placeholders:
+        nothing_left(installation)
 
 
 def uids_are_free(fleet: Fleet, installation: Installation) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fleet.backends import BACKENDS, Backend
 from fleet.isolation import HOST
-from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS, PLACEHOLDERS_V6, PROTOCOL, Worker
+from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS_V6, PROTOCOL, Worker
+from fleet.numbers import placeholders
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
@@ -131,7 +132,7 @@ class Observer:
     def _address(self, body: bytes, sight: Sight) -> None:
         index, address, prefix = rtnetlink.read_address(body)
         name = sight.names.get(index, "?")
-        network = PLACEHOLDERS if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
+        network = placeholders() if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
         placeholder = address in network
         if name in sight.interfaces or (placeholder and name == "lo" and prefix == address.max_prefixlen):
             sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))

@@ -17,7 +17,7 @@ from ipaddress import (
 )
 from typing import NamedTuple, TypeVar
 
-from fleet.numbers import PLACEHOLDERS, PLACEHOLDERS_V6
+from fleet.numbers import PLACEHOLDERS_V6, placeholders
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Secret, could_be_key, decode
 
@@ -78,6 +78,8 @@ def inside(text: str) -> Inside:
             one = _address(str(ip_interface(part).ip))
         except ValueError:
             raise ValueError(f"{odd(part, text).strip() or 'it'} is no address") from None
+        if one in placeholders() or one in PLACEHOLDERS_V6:
+            raise ValueError(f"{one} is among the workers' placeholders: set workers.placeholders in fleet.toml")
         if _is_unusable(one):
             raise ValueError(f"{one} is no address that a tunnel can have")
         found.append(one)
@@ -189,12 +191,10 @@ def _address(text: str) -> Address:
 
 
 def _is_unusable(address: Address) -> bool:
-    """Whether nothing can be sent from ADDRESS, or it is one of those that netctl translates."""
+    """Whether nothing can be sent from ADDRESS."""
     return (
         address.is_unspecified
         or address.is_loopback
         or address.is_multicast
-        or address in PLACEHOLDERS
-        or address in PLACEHOLDERS_V6
         or address == IPv4Address("255.255.255.255")
     )

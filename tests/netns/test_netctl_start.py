@@ -208,8 +208,13 @@ def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
 
 
 def test_cleanup_removes_ours_and_nothing_else(either: Rig) -> None:
-    """After cleanup rules, routes, placeholders, links and table are gone; a neighbour's objects are as they were."""
+    """After cleanup rules, routes, placeholders, links and table are gone; a neighbour's objects are as they were.
+
+    A neighbour has an address of the usual placeholders; this fleet has its own elsewhere, and sends from there.
+    """
     rig = either
+    rig.configure({"workers": {"placeholders": "172.31.0.0/24"}})
+    rig.host(["ip", "address", "add", "10.255.0.101/32", "dev", "lo"], check=True)
     rig.host(["ip", "rule", "add", "from", "192.0.2.77", "lookup", "main", "priority", "15000"], check=True)
     rig.host(["nft", "add table inet neighbour; add chain inet neighbour c"], check=True)
     try:
@@ -217,6 +222,7 @@ def test_cleanup_removes_ours_and_nothing_else(either: Rig) -> None:
         rig.start()
         client = rig.client()
         assert "ok" in client.ask(do="connect")
+        assert client.ask(do="tcp", host=str(WEB_ADDRESS), port=443) == {"ok": {"from": "172.31.0.101"}}
         assert _everything(rig) != before
         rig.kill_netctl()
         rig.command("cleanup", check=True)
@@ -226,6 +232,7 @@ def test_cleanup_removes_ours_and_nothing_else(either: Rig) -> None:
         assert rig.command("cleanup", "--json", check=True).stdout.strip() == "[]"
         assert spaces.names(rig.paths.spaces) == frozenset()
     finally:
+        rig.host(["ip", "address", "delete", "10.255.0.101/32", "dev", "lo"], check=True)
         rig.host(["ip", "rule", "delete", "priority", "15000"], check=True)
         rig.host(["nft", "delete table inet neighbour"], check=True)
 

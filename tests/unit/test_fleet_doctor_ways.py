@@ -76,6 +76,15 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "10.255.3.4 on eth1",
         "netns",
     ),
+    "an address among those of the setting": (
+        "placeholders",
+        both(
+            settings(SETTINGS.replace("count = 2", 'count = 2\nplaceholders = "172.31.0.0/24"')),
+            answers("ip -4 -json address", 0, '[{"ifname": "eth1", "addr_info": [{"local": "172.31.0.9"}]}]'),
+        ),
+        "among the placeholders (172.31.0.0/24, ",
+        "set workers.placeholders",
+    ),
     "a refusal": ("rules", rules({"priority": 99, "src": "all", "action": "prohibit"}), "99 (prohibit) refuses", ""),
     "our UIDs": ("rules", rules({**TAILSCALE, "uid_start": 1000, "uid_end": 1101}), "5270", ""),
     "firewalld": ("filters", answers("nft list", 0, FIREWALLD), "table inet firewalld (IPv6)", "IPv6_rpfilter=no"),
@@ -100,6 +109,13 @@ GOOD: dict[str, tuple[str, Change]] = {
     "the fleet's own placeholders": (
         "placeholders",
         answers("ip -4 -json address", 0, '[{"ifname": "lo", "addr_info": [{"local": "10.255.0.101"}]}]'),
+    ),
+    "an address of the usual placeholders": (
+        "placeholders",
+        both(
+            settings(SETTINGS.replace("count = 2", 'count = 2\nplaceholders = "172.31.0.0/24"')),
+            answers("ip -4 -json address", 0, '[{"ifname": "eth1", "addr_info": [{"local": "10.255.3.4"}]}]'),
+        ),
     ),
     "an empty table": ("rules", rules({**TAILSCALE, "table": "53"})),
     "after ours": ("rules", rules({**TAILSCALE, "priority": 30_000})),

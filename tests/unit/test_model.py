@@ -174,3 +174,22 @@ def test_a_stun_server_has_a_port(stun: str) -> None:
     with pytest.raises(ConfigurationError, match=r"verify\.stun: .*NAME:PORT, such as stun"):
         configuration.parse(f'{LEAST}[verify]\nstun = "{stun}"\n', "fleet.toml")
     assert configuration.parse(f'{LEAST}[verify]\nstun = ""\n', "fleet.toml").verify.stun == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("203.0.113.0/24", "is no private network; take a part of 10.0.0.0/8"),
+        ("0.0.0.0/0", "is no private network"),
+        ("10.254.0.0/25", "10.254.0.0/25 has no address for w1130, number 130; a /16 has for all"),
+        ("fd00::/64", "IPv4"),
+    ],
+)
+def test_placeholders_are_private_and_enough(network: str, words: str) -> None:
+    """Public addresses would be taken from the host; a network that is too small has none for the last worker."""
+    text = f'{LEAST}[workers]\ncount = 30\nplaceholders = "{network}"\n'
+    with pytest.raises(ConfigurationError, match=r"workers\.placeholders") as caught:
+        configuration.parse(text, "test")
+    assert words in str(caught.value)
+    good = configuration.parse(text.replace(network, "10.254.0.0/24"), "test")
+    assert str(good.workers.placeholders) == "10.254.0.0/24"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from fleet.model import PLACEHOLDERS, PLACEHOLDERS_V6
+from fleet.model import PLACEHOLDERS_V6
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
 
@@ -95,20 +95,21 @@ def placeholders(case: Case) -> Finding:
     """Addresses of others among those from which workers send."""
     if case.fleet.isolation == "netns":
         return ok("not needed: each worker has its own in its own network namespace")
-    own = {one for worker in case.fleet.members for one in worker.placeholders}
+    network = case.fleet.workers.placeholders
+    own = {one for worker in case.fleet.members for one in (network[worker.number], worker.placeholder_v6)}
     there = [
         (ip_address(one["local"]), link["ifname"])
         for link in _told(case, "ip", "-json", "address")
         for one in link.get("addr_info", ())
     ]
-    ranges = (PLACEHOLDERS, PLACEHOLDERS_V6)
+    ranges = (network, PLACEHOLDERS_V6)
     found = [f"{one} on {name}" for one, name in there if any(one in each for each in ranges) and one not in own]
     if found:
         return warning(
-            f"among the placeholders ({PLACEHOLDERS}, {PLACEHOLDERS_V6}): {some(found)}",
-            'give that network another range, or set isolation = "netns"',
+            f"among the placeholders ({network}, {PLACEHOLDERS_V6}): {some(found)}",
+            'set workers.placeholders in fleet.toml to a private network that nobody uses here, or isolation = "netns"',
         )
-    return ok(f"{PLACEHOLDERS} and {PLACEHOLDERS_V6} are the fleet's alone")
+    return ok(f"{network} and {PLACEHOLDERS_V6} are the fleet's alone")
 
 
 @check("filters", "a filter of return paths drops every answer that comes through a tunnel")
