@@ -6,6 +6,7 @@ userspace    a process for each worker, which makes its own link; for kernels wi
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,11 +39,16 @@ class Backend:
         return not self.program
 
 
+def wireguard_go() -> str:
+    """The program of that name; the package of Ubuntu 22.04 calls it `wireguard`."""
+    return next(filter(shutil.which, ("wireguard-go", "wireguard")), "wireguard-go")
+
+
 KERNEL = Backend(name="kernel", link_kind="wireguard")
 USERSPACE = Backend(
     name="userspace",
     link_kind="tun",
-    program=("wireguard-go", "-f"),
+    program=(wireguard_go(), "-f"),
     device=Path("/dev/net/tun"),
     sockets=Path("/run/wireguard"),
     inotify_instances=1,

@@ -16,6 +16,7 @@ from typing import Any
 import tenacity
 
 from fleet import spaces
+from fleet.backends import wireguard_go
 from fleet.errors import ConfigurationError, FleetError
 from fleet.launch_spec import NSSWITCH
 from lab import dns, places, processes, vpn, wires
@@ -205,7 +206,7 @@ class Lab:
         topology = Topology(name=self.name, servers=numbers[0], keys=numbers[1])
         expected = [("lab.site", topology.namespace("web")), ("dnsmasq", topology.namespace("isp"))]
         for server in topology.vpn:
-            expected += [(program, topology.namespace(server.host)) for program in ("wireguard-go", "dnsmasq")]
+            expected += [(program, topology.namespace(server.host)) for program in (wireguard_go(), "dnsmasq")]
         return expected
 
     def command(self, host: str, argv: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pyroute2 import IPRoute
 
+from fleet.backends import wireguard_go
 from fleet.errors import FleetError, MissingProgram
 from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server
 
@@ -44,7 +45,7 @@ class Key:
 
 def command(server: Server) -> list[str]:
     """wireguard-go in the foreground; its device and socket are named after the interface."""
-    program = shutil.which("wireguard-go", path="/usr/local/bin:/usr/bin:/bin")
+    program = shutil.which(wireguard_go(), path="/usr/local/bin:/usr/bin:/bin")
     if program is None:
         raise MissingProgram("wireguard-go is not there", hint="run: sudo bin/setup")
     # nice: a real server does not share its processor with the browsers.

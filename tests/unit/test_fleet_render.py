@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from supervisor.options import ServerOptions
 
+from fleet import backends
 from fleet.backends import KERNEL, USERSPACE
 from fleet.errors import ConfigurationError, ExitCode
 from fleet.hub_settings import HubSettings
@@ -165,3 +166,16 @@ def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
     options = parsed(supervisord_conf(many, installation(tmp_path), USERSPACE), tmp_path)
     assert len(programs(options)) == 1026
     assert options.minfds > 8 * 1025
+
+
+@pytest.mark.parametrize(
+    ("there", "found"), [(["wireguard-go", "wireguard"], "wireguard-go"), (["wireguard"], "wireguard")]
+)
+def test_wireguard_go_is_found_by_either_name(
+    there: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's package calls the program wireguard-go, that of Ubuntu 22.04 wireguard."""
+    for name in there:
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert backends.wireguard_go() == found
