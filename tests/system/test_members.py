@@ -27,7 +27,7 @@ STAYS, COMES = Worker(uid=FIRST_UID), Worker(uid=FIRST_UID + 1)
 PAGES: run.Changes = {
     "task": {"run": "visit"},
     "task.options": {"urls": [f"https://{SITE_NAME}/"]},
-    "loop": {"pause_seconds": 2},  # browsers that load on take the processor from what a test looks at
+    "loop": {"pause_seconds": 4},  # browsers that load on take the processor from what a test looks at
 }
 PAST_THE_TUNNEL = """
 import socket, sys, time
