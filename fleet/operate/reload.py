@@ -72,13 +72,13 @@ def _applicable(running: Fleet, fleet: Fleet) -> Fleet:
 def _apply(running: Snapshot, wanted: Fleet, members: Members, installation: Installation) -> None:
     """Workers that start from here on have the settings WANTED; where one cannot, the next reload begins again."""
     before = configuration.with_workers(wanted, running.fleet.workers.count, _COUNT)
-    turns = _Turns(wanted, installation)
+    after, turns = running.model_copy(update={"fleet": wanted}), _Turns(wanted, installation)
     with Interrupts() as interrupts:
         try:
             if members.differ:
                 members.prepare()
-            after = running.model_copy(update={"fleet": wanted, "tasks": declared(wanted, installation)})
             if snapshot.differences(running.fleet, before):
+                after = after.model_copy(update={"tasks": declared(wanted, installation)})
                 snapshot.write(after.model_copy(update={"fleet": before}), installation.paths)
                 prepare.workers(installation)
                 turns.start_again(one for one in before.members if one not in members.leaving)
