@@ -47,7 +47,7 @@ class Members:
             folders.make(folder)
 
     def change(self, settings: Snapshot) -> None:
-        """supervisord, netctl and hub have the set of SETTINGS. Who leaves has ended; raises TryLater where it lives."""
+        """supervisord, netctl and hub have the set of SETTINGS. Raises TryLater where who leaves still lives."""
         paths = self._installation.paths
         lifecycle.sweep(paths, {worker.uid for worker in self.leaving})
         backend = prepare.probe(self._fleet, self._installation)
