@@ -1,7 +1,7 @@
 """More or fewer workers while the others go on: what `fleet reload` does about workers.count.
 
     UIDs, accounts, folders, keys -> who leaves ends its loop, and nothing of it lives -> snapshot, supervisord.conf
-            -> netctl again, hub again -> who joins
+            -> netctl again, acts and hub again -> who joins
 
 netctl is started again, as after its death: tunnels in use go on meanwhile, and workers ask for the same lease back. At
 its start it takes what former workers left out of the kernel; until then it holds their UIDs back. Who joins starts
@@ -21,6 +21,8 @@ from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from fleet.supervise import Supervisor, wait_until
 
+_KNOWING = ("acts", "hub")
+"""Programs that read at their start which workers there are, beside netctl."""
 _END_SECONDS = 25.0
 _ANSWER_SECONDS = 60.0
 
@@ -36,6 +38,7 @@ class Members:
         wanted = {worker.uid for worker in fleet.members}
         self.leaving = tuple(Worker(uid=uid) for uid in sorted(known - wanted))
         self.joining = tuple(Worker(uid=uid) for uid in sorted(wanted - known))
+        self._knowing = [one for one in _KNOWING if one in states and states[one].pid]
         self.differ = bool(self.leaving or self.joining) or not states["netctl"].pid
 
     def prepare(self) -> None:
@@ -57,9 +60,9 @@ class Members:
         prepare.namespaces(self._fleet, paths)
         write_durably(paths.supervisor_config, text.encode(), 0o600)
         self._netctl_again(tunnels=bool(backend.program))
-        if self._fleet.hub.jobs != "none":
-            self._supervisor.stop_program("hub", _END_SECONDS)
-            self._supervisor.start_program("hub")
+        for program in self._knowing:
+            self._supervisor.stop_program(program, _END_SECONDS)
+            self._supervisor.start_program(program)
         if self._fleet.walls is UID and self.joining:
             why = self._supervisor.keep_ports(self.joining[0].uid, self.joining[-1].uid)
             if why:
