@@ -15,17 +15,20 @@ Edge = Annotated[int, Field(ge=0, le=100_000)]
 STATES = ("above", "below", "gone")
 """What lasts: it is told when it begins and when it is over. All else is told each time it happens."""
 NUMBERS = ("above", "below", "percent", "moved", "picture")
+APPRISE = "apprise:"
 PICTURE = "/picture"
 """The value of a rule about pictures: by how many percent one differs."""
 
 
 class AlertTargetSettings(Settings):
-    """`[hub.alert_targets.NAME]`: a webhook, or a mailbox."""
+    """`[hub.alert_targets.NAME]`: a webhook, a mailbox, or a service that apprise knows."""
 
     url: str = Field(max_length=2000)
-    """`https://...`: a POST of JSON. `smtp://host:port` or `smtps://host:port`: an e-mail; the first uses STARTTLS."""
+    """`https://...`: a POST of JSON. `smtp://host:port` or `smtps://host:port`: an e-mail; the first uses STARTTLS.
+    `apprise:`: the address in secret_file; after `bin/setup --extras`."""
     secret_file: str = ""
-    """Of a webhook: what its words are signed with (standardwebhooks.com). Of mail: `user:password`."""
+    """Of a webhook: what its words are signed with (standardwebhooks.com). Of mail: `user:password`. Of apprise: the
+    address."""
     headers_file: str = ""
     """Of a webhook: lines `Name: value`."""
     sender: str = ""
@@ -41,8 +44,12 @@ class AlertTargetSettings(Settings):
     @model_validator(mode="after")
     def _can_be(self) -> AlertTargetSettings:
         parts = urlsplit(self.url)
+        if self.url == APPRISE and self.secret_file:
+            return self
         if parts.scheme not in ("https", "smtp", "smtps", *(["http"] if self.insecure else [])) or not parts.hostname:
-            raise ValueError("url is none of https://host/path, smtp://host:port, smtps://host:port")
+            raise ValueError(
+                "url is none of https://host/path, smtp://host:port, smtps://host:port, apprise: with secret_file"
+            )
         if "@" in parts.netloc:
             raise ValueError("url holds a name or a password: write them into secret_file")
         words = (self.sender, *self.recipients)

@@ -180,6 +180,7 @@ LIBRARIES = {
     "prometheus_client": (r"hub/web/metrics\.py", "what is measured, and its names, stand in one place"),
     "protego": (r"worker/robots\.py", "one place knows what robots.txt allows"),
     "httpcore": (r"fleet/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
+    "apprise": (r"hub/alerts/apprising\.py", "an extra, and replaceable; its words may hold secrets"),
     "obstore": (r"hub/buckets\.py", "an extra, and replaceable"),
     "opentelemetry": (r"hub/traces\.py", "an extra, and replaceable"),
     "duckdb": (r"hub/commands/columns\.py", "an extra, and replaceable"),

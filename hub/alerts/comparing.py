@@ -7,11 +7,8 @@ crash. What a rule then knows, and the word that goes out, are written in one tr
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -19,14 +16,13 @@ from fleet import log, visible
 from fleet.alert_settings import AlertSettings
 from fleet.calls import Later, Refused
 from fleet.db import Database
-from fleet.deadline import within
+from hub.alerts.processes import asked
 from hub.alerts.recording import change, known
 from hub.alerts.rules import HAPPENED, UNREAD, State, heard
 from hub.outbox import Delivery
 from hub.pictures import Pictures
 from hub.sending import Do
 
-_LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
 _SECONDS = 60.0
 """By the clock, on a machine as busy as it may be; of processor it gets less (hub.alerts.difference)."""
 _MOST_EXITS = 100
@@ -81,27 +77,14 @@ class Comparing:
 
 async def compared(old: bytes, new: bytes, rule: AlertSettings) -> tuple[float | None, str]:
     """By how many percent they differ outside the masks of RULE, or why that cannot be said; raises Later."""
-    asked = json.dumps({"masks": rule.masks, "sizes": [len(old), len(new)]}).encode()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", str(_LAUNCH), "hub.alerts.difference"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-    )
+    question = {"masks": rule.masks, "sizes": [len(old), len(new)]}
     try:
-        out, _ = await within(_SECONDS, process.communicate(b"".join((asked, b"\n", old, new))))
+        answer = await asked("hub.alerts.difference", question, old, new, seconds=_SECONDS)
+        return (None, visible.line(str(answer["error"]))) if "error" in answer else (float(answer["percent"]), "")
     except asyncio.TimeoutError:
         raise Later(f"its picture was not compared within {_SECONDS:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    try:
-        answer = json.loads(out)
-        return (None, visible.line(answer["error"])) if "error" in answer else (float(answer["percent"]), "")
-    except (ValueError, KeyError, TypeError):
-        return None, f"cannot be decoded: its process ended with {process.returncode}"
+    except (ValueError, KeyError, TypeError) as error:
+        return None, f"cannot be decoded: {error}"
 
 
 def judged(

@@ -1,4 +1,4 @@
-"""Tells somebody of a change: a signed webhook (standardwebhooks.com), or an e-mail."""
+"""Tells somebody of a change: a signed webhook (standardwebhooks.com), an e-mail, or what apprise knows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import ssl
 from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import formatdate
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.alert_settings import AlertSettings, AlertTargetSettings
+from fleet.alert_settings import APPRISE, AlertSettings, AlertTargetSettings
 from fleet.calls import Later, Refused, Web
 from fleet.errors import ConfigurationError
 from fleet.pointers import found
+from hub.alerts.processes import asked
 from hub.alerts.rules import AGAIN, BEGUN, OVER, UNREAD
 from hub.delivery import document
 from hub.outbox import Delivery
@@ -35,7 +37,8 @@ class Teller:
     def __init__(self, rules: Mapping[str, AlertSettings], targets: Mapping[str, AlertTargetSettings]) -> None:
         self._rules, self._targets = rules, targets
         self._secrets = {name: _secret(name, one) for name, one in targets.items()}
-        self._webs = {name: Web(f"hub.alert_targets.{name}", one) for name, one in targets.items() if not one.is_mail}
+        web = {name: one for name, one in targets.items() if not one.is_mail and one.url != APPRISE}
+        self._webs = {name: Web(f"hub.alert_targets.{name}", one) for name, one in web.items()}
         for name, rule in rules.items():
             if missing := [one for one in rule.targets if one not in targets]:
                 words = f"hub.alerts.{name}.targets: there is no [hub.alert_targets.{missing[0]}]"
@@ -50,6 +53,8 @@ class Teller:
         once = f"{run.job}.{run.fence}.{rule}.{what}"
         if name in self._webs:
             return await self._post(name, told, once)
+        if self._targets[name].url == APPRISE:
+            return await self._apprise(name, told)
         await asyncio.to_thread(self._mail, name, told, once)
         return None
 
@@ -59,6 +64,21 @@ class Teller:
         answer = await self._webs[name].ask("POST", self._targets[name].url, once, content=body, headers=headers)
         return {"status": answer.status}
 
+    async def _apprise(self, name: str, told: Mapping[str, JsonValue]) -> JsonValue:
+        title = visible.line(str(told["words"]))[:_LONGEST_VALUE]
+        question = {"url": self._secrets[name], "title": title, "body": _lines(told)}
+        try:
+            answer = await asked("hub.alerts.apprising", question, seconds=self._targets[name].timeout_seconds)
+        except asyncio.TimeoutError:
+            raise Later(f"not sent within {self._targets[name].timeout_seconds:g} s") from None
+        except ValueError as error:
+            raise Later(str(error)) from None
+        if answer.get("sent") is None:
+            raise Refused(f"hub.alert_targets.{name}.secret_file: apprise knows no service of that address")
+        if answer["sent"] is not True:
+            raise Later("apprise could not send it; it says no more than that, for its words may hold the address")
+        return None
+
     def _mail(self, name: str, told: Mapping[str, JsonValue], once: str) -> None:
         target = self._targets[name]
         letter = EmailMessage()
@@ -66,7 +86,7 @@ class Teller:
         letter["Subject"], letter["Date"] = visible.line(str(told["words"]))[:200], formatdate()
         # A mailbox that gets it twice may know it by this.
         letter["Message-ID"] = f"<{once}@{target.sender.partition('@')[2]}>"
-        letter.set_content("\n".join(f"{key}: {visible.line(_text(value))}" for key, value in told.items()) + "\n")
+        letter.set_content(_lines(told))
         try:
             self._send(target, self._secrets[name], letter)
         except smtplib.SMTPAuthenticationError as error:  # without the server's words: it has heard the password
@@ -118,10 +138,16 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
     }
 
 
+def _lines(told: Mapping[str, JsonValue]) -> str:
+    return "\n".join(f"{key}: {visible.line(_text(value))}" for key, value in told.items()) + "\n"
+
+
 def _secret(name: str, target: AlertTargetSettings) -> str:
     secret = secret_of(f"hub.alert_targets.{name}.secret_file", target.secret_file)
     if target.is_mail and secret and ":" not in secret:
         raise ConfigurationError(f"hub.alert_targets.{name}.secret_file: {target.secret_file} holds no `user:password`")
+    if target.url == APPRISE and find_spec("apprise") is None:
+        raise ConfigurationError(f"hub.alert_targets.{name}: apprise is not installed", hint="sudo bin/setup --extras")
     return secret
 
 

@@ -201,3 +201,39 @@ def test_a_webhook_and_a_mailbox_get_it(queue: Queue, tmp_path: Path, hook: Serv
     secret.unlink()
     with pytest.raises(ConfigurationError, match="secret_file"):
         Teller(host.rules, targets)
+
+
+def test_apprise_tells_a_service(
+    queue: Queue, tmp_path: Path, hook: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an address that is on no command line, in no table and no log; later where it fails or takes long."""
+    words: list[Any] = []
+    start = asyncio.create_subprocess_exec
+
+    async def heard(*argv: Any, **settings: Any) -> asyncio.subprocess.Process:
+        words.extend((argv, settings["env"]))
+        return await start(*argv, **settings)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", heard)
+    address, secret = f"{hook.url.replace('http', 'json')}/s3cret/hook", tmp_path / "address"
+    secret.write_text(address)
+    targets = {"hook": AlertTargetSettings(url="apprise:", secret_file=str(secret))}
+    host = Host(queue, value="/answer/price", when="changed", than=None, repeat_minutes=0, targets=["hook"])
+    host.run(1)
+    host.run(2)
+    host.tell({"hook": targets["hook"].model_copy(update={"timeout_seconds": 0.02})})
+    assert [one.why for one in host.outbox.backlog()] == ["not sent within 0.02 s"]
+    hook.moods += ["500"]
+    host.tell(targets)
+    assert "could not send it" in str(host.outbox.backlog()) and hook.taken == []
+    host.tell(targets)
+    assert host.outbox.backlog() == []
+    (told,) = hook.taken
+    assert told[1] == "/s3cret/hook" and json.loads(told[2])["title"] == "cheap: tea: /answer/price changed: 2"
+    secret.write_text("nosuchservice://s3cret")
+    host = Host(queue, value="/answer/price", when="changed", than=None, repeat_minutes=0, targets=["hook"])
+    host.run(3)
+    host.tell(targets)
+    assert [one.aside for one in host.outbox.backlog()] == [1]
+    for text in (*capfd.readouterr(), str(words), *map(str, queue.rows("SELECT * FROM outbox"))):
+        assert "s3cret" not in text
