@@ -197,6 +197,8 @@ TAKES_KEY = "requests that take a key"
 """A rate of its own: it keeps one worker from draining the pool."""
 FOR_THE_PAGE = "requests for the page"
 """A rate of its own: whoever has taken the hub over keeps no worker from its work for long."""
+RATES = (TAKES_KEY, FOR_THE_PAGE)
+"""The names of all."""
 MOST_SERVERS = 500
 TURN_WAIT_SECONDS = 600.0
 """How long a worker waits for its turn; hundreds that start together need minutes."""

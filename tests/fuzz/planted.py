@@ -22,7 +22,7 @@ WIDE = {
     **{"connections_per_second": MANY, "connections_burst": MANY, "requests_per_second": MANY},
     "requests_burst": MANY,
 }
-RATES = {netctl_api.TAKES_KEY: Rate(per_second=MANY, burst=MANY)}
+RATES = dict.fromkeys(netctl_api.RATES, Rate(per_second=MANY, burst=MANY))
 
 
 class Planted:
@@ -44,7 +44,7 @@ class Planted:
             self._kept.append(os.urandom(1_000_000))
         return Done()
 
-    rotate = start_browser = stuck = connect
+    rotate = start_browser = stuck = another_exit = keys_by_server = connect
 
     async def proved(self, connection: Connection, request: Request) -> Message:
         """Nothing, or the end."""

@@ -42,7 +42,7 @@ class Leases:
             handshake_ms=1,
         )
 
-    rotate = proved = status = start_browser = stuck = connect
+    rotate = proved = status = start_browser = stuck = another_exit = keys_by_server = connect
 
     async def closed(self, connection: Connection) -> None:
         """Count the end."""
@@ -63,7 +63,7 @@ class Daemon:
 
     def start(self) -> None:
         """Serve."""
-        limits = Limits(rates={netctl_api.TAKES_KEY: Rate(per_second=1, burst=10)})
+        limits = Limits(rates=dict.fromkeys(netctl_api.RATES, Rate(per_second=1, burst=10)))
         self._server = Server(netctl_api.TABLE, self.leases, caller=lambda _: Caller.WORKER, limits=limits)
         self._do(self._server.start(self.path))
 
