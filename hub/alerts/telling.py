@@ -83,7 +83,7 @@ class Teller:
         target = self._targets[name]
         letter = EmailMessage()
         letter["From"], letter["To"] = target.sender, ", ".join(target.recipients)
-        letter["Subject"], letter["Date"] = visible.line(str(told["words"]))[:200], formatdate()
+        letter["Subject"], letter["Date"] = str(told["words"])[:200], formatdate()
         # A mailbox that gets it twice may know it by this.
         letter["Message-ID"] = f"<{once}@{target.sender.partition('@')[2]}>"
         letter.set_content(_lines(told))
@@ -130,7 +130,8 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
     if kind == UNREAD:
         value, words = None, "a picture could not be looked at, the hub's log says why (alert.picture_unread)"
     return {
-        "words": f"{name}: {about}: {words}",
+        # People read it where marks of direction and controls would be obeyed.
+        "words": visible.line(f"{name}: {about}: {words}"),
         "alert": name,
         "what": kind,
         "value": value if len(_text(value)) <= 4000 else None,

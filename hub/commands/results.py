@@ -28,8 +28,8 @@ _CSV = (
     *("answer", "requests", "network_changed", "other_losses", "details"),
 )
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With these a cell is a formula to a spreadsheet, whoever wrote it."""
+_FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
+"""Here a cell is a formula to a spreadsheet, whoever wrote it: some part cells at a semicolon, too."""
 
 
 def show_list(arguments: argparse.Namespace) -> None:
@@ -139,8 +139,10 @@ def _row(cells: Sequence[str]) -> str:
 def _cell(value: JsonValue) -> str:
     if value is None or isinstance(value, int | float):
         return "" if value is None else str(value)
-    text = visible.line(value) if isinstance(value, str) else visible.json(json.dumps(value, ensure_ascii=False))
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    if isinstance(value, str):
+        return _FORMULA.sub("'", visible.line(value))
+    # JSON says the same of a sign by its number.
+    return visible.json(json.dumps(value, ensure_ascii=False)).replace(";", "\\u003b")
 
 
 def _run(text: str, what: str) -> tuple[int, int | None]:

@@ -8,6 +8,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.errors import ConfigurationError, DatabaseFailed
 from fleet.outcomes import Ending
 from hub.alerts import recording
-from hub.alerts.telling import Teller
+from hub.alerts.telling import Teller, message
 from hub.outbox import Outbox, recorder
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
@@ -164,6 +165,16 @@ def test_a_word_and_its_run_are_one_transaction(queue: Queue) -> None:
     end = Finished(job=job, fence=lease[0], outcome="good", answer={"price": 9})
     assert host.store.finish([end]) == [Taken.EFFECTIVE] and host.store.finish([end]) == [Taken.REPEATED]
     assert host.waiting() == ["begun:hook", "begun:mail"]
+
+
+def test_words_of_a_page_are_text_to_who_is_told(queue: Queue) -> None:
+    """What a terminal or a chat would obey is shown by its number; the value beside the words is as it was."""
+    host = Host(queue, when="changed", than=None, repeat_minutes=0)
+    host.run(1)
+    host.run(2)
+    run = replace(host.outbox.due(1)[0][0], answer={"price": "\u202e9\x1b["})
+    told = message("cheap", host.rules["cheap"], "happened", run)
+    assert str(told["words"]).endswith(r"\u202e9\x1b[") and told["value"] == "\u202e9\x1b["
 
 
 def test_a_webhook_and_a_mailbox_get_it(queue: Queue, tmp_path: Path, hook: Server, mailbox: Mailbox) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pydantic import JsonValue
 
 from fleet import console
 from fleet.errors import ExitCode
 from fleet.operate import configuration
 from fleet.snapshot import Snapshot
 from hub.__main__ import main
+from hub.commands.results import _cell
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -66,6 +68,15 @@ def test_jobs_by_words_and_files_and_what_came_of_them(hub: Hub) -> None:
     assert hub("site", "pause", "www.example.com")[0] == 0
     (site,) = json.loads(hub("site", "list", "--json")[1])
     assert (site["paused"], site["wake_at"]) == (True, None)
+
+
+def test_no_cell_is_a_formula() -> None:
+    """Nor a part of one, where cells are parted by semicolons; JSON in a cell says what it said."""
+    formulas = ("=1+2", " +1", "-1", "@a", "＝1", "a;=1", "a; @b")
+    assert [_cell(one) for one in formulas] == ["'=1+2", "' +1", "'-1", "'@a", "'＝1", "a;'=1", "a;' @b"]
+    assert (_cell(-1), _cell("a;b=1"), _cell(None)) == ("-1", "a;b=1", "")
+    said: list[JsonValue] = ["a;=1", {"b": ";-1"}]
+    assert ";" not in _cell(said) and json.loads(_cell(said)) == said
 
 
 def test_a_file_is_what_there_is_of_its_name(hub: Hub) -> None:
