@@ -7,10 +7,11 @@ read. Nothing is followed anywhere. What a server says back of our secrets is in
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+from pydantic import JsonValue
 
 from fleet import VERSION, visible
 from fleet.deadline import within
@@ -30,6 +32,9 @@ _FOR_GOOD = frozenset({400, 405, 406, 410, 411, 413, 414, 415, 422, 431, 451})
 """What the next try would not change; all else may be a key that is set, or a server that is put right."""
 _ALREADY = frozenset({409, 412})
 _SHORTEST_SECRET = 4
+
+
+MOST_LEVELS = 100
 
 
 class Later(Exception):
@@ -57,6 +62,28 @@ class Answer:
     def is_new(self) -> bool:
         """It had it not before."""
         return self.status not in _ALREADY
+
+    def json(self) -> JsonValue:
+        """The body as JSON; raises ValueError, also for what is nested deeper than anybody means.
+
+        What one function can still read another, further down, could not write.
+        """
+        try:
+            said: JsonValue = json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested without end") from None
+        level: list[JsonValue] = [said]
+        for _ in range(MOST_LEVELS):
+            level = [below for one in level for below in _below(one)]
+            if not level:
+                return said
+        raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
+
+
+def _below(value: JsonValue) -> Iterable[JsonValue]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class Peer(Protocol):

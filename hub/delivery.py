@@ -91,8 +91,8 @@ class Carrier:
         if self._target.success_is is not None and answer.is_new:
             mapping.document(answer, self._target)
         elif answer.is_new:  # a target need not answer in JSON
-            with contextlib.suppress(ValueError, RecursionError):
-                mapping.refuse_failure(json.loads(answer.body), self._target)
+            with contextlib.suppress(ValueError):
+                mapping.refuse_failure(answer.json(), self._target)
         return answer
 
     def _files(self, run: Delivery) -> dict[str, bytes]:

@@ -27,9 +27,9 @@ def document(answer: Answer, reply: ReplySettings) -> JsonValue:
     if not answer.whole:
         raise Later(f"answered with more than {ANSWER_BYTES >> 10} KiB")
     try:
-        said: JsonValue = json.loads(body)
+        said = answer.json()
         json.dumps(said, allow_nan=False)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Later(f"answered with something that is no JSON: {body[:100]!r}") from None
     refuse_failure(said, reply)
     return said

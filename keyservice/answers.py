@@ -27,8 +27,8 @@ def document(answer: Answer, settings: KeyServiceSettings) -> dict[str, JsonValu
     if not answer.whole:
         raise Unanswered(f"the answer has more than {ANSWER_BYTES} bytes")
     try:
-        said: JsonValue = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        said = answer.json()
+    except ValueError:
         raise Unanswered("the answer is no JSON") from None
     if not isinstance(said, dict):
         raise Unanswered("the answer is no JSON object")

@@ -59,6 +59,8 @@ def test_a_whole_client_file_is_taken_as_it_is() -> None:
     [
         ("<html>", "the answer is no JSON"),
         ("[" * 40_000, "the answer is no JSON"),
+        # The parser takes these, and whoever writes them further down would not.
+        *(('{"x":' + "[" * deep + "]" * deep + "}", "the answer is no JSON") for deep in (120, 800)),
         ([SAID], "the answer is no JSON object"),
         ({**SAID, "success": False, "error": "no key is free"}, "it refused: no key is free"),
         ({**SAID, "success": "no"}, "it refused: it does not say why"),
@@ -84,3 +86,12 @@ def test_an_endless_answer_is_none() -> None:
     """What was cut off is not read, whatever its beginning says."""
     with pytest.raises(Unanswered, match="more than 65536 bytes"):
         answers.allocated(answer(SAID, whole=False), settings())
+
+
+def test_an_answer_that_is_read_can_be_written_anywhere() -> None:
+    """What json() gives is never as deep as the stack of whoever writes it down; the parser takes more (control)."""
+    deep = "[" * 800 + "]" * 800
+    assert json.loads(deep)
+    with pytest.raises(ValueError, match="deeper"):
+        Answer(status=200, body=deep, whole=True).json()
+    assert Answer(status=200, body=deep[701:899], whole=True).json()
