@@ -14,9 +14,9 @@ from fleet.db import Database
 from fleet.errors import ConfigurationError
 from hub.queue.schema import schema
 
-VERSION = 6
+VERSION = 7
 """The version of the tables that this release knows."""
-OLDEST_READERS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5}
+OLDEST_READERS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
 """By version, the oldest release that can use it. What a release before it does not know may only be added."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x666C656574

@@ -26,6 +26,7 @@ from fleet.hub_settings import WebSettings
 from hub.web.adding import permit
 from hub.web.asked import html, json, language, link, number, wants_json
 from hub.web.doors import Doors
+from hub.web.seldom import Seldom
 from hub.web.view import View
 
 SITE, RETRY, WORKER = ("pause", "resume"), "retry", ("stop", "start", "rotate")
@@ -60,7 +61,7 @@ class Acting:
         self._view, self._web, self._doors = view, web, doors
         self._acts: deque[Act] = deque(maxlen=MOST_KEPT)
         self._refused: deque[Act] = deque(maxlen=MOST_REFUSED)
-        self._log = log.get("hub")
+        self._log, self._seldom = log.get("hub"), Seldom()
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -132,7 +133,8 @@ class Acting:
     def _keep(self, what: str, of: str, done: str) -> None:
         act = Act(at=time.time(), what=what, of=of[:300], done=done)
         (self._refused if done == "refused" else self._acts).appendleft(act)
-        self._log.info("page.act", what=what, of=act.of, done=done)
+        if times := self._seldom.due() if done == "refused" else 1:
+            self._log.info("page.act", what=what, of=act.of, done=done, **({"times": times} if times > 1 else {}))
 
 
 def offered(web: WebSettings) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from fleet.model import Fleet
 from hub import entering
 from hub.declared import Declared
 from hub.queue.values import Job
+from hub.web.seldom import Seldom
 
 MOST_BYTES = 1 << 20
 _WORDS = "Bearer "
+_NO_TOKEN = Seldom()
 
 
 def permit(request: Request, token_file: str, *, typed: str = "") -> None:
@@ -66,5 +68,6 @@ def token_of(path: str) -> str:
     try:
         return look.token_in(path) if path else ""
     except (OSError, ValueError) as error:
-        log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is no ASCII")
+        if _NO_TOKEN.due():
+            log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is no ASCII")
         return ""

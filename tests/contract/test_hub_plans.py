@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from fleet.outcomes import Ending
-from hub.queue import reading, rollups
+from hub.queue import reading, rollups, watching
 from hub.queue.values import Job
 from tests.queues import FREE, Hub, Queue, ending, jobs
 
@@ -146,6 +146,7 @@ def looked_for(hub: Hub) -> None:
         for site in (None, "s1", "nowhere"):
             reading.page_of_jobs(hub.database, 50, state=state, site=site)
     reading.done(hub.database, ["old1", "nothing"])
+    watching.watches(hub.database)
     hub.database.run(lambda db: rollups.counts(db, "hour", 0.0, "s1"), reading=True)
 
 
