@@ -9,6 +9,7 @@ import importlib
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from fleet.model import TaskSettings
 from worker.browser.interface import Browser
 from worker.tasks.bounds import ANSWER_BYTES, MOST_ENTRIES, TEXT_CHARACTERS
 from worker.tasks.contract import Found
+from worker.tasks.find import folded
 from worker.tasks.registry import Ready, resolve
 from worker.tasks.search import Options
 
@@ -252,3 +254,10 @@ def test_the_task_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert resolve(settings).options.price == ".price"
         with pytest.raises(ConfigurationError, match=r"task\.options\.price"):
             resolve(TaskSettings(run=f"{name}:prices", options={"page": "https://www.example.com/"}))
+
+
+def test_words_that_look_alike_are_alike() -> None:
+    """However they are composed, broken into lines or spaced; other words are others."""
+    for other in ("상품 결과가 없습니다", "상품\n결과가\u00a0없습니다", "상품 결과가 없습\u200b니다"):
+        assert folded(unicodedata.normalize("NFD", other)) == folded("상품 결과가 없습니다")
+    assert folded("Ｋ１ KEYBOARD") == folded("k1 Keyboard") != folded("k2 Keyboard")

@@ -59,6 +59,7 @@ def read(kind: str, text: str, **more: Any) -> Any:
         ("12,900원 (10% 할인)", 12900, "KRW"),
         ("$9.99 10% off", 9.99, "$"),
         ("Pro Max $999", 999, "$"),
+        ("회원할인 9,900원", 9900, "KRW"),
     ],
 )
 def test_prices(text: str, amount: float, currency: str | None) -> None:
@@ -94,7 +95,8 @@ def test_prices(text: str, amount: float, currency: str | None) -> None:
             "12,900원(월)",
             "일 1,000원",
         ),
-        *("일 1,000원", "$5 off", "Save $5", "5,000원 할인", "5,000원 적립", "할인금액 5,000원"),
+        *("일 1,000원", "$5 off", "Save $5", "5만원 할인", "5,000원 적립", "할인금액 5,000원"),
+        *("₹ 1.2 lakh", "$1.2 million", "1,2 Mio. €", "5 тыс. ₽", "2tr", "2 juta", "5€ le kg", "£5 pp"),
         *("99¢", "99 cents", "12,900원($12,900)", "US$9.99 CA$9.99", "l2,9OO원"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from worker.tasks.items import Item
+from worker.tasks.numerals import UNSEEN
 
 Wanted = dict[str, str]
 """By the name of an item's field, its text."""
@@ -44,8 +46,9 @@ def better(found: Match | None, known: Match | None) -> bool:
 def _same(value: JsonValue, text: str) -> bool:
     if isinstance(value, dict):  # a price
         value = value.get("text")
-    return value is not None and _plain(str(value)) == _plain(text)
+    return value is not None and folded(str(value)) == folded(text)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+def folded(text: str) -> str:
+    """TEXT as it is compared: what looks alike is alike, however it is composed or broken."""
+    return " ".join(UNSEEN.sub("", unicodedata.normalize("NFKC", text)).split()).casefold()

@@ -26,7 +26,12 @@ _SPOKEN = re.compile(
 _PART = re.compile(r"(\d[\d,.]*)\s*([조억만천백십]*)")
 _LETTERS = re.compile(r"(?<![A-Za-z])[OolI]+\d|\d[.,]?[OolI]+(?![A-Za-z])")
 """Letters that look like digits, beside some."""
-_SHORT = re.compile(r"\d\s*([kKmM])(?![A-Za-zÀ-ɏ²³])")
+_SHORT = re.compile(
+    r"\d\s*([kKmM](?![A-Za-zÀ-ɏ²³])|(?:lakhs?|lac|crores?|cr|millions?|millionen|mio|mln|mrd|bn|billions?|thousand|tsd|mil|"
+    r"milyon|bin|млн|млрд|тыс|triệu|tr|tỷ|nghìn|ngàn|ribu|rb|juta|jt)(?!\w)|พัน|หมื่น|แสน|ล้าน)",
+    re.IGNORECASE,
+)
+"""A number that goes on in words, of which others than Korean, Chinese and Japanese ones are not read."""
 _SHOWN = r"\W{0,3}(?:[A-Z]{1,3}\W{0,2}|(?:Rp|kr|zł)\W{0,2})?(?=\d)"
 """What stands between a word and its number."""
 _BOUND = re.compile(
@@ -53,7 +58,7 @@ _WRITTEN_SO = {
     **{"￦": "₩", "￥": "¥", "٬": ",", "٫": "."},
     **{"萬": "만", "万": "만", "億": "억", "亿": "억", "兆": "조", "千": "천", "百": "백", "十": "십"},
 }
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
 class NoValue(ValueError):
@@ -66,7 +71,7 @@ class Bound(NoValue):
 
 def plain(text: str) -> str:
     """TEXT with digits, signs and tens of thousands written in one way, and without what has no width."""
-    made = _UNSEEN.sub("", text)
+    made = UNSEEN.sub("", text)
     narrow = (chr(ord(one) - 0xFEE0) if "！" <= one <= "～" else _WRITTEN_SO.get(one, one) for one in made)
     return "".join(str(unicodedata.decimal(one, one)) for one in narrow)
 

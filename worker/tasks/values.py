@@ -49,11 +49,12 @@ _PER = re.compile(
     r"(?<![가-힣\d])(?:매\s*)?(월|연|년|주|일|하루)\s*(?:납입금?|납|구독료|이용료|요금)?\s*(?=[₩\d])|\(\s*(월|연|년|주|일)\s*\)|"
     r"\bper\s+((?:\d+\s*)?\w+)|\ba\s+(month|year|week|day|night)\b|(月額|年額|月々|毎月|每月|每年)|"
     r"(?<=[\d€$£łč.])\s*(?:pro|par|je|por|al|за)\s+((?:\d+\s*)?[^\W\d_]+)|"
-    r"\b(monthly|weekly|yearly|annually|daily|nightly|monatlich|jährlich|mensuel|mensual|mensile|mensal|pcm|pw)\b",
+    r"(?<=[\d€$£])\s*(?:le|la|el|il|das|der)\s+((?:\d+\s*)?(?:kg|kilo|g|litre|liter|pièce|unité|mois|mes|mese|nuit|jour|Stück|Monat))\b|"
+    r"(?<=[\d€$£])\s*(pp\b|p\.\s?p\.)|\b(monthly|weekly|yearly|annually|daily|nightly|monatlich|jährlich|mensuel|mensual|mensile|mensal|pcm|pw)\b",
     re.IGNORECASE,
 )
 _LESS = re.compile(
-    r"[\d원円元€$£¥]\s*(?:off\b|discount|할인(?!\s*[가-힣]*가)|적립|쿠폰(?!\s*적용)|割引|引き|オフ|rabatt|"
+    r"(?:[\d만천백십억]\s?[원円元]|[\d€$£¥])\s*(?:off\b|discount|할인(?!\s*[가-힣]*가)|적립|쿠폰(?!\s*적용)|割引|引き|オフ|rabatt|"
     r"de réduction|de descuento|de desconto|di sconto)|"
     r"(?:\b(?:save|spare|sparen|économisez|ahorra|risparmi)\b|할인\s*(?:액|금액)|적립금?|포인트)\W{0,3}(?:[A-Z]{1,3}\W?)?(?=\d)",
     re.IGNORECASE,

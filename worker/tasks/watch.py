@@ -13,7 +13,7 @@ from fleet.errors import Answered, ElementMissing
 from fleet.model import WebAddress
 from worker.browser.interface import Browser, Look
 from worker.tasks.contract import Context, Found, takes
-from worker.tasks.find import Wanted, better, match
+from worker.tasks.find import Wanted, better, folded, match
 from worker.tasks.items import ItemsOptions, List, value
 from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Selector, TaskOptions, picks
 from worker.tasks.picture import WINDOW, Album, Shot
@@ -144,7 +144,7 @@ def _await_list(browser: Browser, options: Options, select: str, before: Look | 
 def _said(browser: Browser, marks: Sequence[MarkOptions]) -> str:
     for mark in marks:
         for text in browser.texts(mark.select):
-            if mark.text in text:
+            if folded(mark.text) in folded(text):
                 return " ".join((mark.text or text).split())[:200]
     return ""
 
