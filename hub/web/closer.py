@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from fleet.db import Database
 from fleet.outcomes import OK
-from hub.queue import reading, watching
+from hub.queue import reading, rollups, watching
 from hub.web.cards import Card, Run
 from hub.web.charts import Points, numbers
 
@@ -19,6 +19,7 @@ LOOKED_AT = 200
 MOST_EXITS = 12
 MOST_NUMBERS = 6
 MARGIN_SECONDS = 30.0
+HOURS = 48
 MOST_EVENTS = 500
 
 
@@ -48,6 +49,15 @@ class Watched(BaseModel, frozen=True):
     runs: tuple[Run, ...]
 
 
+class Hour(BaseModel, frozen=True):
+    """How many runs of a site came to an outcome in an hour, and how long they took together."""
+
+    begins_at: int
+    outcome: str
+    runs: int
+    seconds: float
+
+
 class One(BaseModel, frozen=True):
     """A worker or a site."""
 
@@ -55,6 +65,16 @@ class One(BaseModel, frozen=True):
     facts: Mapping[str, str | float | bool | None]
     runs: tuple[Run, ...]
     """Those of the newest ones of all."""
+    hours: tuple[Hour, ...] = ()
+    """Of a site: the last HOURS, however many runs there were."""
+
+    @property
+    def lines(self) -> dict[str, Points]:
+        """Of a site, runs by hour and outcome."""
+        return {
+            outcome: [(one.begins_at, one.runs) for one in self.hours if one.outcome == outcome]
+            for outcome in dict.fromkeys(one.outcome for one in self.hours)
+        }
 
     @property
     def seconds(self) -> Points:
@@ -99,6 +119,13 @@ class Moment(BaseModel, frozen=True):
 
     run: Run
     events: tuple[Event, ...]
+
+
+def hours(database: Database, site: str, now: float) -> tuple[Hour, ...]:
+    """How the last HOURS of SITE were."""
+    since = now - 3600 * HOURS
+    found = database.run(lambda db: rollups.counts(db, "hour", since, site), reading=True)
+    return tuple(Hour(**one._asdict()) for one in found)
 
 
 def watched(database: Database, job: int) -> Watched | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
@@ -14,9 +14,9 @@ from starlette.routing import Route
 from fleet.errors import FleetError
 from hub.queue.politeness import Site
 from hub.web.asked import html, json, language, number, wants_json
-from hub.web.cards import Card, Run, grouped, site_card
+from hub.web.cards import Card, grouped, site_card
 from hub.web.charts import chart
-from hub.web.closer import Exits, One, by_exit, moment, watched
+from hub.web.closer import Exits, One, by_exit, hours, moment, watched
 from hub.web.doors import Doors
 from hub.web.keys import judged
 from hub.web.view import Sight, View
@@ -61,7 +61,8 @@ class Places:
         sight = await self._view.sight()
         card = _named(request, sight.fleet.workers)
         facts = {"busy_with": card.detail or None, "seconds_ago": _ago(card, sight)}
-        return self._one(request, "worker", card, facts, [run for run in sight.runs if run.worker == card.name])
+        runs = [run for run in sight.runs if run.worker == card.name]
+        return self._one(request, "worker", One(card=card, facts=facts, runs=tuple(runs[:MOST_RUNS])))
 
     async def site(self, request: Request) -> Response:
         """A site with its pace and its newest runs."""
@@ -76,7 +77,8 @@ class Places:
             "at_once": card.detail,
             "next_seconds": None if site.wake_at is None else max(0.0, round(site.wake_at - time.time(), 1)),
         }
-        return self._one(request, "site", card, facts, runs)
+        found = await self._view.read(lambda: hours(self._view.database, site.name, sight.fleet.now))
+        return self._one(request, "site", One(card=card, facts=facts, runs=tuple(runs[:MOST_RUNS]), hours=found))
 
     async def exits(self, request: Request) -> Response:
         """VPN servers by what came out of them."""
@@ -99,13 +101,12 @@ class Places:
             raise HTTPException(404)
         return json(found) if wants_json(request) else html(request, "around.j2", it=found)
 
-    def _one(
-        self, request: Request, kind: str, card: Card, facts: Mapping[str, str | float | None], runs: list[Run]
-    ) -> Response:
-        found = One(card=card, facts=facts, runs=tuple(runs[:MOST_RUNS]))
+    def _one(self, request: Request, kind: str, found: One) -> Response:
         if wants_json(request):
             return json(found)
-        drawn = chart(words(language(request))["seconds"], {card.name: found.seconds})
+        t = words(language(request))
+        lines = {t[outcome]: points for outcome, points in found.lines.items()}
+        drawn = chart(t["by_hour"], lines) if kind == "site" else chart(t["seconds"], {found.card.name: found.seconds})
         return html(request, "one.j2", kind=kind, it=found, chart=drawn, can=self._can)
 
 

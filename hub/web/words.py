@@ -39,6 +39,7 @@ _WORDS = {
     "failure": ("an attempt failed", "시도 실패"),
     "note": ("note", "메모"),
     "runs": ("Runs", "실행 수"),
+    "by_hour": ("Runs by hour and outcome", "시간·결말별 실행 수"),
     "newest": ("Of the newest runs", "가장 새로운 실행들 중"),
     "beside": ("From each exit, its newest run", "출구마다 가장 새로운 실행"),
     "over_time": ("Over time", "시간에 따라"),

@@ -120,6 +120,9 @@ def test_programs_get_the_same_as_json(scene: Scene) -> None:
     assert [each["job"] for each in after["runs"]] == [1] and after["next"] == ""
     assert json.loads(ask("/api/results/1.1")[2])["answer"]["price"] == 3
     assert [each["id"] for each in json.loads(ask("/api/jobs?state=aside")[2])["jobs"]] == [2]
+    hours = json.loads(ask("/api/sites/a.example")[2])["hours"]
+    assert sorted((one["outcome"], one["runs"]) for one in hours) == [("failed", 1), ("good", 1)]
+    assert f"<td>{hours[0]['runs']}</td>" in ask("/sites/a.example")[2]
     for wrong in ("/api/results?from=x", "/api/jobs?after=-1", "/api/results?outcome=nice"):
         assert status(wrong) == 400, wrong
     for place in {*PAGES.values()} - {"/"}:
