@@ -147,8 +147,8 @@ def test_a_mistake_is_named_without_key_material(old: str, new: str, wrong: str)
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    """An empty file lacks four things, and hears of all four."""
-    assert len(conf.parse("")[1]) == 4
+    """A file of one empty section lacks four things, and hears of all four; an empty one is no client file."""
+    assert [len(conf.parse(text)[1]) for text in ("[Interface]\n", "")] == [4, 1]
 
 
 def test_a_private_key_is_what_a_device_reads_back() -> None:
