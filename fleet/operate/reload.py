@@ -133,8 +133,7 @@ class _Turns:
     def wait(self) -> None:
         """Until nobody is left that has to end or to start."""
         states = {one.name: one for one in self._supervisor.states()}
-        # One that rests is between two loops: nothing comes after what it logged at the end of the last.
-        resting = {name for name, log in self._ending.items() if any(map(_is_end, [*log.read(_TAIL_BYTES)][-1:]))}
+        resting = {name for name, log in self._ending.items() if _rests(log)}
         deadline = time.monotonic() + loop_seconds(self._fleet)
         while (self._ending or self._starting) and time.monotonic() < deadline + _START_SECONDS:
             for name, log in [*self._ending.items()]:
@@ -158,6 +157,14 @@ class _Turns:
         list(log.read(_TAIL_BYTES))
         self._supervisor.start_program(program)
         self._starting[name] = log
+
+
+def _rests(log: Log) -> bool:
+    """Whether LOG's worker is in no loop: nothing comes after the end of its last, or after its start.
+
+    Where there are jobs alone it waits like that for hours.
+    """
+    return any(one.fields.get("event") in (*_ENDED, _STARTED) for one in [*log.read(_TAIL_BYTES)][-1:])
 
 
 def _is_end(event: Event) -> bool:

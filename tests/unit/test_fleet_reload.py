@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from fleet import snapshot
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet
-from fleet.operate.reload import _applicable
+from fleet.operate.journal import Log
+from fleet.operate.reload import _applicable, _rests
 
 SITE = {"dns": {"resolvers": ["198.18.0.53"]}, "egress": {"urls": ["https://shop.example/ip"]}}
 
@@ -48,3 +50,21 @@ def test_a_count_that_the_rest_does_not_allow() -> None:
     page = {"hub": {"jobs": "first", "web": {"port": 10208}}}
     with pytest.raises(ConfigurationError, match=r"^workers\.count: .*10208"):
         _applicable(settings("netns", **page), settings("netns", workers={"count": 5}))
+
+
+@pytest.mark.parametrize(
+    ("events", "rests"),
+    [
+        (["worker.started"], True),
+        (["worker.started", "stage.begun"], False),
+        (["stage.begun", "loop.done"], True),
+        (["loop.done", "stage.begun", "attempt.failed"], False),
+        (["loop.not_handed_in"], True),
+        ([], False),
+    ],
+)
+def test_who_is_in_no_loop_is_not_waited_for(events: list[str], rests: bool, tmp_path: Path) -> None:
+    """A worker that waits for a job, the first or another, is between two loops."""
+    log = tmp_path / "w1101.log"
+    log.write_text("".join(f'{{"event": "{one}"}}\n' for one in events))
+    assert _rests(Log(log)) == rests
