@@ -109,8 +109,16 @@ class Tunnel:
 
     def proved(self, address: Address) -> None:
         """Tell netctl what address the world has seen; raises WrongExit where that cannot be the exit."""
+        claim = netctl_api.Proved(address=address)
         with self._lock:
-            self._client.ask(netctl_api.Proved(address=address), Done)
+            try:
+                self._client.ask(claim, Done)
+            except Unavailable as error:
+                if not self._nobody_there(error):
+                    raise
+                self._take_back()
+                self.check()
+                self._client.ask(claim, Done)
 
     def stuck(self) -> None:
         """Tell netctl that nobody answers through the tunnel, so that it looks at the path; no matter what it says."""
@@ -142,20 +150,24 @@ class Tunnel:
 
     def _resume(self, descriptor: int) -> None:
         with self._lock:
-            held = self._current
             if self._closing or self._client.fileno() != descriptor or not _is_hung_up(descriptor):
                 return  # a request noticed first and has dealt with it
             self._client.close()
-            if held is None:
-                return
-            _log.warning("netctl.gone", lease=held.lease)
-            try:
-                self._current = self._ask_whoever_comes(netctl_api.Connect(resume=held.lease, server=self._server))
-                _log.info("tunnel.resumed", lease=held.lease)
-            except FleetError as error:
-                self._lost = error
-                self._client.close()
-                _log.warning("tunnel.lost", lease=held.lease, reason=str(error))
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """netctl went away: the same lease of whoever comes; where there is none, it is lost."""
+        if (held := self._current) is None:
+            return
+        _log.warning("netctl.gone", lease=held.lease)
+        try:
+            self._current = self._ask_whoever_comes(netctl_api.Connect(resume=held.lease, server=self._server))
+            _log.info("tunnel.resumed", lease=held.lease)
+        except FleetError as error:
+            self._lost = error
+            self._client.close()
+            _log.warning("tunnel.lost", lease=held.lease, reason=str(error))
+        self._wake()
 
     def _wake(self) -> None:
         os.write(self._wake_writer, b"w")

@@ -16,7 +16,7 @@ from fleet import netctl_api
 from fleet.callers import Caller, Connection, Limits, Rate
 from fleet.errors import HandshakeTimeout, TunnelLost
 from fleet.rpc import Server
-from fleet.wire import Request
+from fleet.wire import Done, Request
 from tests.waiting import until
 from worker.tunnel import Tunnel
 
@@ -42,7 +42,12 @@ class Leases:
             handshake_ms=1,
         )
 
-    rotate = proved = status = start_browser = stuck = another_exit = keys_by_server = connect
+    async def proved(self, _: Connection, request: Request) -> Done:
+        """A claim is heard."""
+        self.asked.append(request)
+        return Done()
+
+    rotate = status = start_browser = stuck = another_exit = keys_by_server = connect
 
     async def closed(self, connection: Connection) -> None:
         """Count the end."""
@@ -141,6 +146,22 @@ def test_a_dying_netctl_is_not_taken_for_its_successor(daemon: Daemon, tmp_path:
         until("it asks for its lease", lambda: netctl_api.Connect(resume=held.lease) in daemon.leases.asked)
         until("it has a tunnel", lambda: tunnel.current is not None)
         tunnel.check()
+
+
+def test_a_claim_under_which_netctl_goes_away_is_made_to_the_next(daemon: Daemon) -> None:
+    """It costs no attempt: the lease is taken back, and the world has seen what it has seen."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        held, _ = tunnel.fresh()
+        with tunnel._lock:  # so that the claim notices first
+            daemon.stop()
+            daemon.start()
+            tunnel.proved(IPv4Address("203.0.113.11"))
+        assert [one.method for one in daemon.leases.asked] == ["connect", "connect", "proved"]
+        assert tunnel.current is not None and tunnel.current.lease == held.lease
+        assert tunnel.fresh()[1], "the resumed connection rotates"
+        daemon.stop()
+        daemon.start()
+        until("and so does the watcher", lambda: daemon.leases.asked[-1].method == "connect")
 
 
 def test_refused_resume_is_told(daemon: Daemon) -> None:
