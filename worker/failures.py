@@ -77,7 +77,7 @@ TABLE = (
         PageFailed,
         Reaction.GIVE_UP,
         "the same address brings the same: a file, no page, a window that closes itself, a page without end",
-        "DOWNLOAD|NO_CONTENT|WINDOW_CLOSED|RELOADS|DIALOGS|SCRIPT|UNREADABLE|ERR_TOO_MANY_REDIRECTS|HTTP_4",
+        "DOWNLOAD|NO_CONTENT|MALFORMED|WINDOW_CLOSED|RELOADS|DIALOGS|SCRIPT|UNREADABLE|ERR_TOO_MANY_REDIRECTS|HTTP_4",
     ),
     Row(PageFailed, Reaction.RESTART, "a page that keeps its browser busy may leave it so", "BUSY"),
     Row(PageFailed, Reaction.RETRY, "anything else about a page may pass"),

@@ -6,6 +6,7 @@ import contextlib
 
 from fleet.errors import Answered, ConfigurationError, ElementMissing, FleetError, PageFailed, TaskFailed
 from worker.browser.interface import Browser
+from worker.browser.picture import NOT_DRAWN
 from worker.record import Record
 from worker.tasks import picture
 from worker.tasks.contract import Found
@@ -19,10 +20,11 @@ def observe(record: Record, task: Ready, browser: Browser) -> None:
         found = task.perform(browser, record.timed)
         browser.judge()  # a page that was cut or replaced after it was read is no page
         record.found = found
-    except (Answered, ConfigurationError, ElementMissing, PageFailed, TaskFailed):
+    except (Answered, ConfigurationError, ElementMissing, PageFailed, TaskFailed) as error:
         # What the page looked like instead is worth more than any message.
         with contextlib.suppress(FleetError):
-            record.found = Found(screenshot=picture.snap(browser, _window(task)))
+            if not (isinstance(error, PageFailed) and error.code.startswith(NOT_DRAWN)):
+                record.found = Found(screenshot=picture.snap(browser, _window(task)))
         raise
     finally:
         with contextlib.suppress(FleetError):  # of a browser that is gone

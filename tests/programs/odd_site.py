@@ -160,6 +160,35 @@ PAGES: dict[str, str] = {
         "const draw=()=>{w.innerHTML='';const a=Math.min(15,Math.floor(scrollY/100));for(let i=a;i<a+10;i++)"
         "w.insertAdjacentHTML('beforeend',`<div class=item style='position:absolute;top:${i*100}px'>상품 ${i+1}</div>`)};onscroll=draw;draw()",
     ),
+    # Numbers that are drawn in another way than they are written
+    "/raised": page("<p class=price style='font-size:28px'>$12<sup>99</sup></p>"),
+    "/in-parts": page("<p class=price style='display:flex'><span>12</span><span>,900</span><span>원</span></p>"),
+    "/footnote": page("<p class=price>$12<sup>1</sup></p>"),
+    "/backwards": page("<p class=price style='direction:rtl;unicode-bidi:bidi-override'>원009,21</p>"),
+    "/digit-picture": page("<p class=price><img alt=1 src=/tiny width=9 height=9>2,900원</p>"),
+    "/crossed": page(
+        "<style>.was{position:relative}.was::after{content:'';position:absolute;left:0;right:0;top:50%;border-top:2px solid}</style>"
+        "<span class='price was'>15,000원</span><b class=price>12,900원</b>"
+    ),
+    "/unseen": page(
+        "<div style='position:relative'><b class=price>15,000원</b><i style='position:absolute;inset:0;background:#fff'>품절</i></div>"
+        "<b class=price style='position:fixed;left:3000px'>14,000원</b><b class=price style='opacity:0.001'>13,000원</b>"
+        "<iframe src=/inner style='width:0;height:0;border:0'></iframe><b class=price>12,900원</b>"
+    ),
+    "/over": page("<b class=price>12,900원</b><div id=ask style='position:fixed;inset:0;background:#fff'>로봇이 아님을 확인해 주세요</div>"),
+    # Lists
+    "/turned": page(f"<ul style='display:flex;flex-direction:column-reverse'>{items(1, 5)}</ul>"),
+    "/fills": page(
+        "<ul id=u></ul>",
+        "for(let i=0;i<12;i++)u.insertAdjacentHTML('beforeend','<li class=item style=height:200px></li>');"
+        "const o=new IntersectionObserver(es=>es.forEach(e=>{if(e.isIntersecting)e.target.textContent='상품 '+([...u.children].indexOf(e.target)+1)}));"
+        "[...u.children].forEach(one=>o.observe(one))",
+    ),
+    "/same-again": page(f"<ul>{items(1, 3)}</ul><a class=next href=/same-again>다음</a>"),
+    "/log-in": page("<form><input name=id><input type=password></form>"),
+    "/unstyled": HEAD + "<link rel=stylesheet href=/hang><body><b class=price>1원</b>",
+    "/leads-aside": page("<b class=price>12,900원</b><a id=go href=/ok target=_blank>상품</a>"),
+    "/leads-nowhere": page("<b class=price>1원</b>", "setTimeout(()=>location.href='/hang',100)"),
     "/wait": page("<b class=price>1원</b><meta http-equiv=refresh content='2;url=/wait-more'>"),
     "/wait-more": page("<b class=price>2원</b><meta http-equiv=refresh content='1;url=/ok'>"),
     "/ticker": page("<b class=price>12,900원</b><meta http-equiv=refresh content='3'>"),
@@ -372,6 +401,14 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/451": lambda one, _: one.whole("", 451),
     "/503-empty": lambda one, _: one.whole("", 503, Retry_After="30"),
     "/999": lambda one, _: one.whole(PAGES["/ok"], 999),
+    "/mine": lambda one, _: one.whole("", 302, Location="/log-in?next=%2Fmine"),
+    "/407": lambda one, _: one.whole(PAGES["/ok"], 407, Proxy_Authenticate="Basic realm=x"),
+    "/206": lambda one, _: one.whole(PAGES["/ok"], 206, Content_Range="bytes 0-499/5000"),
+    "/no-gzip": lambda one, _: one.whole(PAGES["/ok"], Content_Encoding="gzip"),
+    "/broken-off": lambda one, _: one.whole(
+        "<html xmlns='http://www.w3.org/1999/xhtml'><body><b class='price'>1원</b><p>", kind="application/xhtml+xml"
+    ),
+    "/other-charset": lambda one, _: one.whole(page("<h1>강릉 커피</h1>").encode("euc-kr"), kind="text/html; charset=iso-8859-1"),
     "/wrong-charset": lambda one, _: one.whole(PAGES["/product"].replace("utf-8", "x"), kind="text/html; charset=euc-kr"),
     "/xml": lambda one, _: one.whole("<?xml version='1.0'?><feed><price>100</price><price>200</price></feed>", kind="application/xml"),
 }  # fmt: skip

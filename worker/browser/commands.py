@@ -99,7 +99,12 @@ class Commands:
         return [str(text) for text in self._tab.ask("html", selector, MOST_ITEMS)]
 
     def fields(self, picks: Mapping[str, Pick]) -> Raw:
-        return dict(self._tab.ask("page", _told(picks)))
+        raw = dict(self._tab.ask("page", _told(picks)))
+        seen = {name: pick.select for name, pick in picks.items() if not (pick.attribute or pick.meta)}
+        for name, over in zip(seen, self._tab.ask("covers", [*seen.values()]), strict=True):
+            if over:
+                self._tab.documents.note(f"{over} lay over {name} when it was read")
+        return raw
 
     def rows(
         self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS
@@ -112,6 +117,7 @@ class Commands:
                 box=_box(one["box"]),
                 words=str(one["key"]).partition(":")[0],
                 key=str(one["key"]),
+                blank=bool(one["blank"]),
             )
             for one in found["rows"]
         )
@@ -141,7 +147,7 @@ class Commands:
     @property
     def page(self) -> Page:
         load = self._tab.documents.unshown or self._tab.documents.current
-        return Page(url=load.url, status=load.status, redirects=tuple(load.redirects))
+        return Page(number=load.number, url=load.url, status=load.status, redirects=tuple(load.redirects))
 
     @property
     def notes(self) -> tuple[str, ...]:

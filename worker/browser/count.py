@@ -80,6 +80,11 @@ class Counter:
         with self._changed:
             return tuple(url for _, url in self._under_way.values())
 
+    def styles(self) -> str:
+        """The address of a style sheet that is under way: Chrome draws nothing before it has come."""
+        with self._changed:
+            return next((url for kind, url in self._under_way.values() if kind == "Stylesheet"), "")
+
     def changing(self) -> bool:
         """Whether something is under way that may change what the page says.
 

@@ -89,6 +89,7 @@ class Documents:
             "Page.frameStoppedLoading": self._on_stop,
             "Page.javascriptDialogOpening": self._on_dialog,
             "Page.downloadWillBegin": self._on_download,
+            "Page.windowOpen": lambda told: self.note(f"another window, which nobody looks into: {told.get('url')}"),
             "Inspector.targetCrashed": self._on_crash,
         }
 
@@ -182,6 +183,8 @@ class Documents:
     def _on_failed(self, told: Parameters) -> None:
         if load := self._all.get(str(told.get("requestId"))):
             load.ended_at, load.error = time.monotonic(), str(told.get("errorText", "")).removeprefix("net::")
+            if load.error == "ERR_UNEXPECTED_PROXY_AUTH":  # Chrome takes a 407 from proxies alone, and tells of none
+                load.status = 407
 
     def _on_navigated(self, told: Parameters) -> None:
         frame: Any = told["frame"]

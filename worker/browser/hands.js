@@ -2,19 +2,10 @@
 (() => {
     const {
         nodeType, ownerDocument, shadowRoot, localName, attribute, boxOf, scrollIntoView, clientHeight,
-        documentElement, inner, ELEMENT, LENGTH, styleOf, framed, find, above, isVisible, valued, boxesOf,
+        documentElement, inner, ELEMENT, LENGTH, styleOf, framed, find, above, contains, describe, isVisible, valued, boxesOf,
         words, placed,
     } = globalThis.seeing;
 
-    const describe = element => {
-        const id = attribute(element, "id"), kind = (attribute(element, "class") || "").trim().split(/\s+/)[0];
-        return `<${localName(element)}${id ? "#" + id : ""}${kind ? "." + kind : ""}>`.slice(0, 80);
-    };
-
-    const contains = (element, other) => {
-        for (let node = other; node; node = above(node)) if (node === element) return true;
-        return false;
-    };
     const hit = (element, box) => {
         let root = element.getRootNode(), found = null;
         const x = Math.max(0, box.left + box.width / 2), y = Math.max(0, box.top + box.height / 2);

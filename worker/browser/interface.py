@@ -35,6 +35,8 @@ class Pick:
     html: bool = False
     valid: bool = False
     """Of a text what is not struck through."""
+    figures: bool = False
+    """It is read for a number: raised digits and pictures of digits are told apart from others (numerals.py)."""
     every: bool = False
     meta: str = ""
 
@@ -50,6 +52,8 @@ class Row:
     """A print of what it says."""
     key: str
     """Tells two items of one list apart."""
+    blank: bool
+    """Nothing stands in it (yet)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class Capture:
 class Page:
     """How the document came that stands in the browser."""
 
+    number: str
+    """Chrome's own of its load; another document has another one."""
     url: str
     status: int | None
     """None: nothing of the network's (`chrome:`, `data:`)."""

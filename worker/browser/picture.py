@@ -9,13 +9,17 @@ from fleet.errors import ElementMissing, PageFailed
 from worker.browser.cdp import Refused
 from worker.browser.interface import Box, Capture, Picture
 from worker.browser.tab import Tab
+from worker.browser.target import ANSWER_SECONDS
 
 MOST_PIXELS = 16_383
 """Of one side. A surface of Chrome's has 16,384 (a texture of the GPU process; it repeats the picture beyond), a WebP
 one less."""
 MOST_AREA = 32_000_000
 """Of a whole picture: 128 MB while it is made."""
+NOT_DRAWN = "NOT_DRAWN"
 _TRIES = 3
+_UNDRAWN_SECONDS = 6.0
+"""For a page that Chrome may never draw: a style sheet hangs, or its document broke off."""
 
 
 def take(
@@ -23,6 +27,7 @@ def take(
 ) -> Capture:
     """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
     order: dict[str, Any] = {"format": kind, **({"quality": quality} if quality else {})}
+    tab.press("Page.bringToFront", {})  # another window may lie over it: Chrome draws nothing then
     for _ in range(_TRIES):
         whole = _box(tab, full, selector)
         box = _bounded(tab, whole)
@@ -62,8 +67,14 @@ def _bounded(tab: Tab, box: Box) -> Box:
 def _captured(tab: Tab, order: dict[str, Any]) -> str:
     """While one document replaces another there is nothing to be taken a picture of, for a moment."""
     for _ in range(20):
+        styles, load = tab.counter.styles(), tab.documents.current
         try:
-            return str(tab.command("Page.captureScreenshot", order)["data"])
+            seconds = _UNDRAWN_SECONDS if styles or load.error else ANSWER_SECONDS
+            return str(tab.command("Page.captureScreenshot", order, seconds=seconds)["data"])
+        except PageFailed:
+            if styles:
+                raise PageFailed(tab.documents.current.url, f"{NOT_DRAWN} (it waits for {styles[:200]})") from None
+            raise
         except Refused as error:
             last = error
             tab.pause(0.1)

@@ -56,10 +56,10 @@ def loaded(tab: Tab, condition: Condition, *, seconds: float, patience: float = 
     if not tab.until(ready, seconds=seconds):
         tab.judge()
         if condition == "load" or "DOMContentLoaded" not in tab.documents.current.stages or tab.documents.pending:
-            raise PageFailed(tab.documents.current.url, "TIMEOUT")
+            raise tab.late()
     tab.judge()
-    if tab.ask("empty"):
-        raise PageFailed(tab.documents.current.url, "NO_CONTENT")
+    if fault := tab.ask("fault"):
+        raise PageFailed(tab.documents.current.url, fault)
     if hanging := tab.counter.under_way():
         tab.documents.note(f"{len(hanging)} request(s) without an answer yet, such as {hanging[0]}")
 
@@ -138,7 +138,7 @@ def _missing(
     """Why SELECTOR was not what was waited for."""
     url = tab.documents.current.url
     if tab.documents.pending:
-        return PageFailed(url, "TIMEOUT")  # the next page never came: the way or the site is bad
+        return tab.late()  # the next page never came: the way or the site is bad
     if last is None or not last.present:
         what = f"has no {selector!r}"
     elif not last.visible:

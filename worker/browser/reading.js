@@ -1,8 +1,8 @@
 // What is read of a page, bounded before it leaves it; seeing.js comes before.
 (() => {
     const {
-        nodeType, textContent, outerHTML, attribute, matches, boxOf, documentElement, first, LENGTH, HTML_LENGTH, TOTAL,
-        SCRIPTS, find, query, above, ELEMENT, isVisible, words, blank, placed, forget,
+        nodeType, textContent, outerHTML, attribute, matches, boxOf, documentElement, contentType, first, LENGTH, HTML_LENGTH, TOTAL,
+        SCRIPTS, find, query, above, styleOf, cover, describe, ELEMENT, isVisible, words, blank, placed, forget,
     } = globalThis.seeing;
 
     const mix = (hash, text) => {
@@ -44,7 +44,7 @@
             const whole = /^(href|src|action)$/.test(name) ? String(element[name] ?? value) : value;
             return whole.slice(0, LENGTH);
         }
-        return pick.html ? outerHTML(element).slice(0, HTML_LENGTH) : words(element, pick.valid);
+        return pick.html ? outerHTML(element).slice(0, HTML_LENGTH) : words(element, pick.valid, pick.figures);
     };
     const picked = (root, pick) => {
         if (pick.meta) {
@@ -58,13 +58,24 @@
     };
     const row = (root, picks) => Object.fromEntries(Object.entries(picks).map(([name, pick]) => [name, picked(root, pick)]));
     const onPage = box => [box.x + scrollX, box.y + scrollY, box.width, box.height].map(Math.round);
+    // In the order in which they are read: a layout may turn that of the page's source around, and a list that is drawn
+    // while one scrolls uses its elements again. Columns, one after another, are an order too.
+    const inOrder = seen => {
+        const places = new Map(seen.map(element => [element, placed(element)])), flip = seen.length && styleOf(above(seen[0])).direction === "rtl" ? -1 : 1;
+        const after = (one, other) => Math.abs(one.y - other.y) <= 5 ? flip * (one.x - other.x) : one.y - other.y;
+        const boxes = [...places.values()];
+        const right = boxes.every((box, index) => !index || after(box, boxes[index - 1]) >= 0 || flip * (box.x - boxes[index - 1].x) > 5);
+        if (right || boxes.some(box => box.width <= 0 || box.height <= 0)) return seen;
+        return [...seen].sort((one, other) => after(places.get(one), places.get(other)));
+    };
     const rows = (selector, picks, advertisement, most) => {
-        const seen = visibles(selector);
+        const seen = inOrder(visibles(selector));
         let left = TOTAL;
         const made = seen.slice(0, most).map(element => ({
             fields: row(element, picks),
             advertisement: Boolean(advertisement) && (matches(element, advertisement) || find(advertisement, element).length > 0),
             box: onPage(placed(element)),
+            blank: blank(element, words(element)),
             key: `${mix(7, words(element))}:${outerHTML(element).length}`,
         })).filter(one => (left -= JSON.stringify(one.fields).length) >= 0);
         return {rows: made, count: seen.length, partial: seen.length > 0 && isVirtual(seen)};
@@ -77,19 +88,25 @@
         return Boolean(parent) && boxOf(parent).height > 2 * span + innerHeight;
     };
     const page = picks => row(document, picks);
+    // What lies over the window where one of SELECTORS is, such as a notice.
+    const covers = selectors => selectors.map(selector => {
+        const seen = visibles(selector)[0], found = seen && cover(seen, boxOf(seen));
+        return found ? describe(found.whole) : "";
+    });
     const jsonLd = () => [...query[9](document, 'script[type="application/ld+json"]')].slice(0, SCRIPTS)
         .map(element => textContent(element).slice(0, HTML_LENGTH));
     const boxes = selector => visibles(selector).slice(0, 5000).map(element => onPage(placed(element)));
     const view = () => [scrollX + visualViewport.offsetLeft, scrollY + visualViewport.offsetTop, innerWidth, innerHeight]
         .map(Math.round);
 
-    // What Chrome makes of an answer without a body.
-    const empty = () => {
+    // Why it is no whole page: what Chrome makes of an answer without a body, and of XML that breaks off.
+    const fault = () => {
         const root = documentElement(document);
-        return !root || (first(document, ":not(html, head, body)") === null && textContent(root).trim() === "");
+        if (!root || (first(document, ":not(html, head, body)") === null && textContent(root).trim() === "")) return "NO_CONTENT";
+        return /xml/.test(contentType(document)) && first(document, "parsererror") ? "MALFORMED" : "";
     };
     const known = {
-        empty, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
+        fault, covers, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
         store: entries => entries.forEach(([name, value]) => localStorage.setItem(name, value)),
         stored: () => Object.entries(localStorage),
         address: () => location.href.slice(0, LENGTH), language: () => navigator.language,

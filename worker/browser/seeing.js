@@ -35,10 +35,13 @@
     const UNSEEN = new Set(["script", "style", "template", "noscript", "head", "title", "desc", "metadata"]);
     const CONTROLS = new Set(["input", "textarea", "select", "button", "img", "svg", "canvas", "video", "iframe"]);
     const styleOf = element => getComputedStyle(element);
+    const fromPoint = bound(Document.prototype.elementFromPoint), offsetParent = getter(HTMLElement, "offsetParent");
 
     const framed = element => {
         const name = localName(element);
         if (!inner[name] || !shown(element)) return null;
+        const box = boxOf(element);
+        if (box.width <= 1 || box.height <= 1 || outside(box, defaultView(ownerDocument(element)))) return null;
         try { return inner[name](element); } catch { return null; }
     };
     // Every match in ROOT, open shadow roots and frames of the same site included.
@@ -60,9 +63,13 @@
         return parent && nodeType(parent) === 11 ? parent.host : parent;
     };
     const isXml = element => /xml/.test(contentType(ownerDocument(element))) &&
-        !/xhtml/.test(contentType(ownerDocument(element)));
+        ![HTML, "http://www.w3.org/2000/svg"].includes(namespace(element));
 
     // Ways of hiding that Chrome's own checkVisibility does not know: no room, a clip, a single pixel for screen readers.
+    const describe = element => {
+        const id = attribute(element, "id"), kind = (attribute(element, "class") || "").trim().split(/\s+/)[0];
+        return `<${localName(element)}${id ? "#" + id : ""}${kind ? "." + kind : ""}>`.slice(0, 80);
+    };
     let walls = new WeakMap();
     const walled = element => {
         if (!element || nodeType(element) !== ELEMENT) return false;
@@ -75,14 +82,19 @@
     };
     const hides = element => {
         const style = styleOf(element);
-        if (/opacity\(0[%)]/.test(style.filter)) return true;
-        if (style.clipPath !== "none" && /^(inset\((50|100)%|circle\(0|polygon\(0(px)? 0)/.test(style.clipPath)) return true;
+        if (/opacity\(0[%)]/.test(style.filter) || parseFloat(style.opacity) < 0.05) return true;
+        if (style.clipPath !== "none" && /^(inset\(50%|inset\([^)]*100%|circle\(0|polygon\(0(px)? 0)/.test(style.clipPath)) return true;
         if (style.position === "absolute" || style.position === "fixed") {
             const sides = /^rect\((.+)\)$/.exec(style.clip);
             if (sides) {
                 const [top, right, bottom, left] = sides[1].split(/,?\s+/).map(parseFloat);
                 if (bottom - top <= 1 || right - left <= 1) return true;
             }
+        }
+        if (style.position === "fixed" && namespace(element) === HTML && offsetParent(element) === null) {
+            const box = boxOf(element), view = defaultView(ownerDocument(element)); // no scrolling brings it here
+            const beside = box.left >= view.innerWidth || box.top >= view.innerHeight || box.right <= 0 || box.bottom <= 0;
+            if (beside && box.width > 0 && box.height > 0) return true;
         }
         if (style.overflowX === "visible" || ["inline", "contents"].includes(style.display)) return false;
         if (["html", "body"].includes(localName(element)) || namespace(element) !== HTML) return false;
@@ -113,10 +125,32 @@
     const drawn = (node, view) => {
         const range = ownerDocument(node).createRange();
         range.selectNodeContents(node);
-        for (const box of range.getClientRects()) {
-            if (box.width > 0 && box.height > 0 && !outside(box, view)) return true;
-        }
+        return [...range.getClientRects()].filter(box => box.width > 0 && box.height > 0 && !outside(box, view));
+    };
+    const contains = (element, other) => {
+        for (let node = other; node; node = above(node)) if (node === element) return true;
         return false;
+    };
+    // What lies over the middle of a BOX of ELEMENT and hides it, and whether it is a layer over the
+    // whole window (a notice) or a part of the page.
+    const cover = (element, box) => {
+        const own = ownerDocument(element), x = box.left + box.width / 2, y = box.top + box.height / 2;
+        const top = fromPoint(own, x, y); // null beside the window
+        if (!top || contains(element, top) || styleOf(element).pointerEvents === "none") return null;
+        for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
+            const style = styleOf(node), edge = boxOf(node); // what is scrolled out of its box lies under nothing
+            if (style.overflowX === "visible" || ["html", "body"].includes(localName(node))) continue;
+            if (x < edge.left || x > edge.right || y < edge.top || y > edge.bottom) return null;
+        }
+        let solid = false, layer = false, whole = top;
+        for (let node = top; node && nodeType(node) === ELEMENT && !contains(node, element); node = above(node)) {
+            const style = styleOf(node);
+            whole = node;
+            layer ||= /fixed|sticky/.test(style.position) || localName(node) === "dialog";
+            solid ||= !/^rgba\(/.test(style.backgroundColor) || style.backgroundImage !== "none" ||
+                /^(img|video|canvas|iframe)$/.test(localName(node));
+        }
+        return solid && shown(top) && parseFloat(styleOf(top).opacity) > 0.5 ? {whole, layer} : null;
     };
     const children = element => {
         const shadow = shadowRoot(element);
@@ -132,16 +166,41 @@
     const struck = element => {
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
             const style = styleOf(node);
-            if (/line-through/.test(style.textDecorationLine)) return true;
+            if (/line-through/.test(style.textDecorationLine) || crossed(node)) return true;
             if (/^inline-/.test(style.display) || style.float !== "none" || /absolute|fixed/.test(style.position)) return false;
         }
         return false;
+    };
+    // A line that the page draws itself, as an empty box through the middle of the text.
+    const crossed = element => boxOf(element).height < 200 && ["::before", "::after"].some(which => {
+        const style = getComputedStyle(element, which), box = boxOf(element), line = parseFloat(style.height);
+        if (style.content !== '""' || style.position !== "absolute" || !(box.height > 0)) return false;
+        const edge = parseFloat(style.borderTopWidth) + parseFloat(style.borderBottomWidth), top = parseFloat(style.top);
+        const thin = line <= 3 && (edge > 0 || !/^rgba\(.*, 0\)$/.test(style.backgroundColor));
+        return thin && parseFloat(style.width) > box.width * 0.6 && top > box.height * 0.2 && top < box.height * 0.8;
+    });
+    // Two pieces of text are one number where they stand side by side, as high and as large as each other; raised digits
+    // are decimals or a footnote, and what stands elsewhere is no part of it. RAISED tells of the first.
+    const RAISED = "\ue000";
+    const joined = (out, text, boxes, size) => {
+        const before = out.last, box = boxes[0];
+        out.last = {box: boxes[boxes.length - 1], size, apart: /\s$/.test(text)};
+        if (!before || before.apart || !/[\d.,]\s*$/.test(out.text) || !/^[\d.,]/.test(text)) return;
+        const gap = box.left - before.box.right, rises = (before.box.bottom - box.bottom) / before.box.height;
+        const level = Math.abs(size - before.size) <= 0.15 * before.size && Math.abs(rises) <= 0.15;
+        const near = gap >= -1 && gap <= before.size / 2, mark = /^[.,]/.test(text);
+        if (level && Math.abs(gap) <= 0.15 * before.size) out.text = out.text.trimEnd();
+        else if (near && rises > 0.15 && !mark) out.text = out.text.trimEnd() + RAISED;
+        else if (near && (level || mark)) out.text += /\s$/.test(out.text) || mark ? "" : " ";
+        else out.text += "\n";
     };
     const gather = (element, out) => {
         if (out.text.length > LENGTH * 2) return;
         const name = localName(element);
         if (UNSEEN.has(name)) return;
         if (name === "br") { out.text += "\n"; return; }
+        // A digit may be a picture.
+        if (name === "img" && out.figures && shown(element) && /\d/.test(attribute(element, "alt") || "")) out.text += "\ufffc";
         const style = styleOf(element);
         if (style.display === "none" || style.opacity === "0") return;
         const visible = style.visibility === "visible" && shown(element);
@@ -156,7 +215,12 @@
             else if (nodeType(node) === TEXT && visible && !colourless(style) && !(out.valid && struck(element))) {
                 const text = node.data;
                 if (!/\S/.test(text)) out.text += keeps ? text : " ";
-                else if (drawn(node, view)) out.text += cased(keeps ? text : text.replace(/[ \t\r\n\f]+/g, " "), style);
+                else {
+                    const boxes = drawn(node, view), said = cased(keeps ? text : text.replace(/[ \t\r\n\f]+/g, " "), style);
+                    if (!boxes.length || (out.figures && cover(element, boxes[0])?.layer === false)) continue;
+                    if (out.figures) joined(out, said, boxes, parseFloat(style.fontSize));
+                    out.text += /override/.test(style.unicodeBidi) && style.direction === "rtl" ? `\u202e${said}\u202c` : said;
+                }
             }
         }
         if (visible) out.text += written(element, "::after");
@@ -170,11 +234,12 @@
         return name === "select" ? String(element.selectedOptions[0]?.text ?? "") : null;
     };
     // The text of ELEMENT as a person sees it; only what is VALID: nothing that is struck through.
-    const words = (element, valid = false) => {
+    // FIGURES: for a number, of which no piece may be lost or be another's.
+    const words = (element, valid = false, figures = false) => {
         if (isXml(element)) return textContent(element).trim().slice(0, LENGTH);
         const value = shown(element) ? valued(element) : null;
         if (value !== null) return inked(styleOf(element)) ? value.slice(0, LENGTH) : "";
-        const out = {text: "", valid};
+        const out = {text: "", valid, figures, last: null};
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
             if (styleOf(node).opacity === "0") return "";
         }
@@ -196,7 +261,7 @@
     const forget = () => { walls = new WeakMap(); };
     globalThis.seeing = {
         nodeType, textContent, ownerDocument, shadowRoot, localName, outerHTML, attribute, matches, boxOf, boxesOf,
-        scrollIntoView, clientHeight, documentElement, inner, first, ELEMENT, LENGTH, HTML_LENGTH, TOTAL,
-        SCRIPTS, styleOf, framed, find, query, above, isVisible, valued, words, blank, placed, forget,
+        scrollIntoView, clientHeight, documentElement, inner, contentType, first, ELEMENT, LENGTH, HTML_LENGTH, TOTAL,
+        SCRIPTS, styleOf, framed, find, query, above, contains, cover, describe, isVisible, valued, words, blank, placed, forget,
     };
 })();

@@ -74,7 +74,8 @@ class Tab(Target):
         """The load of that NUMBER stands, or stood, in the tab: the answer to a command may overtake the event."""
         with self.documents.changed:
             self.documents.changed.wait_for(
-                lambda: not number or self.documents.of(number).committed, timeout=ANSWER_SECONDS
+                lambda: not number or self.documents.of(number).committed or bool(self.documents.of(number).error),
+                timeout=ANSWER_SECONDS,
             )
 
     def judge(self) -> Load:
@@ -92,6 +93,11 @@ class Tab(Target):
         if load.error not in ("", ABORTED):
             raise PageFailed(load.url, load.error)  # cut in the middle: half a page is no page
         return load
+
+    def late(self) -> PageFailed:
+        """Nobody waits for the next page any more: what stands can be looked at then."""
+        self._post("Page.stopLoading")
+        return PageFailed(self.documents.current.url, "TIMEOUT")
 
     def until(self, ready: Callable[[], bool], *, seconds: float, look: float = 0.05) -> bool:
         """Whether READY comes to hold within SECONDS; it is asked every LOOK seconds, and costs the page a little."""

@@ -81,6 +81,9 @@ class List:
         while True:
             browser.wait(self.options.select, seconds=seconds, state="filled", unlike=unlike)
             rows = self._new(browser, self._rows(browser, seconds))
+            if rows is None:
+                self.complete = not self.partial
+                return
             self.pages += 1
             self.total = self.total if self.total is not None else self._told(browser)
             yield [self._item(row) for row in rows]
@@ -92,10 +95,12 @@ class List:
                 self.complete = not self.partial
                 return
 
-    def _new(self, browser: Browser, rows: list[Row]) -> list[Row]:
-        """ROWS without those of the page before: some lists grow where others turn a page."""
+    def _new(self, browser: Browser, rows: list[Row]) -> list[Row] | None:
+        """ROWS without those of the page before: lists grow or turn pages; None: the same page again."""
         document, said = browser.look(self.options.select).document, [row.words for row in rows]
         known, before = self._before
+        if document != known and said == before:
+            return None
         self._before = document, said
         grown = document == known and len(said) > len(before) > 0
         same = sum(one == other for one, other in zip(before, said, strict=False))
@@ -133,16 +138,18 @@ class List:
 
     def _scrolled(self, browser: Browser, rows: list[Row], wanted: int) -> list[Row]:
         """ROWS and those that come while one scrolls to the end."""
-        options, known = self.options, {row.key for row in rows}
+        options, rows = self.options, [row for row in rows if not row.blank]
+        known = {row.key for row in rows}
         for _ in range(MOST_SCROLLS):
             moved = browser.scroll(options.select)
             browser.wait(options.select, seconds=5, state="stable")
             found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
-            fresh = [row for row in found.rows if row.key not in known]
+            fresh = [row for row in found.rows if row.key not in known and not row.blank]
             if not (moved or fresh):  # the end; what it asks for may be on its way
                 browser.wait(options.select, seconds=_COMES_SECONDS, state="filled")
                 found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
-                fresh = [row for row in found.rows if row.key not in known]
+                fresh = [row for row in found.rows if row.key not in known and not row.blank]
+                self.partial = self.partial or any(row.blank for row in found.rows)
             known |= {row.key for row in fresh}
             rows += fresh
             if len(rows) >= wanted or not (moved or fresh):

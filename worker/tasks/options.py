@@ -94,6 +94,7 @@ class FieldOptions(Settings):
             attribute=self.attribute,
             html=self.kind == "html",
             valid=self.kind == "price",
+            figures=self.kind in ("number", "price"),
             every=self.every or self.is_one,
             meta=self.meta,
         )

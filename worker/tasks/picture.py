@@ -73,6 +73,12 @@ class Album:
         self._taken = [*(self._taken if self._shot.each else ()), shoot(self._browser, self._shot, mark=mark)]
         self._chosen = len(self._taken) - 1
 
+    def forget(self) -> None:
+        """The picture is of another state of the page than what was read."""
+        if self._chosen is not None:
+            del self._taken[self._chosen]
+            self._chosen = None
+
     def pass_by(self) -> None:
         """The page as it is, which is not the one."""
         if self._shot.each and len(self._taken) < MOST_PICTURES:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from fleet.errors import Answered, ElementMissing
+from fleet.errors import Answered, ElementMissing, PageFailed
 from fleet.model import WebAddress
 from worker.browser.interface import Browser, Look
 from worker.tasks.contract import Context, Found, takes
@@ -23,6 +23,8 @@ from worker.tasks.structured import only, parsed
 from worker.tasks.values import NoValue
 
 _LOOK_SECONDS = 1.0
+_READS = 3
+_LOG_IN = re.compile(r"log-?in|sign-?in|log-?on|/sso|/auth", re.IGNORECASE)
 _JSON_LD_HINT = "look at the page's <script type=application/ld+json>"
 
 
@@ -75,17 +77,34 @@ def watch(context: Context[Options]) -> Found:
                 album.pass_by()
             browser.open(page)
             _refuse_front(page, browser.page.url)
+            _refuse_log_in(browser, page)
             if options.wait_for and not options.steps:
                 browser.wait(options.wait_for, seconds=options.wait_seconds)
             visited.append(browser.location)
     with context.stage("search"):
         before = _do(browser, options)
-        found = _read(browser, options, before, album)
-    if album.picture is None:
-        with context.stage("screenshot"):
-            album.take()
+    for _ in range(_READS):
+        with context.stage("search"):
+            found = _read(browser, options, before, album)
+            stood = _standing(browser, options)
+        if album.picture is None:
+            with context.stage("screenshot"):
+                album.take()
+        if _standing(browser, options) == stood:
+            break
+        if options.items:  # its first pages are not read once more
+            raise PageFailed(browser.page.url, "CHANGING")
+        album.forget()
+    else:
+        raise PageFailed(browser.page.url, "CHANGING")
     shots = {"screenshot": album.picture, "more_screenshots": album.others}
     return found.model_copy(update={"answer": {"visited": visited, **found.answer}, **shots})
+
+
+def _standing(browser: Browser, options: Options) -> object:
+    """What answer and picture have to be of: the document, and what its fields say."""
+    said = {name: field for name, field in options.fields.items() if not field.attribute and field.kind != "html"}
+    return browser.page.number, browser.fields(picks(said)) if said else None
 
 
 def _refuse_front(asked: str, shown: str) -> None:
@@ -94,6 +113,13 @@ def _refuse_front(asked: str, shown: str) -> None:
     thing = there.path.strip("/") and re.search(r"\d", f"{there.path}?{there.query}")
     if thing and not here.path.strip("/") and not here.query:
         raise Answered("absent", f"the site leads to its front page in place of {asked}", url=shown)
+
+
+def _refuse_log_in(browser: Browser, asked: str) -> None:
+    """Raise Answered where a site leads to its log-in in place of the page that was ASKED for."""
+    shown = browser.page.url
+    if _LOG_IN.search(shown) and not _LOG_IN.search(asked) and browser.look("input[type=password]").visible:
+        raise Answered("refused", f"the site leads to its log-in in place of {asked}", url=shown)
 
 
 def _do(browser: Browser, options: Options) -> Look | None:
