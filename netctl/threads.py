@@ -44,6 +44,7 @@ class WorkThread:
         self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: deque[_Job | None] = deque()
+        self._asked: list[_Job] = []
         self._thread: threading.Thread | None = None
         sys.setswitchinterval(SWITCH_SECONDS)
 
@@ -68,7 +69,9 @@ class WorkThread:
             self._thread.start()
         loop = asyncio.get_running_loop()
         job = _Job(work, payload, loop.create_future())
-        self._jobs.put(job)
+        # With all that is asked for in this turn of the loop: else the thread would begin with the first alone.
+        self._asked.append(job)
+        loop.call_soon(self._hand_over)
         # By hand and not through concurrent.futures: its locks and chained futures were a tenth of a rotation.
         late = loop.call_later(seconds, _settle, job, None, asyncio.TimeoutError())
         try:
@@ -78,8 +81,14 @@ class WorkThread:
             late.cancel()
             job.given_up = True  # unless it has begun
 
+    def _hand_over(self) -> None:
+        asked, self._asked = self._asked, []
+        for job in asked:
+            self._jobs.put(job)
+
     def close(self) -> None:
         """Let the thread end behind what it has to do."""
+        self._hand_over()
         self._jobs.put(None)
 
     def _serve(self) -> None:

@@ -206,5 +206,7 @@ def _deletes(desired: State, observed: State) -> Iterator[Operation]:
 
 
 def _each(verb: Verb, things: Iterable[Thing]) -> Iterator[Operation]:
-    # Sorted by their text: the same plan reads the same every time.
-    yield from sorted((Operation(verb=verb, thing=thing) for thing in things), key=str)
+    operations = [Operation(verb=verb, thing=thing) for thing in things]
+    if len(operations) > 1:  # what one worker's rotation changes is one of each kind, and its text costs something
+        operations.sort(key=str)  # the same plan reads the same every time
+    yield from operations
