@@ -100,19 +100,26 @@ class UserspaceWireGuard:
             try:
                 connection.connect(str(self._sockets / f"{interface}.sock"))
                 connection.send(text.encode())  # less than a socket's buffer always has room for
+                await asyncio.sleep(0)  # with many at once it has answered by then
                 while not answer.endswith(b"\n\n"):
-                    if not await readable(connection.fileno(), deadline - time.monotonic()):
-                        raise asyncio.TimeoutError
-                    chunk = connection.recv(1 << 16)
-                    if not chunk:
-                        raise ConnectionResetError
-                    answer += chunk
+                    answer += await _received(connection, deadline)
             except (asyncio.TimeoutError, BlockingIOError):
                 # BlockingIOError: so many questions wait there already that no other is taken.
                 raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
             except (ConnectionResetError, BrokenPipeError):
                 raise TunnelError(f"wireguard-go of {interface} hung up") from None
         return answer
+
+
+async def _received(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next; raises asyncio.TimeoutError, ConnectionResetError."""
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            if chunk := connection.recv(1 << 16):
+                return chunk
+            raise ConnectionResetError
+        if not await readable(connection.fileno(), deadline - time.monotonic()):
+            raise asyncio.TimeoutError
 
 
 def _pairs(answer: bytes) -> list[tuple[str, str]]:
