@@ -195,9 +195,11 @@ class NetctlStatus(Message):
 
 TAKES_KEY = "requests that take a key"
 """A rate of its own: it keeps one worker from draining the pool."""
-FOR_THE_PAGE = "requests for the page"
+ENDS_TUNNEL = "ends of tunnels"
 """A rate of its own: whoever has taken the hub over keeps no worker from its work for long."""
-RATES = (TAKES_KEY, FOR_THE_PAGE)
+COUNTS_KEYS = "counts of keys"
+"""Another: nor from the key store."""
+RATES = (TAKES_KEY, ENDS_TUNNEL, COUNTS_KEYS)
 """The names of all."""
 MOST_SERVERS = 500
 TURN_WAIT_SECONDS = 600.0
@@ -212,8 +214,8 @@ TABLE = Table(
     Row(request=Proved, callers=_WORKER),
     Row(request=Stuck, callers=_WORKER),
     Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
-    Row(request=AnotherExit, callers=frozenset({Caller.HUB}), rate=FOR_THE_PAGE),
-    Row(request=KeysByServer, callers=frozenset({Caller.HUB}), rate=FOR_THE_PAGE, routine=True),
+    Row(request=AnotherExit, callers=frozenset({Caller.HUB}), rate=ENDS_TUNNEL),
+    Row(request=KeysByServer, callers=frozenset({Caller.HUB}), rate=COUNTS_KEYS, routine=True),
     # Of its own slot for a worker, of everything for the others; never a key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
 )

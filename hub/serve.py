@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from fleet import VERSION, given_up, log
@@ -30,6 +31,7 @@ from hub.alerts.telling import Teller
 from hub.commands.place import host_name
 from hub.declared import UNKNOWN, Declared
 from hub.delivery import carriers_of
+from hub.exits import Exits
 from hub.keeping import Keeping, Space
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures
@@ -100,6 +102,7 @@ class Hub:
         self.service = HubService(paths, fleet.members, self)
         if self._traces is not None:
             self.service.ends.append(self._traces.ended)
+        self._exits = Exits(fleet, paths)
         self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
     def close(self) -> None:
@@ -187,7 +190,7 @@ class Hub:
                 seconds = LOOK_AGAIN_SECONDS
                 continue
             try:
-                claims = await self._do(lambda workers=idle: self._store.claim(self._host, workers))  # type: ignore[misc]
+                claims = await self._do(partial(self._store.claim, self._host, idle, await self._exits.known()))
                 seconds = claims.next_seconds
                 await self._give_back(self.service.hand_out(claims.jobs, idle))
             except HostFenced:

@@ -17,6 +17,10 @@ from fleet.callers import Caller, Limits, Peer, Rate, group_number
 from fleet.model import HUB_ACCOUNT, Fleet, Paths
 from fleet.rpc import Server, Service
 
+_OF_THE_HUB = {
+    netctl_api.ENDS_TUNNEL: acts_api.RATE,
+    netctl_api.COUNTS_KEYS: Rate(per_second=1, burst=20),
+}
 MARGIN_SECONDS = 5.0
 """A request is cut off this long after its own deadline: by then something of ours hangs."""
 
@@ -29,7 +33,7 @@ class Access:
         self._workers = range(first, first + fleet.workers.count)
         self._operators = group_number(fleet.netctl.operator_group)
         self._hub: int | None = None
-        if fleet.hub.web.port:
+        if fleet.hub.jobs != "none":
             with contextlib.suppress(KeyError):
                 self._hub = pwd.getpwnam(HUB_ACCOUNT).pw_uid
 
@@ -56,7 +60,7 @@ def limits(fleet: Fleet) -> Limits:
         connections_burst=settings.connections_burst,
         requests_per_second=settings.requests_per_second,
         requests_burst=settings.requests_burst,
-        rates={netctl_api.TAKES_KEY: takes_key, netctl_api.FOR_THE_PAGE: acts_api.RATE},
+        rates={netctl_api.TAKES_KEY: takes_key, **_OF_THE_HUB},
         frame_seconds=settings.frame_seconds,
         request_seconds=settings.request_deadline_seconds + MARGIN_SECONDS,
     )

@@ -21,7 +21,7 @@ from fleet import snapshot
 from fleet.callers import Caller, Connection, Limits, Rate, Table
 from fleet.db import Database
 from fleet.model import Paths, Worker
-from fleet.netctl_api import FOR_THE_PAGE, TABLE, KeysByServer, Servers
+from fleet.netctl_api import COUNTS_KEYS, TABLE, KeysByServer, Servers
 from fleet.outcomes import Ending
 from fleet.programs import Installation
 from fleet.rpc import Server
@@ -156,7 +156,7 @@ def told(paths: Paths, words: str) -> Iterator[None]:
     """Somebody answers at netctl's place."""
     paths.netctl_socket.parent.mkdir(parents=True)
     table = Table("netctl", TABLE.rows["keys_by_server"])
-    limits = Limits(rates={FOR_THE_PAGE: Rate(per_second=100, burst=100)})
+    limits = Limits(rates={COUNTS_KEYS: Rate(per_second=100, burst=100)})
     server = Server(table, Keys(paths, words), caller=lambda _: Caller.HUB, limits=limits)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

@@ -100,17 +100,18 @@ ARROWS: dict[str, str] = {
     "fleet.operate.verify": "operate.ask operate.borrowed operate.lifecycle",
     "hub.__main__": "commands declared serve",
     "hub.alerts": "delivery outbox pictures queue sending signing",
-    "hub.commands": "alerts declared entering outbox queue",
+    "hub.commands": "alerts declared entering exits outbox queue",
     "hub.buckets": "pictures",
     "hub.delivery": "buckets mapping outbox pictures sending signing",
+    "hub.exits": "doors queue",
     "hub.entering": "declared queue",
     "hub.keeping": "queue sending",
     "hub.mapping": "pictures",
     "hub.outbox": "queue",
     "hub.pictures": "outbox spooled",
     "hub.serve": (
-        "access alerts commands declared delivery keeping outbox pictures queue sending service source spooled traces "
-        "web"
+        "access alerts commands declared delivery exits keeping outbox pictures queue sending service source spooled "
+        "traces web"
     ),
     "hub.sending": "outbox",
     "hub.service": "queue spooled",
@@ -119,7 +120,7 @@ ARROWS: dict[str, str] = {
     "hub.traces": "queue",
     "keyservice.__main__": "service",
     "keyservice.service": "answers",
-    "hub.web": "declared entering queue sending service spooled",
+    "hub.web": "declared doors entering queue sending service spooled",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",

@@ -12,6 +12,7 @@ from fleet import console
 from fleet.errors import ExitCode, UsageError
 from hub import entering
 from hub.commands.place import Place, moment, opened, read_text, with_times
+from hub.exits import missing
 from hub.queue import reading
 from hub.queue.values import Added, Cancelled, Job
 
@@ -25,11 +26,14 @@ def add(arguments: argparse.Namespace) -> None:
         many = _said(arguments, place)
         receipts = place.store.add(many)
         jobs: Any = place.fleet.hub.jobs
+        nowhere = missing({one.exit for one in many}, place.fleet, place.paths)
     counts = Counter(one.added for one in receipts)
     told = ", ".join(f"{counts[added]} {words}" for added, words in _WORDS.items() if counts[added]) or "no job"
     numbers = " ".join(str(one.job) for one in receipts[:_SHOWN]) if len(receipts) <= _SHOWN else ""
     value: JsonValue = [{"job": one.job, "added": one.added.value} for one in receipts]
     console.answer(arguments, value, f"{told}{f': {numbers}' if numbers else ''}")
+    for name in nowhere:
+        console.say(f"fleet job add: no key of this host comes out at {name}; see: sudo netctl keys list")
     if jobs == "none":
         console.say(
             'fleet job add: no worker takes jobs here: set hub.jobs = "first" in fleet.toml, fleet down, fleet up'

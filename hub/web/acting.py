@@ -23,9 +23,9 @@ from starlette.routing import Route
 from fleet import log
 from fleet.errors import DatabaseFailed, FleetError, TryLater
 from fleet.hub_settings import WebSettings
+from hub.doors import Doors
 from hub.web.adding import permit
 from hub.web.asked import html, json, language, link, number, wants_json
-from hub.web.doors import Doors
 from hub.web.seldom import Seldom
 from hub.web.view import View
 

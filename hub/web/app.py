@@ -16,12 +16,12 @@ from starlette.types import ASGIApp
 from fleet.errors import DatabaseFailed
 from fleet.model import Fleet as FleetSettings
 from fleet.outcomes import ENDINGS
+from hub.doors import Doors
 from hub.queue import reading
 from hub.web.acting import Acting, offered
 from hub.web.adding import jobs_of, permit
 from hub.web.asked import before, broken, html, json, language, number, one_of, refused, wants_json
 from hub.web.described import Results, described
-from hub.web.doors import Doors
 from hub.web.guard import Guard, Readers
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, shown, told

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet.errors import FleetError
+from hub.doors import Doors
 from hub.queue.politeness import Site
 from hub.web.asked import html, json, language, number, wants_json
 from hub.web.cards import Card, grouped, site_card
 from hub.web.charts import chart
 from hub.web.closer import Exits, One, by_exit, hours, moment, watched
-from hub.web.doors import Doors
 from hub.web.keys import judged
 from hub.web.view import Sight, View
 from hub.web.words import words

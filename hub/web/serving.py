@@ -16,8 +16,8 @@ from fleet import log
 from fleet.db import Database
 from fleet.model import Fleet, Paths
 from fleet.room import room
+from hub.doors import Doors
 from hub.web.app import application
-from hub.web.doors import Doors
 from hub.web.guard import HOSTS
 from hub.web.metrics import Metrics
 from hub.web.pictures import Shelf

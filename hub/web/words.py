@@ -15,7 +15,7 @@ _WORDS = {
     "region": ("Region", "지역"),
     "put_aside": ("Put aside", "제쳐 둠"),
     "keys_of": (
-        "VPN keys at each server, as netctl has them now; leased of all. What was put aside is chosen last.",
+        "VPN keys at each server, as netctl has them now. Leased: how many of all. What was put aside is chosen last.",
         "서버마다 netctl이 지금 가진 VPN 키입니다. 빌려 준 수/전체. 제쳐 둔 키는 마지막에 고릅니다.",
     ),
     "server": ("Server", "서버"),

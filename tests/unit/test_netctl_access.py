@@ -16,7 +16,8 @@ from fleet.callers import Caller, Connection, Limits, Peer, Rate
 from fleet.hub_settings import HubSettings
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
 from fleet.netctl_api import (
-    FOR_THE_PAGE,
+    COUNTS_KEYS,
+    ENDS_TUNNEL,
     TABLE,
     TAKES_KEY,
     AnotherExit,
@@ -101,11 +102,11 @@ def test_a_worker_in_the_operators_group_stays_a_worker() -> None:
     assert Access(FLEET).caller(Peer(uid=1201, gid=900, pid=1, groups=MEMBER)) is Caller.WORKER
 
 
-def test_the_hub_is_known_where_there_is_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may ask for another exit of a worker, and how keys are, and nothing else; without a page it is a stranger."""
+def test_the_hub_is_known_where_there_are_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may ask for another exit of a worker, and how keys are, and nothing else; without jobs it is a stranger."""
     entry = pwd.struct_passwd(("fleet-hub", "x", 990, 990, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
-    hub, web = Peer(uid=990, gid=990, pid=1, groups=MEMBER), HubSettings.model_validate({"web": {"port": 8470}})
+    hub, web = Peer(uid=990, gid=990, pid=1, groups=MEMBER), HubSettings(jobs="first")
     access_ = Access(FLEET.model_copy(update={"hub": web}))
     assert access_.caller(hub) is Caller.HUB
     assert {one.method for one in REQUESTS if not TABLE.refuses(Caller.HUB, 990, one)} == {
@@ -133,15 +134,15 @@ def test_a_request_that_nobody_wrote_into_the_table_is_nobodys() -> None:
 
 def test_every_limit_is_a_setting() -> None:
     """What fleet.toml does not say is the limit's own default, and each setting reaches its limit."""
-    page = {FOR_THE_PAGE: acts_api.RATE}
-    rates = {TAKES_KEY: Rate(per_second=1, burst=10), **page}
+    of_hub = {ENDS_TUNNEL: acts_api.RATE, COUNTS_KEYS: Rate(per_second=1, burst=20)}
+    rates = {TAKES_KEY: Rate(per_second=1, burst=10), **of_hub}
     assert access.limits(FLEET) == Limits(request_seconds=25, rates=rates)
     names = set(Limits.__dataclass_fields__) - {"request_seconds", "rates"}
     of_keys = {"key_requests_per_second", "key_requests_burst"}
     changed = NetctlSettings.model_validate(dict.fromkeys(names | of_keys, 77))
     found = access.limits(FLEET.model_copy(update={"netctl": changed}))
     assert {getattr(found, name) for name in names} == {77}
-    assert found.rates == {TAKES_KEY: Rate(per_second=77, burst=77), **page}
+    assert found.rates == {TAKES_KEY: Rate(per_second=77, burst=77), **of_hub}
 
 
 def test_table_and_service_are_one() -> None:

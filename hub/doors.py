@@ -14,8 +14,6 @@ from fleet.wire import Done, ReplyT, Request
 
 ANSWER_SECONDS = 40.0
 """netctl waits for a worker that is getting a tunnel."""
-
-
 LOOK_SECONDS = 5.0
 FRESH_SECONDS = 10.0
 """netctl answers few requests of the hub's."""
@@ -32,24 +30,27 @@ class Doors:
 
     async def act(self, what: str, worker: str) -> None:
         """Stop, start or rotate WORKER."""
+        request: Request
         if what == "rotate":
-            await _asked(self._paths.netctl_socket, AnotherExit(worker=worker), Done, ANSWER_SECONDS)
+            path, request = self._paths.netctl_socket, AnotherExit(worker=worker)
         else:
-            request = {"stop": Stop, "start": Start}[what](worker=worker)
-            await _asked(self._paths.acts_socket, request, Done, ANSWER_SECONDS)
+            path, request = self._paths.acts_socket, {"stop": Stop, "start": Start}[what](worker=worker)
+        await asyncio.to_thread(_ask, path, request, Done, ANSWER_SECONDS)
 
     async def servers(self) -> Servers:
         """The keys by server, as they were FRESH_SECONDS ago at most; many who ask at one time cost one question."""
         async with self._looking:
             if self._servers is None or time.monotonic() > self._until:
-                self._servers = await _asked(self._paths.netctl_socket, KeysByServer(), Servers, LOOK_SECONDS)
+                self._servers = await asyncio.to_thread(servers, self._paths)
                 self._until = time.monotonic() + FRESH_SECONDS
             return self._servers
 
 
-async def _asked(path: Path, request: Request, kind: type[ReplyT], seconds: float) -> ReplyT:
-    def ask() -> ReplyT:
-        with Client(path, timeout_seconds=seconds) as client:
-            return client.ask(request, kind)
+def servers(paths: Paths) -> Servers:
+    """The keys by server, as they are now."""
+    return _ask(paths.netctl_socket, KeysByServer(), Servers, LOOK_SECONDS)
 
-    return await asyncio.to_thread(ask)
+
+def _ask(path: Path, request: Request, kind: type[ReplyT], seconds: float) -> ReplyT:
+    with Client(path, timeout_seconds=seconds) as client:
+        return client.ask(request, kind)
