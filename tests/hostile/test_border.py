@@ -27,6 +27,7 @@ SAYS = {
     "fleet/programs.py": "an error as data, for the program that reads it",
     "fleet/operate/verify/control.py": "its answer, for the program that asked",
     "fleet/operate/rearm.py": "two fixed words, for supervisord",
+    "hub/alerts/difference.py": "its answer, for the hub that asked",
     "netctl/exits/ask.py": "its answer, for netctl",
     "launcher/__main__.py": "root's own words, without a library",
     "launcher/mounts.py": "root's own words, without a library",
