@@ -132,7 +132,7 @@ class Installed:
         """What WORKER has handed in."""
         return list(read_spool(self.machine.seen(f"var/lib/fleet/workers/{worker.name}/spool")))
 
-    def wait_for_loops(self, seconds: float = LOOP_SECONDS, pause_seconds: float = 0.01) -> list[Result]:
+    def wait_for_loops(self) -> list[Result]:
         """A loop of every worker that begins from now on; they are good."""
         began = datetime.now(timezone.utc)
 
@@ -140,11 +140,13 @@ class Installed:
             recent = [next((r for r in self.results(one) if r.started > began), None) for one in self.workers]
             return [one for one in recent if one is not None] if all(recent) else []
 
-        made = until("a loop of each worker", found, seconds, lambda: (self.said(), self.run("fleet status").stdout))
+        made = until(
+            "a loop of each worker", found, LOOP_SECONDS, lambda: (self.said(), self.run("fleet status").stdout)
+        )
         assert all(one.ok for one in made), made
         return made
 
-    def nothing_leaves_after(self, kill: str, seconds: float = 180) -> None:
+    def nothing_leaves_after(self, kill: str, seconds: float = 180, pause_seconds: float = 0.01) -> None:
         """KILL ends the fleet, systemd starts it again; no packet of a worker's UID leaves until then, or after."""
         restarts = self.restarts()
         with self.probed(STRANGER) as ear:
@@ -152,7 +154,8 @@ class Installed:
         with self.probed(self.workers[0].uid) as ear:
             killed = time.monotonic()
             self.run(kill, check=True)
-            until("started again", lambda: self.restarts() > restarts and self.active() == "active", seconds, self.said)
+            until("started again", lambda: self.restarts() > restarts, seconds, self.said, pause_seconds)
+            until("active", lambda: self.active() == "active", seconds, self.said, pause_seconds)
             print(f"up again {time.monotonic() - killed:.1f} s after: {kill}")
             assert not ear.rest(), self.said()
 

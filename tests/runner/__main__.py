@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tests.runner import again, jobs, shares
-from tests.runner.plan import FIRST, SHARDED, Plan, tier_of
+from tests.runner.plan import FIRST, RELEASE, SHARDED, Plan, tier_of
 from tests.runner.progress import Progress, say
 from tests.runner.summary import Summary
 
@@ -32,7 +32,7 @@ def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
         description="Runs the tests, each for real: what needs root gets it, and a test that is skipped has failed.",
         epilog="tests/FILE.py and tests/FILE.py::TEST are run instead of tiers; everything else is given to pytest.",
     )
-    tiers = ("all", "quick", *FIRST, *SHARDED, "demo")
+    tiers = ("all", "quick", *FIRST, *SHARDED, *RELEASE, "demo")
     parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run; may be given again")
     parser.add_argument("--shards", type=int, default=SHARDS, help=f"how many run at once (here {SHARDS})")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run it N times, say what failed how often")

@@ -17,6 +17,8 @@ ALONE = str(CHECKOUT / "tests/runner/alone.sh")
 FIRST = ("lint", "unit", "contract", "3.10")
 SHARDED = ("fuzz", "hostile", "netns", "leak", "faults", "browser", "system", "fresh", "host", "vm")
 """In the order in which a shard runs them: the virtual machine works beside the others, its test waits for its end."""
+RELEASE = ("hostvm",)
+"""Run where they are asked for: before a release."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
 TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "keyservice", "lab", "tests", "bench", "launch.py")
 OLDEST = (3, 10)
@@ -28,7 +30,12 @@ TREE = (*RULES, "tests/unit/test_runner.py")
 """Are about the tree and this runner, whichever Python reads them."""
 DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness", "page"))
 """Are about what databases do, and a page in a browser, whichever Python asks them."""
-PREPARED = {"vm": "tests.vm.kernel_package", "fresh": "tests.fresh.bare", "host": "tests.host.layer"}
+PREPARED = {
+    "vm": ("tests.vm.kernel_package",),
+    "fresh": ("tests.fresh.bare",),
+    "host": ("tests.host.layer",),
+    "hostvm": ("tests.host.layer", "tests.vm.kernel_package"),
+}
 """What a tier needs from the package registries, which no shard can reach."""
 
 
@@ -53,7 +60,7 @@ class Plan:
     def first(self) -> list[Job]:
         """What gives the early verdict; beside it what the rest needs is prepared."""
         touched = {*self.tiers, *map(tier_of, self.names)}
-        prepared = [module for tier, module in PREPARED.items() if tier in touched]
+        prepared = dict.fromkeys(module for tier, modules in PREPARED.items() if tier in touched for module in modules)
         return [
             *(self._lint() if "lint" in self.tiers else []),
             *self._tests("part", [*self._files("unit"), *self._files("contract")]),
@@ -64,7 +71,7 @@ class Plan:
     def rest(self) -> list[Job]:
         """The shards."""
         demo = (ALONE, "bin/demo", "--workers", "2", "--loops", "1", "--report", "/run/report")
-        names = [*self.names, *(name for tier in SHARDED for name in self._files(tier))]
+        names = [*self.names, *(name for tier in (*SHARDED, *RELEASE) for name in self._files(tier))]
         return [*self._tests("shard", names), *([_step("demo", *demo)] if "demo" in self.tiers else [])]
 
     def _files(self, tier: str) -> list[str]:

@@ -62,7 +62,7 @@ class Running:
 
     def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
         self._process = process
-        self._conversation = _Conversation(process, console)
+        self._conversation = Conversation(process, console)
 
     def outcome(self, seconds: float) -> Outcome:
         """Wait for the end of its program; from now on the machine yields to nothing.
@@ -92,19 +92,23 @@ def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) ->
     (job / "argv").write_bytes(b"\0".join(word.encode() for word in words))
     (job / "folder").write_text(str(folder))
     (job / "modules").symlink_to(kernel.modules)
-    (job / "initramfs").write_bytes(initramfs(kernel))
+    (job / "initramfs").write_bytes(initramfs(kernel, HERE / "init"))
+
+
+def command(kernel: Kernel, job: Path, memory: str, words: str) -> list[str]:
+    """What runs qemu: JOB holds the initramfs, WORDS are for it; its second serial line is our pipe."""
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", memory]
+    argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs"), "-append", f"{COMMAND_LINE} {words}"]
+    argv += ["-serial", f"file:{job / 'console'}", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    argv += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+    return argv
 
 
 @contextmanager
 def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
     # It yields to the tests that run beside it, until its own test waits for it.
-    argv = ["nice", "--adjustment=19", "qemu-system-x86_64"]
-    argv += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
-    argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]
-    argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs")]
-    argv += ["-append", f"{COMMAND_LINE} fleet.job={job}"]
-    argv += ["-serial", f"file:{job / 'console'}", "-serial", "stdio", "-device", "virtio-rng-pci"]
-    argv += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+    argv = ["nice", "--adjustment=19", *command(kernel, job, "1G", f"fleet.job={job}")]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         yield process
@@ -113,7 +117,7 @@ def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(30)
 
 
-class _Conversation:
+class Conversation:
     """What the machine writes on its second serial line, followed to a deadline."""
 
     def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
@@ -163,13 +167,13 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def initramfs(kernel: Kernel) -> bytes:
-    """busybox, the modules that lead to the root, and `init`."""
+def initramfs(kernel: Kernel, init: Path, more: tuple[str, ...] = ()) -> bytes:
+    """busybox, the modules that lead to the root and those named in MORE, and INIT."""
     program, plain, directory = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
-    modules = kernel.with_dependencies(MODULES)
+    modules = kernel.with_dependencies((*MODULES, *more))
     entries = [_Entry(name, directory) for name in ("bin", "dev", "proc", "modules")]
     entries.append(_Entry("bin/busybox", program, BUSYBOX.read_bytes()))
-    entries.append(_Entry("init", program, (HERE / "init").read_bytes()))
+    entries.append(_Entry("init", program, init.read_bytes()))
     entries.append(_Entry("modules/order", plain, "\n".join(name for name, _ in modules).encode()))
     entries += [_Entry(f"modules/{name}", plain, data) for name, data in modules]
     entries.append(_Entry("TRAILER!!!", 0))
