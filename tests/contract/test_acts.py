@@ -194,11 +194,11 @@ def test_a_worker_is_stopped_and_started(scene: Scene) -> None:
 def test_one_that_was_given_up_stays_away(scene: Scene) -> None:
     """Stopped on the page, a worker that supervisord has given up is not started again by who starts those."""
     starts = (scene.paths.root / "supervisord.log").read_text
-    until("it was given up", lambda: scene.state(FLAKY) == "FATAL" and given_up.read(scene.paths.given_up), 60)
+    until("it was given up", lambda: scene.state(FLAKY) == "FATAL" and given_up.read(scene.paths.given_up), 240)
     ask(scene, Stop(worker=FLAKY))
     until("it is stopped", lambda: scene.state(FLAKY) == "STOPPED", 30)
     spawned = starts().count(f"spawned: '{FLAKY}'")
-    until("its time is over", lambda: given_up.read(scene.paths.given_up) == (), 60)
+    until("its time is over", lambda: given_up.read(scene.paths.given_up) == (), 240)
     assert scene.state(FLAKY) == "STOPPED" and starts().count(f"spawned: '{FLAKY}'") == spawned
 
 
