@@ -99,12 +99,11 @@ class Commands:
         return [str(text) for text in self._tab.ask("html", selector, MOST_ITEMS)]
 
     def fields(self, picks: Mapping[str, Pick]) -> Raw:
-        raw = dict(self._tab.ask("page", _told(picks)))
-        seen = {name: pick.select for name, pick in picks.items() if not (pick.attribute or pick.meta)}
-        for name, over in zip(seen, self._tab.ask("covers", [*seen.values()]), strict=True):
+        found = self._tab.ask("page", _told(picks))
+        for name, over in found["over"].items():
             if over:
                 self._tab.documents.note(f"{over} lay over {name} when it was read")
-        return raw
+        return dict(found["fields"])
 
     def rows(
         self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS

@@ -61,9 +61,11 @@
     // In the order in which they are read: a layout may turn that of the page's source around, and a list that is drawn
     // while one scrolls uses its elements again. Columns, one after another, are an order too.
     const inOrder = seen => {
-        const places = new Map(seen.map(element => [element, placed(element)])), flip = seen.length && styleOf(above(seen[0])).direction === "rtl" ? -1 : 1;
+        const places = new Map(seen.map(element => [element, placed(element)]));
+        const flip = seen.length && styleOf(seen[0]).direction === "rtl" ? -1 : 1;
         const after = (one, other) => Math.abs(one.y - other.y) <= 5 ? flip * (one.x - other.x) : one.y - other.y;
-        const boxes = [...places.values()];
+        const boxes = [...places.values()], parents = [above, node => above(node) && above(above(node))];
+        if (!parents.some(of => new Set(seen.map(of)).size === 1)) return seen; // lists beside each other
         const right = boxes.every((box, index) => !index || after(box, boxes[index - 1]) >= 0 || flip * (box.x - boxes[index - 1].x) > 5);
         if (right || boxes.some(box => box.width <= 0 || box.height <= 0)) return seen;
         return [...seen].sort((one, other) => after(places.get(one), places.get(other)));
@@ -87,11 +89,15 @@
         const parent = above(seen[0]);
         return Boolean(parent) && boxOf(parent).height > 2 * span + innerHeight;
     };
-    const page = picks => row(document, picks);
-    // What lies over the window where one of SELECTORS is, such as a notice.
-    const covers = selectors => selectors.map(selector => {
-        const seen = visibles(selector)[0], found = seen && cover(seen, boxOf(seen));
-        return found ? describe(found.whole) : "";
+    // What lies over the window where the first match is, such as a notice.
+    const over = pick => {
+        const seen = pick.attribute || pick.meta ? undefined : visibles(pick.select)[0];
+        const found = seen && cover(seen, boxOf(seen));
+        return found?.layer ? describe(found.whole) : "";
+    };
+    const page = picks => ({
+        fields: row(document, picks),
+        over: Object.fromEntries(Object.entries(picks).map(([name, pick]) => [name, over(pick)])),
     });
     const jsonLd = () => [...query[9](document, 'script[type="application/ld+json"]')].slice(0, SCRIPTS)
         .map(element => textContent(element).slice(0, HTML_LENGTH));
@@ -106,7 +112,7 @@
         return /xml/.test(contentType(document)) && first(document, "parsererror") ? "MALFORMED" : "";
     };
     const known = {
-        fault, covers, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
+        fault, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
         store: entries => entries.forEach(([name, value]) => localStorage.setItem(name, value)),
         stored: () => Object.entries(localStorage),
         address: () => location.href.slice(0, LENGTH), language: () => navigator.language,
