@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -115,6 +116,17 @@ def test_what_the_settings_say_of_a_price() -> None:
     assert (read("number", "1.234", decimals="."), read("number", "1.234", decimals=",")) == (1.234, 1234)
     with pytest.raises(NoValue):
         read("price", "1.299,00", decimals=".")
+
+
+@pytest.mark.parametrize("kind", ["price", "number", "date"])
+def test_a_page_keeps_nobody_busy_with_digits(kind: str) -> None:
+    """As long as a text may be, it is no value at once; as a text it is one."""
+    for part in ("1", "1,", "2026.", "£5 "):
+        started = time.process_time()
+        with pytest.raises(NoValue):
+            read(kind, part * (10_000 // len(part)))
+        assert time.process_time() - started < 1
+    assert read("text", "1" * 10_000) == "1" * 10_000
 
 
 def test_currency_of_the_settings() -> None:

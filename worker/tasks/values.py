@@ -68,6 +68,8 @@ _DATE = re.compile(r"(?<![0-9A-Za-z.-])(\d{4})\s*[-./년年]\s*(\d{1,2})\s*[-./�
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d\S*)?")
 _SPAN = re.compile(r"[~∼〜]|부터|까지")
+_LONGEST = 500
+"""Of a value: ten thousand digits keep the patterns here busy for half a minute."""
 _UTF_8 = ("utf-8", r"[\u0080-\uffff]")
 _READ_AS = {
     "cp1252": (_UTF_8, ("euc-kr", r"^[가-힣]{2,}$|^원$"), ("shift_jis", r"[ぁ-ヿ].*[ぁ-ヿ]")),
@@ -81,6 +83,8 @@ def typed(raw: str, field: FieldOptions) -> JsonValue:
     """What RAW says as a value of the FIELD's kind; raises NoValue."""
     if field.kind != "html" and _misread(raw):
         raise NoValue(f"{raw[:80]!r} was written in another encoding than the page says")
+    if field.kind in ("number", "price", "date") and len(raw) > _LONGEST:
+        raise NoValue(f"{raw[:80]!r} goes on for {len(raw)} characters, which is no {field.kind}")
     if field.kind == "number":
         return _plain(number(plain(raw), signed=True, decimals=field.decimals))
     if field.kind == "price":
