@@ -36,8 +36,8 @@ class _Table(BaseModel):
     def _has_its_keys_alone(cls, given: object) -> object:
         known = [field.alias for field in cls.model_fields.values()]
         if cls.model_config.get("extra") == "forbid" and isinstance(given, dict):
-            for name in given.keys() - {*known}:
-                words = {"name": str(name)[:50], "known": ", ".join(map(str, known))}
+            for name in sorted(map(str, given.keys() - {*known})):
+                words = {"name": name[:50], "known": ", ".join(map(str, known))}
                 raise PydanticCustomError("unknown", "there is no '{name}'; there are {known}", words)
         return given
 
