@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=3, choices=[3, 6, 30], help="pages the browser tier breaks")
     parser.addoption("--both-drivers", action="store_true", help="every page of the browser tier by both drivers")
     parser.addoption("--whole-host", action="store_true", help="every case of the host tier, before a release")
+    parser.addoption("--ubuntu", metavar="MIRROR", help="the package on Ubuntu 22.04 too, from this archive")
     parser.addoption("--jobs", type=int, default=6, help="how many jobs the storm of kills is about")
     parser.addoption("--loops", type=int, default=4, help="how many loops a fleet on keys of a service does")
     parser.addoption("--rows", type=int, default=0, help="how long the queue's tables are, beside 0 and 1,000 rows")
