@@ -6,9 +6,11 @@ it is the result of this run is not: file, worker and claim have to agree.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass
 
+import tenacity
 from pydantic import JsonValue
 
 from fleet import visible
@@ -24,6 +26,8 @@ from hub.queue.values import Finished, Picture
 PICTURE_BYTES = 64 << 20
 """The largest picture, and all pictures of a run together."""
 _FAILURES = 20
+_OWN_WANT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +39,27 @@ class Held:
     claim: str
 
 
+def _is_our_own(error: BaseException) -> bool:
+    """Whether the hub lacks something, such as descriptors: no file is to blame for that."""
+    found = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(found, OSError) and found.errno in _OWN_WANT
+
+
+_patient = tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_our_own),
+    wait=tenacity.wait_fixed(0.2),
+    stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
+    reraise=True,
+)
+
+
 def end_of(paths: Paths, worker: Worker, held: Held, *, promised: bool) -> Finished:
     """How the run that WORKER held has ended: as its result says; without one it is lost, or failed where one was
     PROMISED.
     """
     run, loop = of_job(held.job, held.fence)
     try:
-        result = read_result(paths.spool(worker) / f"{run}-{loop:06d}.json", worker.name)
+        result = _patient(read_result)(paths.spool(worker) / f"{run}-{loop:06d}.json", worker.name)
         if result.claim != held.claim:
             raise FleetError("the result in its spool is of another queue's job")
     except FleetError as error:
@@ -76,11 +94,15 @@ def _pictures(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Pictu
     found, trouble, room = list[Picture](), list[str](), PICTURE_BYTES
     for name in dict.fromkeys(filter(None, (result.screenshot, *result.more_screenshots))):
         try:
-            with Folder(paths.home(worker), paths.spool(worker).name) as spool:
-                content = spool.read(name, room)
+            content = _patient(_read)(paths, worker, name, room)
         except (OSError, ValueError) as error:
             trouble = [f"its picture cannot be read: {visible.line(str(error))[:NAME_CHARACTERS]}"]
         else:
             room -= len(content)
             found.append(Picture(name=name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)))
     return tuple(found), trouble
+
+
+def _read(paths: Paths, worker: Worker, name: str, most_bytes: int) -> bytes:
+    with Folder(paths.home(worker), paths.spool(worker).name) as spool:
+        return spool.read(name, most_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -177,6 +178,25 @@ def test_hostile_words_are_text(scene: Scene) -> None:
     assert run["outcome"] == "refused"
     assert not {"\x1b", "\0"} & {*json.dumps([run["error"], run["exit"]], ensure_ascii=False)}
     assert "picture" in str(run["error"])
+
+
+def test_a_hub_without_descriptors_calls_no_result_failed(scene: Scene) -> None:
+    """The file is not to blame: it is read once the hub has some again, and the worker waits."""
+    (job,) = scene.add("late")
+    assert scene.process
+    with client(scene, ONE.uid) as one:
+        work = take(one)
+        scene.hand_in(ONE, work)
+        usual = resource.prlimit(scene.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(scene.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+        ending = threading.Thread(target=finish, args=(one, work))
+        ending.start()
+        ending.join(1)
+        assert ending.is_alive()
+        resource.prlimit(scene.process.pid, resource.RLIMIT_NOFILE, usual)
+        ending.join(20)
+        assert not ending.is_alive()
+    assert scene.runs(job) == [("good", ONE.name)]
 
 
 def test_pictures_of_several_pages_are_kept_in_their_order(scene: Scene) -> None:
