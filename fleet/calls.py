@@ -117,7 +117,8 @@ class Web:
 
     async def _ask(self, method: str, url: str, once: str, content: dict[str, Any]) -> Answer:
         own = {"user-agent": f"fleet/{VERSION}", "accept-encoding": "identity", "idempotency-key": once}
-        settings: dict[str, Any] = {"verify": _trust(), "timeout": self._seconds, "trust_env": False}
+        # One clock: httpx' own would end at the same time, without a word.
+        settings: dict[str, Any] = {"verify": _trust(), "timeout": None, "trust_env": False}
         async with httpx.AsyncClient(headers={**own, **self._headers}, **settings) as client:
             answer = await client.send(client.build_request(method, url, **content), stream=True)
             body, whole = await _body(answer)
