@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
 from tests.postgresql import Server, running
 from tests.queues import Queue, made_once
+
+if TYPE_CHECKING:
+    from tests.programs.owner import Server as Owner
 
 HERE = Path(__file__).resolve().parent
 IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
@@ -34,6 +38,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = [item for item in items if item.path.parent == HERE and not stays(item)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+@pytest.fixture
+def hook() -> Iterator[Owner]:
+    """A webhook, which is told of alerts."""
+    from tests.programs.owner import Server  # of no use in the virtual machine
+
+    made = Server()
+    yield made
+    made.shutdown()
+    made.server_close()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -107,15 +107,6 @@ class Host:
 
 
 @pytest.fixture
-def hook() -> Iterator[Server]:
-    """A webhook."""
-    made = Server()
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-@pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
     """A mailbox that does not take the first letter at once."""
     made = Mailbox(refused=1)

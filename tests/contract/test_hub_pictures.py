@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,15 +37,6 @@ SIZE = (200, 100)
 FLEET = Fleet.model_validate(
     {"workers": {"count": 1}, "dns": {"resolvers": ["198.18.0.53"]}, "egress": {"urls": ["https://a.example/ip"]}}
 )
-
-
-@pytest.fixture
-def hook() -> Iterator[Server]:
-    """Who is told."""
-    made = Server()
-    yield made
-    made.shutdown()
-    made.server_close()
 
 
 def png(*boxes: tuple[int, int, int, int], size: tuple[int, int] = SIZE, kind: str = "PNG", tone: int = 255) -> bytes:
