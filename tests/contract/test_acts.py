@@ -31,6 +31,7 @@ from fleet.supervise import Supervisor
 from fleet.wire import Done, Request
 from lab import run
 from tests.hubs import FLEET
+from tests.supervisors import CONFIGURED
 from tests.waiting import until
 
 WEB = {"port": 8470, "token_file": "/x", "acts": ["stop", "start"]}
@@ -38,18 +39,9 @@ WHOLE = Fleet.model_validate(
     {**FLEET.model_dump(), "workers": {"count": 3, "first_uid": 1291}, "hub": {"jobs": "first", "web": WEB}}
 )
 STEADY, FLAKY, SLOW = (worker.name for worker in WHOLE.members)
-CONFIGURATION = """
-[unix_http_server]
-file={socket}
-chmod=0700
-[supervisord]
-nodaemon=true
-user=root
-logfile={root}/supervisord.log
-pidfile={root}/supervisord.pid
-environment=FLEET_ROOT="{root}",FLEET_ERRORS="json"
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+CONFIGURATION = (
+    CONFIGURED
+    + """environment=FLEET_ROOT="{root}",FLEET_ERRORS="json"
 [eventlistener:rearm]
 command={rearm} --first-seconds 3
 events=PROCESS_STATE_FATAL
@@ -73,6 +65,7 @@ startsecs=0
 autorestart=false
 stopwaitsecs=60
 """
+)
 
 
 class Other(Request):

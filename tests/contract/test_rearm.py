@@ -14,20 +14,12 @@ from fleet.model import Paths
 from fleet.operate.rearm import Waits
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
+from tests.supervisors import CONFIGURED
 from tests.waiting import until
 
-CONFIGURATION = """
-[unix_http_server]
-file={socket}
-chmod=0700
-[supervisord]
-nodaemon=true
-user=root
-logfile={root}/supervisord.log
-pidfile={root}/supervisord.pid
-environment=FLEET_ROOT="{root}"
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+CONFIGURATION = (
+    CONFIGURED
+    + """environment=FLEET_ROOT="{root}"
 [program:flaky]
 command=/bin/sh {root}/flaky
 startsecs=5
@@ -37,6 +29,7 @@ command={listener} --first-seconds 0.1
 events=PROCESS_STATE_FATAL
 stderr_logfile={root}/rearm.log
 """
+)
 FLAKY = 'echo >>"$0.starts"; [ "$(wc -l <"$0.starts")" -lt 3 ] || exec sleep 600; exit 1\n'
 
 
