@@ -15,12 +15,12 @@ from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
 from tests.postgresql import Server, running
 from tests.queues import Queue, made_once
+from tests.vm import machine
 
 if TYPE_CHECKING:
     from tests.programs.owner import Server as Owner
 
 HERE = Path(__file__).resolve().parent
-IN_MACHINE = ("test_wall_clock.py", "test_cgroups.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -29,11 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     There, in turn, only what is about its kernel does. The machine is known by its command line, which nobody can give
     to a kernel that runs (tests/vm/machine.py).
     """
-    machine = " fleet.job=" in Path("/proc/cmdline").read_text()
+    inside = " fleet.job=" in Path("/proc/cmdline").read_text()
 
     def stays(item: pytest.Item) -> bool:
-        alone = item.path.name in IN_MACHINE
-        return alone or "ground" in getattr(item, "fixturenames", ()) if machine else not alone
+        alone = item.path.name in machine.ALONE
+        return alone or "ground" in getattr(item, "fixturenames", ()) if inside else not alone
 
     left = [item for item in items if item.path.parent == HERE and not stays(item)]
     config.hook.pytest_deselected(items=left)

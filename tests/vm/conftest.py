@@ -23,8 +23,14 @@ SETTINGS = {
     # Writes go to memory and are lost; compiling for them is time spent for nothing.
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-PYTEST = (sys.executable, "-m", "pytest", "--ground=kernel", "--durations=5", "tests/contract")
+PYTEST = (sys.executable, "-m", "pytest", "--ground=kernel", "--durations=5")
 MACHINE = pytest.StashKey[machine.Running | kernel_package.NoKernel]()
+
+
+def contracts() -> list[str]:
+    """The files that ask for a ground, and those of the machine alone. To import the others takes a minute here."""
+    files = sorted((CHECKOUT / "tests/contract").glob("test_*.py"))
+    return [str(path) for path in files if path.name in machine.ALONE or "ground: Ground" in path.read_text()]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +39,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     with ExitStack() as stack:
         if not session.config.option.collectonly and any(item.path.parent == HERE for item in session.items):
             try:
-                started = machine.started(kernel_package.ready(), PYTEST, CHECKOUT, SETTINGS)
+                started = machine.started(kernel_package.ready(), (*PYTEST, *contracts()), CHECKOUT, SETTINGS)
                 session.stash[MACHINE] = stack.enter_context(started)
             except kernel_package.NoKernel as error:
                 session.stash[MACHINE] = error

@@ -39,6 +39,8 @@ MODULES = (
     ),
     *("nft_counter", "nft_nat", "inet_diag", "tcp_diag", "udp_diag"),
 )
+ALONE = ("test_wall_clock.py", "test_cgroups.py")
+"""Contract tests of this machine alone: they step the clock, or divide control groups."""
 UP_SECONDS = 90
 """From qemu's start to the first line of inside.sh; 6 s on an idle machine."""
 UP, EXIT = re.compile(r"fleet-vm: up\n"), re.compile(r"fleet-vm: exit (\d+)\n")
