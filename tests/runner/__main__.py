@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from tests.runner import again, jobs, shares
@@ -66,20 +65,23 @@ def _python() -> Path:
 
 def run(plan: Plan, asked: argparse.Namespace, folder: Path) -> Summary:
     """All rounds; outputs and events go to FOLDER."""
-    phases = [("lint, unit, contract", plan.first()), ("all", plan.rest())]
     summary, progress = Summary(plan.notes), Progress()
     for note in plan.notes:
         say(note)
     for number in range(asked.repeat):
         place = folder / str(number)
         place.mkdir()
-        for name, phase in phases:
-            if phase:
-                summary.ended += jobs.run(phase, 1 if asked.show else asked.shards, place, asked.show, progress.look)
-                say(f"{name}: {summary.verdict()} after {time.monotonic() - progress.began:.0f} s")
+        planned = plan.jobs()
+        early, at_once = {job.name for job in planned if job.early}, 1 if asked.show else asked.shards
+        for one in jobs.run(planned, at_once, place, asked.show, progress.look):
+            summary.ended.append(one)
+            early.discard(one.job.name)
+            if one.job.early and not early:
+                say(f"lint, unit, contract: {summary.verdict()} after {progress.seconds():.0f} s")
+        say(f"all: {summary.verdict()} after {progress.seconds():.0f} s")
         if asked.repeat == 1 and not asked.names and (second := again.jobs_of(summary.ended)):
             say("running again, one at a time, what failed beside others")
-            summary.again = jobs.run(second, 1, place, asked.show, progress.look)
+            summary.again = list(jobs.run(second, 1, place, asked.show, progress.look))
         summary.rounds += 1
     return summary
 

@@ -27,6 +27,10 @@ class Job:
     tells: bool = False
     """It is pytest, and is given --events."""
     deadline_seconds: float = 900.0
+    early: bool = False
+    """Its end is part of the early verdict."""
+    after: frozenset[str] = frozenset()
+    """The names of jobs that make what it needs."""
 
 
 @dataclass(frozen=True)
@@ -118,29 +122,35 @@ def start(job: Job, folder: Path, shown: bool) -> Running:
 
 def run(
     jobs: Sequence[Job], at_once: int, folder: Path, shown: bool, look: Callable[[Sequence[Running]], None]
-) -> list[Running]:
-    """Run JOBS, the longest first, AT_ONCE at most at a time; LOOK is called about every second with what runs.
+) -> Iterator[Running]:
+    """Run JOBS, AT_ONCE at most at a time, early ones before the others, the longest first; each is given at its end.
 
-    Their files are in FOLDER. Ended early, by an exception such as Ctrl-C's, all that runs is stopped first.
+    LOOK is called about every second with what runs. Their files are in FOLDER. Ended early, by an exception such as
+    Ctrl-C's, all that runs is stopped first.
     """
-    waiting = sorted(jobs, key=lambda job: -job.expected_seconds)
+    waiting = sorted(jobs, key=lambda job: (not job.early, -job.expected_seconds))
     running: list[Running] = []
-    ended: list[Running] = []
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(start(waiting.pop(0), folder, shown))
+            while len(running) < at_once and (job := _next(waiting, running)):
+                waiting.remove(job)
+                running.append(start(job, folder, shown))
             _wait(running)
             look(running)
             for one in [one for one in running if one.code is not None]:
                 running.remove(one)
-                ended.append(one)
+                yield one
     finally:
         while running := [one for one in running if one.code is None]:
             for one in running:
                 one.stop()
             _wait(running)
-    return ended
+
+
+def _next(waiting: Sequence[Job], running: Sequence[Running]) -> Job | None:
+    """The first that needs nothing more from a job that has not ended."""
+    unmade = {job.name for job in waiting} | {one.job.name for one in running}
+    return next((job for job in waiting if not job.after & unmade), None)
 
 
 def _wait(running: Sequence[Running]) -> None:

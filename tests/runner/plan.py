@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.runner.jobs import Job
@@ -37,6 +37,8 @@ PREPARED = {
     "hostvm": ("tests.host.layer", "tests.vm.kernel_package"),
 }
 """What a tier needs from the package registries, which no shard can reach."""
+PREPARED_SECONDS = 300.0
+"""On a new machine, most of it spent waiting for the network; so it is begun first."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,26 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     """What is not checked on this machine."""
 
-    def first(self) -> list[Job]:
-        """What gives the early verdict; beside it what the rest needs is prepared."""
+    def jobs(self) -> list[Job]:
+        """What gives the early verdict, and what the rest needs; then the rest."""
+        prepared = self._prepared()
+        made = frozenset(job.name for job in prepared)
+        early = [replace(job, early=True) for job in (*prepared, *self._first())]
+        return [*early, *(replace(job, after=made) for job in self._rest())]
+
+    def _prepared(self) -> list[Job]:
         touched = {*self.tiers, *map(tier_of, self.names)}
         prepared = dict.fromkeys(module for tier, modules in PREPARED.items() if tier in touched for module in modules)
+        return [Job(module, (self.python, "-m", module), PREPARED_SECONDS) for module in prepared]
+
+    def _first(self) -> list[Job]:
         return [
             *(self._lint() if "lint" in self.tiers else []),
             *self._tests("part", [*self._files("unit"), *self._files("contract")]),
             *(self._oldest() if "3.10" in self.tiers else []),
-            *(_step(module, self.python, "-m", module) for module in prepared),
         ]
 
-    def rest(self) -> list[Job]:
-        """The shards."""
+    def _rest(self) -> list[Job]:
         demo = (ALONE, "bin/demo", "--workers", "2", "--loops", "1", "--report", "/run/report")
         names = [*self.names, *(name for tier in (*SHARDED, *RELEASE) for name in self._files(tier))]
         return [*self._tests("shard", names), *([_step("demo", *demo)] if "demo" in self.tiers else [])]

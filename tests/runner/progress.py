@@ -30,6 +30,10 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     told: float = 0.0
 
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self.began
+
     def look(self, running: Sequence[Running]) -> None:
         """Called about every second."""
         for one in running:
@@ -39,7 +43,7 @@ class Progress:
             if one.code is not None:
                 self._tell_end(one)
         now = time.monotonic()
-        line = f"{now - self.began:.0f} s: " + " | ".join(_standing(one) for one in running if one.code is None)
+        line = f"{self.seconds():.0f} s: " + " | ".join(_standing(one) for one in running if one.code is None)
         if sys.stderr.isatty():
             print(f"{clear()}{line[:150]}", end="", file=sys.stderr, flush=True)
         elif now - self.told >= LINE_SECONDS:

@@ -50,7 +50,7 @@ def run(planned: Sequence[Job], folder: Path) -> list[Running]:
         for one in running:
             list(one.news())
 
-    return jobs.run(planned, 2, folder, False, look)
+    return list(jobs.run(planned, 2, folder, False, look))
 
 
 def pytest_job(folder: Path, *options: str, text: str = TESTS) -> Running:
@@ -133,6 +133,18 @@ def test_what_hangs_is_stopped_at_its_deadline(tmp_path: Path) -> None:
     assert "it was at test_slow" in broken(ended)
 
 
+def test_jobs_start_when_what_they_need_is_there(tmp_path: Path) -> None:
+    """The early ones first, the longest before the others; meanwhile a free place goes to whoever needs nothing."""
+    made, other = tmp_path / "made", tmp_path / "other"
+    makes = Job("makes", ("sh", "-c", f"until [ -e {other} ]; do sleep 0.05; done; touch {made}"), 1, early=True)
+    needs = Job("needs", ("test", "-e", str(made)), 9, after=frozenset({"makes"}))
+    others = [Job("short", ("touch", str(other)), 2), Job("early", ("true",), 5, early=True), Job("long", ("true",), 8)]
+    ended = run([needs, makes, *others], tmp_path)
+    assert [one.code for one in ended] == [0] * 5
+    assert [one.job.name for one in sorted(ended, key=lambda one: one.begun)][:2] == ["early", "makes"]
+    assert [one.job.name for one in ended][-2:] == ["makes", "needs"]
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     """Everything that runs is stopped before the runner ends."""
     seen: list[int] = []
@@ -142,7 +154,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        jobs.run([Job("step", ("sleep", "600"), 1), Job("other", ("sleep", "600"), 1)], 2, tmp_path, False, look)
+        list(jobs.run([Job("step", ("sleep", "600"), 1), Job("other", ("sleep", "600"), 1)], 2, tmp_path, False, look))
     assert len(seen) == 2 and not [pid for pid in seen if Path(f"/proc/{pid}").exists()]
 
 
