@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fleet import syscalls, visible, wire
 from fleet.backends import Backend
-from fleet.errors import FleetError, MissingProgram, causes, from_wire
+from fleet.errors import FleetError, MissingProgram, TryLater, causes, from_wire
 from fleet.isolation import UID, Isolation
 from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, KEYS_ACCOUNT, NETCTL_ACCOUNT, Paths, Worker
 
@@ -145,7 +145,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
     """Run COMMAND, with what is GIVEN on its standard input, to its end and give its standard output.
 
     A failure is the program's own error, so that the operator reads one error and not an error about an error.
-    ENVIRONMENT has to ask for it (ERRORS_AS_DATA).
+    ENVIRONMENT has to ask for it (ERRORS_AS_DATA). Beyond its deadline the program is killed: TryLater.
     """
     try:
         done = subprocess.run(
@@ -161,7 +161,8 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
     except FileNotFoundError as error:
         raise MissingProgram(f"{error.filename} is not there", hint="sudo bin/setup") from error
     except subprocess.TimeoutExpired as error:
-        raise FleetError(f"{_short(command)} did not end within {deadline_seconds:g} s") from error
+        hint = "look whether this host is overloaded, then try again"
+        raise TryLater(f"{_short(command)} did not end within {deadline_seconds:g} s", hint=hint) from error
     if done.returncode != 0:
         raise told_error(done.stderr, f"{_short(command)} ended with code {done.returncode}")
     return done.stdout

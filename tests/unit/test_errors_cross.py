@@ -12,7 +12,7 @@ import pytest
 from pydantic import JsonValue
 
 from fleet import programs
-from fleet.errors import TREE, ExitCode, FleetError
+from fleet.errors import TREE, ExitCode, FleetError, TryLater
 from tests.unit.test_rpc import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,13 @@ def test_over_a_pipe(name: str) -> None:
     assert (caught.value.message, caught.value.hint) == ("no \u2028 no\nthe cause", "do that")
     assert caught.value.data == {"seconds": 3}
     assert raises(name, environment).returncode == TREE[name].exit_code
+
+
+def test_who_is_too_slow_may_be_tried_again() -> None:
+    """A program beyond its deadline is no fault of its own: TryLater names it, and says what to look at."""
+    with pytest.raises(TryLater, match=r"^sleep 60 did not end within 0\.01 s$") as caught:
+        programs.call(["sleep", "60"], {}, deadline_seconds=0.01)
+    assert caught.value.hint and caught.value.exit_code == ExitCode.TRY_LATER
 
 
 def test_a_fault_crosses_as_an_error_without_a_name() -> None:
