@@ -1,12 +1,15 @@
 """What the hub's page costs beside a long history: `bin/bench page`, without root.
 
 The first paint's document, lists of what is rare, and the memory of the hub, with a few runs and then with a million;
-then the time that an update of 64 cards takes in a browser's page, all of them changed, each with a run more.
+then the time that an update takes of the thread of a browser's page: 64 cards changed, each with a run more, in place
+and all in other places; 8 of them; and a second that passes, for all of them count seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -16,27 +19,29 @@ from playwright.sync_api import sync_playwright
 
 from bench.queue import past
 from bench.slots import machine, spread
+from hub.web.cards import TICKS, Card, Level, Run
+from hub.web.pages import shown as shown_card
 from tests.hub_pages import PORT, ask, shown
+from tests.hubs import FLEET
 
 LISTS = ("/results", "/results?outcome=limited", "/results?site=s7", "/results?site=s7&outcome=limited", "/jobs")
 LOOKS = 20
 UPDATES, FIRST = 80, 10
 """Updates, of which the FIRST are not counted: scripts are compiled then."""
-UPDATE = """([number, turned]) => {
-  const outcomes = ["good", "failed", "limited"], levels = ["fine", "wrong", "watch"];
-  const cards = [...document.querySelectorAll("#worker tr")].map((row, at) => ({
-    id: row.id, level: levels[(at + number) % 3], name: row.querySelector(".name").textContent, href: "/workers/w",
-    state: levels[(at + number) % 3], detail: `a.example ${number}`, at: Date.now() / 1000 - at, run: `${number}.1`,
-    summary: `${number % 20}/20`, ticks: [...Array(20).keys()].map((tick) => ({
-      outcome: outcomes[(tick + number) % 3], shape: "o", title: `${at}.${tick + number}`})),
-  }));
-  const order = cards.map((card) => card.id);
-  if (turned) order.unshift(order.pop());
-  const now = Date.now() / 1000;
-  heard({data: JSON.stringify({cards, order, headline: `${number}`, last: now, given_up: [], now})});
-  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(cards.length))));
-}"""
-"""What the hub would send; ends once the browser has drawn it."""
+CARDS = 64
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Ends once the browser has drawn what there is."""
+UPDATE = f"() => {{ heard({{data: update}}); return {DRAWN}; }}"
+SECOND = f"() => {{ ahead += 1; ages(); return {DRAWN}; }}"
+OUTCOMES = ("good", "failed", "limited")
+STATES: tuple[tuple[str, Level], ...] = (("working", "fine"), ("away", "wrong"), ("resting", "watch"))
+WAYS = (
+    (CARDS, False, f"{CARDS} cards in place"),
+    (CARDS, True, f"{CARDS} cards in another order"),
+    (8, False, "8 cards in place"),
+    (0, False, "a second passes"),
+)
+"""Changed cards, whether they take other places, words."""
 PARTS = ("TaskDuration", "ScriptDuration", "LayoutDuration", "RecalcStyleDuration")
 
 
@@ -58,11 +63,12 @@ def main() -> None:
 
 
 def updates() -> None:
-    """What an update costs the page: in place, and with another order."""
+    """What an update costs the page's thread: of all cards, of few, with another order; and a second that passes."""
     with sync_playwright() as play:
         page = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"]).new_page()
         page.goto(f"http://127.0.0.1:{PORT}/?lang=en")
         page.evaluate("document.removeEventListener('visibilitychange', listen); source?.close()")
+        assert page.locator("#worker tr").count() == CARDS
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})  # whatever else the machine does
 
@@ -70,14 +76,39 @@ def updates() -> None:
             found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
             return [1000 * found[name] for name in PARTS]
 
-        for turned, words in ((False, "in place"), (True, "in another order")):
+        for changed, turned, words in WAYS:
             took = []
             for number in range(UPDATES):
+                page.evaluate("(text) => { window.update = text; }", event(number, changed, turned))
                 before = spent()
-                cards = page.evaluate(UPDATE, [number, turned])
+                page.evaluate(UPDATE if changed else SECOND)
                 took.append([after - start for start, after in zip(before, spent(), strict=True)])
             for name, parts in zip(PARTS, zip(*took[FIRST:], strict=True), strict=True):
-                print(f"  {cards} cards {words}, {name}, ms: {spread([*parts])}")
+                print(f"  {words}, {name}, ms: {spread([*parts])}", flush=True)
+
+
+def event(number: int, changed: int, turned: bool) -> str:
+    """What the hub sends when CHANGED workers have had a run more, a third of them with another state."""
+    names = [worker.name for worker in FLEET.members]
+    now = time.time()
+    cards = []
+    for at, name in enumerate(names[:changed]):
+        ticks = [run(number + tick, at, now) for tick in range(TICKS)]
+        state, level = STATES[(at + number) % 3]
+        card = Card(id=f"w-{name}", name=name, state=state, level=level, detail="", last_at=now, ticks=tuple(ticks))
+        cards.append(shown_card(card, "en"))
+    order = [f"w-{name}" for name in names]
+    if turned:
+        random.Random(number).shuffle(order)  # noqa: S311 - no secret
+    rest = {"headline": f"{number}", "last": now, "given_up": [], "now": now}
+    return json.dumps({"cards": cards, "order": order, **rest})
+
+
+def run(number: int, at: int, now: float) -> Run:
+    """One of many, whose outcomes take turns."""
+    ids = {"job": number, "fence": 1, "key": None, "site": "a.example", "task": "visit", "worker": None, "exit": None}
+    outcome = OUTCOMES[(number + at) % len(OUTCOMES)]
+    return Run.model_validate({**ids, "began_at": now, "ended_at": now, "outcome": outcome, "error": None})
 
 
 def looked(path: str) -> float:

@@ -6,18 +6,28 @@ const kinds = { w: "worker", j: "watch", s: "site" };
 const look = document.documentElement.dataset.look; // how addresses begin for who came by a link
 let ahead = Number(words.now) - Date.now() / 1000; // the hub's clock against this one
 
-function age(element) {
-  const at = Number(element.dataset.at);
-  const text = at ? `${Math.max(0, Math.floor(Date.now() / 1000 + ahead - at))} ${words.ago}` : words.never;
+// What is as it was is not touched: each touch costs style, layout and paint.
+function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function tick(one) {
-  const made = document.createElement("span");
-  made.className = one.outcome;
-  made.title = one.title;
-  made.textContent = one.shape;
-  return made;
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+function age(element) {
+  const at = Number(element.dataset.at);
+  say(element, at ? `${Math.max(0, Math.floor(Date.now() / 1000 + ahead - at))} ${words.ago}` : words.never);
+}
+
+function draw(picture, ticks) {
+  const marks = Object.entries(ticks);
+  while (picture.childElementCount > marks.length) picture.lastElementChild.remove();
+  marks.forEach(([outcome, outline], at) => {
+    const path = picture.children[at] ?? picture.appendChild(document.createElementNS(picture.namespaceURI, "path"));
+    set(path, "class", outcome);
+    set(path, "d", outline);
+  });
 }
 
 function line(text) {
@@ -34,13 +44,14 @@ function put(card) {
     row.id = card.id;
     document.getElementById(kinds[card.id[0]]).append(row);
   }
-  row.className = card.level;
-  for (const name of ["name", "state", "detail", "summary"]) row.querySelector(`.${name}`).textContent = card[name];
-  row.querySelector(".name").href = `${look}${card.href}?lang=${document.documentElement.lang}`;
+  set(row, "class", card.level);
+  for (const name of ["name", "state", "detail", "summary"]) say(row.querySelector(`.${name}`), card[name]);
+  set(row.querySelector(".name"), "href", `${look}${card.href}?lang=${document.documentElement.lang}`);
   const last = row.querySelector(".last");
-  last.dataset.at = card.at ?? "";
-  if (card.run) last.href = `${look}/results/${card.run}?lang=${document.documentElement.lang}`;
-  row.querySelector(".ticks").replaceChildren(...card.ticks.map(tick));
+  set(last, "data-at", String(card.at ?? ""));
+  if (card.run) set(last, "href", `${look}/results/${card.run}?lang=${document.documentElement.lang}`);
+  set(row.querySelector(".runs"), "data-runs", card.runs);
+  draw(row.querySelector(".ticks"), card.ticks);
 }
 
 function sort(order) {
@@ -50,7 +61,7 @@ function sort(order) {
     for (const row of [...body.children]) if (!known.has(row.id)) row.remove();
     if (body.contains(document.activeElement)) continue; // nothing moves under somebody's hand
     const rows = order.map((id) => document.getElementById(id)).filter((row) => row && row.parentNode === body);
-    if (rows.some((row, at) => body.children[at] !== row)) body.append(...rows);
+    rows.forEach((row, at) => { if (body.children[at] !== row) body.insertBefore(row, body.children[at]); });
   }
 }
 
@@ -60,13 +71,13 @@ function heard(message) {
     live.textContent = event.trouble;
     return;
   }
-  live.textContent = words.live;
+  say(live, words.live);
   ahead = event.now - Date.now() / 1000;
   event.cards.forEach(put);
   if (event.order) sort(event.order);
-  const headline = document.getElementById("headline");
-  if (headline.textContent !== event.headline) headline.textContent = event.headline;
-  document.getElementById("given-up").replaceChildren(...event.given_up.map(line));
+  say(document.getElementById("headline"), event.headline);
+  const givenUp = document.getElementById("given-up");
+  if (givenUp.innerText !== event.given_up.join("\n")) givenUp.replaceChildren(...event.given_up.map(line));
   document.getElementById("last").dataset.at = event.last ?? "";
   ages();
 }
@@ -74,6 +85,14 @@ function heard(message) {
 function ages() {
   document.querySelectorAll("[data-at]").forEach(age);
 }
+
+// A mouse over a tick: which run it is.
+document.addEventListener("mousemove", ({ target, clientX }) => {
+  const cell = target.closest(".runs");
+  if (!cell) return;
+  const { left, height } = cell.firstElementChild.getBoundingClientRect(); // ticks are square
+  set(cell, "title", cell.dataset.runs.split("\n")[Math.floor((clientX - left) / height)] ?? "");
+});
 
 let source = null;
 function listen() {

@@ -17,8 +17,9 @@ from fleet import visible
 from fleet.given_up import GivenUp
 from fleet.outcomes import OK
 from fleet.shapes import LEVELS, SHAPES
-from hub.web.cards import Card
+from hub.web.cards import TICKS, Card
 from hub.web.charts import HEIGHT, WIDTH
+from hub.web.ticks import CELL, drawn
 from hub.web.words import words
 
 HERE = Path(__file__).parent
@@ -44,10 +45,8 @@ def shown(card: Card, language: str) -> dict[str, Any]:
         "at": card.last_at,
         "run": f"{last.job}.{last.fence}" if last else "",
         "summary": f"{good}/{len(card.ticks)}",
-        "ticks": [
-            {"outcome": one.outcome, "shape": SHAPES[one.outcome], "title": f"{one.job}.{one.fence} {t[one.outcome]}"}
-            for one in card.ticks
-        ],
+        "ticks": drawn(one.outcome for one in card.ticks),
+        "runs": "\n".join(f"{one.job}.{one.fence} {t[one.outcome]}" for one in card.ticks),
     }
 
 
@@ -109,4 +108,5 @@ def _environment() -> jinja2.Environment:
         "segment": lambda name: quote(name, safe=""),
     }
     made.globals |= {"SHAPES": SHAPES, "LEVELS": LEVELS, "WIDTH": WIDTH, "HEIGHT": HEIGHT}
+    made.globals |= {"CELL": CELL, "WIDE": CELL * TICKS, "drawn": drawn}
     return made

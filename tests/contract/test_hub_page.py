@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from hub.web import pages
 from hub.web.words import words
@@ -169,12 +169,21 @@ def test_an_open_page_is_kept_up_to_date(scene: Scene, page: Page) -> None:
     page.goto(f"{ADDRESS}/?lang=en")
     expect(page.locator("#live")).to_have_text("Live")
     row = page.locator(f"#w-{ONE.name}")
-    before = row.locator(".ticks span").count()
+    before = runs(row)
     row.locator("a.last").focus()
-    scene.run("seen", "good")
-    expect(row.locator(".ticks span")).to_have_count(before + 1)
+    scene.run("seen", "absent")
+    told = re.compile(rf"^(.+\n){{{len(before)}}}.+ absent$")
+    expect(row.locator(".runs")).to_have_attribute("data-runs", told)
+    expect(row.locator(".ticks .absent")).to_have_count(1)
+    row.locator(".ticks").hover(position={"x": 4, "y": 4})
+    expect(row.locator(".runs")).to_have_attribute("title", before[0])
     expect(row.locator("a.last")).to_be_focused()
     expect(row.locator("a.name")).to_have_attribute("href", f"/workers/{ONE.name}?lang=en")
+
+
+def runs(row: Locator) -> list[str]:
+    """Those that ROW has ticks of."""
+    return (row.locator(".runs").get_attribute("data-runs") or "").split("\n")
 
 
 def test_it_works_without_javascript(browser: Browser) -> None:
@@ -185,6 +194,7 @@ def test_it_works_without_javascript(browser: Browser) -> None:
     page.goto(f"{ADDRESS}/")
     expect(page.locator(f"#w-{ONE.name} .name")).to_have_text(ONE.name)
     expect(page.locator("#j-3 .name")).to_have_text("kettle")
+    expect(page.locator("#j-3 .ticks path")).to_have_count(2)
     page.goto(f"{ADDRESS}/watches/3")
     expect(page.locator("figcaption strong")).to_have_text(["jp-1", "de-1", "kr-1"])
     expect(page.locator(".beside img")).to_have_count(2)

@@ -1,0 +1,31 @@
+"""Ends of runs drawn in a row: one outline for each outcome, so that a row is a handful of nodes however long it is.
+
+A letter for each tick would be a node and a piece of text to lay out, and look as the machine's fonts have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+CELL = 12
+"""Each tick has a square of that side, the first at 0."""
+_RING = "m1.5 6a4.5 4.5 0 0 1 9 0a4.5 4.5 0 0 1-9 0zm1.2 0a3.3 3.3 0 0 0 6.6 0a3.3 3.3 0 0 0-6.6 0z"
+# What goes round twice is filled as well; the inside of the ring goes round the other way.
+_OUTLINES = {
+    "good": "m2 6a4 4 0 0 1 8 0a4 4 0 0 1-8 0z",
+    "empty": _RING,
+    "refused": f"{_RING}m.9 1.7l4.1-4.1l.7.7l-4.1 4.1z",
+    "limited": f"{_RING}m3.3 3.3a3.3 3.3 0 0 1 0-6.6z",
+    "absent": f"{_RING}m-1.45 4.05l8.8-8.8l.7.7l-8.8 8.8z",
+    "failed": "m1.5 3l1.5-1.5l3 3l3-3l1.5 1.5l-3 3l3 3l-1.5 1.5l-3-3l-3 3l-1.5-1.5l3-3z",
+    "lost": "m3 1.5h6v5.2h-2.2v1.1h-1.6v-2.7h2.2v-2h-4.4zm2.2 7.5h1.6v1.6h-1.6z",
+    "cancelled": "m1.5 5.2h9v1.6h-9z",
+}
+
+
+def drawn(outcomes: Iterable[str]) -> dict[str, str]:
+    """The outline of each of OUTCOMES, the first of them left."""
+    found: dict[str, list[str]] = {}
+    for at, outcome in enumerate(outcomes):
+        found.setdefault(outcome, []).append(f"M{CELL * at} 0{_OUTLINES[outcome]}")
+    return {outcome: "".join(parts) for outcome, parts in sorted(found.items())}
