@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import AbstractContextManager
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 
 from lab.wires import beside
 

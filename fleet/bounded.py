@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import httpcore
-from httpcore._backends.sync import SyncStream
+from fleet.imports import absent
+
+with absent("trio"):
+    import httpcore
+    from httpcore._backends.sync import SyncStream
 
 READ_BYTES = 4096
 _LATE = "no answer in time"

@@ -19,12 +19,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 from pydantic import JsonValue
 
 from fleet import VERSION, visible
 from fleet.deadline import within
 from fleet.errors import ConfigurationError
+from fleet.imports import absent
+
+with absent("click"):  # for a command line of its own, with rich and pygments
+    import httpx
 
 ANSWER_BYTES = 65_536
 MOST_WAIT_SECONDS = 86_400.0

@@ -14,17 +14,17 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from pydantic import JsonValue
-from rich.console import Console
-from rich.live import Live
-from rich.table import Column
-from rich.table import Table as Table  # noqa: PLC0414 - what live_table() shows
-from rich.text import Text
 
 from fleet import VERSION, log, processes, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
+
+if TYPE_CHECKING:  # a sixth of the time in which any program starts, and few show a table
+    from rich.console import Console
+    from rich.table import Table as Table  # noqa: PLC0414 - what live_table() shows
+    from rich.text import Text
 
 PLAIN_WIDTH = 160
 """Of a table that is no terminal's to see."""
@@ -246,6 +246,8 @@ def live_table() -> Iterator[Callable[[Table], None] | None]:
     if not terminal.is_terminal:
         yield None
         return
+    from rich.live import Live
+
     with Live(console=terminal, refresh_per_second=4, transient=True) as live:
         visible.guard()  # what others write meanwhile goes to rich, which would obey it
         yield live.update
@@ -253,11 +255,15 @@ def live_table() -> Iterator[Callable[[Table], None] | None]:
 
 def _console(file: TextIO, width: int | None = None) -> Console:
     """Without colours: there is no escape sequence in what it prints."""
+    from rich.console import Console
+
     return Console(file=file, width=width, color_system=None, markup=False, emoji=False, highlight=False)
 
 
 def made_table(title: str, columns: Sequence[str], rows: Rows) -> Table:
     """A table in which everything stands as it is: a worker may have written it, for rich or the terminal to obey."""
+    from rich.table import Column, Table
+
     made = Table(
         *(Column(cell(name), overflow="fold") for name in columns),
         title=cell(title) if title else None,
@@ -269,6 +275,8 @@ def made_table(title: str, columns: Sequence[str], rows: Rows) -> Table:
 
 
 def cell(words: str) -> Text:
+    from rich.text import Text
+
     return Text(visible.lines(words))
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.ext.compiler import compiles
 
@@ -174,6 +173,8 @@ class Many(sa.types.TypeDecorator[list[Any]]):
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
         """An array, or JSON where there are none."""
         if dialect.name == "postgresql":
+            from sqlalchemy.dialects import postgresql  # a tenth of SQLAlchemy's imports
+
             return dialect.type_descriptor(postgresql.ARRAY(self.item))
         return dialect.type_descriptor(sa.Text())
 

@@ -13,9 +13,11 @@ import logging
 import sys
 from typing import Any, cast
 
-import structlog
-
 from fleet import visible
+from fleet.imports import absent
+
+with absent("rich"):  # for tracebacks in colours, which are not wanted here
+    import structlog
 
 
 class _Stderr:

@@ -15,13 +15,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import httpcore
-
 from fleet import log
 from fleet.bounded import Opened, Way
 from fleet.errors import Unproved
+from fleet.imports import absent
 from fleet.model import EgressSettings
 from fleet.wire import Address
+
+with absent("trio"):
+    import httpcore
 
 IPV4, IPV6 = "IPv4", "IPv6"
 _FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}

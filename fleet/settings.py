@@ -11,5 +11,5 @@ PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True):
     """A frozen table of fleet.toml; unknown keys are mistakes."""

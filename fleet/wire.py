@@ -26,7 +26,7 @@ REPLY_BYTES = 1_048_576
 Address = IPv4Address | IPv6Address
 
 
-class Message(BaseModel, frozen=True, extra="forbid"):
+class Message(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """A frozen value that crosses a socket or a pipe; unknown fields are refused."""
 
 

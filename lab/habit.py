@@ -13,11 +13,13 @@ from contextlib import AbstractContextManager
 from functools import partial
 from ipaddress import IPv4Address
 
-from pyroute2 import IPRoute
-
 from fleet import log
+from fleet.imports import bare
 from fleet.model import Paths, Worker
 from lab.wires import beside
+
+with bare("pyroute2"):
+    from pyroute2.iproute import IPRoute
 
 _LOOK_SECONDS = 0.05
 _FIRST_ADDRESS = IPv4Address("192.0.2.0")

@@ -16,11 +16,14 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pyroute2 import IPRoute
 
 from fleet.backends import wireguard_go
 from fleet.errors import FleetError, MissingProgram
+from fleet.imports import bare
 from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server
+
+with bare("pyroute2"):
+    from pyroute2.iproute import IPRoute
 
 _IFA_F_NODAD = 0x02
 

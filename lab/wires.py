@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import IPRoute
-
 from fleet import spaces, syscalls
 from fleet.errors import ForeignObject
+from fleet.imports import bare
 from lab.topology import Bridge, Port, Topology
+
+with bare("pyroute2"):
+    from pyroute2.iproute import IPRoute
 
 NAMESPACES = Path("/run/netns")
 """Where `ip netns` keeps its names."""

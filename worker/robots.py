@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
 from protego import Protego
 
 from fleet import VERSION, log
 from fleet.bounded import Way
 from fleet.errors import Answered
+from fleet.imports import absent
 from worker.answers import retry_after
+
+with absent("trio"):
+    import httpcore
 
 NAME = "fleet"
 """Under which a robots.txt may name us."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import psycopg
 import sqlalchemy as sa
 
 from fleet.db import Database
@@ -37,6 +36,8 @@ class Notices:
             self._thread.join()
 
     def _follow(self) -> None:
+        import psycopg  # a seventh of the hub's start, and of no use to SQLite
+
         while not self._closing.is_set():
             try:
                 with self._database.engine.connect() as db:
@@ -45,6 +46,8 @@ class Notices:
                 self._closing.wait(LOOK_SECONDS)
 
     def _listen(self, db: sa.Connection) -> None:
+        import psycopg
+
         own = db.connection.driver_connection
         db.detach()  # it is closed at the end, and not used by anybody else with its LISTEN
         assert isinstance(own, psycopg.Connection)

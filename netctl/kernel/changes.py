@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from functools import singledispatchmethod
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from fleet.errors import FleetError, KernelRefused
+from fleet.imports import bare
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.plan.diff import Operation
 from netctl.plan.things import Address, Link, Route, Rule, Sysctl, Thing, Verb
+
+with bare("pyroute2"):
+    from pyroute2.iproute import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
 
 _THERE = {errno.EEXIST}
 _GONE = {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL}

@@ -18,19 +18,9 @@ from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
-from pyroute2 import WireGuard
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.generic.wireguard import (
-    WG_CMD_SET_DEVICE,
-    WG_GENL_VERSION,
-    WGDEVICE_F_REPLACE_PEERS,
-    WGPEER_F_REPLACE_ALLOWEDIPS,
-    wgmsg,
-)
-
 from fleet.backends import KERNEL
 from fleet.errors import TunnelError
+from fleet.imports import bare
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
 from netctl.kernel.netlink import Socket, attribute, attributes, number
@@ -39,6 +29,18 @@ from netctl.plan.key import KEY_BYTES, Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
 from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
+
+with bare("pyroute2"):
+    from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic.wireguard import (
+        WG_CMD_SET_DEVICE,
+        WG_GENL_VERSION,
+        WGDEVICE_F_REPLACE_PEERS,
+        WGPEER_F_REPLACE_ALLOWEDIPS,
+        WireGuard,
+        wgmsg,
+    )
 
 GENERIC = 16
 """NETLINK_GENERIC."""
