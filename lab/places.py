@@ -13,12 +13,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet import lockfile
 from fleet.errors import TryLater
@@ -26,8 +25,7 @@ from fleet.errors import TryLater
 LABS = Path("/var/lib/fleet-lab")
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """The content of lab.json."""
 
     instance: str
@@ -37,8 +35,7 @@ class _Record:
     namespaces: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The files of one lab."""
 
     name: str
@@ -117,7 +114,7 @@ class Places:
         """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
         fresh = self.record.with_suffix(".new")
         record = _Record(os.urandom(8).hex(), servers, keys, ipv6, namespaces)
-        fresh.write_text(json.dumps(dataclasses.asdict(record)))
+        fresh.write_text(json.dumps(record._asdict()))
         fresh.replace(self.record)
 
     def _recorded(self) -> _Record | None:
