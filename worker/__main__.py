@@ -25,9 +25,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     paths = Paths.from_environment()
     fleet = snapshot.read(paths.snapshot).fleet
     # Where there are jobs alone, [task] is for `fleet run`, whose workers say what is wrong with it.
-    # Root imports nobody's own module; the worker names its mistakes.
-    if fleet.loops_task and ":" not in fleet.task.run:
-        registry.resolve(fleet.task)
+    if fleet.loops_task:
+        registry.check(fleet.task)
     installed = prepare.prepare(fleet, paths, home())
     _answer(arguments, installed)
 
@@ -108,9 +107,7 @@ def _task(_: argparse.Namespace) -> None:
     from fleet.trial import TrialOrder
     from worker.tasks import registry
 
-    order = TrialOrder.model_validate_json(sys.stdin.readline())
-    if ":" not in order.task.run:  # as in _prepare
-        registry.resolve(order.task)
+    registry.check(TrialOrder.model_validate_json(sys.stdin.readline()).task)
 
 
 def _declare(arguments: argparse.Namespace) -> None:

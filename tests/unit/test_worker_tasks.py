@@ -28,10 +28,28 @@ from worker.browser.interface import Browser
 from worker.tasks.bounds import ANSWER_BYTES, MOST_ENTRIES, TEXT_CHARACTERS
 from worker.tasks.contract import Found
 from worker.tasks.find import folded
-from worker.tasks.registry import Ready, resolve
+from worker.tasks.registry import Ready, check, resolve
 from worker.tasks.search import Options
 
 SEARCH = {"home": "https://shop.example/", "search_box": "#q", "query": "커피", "result_items": ".item"}
+
+
+def test_root_imports_no_task_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """check() knows a package's task by its metadata alone (positive control: resolve() imports it), and no other."""
+    metadata = tmp_path / "mine-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[fleet.tasks]\nprices = mine_task:prices\n")
+    (tmp_path / "mine_task.py").write_text("raise AttributeError('imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("prices", "mine_task:prices"):
+        check(TaskSettings(run=name, options={"anything": 1}))
+        with pytest.raises(ConfigurationError, match="imported"):
+            resolve(TaskSettings(run=name))
+    with pytest.raises(ConfigurationError, match="'price' cannot be loaded"):
+        check(TaskSettings(run="price"))
+    with pytest.raises(ConfigurationError, match="home"):
+        check(TaskSettings(run="search"))
 
 
 def test_search_options() -> None:

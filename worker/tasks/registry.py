@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -61,10 +61,26 @@ def resolve(settings: TaskSettings, prefix: str = "task.options.") -> Ready:
         raise ConfigurationError(mistakes(error, prefix), hint=hint) from None
 
 
+def check(settings: TaskSettings) -> None:
+    """Raise what is wrong with SETTINGS as far as that is known without importing a task: for root, who imports none.
+
+    The worker names the rest (resolve).
+    """
+    if settings.run in BUILT_IN:
+        resolve(settings)
+    elif not (":" in settings.run or _installed(settings.run)):
+        _find(settings.run)
+
+
+def _installed(name: str) -> list[EntryPoint]:
+    """What packages' metadata say of NAME; nothing is imported for it."""
+    return [entry for entry in entry_points(group=GROUP) if entry.name == name]
+
+
 def _find(name: str) -> Task:
     if name in BUILT_IN:
         return BUILT_IN[name]
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    found = _installed(name)
     try:
         task = found[0].load() if found else _import(name)
     except (ImportError, AttributeError) as error:
