@@ -9,6 +9,7 @@ Every step is idempotent, so a second run repairs and a run that failed half way
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from fleet import cgroups, console, log, snapshot, spaces
@@ -95,10 +96,20 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
 
 
 def enough_keys(fleet: Fleet, installation: Installation) -> None:
-    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever."""
+    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever.
+
+    And ConfigurationError where a key has an address from which workers send: netctl could not tell the two apart.
+    """
     text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
-    usable = {line["public_key"] for line in json.loads(text) if line["state"] not in ("retired", "leaving")}
-    keys, workers = len(usable), len(fleet.members)
+    usable = [line for line in json.loads(text) if line["state"] not in ("retired", "leaving")]
+    network = fleet.workers.placeholders
+    for line in usable:
+        if line["address"] and IPv4Address(line["address"]) in network:
+            raise ConfigurationError(
+                f"workers.placeholders: the key of {line['origin']} has the address {line['address']}, in {network}",
+                hint="another private network there, say 172.31.0.0/16; or: sudo netctl keys retire FILE",
+            )
+    keys, workers = len({line["public_key"] for line in usable}), len(fleet.members)
     if keys < workers and fleet.keys.source is None:
         raise NoKeyFree(
             f"the key pool has {keys} keys for {workers} workers",

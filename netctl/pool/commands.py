@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from fleet import snapshot, visible
 from fleet.client_files import intake
 from fleet.errors import ConfigurationError, FleetError
-from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, NetctlSettings, Paths, WireguardSettings
+from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Fleet, NetctlSettings, Paths, WireguardSettings, WorkersSettings
 from netctl.plan.key import Key, sayable
 from netctl.pool import conf
 from netctl.pool.lines import KeyLine
@@ -59,7 +59,7 @@ def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False, dry_r
         folder = Path(name).absolute().parent.name
         region = region_of(stored, found.label, folder, found.key.server)
         keys.append(Found(origin=stored, key=found.key, region=region))
-        unused.append((stored, _unused(found.key, found.unused, settings.wireguard.mtu)))
+        unused.append((stored, _unused(found.key, found.unused, settings)))
     if refused and not (keep_going and keys):
         raise ConfigurationError("\n".join(refused), hint=_NOTHING if keys else "")
     with opened(paths) as store:
@@ -75,10 +75,13 @@ def looked_at(name: str) -> tuple[str, conf.Parsed]:
         return origin, conf.Parsed(None, [str(error.strerror) if isinstance(error, OSError) else str(error)])
 
 
-def _unused(key: Key, words: str, most_bytes: int) -> str:
-    if (key.mtu_bytes or 0) <= most_bytes:
-        return words
-    return ", ".join(filter(None, [words, f"MTU {key.mtu_bytes} (wireguard.mtu is {most_bytes})"]))
+def _unused(key: Key, words: str, settings: _Usual | Fleet) -> str:
+    found, most_bytes, network = [words], settings.wireguard.mtu, settings.workers.placeholders
+    if (key.mtu_bytes or 0) > most_bytes:
+        found.append(f"MTU {key.mtu_bytes} (wireguard.mtu is {most_bytes})")
+    if key.address in network:
+        found.append(f"the key, while {key.address} is among workers.placeholders ({network})")
+    return ", ".join(filter(None, found))
 
 
 def _stored(name: str, origin: str) -> str:
@@ -98,6 +101,7 @@ class _Usual(NamedTuple):
 
     netctl: NetctlSettings = NetctlSettings()
     wireguard: WireguardSettings = WireguardSettings()
+    workers: WorkersSettings = WorkersSettings()
 
 
 def _settings(paths: Paths) -> _Usual | Fleet:

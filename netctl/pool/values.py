@@ -17,7 +17,7 @@ from ipaddress import (
 )
 from typing import NamedTuple, TypeVar
 
-from fleet.numbers import PLACEHOLDERS_V6, placeholders
+from fleet.numbers import PLACEHOLDERS_V6
 from fleet.wire import Address
 from netctl.plan.key import Endpoint, Secret, could_be_key, decode
 
@@ -78,8 +78,8 @@ def inside(text: str) -> Inside:
             one = _address(str(ip_interface(part).ip))
         except ValueError:
             raise ValueError(f"{odd(part, text).strip() or 'it'} is no address") from None
-        if one in placeholders() or one in PLACEHOLDERS_V6:
-            raise ValueError(f"{one} is among the workers' placeholders: set workers.placeholders in fleet.toml")
+        if one in PLACEHOLDERS_V6:  # whether an IPv4 one is among them, the settings of a start say
+            raise ValueError(f"{one} is among the workers' placeholders ({PLACEHOLDERS_V6}): ask for another address")
         if _is_unusable(one):
             raise ValueError(f"{one} is no address that a tunnel can have")
         found.append(one)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fleet import log
+from fleet import log, numbers
 from fleet.errors import HandshakeTimeout, TunnelError
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
@@ -41,6 +41,9 @@ class Devices:
 
     async def bring(self, slot: Slot, deadline: float) -> None:
         """Bring SLOT to what it holds; a device that hangs or is gone is replaced once. Raises TunnelError."""
+        if slot.lease and slot.lease.key.address in numbers.placeholders():  # it would be taken for a worker's
+            address, network = slot.lease.key.address, numbers.placeholders()
+            raise TunnelError(f"the key's address {address} is among workers.placeholders ({network})")
         try:
             await self.ready(slot.worker, deadline)
             slot.repairing = False

@@ -112,10 +112,12 @@ def test_no_key_at_all(own_lab: Lab) -> None:
     assert results(own_lab) == []
 
 
-def test_more_workers_than_keys(attempt: Attempt) -> None:
-    """Too few keys for all workers: said at once, with how many there are."""
+def test_keys_that_do_not_fit_the_settings(attempt: Attempt) -> None:
+    """Too few for all workers, or one with an address from which workers send: said at once, with key and setting."""
     done = attempt(workers=4)
     said(done, ExitCode.TRY_LATER, "3 keys", "4 workers", "netctl keys import")
+    done = attempt({"workers": {"placeholders": "198.18.0.0/16"}})
+    said(done, ExitCode.CONFIGURATION, "vpn1-01.conf has the address 198.18.1.11", "workers.placeholders")
 
 
 def test_silent_servers(attempt: Attempt, own_lab: Lab) -> None:

@@ -188,6 +188,20 @@ def test_what_one_key_raises_keeps_no_worker_from_the_others(stage: str, error: 
     assert PRIVATE not in found[f"{BAD}.conf"]
 
 
+def test_a_key_with_a_workers_address_is_put_aside(tmp_path: Path) -> None:
+    """One that sends from where workers send is used for nobody, and the list says why."""
+
+    async def work() -> None:
+        async with ground(
+            path, keys=[replace(ends_at(1, "198.51.100.1"), address=IPv4Address("10.255.0.102")), *good]
+        ) as on:
+            assert 1 not in {lease.key_id for lease in await on.everybody()}
+
+    path, good = tmp_path / "keys.db", [ends_at(n, f"198.51.100.{n}") for n in range(2, KEYS + 1)]
+    asyncio.run(work())
+    assert "10.255.0.102 is among workers.placeholders (10.255.0.0/16)" in troubles(path)["1.conf"]
+
+
 def test_a_key_that_works_again_is_as_good_as_new(tmp_path: Path) -> None:
     """The reason goes from the list with the key's next tunnel (positive control: it was there)."""
 
