@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-_EXIT = re.compile(r"^\W*exit[ _-]?address\s*([=:]?)\s*(.*)$", re.IGNORECASE)
+_EXIT = re.compile(r"^\W*exit[ _-]?add?ress\s*([=:]?)\s*(.*)$", re.IGNORECASE)
 _REPEATED = frozenset({"address", "dns", "allowedips"})
 """Entries that may stand more than once in a section; they are joined."""
 
@@ -58,7 +58,10 @@ def taken_apart(text: str) -> Document:
         if comment:
             _comment(found, comment)
         if line.startswith("["):
-            found.sections.append(Section(title=line.strip("[] \t")))
+            title, _, rest = line[1:].partition("]")
+            found.sections.append(Section(title=title.strip()))
+            if rest.strip() and not rest.lstrip().startswith((";", "//")):
+                found.mistakes.append(f"line {number}: more than [{title.strip()}]: each entry needs a line of its own")
         elif line and (said := _exit(line)) is not None:
             found.exits.append(said)
         elif line:

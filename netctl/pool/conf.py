@@ -21,10 +21,10 @@ from netctl.plan.key import LEAST_IPV6_BYTES, Key
 from netctl.pool import values
 
 T = TypeVar("T")
-_USED = {"privatekey", "address", "publickey", "presharedkey", "allowedips", "endpoint", "mtu"}
+_USED = {"interface": {"privatekey", "address", "mtu"}, "peer": {"publickey", "presharedkey", "allowedips", "endpoint"}}
 _KNOWN = (
     "dns table fwmark preup postup predown postdown saveconfig listenport persistentkeepalive excludedapplications "
-    "includedapplications"
+    "includedapplications privatekey address mtu publickey presharedkey allowedips endpoint"
 )
 """What is named as the file spells it; another name might be a key that was pasted there."""
 _AMNEZIA = re.compile(r"[sh][1-4]")
@@ -56,6 +56,8 @@ def parse(content: str) -> Parsed:
     allowed = reader.take(peer, "AllowedIPs", _allowed, needed=False)
     server_public = reader.take(peer, "PublicKey", values.public_key)
     endpoint = reader.take(peer, "Endpoint", values.endpoint)
+    if server_public and own.values.get("privatekey") == peer.values["publickey"]:
+        document.mistakes.append("[Peer] PublicKey: is the PrivateKey: copy the server's own key")
     preshared = reader.take(peer, "PresharedKey", values.preshared_key, needed=False)
     mtu_bytes = reader.take(own, "MTU", values.mtu_bytes, needed=False)
     exit_v4, exit_v6 = _exits(document)
@@ -104,9 +106,14 @@ def _no_client(document: Document) -> str:
     own, peers = document.titled("interface"), document.titled("peer")
     if not own and not peers:
         return "is no WireGuard client file: it has no [Interface] and no [Peer]; get the provider's .conf file"
-    if peers and all("allowedips" in one.values and "endpoint" not in one.values for one in peers):
+    if peers and all(_is_client(one) for one in peers):
         return "is a server's own file, each [Peer] in it is a client: make a client's file there, and import that"
     return ""
+
+
+def _is_client(peer: Section) -> bool:
+    """Whether PEER is one of a server's."""
+    return "allowedips" in peer.values and "endpoint" not in peer.values and not _carries_ipv4(peer)
 
 
 def _interface(document: Document) -> Section:
@@ -160,20 +167,28 @@ def _allowed(value: str) -> bool:
 
 
 def _exits(document: Document) -> tuple[IPv4Address | None, IPv6Address | None]:
-    """The exit of either family that the file names; the last of a family counts."""
-    v4, v6 = None, None
+    """The exit of either family that the file names."""
+    found: list[IPv4Address | IPv6Address] = []
     for said in document.exits:
         try:
-            for found in values.exits(said):
-                v4, v6 = (found, v6) if isinstance(found, IPv4Address) else (v4, found)
+            found += values.exits(said)
         except ValueError as error:
             document.mistakes.append(f"ExitAddress: {error}")
-    return v4, v6
+    v4 = [*dict.fromkeys(one for one in found if isinstance(one, IPv4Address))]
+    v6 = [*dict.fromkeys(one for one in found if isinstance(one, IPv6Address))]
+    if len(v4) > 1 or len(v6) > 1:
+        document.mistakes.append("ExitAddress: more than one of a family: leave the one that the world sees")
+    return (v4[0] if v4 else None), (v6[0] if v6 else None)
 
 
 def _unused(document: Document, own: Section, peer: Section) -> list[str]:
     """The names of what is not used; the fleet makes links, routes, rules and marks itself, and runs no command."""
-    words = [_word(section, name) for section in (own, peer) for name in section.values if name not in _USED]
+    words = [
+        _word(section, name)
+        for section in (own, peer)
+        for name in section.values
+        if name not in _USED[section.title.lower()]
+    ]
     others = [one for one in document.sections if one is not own and one is not peer]
     words += [_title(one) for one in others]
     return [*dict.fromkeys(filter(None, words))]

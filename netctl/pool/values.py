@@ -48,12 +48,19 @@ def odd(part: str, whole: str) -> str:
 
 def private_key(text: str) -> Secret:
     """A client's own key."""
-    return _key(text, Secret.parse_private)
+    return _key(_filled_in(text), Secret.parse_private)
 
 
 def public_key(text: str) -> str:
     """A server's key, as base64."""
-    return _key(text, lambda packed: base64.b64encode(decode(packed)).decode())
+    return _key(_filled_in(text), lambda packed: base64.b64encode(decode(packed)).decode())
+
+
+def _filled_in(text: str) -> str:
+    """TEXT, if it is no XXXX...= that stands for a key, and no key of zeros, which WireGuard takes for none."""
+    if len({*text.strip().rstrip("=")}) == 1:
+        raise ValueError("is no key, but stands where one is to be filled in")
+    return text
 
 
 def preshared_key(text: str) -> Secret | None:
@@ -84,7 +91,7 @@ def inside(text: str) -> Inside:
             raise ValueError(f"{one} is no address that a tunnel can have")
         found.append(one)
     v4 = [one for one in found if isinstance(one, IPv4Address)]
-    v6 = [one for one in found if isinstance(one, IPv6Address)]
+    v6 = [one for one in found if isinstance(one, IPv6Address) and not one.is_link_local]
     if not v4:
         raise ValueError("has no IPv4 address, and tunnels carry IPv4")
     return Inside(v4[0], v6[0] if v6 else None)
@@ -122,6 +129,8 @@ def endpoint(text: str) -> Endpoint:
         raise ValueError(f"{shown.strip() or 'it'} is not HOST:PORT") from None
     if not 0 < port < 65536:
         raise ValueError(f"{shown.strip() or 'it'} has no port from 1 to 65535")
+    if "%" in host:
+        raise ValueError(f"{shown.strip() or 'it'} has a scope (%), unknown elsewhere: take a public address")
     try:
         address = _address(host)
     except ValueError:
@@ -129,9 +138,15 @@ def endpoint(text: str) -> Endpoint:
         if could_be_key(text) or not (name := _name(host)):
             raise ValueError(f"{shown.strip() or 'it'} is not HOST:PORT") from None
         return Endpoint(name, port)
-    if address.is_unspecified or address.is_multicast:
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address.is_unspecified or address.is_multicast or _is_of_no_server(address):
         raise ValueError(f"{address} is the address of no server")
     return Endpoint(str(address), port)
+
+
+def _is_of_no_server(address: Address) -> bool:
+    return address.is_reserved if isinstance(address, IPv4Address) else address.is_link_local
 
 
 def host(server: str) -> str:
