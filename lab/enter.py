@@ -1,9 +1,10 @@
-"""Run a program inside a lab's host: `launch.py lab.enter LAB INSTANCE HOST -- PROGRAM ARGUMENT...`.
+"""Run a program inside a lab's host: `enter.py RECORD INSTANCE NETWORK SEEN NAMES FLEET_ROOT PROGRAM ARGUMENT...`.
 
 A small program of its own that ends in exec, so that callers need no preexec function and their
-threads stay where they are. Inside are the host's network and, in a private mount namespace, its own
-/etc/resolv.conf, /etc/nsswitch.conf and /run/wireguard: wireguard-go knows one socket folder for the
-whole machine, whatever the namespace.
+threads stay where they are. Inside are the host's NETWORK and, in a private mount namespace, its own
+/etc/resolv.conf, /etc/nsswitch.conf and /run/wireguard, from the folder SEEN: wireguard-go knows one
+socket folder for the whole machine, whatever the namespace. It runs before every program of a lab:
+started by Python itself, without `site`, it imports as little as it can.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from fleet import spaces, syscalls
-from lab.places import Places
 
 
-def enter(lab: str, host: str) -> None:
-    """Move this process into HOST of LAB; raises OSError."""
-    places = Places(lab)
-    spaces.enter(Path("/run/netns", f"{lab}-{host}"))
+def enter(network: Path, seen: Path, names: Path) -> None:
+    """Move this process into the host of that NETWORK; raises OSError."""
+    spaces.enter(network)
     # The names of the workers' namespaces show to everybody who enters, whoever makes them, and when.
-    private_mounts_but(places.spaces)
+    private_mounts_but(names)
     spaces.own_sysfs()
-    seen = places.at(host)
     for name in ("resolv.conf", "nsswitch.conf"):
         target = Path("/etc", name)
         if not target.exists():
@@ -37,8 +37,6 @@ def enter(lab: str, host: str) -> None:
     for way_out in (Path("/run/nscd"), Path("/run/systemd/resolve")):
         if way_out.is_dir():
             syscalls.bind(seen / "empty", way_out)
-    if host == "host":
-        os.environ["FLEET_ROOT"] = str(places.fleet_root)
 
 
 def private_mounts_but(folder: Path) -> None:
@@ -54,18 +52,18 @@ def private_mounts_but(folder: Path) -> None:
 
 def main() -> None:
     """Enter, then become the program."""
-    lab, instance, host, dashes, *command = sys.argv[1:]
-    if dashes != "--" or not command:
-        sys.exit("usage: lab.enter LAB INSTANCE HOST -- PROGRAM ARGUMENT...")
+    record, instance, network, seen, names, root, *command = sys.argv[1:]
     try:
-        enter(lab, host)
+        enter(Path(network), Path(seen), Path(names))
+        if root:
+            os.environ["FLEET_ROOT"] = root
         # Whoever started us may have been killed and its lab removed and made again since: a program of
         # the old life has no business in the new one. From here on `down` finds us by our namespace.
-        if Places(lab).instance() != instance:
-            sys.exit(f"lab: {lab} was removed while {command[0]} was being started in it")
+        if f'"{instance}"' not in Path(record).read_text():
+            sys.exit(f"lab: the lab of {network} was removed while {command[0]} was being started in it")
         os.execvp(command[0], command)  # noqa: S606 - becoming the caller's program is the purpose
     except OSError as error:
-        print(f"lab: {host} of {lab}: {command[0]}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"lab: {network}: {command[0]}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 

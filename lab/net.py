@@ -25,6 +25,7 @@ from lab.site import certificate
 from lab.topology import ISP_RESOLVER, ISP_RESOLVER_V6, TUNNEL_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6, Server, Topology
 
 LAUNCH = Path(__file__).resolve().parent.parent / "launch.py"
+ENTER = Path(__file__).resolve().with_name("enter.py")
 START_SECONDS = 20
 """A server that does not answer by then is an error; on an idle machine all do within two."""
 
@@ -211,7 +212,11 @@ class Lab:
 
     def command(self, host: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs ARGV inside HOST."""
-        return [sys.executable, "-I", str(LAUNCH), "lab.enter", self.name, self.places.instance(), host, "--", *argv]
+        places = self.places
+        seen = wires.NAMESPACES / self.topology.namespace(host), places.at(host), places.spaces
+        root = str(places.fleet_root) if host == "host" else ""
+        place = [str(places.record), places.instance(), *map(str, seen), root]
+        return [sys.executable, "-I", "-S", str(ENTER), *place, *argv]
 
     def run(self, host: str, argv: Sequence[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
         """subprocess.run inside HOST: text in and out, output captured, no exit code checked unless asked."""
