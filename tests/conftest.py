@@ -12,16 +12,12 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
+
+from tests.vm import machine
 
 if TYPE_CHECKING:
     from lab.net import Lab
-
-# The same examples each time: what a change breaks is told by that change. `--hypothesis-seed=N` looks
-# further. No deadlines: machines are busy.
-hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,7 +43,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write events where somebody reads them."""
+    """Write events where somebody reads them, and make Hypothesis steady.
+
+    The same examples each time: what a change breaks is told by that change. `--hypothesis-seed=N` looks further. No
+    deadlines: machines are busy.
+    """
+    if not machine.inside():
+        import hypothesis
+
+        hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+        hypothesis.settings.load_profile("steady")
     if path := config.getoption("--events"):
         from tests.runner.events import Events
 

@@ -1,6 +1,7 @@
 """Chooses the ground: `--ground NAME`, as often as wanted; fake and userspace where nothing is said.
 
-Each runs in both isolations where a test is about workers, not devices.
+Each runs in both isolations where a test is about workers, not devices. What the virtual machine has no use for is
+imported by who uses it: there every import takes long.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import pytest
 
 from tests.contract.fake_ground import FakeGround
 from tests.contract.ground import Ground
-from tests.postgresql import Server, running
-from tests.queues import Queue, made_once
 from tests.vm import machine
 
 if TYPE_CHECKING:
+    from tests.postgresql import Server
     from tests.programs.owner import Server as Owner
+    from tests.queues import Queue
 
 HERE = Path(__file__).resolve().parent
 
@@ -26,14 +27,14 @@ HERE = Path(__file__).resolve().parent
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that steps the clock or divides control groups exists in the virtual machine alone, however it is named.
 
-    There, in turn, only what is about its kernel does. The machine is known by its command line, which nobody can give
-    to a kernel that runs (tests/vm/machine.py).
+    There, in turn, only what is about its kernel does.
     """
-    inside = " fleet.job=" in Path("/proc/cmdline").read_text()
+    inside = machine.inside()
 
     def stays(item: pytest.Item) -> bool:
         alone = item.path.name in machine.ALONE
-        return alone or "ground" in getattr(item, "fixturenames", ()) if inside else not alone
+        again = "-netns" in item.name and any(word in item.name for word in machine.ONCE)
+        return alone or ("ground" in getattr(item, "fixturenames", ()) and not again) if inside else not alone
 
     left = [item for item in items if item.path.parent == HERE and not stays(item)]
     config.hook.pytest_deselected(items=left)
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def hook() -> Iterator[Owner]:
     """A webhook, which is told of alerts."""
-    from tests.programs.owner import Server  # of no use in the virtual machine
+    from tests.programs.owner import Server
 
     made = Server()
     yield made
@@ -63,6 +64,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """A PostgreSQL for the whole session."""
+    from tests.postgresql import running
+
     with running() as server:
         yield server
 
@@ -70,6 +73,8 @@ def postgresql() -> Iterator[Server]:
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def addresses(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
     """Makes the address of an empty queue, on each engine."""
+    from tests.queues import made_once
+
     folder = tmp_path_factory.mktemp("queues")
     return made_once(request.param, folder, lambda: request.getfixturevalue("postgresql"))
 
@@ -77,6 +82,8 @@ def addresses(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def queue(addresses: Callable[[], str]) -> Iterator[Queue]:
     """An empty queue on each engine."""
+    from tests.queues import Queue
+
     made = Queue(addresses())
     yield made
     made.close()

@@ -41,10 +41,17 @@ MODULES = (
 )
 ALONE = ("test_wall_clock.py", "test_cgroups.py")
 """Contract tests of this machine alone: they step the clock, or divide control groups."""
+ONCE = ("flushed", "foreign", "lowered")
+"""Words in the names of those that are about no device: here they run in one isolation, outside in both."""
 UP_SECONDS = 90
 """From qemu's start to the first line of inside.sh; 6 s on an idle machine."""
 UP, EXIT = re.compile(r"fleet-vm: up\n"), re.compile(r"fleet-vm: exit (\d+)\n")
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+
+
+def inside() -> bool:
+    """Whether this is the machine: by its command line, which nobody can give to a kernel that runs."""
+    return " fleet.job=" in Path("/proc/cmdline").read_text()
 
 
 class MachineFailed(Exception):
