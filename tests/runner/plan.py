@@ -28,6 +28,8 @@ TIMED = ("tests/unit/test_rpc_attacks.py",)
 """Judges times, which the version of Python is not about; two of them at once would judge one another."""
 TREE = (*RULES, "tests/unit/test_runner.py")
 """Are about the tree and this runner, whichever Python reads them."""
+EXAMPLES = ("tests/unit/test_netctl_properties.py", "tests/unit/test_netctl_plan.py")
+"""Hundreds of examples of what netctl plans, the same whichever Python makes them."""
 DATABASES = tuple(f"tests/contract/test_hub_{name}.py" for name in ("history", "plans", "politeness", "page"))
 """Are about what databases do, and a page in a browser, whichever Python asks them."""
 PREPARED = {
@@ -122,7 +124,7 @@ class Plan:
         environment = _output(*setup, "--print-environment")
         build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
         both = [*files("unit"), *files("contract")]
-        names = [name for name in both if name not in (*TIMED, *TREE, *DATABASES)]
+        names = [name for name in both if name not in (*TIMED, *TREE, *EXAMPLES, *DATABASES)]
         return self._tests("3.10", names, f"{environment}/bin/python", build)
 
 
