@@ -26,7 +26,8 @@ from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from lab import run
 from lab.net import Lab
-from tests.inside import PIPES, Client, program
+from tests import key_stores
+from tests.inside import PIPES, Client, netctl_status, program
 from tests.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -172,20 +173,17 @@ class Host:
 
     def import_keys(self, *patterns: str) -> None:
         """The lab's key files of these names are in netctl's pool."""
-        paths = sorted(str(path) for pattern in patterns for path in self.lab.places.keys.glob(pattern))
-        self.command("keys", "import", *paths, check=True)
+        self.command("keys", "import", *map(str, key_stores.files(self.lab, patterns)), check=True)
 
     # --- what there is to see
 
     def status(self) -> dict[str, Any]:
-        """`netctl status --json`."""
-        found: dict[str, Any] = json.loads(self.command("status", "--json", check=True).stdout)
-        return found
+        """As `netctl status --json`."""
+        return netctl_status(self.paths.netctl_socket)
 
     def slot(self, index: int = 0) -> dict[str, Any]:
         """One slot of the status."""
-        found: dict[str, Any] = self.status()["slots"][index]
-        return found
+        return dict(self.status()["slots"][index])
 
     def server_pids(self, *hosts: str) -> list[int]:
         """The wireguard-go of the lab's VPN servers, or of those on HOSTS."""
@@ -221,7 +219,7 @@ class Rig(Host):
         prepare.namespaces(self.fleet, self.paths)
         # wireguard-go's folder is the lab's own, mounted over the machine's.
         os.chown(self.lab.places.at("host") / "wireguard", pwd.getpwnam("netctl").pw_uid, -1)
-        self.import_keys(*keys)
+        key_stores.fill(self, keys)
 
     def start(self) -> Rig:
         """wireguard-go for every worker, and netctl."""

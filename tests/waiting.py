@@ -14,6 +14,7 @@ import pytest
 import tenacity
 
 T = TypeVar("T")
+USUAL_PAUSE_SECONDS = 0.05
 
 
 def until(
@@ -22,12 +23,24 @@ def until(
     timeout_seconds: float = 10,
     show: Callable[[], object] | None = None,
     pause_seconds: float = 0.01,
+    *,
+    longest_pause_seconds: float = 0.5,
 ) -> T:
-    """The first true value of CONDITION; the test fails with what SHOW gives, or with CONDITION's last value."""
+    """The first true value of CONDITION; the test fails with what SHOW gives, or with CONDITION's last value.
+
+    Looks take the processor from what they wait for: after PAUSE_SECONDS it looks again, then ever later up to
+    USUAL_PAUSE_SECONDS, and as long after a look as that takes; never later than LONGEST_PAUSE_SECONDS.
+    """
+    growing = tenacity.wait_exponential(pause_seconds, USUAL_PAUSE_SECONDS, exp_base=1.5)
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        look = ((state.seconds_since_start or 0) - state.idle_for) / state.attempt_number
+        return max(pause_seconds, min(max(growing(state), look), longest_pause_seconds))
+
     waiting = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda found: not found),
         stop=tenacity.stop_after_delay(timeout_seconds),
-        wait=tenacity.wait_fixed(pause_seconds),
+        wait=pause,
     )
     try:
         return waiting(condition)

@@ -76,7 +76,12 @@ class Scene(Rig):
         probers += [self.client_of(worker)] if self.isolated and worker == self.worker() else []
         for one in probers:
             one.send(do="probe", ways=wanted, seconds=seconds, rounds=rounds)
-        until("the probers end", lambda: (tick(), all(one.has_answered() for one in probers))[1], 30)
+
+        def ended() -> bool:
+            tick()
+            return all(one.has_answered() for one in probers)
+
+        until("the probers end", ended, 30, longest_pause_seconds=0.01)
         tries: Counter[str] = Counter()
         for one in probers:
             tries.update(one.answer()["ok"])

@@ -93,8 +93,14 @@ def test_cleanup_of_one_worker_leaves_the_others(rig: Rig) -> None:
 
 
 def test_a_dry_run_changes_nothing(rig: Rig) -> None:
-    """--dry-run prints the same commands, exits 2, and touches nothing."""
+    """--dry-run prints the same commands, exits 2, and touches nothing.
+
+    Where netctl has never run it leaves neither a folder nor a lock that would be root's.
+    """
     before = ours(rig)
+    empty = rig.paths.root / "elsewhere"
+    rig.command("cleanup", "--dry-run", env={"FLEET_ROOT": str(empty), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert not empty.exists()
     planned = rig.command("cleanup", "--dry-run")
     assert planned.returncode == 2
     assert ours(rig) == before
@@ -113,13 +119,6 @@ def test_a_damaged_key_store_keeps_nothing_in_the_kernel(rig: Rig) -> None:
     assert str(rig.paths.key_store) in done.stderr
     assert "link delete wg101" in done.stdout
     assert ours(rig) == ""
-
-
-def test_cleanup_makes_no_files(rig: Rig) -> None:
-    """Where netctl has never run, root's cleanup leaves neither a folder nor a lock that would be root's."""
-    empty = rig.paths.root / "elsewhere"
-    rig.command("cleanup", "--dry-run", env={"FLEET_ROOT": str(empty), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    assert not empty.exists()
 
 
 def test_a_worker_there_is_no_more_is_taken_away_at_the_start(rig: Rig) -> None:

@@ -135,15 +135,15 @@ def second(either: Rig) -> Iterator[Paths]:
     shutil.rmtree(made.root)
 
 
-@pytest.mark.parametrize("state", ["netctl serves", "netctl is dead"])
-def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second: Paths, state: str) -> None:
+def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second: Paths, isolation: str) -> None:
     """75, and which fleet is there: nothing has changed and nobody is killed, also while its netctl starts again.
 
-    Nothing that the first one's worker sends meanwhile goes past its tunnel.
+    Nothing that the first one's worker sends meanwhile goes past its tunnel. The namespace that both would share is
+    the host's in either isolation, so that each state is shown with one of them.
 
     The control: the first fleet's own `down` ends the same process, and then nobody is refused.
     """
-    rig = either.start()
+    rig, state = either.start(), {"uid": "netctl is dead", "netns": "netctl serves"}[isolation]
     worker, marker = rig.client(), rig.client_of(FREE)
     assert "ok" in worker.ask(do="connect")
     if state == "netctl is dead":
