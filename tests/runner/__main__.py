@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.runner import again, jobs, shares
-from tests.runner.plan import FIRST, RELEASE, SHARDED, Plan, tier_of
+from tests.runner.plan import COMPILE, FIRST, RELEASE, SHARDED, Plan, tier_of
 from tests.runner.progress import Progress, say
 from tests.runner.summary import Summary
 
@@ -55,6 +55,7 @@ def environment(light: bool) -> str:
             cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
             os.environ.setdefault("FLEET_HOME", f"{cache}/fleet")
         subprocess.run([*SETUP, "--environment-only"], check=True)
+    subprocess.run([_python(), *COMPILE], check=False)
     return str(_python())
 
 

@@ -21,6 +21,8 @@ RELEASE = ("hostvm",)
 """Run where they are asked for: before a release."""
 RULES = ["tests/test_layers.py", "tests/test_repo.py"]
 TYPED = ("fleet", "netctl", "launcher", "worker", "hub", "keyservice", "lab", "tests", "bench", "launch.py")
+COMPILE = ("-m", "compileall", "-qq", *TYPED)
+"""Before hundreds of processes do it, each for itself: PYTHONDONTWRITEBYTECODE may be set here."""
 OLDEST = (3, 10)
 """The Python of Ubuntu 22.04."""
 LEAST_DEADLINE_SECONDS = 900.0
@@ -122,7 +124,8 @@ class Plan:
         # Also what this tier shows: whoever leaves undetected-chromedriver out misses nothing else.
         setup = ("bin/setup", "--dev", "--without-undetected", "--python", python)
         environment = _output(*setup, "--print-environment")
-        build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; exec "$@"', "sh")
+        compiled = f"{environment}/bin/python {' '.join(COMPILE)} || :"
+        build = ("sh", "-euc", f'{" ".join(setup)} --environment-only; {compiled}; exec "$@"', "sh")
         both = [*files("unit"), *files("contract")]
         names = [name for name in both if name not in (*TIMED, *TREE, *EXAMPLES, *DATABASES)]
         return self._tests("3.10", names, f"{environment}/bin/python", build)
