@@ -4,10 +4,13 @@ Python's isolated mode keeps the current directory and PYTHONPATH out of a progr
 root; this file then adds the one folder the code is in.
 """
 
+import os
 import runpy
 import sys
 from pathlib import Path
 
+# pydantic looks through all packages that are installed, at each start, for one that wants a say in what is valid.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 name = sys.argv.pop(1)
 sys.argv[0] = name
