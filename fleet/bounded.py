@@ -15,7 +15,7 @@ from typing import Any
 
 from fleet.imports import absent
 
-with absent("trio"):
+with absent("trio", "h2"):
     import httpcore
     from httpcore._backends.sync import SyncStream
 

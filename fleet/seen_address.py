@@ -22,7 +22,7 @@ from fleet.imports import absent
 from fleet.model import EgressSettings
 from fleet.wire import Address
 
-with absent("trio"):
+with absent("trio", "h2"):
     import httpcore
 
 IPV4, IPV6 = "IPv4", "IPv6"

@@ -1,6 +1,6 @@
 """`netctl`: the network helper's command line. Standard output is the answer; `--json` wherever there is one.
 
-Each command imports what it needs: SQLAlchemy and pyroute2 together take over half a second to load, and a status
+Each command imports what it needs: SQLAlchemy and pyroute2 together take longer to load than all else, and a status
 needs neither.
 """
 

@@ -24,7 +24,7 @@ from fleet.errors import Answered
 from fleet.imports import absent
 from worker.answers import retry_after
 
-with absent("trio"):
+with absent("trio", "h2"):
     import httpcore
 
 NAME = "fleet"

@@ -16,8 +16,11 @@ import socket
 import sys
 
 from fleet import snapshot, syscalls
+from fleet.imports import absent
 from fleet.paths import Paths
-from fleet.seen_address import IPV4, IPV6, Asker
+
+with absent("anyio"):  # httpcore would import it for asyncio, which is not used here: a sixth of each look
+    from fleet.seen_address import IPV4, IPV6, Asker
 
 CPU_SECONDS, MEMORY_BYTES = 10, 1 << 30
 _PATIENT = 20

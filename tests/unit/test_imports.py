@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NEVER = "rich pygments trio click pytest jinja2 alembic"
+NEVER = "rich pygments trio h2 click pytest jinja2 alembic"
 """What none of them needs before it is asked for something."""
 BROWSER = "selenium undetected_chromedriver price_parser"
 STORES = "sqlalchemy psycopg pyroute2"
@@ -20,7 +20,7 @@ HEAVY = {
     "fleet.operate.acts": f"{STORES} {WEB} {BROWSER} psutil",
     "netctl.__main__": f"{STORES} {WEB} {BROWSER} psutil",
     "netctl.serve": f"psycopg sqlalchemy.dialects.postgresql pyroute2.ndb.main {WEB} {BROWSER} psutil",
-    "netctl.exits.ask": f"{STORES} httpx starlette hypercorn {BROWSER} psutil",
+    "netctl.exits.ask": f"{STORES} anyio httpx starlette hypercorn {BROWSER} psutil",
     "worker.__main__": f"{STORES} {WEB} {BROWSER}",
     "worker.loop": f"{STORES} httpx starlette hypercorn undetected_chromedriver",
     "hub.__main__": f"{STORES} {WEB} {BROWSER} psutil",
