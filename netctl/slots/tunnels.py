@@ -169,11 +169,11 @@ class Tunnels:
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free. Raises NoKeyFree, or ConfigurationError where none ever is."""
-        assert slot.owner is not None
-        owner, most = processes.owner_of(slot.owner.peer.pid), self._fleet.netctl.workers_per_server
+        most = self._fleet.netctl.workers_per_server
         while True:
             aside, server = self.servers.aside(), slot.server
-            wish = Wish(uid=slot.worker.uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most, server=server)
+            uid, owner = slot.worker.uid, slot.holder
+            wish = Wish(uid=uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most, server=server)
             lease = await self._pool.take(wish)
             if lease is not None:
                 return lease
