@@ -1,4 +1,7 @@
-"""Programs that supervisord has given up, and when each is started again, as fleet.operate.rearm writes them down."""
+"""Programs that do not run: given up by supervisord, and when each is started again, or told to stay away.
+
+fleet.operate.rearm writes them down.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ class All(Message):
     """Those there are at a moment."""
 
     programs: tuple[GivenUp, ...] = ()
+    stopped: tuple[str, ...] = ()
+    """Who has ended because somebody said so, and stays away until somebody starts it."""
 
 
-def read(path: Path) -> tuple[GivenUp, ...]:
+def read(path: Path) -> All:
     """Those of PATH; none where it cannot be read: what is shown does without."""
     try:
         with path.open("rb") as file:
-            return All.model_validate_json(file.read(_MOST_BYTES)).programs
+            return All.model_validate_json(file.read(_MOST_BYTES))
     except (OSError, ValidationError):
-        return ()
+        return All()

@@ -51,6 +51,8 @@ class ProgramState:
     """Of its last end after it had been running."""
     up_seconds: int
     message: str
+    stopped: bool = False
+    """Whether it ran, was told to end, and has; one that was never started is not."""
 
     @property
     def ended(self) -> bool:
@@ -292,4 +294,5 @@ def _state(item: dict[str, object]) -> ProgramState:
         exit_code=cast(int, item["exitstatus"]),
         up_seconds=now - start if running else 0,
         message=str(item["spawnerr"]) or str(item["description"]),
+        stopped=item["statename"] == "STOPPED" and cast(int, item["stop"]) > 0,
     )

@@ -126,7 +126,15 @@ class Hub:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
             seats, ends = self.service.seats, self.service.ends
-            queue = Queue(self._store, self._do, seats, self._space.is_full, self._given_up, ends, self._declared)
+            queue = Queue(
+                self._store,
+                self._do,
+                seats,
+                self._space.is_full,
+                partial(given_up.read, self._paths.given_up),
+                ends,
+                self._declared,
+            )
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
@@ -143,9 +151,6 @@ class Hub:
             await self._do(lambda: self._store.retire(self._host))
         self._paths.hub_socket.unlink(missing_ok=True)
         self._log.info("hub.stopped")
-
-    def _given_up(self) -> tuple[given_up.GivenUp, ...]:
-        return given_up.read(self._paths.given_up)
 
     async def _open(self, server: Server) -> None:
         """The door; whose supervisord was killed a moment ago, a hub of before, may still be about to close it."""

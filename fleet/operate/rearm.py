@@ -2,7 +2,7 @@
 
 supervisord runs this as a listener of its events, and tells of each program that it gives up. It is root, for
 supervisord's socket is root's alone; it hears nobody else. FATAL is an event of its own: a program that ends within its
-startsecs never sends EXITED.
+startsecs never sends EXITED. It also writes down who was told to stay away: the page tells that from who is missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from fleet.supervise import Supervisor
 
 FIRST_SECONDS = 300.0
 LONGEST_SECONDS = 3600.0
+_GATHER_SECONDS = 0.3
+"""Between an event and the look that it asks for: hundreds of workers start and stop at one time."""
+_AGAIN_SECONDS = 2.0
 _READY, _DONE = b"READY\n", b"RESULT 2\nOK"
 
 
@@ -71,22 +74,31 @@ class Rearm:
         self._supervisor = Supervisor(Installation(paths=paths))
         self._log = log.get("rearm")
         self._heard = b""
+        self._look_at: float | None = None
+        self._stopped: tuple[str, ...] = ()
+        self._told: All | None = None
 
     def run(self) -> None:
         """Until supervisord closes the pipe."""
         self._look()
         os.write(1, _READY)
         while True:
-            ready, _, _ = select.select([0], [], [], self._waits.seconds(time.monotonic()))
+            ready, _, _ = select.select([0], [], [], self._seconds(time.monotonic()))
             if ready:
                 if not (data := os.read(0, 65_536)):
                     return
                 self._heard += data
                 while self._event():
-                    self._look()
+                    self._look_at = self._look_at or time.monotonic() + _GATHER_SECONDS
                     os.write(1, _DONE + _READY)
+            if self._look_at is not None and self._look_at <= time.monotonic():
+                self._look()
             for name in self._waits.due(time.monotonic()):
                 self._start(name)
+
+    def _seconds(self, now: float) -> float | None:
+        due = [self._waits.seconds(now), None if self._look_at is None else max(0.0, self._look_at - now)]
+        return min((one for one in due if one is not None), default=None)
 
     def _event(self) -> bool:
         """Take one event from what was heard, if it is whole (supervisord.org, Event Listeners)."""
@@ -100,14 +112,16 @@ class Rearm:
         return True
 
     def _look(self) -> None:
-        """Who is given up. An event only says that it is time to look: it may be older than the last start."""
+        """Who is given up, and who stopped. An event says only that it is time to look: it may be an old one by now."""
         try:
-            found = [one.name for one in self._supervisor.states() if one.state == "FATAL"]
-        except FleetError as error:  # it is about to end, and then so does this
-            self._log.warning("supervisord.mute", error=error.message)
+            found = self._supervisor.states()
+        except FleetError as error:  # it is busy, or about to end, and then so does this
+            self._log.debug("supervisord.mute", error=error.message)
+            self._look_at = time.monotonic() + _AGAIN_SECONDS
             return
-        now = time.monotonic()
-        for name in found:
+        now, self._look_at = time.monotonic(), None
+        self._stopped = tuple(sorted(one.name for one in found if one.stopped))
+        for name in (one.name for one in found if one.state == "FATAL"):
             if self._waits.heard(name, now):
                 seconds, times = round(self._waits.waiting[name] - now, 1), self._waits.times[name]
                 self._log.error("program.given_up", program=name, again_in_seconds=seconds, times=times)
@@ -130,7 +144,9 @@ class Rearm:
             GivenUp(name=name, again_at=round(at + ahead, 1), times=self._waits.times[name])
             for name, at in sorted(self._waits.waiting.items())
         )
-        write_durably(self._paths.given_up, All(programs=programs).model_dump_json().encode(), 0o640)
+        if (told := All(programs=programs, stopped=self._stopped)) != self._told:
+            write_durably(self._paths.given_up, told.model_dump_json().encode(), 0o640)
+            self._told = told
 
 
 def _fields(line: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from fleet.given_up import GivenUp
+from fleet.given_up import All, GivenUp
 from fleet.outcomes import OK
 from hub.queue import watching
 from hub.queue.politeness import Site
@@ -20,6 +20,8 @@ TICKS = 20
 MOST_SITES = 200
 IN_A_ROW = 3
 """So many bad ends one after the other are trouble."""
+AWAY = ("away", "stopped")
+"""Workers that are not there: by themselves, and because somebody said so."""
 _WORKERS_FAULT = ("failed", "lost")
 _SITES_WORD = ("failed", "refused", "limited", "absent")
 Level = Literal["wrong", "watch", "fine"]
@@ -80,12 +82,12 @@ def fleet_of(
     runs: list[Run],
     *,
     full: bool,
-    given_up: tuple[GivenUp, ...],
+    away: All,
 ) -> Fleet:
     """The first look."""
     now = time.time()
     of_worker, of_site, of_job = grouped(runs, "worker"), grouped(runs, "site"), grouped(runs, "job")
-    workers = [_worker(seat, of_worker.get(seat.worker.name, ())) for seat in seats]
+    workers = [_worker(seat, of_worker.get(seat.worker.name, ()), away.stopped) for seat in seats]
     looked_at = [_watch(watch, of_job.get(watch.job, ()), now) for watch in watches]
     places = [site_card(site, of_site.get(site.name, ()), now) for site in sites]
     good = next((one.ended_at for one in runs if one.outcome in OK), None)
@@ -95,7 +97,7 @@ def fleet_of(
         last_at=runs[0].ended_at if runs else None,
         last_good_at=good,
         trouble=_trouble(workers, runs, full=full) or ("watches" if late else ""),
-        given_up=given_up,
+        given_up=away.programs,
         workers=tuple(sorted(workers, key=_rank)),
         watches=tuple(sorted(looked_at, key=_rank)),
         sites=tuple(sorted(places, key=_rank)[:MOST_SITES]),
@@ -112,8 +114,8 @@ def _trouble(workers: Collection[Card], runs: list[Run], *, full: bool) -> Troub
 
 
 def are_away(workers: Collection[Card]) -> bool:
-    """Whether there are workers, and all of them are away."""
-    return bool(workers) and all(card.state == "away" for card in workers)
+    """Whether there are workers, and none of them is there."""
+    return bool(workers) and all(card.state in AWAY for card in workers)
 
 
 def grouped(runs: list[Run], name: str) -> dict[Any, tuple[Run, ...]]:
@@ -124,18 +126,18 @@ def grouped(runs: list[Run], name: str) -> dict[Any, tuple[Run, ...]]:
     return {key: tuple(reversed(many[:TICKS])) for key, many in found.items()}
 
 
-def _worker(seat: Seat, ticks: tuple[Run, ...]) -> Card:
+def _worker(seat: Seat, ticks: tuple[Run, ...], stopped: Collection[str]) -> Card:
     state = "busy"
     if seat.held:
         state = "working"
     elif seat.connection is None:
-        state = "away"
+        state = "stopped" if f"worker:{seat.worker.name}" in stopped else "away"
     elif seat.rests_until > time.monotonic():
         state = "resting"
     elif seat.waiting:
         state = "waiting"
-    wrong = state == "away" or _in_a_row(ticks, _WORKERS_FAULT)
-    level: Level = "wrong" if wrong else "watch" if state == "resting" else "fine"
+    wrong = state == "away" or (state != "stopped" and _in_a_row(ticks, _WORKERS_FAULT))
+    level: Level = "wrong" if wrong else "watch" if state in ("resting", "stopped") else "fine"
     detail = f"{seat.held.job}.{seat.held.fence}" if seat.held else ""
     name = seat.worker.name
     return Card(id=f"w-{name}", name=name, state=state, level=level, detail=detail, last_at=_last(ticks), ticks=ticks)

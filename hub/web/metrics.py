@@ -24,7 +24,7 @@ from hub.web.view import Sight
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 STAGES = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
 """Those that fleet.result knows. The names come from a worker: any other one is `other`."""
-WORKER_STATES = ("working", "busy", "away", "resting", "waiting")
+WORKER_STATES = ("working", "busy", "away", "stopped", "resting", "waiting")
 SITE_STATES = ("paused", "slowed", "running", "quiet")
 WATCH_STATES = ("fresh", "late", "paused")
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)

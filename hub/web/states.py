@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from fleet.errors import DatabaseFailed
 from fleet.room import Room
+from hub.web.cards import AWAY
 from hub.web.metrics import CONTENT_TYPE, Metrics
 from hub.web.view import Sight, View
 
@@ -44,7 +45,7 @@ class States:
             "running": sight.backlog.leased,
             "could_begin_for_seconds": since,
             "workers": len(workers),
-            "away": workers.count("away"),
+            "away": sum(map(workers.count, AWAY)),
         }
         return JSONResponse(said, 503 if sight.pressure else 200)
 

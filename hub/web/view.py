@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, JsonValue
 
 from fleet.db import Database
-from fleet.given_up import GivenUp
+from fleet.given_up import All
 from hub.declared import Declared
 from hub.queue import locks, reading, watching
 from hub.queue.politeness import Site
@@ -69,7 +69,7 @@ class Queue:
     """Where the store is used: what waits there holds up the workers."""
     seats: Mapping[int, Seat]
     is_full: Callable[[], bool]
-    given_up: Callable[[], tuple[GivenUp, ...]]
+    away: Callable[[], All]
     ends: list[Callable[[str, Finished], None]]
     """Who is told of each end: the worker's name, and what came."""
     declared: Declared
@@ -101,7 +101,7 @@ class View:
             sites = await self.read(lambda: self.database.run(locks.every, reading=True))
             watches, backlog = await self._count()
             full = self.queue.is_full()
-            fleet = fleet_of(self.queue.seats.values(), watches, sites, runs, full=full, given_up=self.queue.given_up())
+            fleet = fleet_of(self.queue.seats.values(), watches, sites, runs, full=full, away=self.queue.away())
             since, away = could_begin_since(sites), are_away(fleet.workers)
             states = tuple(site_state(site, fleet.now) for site in sites)
             word = pressure(full=full, away=away, since=since, now=fleet.now)

@@ -139,6 +139,7 @@ _WORDS = {
     "working": ("working", "작업 중"),
     "busy": ("own task", "자체 태스크"),
     "away": ("away", "없음"),
+    "stopped": ("stopped on purpose", "일부러 멈춤"),
     "resting": ("resting", "쉬는 중"),
     "waiting": ("waiting", "대기"),
     "paused": ("paused", "멈춤"),

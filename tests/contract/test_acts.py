@@ -44,7 +44,7 @@ CONFIGURATION = (
     + """environment=FLEET_ROOT="{root}",FLEET_ERRORS="json"
 [eventlistener:rearm]
 command={rearm} --first-seconds 3
-events=PROCESS_STATE_FATAL
+events=PROCESS_STATE_FATAL,PROCESS_STATE_STOPPED,PROCESS_STATE_STARTING
 stderr_logfile={root}/rearm.log
 [program:acts]
 command={acts}
@@ -90,6 +90,10 @@ class Scene:
         for one in self.supervisor.states():
             if one.name == f"worker:{worker}" and one.pid:
                 os.kill(one.pid, signal.SIGKILL)
+
+    def away(self) -> given_up.All:
+        """Who does not run, as the page reads it."""
+        return given_up.read(self.paths.given_up)
 
     def log(self) -> str:
         """What was logged for the page."""
@@ -172,14 +176,16 @@ def test_what_the_table_holds() -> None:
 
 
 def test_a_worker_is_stopped_and_started(scene: Scene) -> None:
-    """It ends and stays away; it comes again. Twice is once. Each act is logged with its worker's name."""
+    """It ends and stays away; it comes again; the hub hears of both. Twice is once. Each act is logged."""
     until("it runs", lambda: scene.state(STEADY) == "RUNNING", 60)
     for _ in range(2):
         ask(scene, Stop(worker=STEADY))
     until("it has ended", lambda: scene.state(STEADY) == "STOPPED", 30)
+    until("it is known as stopped", lambda: f"worker:{STEADY}" in scene.away().stopped, 30, scene.away)
     for _ in range(2):
         ask(scene, Start(worker=STEADY))
     until("it runs again", lambda: scene.state(STEADY) == "RUNNING", 30)
+    until("it is known as running", lambda: f"worker:{STEADY}" not in scene.away().stopped, 30, scene.away)
     wanted = [("stop", STEADY)] * 2 + [("start", STEADY)] * 2
     until("it is logged", lambda: [one for one in scene.done() if one[1] == STEADY] == wanted, 30, scene.log)
 
@@ -187,11 +193,11 @@ def test_a_worker_is_stopped_and_started(scene: Scene) -> None:
 def test_one_that_was_given_up_stays_away(scene: Scene) -> None:
     """Stopped on the page, a worker that supervisord has given up is not started again by who starts those."""
     starts = (scene.paths.root / "supervisord.log").read_text
-    until("it was given up", lambda: scene.state(FLAKY) == "FATAL" and given_up.read(scene.paths.given_up), 240)
+    until("it was given up", lambda: scene.state(FLAKY) == "FATAL" and scene.away().programs, 240)
     ask(scene, Stop(worker=FLAKY))
     until("it is stopped", lambda: scene.state(FLAKY) == "STOPPED", 30)
     spawned = starts().count(f"spawned: '{FLAKY}'")
-    until("its time is over", lambda: given_up.read(scene.paths.given_up) == (), 240)
+    until("its time is over", lambda: scene.away().programs == (), 240)
     assert scene.state(FLAKY) == "STOPPED" and starts().count(f"spawned: '{FLAKY}'") == spawned
 
 

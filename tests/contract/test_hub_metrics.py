@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,26 @@ def test_what_supervisord_has_given_up_is_said(scene: Scene) -> None:
     assert "&lt;b&gt;w1301&lt;/b&gt;: given up by supervisord, times in a row (2)" in page and "2027-01-15" in page
     assert values(ask("/metrics")[2])["fleet_programs_given_up"] == 1
     path.unlink()
+
+
+def test_who_was_stopped_is_told_from_who_is_missing(scene: Scene) -> None:
+    """By another word, shape and number; as many workers are not there, and that is as much of a trouble."""
+    path = scene.paths.given_up
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(All(stopped=(f"worker:{ONE.name}", "netctl")).model_dump_json())
+
+    def states() -> Counter[tuple[str, str]]:
+        return Counter((one["state"], one["level"]) for one in json.loads(ask("/api/fleet")[2])["workers"])
+
+    others = len(FLEET.members) - 1
+    until("it is known", lambda: states() == {("stopped", "watch"): 1, ("away", "wrong"): others}, 30, states)
+    page = ask(f"/workers/{ONE.name}?lang=en")[2]
+    assert "◆ stopped on purpose" in page and "▲ away" in ask("/?lang=en")[2]
+    assert "◆ 일부러 멈춤" in ask("/?lang=ko")[2]
+    assert values(ask("/metrics")[2])[f'fleet_worker_state{{state="stopped",worker="{ONE.name}"}}'] == 1
+    assert json.loads(ask("/healthz")[2])["reason"] == "workers"
+    path.unlink()
+    until("it is missing", lambda: states() == {("away", "wrong"): others + 1}, 30, states)
 
 
 def test_pressure_has_a_reason(scene: Scene) -> None:

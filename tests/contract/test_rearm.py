@@ -26,7 +26,7 @@ startsecs=5
 startretries=0
 [eventlistener:rearm]
 command={listener} --first-seconds 0.1
-events=PROCESS_STATE_FATAL
+events=PROCESS_STATE_FATAL,PROCESS_STATE_STOPPED,PROCESS_STATE_STARTING
 stderr_logfile={root}/rearm.log
 """
 )
@@ -47,7 +47,7 @@ def test_a_program_that_was_given_up_runs_again(root: None, tmp_path: Path) -> N
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         try:
             until("it runs", lambda: state(Supervisor(installation), "flaky") == "RUNNING", 120, lambda: log(tmp_path))
-            until("nobody waits", lambda: paths.given_up.exists() and given_up.read(paths.given_up) == (), 30)
+            until("nobody waits", lambda: paths.given_up.exists() and given_up.read(paths.given_up).programs == (), 30)
         finally:
             running.terminate()
     told = [one for one in log(tmp_path) if one["event"] == "program.given_up"]
@@ -91,7 +91,7 @@ def test_each_wait_is_longer_up_to_an_hour() -> None:
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
     """A file that is not there, or holds something else, costs the page nothing."""
     path = tmp_path / "given-up.json"
-    assert given_up.read(path) == ()
+    assert given_up.read(path) == given_up.All()
     for text in ("", "{", '{"programs": 1}', "[" * 100_000):
         path.write_text(text)
-        assert given_up.read(path) == ()
+        assert given_up.read(path) == given_up.All()

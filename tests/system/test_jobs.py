@@ -164,7 +164,7 @@ def test_from_words_to_results(fleet: Jobs) -> None:
 
 def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> None:
     """Its tunnel ends, and its next job has another one; stopped it stays away, also from `fleet reload`, until it is
-    started there. The page shows how the keys are, as `netctl keys list` does.
+    started there, and the page says which of both it is. The page shows how the keys are, as `netctl keys list` does.
     """
     (job,) = fleet.add({"arguments": {"query": "차"}})
     (done,) = fleet.wait_for([job])[job]
@@ -180,6 +180,12 @@ def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> Non
     for name in names:
         assert fleet.act(name, "stop")[0] == 303
     until("all have ended", lambda: {fleet.state(name) for name in names} == {"STOPPED"}, 60)
+
+    def shown_states() -> set[str]:
+        found = json.loads(fleet.host(["curl", "-sS", f"http://127.0.0.1:{PORT}/api/fleet"], check=True).stdout)
+        return {one["state"] for one in found["workers"]}
+
+    until("the page says that they were stopped", lambda: shown_states() == {"stopped"}, 60, shown_states)
     try:
         for seconds in (31, None):
             fleet.configure({"loop": {"pause_seconds": seconds}} if seconds else {})
