@@ -79,8 +79,11 @@ def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if wants_json(request):
         return JSONResponse({"error": error.detail}, error.status_code)
-    text = words(language(request))["missing"] if error.status_code == 404 else error.detail
-    return html(request, "plain.j2", error.status_code, text=text)
+    said = words(language(request))
+    if error.status_code == 404:
+        return html(request, "plain.j2", 404, text=said["missing"])
+    text = said.get(f"status_{error.status_code}", "")
+    return html(request, "plain.j2", error.status_code, text=text, detail=error.detail)
 
 
 def broken(request: Request, error: Exception) -> Response:

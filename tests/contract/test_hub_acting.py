@@ -86,6 +86,9 @@ def test_what_could_not_be_done_is_said(scene: Scene) -> None:
     acts = [(one["what"], one["of"], one["done"]) for one in json.loads(ask("/api/acts")[2])["acts"]]
     assert acts[:2] == [("stop", ONE.name, "failed"), ("start", "w9999", "unknown")]
     assert "not done" in ask("/acts?lang=en")[2]
+    for what, token, words in (("pause", "x", "토큰이 없거나 다릅니다."), ("x", TOKEN, "답할 수 없는 요청")):
+        form = urlencode({"what": what, "token": token})
+        assert words in ask("/sites/a.example?lang=ko", "POST", form)[2]
 
 
 def test_who_is_refused_hides_nothing(scene: Scene) -> None:
