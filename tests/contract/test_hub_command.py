@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,3 +168,26 @@ def test_a_table_is_whole_in_sixty_columns(hub: Hub, words: str, monkeypatch: py
     letters = "".join(letter for letter in out if letter.isalnum() or letter in ".-")
     assert max(map(len, out.splitlines())) <= 60 or words == "job show 1", out
     assert long[:8] in letters and "…" not in out, out
+
+
+@pytest.mark.parametrize(("name", "heading"), [("README.md", "Jobs"), ("README.ko.md", "작업")])
+def test_what_readme_says_of_jobs(hub: Hub, tmp_path: Path, name: str, heading: str) -> None:
+    """Its settings load behind those of `fleet init`, its file of jobs and its commands are what they are said to be."""
+    text = (CHECKOUT / name).read_text().partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    settings, first, more, listed = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    init = '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
+    init += '[task]\nrun = "visit"\n\n[task.options]\nurls = ["https://shop.example/"]\n'
+    fleet = configuration.parse(f"{init}{settings}", name)
+    assert (fleet.hub.jobs, fleet.hub.web.port, [*fleet.hub.targets]) == ("first", 8470, ["folder"])
+    (tmp_path / "watches.toml").write_text(listed)
+    lines = [line.partition(";")[0] for line in (first + more).splitlines()]
+    commands = [words[2:] for line in lines if (words := shlex.split(line, comments=True))[:2] == ["sudo", "fleet"]]
+    typed = [words for words in commands if words[0] in ("job", "result", "site")]
+    assert len(typed) >= 9
+    assert ["job", "add", "--task", "visit", 'urls:=["https://www.example.com/"]'] in typed
+    for words in typed:
+        words = words[: words.index("<")] if "<" in words else words
+        words = [str(tmp_path / word) if word == "watches.toml" else word for word in words]
+        code, _, said = hub(*words, given="query\ntea\n")
+        assert code == (ExitCode.WOULD_CHANGE if words[1] == "apply" else 0), (words, said)
+    assert len(json.loads(hub("job", "list", "--json")[1])) == 7
