@@ -21,7 +21,7 @@ from hub.queue import reading
 from hub.web.acting import Acting, offered
 from hub.web.adding import jobs_of, permit
 from hub.web.asked import before, broken, html, json, language, number, one_of, refused, wants_json
-from hub.web.described import Results, described
+from hub.web.described import Receipt, Results, described
 from hub.web.guard import Guard, Readers
 from hub.web.live import MOST_WATCHERS, Live, headline_of
 from hub.web.pages import HERE, shown, told
@@ -119,7 +119,7 @@ class Site:
         permit(request, self._fleet.hub.web.token_file)
         jobs = await jobs_of(request, self._fleet, self._view.queue.declared)
         receipts = await self._view.queue.do(lambda: self._view.queue.store.add(jobs))
-        return JSONResponse([{"job": one.job, "added": one.added.value} for one in receipts])
+        return JSONResponse([Receipt(job=one.job, added=one.added.value).model_dump() for one in receipts])
 
     async def picture(self, request: Request) -> Response:
         """A picture of a run, as it was when the run ended."""

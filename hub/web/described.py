@@ -1,16 +1,18 @@
-"""The OpenAPI document of what is under /api."""
+"""The OpenAPI document of what programs may ask."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from fleet import VERSION
 from hub.web.acting import Acts
 from hub.web.cards import Fleet, Run
 from hub.web.closer import Exits, Moment, One, Watched
 from hub.web.keys import Keys
+from hub.web.states import Health, Pressed
 from hub.web.view import Whole
 
 
@@ -21,7 +23,28 @@ class Results(BaseModel, frozen=True):
     next: str
 
 
-_LISTED: dict[str, tuple[tuple[str, ...], Any]] = {
+class Jobs(BaseModel, frozen=True):
+    """A page of what can still run; `next` is `after` of the next one, "" at the end."""
+
+    jobs: tuple[dict[str, Any], ...]
+    next: str
+
+
+class Receipt(BaseModel, frozen=True):
+    """What became of a job that was sent: `new`, or `there` or `done` where its key was known."""
+
+    job: int
+    added: str
+
+
+class Refusal(BaseModel, frozen=True):
+    """Why there is no answer."""
+
+    error: str
+
+
+_Kind = type[BaseModel]
+_LISTED: dict[str, tuple[tuple[str, ...], _Kind]] = {
     "/api/fleet": ((), Fleet),
     "/api/results": (("from", "outcome", "site"), Results),
     "/api/results/{job}.{fence}": (("job", "fence"), Whole),
@@ -32,30 +55,60 @@ _LISTED: dict[str, tuple[tuple[str, ...], Any]] = {
     "/api/keys": ((), Keys),
     "/api/acts": ((), Acts),
     "/api/around/{job}.{fence}": (("job", "fence"), Moment),
-    "/api/jobs": (("after", "state", "site"), dict[str, Any]),
+    "/api/jobs": (("after", "state", "site"), Jobs),
 }
+_STATES: dict[str, _Kind] = {"/healthz": Health, "/pressure": Pressed}
+"""What they say with 200 they say with 503 too."""
+_WRONG = {"400": "the question is wrong", "404": "there is no such thing", "503": "the database does not answer"}
+_UNSENT = {"400": "a job is wrong", "401": "the token is needed", "403": "there is no token", "413": "too much at once"}
+_PLACE = "#/components/schemas/{model}"
 
 
 def described() -> dict[str, Any]:
     """All of it."""
-    paths = {path: {"get": _operation(path, *each)} for path, each in _LISTED.items()}
+    kinds: list[_Kind] = [kind for _, kind in _LISTED.values()]
+    kinds += [*_STATES.values(), Receipt, Refusal]
+    named, every = models_json_schema([(kind, "serialization") for kind in dict.fromkeys(kinds)], ref_template=_PLACE)
+    schemas: dict[_Kind, Any] = {kind: schema for (kind, _), schema in named.items()}  # type: ignore[misc]
+
+    def answers(good: Any, words: dict[str, str], other: Any) -> dict[str, Any]:
+        said = {code: {"description": text, "content": _json(other)} for code, text in words.items()}
+        return {"200": {"description": "as asked", "content": _json(good)}, **said}
+
+    wrong = schemas[Refusal]
+    paths: dict[str, Any] = {
+        path: {"get": {"parameters": _parameters(path, names), "responses": answers(schemas[kind], _WRONG, wrong)}}
+        for path, (names, kind) in _LISTED.items()
+    }
+    for path, kind in _STATES.items():
+        paths[path] = {
+            "get": {"responses": answers(schemas[kind], {"503": "not so; `reason` says why"}, schemas[kind])}
+        }
     many = {name: {"schema": {"type": "string"}} for name in ("application/jsonl", "text/csv")}
-    added = {"requestBody": {"required": True, "content": many}, "security": [{"token": []}]}
-    paths["/api/jobs"]["post"] = {**_operation("", (), list[dict[str, Any]]), **added}
+    receipts = {"type": "array", "items": schemas[Receipt]}
+    paths["/api/jobs"]["post"] = {
+        "requestBody": {"required": True, "content": many},
+        "security": [{"token": []}],
+        "responses": answers(receipts, _UNSENT, wrong),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "fleet", "version": VERSION},
         "paths": paths,
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": every.get("$defs", {}),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
-def _operation(path: str, names: tuple[str, ...], kind: Any) -> dict[str, Any]:
-    schema = TypeAdapter(kind).json_schema()
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _parameters(path: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
     places = {name: "path" if f"{{{name}}}" in path else "query" for name in names}
-    parameters = [
+    return [
         {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
         for name, place in places.items()
     ]
-    content = {"application/json": {"schema": schema}}
-    return {"parameters": parameters, "responses": {"200": {"description": "as asked", "content": content}}}

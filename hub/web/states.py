@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from fleet.errors import DatabaseFailed
 from fleet.room import Room
@@ -15,6 +16,27 @@ from hub.web.metrics import CONTENT_TYPE, Metrics
 from hub.web.view import Sight, View
 
 MOST_TOLD = 20
+
+
+class Health(BaseModel, frozen=True):
+    """Whether work is done and every watch has its results in time."""
+
+    ok: bool
+    reason: str
+    """`database`, or one of hub.web.cards.Trouble."""
+    last_good_seconds: float | None
+    late: tuple[str, ...]
+
+
+class Pressed(BaseModel, frozen=True):
+    """Whether more work can be taken; numbers are null while the database does not answer."""
+
+    reason: str
+    ready: int | None = None
+    running: int | None = None
+    could_begin_for_seconds: float | None = None
+    workers: int | None = None
+    away: int | None = None
 
 
 class States:
@@ -26,28 +48,28 @@ class States:
     async def healthz(self, _: Request) -> Response:
         """200 while work is done and every watch has its results in time, else 503 with the reason in a word."""
         if (sight := await self._sight()) is None:
-            return JSONResponse({"ok": False, "reason": "database", "last_good_seconds": None, "late": []}, 503)
+            return _told(Health(ok=False, reason="database", last_good_seconds=None, late=()), 503)
         fleet = sight.fleet
         last = None if fleet.last_good_at is None else round(time.time() - fleet.last_good_at, 1)
-        late = [card.name for card in fleet.watches if card.state == "late"][:MOST_TOLD]
-        said = {"ok": not fleet.trouble, "reason": fleet.trouble, "last_good_seconds": last, "late": late}
-        return JSONResponse(said, 503 if fleet.trouble else 200)
+        late = tuple(card.name for card in fleet.watches if card.state == "late")[:MOST_TOLD]
+        said = Health(ok=not fleet.trouble, reason=fleet.trouble, last_good_seconds=last, late=late)
+        return _told(said, 503 if fleet.trouble else 200)
 
     async def pressure(self, _: Request) -> Response:
         """200 while more work can be taken, else 503 with the reason in a word."""
         if (sight := await self._sight()) is None:
-            return JSONResponse({"reason": "database"}, 503)
+            return _told(Pressed(reason="database"), 503)
         since = None if sight.since is None else max(0.0, round(time.time() - sight.since, 1))
         workers = [card.state for card in sight.fleet.workers]
-        said = {
-            "reason": sight.pressure,
-            "ready": sight.backlog.ready,
-            "running": sight.backlog.leased,
-            "could_begin_for_seconds": since,
-            "workers": len(workers),
-            "away": sum(map(workers.count, AWAY)),
-        }
-        return JSONResponse(said, 503 if sight.pressure else 200)
+        said = Pressed(
+            reason=sight.pressure,
+            ready=sight.backlog.ready,
+            running=sight.backlog.leased,
+            could_begin_for_seconds=since,
+            workers=len(workers),
+            away=sum(map(workers.count, AWAY)),
+        )
+        return _told(said, 503 if sight.pressure else 200)
 
     async def metrics(self, _: Request) -> Response:
         """Also while the database is away: that is one of them."""
@@ -58,3 +80,7 @@ class States:
             return await self._view.sight()
         except DatabaseFailed:
             return None
+
+
+def _told(value: BaseModel, status: int) -> Response:
+    return Response(value.model_dump_json(), status, media_type="application/json")

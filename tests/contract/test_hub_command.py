@@ -172,7 +172,7 @@ def test_a_table_is_whole_in_sixty_columns(hub: Hub, words: str, monkeypatch: py
 
 @pytest.mark.parametrize(("name", "heading"), [("README.md", "Jobs"), ("README.ko.md", "작업")])
 def test_what_readme_says_of_jobs(hub: Hub, tmp_path: Path, name: str, heading: str) -> None:
-    """Its settings load behind those of `fleet init`, its file of jobs and its commands are what they are said to be."""
+    """Its settings load behind those of `fleet init`, its file of jobs is one, and its commands end well."""
     text = (CHECKOUT / name).read_text().partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
     settings, first, more, listed = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     init = '[workers]\ncount = 2\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
@@ -185,9 +185,9 @@ def test_what_readme_says_of_jobs(hub: Hub, tmp_path: Path, name: str, heading: 
     typed = [words for words in commands if words[0] in ("job", "result", "site")]
     assert len(typed) >= 9
     assert ["job", "add", "--task", "visit", 'urls:=["https://www.example.com/"]'] in typed
-    for words in typed:
-        words = words[: words.index("<")] if "<" in words else words
-        words = [str(tmp_path / word) if word == "watches.toml" else word for word in words]
+    for line in typed:
+        given = line[: line.index("<")] if "<" in line else line
+        words = [str(tmp_path / word) if word == "watches.toml" else word for word in given]
         code, _, said = hub(*words, given="query\ntea\n")
         assert code == (ExitCode.WOULD_CHANGE if words[1] == "apply" else 0), (words, said)
     assert len(json.loads(hub("job", "list", "--json")[1])) == 7

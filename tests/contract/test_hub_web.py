@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
+from hub.web.app import application
 from hub.web.guard import Guard
+from hub.web.states import States
 from netctl.plan.key import Secret
 from tests.hub_pages import NAME, ONE, PNG, PORT, TOKEN, Scene, ask, shown, status
 from tests.hubs import FLEET
@@ -33,6 +36,7 @@ PAGES = {
     "/api/around/{job}.{fence}": "/around/1.1",
 }
 """Each address of a program, and a page that shows the same."""
+STATES = {"/healthz": "/healthz", "/pressure": "/pressure"}
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +115,6 @@ def test_words_of_strangers_are_text(scene: Scene) -> None:
 
 def test_programs_get_the_same_as_json(scene: Scene) -> None:
     """Each address under /api is described, and answers; lists come in pages; what is wrong with a question is said."""
-    described = json.loads(ask("/openapi.json")[2])
-    assert {*described["paths"]} == {*PAGES}
     until("both runs of ONE", lambda: ticks(ONE.name) == ["good", "failed"], 10)
     results = json.loads(ask("/api/results")[2])
     assert [(each["job"], each["outcome"]) for each in results["runs"]] == [(2, "failed"), (1, "good")]
@@ -129,6 +131,35 @@ def test_programs_get_the_same_as_json(scene: Scene) -> None:
         assert isinstance(json.loads(ask(f"/api{place}")[2]), dict) and status(place) == 200, place
     assert {status(place) for place in ("/workers/x", "/watches/99", "/around/1.9", "/api/sites/x%2Fy")} == {404}
     assert status("/api/results/9.9") == status("/results/9.9") == status("/nowhere") == 404
+
+
+def test_every_address_of_a_program_is_described(scene: Scene) -> None:
+    """As the routes are; what is referred to is there; an answer has what its description says."""
+    described = json.loads(ask("/openapi.json")[2])
+    routes = {(re.sub(":int|:path", "", path), method) for path, method in asyncio.run(addresses())}
+    asked = {(path, method) for path, method in routes if path.startswith("/api/") or path in STATES}
+    assert {(path, verb.upper()) for path, verbs in described["paths"].items() for verb in verbs} == asked
+    schemas = described["components"]["schemas"]
+    used = {*re.findall(r'"\$ref": "([^"]*)"', json.dumps(described))}
+    assert used and used <= {f"#/components/schemas/{name}" for name in schemas}, used
+    for path, place in {
+        **{path: f"/api{page}" for path, page in PAGES.items()},
+        "/api/fleet": "/api/fleet",
+        **STATES,
+    }.items():
+        schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        wanted = schemas[schema["$ref"].rpartition("/")[2]]["properties"]
+        assert {*json.loads(ask(place)[2])} == {*wanted}, path
+    assert {*json.loads(ask("/api/results/9.9")[2])} == {*schemas["Refusal"]["properties"]}
+
+
+async def addresses() -> set[tuple[str, str]]:
+    """All that are answered, with their methods."""
+    nothing: Any = None
+    states, stopping = States(nothing, nothing, nothing), asyncio.Event()
+    app: Any = application(FLEET, nothing, nothing, states, nothing, stopping=stopping)
+    stopping.set()
+    return {(route.path, method) for route in app.routes for method in route.methods - {"HEAD"}}
 
 
 def ticks(name: str) -> list[str]:
