@@ -125,16 +125,8 @@ class Hub:
         if self._fleet.hub.web.port:
             from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
 
-            seats, ends = self.service.seats, self.service.ends
-            queue = Queue(
-                self._store,
-                self._do,
-                seats,
-                self._space.is_full,
-                partial(given_up.read, self._paths.given_up),
-                ends,
-                self._declared,
-            )
+            seats, ends, away = self.service.seats, self.service.ends, partial(given_up.read, self._paths.given_up)
+            queue = Queue(self._store, self._do, seats, self._space.is_full, away, ends, self._declared)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
         self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
