@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fleet import console, snapshot
 from fleet.errors import ExitCode, TryLater, Unavailable
@@ -17,7 +17,7 @@ from fleet.interrupts import Interrupts
 from fleet.isolation import UID
 from fleet.model import Fleet, Worker
 from fleet.operate import configuration, lifecycle, prepare
-from fleet.operate.journal import Event, Log
+from fleet.operate.journal import Log
 from fleet.operate.members import Members
 from fleet.operate.run import loop_seconds
 from fleet.operate.tasks import declared
@@ -27,6 +27,8 @@ from fleet.supervise import Supervisor
 
 _ENDED = {"loop.done", "loop.not_handed_in"}
 """What a worker logs at the end of a loop."""
+_BEGUN = "stage.begun"
+"""What it logs first in a loop."""
 _TAIL_BYTES = 256 << 10
 _LOOK_SECONDS = 0.2
 _STARTED = "worker.started"
@@ -133,11 +135,13 @@ class _Turns:
     def wait(self) -> None:
         """Until nobody is left that has to end or to start."""
         states = {one.name: one for one in self._supervisor.states()}
-        resting = {name for name, log in self._ending.items() if _rests(log)}
+        resting = {name: _rests(_events(log)) for name, log in self._ending.items()}
         deadline = time.monotonic() + loop_seconds(self._fleet)
         while (self._ending or self._starting) and time.monotonic() < deadline + _START_SECONDS:
             for name, log in [*self._ending.items()]:
-                over = name in resting or any(map(_is_end, log.read(_TAIL_BYTES)))
+                events = [*_events(log)]
+                over = (resting[name] and not events) or not _ENDED.isdisjoint(events)
+                resting[name] = _rests(events, resting[name])
                 if over or not states[f"worker:{name}"].pid or time.monotonic() > deadline:
                     self._end_one(name, self._ending.pop(name))
             select.select([], [], [], _LOOK_SECONDS)
@@ -145,7 +149,7 @@ class _Turns:
                 one for one in self._supervisor.states() if one.name.rpartition(":")[2] in self._starting
             )
             for name, log in [*self._starting.items()]:
-                if any(one.fields.get("event") == _STARTED for one in log.read(_TAIL_BYTES)):
+                if _STARTED in _events(log):
                     del self._starting[name]
 
     def _end_one(self, name: str, log: Log) -> None:
@@ -159,13 +163,16 @@ class _Turns:
         self._starting[name] = log
 
 
-def _rests(log: Log) -> bool:
-    """Whether LOG's worker is in no loop: nothing comes after the end of its last, or after its start.
+def _events(log: Log) -> Iterator[str]:
+    """What its worker has logged since the last look."""
+    return (str(one.fields.get("event")) for one in log.read(_TAIL_BYTES))
 
-    Where there are jobs alone it waits like that for hours.
+
+def _rests(events: Iterable[str], before: bool = False) -> bool:
+    """Whether a worker is in no loop after EVENTS; BEFORE says it of the time before them.
+
+    Where there are jobs alone it waits like that for hours, and logs that the hub is away, for example.
     """
-    return any(one.fields.get("event") in (*_ENDED, _STARTED) for one in [*log.read(_TAIL_BYTES)][-1:])
-
-
-def _is_end(event: Event) -> bool:
-    return event.fields.get("event") in _ENDED
+    for one in events:
+        before = one != _BEGUN if one in (*_ENDED, _STARTED, _BEGUN) else before
+    return before

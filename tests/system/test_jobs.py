@@ -12,20 +12,18 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from pydantic import JsonValue
 
 from fleet.errors import ExitCode
-from fleet.supervise import Supervisor
+from fleet.model import Worker
 from lab.net import Lab
 from lab.run import Changes, paths
 from tests import postgresql
-from tests.fleets import Host
 from tests.inside import program, speaking
-from tests.postgresql import Server
+from tests.system.jobbing import PORT, TOKEN, Jobs
 from tests.waiting import until
 
 FIRST_UID = 1261
@@ -35,7 +33,6 @@ TARGET = 8090
 MOODS = ("503", "lost", "silent", "again", "reset", "500")
 MUCH = 50
 PROGRAMS = ("hub", "worker", "netctl", "supervisord")
-PORT, TOKEN = 8470, "t" * 20
 WORK = 2
 """Allocations that the same server gives out."""
 OWNER = f"http://127.0.0.1:{TARGET}"
@@ -46,60 +43,6 @@ SOURCE: Changes = {
     "hub.source.result": {"url": f"{OWNER}/results/{{id}}"},
     "hub.source.result.body": {'"/query"': "/run/answer/query", '"/image"': "/picture_or_outcome"},
 }
-
-
-class Jobs(Host):
-    """A fleet that does jobs and nothing else."""
-
-    before = 0
-    """Runs that have ended before the storm."""
-    server: Server | None = None
-    """Its database, where that is a program."""
-
-    def says(self, *words: str, given: str | None = None) -> str:
-        """What one of the operator's commands prints, which ends well."""
-        settings: dict[str, Any] = {} if given is None else {"input": given, "stdin": None}
-        done = self.operate(*words, **settings)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def add(self, *lines: dict[str, Any]) -> list[int]:
-        """Add jobs; their numbers."""
-        text = "\n".join(map(json.dumps, lines))
-        return [one["job"] for one in json.loads(self.says("job", "add", "--file", "-", "--json", given=text))]
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Every run, the oldest first."""
-        return [json.loads(line) for line in self.says("result", "export").splitlines()]
-
-    def act(self, worker: str, what: str) -> tuple[int, str]:
-        """Status and words of the page, where somebody does WHAT with WORKER."""
-        form = ["--data", f"what={what}", "--data", f"token={TOKEN}", "--write-out", "\n%{http_code}"]
-        address = f"http://127.0.0.1:{PORT}/workers/{worker}?lang=en"
-        words, _, code = self.host(["curl", "-sS", *form, address], check=True).stdout.rpartition("\n")
-        return int(code), words
-
-    def state(self, worker: str) -> str:
-        """supervisord's word for WORKER."""
-        states = Supervisor(self.installation).states()
-        return next(one.state for one in states if one.name == f"worker:{worker}")
-
-    def wait_for(self, jobs: list[int], seconds: float = 90) -> dict[int, list[dict[str, Any]]]:
-        """The runs of each of JOBS, once none of these is in the queue."""
-        left, seen = {*jobs}, -1
-
-        def all_left() -> bool:
-            nonlocal left, seen
-            if (size := self.paths.log("hub").stat().st_size) == seen:
-                return False  # to ask costs more than to look whether something has happened
-            seen = size
-            found = json.loads(self.says("job", "list", "--limit", "1000", "--json"))
-            left = {one["id"] for one in found if one["state"] != "aside"} & {*jobs}
-            return not left
-
-        until("the jobs are done", all_left, seconds, lambda: (left, self.runs()))
-        runs = self.runs()
-        return {job: [run for run in runs if run["job"] == job] for job in jobs}
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +142,36 @@ def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> Non
     (job,) = fleet.add({"arguments": {"query": "차"}})
     assert fleet.wait_for([job])[job][-1]["outcome"] == "good"
     fleet.before += 2
+
+
+def test_the_page_and_the_queue_follow_workers_that_join_and_leave(fleet: Jobs) -> None:
+    """Who has joined by `fleet reload` does jobs, and the page stops and starts it; who has left is unknown there."""
+    names = [worker.name for worker in fleet.fleet.members]
+    name = Worker(uid=FIRST_UID + len(names)).name
+
+    def reload(count: int) -> None:
+        fleet.configure({"workers": {"count": count}})
+        fleet.says("reload")
+        fleet.page()
+
+    fleet.page()
+    assert fleet.act(name, "stop")[0] == 404
+    reload(len(names) + 1)
+    try:
+        for one in names:
+            assert fleet.act(one, "stop")[0] == 303
+        until("they have ended", lambda: {fleet.state(one) for one in names} == {"STOPPED"}, 60)
+        (job,) = fleet.add({"arguments": {"query": "차"}})
+        assert [run["worker"] for run in fleet.wait_for([job])[job]] == [name]
+        assert fleet.act(name, "stop")[0] == 303
+        until("it has ended", lambda: fleet.state(name) == "STOPPED", 60)
+        assert fleet.act(name, "start")[0] == 303
+    finally:
+        codes = [fleet.act(one, "start")[0] for one in names]
+        reload(len(names))
+    assert codes == [303] * len(names)
+    assert fleet.act(name, "stop")[0] == 404
+    fleet.before += 1
 
 
 def processes(user: str, word: str) -> list[psutil.Process]:
