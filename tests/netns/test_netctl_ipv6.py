@@ -124,6 +124,25 @@ def test_a_key_with_an_address_carries_ipv6(rig: Rig, client: Client) -> None:
     assert rig.command("plan", "--json").stdout.strip() == "[]"
 
 
+def test_a_server_that_has_an_ipv6_address_alone(rig: Rig, client: Client) -> None:
+    """The tunnel goes over the host's IPv6, and the site is reached through it as through any other."""
+    one = rig.lab.topology.vpn[0]
+    path = rig.lab.places.keys / "outer.conf"
+    text = (rig.lab.places.keys / f"{one.host}-07.conf").read_text()
+    path.write_text(text.replace(f"Endpoint = {one.address}:", f"Endpoint = [{one.address_v6}]:"))
+    rig.command("keys", "import", str(path), check=True)
+    try:
+        client.ask(do="connect")
+        answers = (client.ask(do="rotate")["ok"] for _ in range(6))
+        answer = next((one for one in answers if ":" in one["exit_server"]), None)
+        assert answer and answer["exit_server"] == str(one.address_v6), answer
+        assert seen(rig, "-4") == answer["exit_address"]
+        assert rig.command("plan", "--json").stdout.strip() == "[]"
+    finally:
+        rig.command("keys", "remove", "outer.conf", check=True)
+        path.unlink()
+
+
 def test_a_key_without_one_stays_blocked(rig: Rig, client: Client) -> None:
     """Rotating to it closes IPv6 and back opens it again, with no address event; IPv4 works throughout."""
     answer = have(client, ipv6=True)
