@@ -63,6 +63,32 @@ def test_reload_applies_what_it_can(host: Installed) -> None:
     host.configure()
 
 
+def test_restart_makes_all_of_it_again(host: Installed) -> None:
+    """`systemctl restart` ends one fleet and returns when another is up; what its workers had is given back."""
+    host.run("systemctl start fleet", check=True)
+    before = host.supervisor()
+    host.run("systemctl restart fleet", check=True)
+    assert (host.active(), host.supervisor() != before) == ("active", True), host.said()
+    host.wait_for_loops()
+    leased = [one["state"] for one in json.loads(host.run("netctl keys list --json", check=True).stdout)]
+    assert leased.count("leased") <= len(host.workers), leased
+
+
+@pytest.mark.whole_host
+def test_try_later_is_never_given_up(host: Installed) -> None:
+    """With no key free the unit starts more often than systemd's limit of 5 in 10 s; with keys it comes up by hand."""
+    host.run("systemctl stop fleet && netctl keys retire $(ls /root/keys)", check=True)
+    host.machine.write("etc/systemd/system/fleet.service.d/often.conf", "[Service]\nRestartSec=100ms\n")
+    host.run("systemctl daemon-reload && systemctl start --no-block fleet", check=True)
+    began = time.monotonic()
+    until("it goes on trying", lambda: host.restarts() > 8, 300, host.said)
+    print(f"{host.restarts()} starts in {time.monotonic() - began:.1f} s")
+    assert "the key pool has 0 keys" in host.said() and host.active() == "activating"
+    host.run("rm -r /etc/systemd/system/fleet.service.d && systemctl daemon-reload", check=True)
+    host.run("netctl keys revive $(ls /root/keys) && systemctl restart fleet", check=True)
+    assert host.active() == "active", host.said()
+
+
 def test_boot_without_a_network(host: Installed) -> None:
     """Enabled, the unit is active after a boot without one; workers hear why they wait; plugged in, loops are good."""
     host.access.hang_up()
