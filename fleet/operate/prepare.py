@@ -26,10 +26,8 @@ from fleet.operate.tasks import declared
 from fleet.programs import Installation, call
 from fleet.snapshot import Snapshot
 
-_LIST_SECONDS = 30.0
-_PROBE_SECONDS = 30.0
-_PREPARE_SECONDS = 120.0
-_CLEANUP_SECONDS = 120.0
+_SECONDS = 120.0
+"""What hangs is found by it; what is slow only because its host is busy should not be."""
 _log = log.get("fleet")
 
 
@@ -53,7 +51,7 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
     namespaces(fleet, paths)
     tables(fleet, installation)
     if fleet.keys.source is not None:
-        call(installation.keyservice("check"), installation.environment, deadline_seconds=_PROBE_SECONDS)
+        call(installation.keyservice("check"), installation.environment, deadline_seconds=_SECONDS)
     workers(installation)
     text = supervisord_conf(fleet, installation, backend, start_workers=start_workers)
     write_durably(paths.supervisor_config, text.encode(), 0o600)
@@ -62,12 +60,12 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
 
 def workers(installation: Installation) -> None:
     """What the workers are launched with, as the snapshot has it; raises what is wrong with browser or task."""
-    call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_PREPARE_SECONDS)
+    call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_SECONDS)
 
 
 def alone(installation: Installation) -> None:
     """Raises TryLater, naming it, where another fleet is in this network namespace: nothing here is ours to change."""
-    call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_PROBE_SECONDS)
+    call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_SECONDS)
 
 
 def same_placeholders(fleet: Fleet, installation: Installation) -> None:
@@ -100,7 +98,7 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
 
     And ConfigurationError where a key has an address from which workers send: netctl could not tell the two apart.
     """
-    text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_LIST_SECONDS)
+    text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_SECONDS)
     usable = [line for line in json.loads(text) if line["state"] not in ("retired", "leaving")]
     network = fleet.workers.placeholders
     for line in usable:
@@ -125,7 +123,7 @@ def tables(fleet: Fleet, installation: Installation) -> None:
     """
     if fleet.hub.jobs != "none":
         command = installation.hub("db", "status" if fleet.hub.database else "upgrade")
-        call(command, installation.environment, deadline_seconds=_PREPARE_SECONDS)
+        call(command, installation.environment, deadline_seconds=_SECONDS)
 
 
 def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
@@ -175,7 +173,7 @@ def namespaces(fleet: Fleet, paths: Paths) -> None:
 def probe(fleet: Fleet, installation: Installation) -> Backend:
     """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
     words = ("probe", "--backend", fleet.wireguard.backend, "--json")
-    text = call(installation.netctl(*words), installation.environment, deadline_seconds=_PROBE_SECONDS)
+    text = call(installation.netctl(*words), installation.environment, deadline_seconds=_SECONDS)
     backend = BACKENDS.get(json.loads(text).get("backend"))
     if backend is None:
         raise FleetError(f"netctl's probe names no backend: {text.strip()!r}")
@@ -187,4 +185,4 @@ def nothing_left(installation: Installation) -> None:
     """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
     # A clean-up without whom it is for would be in the way of the next.
     command = ["setpriv", "--pdeathsig=KILL", *installation.module("netctl", "cleanup")]
-    call(command, installation.environment, deadline_seconds=_CLEANUP_SECONDS)
+    call(command, installation.environment, deadline_seconds=_SECONDS)
