@@ -1,7 +1,8 @@
 """The host tier's machine under Debian's own kernel, in qemu without hardware virtualisation.
 
-Its root is the one that nspawn would boot, read over 9p, with a layer in memory above it: no image is made. Control
-groups are of version 2 with all controllers, WireGuard is the kernel's, and everything is some 20 times slower.
+Its root is the one that nspawn would boot, read over 9p, with a layer in memory above it. There every opened file costs
+milliseconds, so what has thousands of files is on disks of its own. Control groups are of version 2 with all of their
+controllers, WireGuard is the kernel's, and everything is some 20 times slower.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from lab.wires import NAMESPACES
@@ -23,6 +25,8 @@ UP_SECONDS = 300
 """From qemu's start to systemd's multi-user.target; 40 s were measured."""
 TAP = "tapvm"
 LINK = f"[Match]\nDriver=virtio_net\n[Link]\nName={UPLINK}\n"
+DISKS = ("/usr/lib/python3.11", "/usr/lib/chromium")
+"""Beside the release and its environment."""
 AGENT = f"[Service]\nExecStart={' '.join(SHELL)} /job/agent.sh\n[Install]\nWantedBy=multi-user.target\n"
 
 
@@ -35,6 +39,7 @@ class VirtualMachine(Machine):
         self._numbers = itertools.count(1)
         self._qemu: subprocess.Popen[bytes] | None = None
         self._conversation: Conversation | None = None
+        self._disks: list[str] = []
         self.console = self._job / "console"
 
     def lay_out(self, layer: Path) -> None:
@@ -48,9 +53,18 @@ class VirtualMachine(Machine):
         (self._job / "modules").write_text(str(self._kernel.modules))
         (self._job / "hidden").write_text("\n".join(map(str, hidden())))
         # Compiling takes longer there than a program may take, and netctl's account could not keep what it compiled.
-        release = subprocess.run([CHECKOUT / "bin/release", HOME], check=True, capture_output=True, text=True).stdout
-        compileall.compile_dir(release.strip(), quiet=1)
-        (self._job / "initramfs").write_bytes(initramfs(self._kernel, HERE / "init", ("virtio_net",)))
+        release = _said(CHECKOUT / "bin/release", HOME)
+        compileall.compile_dir(release, quiet=1)
+        self._disks = [one for one in (release, sys.prefix, *DISKS) if Path(one).is_dir()]
+        for number, folder in enumerate(self._disks):
+            mebibytes = int(_said("du", "-sm", folder).split()[0]) * 5 // 4 + 8
+            _said("mke2fs", "-q", "-t", "ext4", "-i", "8192", "-d", folder, self._disk(number), f"{mebibytes}M")
+        (self._job / "disks").write_text("".join(f"{folder}\n" for folder in self._disks))
+        modules = ("virtio_net", "virtio_blk", "ext4")
+        (self._job / "initramfs").write_bytes(initramfs(self._kernel, HERE / "init", modules))
+
+    def _disk(self, number: int) -> Path:
+        return self._job / f"disk{number}"
 
     def start(self) -> None:
         """Switch it on, and wait until it listens."""
@@ -60,6 +74,8 @@ class VirtualMachine(Machine):
         argv = ["nsenter", namespace, *command(self._kernel, self._job, "3G", f"fleet.job={self._folder}")]
         argv += ["-virtfs", f"local,path={self._job},mount_tag=job,security_model=none"]
         argv += ["-netdev", f"tap,id=n,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-pci,netdev=n"]
+        for number, _ in enumerate(self._disks):
+            argv += ["-drive", f"file={self._disk(number)},format=raw,if=virtio"]
         self._qemu = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._conversation = Conversation(self._qemu, self.console)
         self._conversation.until(UP, UP_SECONDS, "did not come up")
@@ -99,3 +115,7 @@ class VirtualMachine(Machine):
         end = self._conversation.until(wanted, timeout, f"has not done in time: {command}")
         out, error = (script.with_name(f"{number}.{what}").read_text(errors="replace") for what in ("out", "err"))
         return subprocess.CompletedProcess(command, int(end[1]), out, error)
+
+
+def _said(*words: str | Path) -> str:
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
