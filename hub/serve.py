@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable, Collection
@@ -17,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from fleet import VERSION, given_up, log
+from fleet import given_up, log
 from fleet.calls import Web
 from fleet.db import Database
-from fleet.errors import ConfigurationError, DatabaseFailed, FleetError, HostFenced
+from fleet.errors import ConfigurationError, DatabaseFailed, HostFenced
 from fleet.model import Fleet, Paths, Worker
 from fleet.rpc import Server
 from hub import access
@@ -31,18 +30,20 @@ from hub.alerts.telling import Teller
 from hub.commands.place import host_name
 from hub.declared import UNKNOWN, Declared
 from hub.delivery import carriers_of
+from hub.ends import Ends
 from hub.exits import Exits
+from hub.hosting import Hosting
 from hub.keeping import Keeping, Space
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures
 from hub.queue import reading
 from hub.queue.expiry import forget
 from hub.queue.notices import Notices
-from hub.queue.store import Host, Store
+from hub.queue.store import Store
 from hub.queue.upgrade import check
 from hub.queue.values import Finished, Taken
 from hub.sending import Carry, Sender
-from hub.service import ABSENT_SECONDS, HubService, claim_of
+from hub.service import HubService
 from hub.source.answering import Answering
 from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal
@@ -50,7 +51,6 @@ from hub.spooled import Held
 from hub.traces import Traces
 from hub.web.view import Queue
 
-LEASE_SECONDS = 30.0
 PATIENCE_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
 """After a database that failed."""
@@ -81,10 +81,9 @@ class Hub:
         self.database = Database(fleet.hub.address(paths))
         name = host_name(paths)
         self._store = Store(self.database, self._ring, record=alerting(fleet.hub.alerts, name, recorder(name)))
-        self._host = Host(name, secrets.token_hex(8))
         # One: a SQLite file has one writer, and ends of runs come in an order.
         self._thread = ThreadPoolExecutor(1, "database")
-        self._ends: list[tuple[Finished, asyncio.Future[Taken]]] = []
+        self._written = Ends(self._store, self._do, self._ended_some)
         self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
         pictures = Pictures(fleet, paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
@@ -102,6 +101,7 @@ class Hub:
         self.service = HubService(paths, fleet.members, self)
         if self._traces is not None:
             self.service.ends.append(self._traces.ended)
+        self._hosting = Hosting(name, self._store, self._do, self.service, settings=fleet.hub.jobs)
         self._exits = Exits(fleet, paths)
         self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
@@ -115,8 +115,7 @@ class Hub:
     async def run(self, stop: asyncio.Event) -> None:
         """Until STOP is set."""
         await self._do(lambda: check(self.database))
-        await self._enlist()
-        await self._adopt(at_start=True)
+        await self._hosting.begin()
         server = access.server(self._fleet, self.service)
         await self._open(server)
         notices = Notices(self.database, self._ring)
@@ -129,7 +128,7 @@ class Hub:
             queue = Queue(self._store, self._do, seats, self._space.is_full, away, ends, self._declared)
             lives.append(serving.run(self._fleet, self._paths, queue, stop))
         tasks = [asyncio.ensure_future(each) for each in lives]
-        self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._host.name)
+        self._log.info("hub.ready", socket=str(self._paths.hub_socket), pid=os.getpid(), host=self._hosting.host.name)
         ended = asyncio.ensure_future(stop.wait())
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         self.service.stopping = True
@@ -139,8 +138,7 @@ class Hub:
             if task.done():
                 task.result()  # a fault of ours ends the hub: supervisord starts it again
             task.cancel()
-        if not any(seat.held for seat in self.service.seats.values()):
-            await self._do(lambda: self._store.retire(self._host))
+        await self._hosting.retire()
         self._paths.hub_socket.unlink(missing_ok=True)
         self._log.info("hub.stopped")
 
@@ -187,11 +185,11 @@ class Hub:
                 seconds = LOOK_AGAIN_SECONDS
                 continue
             try:
-                claims = await self._do(partial(self._store.claim, self._host, idle, await self._exits.known()))
+                claims = await self._do(partial(self._store.claim, self._hosting.host, idle, await self._exits.known()))
                 seconds = claims.next_seconds
-                await self._give_back(self.service.hand_out(claims.jobs, idle))
+                await self._hosting.give_back(self.service.hand_out(claims.jobs, idle))
             except HostFenced:
-                await self._again()
+                await self._hosting.again()
                 seconds = 0.0
             except DatabaseFailed as error:
                 self._log.error("database.failed", error=error.message)
@@ -208,82 +206,25 @@ class Hub:
     async def _beat(self) -> None:
         """Say that this host lives, and look after those that do not."""
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
+            await self._hosting.rest()
             try:
-                await self._do(lambda: self._store.beat(self._host, LEASE_SECONDS))
-                await self._do(self._store.recover)
-                if await self._do(lambda: remind(self.database, self._fleet.hub.alerts, self._host.name)):
+                await self._hosting.beat()
+                if await self._do(lambda: remind(self.database, self._fleet.hub.alerts, self._hosting.host.name)):
                     self._ended_some()
-                await self._adopt(at_start=False)
-                await self.service.settle_lost()
+                await self._hosting.look_after()
             except HostFenced:
-                await self._again()
+                await self._hosting.again()
             except DatabaseFailed as error:
                 self._log.error("database.failed", error=error.message)
             self._rung.set()
 
-    async def _again(self) -> None:
-        """This host was taken for dead: it begins another life. What its workers have is others' by now."""
-        self._log.warning("host.fenced", host=self._host.name)
-        self._host = Host(self._host.name, secrets.token_hex(8))
-        try:
-            await self._enlist()
-        except DatabaseFailed as error:
-            self._log.error("database.failed", error=error.message)
-
-    async def _enlist(self) -> None:
-        settings = self._fleet.hub.jobs
-        await self._do(lambda: self._store.enlist(self._host, LEASE_SECONDS, version=VERSION, settings=settings))
-
-    async def _adopt(self, *, at_start: bool) -> None:
-        """Jobs that are leased to this host, and that no seat holds: from an earlier life, or of a claim whose answer
-        was lost. At the start they are their workers'; later nobody has been told of them.
-        """
-        seats = {seat.worker.name: seat for seat in self.service.seats.values()}
-        before = {seat.held for seat in seats.values()}
-        found = await self._do(lambda: self._store.held(self._host))
-        lost = []
-        for job, (fence, worker, _, began_at) in found.items():
-            held = Held(job=job, fence=fence, claim=claim_of(job, fence, began_at))
-            seat = seats.get(worker)
-            if at_start and seat is not None and seat.held is None:
-                seat.held, seat.since = held, time.monotonic()
-                self._loop.call_later(ABSENT_SECONDS, self.service.absent, seat.worker.uid)
-            elif held not in before and all(held != one.held for one in seats.values()):
-                lost.append(held)
-        await self._give_back(lost)
-
-    async def _give_back(self, jobs: list[Held]) -> None:
-        if jobs:
-            ends = [Finished(job=one.job, fence=one.fence, outcome="lost") for one in jobs]
-            await self._do(lambda: self._store.finish(ends))
-
     async def finish(self, end: Finished) -> Taken:
         """In one transaction with all that come while the database has another in hand."""
-        told: asyncio.Future[Taken] = self._loop.create_future()
-        self._ends.append((end, told))
-        if len(self._ends) == 1:
-            self._writing = asyncio.ensure_future(self._write())
-        return await told
-
-    async def _write(self) -> None:
-        await self._do(lambda: None)  # after what the database has in hand
-        ends, self._ends = self._ends, []
-        try:
-            taken = await self._do(lambda: self._store.finish([end for end, _ in ends]))
-        except FleetError as error:
-            for _, told in ends:
-                if not told.done():
-                    told.set_exception(error)
-            return
-        self._ended_some()
-        for (_, told), became in zip(ends, taken, strict=True):
-            if not told.done():  # else its worker has hung up
-                told.set_result(became)
+        return await self._written.finish(end)
 
     async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
         """WORKER has taken pictures away."""
-        await self._do(lambda: self.database.run(lambda db: forget(db, self._host.name, worker.name, names)))
+        await self._do(lambda: self.database.run(lambda db: forget(db, self._hosting.host.name, worker.name, names)))
 
     def _ended_some(self) -> None:
         """There is something to deliver, and room for more work of others."""

@@ -104,15 +104,17 @@ ARROWS: dict[str, str] = {
     "hub.commands": "alerts declared entering exits outbox queue",
     "hub.buckets": "pictures",
     "hub.delivery": "buckets mapping outbox pictures sending signing",
+    "hub.ends": "queue sending",
     "hub.exits": "doors queue",
+    "hub.hosting": "queue sending service spooled",
     "hub.entering": "declared queue",
     "hub.keeping": "queue sending",
     "hub.mapping": "pictures",
     "hub.outbox": "queue",
     "hub.pictures": "outbox spooled",
     "hub.serve": (
-        "access alerts commands declared delivery exits keeping outbox pictures queue sending service source spooled "
-        "traces web"
+        "access alerts commands declared delivery ends exits hosting keeping outbox pictures queue sending service "
+        "source spooled traces web"
     ),
     "hub.sending": "outbox",
     "hub.service": "queue spooled",

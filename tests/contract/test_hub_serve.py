@@ -20,10 +20,10 @@ from fleet.errors import NotAllowed
 from fleet.hub_api import Take, Taken, Work
 from fleet.model import Paths
 from fleet.result import of_job
-from hub import serve
+from hub import hosting, serve
+from hub.hosting import LEASE_SECONDS
 from hub.queue import reading
 from hub.queue.upgrade import upgrade
-from hub.serve import LEASE_SECONDS
 from hub.spooled import PICTURE_BYTES
 from tests.hubs import FLEET, Scene, client, finish, running, take
 from tests.waiting import until
@@ -272,7 +272,7 @@ def test_at_rest_the_database_is_hardly_asked(tmp_path: Path, monkeypatch: pytes
     paths = Paths(root=tmp_path)
     for path in (paths.hub_socket, paths.hub_database):
         path.parent.mkdir(parents=True)
-    monkeypatch.setattr(serve, "LEASE_SECONDS", 1.2)  # a beat every 0.4 s, and with it all that comes again and again
+    monkeypatch.setattr(hosting, "LEASE_SECONDS", 1.2)  # a beat every 0.4 s, and with it all that comes again and again
     statements: list[str] = []
 
     async def rest() -> int:
