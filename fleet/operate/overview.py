@@ -14,6 +14,7 @@ from fleet.model import Paths
 from fleet.operate.progress import trouble
 from fleet.result import Result
 from fleet.status import FleetStatus, WorkerStatus
+from fleet.supervise import ProgramState
 
 State = Literal["DOWN", "FAILING", "waiting", "good"]
 _ORDER: tuple[State, ...] = ("DOWN", "FAILING", "waiting", "good")
@@ -75,7 +76,7 @@ def _problems(seen: FleetStatus, paths: Paths) -> Iterator[str]:
     others = [one for one in seen.programs if not one.name.startswith("worker:")]
     for one in others:
         if one.state != "RUNNING":
-            yield f"{one.name} {one.state}: {one.message}; log: {paths.log(one.name.rpartition(':')[2])}"
+            yield f"{one.name} {_seen(one)}; log: {paths.log(one.name.rpartition(':')[2])}"
     if seen.netctl is not None and seen.netctl.pool is not None and seen.netctl.pool.service:
         yield seen.netctl.pool.service
     if seen.netctl is not None and seen.netctl.pool_trouble:
@@ -89,6 +90,11 @@ def _problems(seen: FleetStatus, paths: Paths) -> Iterator[str]:
             yield f"{worker.worker}: {worker.set_aside} files set aside (*.bad), for they held no result"
 
 
+def _seen(program: ProgramState) -> str:
+    """supervisord's word for PROGRAM, and why; of one that is about to start it says nothing more."""
+    return f"{program.state}: {program.message}" if program.message else program.state
+
+
 def _block(worker: WorkerStatus, paths: Paths, now: datetime, *, running: bool) -> Iterator[str]:
     process, slot, last, failed = worker.process, worker.slot, worker.last, worker.last_failed
     word = state(worker) if running else "stopped"
@@ -96,7 +102,7 @@ def _block(worker: WorkerStatus, paths: Paths, now: datetime, *, running: bool) 
     if worker.good or worker.failed:
         yield f"{_INDENT}{worker.good} of the last {worker.good + worker.failed} loops good"
     if process is not None and not process.pid:
-        yield f"{_INDENT}process {process.state}: {process.message}; log: {paths.log(worker.worker)}"
+        yield f"{_INDENT}process {_seen(process)}; log: {paths.log(worker.worker)}"
     elif process is not None and slot is not None:
         where = f", exit {slot.exit_server or '-'} as {slot.exit_address or '-'}" if slot.exit_server else ""
         yield f"{_INDENT}process {process.pid}, tunnel {slot.state}{where}"

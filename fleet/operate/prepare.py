@@ -101,12 +101,15 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
     text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_SECONDS)
     usable = [line for line in json.loads(text) if line["state"] not in ("retired", "leaving")]
     network = fleet.workers.placeholders
-    for line in usable:
-        if line["address"] and IPv4Address(line["address"]) in network:
-            raise ConfigurationError(
-                f"workers.placeholders: the key of {line['origin']} has the address {line['address']}, in {network}",
-                hint="another private network there, say 172.31.0.0/16; or: sudo netctl keys retire FILE",
-            )
+    clashes = {line["origin"]: line["address"] for line in usable if line["address"]}
+    clashes = {origin: address for origin, address in clashes.items() if IPv4Address(address) in network}
+    if clashes:
+        origin, address = next(iter(clashes.items()))
+        others = f", and {len(clashes) - 1} more there" if len(clashes) > 1 else ""
+        raise ConfigurationError(
+            f"workers.placeholders: the key of {origin} has the address {address}, in {network}{others}",
+            hint="another private network there, say 172.31.0.0/16; or: sudo netctl keys retire FILE...",
+        )
     keys, workers = len({line["public_key"] for line in usable}), len(fleet.members)
     if keys < workers and fleet.keys.source is None:
         raise NoKeyFree(

@@ -83,7 +83,7 @@ async def wait_for_handshake(wireguard: WireGuard, device: Device, timeout_secon
             server = device.peer.endpoint if device.peer else "no server"
             sent = reading.sent_bytes if reading else 0
             raise HandshakeTimeout(
-                f"{server} did not answer within {timeout_seconds:g} s ({sent} bytes sent, 0 received)",
+                f"{server} did not answer within {round(timeout_seconds, 2):g} s ({sent} bytes sent, 0 received)",
                 hint="is the server up, the key still valid, the clock right?",
             )
         if now > again:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -107,8 +108,10 @@ def test_an_answer_of_the_site_is_told_as_one() -> None:
 
 
 def test_a_worker_that_does_not_run_names_its_log() -> None:
-    """With supervisord's own words."""
+    """With supervisord's own words, where it has some."""
     assert "process FATAL: Exited too quickly; log: /var/log/fleet/w1104.log" in "\n".join(lines(DOWN))
+    starts = DOWN.model_copy(update={"process": replace(process("STARTING"), message="")})
+    assert "process STARTING; log: /var/log/fleet/w1104.log" in "\n".join(lines(starts))
 
 
 @pytest.mark.parametrize(
