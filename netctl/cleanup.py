@@ -28,7 +28,7 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
     if paths.key_store.exists():
         with commands.opened(paths) as store:
             held = {
-                lease.uid: Held(key=lease.key, endpoint=lease.endpoint, open=True)
+                lease.uid: Held(key=lease.key, endpoint=lease.endpoint, open=True, generation=lease.generation)
                 for lease in store.held()
                 if processes.alive(lease.owner)
             }

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from fleet.model import Worker
 from fleet.numbers import OUTER_MARK
-from netctl.filter.rules import HOOKS, MAPS, OWNED_RULES, OWNED_SETS, RULES, SETS
+from netctl.filter.rules import HOOKS, MAPS, OWNED_RULES, OWNED_SETS, RULES, SETS, ZONES
 from netctl.plan.things import OWNED_TABLE, TABLE, Filter, Gate
 
 MARK = "owner_netctl_"
@@ -97,10 +97,11 @@ def _table(
     parts = [first]
     for one, kind in sets.items():
         filled = f"; elements = {{ {', '.join(map(_text, elements[one]))} }}" if elements.get(one) else ""
-        parts.append(f"{'map' if one in MAPS else 'set'} {one} {{ type {kind}{filled}; }}")
+        word = "typeof" if one == ZONES else "type"  # a zone's type has no name
+        parts.append(f"{'map' if one in MAPS else 'set'} {one} {{ {word} {kind}{filled}; }}")
     for chain, text in rules.items():
         hook = "type {} hook {} priority {}; policy accept;".format(*hooks[chain]) if chain in hooks else ""
-        parts.append(f"chain {chain} {{ {hook}\n{text} }}")
+        parts.append(f"chain {chain} {{ {hook}\n{text}\n}}")
     return "\n".join([f"table inet {name} {{", *parts, "}\n"])
 
 
@@ -115,6 +116,8 @@ def elements(gate: Gate) -> list[tuple[str, Element]]:
         if address is not None:
             found.append((f"leased{suffix}", (str(address), gate.interface)))
             found.append((f"translation{suffix}", (gate.interface, str(address))))
+    if gate.zone:
+        found.append((ZONES, (gate.interface, gate.zone)))
     return found
 
 

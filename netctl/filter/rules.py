@@ -11,6 +11,8 @@
     last         after translation: whatever is still a placeholder, or not the leased address, is dropped
     forward      nothing from or to our interfaces
     input        from our interfaces only answers
+    zone_out     connections through a tunnel are tracked in a zone of the lease's own: what an earlier one has left,
+    zone_in      connections and their translation, matches nothing, whatever address the two leases have
 
 The output chain asks `meta skuid` and not the route: SO_BINDTODEVICE needs no privilege, so rules
 and routes alone would not hold.
@@ -33,9 +35,9 @@ PRIVATE = (
 PRIVATE_6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fc00::/7, fe80::/10, ff00::/8"
 # Any other source would be translated as well, and what the kernel sends for its sockets once they are gone
 # (resets, port unreachable) would be held by no rule of a placeholder and take the uplink.
-_OPEN = "meta skuid . oifname @open ip saddr . oifname @open_source goto paced"
+_THROUGH = "meta skuid . oifname @open ip saddr . oifname @open_source"
 # A key without an IPv6 address has no element here.
-_OPEN_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6 goto paced"
+_THROUGH_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6"
 # With the other table gone nothing is translated: then nothing leaves.
 _TRANSLATED = """
     oifname lo accept
@@ -47,7 +49,13 @@ PACE = "pace"
 """The set that the kernel fills: how fast each UID has begun connections of late."""
 _TOO_FAST = "limit rate over 500/second burst 5000 packets"
 
+ZONES = "zones"
+"""The map of each open interface's connection tracking zone."""
+
 HOOKS: dict[str, tuple[str, str, int]] = {
+    # Before connection tracking itself, which comes at -200 (NF_IP_PRI_RAW, linux/netfilter_ipv4.h).
+    "zone_out": ("filter", "output", -300),
+    "zone_in": ("filter", "prerouting", -300),
     "output": ("filter", "output", 0),
     "translate": ("nat", "postrouting", 100),
     "last": ("filter", "postrouting", 150),
@@ -56,6 +64,8 @@ HOOKS: dict[str, tuple[str, str, int]] = {
 }
 """The type, hook and priority of those chains that have one; all accept what no rule of theirs decides."""
 RULES: dict[str, str] = {
+    "zone_out": f"ct zone set oifname map @{ZONES}",
+    "zone_in": f"ct zone set iifname map @{ZONES}",
     "output": """
         # Who reaches a driver's port runs programs under that driver's UID; who answers there has its session. So root
         # is refused too.
@@ -76,18 +86,22 @@ RULES: dict[str, str] = {
         # (skb_scrub_packet keeps it since Linux 4.19), and this may be port 53. A mark takes CAP_NET_RAW, which no
         # worker can get (launcher/privileges.py). wireguard-go sends under netctl's UID: then the set is empty.
         meta l4proto udp meta mark @outer_marks oifname != @interfaces accept
+        # What is under way passed all of the rest as it began (a connection is known once its first packet has left, in
+        # the zone of this gate), and its way out is looked at again: 4.2 us a packet, and 4.7 without.
+        ct state established {_THROUGH} accept
+        ct state established {_THROUGH_6} accept
         meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} goto dns
         oifname lo goto loopback
         # Through the tunnel as well: no page may reach a VPN server's own network or its cloud's metadata.
         ip daddr {{ {PRIVATE} }} ip daddr != @reachable goto refuse
         ip6 daddr {{ {PRIVATE_6} }} ip6 daddr != @reachable6 goto refuse
-        {_OPEN}
-        {_OPEN_6}
+        {_THROUGH} goto paced
+        {_THROUGH_6} goto paced
         counter drop
     """,
     "dns": f"""
-        ip daddr @resolvers {_OPEN}
-        ip6 daddr @resolvers6 {_OPEN_6}
+        ip daddr @resolvers {_THROUGH} goto paced
+        ip6 daddr @resolvers6 {_THROUGH_6} goto paced
         goto refuse
     """,
     # `lo` is also the way to all the host's own addresses, its LAN address among them.
@@ -132,7 +146,8 @@ RULES: dict[str, str] = {
         oifname @interfaces goto leased_only
     """,
     "leased_only": """
-        # An old conntrack entry would still translate to the previous lease's address.
+        # An old conntrack entry would still translate to the previous lease's address. Its zone hides it; this holds
+        # without.
         ip saddr . oifname != @leased counter drop
         ip6 saddr . oifname != @leased6 counter drop
     """,
@@ -167,10 +182,15 @@ SETS: dict[str, str] = {
     "leased": "ipv4_addr . ifname",
     "leased6": "ipv6_addr . ifname",
 }
-MAPS = {"translation": "ifname : ipv4_addr", "translation6": "ifname : ipv6_addr"}
-"""By interface, the leased address."""
+MAPS = {
+    "translation": "ifname : ipv4_addr",
+    "translation6": "ifname : ipv6_addr",
+    ZONES: "oifname : ct zone",
+}
+"""By interface, the leased address, and the lease's zone."""
 INTERVALS = ("reachable", "reachable6")
 """The sets whose elements are networks."""
 
-OWNED_RULES = {name: RULES[name] for name in RULES if name not in ("translate", "leased_only")} | {"last": _TRANSLATED}
+_GATED = ("zone_out", "zone_in", "translate", "leased_only")
+OWNED_RULES = {name: RULES[name] for name in RULES if name not in _GATED} | {"last": _TRANSLATED}
 OWNED_SETS = {name: kind for name, kind in SETS.items() if name not in ("leased", "leased6")}

@@ -188,19 +188,20 @@ def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]],
     )
 
 
-def _pairs(entries: list[Any]) -> dict[str, str]:
+def _pairs(entries: list[Any]) -> dict[str, Any]:
     return dict(one for one in entries if isinstance(one, tuple))
 
 
 def _gates(sets: dict[str, list[Any]], space: str) -> frozenset[Gate]:
     """Every worker whose interface is translated."""
-    v4, v6 = (_pairs(sets.get(name, [])) for name in rules.MAPS)
+    v4, v6, zones = (_pairs(sets.get(name, [])) for name in rules.MAPS)
     return frozenset(
         Gate(
             uid=worker.uid,
             address=IPv4Address(address),
             address_v6=IPv6Address(v6[interface]) if interface in v6 else None,
             interface=interface,
+            zone=zones.get(interface, 0),
             space=space,
         )
         for interface, address in v4.items()

@@ -1,10 +1,9 @@
 """Ends what a placeholder source still has in the kernel: conntrack entries and sockets.
 
 Sockets end while the slot is sealed, between two leases: they would send on, and show both exits to be
-one worker. Old conntrack entries would translate to the old address; the last chain of the table drops
-that, so they may go a moment later. Raw netlink, because a delete has to
-repeat the kernel's own bytes (the tuple, the socket's cookie) and because pyroute2 takes 1 ms an
-entry where this takes 20 us.
+one worker. Old conntrack entries are in a zone of their own, where nothing meets them: they take
+room alone, and may go a moment later. Raw netlink, because a delete has to repeat the kernel's own
+bytes (the tuple, the socket's cookie) and because pyroute2 takes 1 ms an entry where this takes 20 us.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import itertools
 import re
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -24,15 +23,14 @@ from netctl.kernel.setns import PerSpace, Spaces
 
 CT_GET, CT_DELETE = 0x101, 0x102
 """NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, _DELETE (linux/netfilter/nfnetlink_conntrack.h)."""
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 12, 18, 25
-CTA_TUPLE_IP, CTA_FILTER_ORIG_FLAGS, ORIG_SOURCE = 1, 1, 1
-_TUPLE_ADDRESSES = {4: (1, 2), 6: (3, 4)}
-"""CTA_IP_V4_SRC and _DST, CTA_IP_V6_SRC and _DST."""
+CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE = 1, 12, 18
+CTA_TUPLE_IP = 1
+_SOURCES: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}
+"""CTA_IP_V4_SRC, CTA_IP_V6_SRC."""
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 ALL_STATES = 0xFFFFFFFF
 MAPPED = bytes(10) + b"\xff\xff"
 """In front of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
-AnyAddress = IPv4Address | IPv6Address
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -44,25 +42,14 @@ class Source(NamedTuple):
     address_v6: IPv6Address
 
 
-Leased = tuple[IPv4Address, "IPv6Address | None"]
-"""What an earlier lease's addresses were."""
-
-
 class Sweep(NamedTuple):
-    """The conntrack entries that SOURCE began; with TRANSLATED_TO only those of that leased address.
+    """The conntrack entries that SOURCE began; with a ZONE only those in it.
 
-    The slot may be in use under the next one already.
+    The slot may be in use under the next lease already, whose zone is another.
     """
 
     source: Source
-    translated_to: Leased | None = None
-
-    def addresses(self) -> Iterator[tuple[AnyAddress, AnyAddress | None]]:
-        """What began them, and what it was translated to; under a lease without IPv6 there is nothing of IPv6."""
-        own: tuple[AnyAddress, ...] = (self.source.address, self.source.address_v6)
-        for source, leased in zip(own, self.translated_to or (None, None), strict=True):
-            if self.translated_to is None or leased is not None:
-                yield source, leased
+    zone: int | None = None
 
 
 class Connections:
@@ -81,8 +68,8 @@ class Connections:
     def end_tracked(self, sweeps: Iterable[Sweep]) -> int:
         """Delete the conntrack entries of SWEEPS; their number. Raises OSError, SpaceGone.
 
-        The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets: one walk a family and
-        a namespace is for all that come together.
+        The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets: one walk in a namespace
+        is for all that come together.
         """
         together: dict[str, list[Sweep]] = {}
         for sweep in sweeps:
@@ -91,11 +78,7 @@ class Connections:
 
     def _end_tracked(self, space: str, sweeps: list[Sweep]) -> int:
         opened = self._opened[NETFILTER]
-        pairs = [pair for sweep in sweeps for pair in sweep.addresses()]
-        families = [[pair for pair in pairs if pair[0].version == version] for version in (4, 6)]
-        return self._spaces.inside(
-            space, lambda: sum(_end_tracked(opened.at(space), wanted) for wanted in families if wanted)
-        )
+        return self._spaces.inside(space, lambda: _end_tracked(opened.at(space), sweeps))
 
     def end_sockets(self, sources: Iterable[Source]) -> int:
         """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number. Raises OSError, SpaceGone.
@@ -116,31 +99,29 @@ def _open(protocol: int, _space: str) -> Socket:
     return Socket(protocol)
 
 
-def _end_tracked(asking: Socket, wanted: Sequence[tuple[AnyAddress, AnyAddress | None]]) -> int:
-    """WANTED, all of one family: what began the connections, and what it was translated to."""
-    first = wanted[0][0]
-    entries, head = [], struct.pack("=BBH", socket.AF_INET if first.version == 4 else socket.AF_INET6, 0, 0)
-    from_, to = _TUPLE_ADDRESSES[first.version]
-    pairs = {(source.packed, leased.packed if leased else b"") for source, leased in wanted}
-    ours = re.compile(b"|".join({re.escape(source) for source, _ in pairs}), re.DOTALL)
-    # For IPv6 the kernel's filter returns every entry but those asked for, so it is not asked to filter:
-    # ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c takes ipv6_addr_cmp() for "equal".
-    # It takes one address, and kernels before 5.8 know none.
-    alone = len({source for source, _ in pairs}) == 1
-    asked = _source_filter(first) if alone and isinstance(first, IPv4Address) else b""
-    for body in _dump(asking, CT_GET, head + asked):
+def _end_tracked(asking: Socket, sweeps: Sequence[Sweep]) -> int:
+    wanted = {(address.packed, sweep.zone) for sweep in sweeps for address in sweep.source[1:]}
+    ours = re.compile(b"|".join({re.escape(source) for source, _ in wanted}), re.DOTALL)
+    entries = []
+    # Of both families at once. The kernel's own filter takes one address, is none before 5.8, and returns every IPv6
+    # entry but those asked for (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
+    for body in _dump(asking, CT_GET, _head(socket.AF_UNSPEC)):
         if not ours.search(body):
             continue  # 100,000 entries of others take a tenth of a second so, and ten times that read whole
         parts = dict(attributes(body[4:]))
-        source = _address_of(parts.get(CTA_TUPLE_ORIG, b""), from_)
-        seen_as = _address_of(parts.get(CTA_TUPLE_REPLY, b""), to)
-        if not pairs.isdisjoint({(source, b""), (source, seen_as)}):
-            entries.append(parts)
-    for found in entries:
+        source = _source_of(parts.get(CTA_TUPLE_ORIG, b""), body[0])
+        if not wanted.isdisjoint({(source, None), (source, int.from_bytes(parts.get(CTA_ZONE, b""), "big"))}):
+            entries.append((body[0], parts))
+    for family, found in entries:
         repeated = attribute(CTA_TUPLE_ORIG | NESTED, found[CTA_TUPLE_ORIG])
         repeated += b"".join(attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
-        _request(asking, CT_DELETE, head + repeated)
+        _request(asking, CT_DELETE, _head(family) + repeated)
     return len(entries)
+
+
+def _head(family: int) -> bytes:
+    """struct nfgenmsg."""
+    return struct.pack("=BBH", family, 0, 0)
 
 
 def _end_sockets(asking: Socket, sources: Sequence[Source]) -> int:
@@ -182,13 +163,6 @@ def _request(asking: Socket, kind: int, body: bytes) -> int:
     return 0
 
 
-def _source_filter(source: IPv4Address) -> bytes:
-    address = attribute(_TUPLE_ADDRESSES[4][0], source.packed)
-    tuple_ = attribute(CTA_TUPLE_ORIG | NESTED, attribute(CTA_TUPLE_IP | NESTED, address))
-    flags = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", ORIG_SOURCE))
-    return tuple_ + attribute(CTA_FILTER | NESTED, flags)
-
-
-def _address_of(tuple_: bytes, kind: int) -> bytes:
+def _source_of(tuple_: bytes, family: int) -> bytes:
     addresses = dict(attributes(tuple_)).get(CTA_TUPLE_IP, b"")
-    return dict(attributes(addresses)).get(kind, b"")
+    return dict(attributes(addresses)).get(_SOURCES.get(family, 0), b"")

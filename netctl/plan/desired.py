@@ -13,6 +13,8 @@ from netctl.plan.key import LEAST_IPV6_BYTES, Endpoint, Key
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
 
+_GENERATIONS = 128
+"""So many zones lie between a worker's and the next one's: 512 workers share none for a while."""
 LAST_METRIC = 4294967295
 """The metric that loses against every other: 2^32 - 1."""
 
@@ -29,6 +31,8 @@ class Held:
     endpoint: Endpoint
     """Address and port; names are resolved."""
     open: bool
+    generation: int = 0
+    """The lease's, which each of a worker has another of; 0: not known."""
 
 
 def desired(
@@ -86,9 +90,25 @@ def slot(
     if space != HOST:
         layers = replace(layers, filters=frozenset({holding(fleet, [worker], space)}))
     if held is not None and held.open:
-        gate = Gate(uid=worker.uid, address=held.key.address, address_v6=carried, interface=name, space=space)
+        gate = Gate(
+            uid=worker.uid,
+            address=held.key.address,
+            address_v6=carried,
+            interface=name,
+            zone=zone(worker, held.generation),
+            space=space,
+        )
         layers = replace(layers, gates=frozenset({gate}))
     return replace(layers, devices=frozenset({device(fleet, worker, name, held, ipv6=ipv6 == "on")}))
+
+
+def zone(worker: Worker, generation: int) -> int:
+    """The connection tracking zone of WORKER's lease of that GENERATION.
+
+    A zone has 16 bits, and 0 is everybody's. One comes round again after 65,535 leases of a worker; that two workers
+    share one does no harm, since their sources differ.
+    """
+    return 1 + (worker.number * _GENERATIONS + generation) % (2**16 - 1) if generation else 0
 
 
 def mtu_bytes(fleet: Fleet, held: Held | None) -> int:

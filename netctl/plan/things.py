@@ -256,6 +256,8 @@ class Gate(Thing):
     address_v6: IPv6Address | None = None
     """None: closed for IPv6."""
     interface: str
+    zone: int = 0
+    """What its connections are tracked in, and those of no other lease of the worker; 0: with everybody's."""
 
     @property
     def worker(self) -> Worker:
@@ -267,6 +269,7 @@ class Gate(Thing):
             f'nft {action} element inet {TABLE} open {{ {self.uid} . "{self.interface}" }}'
             f' # and translation {{ "{self.interface}" : {self.address} }}'
             + (f', translation6 {{ "{self.interface}" : {self.address_v6} }}' if self.address_v6 else "")
+            + (f', zones {{ "{self.interface}" : {self.zone} }}' if self.zone else "")
         )
 
 

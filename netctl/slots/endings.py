@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 
 from fleet import log
+from fleet.deadline import within
 from fleet.errors import SpaceGone
 from fleet.model import Fleet, Worker
-from netctl.kernel.connections import Connections, Leased, Source, Sweep
+from netctl.kernel.connections import Connections, Source, Sweep
 from netctl.kernel.setns import Spaces
-from netctl.plan.key import Key
-from netctl.pool.contract import Lease
+from netctl.plan.desired import zone
 from netctl.threads import WorkThread
 
 SOCKETS_SECONDS = 5.0
 CONNTRACK_SECONDS = 30.0
 """A sweep takes 12 ms, and every worker's may wait in one row."""
-GATHERED_SECONDS = 0.5
-"""Sweeps that nobody waits for begin together, so often: 32 rotations at once cost one walk over the table."""
+GATHERED_SECONDS = 2.0
+"""Sweeps that nobody waits for share a walk over the table, one in so long a time at most."""
 
 
 class Endings:
@@ -28,7 +29,9 @@ class Endings:
         self._fleet = fleet
         self._connections = Connections(spaces)
         self._sockets, self._conntrack = WorkThread("sockets"), WorkThread("conntrack")
-        self._sweeps: set[asyncio.Future[None]] = set()
+        self._over: list[Sweep] = []
+        self._sweeping: asyncio.Future[None] | None = None
+        self._closing = asyncio.Event()
         self._log = log.get("netctl")
 
     async def end_sockets(self, worker: Worker) -> None:
@@ -41,33 +44,26 @@ class Endings:
     async def sweep(self, worker: Worker) -> None:
         """Abort every socket and conntrack entry of WORKER's source."""
         await self.end_sockets(worker)
-        await self._end_connections(worker)
+        await self._end_connections(Sweep(self._source(worker)))
 
-    async def sweep_first(self, worker: Worker, old: Lease | None, lease: Lease) -> None:
-        """Where OLD has an address of LEASE's: sweep() while LEASE's gate is shut. Later nobody tells which is whose.
+    def sweep_later(self, worker: Worker, generation: int) -> None:
+        """End WORKER's conntrack entries of its lease of that GENERATION, in a moment: 12 ms that no reply needs.
 
-        Many providers give a client the same address at all of their servers.
+        Nothing meets them: what comes next has another zone.
         """
-        if old is not None and _share(old.key, lease.key):
-            await self.sweep(worker)
+        self._over.append(Sweep(self._source(worker), zone(worker, generation)))
+        if self._sweeping is None:
+            self._sweeping = asyncio.ensure_future(self._sweep_gathered())
 
-    def sweep_later(self, worker: Worker, old: Lease | None, lease: Lease) -> None:
-        """End WORKER's conntrack entries of OLD, the one before LEASE, in a moment: 12 ms that no reply needs.
+    async def _sweep_gathered(self) -> None:
+        while self._over:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(GATHERED_SECONDS, self._closing.wait())
+            over, self._over = self._over, []
+            await asyncio.gather(*map(self._end_connections, over))
+        self._sweeping = None
 
-        Until they are gone the table's last chain drops what they translate.
-        """
-        if old is None or _share(old.key, lease.key):
-            return
-        sweep = asyncio.ensure_future(self._gathered(worker, (old.key.address, old.key.address_v6)))
-        self._sweeps.add(sweep)
-        sweep.add_done_callback(self._sweeps.discard)
-
-    async def _gathered(self, worker: Worker, leased: Leased) -> None:
-        await asyncio.sleep(GATHERED_SECONDS - asyncio.get_running_loop().time() % GATHERED_SECONDS)
-        await self._end_connections(worker, leased)
-
-    async def _end_connections(self, worker: Worker, leased: Leased | None = None) -> None:
-        sweep = Sweep(self._source(worker), leased)
+    async def _end_connections(self, sweep: Sweep) -> None:
         work = self._conntrack.run_together(self._connections.end_tracked, sweep, CONNTRACK_SECONDS)
         await self._told("conntrack.ended", work)
 
@@ -85,11 +81,8 @@ class Endings:
 
     async def close(self) -> None:
         """Finish the sweeps that were begun, and let the threads end."""
-        if self._sweeps:
-            await asyncio.wait(self._sweeps, timeout=SOCKETS_SECONDS)
+        self._closing.set()
+        if self._sweeping is not None:
+            await asyncio.wait({self._sweeping}, timeout=SOCKETS_SECONDS)
         self._sockets.close()
         self._conntrack.close()
-
-
-def _share(old: Key, new: Key) -> bool:
-    return old.address == new.address or (old.address_v6 is not None and old.address_v6 == new.address_v6)

@@ -124,4 +124,5 @@ class Slot:
         """What the kernel should hold for this slot."""
         if self.lease is None or self.state is SlotState.SEALED:
             return None
-        return Held(key=self.lease.key, endpoint=self.lease.endpoint, open=self.state in OPEN and not self.repairing)
+        lease, open_ = self.lease, self.state in OPEN and not self.repairing
+        return Held(key=lease.key, endpoint=lease.endpoint, open=open_, generation=lease.generation)

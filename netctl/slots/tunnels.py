@@ -61,18 +61,19 @@ class Tunnels:
             # again and again would empty the pool.
             self._devices.find_space(slot.worker)
             old = slot.lease
-            lease = await self._connect(slot, old, deadline)
+            lease = await self._connect(slot, deadline)
         except BaseException as error:
             # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
             await self.seal(slot, f"no tunnel: {type(error).__name__}")
             raise
-        self._endings.sweep_later(slot.worker, old, lease)
+        if old is not None:
+            self._endings.sweep_later(slot.worker, old.generation)
         # Those before this lease alone: by then a next request may be at work, with its key in the device.
         self.book.later(partial(self._pool.ended, slot.worker.uid, before=lease.generation))
         slot.unconfirmed = False
         return lease
 
-    async def _connect(self, slot: Slot, old: Lease | None, deadline: float) -> Lease:
+    async def _connect(self, slot: Slot, deadline: float) -> Lease:
         """Keys are tried until one carries a tunnel; whatever one raises, the next is tried (netctl.slots.suspects)."""
         silent: list[str] = []
         nowhere: list[str] = []
@@ -80,7 +81,7 @@ class Tunnels:
         while True:
             lease = await self._take_key(slot, frozenset([*silent, *nowhere, *suspects.servers]), deadline)
             try:
-                lease = await self._bring_up(slot, old, self.servers.fitted(lease), deadline)
+                lease = await self._bring_up(slot, self.servers.fitted(lease), deadline)
                 break
             except HandshakeTimeout as error:
                 silent.append(lease.key.server)
@@ -109,8 +110,8 @@ class Tunnels:
         self.book.put_aside(suspects)
         return lease
 
-    async def _bring_up(self, slot: Slot, old: Lease | None, lease: Lease, deadline: float) -> Lease:
-        """LEASE's device up, sealed; the sockets of OLD ended; the server's answer; then the gate open."""
+    async def _bring_up(self, slot: Slot, lease: Lease, deadline: float) -> Lease:
+        """LEASE's device up, sealed; the sockets of the one before ended; the server's answer; then the gate open."""
         if slot.state is SlotState.CONNECTED:
             slot.step(Event.ROTATE)  # the key before this failed at its open gate
         slot.hold(lease)
@@ -119,7 +120,6 @@ class Tunnels:
         lease = await self._aim(slot, lease, ways.pop(0))
         # Then it has let go of the old key; the store hears of it after the reply, see renew().
         await self._devices.bring(slot, deadline)
-        await self._endings.sweep_first(slot.worker, old, lease)
         lease = await self._reach(slot, lease, ways, deadline)
         slot.step(Event.READY)
         await self._reconciler.settle(slot.worker, slot.held)

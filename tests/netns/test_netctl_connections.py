@@ -13,21 +13,24 @@ import pytest
 from fleet.isolation import HOST
 from netctl.kernel.connections import Connections, Source, Sweep
 from netctl.kernel.setns import Spaces
+from netctl.plan.desired import zone
 from tests.unit.test_netctl_suspects import FLEET, ends_at, ground
 
-OLD, NEW = (IPv4Address("10.64.0.9"), IPv6Address("fc00:bbbb::9")), (IPv4Address("10.64.0.7"), None)
+OLD, NEW = 7, 65_535
+LEASED = IPv4Address("10.64.0.9"), IPv6Address("fc00:bbbb::9")
+"""One address at all servers, as many providers give it."""
 SOURCES = [Source(HOST, IPv4Address(f"10.255.0.{n}"), IPv6Address(f"fd66:6c65:6574::{n}")) for n in (1, 2, 3)]
 
 
-def _begin(source: IPv4Address | IPv6Address, leased: IPv4Address | IPv6Address, port: int) -> None:
+def _begin(source: IPv4Address | IPv6Address, leased: IPv4Address | IPv6Address, port: int, where: int) -> None:
     site = "192.0.2.1" if source.version == 4 else "2001:db8::1"
-    begun = ["-s", str(source), "-d", site, "-r", site, "-q", str(leased), "-p", "udp"]
+    begun = ["-s", str(source), "-d", site, "-r", site, "-q", str(leased), "-p", "udp", "-w", str(where)]
     ports = ["--sport", str(port), "--dport", "53", "--reply-port-src", "53", "--reply-port-dst", str(port)]
     subprocess.run(["conntrack", "-I", *begun, *ports, "-t", "600"], check=True, capture_output=True)
 
 
 def _left() -> set[str]:
-    """Source and what it is translated to, of every entry."""
+    """Source and zone of every entry."""
     lines = [
         line.split()
         for family in ("ipv4", "ipv6")
@@ -35,8 +38,8 @@ def _left() -> set[str]:
             ["conntrack", "-L", "-f", family], check=True, capture_output=True, text=True
         ).stdout.splitlines()
     ]
-    addresses = [[word.partition("=")[2] for word in line if word[:4] in ("src=", "dst=")] for line in lines]
-    return {f"{source} {translated}" for source, _, _, translated in addresses}
+    words = [dict(word.split("=") for word in reversed(line) if "=" in word) for line in lines]
+    return {f"{one['src']} {one['zone']}" for one in words}
 
 
 @pytest.fixture
@@ -44,44 +47,40 @@ def tracked(root: None) -> set[str]:
     """Each source has a connection of the old lease and one of the next, over both families where it has both."""
     subprocess.run(["conntrack", "-F"], check=True, capture_output=True)
     for number, source in enumerate(SOURCES):
-        for port, leased in ((1000 + number, OLD), (2000 + number, NEW)):
-            _begin(source.address, leased[0], port)
-            if leased[1]:
-                _begin(source.address_v6, leased[1], port)
+        for port, where in ((1000 + number, OLD), (2000 + number, NEW)):
+            _begin(source.address, LEASED[0], port, where)
+            _begin(source.address_v6, LEASED[1], port, where)
     return _left()
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_each_ends_its_own_of_the_old_lease(tracked: set[str], number: int) -> None:
     """One or several in one walk: the next lease's connections stand, and the slots' that were not asked for."""
-    assert len(tracked) == 9
+    assert len(tracked) == 12
     swept = SOURCES[:number]
     assert Connections(Spaces()).end_tracked([Sweep(source, OLD) for source in swept]) == 2 * number
-    gone = {f"{address} {leased}" for source in swept for address, leased in zip(source[1:], OLD, strict=True)}
-    assert _left() == tracked - gone
+    assert _left() == tracked - {f"{address} {OLD}" for source in swept for address in source[1:]}
 
 
 def test_all_of_a_source_and_a_part_of_another(tracked: set[str]) -> None:
-    """A slot that closes loses everything; one that rotates beside it under a lease without IPv6 keeps its IPv6."""
+    """A slot that closes loses everything; one that rotates beside it keeps what its next lease has begun."""
     asked = [Sweep(SOURCES[0]), Sweep(SOURCES[1], NEW)]
-    assert Connections(Spaces()).end_tracked(asked) == 4
+    assert Connections(Spaces()).end_tracked(asked) == 6
     gone = {one for one in tracked if one.split()[0] in map(str, SOURCES[0][1:])}
-    assert _left() == tracked - gone - {f"{SOURCES[1].address} {NEW[0]}"}
+    assert _left() == tracked - gone - {f"{address} {NEW}" for address in SOURCES[1][1:]}
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], tmp_path: Path, same: bool) -> None:
-    """Also where a provider gives a client one address at all servers: those of the lease before are ended first."""
-    worker, begun = FLEET.members[0], [IPv4Address("10.2.0.2"), IPv4Address("10.2.0.2" if same else "10.2.0.3")]
-    keys = [replace(ends_at(n, f"198.51.100.{n}"), address=address) for n, address in enumerate(begun, 1)]
+def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], tmp_path: Path) -> None:
+    """Also where a provider gives a client one address at all servers: only those of the lease before are ended."""
+    worker, keys = FLEET.members[0], [replace(ends_at(n, f"198.51.100.{n}"), address=LEASED[0]) for n in (1, 2)]
 
     async def rotated() -> set[str]:
         async with ground(tmp_path / "store", keys=keys) as made:
             for port in (3001, 3002):
                 lease = await made.connect(worker.uid)
-                _begin(worker.placeholder, lease.key.address, port)
+                _begin(worker.placeholder, lease.key.address, port, zone(worker, lease.generation))
             await made.endings.close()
-        return {f"{worker.placeholder} {lease.key.address}"}
+        return {f"{worker.placeholder} {zone(worker, lease.generation)}"}
 
     assert asyncio.run(rotated()) == _left() - tracked
     listing = ["conntrack", "-L", "--src", str(worker.placeholder)]

@@ -328,6 +328,49 @@ def test_the_layers_are_there(rig: Rig) -> None:
     assert {entry["local"] for entry in lo["addr_info"] if entry["scope"] != "host"} == on_lo
 
 
+OLD = "198.51.100.200"
+SENDS = """
+import socket, sys
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind(("", int(sys.argv[2])))
+made.sendto(b"x", (sys.argv[1], 4445))
+"""
+
+
+def zone(rig: Rig) -> int:
+    """Where the first worker's connections are tracked now."""
+    listed = rig.there(["nft", "list", "map", "inet", "fleet", "zones"], check=True).stdout
+    return int(re.findall(rf'"{rig.worker().interface}" : (\d+)', listed)[0])
+
+
+def test_what_an_earlier_lease_left_is_not_met_again(rig: Rig) -> None:
+    """A connection that was tracked under another lease translates nothing of this one, from the very same port.
+
+    The control: one in this lease's own zone does, and is held back in the table's last chain.
+    """
+    worker, client = rig.worker(), rig.client()
+    client.ask(do="connect")
+    before = zone(rig)
+    client.ask(do="rotate")
+    ours = zone(rig)
+
+    def sees(port: int, where: int) -> list[str]:
+        """What the datagrams from PORT are translated to, with an old entry in the zone WHERE."""
+        flow = ["-p", "udp", "-s", str(worker.placeholder), "-d", SITE, "--sport", str(port), "--dport"]
+        reply = ["-r", SITE, "-q", str(worker.placeholder), "--reply-port-src", "4445", "--reply-port-dst", str(port)]
+        rig.there(["conntrack", "-I", *flow, "4445", *reply, "-n", OLD, "-w", str(where), "-t", "600"], check=True)
+        argv = rig.as_worker(worker, "/usr/bin/python3", "-I", "-c", SENDS, SITE, str(port))
+        rig.there(argv)
+        listed = rig.there(["conntrack", "-L", *flow, "4445"], check=True).stdout
+        return sorted(re.findall(r"dst=(\S+)", listed))
+
+    assert sees(4001, ours) == sorted([SITE, OLD])
+    met = sees(4002, before)
+    assert before != ours and len(met) == 4 and met.count(OLD) == 1, (before, ours, met)
+    client.kill()
+    rig.wait_until_sealed()
+
+
 def test_no_key_is_ever_logged(rig: Rig) -> None:
     """Nothing private is in the log, the plan, the status or the listing, not even with --debug."""
     text = rig.log.read_text() + json.dumps(rig.status())

@@ -25,6 +25,8 @@ table inet fleet_doctor {
     set pace { type uid; flags dynamic; size 9999; }
     set open { type uid . ifname; elements = { 1101 . "wg101" } }
     map translation { type ifname : ipv4_addr; elements = { "wg101" : 198.18.0.2 } }
+    map zones { typeof oifname : ct zone; elements = { "wg101" : 12929 } }
+    chain zone_out { type filter hook output priority -300; policy accept; ct zone set oifname map @zones; }
     chain output {
         type filter hook output priority 0; policy accept;
         meta nfproto ipv4 meta skuid . oifname @open counter accept
@@ -42,7 +44,7 @@ table inet fleet_doctor {
     }
 }
 """
-"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking, resets, a pace."""
+"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking in zones, resets, a pace."""
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
