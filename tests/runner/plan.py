@@ -41,7 +41,7 @@ PREPARED = {
     "hostvm": ("tests.host.layer", "tests.vm.kernel_package"),
 }
 """What a tier needs from the package registries, which no shard can reach."""
-PREPARED_SECONDS = 300.0
+PREPARED_SECONDS = 900.0
 """On a new machine, most of it spent waiting for the network; so it is begun first."""
 
 
