@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from tests.runner import again, jobs, shares
-from tests.runner.plan import COMPILE, FIRST, RELEASE, SHARDED, Plan, tier_of
+from tests.runner.plan import COMPILE, FIRST, RELEASE, SHARDED, Plan, files, tier_of
 from tests.runner.progress import Progress, say
+from tests.runner.shares import CHECKOUT
 from tests.runner.summary import Summary
 
 SETUP = ("bin/setup", "--dev")
@@ -29,7 +30,7 @@ def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
         prog="bin/test",
         allow_abbrev=False,
         description="Runs the tests, each for real: what needs root gets it, and a test that is skipped has failed.",
-        epilog="tests/FILE.py and tests/FILE.py::TEST are run instead of tiers; everything else is given to pytest.",
+        epilog="tests/TIER, tests/TIER/FILE.py and FILE.py::TEST are run instead of tiers; all else is pytest's.",
     )
     tiers = ("all", "quick", *FIRST, *SHARDED, *RELEASE, "demo")
     parser.add_argument("--tier", action="append", choices=tiers, default=[], help="what to run; may be given again")
@@ -40,10 +41,15 @@ def arguments() -> tuple[argparse.Namespace, tuple[str, ...]]:
         "--patience", type=float, default=3.0, help="stop what takes so many times longer than expected"
     )
     parser.add_argument("-s", "--show", action="store_true", help="one at a time, all output as it comes")
-    asked, rest = parser.parse_known_args()
+    asked, words = parser.parse_known_args()
+    rest = [name for word in words for name in (files(Path(word).name) if _is_tier(word) else [word])]
     asked.names = tuple(word for word in rest if word.startswith("tests/") and ".py" in word)
     asked.tier += [] if asked.tier or asked.names else ["all"]
     return asked, tuple(word for word in rest if word not in asked.names) + (("-s",) if asked.show else ())
+
+
+def _is_tier(word: str) -> bool:
+    return word.startswith("tests/") and (CHECKOUT / word).is_dir()
 
 
 def environment(light: bool) -> str:
