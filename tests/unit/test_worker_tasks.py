@@ -226,19 +226,20 @@ def test_an_answer_that_is_no_json_fails_its_task(kind: str) -> None:
         perform(lambda _: Found(answer=answer))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"items": ["x" * 500_000] * 10},
-        {"items": ["커피"] * 1_000_000},
-        {"items": ["\0" * TEXT_CHARACTERS] * 100},
-        {str(number): {"x" * 200_000: []} for number in range(20_000)},
-        {"items": [[]] * 2_000_000},
-    ],
-    ids=["long texts", "many", "escapes", "names", "lists"],
-)
-def test_a_page_makes_no_answer_too_large(answer: dict[str, Any]) -> None:
+LARGE: dict[str, Callable[[], dict[str, Any]]] = {
+    "long texts": lambda: {"items": ["x" * 500_000] * 10},
+    "many": lambda: {"items": ["커피"] * 1_000_000},
+    "escapes": lambda: {"items": ["\0" * TEXT_CHARACTERS] * 100},
+    "names": lambda: {str(number): inner for inner in [{"x" * 200_000: []}] for number in range(20_000)},
+    "lists": lambda: {"items": [[]] * 2_000_000},
+}
+"""Each is made by its test, and gone after it."""
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_page_makes_no_answer_too_large(kind: str) -> None:
     """It is cut where it is brought home, says so, and has the bound of what a reader reads; a small one stays."""
+    answer = LARGE[kind]()
     found = perform(lambda _: Found(answer=answer))
     assert found.answer_cut and len(to_json(found.answer)) <= ANSWER_BYTES
     assert all(len(text) <= TEXT_CHARACTERS for text in found.answer)
