@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.fleets import Host
 
-_LEASES = re.compile(r"((?:set|map) (?:open|open_source6?|leased6?|translation6?) \{).*?\n\t\}", re.DOTALL)
+_LEASES = re.compile(r"((?:set|map) (?:open|open_source6?|leased6?|translation6?|zones) \{).*?\n\t\}", re.DOTALL)
 
 
 FAMILIES = ("-4", "-6")

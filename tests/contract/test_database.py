@@ -84,7 +84,7 @@ def test_two_transactions_in_a_circle_both_happen(
     for thread in threads:
         thread.join()
     assert values(opened()) == [2, 2]
-    assert server is None or server.deadlocks() == before + 1, "there was one"
+    assert server is None or server.deadlocks() > before, "there was a circle"
 
 
 def test_what_fails_is_undone_and_told(opened: Callable[[], Database]) -> None:
