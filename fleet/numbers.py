@@ -6,10 +6,12 @@ An operator can work them out by hand, and netctl knows its own objects by their
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
+_NAME = re.compile("w([0-9]{4})")
 FIRST_UID = 1001
 """UID u has number n = u - 1000; n is at least 1."""
 LAST_UID = 9999
@@ -55,6 +57,12 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
     """One worker, known by its UID; every number of it derives from that."""
 
     uid: int = Field(ge=FIRST_UID, le=LAST_UID)
+
+    @classmethod
+    def named(cls, name: str) -> Worker | None:
+        """The one of that NAME, of this fleet or not; None: no worker is called so."""
+        found = _NAME.fullmatch(name)
+        return cls(uid=int(found[1])) if found and FIRST_UID <= int(found[1]) <= LAST_UID else None
 
     @property
     def number(self) -> int:

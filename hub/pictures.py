@@ -6,16 +6,15 @@ import hashlib
 
 from fleet.calls import Refused
 from fleet.foreign import Folder
-from fleet.model import Fleet, Paths
+from fleet.model import Paths, Worker
 from hub.outbox import Delivery
 from hub.spooled import PICTURE_BYTES
 
 
 class Pictures:
-    """Those of a host's workers."""
+    """Those of a host's workers, and of who has left the fleet since: what a run brought home is still delivered."""
 
-    def __init__(self, fleet: Fleet, paths: Paths) -> None:
-        self._members = {worker.name: worker for worker in fleet.members}
+    def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
     def of(self, run: Delivery) -> dict[str, bytes]:
@@ -27,9 +26,9 @@ class Pictures:
 
     def one(self, owner: str, name: str, sha256: str) -> bytes:
         """The picture of that NAME and sum in the spool of OWNER; raises the same."""
-        worker = self._members.get(owner)
+        worker = Worker.named(owner)
         if worker is None:
-            raise Refused(f"{owner}, who has its picture, is no worker any more")
+            raise Refused(f"{owner!r}, who has its picture, is no worker")
         try:
             with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
                 content = spool.read(name, PICTURE_BYTES)

@@ -85,7 +85,7 @@ class Hub:
         self._thread = ThreadPoolExecutor(1, "database")
         self._written = Ends(self._store, self._do, self._ended_some)
         self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
-        pictures = Pictures(fleet, paths)
+        pictures = Pictures(paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
         carriers[CARRIER] = Teller(fleet.hub.alerts, fleet.hub.alert_targets).carry
         carriers[LOOKER] = Comparing(fleet.hub.alerts, name, pictures, self.database, self._do).carry

@@ -139,12 +139,12 @@ def _worker(name: str | None) -> Worker | None:
     """The worker of that NAME; raises UsageError."""
     if name is None:
         return None
-    uid = name.removeprefix("w")
-    if not (uid.isascii() and uid.isdecimal() and model.FIRST_UID <= int(uid) <= model.LAST_UID):
+    found = Worker.named(f"w{name.removeprefix('w')}")
+    if found is None:
         raise UsageError(
             f"{name!r} is no worker", hint=f"w{model.FIRST_UID} to w{model.LAST_UID}, as fleet status shows"
         )
-    return Worker(uid=int(uid))
+    return found
 
 
 def _monitor(arguments: argparse.Namespace) -> None:

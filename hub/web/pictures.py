@@ -1,4 +1,4 @@
-"""Pictures of runs for the page: those of this host's workers, while they have the sum that they had at the end."""
+"""Pictures of runs for the page: those on this host, while they have the sum that they had at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fleet.db import Database
 from fleet.foreign import Folder
-from fleet.model import Fleet, Paths
+from fleet.model import Paths, Worker
 from hub.queue import reading
 from hub.spooled import PICTURE_BYTES
 
@@ -15,10 +15,9 @@ _KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
 class Shelf:
-    """Those of a fleet."""
+    """Those of a fleet, and of who has left it since."""
 
-    def __init__(self, fleet: Fleet, paths: Paths, database: Database) -> None:
-        self._members = {worker.name: worker for worker in fleet.members}
+    def __init__(self, paths: Paths, database: Database) -> None:
         self._paths, self._database = paths, database
 
     def known(self, job: int, fence: int) -> tuple[str, Sequence[reading.Entry]]:
@@ -29,7 +28,7 @@ class Shelf:
     def content(self, worker: str, pictures: Sequence[reading.Entry], name: str) -> tuple[bytes, str] | None:
         """The bytes of the one called NAME and their media type; None where they are not what they were."""
         sums = {each["name"]: each["sha256"] for each in pictures}
-        member = self._members.get(worker)
+        member = Worker.named(worker)
         if member is None or name not in sums:
             return None
         try:

@@ -39,7 +39,7 @@ async def run(fleet: Fleet, paths: Paths, queue: Queue, stopping: asyncio.Event)
         view, metrics, least = View(database, read, queue), Metrics(), fleet.hub.keep.free_mebibytes
         queue.ends.append(metrics.ended)
         states = States(view, metrics, lambda: room((paths.state, paths.hub_database.parent), least))
-        app = application(fleet, view, Shelf(fleet, paths, database), states, Doors(paths), stopping=stopping)
+        app = application(fleet, view, Shelf(paths, database), states, Doors(paths), stopping=stopping)
         await _serve(fleet.hub.web.port, app, stopping)
     finally:
         thread.shutdown()

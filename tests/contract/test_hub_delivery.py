@@ -90,7 +90,7 @@ class Host:
             async def do(what: Callable[[], T]) -> T:
                 return what()
 
-            sender = Sender(self.outbox, carriers_of(self.fleet, Pictures(self.fleet, self.paths)), do)  # type: ignore[arg-type]
+            sender = Sender(self.outbox, carriers_of(self.fleet, Pictures(self.paths)), do)  # type: ignore[arg-type]
             for _ in range(passes):
                 while (await sender.once())[0]:
                     pass

@@ -162,7 +162,7 @@ class Host:
         async def do(work: Callable[[], T]) -> T:
             return work()
 
-        looking = Comparing(self.rules, "h1", Pictures(FLEET, self.paths), self.queue.database, do)
+        looking = Comparing(self.rules, "h1", Pictures(self.paths), self.queue.database, do)
         sender = Sender(self.outbox, {LOOKER: looking.carry, CARRIER: Teller(self.rules, self.targets).carry}, do)
         while (await sender.once())[0]:
             pass

@@ -107,7 +107,7 @@ class Host:
         async def life() -> None:
             web, journal = Line("hub.source", source), Journal(self.queue.database, self.store, "h1")
             asking = Asking(self.fleet, web, journal, do, lambda: False)
-            carry = Answering(source, web, Pictures(self.fleet, self.paths), journal, do).carry
+            carry = Answering(source, web, Pictures(self.paths), journal, do).carry
             sender = Sender(self.outbox, {SOURCE: carry}, do)
             quiet = 0
             while quiet < 2:

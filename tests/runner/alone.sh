@@ -12,9 +12,11 @@ resolver=$(readlink -f /etc/resolv.conf)
 servers=$(cat /etc/resolv.conf)
 mount --make-rprivate /
 mount -t proc -o nosuid,nodev,noexec proc /proc
-# A control group too: workers of two such machines have the same names. Its name is its own among all that run.
+# A control group too: workers of two such machines have the same names. Its name is its own among all that run; one
+# that was killed has left its group, of which nothing is needed.
 groups=$(findmnt -nrt cgroup2 -o TARGET | head -n 1)$(sed -n 's/^0:://p' /proc/self/cgroup)
 group=$groups/alone-$(stat -Lc %i /proc/self/ns/pid)
+if [ -d "$group" ]; then find "$group" -depth -type d -delete || :; fi
 if [ -e "$groups/cgroup.procs" ] && mkdir "$group" && echo 0 >"$group/cgroup.procs"; then :; fi 2>/dev/null
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm

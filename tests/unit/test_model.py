@@ -193,3 +193,10 @@ def test_placeholders_are_private_and_enough(network: str, words: str) -> None:
     assert words in str(caught.value)
     good = configuration.parse(text.replace(network, "10.254.0.0/24"), "test")
     assert str(good.workers.placeholders) == "10.254.0.0/24"
+
+
+@pytest.mark.parametrize("name", ["w", "w1000", "w10000", "1101", "w1101 ", "w-101", "w１１０１", "w../1101", ""])
+def test_a_worker_is_known_by_its_name_alone(name: str) -> None:
+    """Whether it is in this fleet or not; what names no worker leads to no folder."""
+    assert Worker.named("w1101") == Worker(uid=1101)
+    assert Worker.named(name) is None

@@ -226,11 +226,12 @@ def test_an_answer_that_is_no_json_fails_its_task(kind: str) -> None:
         perform(lambda _: Found(answer=answer))
 
 
+LONG: dict[str, list[str]] = {"x" * 200_000: []}
 LARGE: dict[str, Callable[[], dict[str, Any]]] = {
     "long texts": lambda: {"items": ["x" * 500_000] * 10},
     "many": lambda: {"items": ["커피"] * 1_000_000},
     "escapes": lambda: {"items": ["\0" * TEXT_CHARACTERS] * 100},
-    "names": lambda: {str(number): inner for inner in [{"x" * 200_000: []}] for number in range(20_000)},
+    "names": lambda: {str(number): LONG for number in range(20_000)},
     "lists": lambda: {"items": [[]] * 2_000_000},
 }
 """Each is made by its test, and gone after it."""
