@@ -20,6 +20,7 @@ from lab.run import program
 
 FIRST_UID = 1201
 """Not the reference UIDs: a demo of somebody else on this machine goes on."""
+TRIES = 3
 
 Traces = Callable[[str], list[str]]
 
@@ -75,9 +76,15 @@ def test_eight_workers_lose_nothing(name: str, tmp_path: Path, traces: Traces) -
 
 
 def test_todays_habit_loses_requests(name: str, tmp_path: Path) -> None:
-    """The same browsers, lab and site beside interfaces that come and go: now requests are lost to -21."""
-    done = demo(name, tmp_path, "--workers", "5", "--loops", "2", "--control", "habit")
-    found = report(tmp_path)
+    """The same browsers, lab and site beside interfaces that come and go: now requests are lost to -21.
+
+    Whether one is under way when an interface comes is chance, and now and then none is: so it may try again.
+    """
+    for _ in range(TRIES):
+        done = demo(name, tmp_path, "--workers", "5", "--loops", "2", "--control", "habit")
+        found = report(tmp_path)
+        if found["network_changed"]:
+            break
     assert found["network_changed"] > 0, done.stdout
     assert found["address_events"] > 0
     assert done.returncode == 1
