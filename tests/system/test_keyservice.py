@@ -73,6 +73,7 @@ def goes_wrong(service: Service, word: str) -> None:
     service.fault(word)
 
 
+SERVING = ["keyservice", "serve"]
 ASK = """
 import contextlib, socket, sys
 made = socket.socket(socket.AF_UNIX)
@@ -108,7 +109,7 @@ def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: 
     until("the first tunnel", lambda: judge.look() or running.poll() is not None, 60)
     listed = json.loads(host.command("keys", "list", "--json", check=True).stdout)
     assert {"leased"} <= {one["state"] for one in listed} and "private" not in json.dumps(listed)
-    (asking,) = (one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"][-2:] == ["keyservice", "serve"])
+    asking = next(one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[-2:] == SERVING)
     status = Path(f"/proc/{asking.pid}/status").read_text()
     assert asking.username() == "fleet-keys" and "CapPrm:\t0000000000000000" in status
     assert "NotAllowed" in answered(host, host.worker().name) and "NotAllowed" in answered(host, "root")
