@@ -123,7 +123,7 @@ ARROWS: dict[str, str] = {
     "hub.traces": "queue",
     "keyservice.__main__": "service",
     "keyservice.service": "answers",
-    "hub.web": "declared doors entering queue sending service spooled",
+    "hub.web": "declared doors entering pictures queue sending service",
     # netctl, from the bottom to the top: a folder is a room.
     "netctl.kernel": "plan",
     "netctl.filter": "plan kernel",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
+from fleet.calls import Refused
 from fleet.db import Database
-from fleet.foreign import Folder
-from fleet.model import Paths, Worker
+from fleet.model import Paths
+from hub.pictures import Pictures
 from hub.queue import reading
-from hub.spooled import PICTURE_BYTES
 
 _KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
@@ -18,7 +17,7 @@ class Shelf:
     """Those of a fleet, and of who has left it since."""
 
     def __init__(self, paths: Paths, database: Database) -> None:
-        self._paths, self._database = paths, database
+        self._pictures, self._database = Pictures(paths), database
 
     def known(self, job: int, fence: int) -> tuple[str, Sequence[reading.Entry]]:
         """Whose run it was, and its pictures."""
@@ -28,13 +27,11 @@ class Shelf:
     def content(self, worker: str, pictures: Sequence[reading.Entry], name: str) -> tuple[bytes, str] | None:
         """The bytes of the one called NAME and their media type; None where they are not what they were."""
         sums = {each["name"]: each["sha256"] for each in pictures}
-        member = Worker.named(worker)
-        if member is None or name not in sums:
+        if name not in sums:
             return None
         try:
-            with Folder(self._paths.home(member), self._paths.spool(member).name) as spool:
-                content = spool.read(name, PICTURE_BYTES)
-        except (OSError, ValueError):
+            content = self._pictures.one(worker, name, sums[name])
+        except (Refused, OSError, ValueError):
             return None
         kind = _KINDS.get(content[:4])
-        return (content, kind) if kind and hashlib.sha256(content).hexdigest() == sums[name] else None
+        return (content, kind) if kind else None
