@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 
 from bench.addresses import EACH_SECONDS, changing
 from bench.loading import Crowd
-from fleet import console
 from fleet.errors import ExitCode, RunFailed
-from fleet.interrupts import Interrupts, Stopped
+from fleet.machine.interrupts import Interrupts, Stopped
 from fleet.result import Losses, Result
+from fleet.terminal import console
 from lab.events import AddressListener
 from lab.net import Lab
 

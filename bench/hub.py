@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from bench.slots import spread
-from fleet.client import Client
-from fleet.hub_api import Take, Taken
 from fleet.model import Worker
+from fleet.sockets.client import Client
+from fleet.sockets.hub_api import Take, Taken
 from hub.queue.values import Job
 from tests.hubs import FLEET, Scene, client, finish, running
 

@@ -17,9 +17,9 @@ from typing import Final, TypeVar
 from bench.sides import Side, Sides, Walled, sides
 from bench.slots import machine
 from bench.starts import MOMENTS, PROCESSOR
-from fleet import console
 from fleet.errors import ExitCode, RunFailed, TryLater
-from fleet.interrupts import Interrupts, Stopped
+from fleet.machine.interrupts import Interrupts, Stopped
+from fleet.terminal import console
 
 MOST_MILLISECONDS: Final = 50.0
 """What a start may take longer in `netns` than in `uid`, to each moment but the last: a browser's own start differs

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from fleet import cgroups, console
 from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.machine import cgroups
+from fleet.terminal import console
 
 HERE = Path(__file__).resolve().parents[1]
 MOST = 0.6

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from fleet import console
+from fleet.terminal import console
 from lab import run
 from lab.net import Lab
 from tests.fleets import Rig

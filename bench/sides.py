@@ -18,7 +18,7 @@ from bench import stream
 from bench.slots import processor
 from bench.starts import MOMENTS, PROCESSOR
 from fleet.errors import FleetError
-from fleet.interrupts import Interrupts
+from fleet.machine.interrupts import Interrupts
 from fleet.supervise import wait_until
 from lab import processes, run
 from lab.net import Lab

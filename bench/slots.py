@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleet import processes
+from fleet.machine import processes
 from lab import run
 from lab.net import Lab
 from tests.fleets import CHECKOUT, Rig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fleet.wire import Message
+from fleet.sockets.wire import Message
 
 _MOST_BYTES = 1 << 20
 

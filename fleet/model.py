@@ -10,13 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, IPvAnyAddress, IPvAnyNetwork, JsonValue, ValidationInfo, field_validator
 
 from fleet import backends
-
-# Part of the model for everybody else.
-from fleet.browser_settings import BrowserSettings as BrowserSettings  # noqa: PLC0414
 from fleet.errors import ConfigurationError
-from fleet.hub_settings import HubSettings
 from fleet.isolation import ISOLATIONS, Isolation
-from fleet.keys_settings import KeysSettings
 from fleet.numbers import FIRST_UID as FIRST_UID  # noqa: PLC0414
 from fleet.numbers import LAST_UID as LAST_UID  # noqa: PLC0414
 from fleet.numbers import PLACEHOLDERS as PLACEHOLDERS  # noqa: PLC0414
@@ -26,7 +21,12 @@ from fleet.numbers import Worker as Worker  # noqa: PLC0414
 from fleet.paths import Paths as Paths  # noqa: PLC0414
 from fleet.settings import Burst, PerSecond, Seconds
 from fleet.settings import Settings as Settings  # noqa: PLC0414
-from fleet.web_address import WebAddress as WebAddress  # noqa: PLC0414
+
+# Part of the model for everybody else.
+from fleet.settings.browser import BrowserSettings as BrowserSettings  # noqa: PLC0414
+from fleet.settings.hub import HubSettings
+from fleet.settings.keys import KeysSettings
+from fleet.settings.web_address import WebAddress as WebAddress  # noqa: PLC0414
 
 ACCOUNT_GROUP = "fleet"
 """Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""

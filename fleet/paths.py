@@ -56,7 +56,7 @@ class Paths:
     operator_lock = _Below("run/fleet/operator.lock")
     """Held by the operator's command that starts or stops workers."""
     acts_socket = _Below("run/fleet/acts/acts.sock")
-    """In a folder that the hub alone may look into (fleet.acts_api)."""
+    """In a folder that the hub alone may look into (fleet.sockets.acts_api)."""
     given_up = _Below("run/fleet/rearm/given-up.json")
     """What supervisord has given up (fleet.given_up), in a folder that the hub may look into."""
     run_order = _Below("run/fleet/run.json")

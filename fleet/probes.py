@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from fleet.wire import Message
+from fleet.sockets.wire import Message
 
 Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
 TOKEN_PATTERN = rb"fv[0-9a-f]{14}"

@@ -5,7 +5,8 @@ ordinary user with one capability, a worker's launcher stays root only until it 
 
 A program's error reaches whoever started it as data: with FLEET_ERRORS=json in its environment it repeats the error on
 the last line of its standard error, after its words for people, in the frame in which an error crosses a socket
-(fleet.wire). What ends before it can do so (Python itself, setpriv), or is no program of the fleet, has plain words.
+(fleet.sockets.wire). What ends before it can do so (Python itself, setpriv), or is no program of the fleet, has plain
+words.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from fleet import syscalls, visible, wire
+from fleet import visible
 from fleet.backends import Backend
 from fleet.errors import FleetError, MissingProgram, TryLater, causes, from_wire
 from fleet.isolation import UID, Isolation
+from fleet.machine import syscalls
 from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, KEYS_ACCOUNT, NETCTL_ACCOUNT, Paths, Worker
+from fleet.sockets import wire
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}

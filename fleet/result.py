@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, model_validator
 
 from fleet.outcomes import Outcome
-from fleet.wire import Address, Message
+from fleet.sockets.wire import Address, Message
 
 MOST_REST_SECONDS: Final = 3600.0
 """A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""

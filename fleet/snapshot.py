@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from fleet.errors import ConfigurationError
-from fleet.files import write_durably
-from fleet.mistakes import mistakes
+from fleet.machine.files import write_durably
 from fleet.model import Fleet, Paths
+from fleet.settings.mistakes import mistakes
 
 
 class Snapshot(BaseModel, frozen=True, extra="forbid"):

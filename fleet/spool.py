@@ -3,9 +3,9 @@
 A finished loop is two files: `RUN-LOOP.json` (a Result) and, unless it failed before the page stood, `RUN-LOOP.png`.
 Both are written to a temporary name, synced and renamed, the JSON last: whoever sees the JSON has the whole result.
 
-The folder belongs to the worker, and so to whatever took its browser over, while root reads it (fleet.foreign). A file
-with the name of a result that holds none is left out and told of, whatever it is; its worker sets it aside as `*.bad`
-at its next start. Files with other names are not looked at.
+The folder belongs to the worker, and so to whatever took its browser over, while root reads it (fleet.machine.foreign).
+A file with the name of a result that holds none is left out and told of, whatever it is; its worker sets it aside as
+`*.bad` at its next start. Files with other names are not looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from fleet.errors import FleetError
-from fleet.foreign import MOST_NAMES, Folder
+from fleet.machine.foreign import MOST_NAMES, Folder
 from fleet.plausible import doubt
 from fleet.result import Result
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from fleet.client import Client
 from fleet.errors import Unavailable
 from fleet.model import Paths, Worker
-from fleet.netctl_api import NetctlStatus, SlotStatus, Status
 from fleet.programs import Installation
 from fleet.result import Result
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import NetctlStatus, SlotStatus, Status
 from fleet.spool import newest
 from fleet.supervise import ProgramState, Supervisor
 

@@ -22,8 +22,8 @@ import tenacity
 
 from fleet import log
 from fleet.errors import ExitCode, FleetError, NotInTime, TryLater, Unavailable
-from fleet.interrupts import deferred
-from fleet.processes import PROC, Handle
+from fleet.machine.interrupts import deferred
+from fleet.machine.processes import PROC, Handle
 from fleet.programs import Installation
 
 _ANSWER_SECONDS = 10.0

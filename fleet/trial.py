@@ -6,7 +6,7 @@ from pydantic import Base64Bytes
 
 from fleet.model import TaskSettings
 from fleet.result import Result
-from fleet.wire import Message
+from fleet.sockets.wire import Message
 
 RUN = "try"
 """The run of its one loop."""

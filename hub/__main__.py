@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fleet import console, hub_words, processes, snapshot
+from fleet import snapshot
+from fleet.machine import processes
+from fleet.terminal import console, hub_words
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fleet import hub_api
-from fleet.callers import Caller, Limits, Peer
 from fleet.model import Fleet
-from fleet.rpc import Server, Service
+from fleet.sockets import hub_api
+from fleet.sockets.callers import Caller, Limits, Peer
+from fleet.sockets.rpc import Server, Service
 
 
 def server(fleet: Fleet, service: Service) -> Server:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fleet import visible
-from fleet.calls import Later, Refused, lines_of
-from fleet.deadline import within
 from fleet.errors import ConfigurationError
-from fleet.hub_settings import TargetSettings
+from fleet.outside.calls import Later, Refused, lines_of
+from fleet.settings.hub import TargetSettings
+from fleet.sockets.deadline import within
 from hub.pictures import kind
 
 if TYPE_CHECKING:

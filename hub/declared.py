@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from fleet.mistakes import hidden
-from fleet.web_address import WebAddress
+from fleet.settings.mistakes import hidden
+from fleet.settings.web_address import WebAddress
 
 Schema = Mapping[str, Any]
 _MOST_TOLD = 5

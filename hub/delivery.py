@@ -15,11 +15,11 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.calls import Answer, Later, Web, form
-from fleet.files import write_durably
-from fleet.hub_settings import TargetFormSettings, TargetSettings
+from fleet.machine.files import write_durably
 from fleet.model import Fleet
+from fleet.outside.calls import Answer, Later, Web, form
 from fleet.result import of_job
+from fleet.settings.hub import TargetFormSettings, TargetSettings
 from hub import mapping
 from hub.buckets import Bucket
 from hub.outbox import Delivery

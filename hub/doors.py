@@ -6,11 +6,11 @@ import asyncio
 import time
 from pathlib import Path
 
-from fleet.acts_api import Start, Stop
-from fleet.client import Client
 from fleet.model import Paths
-from fleet.netctl_api import AnotherExit, KeysByServer, Servers
-from fleet.wire import Done, ReplyT, Request
+from fleet.sockets.acts_api import Start, Stop
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import AnotherExit, KeysByServer, Servers
+from fleet.sockets.wire import Done, ReplyT, Request
 
 ANSWER_SECONDS = 40.0
 """netctl waits for a worker that is getting a tunnel."""

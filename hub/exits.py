@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from fleet.errors import FleetError
 from fleet.model import Fleet, Paths
-from fleet.netctl_api import Servers
+from fleet.sockets.netctl_api import Servers
 from hub.doors import Doors, servers
 from hub.queue.values import ANYWHERE
 

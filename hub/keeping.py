@@ -11,8 +11,8 @@ from pathlib import Path
 from fleet import log
 from fleet.db import Database
 from fleet.errors import DatabaseFailed
-from fleet.hub_settings import KeepSettings
-from fleet.room import room
+from fleet.machine.room import room
+from fleet.settings.hub import KeepSettings
 from hub.queue import expiry, rollups
 from hub.sending import Do
 

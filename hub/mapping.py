@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from fleet.calls import ANSWER_BYTES, Answer, Later
-from fleet.pointers import found
-from fleet.source_settings import FormSettings, ReplySettings
+from fleet.outside.calls import ANSWER_BYTES, Answer, Later
+from fleet.outside.pointers import found
+from fleet.settings.source import FormSettings, ReplySettings
 from hub.pictures import kind
 
 _LONGEST_ADDRESS = 4000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from fleet.calls import Refused
-from fleet.foreign import Folder
+from fleet.machine.foreign import Folder
 from fleet.model import Paths, Worker
+from fleet.outside.calls import Refused
 from hub.outbox import Delivery
 from hub.spooled import PICTURE_BYTES
 

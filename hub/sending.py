@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 from pydantic import JsonValue
 
 from fleet import log
-from fleet.calls import Later, Refused
 from fleet.errors import DatabaseFailed
+from fleet.outside.calls import Later, Refused
 from hub.outbox import Delivery, Outbox
 
 AT_ONCE = 8

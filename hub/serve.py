@@ -17,11 +17,11 @@ from functools import partial
 from typing import TypeVar
 
 from fleet import given_up, log
-from fleet.calls import Web
 from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, HostFenced
 from fleet.model import Fleet, Paths, Worker
-from fleet.rpc import Server
+from fleet.outside.calls import Web
+from fleet.sockets.rpc import Server
 from hub import access
 from hub.alerts.comparing import Comparing
 from hub.alerts.recording import CARRIER, LOOKER, remind

@@ -15,11 +15,11 @@ from itertools import islice
 from typing import Protocol
 
 from fleet import log
-from fleet.callers import Connection
 from fleet.errors import DatabaseFailed, NotAllowed
-from fleet.hub_api import MOST_FORGOTTEN, Finish, Ring, Take, Taken, Work
 from fleet.model import Paths, Worker
-from fleet.wire import Done
+from fleet.sockets.callers import Connection
+from fleet.sockets.hub_api import MOST_FORGOTTEN, Finish, Ring, Take, Taken, Work
+from fleet.sockets.wire import Done
 from hub.queue.values import Claimed, Finished
 from hub.queue.values import Taken as Became
 from hub.spooled import Held, end_of

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from fleet import visible
 from fleet.errors import FleetError
-from fleet.foreign import Folder
+from fleet.machine.foreign import Folder
 from fleet.model import Paths, Worker
 from fleet.outcomes import Ending
 from fleet.plausible import NAME_CHARACTERS

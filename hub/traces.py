@@ -16,8 +16,8 @@ from pydantic import JsonValue
 
 from fleet import VERSION, log
 from fleet.errors import ConfigurationError
-from fleet.hub_settings import TracesSettings
 from fleet.outcomes import OK
+from fleet.settings.hub import TracesSettings
 from hub.queue.values import Finished
 
 if TYPE_CHECKING:

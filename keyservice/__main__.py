@@ -11,14 +11,16 @@ import signal
 import stat
 from pathlib import Path
 
-from fleet import console, log, processes, snapshot
-from fleet.callers import Caller, Limits, Peer
-from fleet.calls import Web
+from fleet import log, snapshot
 from fleet.errors import ConfigurationError
-from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import TABLE
+from fleet.machine import processes
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
-from fleet.rpc import Server
+from fleet.outside.calls import Web
+from fleet.settings.keys import KeyServiceSettings
+from fleet.sockets.callers import Caller, Limits, Peer
+from fleet.sockets.keyservice_api import TABLE
+from fleet.sockets.rpc import Server
+from fleet.terminal import console
 from keyservice.service import KeyService
 
 _MOST_REQUESTS = 1_000.0

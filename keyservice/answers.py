@@ -10,11 +10,11 @@ import json
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.calls import ANSWER_BYTES, Answer
 from fleet.errors import Unanswered
-from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import Allocated
-from fleet.pointers import found
+from fleet.outside.calls import ANSWER_BYTES, Answer
+from fleet.outside.pointers import found
+from fleet.settings.keys import KeyServiceSettings
+from fleet.sockets.keyservice_api import Allocated
 
 _LONGEST_WORDS = 200
 _LONGEST_BACK = 4096

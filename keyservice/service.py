@@ -6,12 +6,12 @@ import asyncio
 import secrets
 from urllib.parse import quote
 
-from fleet.callers import Connection
-from fleet.calls import Answer, Later, Refused, Web
 from fleet.errors import Unanswered
-from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import Allocate, Allocated, AskStatus, GiveBack
-from fleet.wire import Done
+from fleet.outside.calls import Answer, Later, Refused, Web
+from fleet.settings.keys import KeyServiceSettings
+from fleet.sockets.callers import Connection
+from fleet.sockets.keyservice_api import Allocate, Allocated, AskStatus, GiveBack
+from fleet.sockets.wire import Done
 from keyservice import answers
 
 AT_ONCE = 8

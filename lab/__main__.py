@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
-from fleet import console
 from fleet.errors import ExitCode, TryLater, UsageError
+from fleet.terminal import console
 from lab.net import Lab
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from fleet import console, log
+from fleet import log
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, UsageError
-from fleet.interrupts import Interrupts, Stopped
-from fleet.mistakes import mistakes
+from fleet.machine.interrupts import Interrupts, Stopped
 from fleet.model import Worker, WorkersSettings
 from fleet.result import Result
+from fleet.settings.mistakes import mistakes
 from fleet.spool import Reader
+from fleet.terminal import console
 from lab import leaks, places, report, run
 from lab.events import AddressListener
 from lab.habit import habit

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fleet import spaces, syscalls
+from fleet.machine import spaces, syscalls
 
 
 def enter(network: Path, seen: Path, names: Path) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import tenacity
 
-from fleet import spaces
 from fleet.backends import wireguard_go
 from fleet.errors import ConfigurationError, FleetError
 from fleet.launch_spec import NSSWITCH
+from fleet.machine import spaces
 from lab import dns, places, processes, vpn, wires
 from lab.places import Places
 from lab.site import certificate

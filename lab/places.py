@@ -1,4 +1,4 @@
-"""Where a lab keeps its files, and the record of what it is. Standard library, fleet.errors and fleet.lockfile only.
+"""Where a lab keeps its files, and the record of what it is. Standard library, fleet.errors, fleet.machine.lockfile.
 
 /var/lib/fleet-lab/NAME/
     lab.json         parameters, and the namespaces that are ours
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet import lockfile
 from fleet.errors import TryLater
+from fleet.machine import lockfile
 
 LABS = Path("/var/lib/fleet-lab")
 

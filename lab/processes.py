@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet import processes
 from fleet.errors import FleetError
+from fleet.machine import processes
 from lab.wires import NAMESPACES
 
 

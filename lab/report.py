@@ -16,7 +16,7 @@ import jinja2
 from pydantic import BaseModel, Field
 
 from fleet import visible
-from fleet.foreign import Folder
+from fleet.machine.foreign import Folder
 from fleet.result import Losses, Result
 
 _TEMPLATE: Final = "report.html.j2"

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from fleet import spaces, syscalls
 from fleet.errors import ForeignObject
 from fleet.imports import bare
+from fleet.machine import spaces, syscalls
 from lab.topology import Bridge, Port, Topology
 
 with bare("pyroute2"):

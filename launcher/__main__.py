@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, processes, syscalls
 from fleet.errors import ConfigurationError, ExitCode, FleetError, NotAllowed
 from fleet.launch_spec import LaunchSpec
+from fleet.machine import cgroups, processes, syscalls
 from launcher import landlock, mounts, sockets
 from launcher.account import check_account, sweep, take_lock
 from launcher.namespaces import own_network, own_processes

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet import lockfile, processes
 from fleet.errors import AccountTaken, ConfigurationError, TryLater
 from fleet.launch_spec import LaunchSpec
+from fleet.machine import lockfile, processes
 
 LOCK_SECONDS = 10
 KILL_SECONDS = 10

@@ -1,6 +1,6 @@
 """A worker's own view of the file system: its /etc, next to nothing of /run, an empty /tmp and /dev/shm.
 
-Part of the launcher: runs as root, standard library, fleet.spaces and fleet.syscalls alone.
+Part of the launcher: runs as root, standard library, fleet.machine.spaces and fleet.machine.syscalls alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fleet import spaces, syscalls
 from fleet.launch_spec import POLICY_FOLDERS
+from fleet.machine import spaces, syscalls
 
 HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd", "/dev/pts")
 """Where programs of other UIDs have their sockets. Many of them (systemd-resolved, nscd, avahi, sssd, machined, D-Bus,

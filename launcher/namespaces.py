@@ -15,7 +15,7 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
-from fleet import cgroups, spaces, syscalls
+from fleet.machine import cgroups, spaces, syscalls
 
 FORWARDED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 """What supervisorctl may send: the worker gets it as if it were supervisord's own child."""

@@ -6,8 +6,8 @@ import os
 import resource
 from pathlib import Path
 
-from fleet import syscalls
 from fleet.launch_spec import LaunchSpec
+from fleet.machine import syscalls
 
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 _OF_THE_HELPER = frozenset({6, 7, 18, 21})

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fleet import bpf
-from fleet.bpf import word
+from fleet.machine import bpf
+from fleet.machine.bpf import word
 
 _CGROUP_SOCK = 9
 _SOCK_CREATE, _SOCK_RELEASE = 2, 34

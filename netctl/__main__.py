@@ -13,12 +13,14 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fleet import console, model, numbers, processes, snapshot
+from fleet import model, numbers, snapshot
 from fleet.backends import BACKENDS
-from fleet.client import Client
 from fleet.errors import ConfigurationError, ExitCode, UsageError
+from fleet.machine import processes
 from fleet.model import Paths, Worker
-from fleet.netctl_api import NetctlStatus, Status
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import NetctlStatus, Status
+from fleet.terminal import console
 from netctl import access, keys, privileges
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ import os
 import pwd
 from pathlib import Path
 
-from fleet import acts_api, log, netctl_api
-from fleet.callers import Caller, Limits, Peer, Rate, group_number
+from fleet import log
 from fleet.model import HUB_ACCOUNT, Fleet, Paths
-from fleet.rpc import Server, Service
+from fleet.sockets import acts_api, netctl_api
+from fleet.sockets.callers import Caller, Limits, Peer, Rate, group_number
+from fleet.sockets.rpc import Server, Service
 
 _OF_THE_HUB = {
     netctl_api.ENDS_TUNNEL: acts_api.RATE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from fleet import processes
 from fleet.errors import FleetError
+from fleet.machine import processes
 from fleet.model import Fleet, Paths, Worker
 from netctl.filter.owned_table import OwnedTable, refuse_another
 from netctl.host import Host

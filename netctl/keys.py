@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Paths
-from fleet.wire import Address
+from fleet.sockets.wire import Address
+from fleet.terminal import console
 
 if TYPE_CHECKING:  # SQLAlchemy takes half a second to load, and most commands need none of it
     from netctl.pool.lines import KeyLine

@@ -10,9 +10,10 @@ import contextlib
 import os
 import resource
 
-from fleet import log, syscalls
+from fleet import log
 from fleet.errors import NotAllowed
 from fleet.isolation import Isolation
+from fleet.machine import syscalls
 from netctl.kernel.setns import CAP_SYS_ADMIN
 
 _NUMBERS = {"net_admin": 12, "sys_admin": CAP_SYS_ADMIN}

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from fleet import lockfile, log
+from fleet import log
 from fleet.errors import ConfigurationError
-from fleet.listen import refuse_if_served
+from fleet.machine import lockfile
 from fleet.model import Fleet, Paths
 from fleet.programs import Installation
+from fleet.sockets.listen import refuse_if_served
 from netctl import access
 from netctl.exits.judge import Judge
 from netctl.exits.own import OwnAddresses

@@ -7,13 +7,14 @@ import os
 import time
 from dataclasses import replace
 
-from fleet import log, processes
+from fleet import log
 from fleet.backends import Backend
-from fleet.callers import Connection
-from fleet.deadline import within
 from fleet.errors import KeyStoreFailed, NotAllowed, TunnelLost, UsageError
+from fleet.machine import processes
 from fleet.model import Fleet
-from fleet.netctl_api import (
+from fleet.sockets.callers import Connection
+from fleet.sockets.deadline import within
+from fleet.sockets.netctl_api import (
     MOST_SERVERS,
     AnotherExit,
     Connect,
@@ -29,7 +30,7 @@ from fleet.netctl_api import (
     Stuck,
     Tunnel,
 )
-from fleet.wire import Done
+from fleet.sockets.wire import Done
 from netctl.exits.judge import Judge
 from netctl.exits.path import PathLook
 from netctl.host import ipv6_stack

@@ -19,12 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fleet import log, wire
-from fleet.deadline import within
+from fleet import log
 from fleet.errors import FleetError, Unanswered
-from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import ANSWERED_SECONDS, Allocate, Allocated, AskStatus, GiveBack
 from fleet.model import Fleet
+from fleet.settings.keys import KeyServiceSettings
+from fleet.sockets import wire
+from fleet.sockets.deadline import within
+from fleet.sockets.keyservice_api import ANSWERED_SECONDS, Allocate, Allocated, AskStatus, GiveBack
 from netctl.pool import issued, lent
 from netctl.pool.issued import Due, Given
 from netctl.pool.region import region_of

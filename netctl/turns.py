@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, field
 
 from fleet import log
-from fleet.callers import Connection
 from fleet.errors import NotAllowed
 from fleet.model import Worker
-from fleet.netctl_api import Turn, Turns
+from fleet.sockets.callers import Connection
+from fleet.sockets.netctl_api import Turn, Turns
 
 TURN_SECONDS = 20.0
 """A start takes seconds. One that needs longer goes on, and the next one may begin beside it."""

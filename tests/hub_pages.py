@@ -18,14 +18,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet import snapshot
-from fleet.callers import Caller, Connection, Limits, Rate, Table
 from fleet.db import Database
 from fleet.model import Paths, Worker
-from fleet.netctl_api import COUNTS_KEYS, TABLE, KeysByServer, Servers
 from fleet.outcomes import Ending
 from fleet.programs import Installation
-from fleet.rpc import Server
 from fleet.snapshot import Snapshot
+from fleet.sockets.callers import Caller, Connection, Limits, Rate, Table
+from fleet.sockets.netctl_api import COUNTS_KEYS, TABLE, KeysByServer, Servers
+from fleet.sockets.rpc import Server
 from hub.outbox import recorder
 from hub.queue.repeat import Interval
 from hub.queue.schema import jobs, runs

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from fleet import snapshot
-from fleet.client import Client
 from fleet.db import Database
-from fleet.hub_api import Finish, Ring, Take, Taken, Work
 from fleet.model import Fleet, Paths, Worker
 from fleet.programs import Installation
 from fleet.result import Result, of_job
 from fleet.snapshot import Snapshot
-from fleet.wire import Done
+from fleet.sockets.client import Client
+from fleet.sockets.hub_api import Finish, Ring, Take, Taken, Work
+from fleet.sockets.wire import Done
 from hub.queue import reading
 from hub.queue.store import Store
 from hub.queue.upgrade import upgrade

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fleet import client
-from fleet.netctl_api import NetctlStatus, Status
+from fleet.sockets import client
+from fleet.sockets.netctl_api import NetctlStatus, Status
 from lab import run
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS, WIREGUARD_PORT

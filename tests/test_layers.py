@@ -30,46 +30,28 @@ OPERATOR = "fleet.operate"
 """The operator's program: no other program may import it."""
 
 ARROWS: dict[str, str] = {
-    # The vocabulary: every file is a room. A row names all that its room imports inside its own package.
-    "fleet.acts_api": "callers wire",
-    "fleet.browser_settings": "settings web_address",
-    "fleet.alert_settings": "settings source_settings",
-    "fleet.callers": "log wire",
-    "fleet.bounded": "imports",
-    "fleet.calls": "deadline errors imports visible",
-    "fleet.client": "errors wire",
-    "fleet.console": "errors log manual processes programs visible",
+    # The vocabulary: a folder is a room, and so is each file beside them. A row names all that its room imports
+    # inside its own package.
+    "fleet.client_files": "errors",
     "fleet.db": "errors",
-    "fleet.foreign": "syscalls",
+    "fleet.given_up": "sockets",
     "fleet.isolation": "numbers",
-    "fleet.listen": "callers errors log",
     "fleet.log": "imports visible",
-    "fleet.given_up": "wire",
-    "fleet.hub_api": "callers wire",
-    "fleet.hub_settings": "alert_settings paths settings source_settings",
-    "fleet.hub_words": "console look outcomes",
-    "fleet.keys_settings": "settings source_settings web_address",
-    "fleet.keyservice_api": "callers wire",
-    "fleet.model": (
-        "backends browser_settings errors hub_settings isolation keys_settings numbers paths settings web_address"
-    ),
-    "fleet.netctl_api": "callers wire",
+    "fleet.model": "backends errors isolation numbers paths settings",
+    "fleet.outside": "errors imports log model sockets visible",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
-    "fleet.probes": "wire",
-    "fleet.programs": "backends errors isolation model syscalls visible wire",
-    "fleet.result": "outcomes wire",
-    "fleet.rpc": "callers deadline errors listen log wire",
-    "fleet.seen_address": "bounded errors imports log model wire",
-    "fleet.snapshot": "errors files mistakes model",
-    "fleet.source_settings": "outcomes settings web_address",
-    "fleet.spaces": "syscalls",
-    "fleet.client_files": "errors",
-    "fleet.spool": "errors foreign plausible result",
-    "fleet.status": "client errors model netctl_api programs result spool supervise",
-    "fleet.supervise": "errors interrupts log processes programs",
-    "fleet.trial": "model result wire",
-    "fleet.wire": "errors",
+    "fleet.probes": "sockets",
+    "fleet.programs": "backends errors isolation machine model sockets visible",
+    "fleet.result": "outcomes sockets",
+    "fleet.settings": "outcomes paths",
+    "fleet.snapshot": "errors machine model settings",
+    "fleet.sockets": "errors log",
+    "fleet.spool": "errors machine plausible result",
+    "fleet.status": "errors model programs result sockets spool supervise",
+    "fleet.supervise": "errors log machine programs",
+    "fleet.terminal": "errors log look machine outcomes programs visible",
+    "fleet.trial": "model result sockets",
     # The operator's program stands on the vocabulary, and only these rows name its own rooms.
     "fleet.operate.__main__": (
         "operate.hub operate.init operate.journal operate.reload operate.trial operate.uninstall operate.verbs "
@@ -183,24 +165,25 @@ LIBRARIES = {
     "xmlrpc": (r"fleet/supervise\.py", "supervisord is spoken to in one file"),
     "prometheus_client": (r"hub/web/metrics\.py", "what is measured, and its names, stand in one place"),
     "protego": (r"worker/robots\.py", "one place knows what robots.txt allows"),
-    "httpcore": (r"fleet/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
+    "httpcore": (r"fleet/outside/(bounded|seen_address)\.py|worker/robots\.py", "the web is asked in one place"),
     "apprise": (r"hub/alerts/apprising\.py", "an extra, and replaceable; its words may hold secrets"),
     "obstore": (r"hub/buckets\.py", "an extra, and replaceable"),
     "opentelemetry": (r"hub/traces\.py", "an extra, and replaceable"),
     "duckdb": (r"hub/commands/columns\.py", "an extra, and replaceable"),
-    "httpx": (r"fleet/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),
+    "httpx": (r"fleet/outside/calls\.py|lab/.*", "the web is asked in one place, and uploads leave from one"),
     "cryptography": (r"netctl/plan/key\.py|lab/.*", "keys are made and derived in one place"),
-    "rich": (r"fleet/console\.py", "it obeys markup in what it shows, and what it shows are a worker's words"),
+    "rich": (r"fleet/terminal/console\.py", "it obeys markup in what it shows, and what it shows are a worker's words"),
     "structlog": (r"fleet/log\.py", "log lines have one form"),
     "ctypes": (
-        r"fleet/(bpf|syscalls|spaces)\.py|launcher/landlock\.py|netctl/filter/library\.py",
+        r"fleet/machine/(bpf|syscalls|spaces)\.py|launcher/landlock\.py|netctl/filter/library\.py",
         "calls without a net stay where they are seen",
     ),
 }
 
 LAUNCHER = {
-    f"fleet.{name}"
-    for name in ("bpf", "cgroups", "errors", "launch_spec", "lockfile", "processes", "spaces", "syscalls")
+    "fleet.errors",
+    "fleet.launch_spec",
+    *(f"fleet.machine.{name}" for name in ("bpf", "cgroups", "lockfile", "processes", "spaces", "syscalls")),
 }
 """What root runs before every worker: the standard library, and these of ours."""
 
@@ -211,7 +194,7 @@ FORBIDDEN_WORDS = {
     r"os\.system\(": "no shell command is built from data",
     r"os\.popen\(": "no shell command is built from data",
     r"\btime\.sleep\(": "wait on the thing itself, with a deadline",
-    r"\basyncio\.wait_for\(": "before Python 3.12 it loses cancellations; fleet.deadline.within does not",
+    r"\basyncio\.wait_for\(": "before Python 3.12 it loses cancellations; fleet.sockets.deadline.within does not",
 }
 STARTS_PROCESSES = {"netctl/kernel/removal.py", "netctl/exits/probe.py"}
 """Where netctl starts a process, its own Python and its own file: to delete a link that may hang, to hear strangers."""
@@ -329,7 +312,7 @@ def test_every_arrow_inside_a_program_is_drawn(module: Module) -> None:
         ("netctl/kernel/observe.py", "from netctl.slots.slot import Slot"),
         ("netctl/pool/store.py", "from netctl.kernel import netlink"),
         ("netctl/plan/diff.py", "from netctl import host"),
-        ("fleet/wire.py", "from fleet import rpc"),
+        ("fleet/sockets/wire.py", "from fleet.terminal import console"),
         ("fleet/status.py", "from fleet.operate import lifecycle"),
     ],
 )

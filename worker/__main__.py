@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from fleet import console, log, processes, snapshot, syscalls
+from fleet import log, snapshot
 from fleet.errors import ExitCode, NotAllowed
-from fleet.interrupts import Interrupts, Stopped
+from fleet.machine import processes, syscalls
+from fleet.machine.interrupts import Interrupts, Stopped
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.paths import home
+from fleet.terminal import console
 from worker.browser.interface import Installed
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from fleet import log, netctl_api, wire
+from fleet import log
 from fleet.errors import WrongExit
 from fleet.model import EgressSettings
-from fleet.seen_address import Asker
+from fleet.outside.seen_address import Asker
+from fleet.sockets import netctl_api, wire
 
 _log = log.get("worker")
 ToNetctl = Callable[[wire.Address], None]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleet import log
-from fleet.client import Client
 from fleet.errors import FleetError, TryLater
-from fleet.hub_api import TAKE_SECONDS, Finish, Take, Taken, Work
-from fleet.wire import Done, ReplyT
+from fleet.sockets.client import Client
+from fleet.sockets.hub_api import TAKE_SECONDS, Finish, Take, Taken, Work
+from fleet.sockets.wire import Done, ReplyT
 
 _ANSWER_SECONDS = 60.0
 _MOST_AGAIN_SECONDS = 5.0

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from fleet import log
-from fleet.browser_settings import StateSettings
 from fleet.errors import ConfigurationError, FleetError
-from fleet.files import write_durably
+from fleet.machine.files import write_durably
+from fleet.settings.browser import StateSettings
 from worker.browser.interface import Browser
 from worker.logins import STATE_BYTES, State
 

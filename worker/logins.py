@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fleet.errors import ConfigurationError
 from fleet.model import BrowserSettings, Worker
-from fleet.web_address import Origin
+from fleet.settings.web_address import Origin
 
 MINE = Path("/etc/fleet-logins.json")
 PASSWORD_BYTES = 4096

@@ -12,7 +12,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from fleet import log, netctl_api
+from fleet import log
 from fleet.errors import (
     Answered,
     ConfigurationError,
@@ -21,11 +21,12 @@ from fleet.errors import (
     WrongExit,
     describe,
 )
-from fleet.hub_api import Work
-from fleet.interrupts import deferred
+from fleet.machine.interrupts import deferred
 from fleet.model import Fleet, Paths, TaskSettings, Worker
 from fleet.result import Result, RunOrder, of_job
-from fleet.wire import Address
+from fleet.sockets import netctl_api
+from fleet.sockets.hub_api import Work
+from fleet.sockets.wire import Address
 from worker import logins, politeness, prepare
 from worker.browser import turn
 from worker.browser.interface import Installed

@@ -20,11 +20,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from fleet import cgroups, log
+from fleet import log
 from fleet.errors import ConfigurationError, MissingProgram
-from fleet.files import write_durably
 from fleet.isolation import HOST
 from fleet.launch_spec import NSSWITCH, POLICY_FOLDERS, LaunchSpec
+from fleet.machine import cgroups
+from fleet.machine.files import write_durably
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH, undetected_is_installed
 from worker import logins, seccomp

@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 
 from fleet import log
 from fleet.errors import Answered, FleetError, PageFailed, describe
-from fleet.interrupts import raise_if_stopped
-from fleet.netctl_api import Tunnel
+from fleet.machine.interrupts import raise_if_stopped
 from fleet.outcomes import OK, Outcome
 from fleet.plausible import NAME_CHARACTERS
 from fleet.result import Failure, Losses, Result
-from fleet.wire import Address
+from fleet.sockets.netctl_api import Tunnel
+from fleet.sockets.wire import Address
 from worker.browser.interface import Page
 from worker.failures import Budget, Reaction, reaction
 from worker.tasks.contract import Found

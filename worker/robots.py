@@ -19,9 +19,9 @@ from urllib.parse import urljoin, urlsplit
 from protego import Protego
 
 from fleet import VERSION, log
-from fleet.bounded import Way
 from fleet.errors import Answered
 from fleet.imports import absent
+from fleet.outside.bounded import Way
 from worker.answers import retry_after
 
 with absent("trio", "h2"):

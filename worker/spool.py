@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fleet import log, spool
 from fleet.errors import FleetError
-from fleet.files import write_durably
-from fleet.hub_settings import KeepSettings
+from fleet.machine.files import write_durably
 from fleet.result import Result
+from fleet.settings.hub import KeepSettings
 
 KEPT = 50
 """Results of jobs that the hub has in its tables."""

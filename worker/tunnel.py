@@ -16,10 +16,11 @@ from pathlib import Path
 
 import tenacity
 
-from fleet import log, netctl_api
-from fleet.client import Client
+from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, TryLater, TunnelLost, Unavailable
-from fleet.wire import Address, Done
+from fleet.sockets import netctl_api
+from fleet.sockets.client import Client
+from fleet.sockets.wire import Address, Done
 
 MARGIN_SECONDS = 5
 """netctl answers within its own deadline; this much later it counts as gone."""

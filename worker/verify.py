@@ -11,11 +11,13 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleet import console, log, probes, wire
+from fleet import log, probes
 from fleet.errors import FleetError, WrongExit, in_a_line
 from fleet.model import Fleet, Paths, Worker
+from fleet.outside.seen_address import IPV6
 from fleet.probes import Answer, Order
-from fleet.seen_address import IPV6
+from fleet.sockets import wire
+from fleet.terminal import console
 from worker import page
 from worker.browser.interface import Installed
 from worker.egress import Prover, check

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from fleet import console, hub_words
 from fleet.backends import BACKENDS
-from fleet.interrupts import Stopped
+from fleet.machine.interrupts import Stopped
 from fleet.operate import hub, init, journal, reload, trial, uninstall, verbs, watching
+from fleet.terminal import console, hub_words
 
 
 def main() -> NoReturn:

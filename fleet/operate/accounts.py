@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from fleet import lockfile, log
-from fleet.callers import group_number
+from fleet import log
 from fleet.errors import AccountTaken, TryLater
+from fleet.machine import lockfile
 from fleet.model import (
     ACCOUNT_GROUP,
     FIRST_UID,
@@ -30,6 +30,7 @@ from fleet.model import (
 from fleet.operate import folders
 from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
+from fleet.sockets.callers import group_number
 
 LOCK = Path("/run/fleet-accounts/lock")
 """One per machine and not per FLEET_ROOT: /etc/passwd is the machine's. In a folder of root's alone: whoever can open

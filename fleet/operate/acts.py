@@ -16,15 +16,18 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from fleet import acts_api, console, lockfile, log, snapshot
-from fleet.acts_api import Start, Stop
-from fleet.callers import Caller, Connection, Limits, Peer
+from fleet import log, snapshot
 from fleet.errors import FleetError, NotAllowed, TryLater, Unavailable, UsageError
+from fleet.machine import lockfile
 from fleet.model import HUB_ACCOUNT, Fleet, Paths
 from fleet.programs import Installation
-from fleet.rpc import Server
+from fleet.sockets import acts_api
+from fleet.sockets.acts_api import Start, Stop
+from fleet.sockets.callers import Caller, Connection, Limits, Peer
+from fleet.sockets.rpc import Server
+from fleet.sockets.wire import Done
 from fleet.supervise import ProgramState, Supervisor, wait_until
-from fleet.wire import Done
+from fleet.terminal import console
 
 _SETTLED_SECONDS = 10.0
 _RUNS = ("RUNNING", "STARTING", "BACKOFF")

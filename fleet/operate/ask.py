@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from fleet.errors import Unanswered, in_a_line
-from fleet.processes import Handle
+from fleet.machine.processes import Handle
 from fleet.programs import told_error
 
 MOST_BYTES = 1 << 20

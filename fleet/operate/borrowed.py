@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fleet import console, snapshot, status
+from fleet import snapshot, status
 from fleet.errors import FleetError, TryLater, Unavailable
-from fleet.files import write_durably
-from fleet.interrupts import Interrupts
 from fleet.launch_spec import LaunchSpec
+from fleet.machine.files import write_durably
+from fleet.machine.interrupts import Interrupts
 from fleet.model import Fleet, Worker
 from fleet.operate import lifecycle
 from fleet.operate.ask import MOST_BYTES, ask
 from fleet.programs import Installation
+from fleet.sockets.wire import Message
 from fleet.supervise import Supervisor
-from fleet.wire import Message
+from fleet.terminal import console
 
 _AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
 

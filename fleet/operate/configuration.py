@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fleet import spaces
 from fleet.errors import ConfigurationError, FleetError
 from fleet.isolation import UID
-from fleet.mistakes import mistakes
+from fleet.machine import spaces
 from fleet.model import Fleet, Paths, TaskSettings, WorkersSettings
 from fleet.programs import PLAIN_ENVIRONMENT, Installation, call
+from fleet.settings.mistakes import mistakes
 
 if sys.version_info >= (3, 11):
     import tomllib

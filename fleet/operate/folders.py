@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.backends import Backend
-from fleet.callers import group_number
 from fleet.errors import ConfigurationError
 from fleet.model import ACCOUNT_GROUP, HUB_ACCOUNT, KEYS_ACCOUNT, NETCTL_ACCOUNT, Fleet, Paths
+from fleet.sockets.callers import group_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

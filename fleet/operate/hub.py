@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from fleet import console
 from fleet.errors import UsageError
 from fleet.operate import accounts, configuration, folders
 from fleet.operate.tasks import declared
 from fleet.programs import PLAIN_ENVIRONMENT, Installation
 from fleet.snapshot import Snapshot
+from fleet.terminal import console
 
 _ADDING = (("job", "add"), ("job", "apply"))
 

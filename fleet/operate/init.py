@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from fleet import console
 from fleet.client_files import intake, sections
 from fleet.errors import ConfigurationError, UsageError
-from fleet.files import write_durably
+from fleet.machine.files import write_durably
 from fleet.model import Paths, WorkersSettings
 from fleet.operate import configuration
 from fleet.programs import undetected_is_installed
+from fleet.terminal import console
 
 SERVICES = ("https://api.ipify.org/", "https://icanhazip.com/")
 """Offered to whoever names no exit echo: public, and known to answer with the caller's address alone."""

@@ -19,10 +19,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fleet import console, snapshot, spool, visible
+from fleet import snapshot, spool, visible
 from fleet.errors import FleetError, UsageError
 from fleet.model import Paths
 from fleet.result import Result
+from fleet.terminal import console
 
 _TAIL_BYTES = 256 << 10
 """Of each log, without --around."""

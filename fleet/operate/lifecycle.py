@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 import psutil
 
-from fleet import console, lockfile, log, spaces, status
+from fleet import log, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
+from fleet.machine import lockfile, spaces
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
 from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
 from fleet.operate.folders import Folder
 from fleet.programs import Installation, told_error
 from fleet.supervise import ProgramState, Supervisor, last_lines, wait_until
+from fleet.terminal import console
 
 _RUNNING_SECONDS = 120.0
 """A machine that starts hundreds of browsers may take 20 s to start one Python."""

@@ -10,16 +10,17 @@ after it, and so never runs before its UID is held. Killed between two of these 
 
 from __future__ import annotations
 
-from fleet import console, snapshot, status
+from fleet import snapshot, status
 from fleet.errors import Unavailable
-from fleet.files import write_durably
 from fleet.isolation import UID
+from fleet.machine.files import write_durably
 from fleet.model import Fleet, Worker
 from fleet.operate import accounts, folders, lifecycle, prepare
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from fleet.supervise import Supervisor, wait_until
+from fleet.terminal import console
 
 _KNOWING = ("acts", "hub")
 """Programs that read at their start which workers there are, beside netctl."""

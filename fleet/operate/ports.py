@@ -21,10 +21,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from fleet import bpf, cgroups, console
-from fleet.bpf import word
 from fleet.isolation import NETNS
+from fleet.machine import bpf, cgroups
+from fleet.machine.bpf import word
 from fleet.model import Fleet, Worker
+from fleet.terminal import console
 
 _CGROUP_SOCK_ADDR = 18
 _BINDS = (8, 9)

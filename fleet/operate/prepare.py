@@ -12,11 +12,12 @@ import json
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from fleet import cgroups, console, log, snapshot, spaces
+from fleet import log, snapshot
 from fleet.backends import BACKENDS, Backend
 from fleet.errors import AccountTaken, ConfigurationError, FleetError, NoKeyFree
-from fleet.files import write_durably
 from fleet.isolation import HOST
+from fleet.machine import cgroups, spaces
+from fleet.machine.files import write_durably
 from fleet.model import Fleet, Paths
 from fleet.operate import accounts, folders
 from fleet.operate.doctor import examine
@@ -25,6 +26,7 @@ from fleet.operate.render import supervisord_conf
 from fleet.operate.tasks import declared
 from fleet.programs import Installation, call
 from fleet.snapshot import Snapshot
+from fleet.terminal import console
 
 _SECONDS = 120.0
 """What hangs is found by it; what is slow only because its host is busy should not be."""

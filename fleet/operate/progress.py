@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fleet import console, visible
+from fleet import visible
 from fleet.model import Worker
 from fleet.operate.run import Board, Report, Show
 from fleet.result import Failure, Losses, Result
+from fleet.terminal import console
 
 COLUMNS = ("worker", "loop", "", "exit", "seen address", "seconds", "requests", "lost", "what went wrong")
 

@@ -14,13 +14,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from fleet import console, log
+from fleet import log
 from fleet.errors import FleetError
-from fleet.files import write_durably
 from fleet.given_up import All, GivenUp
+from fleet.machine.files import write_durably
 from fleet.model import Paths
 from fleet.programs import Installation
 from fleet.supervise import Supervisor
+from fleet.terminal import console
 
 FIRST_SECONDS = 300.0
 LONGEST_SECONDS = 3600.0

@@ -11,10 +11,10 @@ import select
 import time
 from collections.abc import Iterable, Iterator
 
-from fleet import console, snapshot
+from fleet import snapshot
 from fleet.errors import ExitCode, TryLater, Unavailable
-from fleet.interrupts import Interrupts
 from fleet.isolation import UID
+from fleet.machine.interrupts import Interrupts
 from fleet.model import Fleet, Worker
 from fleet.operate import configuration, lifecycle, prepare
 from fleet.operate.journal import Log
@@ -24,6 +24,7 @@ from fleet.operate.tasks import declared
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
 from fleet.supervise import Supervisor
+from fleet.terminal import console
 
 _ENDED = {"loop.done", "loop.not_handed_in"}
 """What a worker logs at the end of a loop."""

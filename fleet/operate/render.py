@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fleet import processes
 from fleet.backends import Backend
 from fleet.errors import ConfigurationError, ExitCode
+from fleet.machine import processes
 from fleet.model import Fleet
 from fleet.programs import Installation
 

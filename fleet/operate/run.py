@@ -16,11 +16,11 @@ from pydantic import ConfigDict
 
 from fleet import log
 from fleet.errors import FleetError, Unavailable
-from fleet.files import write_durably
-from fleet.interrupts import Interrupts
+from fleet.machine.files import write_durably
+from fleet.machine.interrupts import Interrupts
+from fleet.machine.processes import Handle
 from fleet.model import Fleet, Paths, Worker
 from fleet.operate import lifecycle
-from fleet.processes import Handle
 from fleet.programs import Installation
 from fleet.result import Losses, Result, RunOrder
 from fleet.spool import Reader, newest

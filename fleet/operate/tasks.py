@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import FleetError
 from fleet.model import Fleet
 from fleet.programs import Installation, call
+from fleet.terminal import console
 
 _SECONDS = 60.0
 

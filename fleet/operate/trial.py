@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fleet import console
 from fleet.errors import ExitCode, Unanswered, UsageError
 from fleet.model import Fleet, TaskSettings
 from fleet.operate import configuration
 from fleet.operate.borrowed import Borrowed
 from fleet.programs import Installation, call
+from fleet.terminal import console
 from fleet.trial import Trial, TrialOrder
 
 SECONDS = 600.0

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet import console
 from fleet.backends import BACKENDS
 from fleet.errors import FleetError, UsageError
 from fleet.model import Paths
@@ -17,6 +16,7 @@ from fleet.operate import accounts, lifecycle, prepare
 from fleet.operate.doctor.dropins import NETWORK_MANAGER, NETWORKD
 from fleet.paths import home
 from fleet.programs import PLAIN_ENVIRONMENT, Installation, call
+from fleet.terminal import console
 
 _MACHINE = Path("/")
 _UNIT = Path("/etc/systemd/system/fleet.service")

@@ -12,10 +12,12 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from fleet import console, snapshot, status
+from fleet import snapshot, status
 from fleet.backends import BACKENDS
 from fleet.errors import ConfigurationError, ExitCode, FleetError, RunFailed, TryLater, Unavailable, UsageError
-from fleet.interrupts import Interrupts, Stopped
+from fleet.machine.interrupts import Interrupts, Stopped
+from fleet.machine.processes import Handle
+from fleet.machine.room import room
 from fleet.model import Fleet, Paths
 from fleet.operate import accounts, configuration, journal, lifecycle, notify, overview, prepare, progress, run, trial
 from fleet.operate.doctor.check import Finding, Verdict
@@ -23,10 +25,9 @@ from fleet.operate.doctor.examine import CHECKS, fix
 from fleet.operate.doctor.machine import Case, Machine
 from fleet.operate.render import supervisord_conf
 from fleet.operate.verify.report import text
-from fleet.processes import Handle
 from fleet.programs import Installation
-from fleet.room import room
 from fleet.supervise import Supervisor
+from fleet.terminal import console
 
 _PATIENCE_SECONDS = 2.0
 

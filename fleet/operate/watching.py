@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from fleet import console, look, snapshot, visible
+from fleet import look, snapshot, visible
 from fleet.errors import ConfigurationError, NotAllowed, Unavailable
 from fleet.model import Paths
-from fleet.shapes import LEVELS, SHAPES
+from fleet.terminal import console
+from fleet.terminal.shapes import LEVELS, SHAPES
 
 EACH_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from fleet import log, visible
-from fleet.alert_settings import AlertSettings
-from fleet.calls import Later, Refused
 from fleet.db import Database
+from fleet.outside.calls import Later, Refused
+from fleet.settings.alerts import AlertSettings
 from hub.alerts.processes import asked
 from hub.alerts.recording import change, known
 from hub.alerts.rules import HAPPENED, UNREAD, State, heard

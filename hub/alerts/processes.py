@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet.deadline import within
+from fleet.sockets.deadline import within
 
 _LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
 

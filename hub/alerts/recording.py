@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet import log
-from fleet.alert_settings import AlertSettings
 from fleet.db import Database
+from fleet.settings.alerts import AlertSettings
 from hub.alerts.rules import AGAIN, State, concerns, heard
 from hub.outbox import send
 from hub.queue.endings import Ended, Record

@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from fleet.alert_settings import NUMBERS, PICTURE, STATES, AlertSettings
-from fleet.pointers import found
+from fleet.outside.pointers import found
+from fleet.settings.alerts import NUMBERS, PICTURE, STATES, AlertSettings
 
 BEGUN, OVER, AGAIN, HAPPENED, UNREAD = "begun", "over", "again", "happened", "unread"
 _KNOWING = ("good", "empty", "absent")

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.alert_settings import APPRISE, AlertSettings, AlertTargetSettings
-from fleet.calls import Later, Refused, Web
 from fleet.errors import ConfigurationError
-from fleet.pointers import found
+from fleet.outside.calls import Later, Refused, Web
+from fleet.outside.pointers import found
+from fleet.settings.alerts import APPRISE, AlertSettings, AlertTargetSettings
 from hub.alerts.processes import asked
 from hub.alerts.rules import AGAIN, BEGUN, OVER, UNREAD
 from hub.delivery import document

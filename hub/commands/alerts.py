@@ -6,8 +6,8 @@ import argparse
 
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import UsageError
+from fleet.terminal import console
 from hub.alerts import recording
 from hub.commands.place import moment, opened, with_times
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import ExitCode, UsageError
 from fleet.model import Fleet
+from fleet.terminal import console
 from hub import entering
 from hub.commands.place import Place, opened, read_text
 from hub.declared import UNKNOWN, Declared

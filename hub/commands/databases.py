@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fleet import console
+from fleet.terminal import console
 from hub.commands import place
 from hub.queue import upgrade as tables
 

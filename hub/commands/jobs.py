@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import ExitCode, UsageError
+from fleet.terminal import console
 from hub import entering
 from hub.commands.place import Place, moment, opened, read_text, with_times
 from hub.exits import missing

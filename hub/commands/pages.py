@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from fleet import console, look, snapshot
+from fleet import look, snapshot
 from fleet.errors import ConfigurationError
+from fleet.terminal import console
 
 
 def link(arguments: argparse.Namespace) -> None:

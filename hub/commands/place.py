@@ -13,13 +13,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from fleet import snapshot
-from fleet.client import Client
 from fleet.db import Database
 from fleet.errors import ConfigurationError, FleetError, UsageError
-from fleet.hub_api import Ring
 from fleet.model import Fleet, Paths
 from fleet.snapshot import Snapshot
-from fleet.wire import Done
+from fleet.sockets.client import Client
+from fleet.sockets.hub_api import Ring
+from fleet.sockets.wire import Done
 from hub import entering
 from hub.alerts.recording import recorder as alerting
 from hub.declared import Declared

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta, timezone
 
 from pydantic import JsonValue
 
-from fleet import console, visible
+from fleet import visible
 from fleet.errors import UsageError
 from fleet.result import of_job
+from fleet.terminal import console
 from hub.commands import columns
 from hub.commands.place import host_name, moment, opened, ring, with_times
 from hub.outbox import Outbox

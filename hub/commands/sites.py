@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from fleet import console
 from fleet.errors import UsageError
+from fleet.terminal import console
 from hub.commands.place import moment, opened, with_times
 from hub.queue.values import Pace, check_name
 

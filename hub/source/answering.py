@@ -22,9 +22,9 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 from fleet import visible
-from fleet.calls import Later, Refused, Web
-from fleet.pointers import built, found
-from fleet.source_settings import SourcePictureSettings, SourceSettings
+from fleet.outside.calls import Later, Refused, Web
+from fleet.outside.pointers import built, found
+from fleet.settings.source import SourcePictureSettings, SourceSettings
 from hub import mapping
 from hub.delivery import document as told
 from hub.outbox import Delivery

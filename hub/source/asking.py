@@ -9,11 +9,11 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fleet import log
-from fleet.calls import Answer, Later, Refused, Web
 from fleet.errors import DatabaseFailed
 from fleet.model import Fleet
-from fleet.pointers import built, found, merged
-from fleet.source_settings import SourceSettings
+from fleet.outside.calls import Answer, Later, Refused, Web
+from fleet.outside.pointers import built, found, merged
+from fleet.settings.source import SourceSettings
 from hub import entering
 from hub.declared import UNKNOWN, Declared
 from hub.mapping import document

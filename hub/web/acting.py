@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from fleet import log
 from fleet.errors import DatabaseFailed, FleetError, TryLater
-from fleet.hub_settings import WebSettings
+from fleet.settings.hub import WebSettings
 from hub.doors import Doors
 from hub.web.adding import permit
 from hub.web.asked import html, json, language, link, number, wants_json

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet import look
-from fleet.hub_settings import WebSettings
+from fleet.settings.hub import WebSettings
 from hub.web.adding import shows, token_of
 
 HOSTS = ("127.0.0.1", "localhost")

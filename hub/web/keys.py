@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from fleet.netctl_api import ServerKeys, Servers
+from fleet.sockets.netctl_api import ServerKeys, Servers
 from hub.web.cards import Level, ranked
 
 

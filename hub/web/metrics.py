@@ -14,8 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fleet import VERSION
+from fleet.machine.room import Room
 from fleet.outcomes import ENDINGS
-from fleet.room import Room
 from hub.queue.values import Finished
 from hub.web.cards import Fleet, Trouble
 from hub.web.health import PRESSURES

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from fleet import visible
 from fleet.given_up import GivenUp
 from fleet.outcomes import OK
-from fleet.shapes import LEVELS, SHAPES
+from fleet.terminal.shapes import LEVELS, SHAPES
 from hub.web.cards import TICKS, Card
 from hub.web.charts import HEIGHT, WIDTH
 from hub.web.ticks import CELL, drawn

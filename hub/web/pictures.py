@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fleet.calls import Refused
 from fleet.db import Database
 from fleet.model import Paths
+from fleet.outside.calls import Refused
 from hub.pictures import Pictures
 from hub.queue import reading
 

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from fleet import log
 from fleet.db import Database
+from fleet.machine.room import room
 from fleet.model import Fleet, Paths
-from fleet.room import room
 from hub.doors import Doors
 from hub.web.app import application
 from hub.web.guard import HOSTS

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fleet.errors import DatabaseFailed
-from fleet.room import Room
+from fleet.machine.room import Room
 from hub.web.cards import AWAY
 from hub.web.metrics import CONTENT_TYPE, Metrics
 from hub.web.view import Sight, View

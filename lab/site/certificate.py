@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from lab.topology import SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6
 
 _LIFE = timedelta(days=90)

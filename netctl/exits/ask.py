@@ -15,12 +15,13 @@ import resource
 import socket
 import sys
 
-from fleet import snapshot, syscalls
+from fleet import snapshot
 from fleet.imports import absent
+from fleet.machine import syscalls
 from fleet.paths import Paths
 
 with absent("anyio"):  # httpcore would import it for asyncio, which is not used here: a sixth of each look
-    from fleet.seen_address import IPV4, IPV6, Asker
+    from fleet.outside.seen_address import IPV4, IPV6, Asker
 
 CPU_SECONDS, MEMORY_BYTES = 10, 1 << 30
 _PATIENT = 20

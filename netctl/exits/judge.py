@@ -17,10 +17,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from fleet import log
-from fleet.deadline import within
 from fleet.errors import Unproved, WrongExit
 from fleet.model import Fleet, Worker
-from fleet.wire import Address
+from fleet.sockets.deadline import within
+from fleet.sockets.wire import Address
 from netctl.exits.own import OwnAddresses
 from netctl.exits.probe import Seen
 from netctl.pool.contract import Lease, Pool

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fleet import log
 from fleet.errors import Unproved
 from fleet.model import EgressSettings
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.exits.probe import Seen
 from netctl.kernel import netlink, observe, rtnetlink
 

@@ -2,8 +2,8 @@
 
 A worker tells of it: nobody answered it through a tunnel that stands. Then the services are asked through that tunnel,
 at the same time with packets as large as the settings say and with smaller ones (TCP_MAXSEG, tcp(7)), which bounds what
-comes back as well. The question has a header that fills a packet (fleet/seen_address.py); a service's certificates fill
-more. Where smaller ones alone are answered, the largest size of them counts.
+comes back as well. The question has a header that fills a packet (fleet/outside/seen_address.py); a service's
+certificates fill more. Where smaller ones alone are answered, the largest size of them counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from fleet import log
-from fleet.deadline import within
 from fleet.model import Fleet, Worker
+from fleet.sockets.deadline import within
 from netctl.exits.probe import Seen
 from netctl.pool.contract import Lease
 from netctl.slots.servers import Servers

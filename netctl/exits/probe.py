@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from fleet.deadline import within
 from fleet.model import EgressSettings, Worker
 from fleet.numbers import PROBE_MARK
 from fleet.programs import Installation
-from fleet.wire import Address
+from fleet.sockets.deadline import within
+from fleet.sockets.wire import Address
 from netctl.kernel.setns import Spaces
 
 ANSWER_BYTES = 8192

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from fleet import spaces
+from fleet.machine import spaces
 from fleet.model import Worker
 from netctl.kernel import netlink, rtnetlink
 from netctl.kernel.netlink import Message

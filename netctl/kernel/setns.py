@@ -1,7 +1,7 @@
 """The workers' network namespaces, from netctl's side: entered for one call at a time, and never left open.
 
 CAP_SYS_ADMIN, which setns(2) asks for, is permitted but not effective: only here, around that one call, and only
-in the thread that moves. Root makes and removes the namespaces (fleet.spaces).
+in the thread that moves. Root makes and removes the namespaces (fleet.machine.spaces).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from fleet import spaces, syscalls
 from fleet.errors import ExitCode, SpaceGone
 from fleet.isolation import HOST
+from fleet.machine import spaces, syscalls
 
 CAP_SYS_ADMIN = 21
 """linux/capability.h."""

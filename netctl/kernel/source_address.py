@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from ipaddress import ip_address
 
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, NewType, final
 
-from fleet import syscalls
-from fleet.wire import Address
+from fleet.machine import syscalls
+from fleet.sockets.wire import Address
 
 KEY_BYTES = 32
 # The base64 of 32 bytes, of either alphabet, with its padding or without; or their 64 hexadecimal digits. A name of so

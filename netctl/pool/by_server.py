@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.netctl_api import ServerKeys
+from fleet.sockets.netctl_api import ServerKeys
 from netctl.pool.lines import moment, state
 from netctl.pool.schema import keys, leases
 

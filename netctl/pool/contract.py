@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from fleet.netctl_api import PoolStatus, ServerKeys
-from fleet.wire import Address
+from fleet.sockets.netctl_api import PoolStatus, ServerKeys
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint, Key
 
 

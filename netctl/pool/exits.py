@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.pool.schema import claims, keys
 
 _NOT_BINDING = sa.or_(keys.c.exit_address.is_(None), keys.c.learned_at.is_not(None))

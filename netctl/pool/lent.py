@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from fleet.keyservice_api import Allocated
+from fleet.sockets.keyservice_api import Allocated
 from netctl.plan.key import Key
 from netctl.pool import conf, values
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint, Key
 from netctl.pool.columns import key_of, read
 from netctl.pool.schema import keys, leases

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fleet.db import sqlite_engine
 from fleet.errors import ConfigurationError, KeyStoreFailed, NotAllowed
-from fleet.processes import boot_id
+from fleet.machine.processes import boot_id
 from netctl.pool.columns import columns
 from netctl.pool.upgrade import upgrade
 

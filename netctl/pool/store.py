@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from fleet.netctl_api import PoolStatus, ServerKeys
-from fleet.wire import Address
+from fleet.sockets.netctl_api import PoolStatus, ServerKeys
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint, Key
 from netctl.pool import by_server, choice, exits, issued, leases, schema, updates
 from netctl.pool.contract import Lease, WholeKey, Wish

@@ -11,8 +11,8 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from fleet.errors import KeyStoreFailed
-from fleet.netctl_api import PoolStatus, ServerKeys
-from fleet.wire import Address
+from fleet.sockets.netctl_api import PoolStatus, ServerKeys
+from fleet.sockets.wire import Address
 from netctl.pool.contract import Lease, Wish
 from netctl.pool.store import Store
 from netctl.threads import WorkThread

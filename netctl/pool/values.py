@@ -18,7 +18,7 @@ from ipaddress import (
 from typing import NamedTuple, TypeVar
 
 from fleet.numbers import PLACEHOLDERS_V6
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint, Secret, could_be_key, decode
 
 T = TypeVar("T")

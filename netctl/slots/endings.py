@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Awaitable
 
 from fleet import log
-from fleet.deadline import within
 from fleet.errors import SpaceGone
 from fleet.model import Fleet, Worker
+from fleet.sockets.deadline import within
 from netctl.kernel.connections import Connections, Source, Sweep
 from netctl.kernel.setns import Spaces
 from netctl.plan.desired import zone

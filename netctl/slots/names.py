@@ -7,8 +7,8 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from fleet.deadline import within
 from fleet.errors import ServerNotFound
+from fleet.sockets.deadline import within
 from netctl.plan.key import Endpoint
 
 RESOLVE_SECONDS = 5.0

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fleet import log
-from fleet.deadline import within
 from fleet.errors import HandshakeTimeout, TunnelError
 from fleet.model import Fleet
+from fleet.sockets.deadline import within
 from netctl.kernel.setns import Spaces
 from netctl.pool.contract import Lease
 from netctl.slots import health

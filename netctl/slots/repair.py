@@ -14,11 +14,11 @@ from itertools import chain
 from typing import Any
 
 from fleet import log
-from fleet.callers import Bucket
-from fleet.deadline import within
 from fleet.errors import FleetError, in_a_line
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
+from fleet.sockets.callers import Bucket
+from fleet.sockets.deadline import within
 from netctl.filter.owned_table import OwnedTable
 from netctl.kernel.notifications import Judge, Kind, Notifications, Sign
 from netctl.kernel.rtnetlink import link_name

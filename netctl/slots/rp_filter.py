@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Iterable
 
-from fleet.files import write_durably
 from fleet.isolation import HOST
+from fleet.machine.files import write_durably
+from fleet.machine.processes import boot_id
 from fleet.model import Paths, Worker
-from fleet.processes import boot_id
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Sysctl

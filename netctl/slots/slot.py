@@ -17,10 +17,10 @@ import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from fleet import processes
-from fleet.callers import Connection
 from fleet.errors import FleetError
+from fleet.machine import processes
 from fleet.model import Worker
+from fleet.sockets.callers import Connection
 from netctl.plan.desired import Held
 from netctl.pool.contract import Lease
 from netctl.wireguard.contract import Reading
@@ -72,7 +72,7 @@ class Slot:
     state: SlotState = SlotState.SEALED
     owner: Connection | None = None
     holder: str = ""
-    """The process behind the owner, as fleet.processes names it."""
+    """The process behind the owner, as fleet.machine.processes names it."""
     server: str | None = None
     """The only one whose keys the owner wants."""
     lease: Lease | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleet.errors import NoWay
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease
 

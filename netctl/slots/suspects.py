@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet.errors import ConfigurationError, FleetError, KeyStoreFailed, NoKeyFree, SpaceGone, TunnelError, in_a_line
-from fleet.netctl_api import PoolStatus
+from fleet.sockets.netctl_api import PoolStatus
 from netctl.pool.contract import Lease
 
 NO_KEYS_FAULT = (KeyStoreFailed, NoKeyFree, SpaceGone)

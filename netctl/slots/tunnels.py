@@ -7,10 +7,11 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from fleet import log, processes
-from fleet.deadline import readable, to_the_end
+from fleet import log
 from fleet.errors import FleetError, HandshakeTimeout, NoWay, ServerNotFound, in_a_line
+from fleet.machine import processes
 from fleet.model import Fleet, Worker
+from fleet.sockets.deadline import readable, to_the_end
 from netctl.plan.key import Endpoint
 from netctl.pool.contract import Lease, Pool, Wish
 from netctl.slots.bookkeeping import Bookkeeping
@@ -169,10 +170,9 @@ class Tunnels:
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
         """Lease a key, waiting until one is free. Raises NoKeyFree, or ConfigurationError where none ever is."""
-        most = self._fleet.netctl.workers_per_server
+        most, server = self._fleet.netctl.workers_per_server, slot.server
         while True:
-            aside, server = self.servers.aside(), slot.server
-            uid, owner = slot.worker.uid, slot.holder
+            uid, owner, aside = slot.worker.uid, slot.holder, self.servers.aside()
             wish = Wish(uid=uid, owner=owner, avoid=avoid, aside=aside, most_on_server=most, server=server)
             lease = await self._pool.take(wish)
             if lease is not None:
@@ -292,7 +292,7 @@ def _late(deadline: float) -> bool:
 
 
 async def ended_in_time(owner: str, seconds: float) -> bool:
-    """Whether the process that OWNER names (fleet.processes) has ended, at once or within SECONDS."""
+    """Whether the process that OWNER names (fleet.machine.processes) has ended, at once or within SECONDS."""
     process = processes.handle_of(owner)
     if process is None:
         return True

@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleet.backends import USERSPACE
-from fleet.callers import peer_of
-from fleet.deadline import readable
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
-from fleet.processes import Handle
+from fleet.machine.processes import Handle
+from fleet.sockets.callers import peer_of
+from fleet.sockets.deadline import readable
 from netctl.kernel.setns import Spaces
 from netctl.plan.key import Endpoint, Secret
 from netctl.plan.things import Device, Peer

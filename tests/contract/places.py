@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
-from fleet import spaces
+from fleet.machine import spaces
 from tests.waiting import until
 
 T = TypeVar("T")

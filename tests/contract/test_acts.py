@@ -19,16 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from fleet import acts_api, given_up, lockfile, snapshot
-from fleet.acts_api import Start, Stop
-from fleet.client import Client
+from fleet import given_up, snapshot
 from fleet.errors import NotAllowed, ProtocolError, RateLimited, TryLater, UsageError
+from fleet.machine import lockfile
 from fleet.model import HUB_ACCOUNT, Fleet, Paths
 from fleet.operate import accounts, folders
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
+from fleet.sockets import acts_api
+from fleet.sockets.acts_api import Start, Stop
+from fleet.sockets.client import Client
+from fleet.sockets.wire import Done, Request
 from fleet.supervise import Supervisor
-from fleet.wire import Done, Request
 from lab import run
 from tests.hubs import FLEET
 from tests.supervisors import CONFIGURED

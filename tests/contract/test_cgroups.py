@@ -16,7 +16,7 @@ LIFE = """
 import json, os, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from fleet import cgroups
+from fleet.machine import cgroups
 (Path(sys.argv[2]) / "cgroup.procs").write_text("0")
 divided = cgroups.divide(cgroups.own())
 own = cgroups.own()

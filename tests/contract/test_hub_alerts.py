@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.errors import ConfigurationError, DatabaseFailed
 from fleet.outcomes import Ending
+from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts import recording
 from hub.alerts.telling import Teller, message
 from hub.outbox import Outbox, recorder

@@ -16,10 +16,10 @@ import duckdb
 import pytest
 from pydantic import JsonValue
 
-from fleet import console
 from fleet.errors import ExitCode
 from fleet.operate import configuration
 from fleet.snapshot import Snapshot
+from fleet.terminal import console
 from hub.__main__ import main
 from hub.commands.results import _cell
 

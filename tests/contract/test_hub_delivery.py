@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from fleet import calls
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
+from fleet.outside import calls
 from hub.delivery import carriers_of
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures

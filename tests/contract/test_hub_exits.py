@@ -12,9 +12,9 @@ import pytest
 
 from fleet import snapshot
 from fleet.model import Fleet, Paths
-from fleet.netctl_api import ServerKeys, Servers
 from fleet.programs import Installation
 from fleet.snapshot import Snapshot
+from fleet.sockets.netctl_api import ServerKeys, Servers
 from hub.exits import Exits, exits_of
 from tests.hub_pages import told
 from tests.hubs import FLEET

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from fleet.hub_settings import KeepSettings
+from fleet.settings.hub import KeepSettings
 from hub.keeping import Keeping
 from hub.outbox import Outbox, recorder
 from hub.queue import expiry, rollups

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet.given_up import All, GivenUp
-from fleet.room import Room
+from fleet.machine.room import Room
 from hub.queue.repeat import Cron, Interval
 from hub.queue.values import Finished, Job
 from hub.queue.watching import Watch, backlog, watches

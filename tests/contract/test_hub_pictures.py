@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import pytest
 from PIL import Image
 
-from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.model import Fleet, Paths
+from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts.comparing import Comparing, compared
 from hub.alerts.recording import CARRIER, LOOKER, recorder
 from hub.alerts.telling import Teller

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from fleet.hub_api import Take, Taken
-from fleet.hub_settings import KeepSettings
 from fleet.model import Fleet
+from fleet.settings.hub import KeepSettings
+from fleet.sockets.hub_api import Take, Taken
 from hub.queue import reading
 from tests.hubs import FLEET, client, finish, running, take
 from tests.waiting import until

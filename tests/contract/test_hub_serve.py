@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from fleet.errors import NotAllowed
-from fleet.hub_api import Take, Taken, Work
 from fleet.model import Paths
 from fleet.result import of_job
+from fleet.sockets.hub_api import Take, Taken, Work
 from hub import hosting, serve
 from hub.hosting import LEASE_SECONDS
 from hub.queue import reading

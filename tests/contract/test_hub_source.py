@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from fleet.calls import Answer, Web
 from fleet.model import Fleet, Paths
+from fleet.outside.calls import Answer, Web
 from hub.outbox import Outbox, recorder
 from hub.pictures import Pictures
 from hub.queue.store import Store

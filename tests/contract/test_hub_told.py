@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fleet.alert_settings import AlertSettings, AlertTargetSettings
 from fleet.model import Fleet
+from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.queue.repeat import Interval
 from hub.signing import signed
 from tests.hubs import FLEET, Scene, client, finish, running, take

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 
-from fleet.hub_settings import TracesSettings
+from fleet.settings.hub import TracesSettings
 from hub.queue.values import Finished
 from hub.traces import Traces
 from tests.waiting import until

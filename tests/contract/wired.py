@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from fleet import spaces
+from fleet.machine import spaces
 from fleet.model import Fleet, Worker
 from netctl.host import Host
 from netctl.kernel.setns import Spaces

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from fleet import spaces, syscalls
-from fleet.processes import Handle
+from fleet.machine import spaces, syscalls
+from fleet.machine.processes import Handle
 from lab import vpn
 from tests.faults.scene import Scene
 from tests.layers import FAMILIES, addresses_kept, flush_both, flush_rules

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from fleet.backends import USERSPACE
-from fleet.client import Client
 from fleet.errors import FleetError
 from fleet.model import Worker
-from fleet.netctl_api import NetctlStatus, Status
 from fleet.operate import render
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import NetctlStatus, Status
 from fleet.supervise import ProgramState, Supervisor
 from lab.net import Lab
 from lab.topology import HOST_ADDRESS, ISP_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6

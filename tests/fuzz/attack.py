@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from fleet.wire import FRAME_BYTES
+from fleet.sockets.wire import FRAME_BYTES
 from tests.fuzz.frames import frames
 
 PATIENCE_SECONDS = 60.0

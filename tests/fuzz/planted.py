@@ -11,11 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from fleet import log, netctl_api
-from fleet.callers import Caller, Connection, Limits, Rate
-from fleet.netctl_api import NetctlStatus
-from fleet.rpc import Server
-from fleet.wire import Done, Message, Request
+from fleet import log
+from fleet.sockets import netctl_api
+from fleet.sockets.callers import Caller, Connection, Limits, Rate
+from fleet.sockets.netctl_api import NetctlStatus
+from fleet.sockets.rpc import Server
+from fleet.sockets.wire import Done, Message, Request
 
 MANY = 1_000_000
 WIDE = {

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet import processes
-from fleet.client import Client
 from fleet.errors import FleetError
-from fleet.netctl_api import NetctlStatus, Status
+from fleet.machine import processes
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import NetctlStatus, Status
 
 CRASHES = (
     *("request.crashed", "connection.crashed", "background.failed", "Traceback (most recent call last)"),

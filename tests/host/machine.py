@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fleet import syscalls
+from fleet.machine import syscalls
 from lab.wires import NAMESPACES
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fleet import console, log, supervise
+from fleet import log, supervise
 from fleet.errors import FleetError
 from fleet.model import Paths, Worker
 from fleet.operate import journal, overview, progress
@@ -28,6 +28,7 @@ from fleet.result import RunOrder
 from fleet.spool import newest
 from fleet.status import FleetStatus, WorkerStatus
 from fleet.supervise import ProgramState
+from fleet.terminal import console
 from lab import report
 from tests.hostile.mutants import LOOPS
 from tests.unit.test_fleet_verify import good

@@ -22,7 +22,7 @@ from tests.test_layers import Module, each_module
 KEPT = "한국어 ㅋㅋ 각 e\u0301 ñ ☕️ 👨‍👩‍👧 👩🏽‍💻 ❤️‍🔥 日本\u3000語"
 SCOTLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
 SAYS = {
-    "fleet/console.py": "the border itself",
+    "fleet/terminal/console.py": "the border itself",
     "fleet/log.py": "log lines, each through fleet.visible",
     "fleet/programs.py": "an error as data, for the program that reads it",
     "fleet/operate/verify/control.py": "its answer, for the program that asked",
@@ -34,11 +34,12 @@ SAYS = {
     "lab/enter.py": "root's own words, without a library",
     "lab/keyservice.py": "one word, that it serves",
 }
-"""Who may write to standard output and standard error; everybody else says it by fleet.console."""
+"""Who may write to standard output and standard error; everybody else says it by fleet.terminal.console."""
 _WRITES = re.compile(r"(?<![\w.])print\(|\bsys\.(stdout|stderr)\.(write|buffer)|\b__std(out|err)__|os\.write\([12],")
 PROGRAM = """
 import sys
-from fleet import console, log
+from fleet import log
+from fleet.terminal import console
 from fleet.errors import FleetError
 data = sys.argv.pop(1).encode().decode("unicode_escape")
 def run(arguments):
@@ -132,9 +133,9 @@ def writes(module: Module) -> bool:
 
 @each_module
 def test_one_border_to_the_terminal(module: Module) -> None:
-    """What a page, a worker or a stranger has written reaches a terminal through fleet.console alone."""
+    """What a page, a worker or a stranger has written reaches a terminal through fleet.terminal.console alone."""
     if module.package != "bench":
-        assert writes(module) == (module.path in SAYS), f"{module.path}: say it by fleet.console"
+        assert writes(module) == (module.path in SAYS), f"{module.path}: say it by fleet.terminal.console"
 
 
 @pytest.mark.parametrize("line", ["print(result.run)", "sys.stderr.write(text)", "sys.stdout.buffer.write(data)"])

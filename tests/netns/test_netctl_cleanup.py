@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet import spaces
+from fleet.machine import spaces
 from fleet.model import Worker
 from fleet.operate import prepare
 from lab.net import Lab

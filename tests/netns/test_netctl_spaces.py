@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import spaces
+from fleet.machine import spaces
 from lab.net import Lab
 from tests.fleets import Rig, running
 from tests.waiting import until

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import snapshot, spaces
+from fleet import snapshot
+from fleet.machine import spaces
 from fleet.model import Paths
 from fleet.operate import configuration
 from fleet.snapshot import Snapshot

@@ -20,7 +20,7 @@ import sys
 import threading
 from pathlib import Path
 
-from fleet import syscalls
+from fleet.machine import syscalls
 
 NSSWITCH = "passwd: files\ngroup: files\nhosts: mymachines resolve mdns4_minimal dns myhostname\n"
 SOCKETS = ("nscd/socket", "systemd/resolve/io.systemd.Resolve", "avahi-daemon/socket", "dbus/system_bus_socket")

@@ -17,7 +17,7 @@ sys.path.insert(0, os.environ["RELEASE"])
 
 from fleet import log
 from fleet.errors import FleetError
-from fleet.interrupts import Interrupts
+from fleet.machine.interrupts import Interrupts
 from fleet.model import BrowserSettings, TaskSettings
 from fleet.result import Losses
 from worker import logins, prepare

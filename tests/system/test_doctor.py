@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fleet import spaces
+from fleet.machine import spaces
 from fleet.model import Worker
 from fleet.operate.doctor import dropins, examine
 from lab import run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import spaces
+from fleet.machine import spaces
 from lab.net import Lab
 from tests.system.launching import Stage
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fleet import cgroups
+from fleet.machine import cgroups
 from lab.net import Lab
 from tests.system.launching import Stage
 

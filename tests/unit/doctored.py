@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import wire
 from fleet.errors import FleetError
 from fleet.model import Paths
 from fleet.operate import configuration
@@ -17,6 +16,7 @@ from fleet.operate.doctor import examine
 from fleet.operate.doctor.check import Finding
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 from fleet.programs import Installation
+from fleet.sockets import wire
 
 BOOT, STARTED = 1_700_000_000, 1_700_000_100
 SETTINGS = """

@@ -12,8 +12,8 @@ import select
 import socket
 import sys
 
-from fleet import wire
-from fleet.netctl_api import Status
+from fleet.sockets import wire
+from fleet.sockets.netctl_api import Status
 from tests.fuzz.frames import frames
 
 MANY = 200

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.deadline import to_the_end, within
+from fleet.sockets.deadline import to_the_end, within
 
 Deadline = Callable[[float, Coroutine[Any, Any, int]], Awaitable[int]]
 MOMENTS = range(6)

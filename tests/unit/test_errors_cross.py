@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ASKS = """
 import json, sys
 from pathlib import Path
-from fleet.client import Client
+from fleet.sockets.client import Client
 from fleet.errors import FleetError
-from fleet.wire import Done
+from fleet.sockets.wire import Done
 from tests.unit.toy import Fail
 with Client(Path(sys.argv[1]), timeout_seconds=20) as client:
     for name in sys.argv[2:]:
@@ -34,7 +34,8 @@ assert not {"netctl", "worker"} & {name.split(".")[0] for name in sys.modules}
 """A program that knows the vocabulary alone."""
 RAISES = """
 import sys
-from fleet import console, errors
+from fleet import errors
+from fleet.terminal import console
 def run(arguments):
     if arguments.name == "ValueError":
         raise ValueError("a fault")

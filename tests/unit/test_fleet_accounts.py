@@ -14,7 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PRELUDE = """
 import grp, pwd, subprocess
 from pathlib import Path
-from fleet import log, syscalls
+from fleet import log
+from fleet.machine import syscalls
 from fleet.operate import accounts, configuration
 log.configure()
 syscalls.bind(Path({etc!r}), Path("/etc"))

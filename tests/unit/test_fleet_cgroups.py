@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import cgroups
 from fleet.errors import ConfigurationError
+from fleet.machine import cgroups
 from fleet.operate import configuration, prepare
 
 FLEET = '[workers]\nmemory_mebibytes = {}\n[dns]\nresolvers = ["10.64.0.1"]\n[egress]\nurls = ["https://a.example/"]\n'

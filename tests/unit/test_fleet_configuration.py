@@ -81,7 +81,7 @@ def test_workers_of_the_command_line_beat_the_file() -> None:
 def refusing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """Root's try of a named network namespace ends with CODE."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("fleet.spaces.NAMED", ("sh", "-c", f"echo unshare: no >&2; exit {code}"))
+    monkeypatch.setattr("fleet.machine.spaces.NAMED", ("sh", "-c", f"echo unshare: no >&2; exit {code}"))
 
 
 def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 ENDPOINT = "198.51.100.11:51820"
 PROGRAM = f"""
-from fleet import console
+from fleet.terminal import console
 rows = [("w1101", "{ENDPOINT}", ""), ("w1102", "{ENDPOINT}", "no handshake within fifteen seconds")]
 console.print_table("two tunnels", ("worker", "endpoint", "trouble"), rows)
 """

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fleet.interrupts import Interrupts, Stopped, deferred
+from fleet.machine.interrupts import Interrupts, Stopped, deferred
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

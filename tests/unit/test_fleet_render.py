@@ -12,11 +12,11 @@ from supervisor.options import ServerOptions
 from fleet import backends
 from fleet.backends import KERNEL, USERSPACE
 from fleet.errors import ConfigurationError, ExitCode
-from fleet.hub_settings import HubSettings
 from fleet.model import Fleet, Paths
 from fleet.operate import configuration
 from fleet.operate.render import supervisord_conf
 from fleet.programs import Installation
+from fleet.settings.hub import HubSettings
 
 FLEET = """
 isolation = "uid"

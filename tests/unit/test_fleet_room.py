@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.room import Room, room
+from fleet.machine.room import Room, room
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fleet import console, log
+from fleet import log
 from fleet.errors import FleetError
-from fleet.files import write_durably
+from fleet.machine.files import write_durably
 from fleet.model import Paths, Worker
 from fleet.operate import progress
 from fleet.operate.run import Board, _report
 from fleet.result import Failure, Result, RunOrder
 from fleet.spool import read_result
+from fleet.terminal import console
 
 ORDER = RunOrder(run="run-1", loops=2)
 MEMBERS = (Worker(uid=1101), Worker(uid=1102))

@@ -19,7 +19,7 @@ import pytest
 from fleet.errors import ConfigurationError, Unproved
 from fleet.model import EgressSettings
 from fleet.operate import configuration
-from fleet.seen_address import IPV4, IPV6, Asker
+from fleet.outside.seen_address import IPV4, IPV6, Asker
 from lab.site import certificate
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

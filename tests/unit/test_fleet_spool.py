@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleet.foreign import Folder
+from fleet.machine.foreign import Folder
 from fleet.result import VERSION, Losses, Result
 from fleet.spool import ANSWER_BYTES, RESULT_BYTES, Newest, Reader, handed_in, newest, read_spool
 
@@ -192,7 +192,7 @@ def test_only_the_owners_own_files_are_read(tmp_path: Path, root: None) -> None:
 
 def test_a_folder_full_of_names_is_not_listed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told that not all were looked at, and what was seen of it counts."""
-    monkeypatch.setattr("fleet.foreign.MOST_NAMES", 3)
+    monkeypatch.setattr("fleet.machine.foreign.MOST_NAMES", 3)
     for number in range(5):
         (tmp_path / f"x{number}").touch()
     assert "not all were looked at" in newest(tmp_path).unreadable[0].why

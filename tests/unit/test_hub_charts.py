@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fleet.outcomes import ENDINGS
-from fleet.shapes import SHAPES
+from fleet.terminal.shapes import SHAPES
 from hub.web.charts import chart, numbers
 from hub.web.ticks import drawn
 

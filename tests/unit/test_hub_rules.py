@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue, ValidationError
 
-from fleet.alert_settings import AlertSettings, AlertTargetSettings
+from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts.rules import State, concerns, heard
 from hub.signing import signed
 

@@ -52,6 +52,6 @@ def test_a_program_loads_only_what_it_needs(program: str) -> None:
 
 def test_what_is_hidden_from_one_library_is_there_for_others() -> None:
     """The control: the same look sees a library that is loaded. What `absent` and `bare` keep out can still be had."""
-    words = "import fleet.log, fleet.seen_address, netctl.kernel.changes, rich.table, trio, pyroute2.ipdb"
+    words = "import fleet.log, fleet.outside.seen_address, netctl.kernel.changes, rich.table, trio, pyroute2.ipdb"
     assert {"rich", "trio", "pyroute2.ndb.main"} <= loaded(words)
     assert {"rich", "trio"} <= loaded("import structlog, httpcore"), "nothing has to be hidden any more"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigurationError
-from fleet.keys_settings import KeyServiceSettings
 from fleet.operate import configuration
+from fleet.settings.keys import KeyServiceSettings
 
 EXAMPLE = (Path(__file__).parents[2] / "docs/fleet.example.toml").read_text()
 GOOD = """

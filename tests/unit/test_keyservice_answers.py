@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fleet.calls import Answer
 from fleet.errors import Unanswered
-from fleet.keys_settings import KeyServiceSettings
+from fleet.outside.calls import Answer
+from fleet.settings.keys import KeyServiceSettings
 from keyservice import answers
 
 PRIVATE = "cHJpdmF0ZXByaXZhdGVwcml2YXRlcHJpdmF0ZXByaXY="

@@ -11,11 +11,11 @@ from typing import get_type_hints
 
 import pytest
 
-from fleet import acts_api, netctl_api
-from fleet.callers import Caller, Connection, Limits, Peer, Rate
-from fleet.hub_settings import HubSettings
 from fleet.model import DnsSettings, EgressSettings, Fleet, NetctlSettings, WorkersSettings
-from fleet.netctl_api import (
+from fleet.settings.hub import HubSettings
+from fleet.sockets import acts_api, netctl_api
+from fleet.sockets.callers import Caller, Connection, Limits, Peer, Rate
+from fleet.sockets.netctl_api import (
     COUNTS_KEYS,
     ENDS_TUNNEL,
     TABLE,
@@ -29,7 +29,7 @@ from fleet.netctl_api import (
     Status,
     Stuck,
 )
-from fleet.wire import Message, Request
+from fleet.sockets.wire import Message, Request
 from netctl import access
 from netctl.access import Access
 from netctl.service import NetctlService

@@ -16,7 +16,7 @@ import pytest
 
 from fleet.errors import Unproved, WrongExit
 from fleet.model import DnsSettings, EgressSettings, Fleet
-from fleet.wire import Address
+from fleet.sockets.wire import Address
 from netctl.exits.judge import Judge
 from netctl.exits.own import FRESH_SECONDS, OwnAddresses, addresses_here
 from netctl.exits.probe import ANSWER_BYTES, Seen, _read

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fleet import console
 from fleet.errors import ExitCode
 from fleet.model import Paths
+from fleet.terminal import console
 from netctl import keys
 from netctl.pool import commands
 from netctl.pool.contract import Wish

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import KeyStoreFailed
-from fleet.netctl_api import ServerKeys
+from fleet.sockets.netctl_api import ServerKeys
 from netctl.plan.key import Endpoint
 from netctl.pool import issued, schema, threaded
 from netctl.pool.contract import Lease, Pool, Wish

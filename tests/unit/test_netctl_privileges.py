@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import isolation, syscalls
+from fleet import isolation
 from fleet.errors import NotAllowed
+from fleet.machine import syscalls
 from netctl import privileges
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def test_without_the_capability_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_capabilities_are_read_from_the_kernel(root: None) -> None:
     """A process with one capability sees that one."""
-    program = "from fleet import syscalls; print(syscalls.capabilities().effective)"
+    program = "from fleet.machine import syscalls; print(syscalls.capabilities().effective)"
     done = subprocess.run(
         ["setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", sys.executable, "-c", program],
         capture_output=True,

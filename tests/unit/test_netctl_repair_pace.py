@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.callers import Bucket
+from fleet.sockets.callers import Bucket
 from netctl.kernel.notifications import Kind
 from netctl.slots.repair import BATCH_SECONDS, BURST, EVERY_SECONDS, URGENT, RepairPace
 

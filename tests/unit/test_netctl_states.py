@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from fleet import processes
-from fleet.callers import Peer
 from fleet.errors import FleetError
+from fleet.machine import processes
 from fleet.model import Worker
-from fleet.netctl_api import TABLE, Connect, Proved, Rotate, Status
 from fleet.operate import configuration
-from fleet.wire import Request
+from fleet.sockets.callers import Peer
+from fleet.sockets.netctl_api import TABLE, Connect, Proved, Rotate, Status
+from fleet.sockets.wire import Request
 from netctl.access import Access
 from netctl.slots.slot import OPEN, TRANSITIONS, Event, Slot, SlotState
 from netctl.slots.tunnels import ended_in_time

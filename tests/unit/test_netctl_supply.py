@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
-from fleet.callers import Caller, Limits
-from fleet.calls import Web
-from fleet.deadline import within
-from fleet.keys_settings import KeyServiceSettings
-from fleet.keyservice_api import TABLE, Allocated
 from fleet.model import Fleet
-from fleet.rpc import Server
+from fleet.outside.calls import Web
+from fleet.settings.keys import KeyServiceSettings
+from fleet.sockets.callers import Caller, Limits
+from fleet.sockets.deadline import within
+from fleet.sockets.keyservice_api import TABLE, Allocated
+from fleet.sockets.rpc import Server
 from keyservice.service import KeyService
 from lab import keyservice as lab
 from netctl import supply as supplies

@@ -16,9 +16,9 @@ from typing import cast
 
 import pytest
 
-from fleet.callers import Caller, Connection, Peer
 from fleet.errors import ConfigurationError, FleetError, KernelRefused, KeyStoreFailed, TunnelError
 from fleet.model import DnsSettings, EgressSettings, Fleet, WireguardSettings, WorkersSettings
+from fleet.sockets.callers import Caller, Connection, Peer
 from netctl.host import Found, Host
 from netctl.kernel.setns import Spaces
 from netctl.plan.diff import Operation

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from fleet.callers import Caller, Connection, Peer
 from fleet.errors import NotAllowed
+from fleet.sockets.callers import Caller, Connection, Peer
 from netctl.turns import Queue
 
 

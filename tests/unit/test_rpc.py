@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet import netctl_api, wire
-from fleet.callers import Caller, Connection, Limits, Peer
-from fleet.client import Client
 from fleet.errors import ConfigurationError, FleetError, NoKeyFree, NotAllowed, ProtocolError, RateLimited, Unavailable
-from fleet.rpc import Server
+from fleet.sockets import netctl_api, wire
+from fleet.sockets.callers import Caller, Connection, Limits, Peer
+from fleet.sockets.client import Client
+from fleet.sockets.rpc import Server
+from fleet.sockets.wire import Done
 from fleet.supervise import wait_until
-from fleet.wire import Done
 from tests.unit.toy import RATES, TABLE, Crash, Hang, Look, Take, Toy
 
 PYTHON = "/usr/bin/python3"

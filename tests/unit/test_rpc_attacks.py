@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.client import Client
 from fleet.errors import Unavailable
-from fleet.netctl_api import NetctlStatus, Status
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import NetctlStatus, Status
 from tests.fuzz.planted import WIDE
 from tests.unit.hostile import KINDS
 from tests.waiting import until

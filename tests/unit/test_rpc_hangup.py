@@ -6,10 +6,10 @@ import asyncio
 import socket
 from pathlib import Path
 
-from fleet import wire
-from fleet.callers import Caller, Connection, Limits, Row, Table
-from fleet.rpc import Server
-from fleet.wire import Done
+from fleet.sockets import wire
+from fleet.sockets.callers import Caller, Connection, Limits, Row, Table
+from fleet.sockets.rpc import Server
+from fleet.sockets.wire import Done
 from tests.unit.toy import Look
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet import callers, wire
-from fleet.callers import Bucket, Caller, Limits, Peer, Rate, turn
 from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited
-from fleet.netctl_api import NetctlStatus, SlotStatus
-from fleet.wire import Done
+from fleet.sockets import callers, wire
+from fleet.sockets.callers import Bucket, Caller, Limits, Peer, Rate, turn
+from fleet.sockets.netctl_api import NetctlStatus, SlotStatus
+from fleet.sockets.wire import Done
 from tests.unit.test_rpc import client, everything, raw, serving
 from tests.unit.test_rpc import path as path  # noqa: PLC0414 - a fixture
 from tests.unit.toy import RATES, TAKES, Look, Take

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from fleet import errors, wire
+from fleet import errors
 from fleet.errors import FleetError, NoKeyFree, ProtocolError
-from fleet.netctl_api import TABLE, Connect, NetctlStatus, Proved, Rotate, SlotStatus, Status, Tunnel
+from fleet.sockets import wire
+from fleet.sockets.netctl_api import TABLE, Connect, NetctlStatus, Proved, Rotate, SlotStatus, Status, Tunnel
 
 SECRETS = ("uid", "interface", "table", "path", "key", "private_key")
 addresses = st.ip_addresses()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet import netctl_api, wire
 from fleet.errors import Unproved, WrongExit
 from fleet.model import EgressSettings
-from fleet.seen_address import parse_address
+from fleet.outside.seen_address import parse_address
+from fleet.sockets import netctl_api, wire
 from worker.egress import Prover, agrees, check
 
 EXIT, OTHER = ip_address("203.0.113.11"), ip_address("203.0.113.12")

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from fleet.errors import ConfigurationError
-from fleet.mistakes import mistakes
 from fleet.model import BrowserSettings, Worker
+from fleet.settings.mistakes import mistakes
 from worker import logins
 
 SITE = "https://www.example.org"

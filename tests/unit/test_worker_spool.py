@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.hub_settings import KeepSettings
 from fleet.result import Result
+from fleet.settings.hub import KeepSettings
 from fleet.spool import RESULT_BYTES, newest, read_spool
 from worker.spool import KEPT, Spool
 

@@ -1,4 +1,4 @@
-"""The worker's hold on its tunnel, against fleet.rpc's real server with a small service behind it."""
+"""The worker's hold on its tunnel, against fleet.sockets.rpc's real server with a small service behind it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from fleet import netctl_api
-from fleet.callers import Caller, Connection, Limits, Rate
 from fleet.errors import HandshakeTimeout, TunnelLost
-from fleet.rpc import Server
-from fleet.wire import Done, Request
+from fleet.sockets import netctl_api
+from fleet.sockets.callers import Caller, Connection, Limits, Rate
+from fleet.sockets.rpc import Server
+from fleet.sockets.wire import Done, Request
 from tests.waiting import until
 from worker.tunnel import Tunnel
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fleet.callers import Caller, Connection, Peer, Rate, Row, Table
 from fleet.errors import NoKeyFree, from_wire
-from fleet.wire import Done, Message, Request
+from fleet.sockets.callers import Caller, Connection, Peer, Rate, Row, Table
+from fleet.sockets.wire import Done, Message, Request
 
 
 class Look(Request):

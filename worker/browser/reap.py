@@ -10,8 +10,8 @@ import contextlib
 import os
 import time
 
-from fleet import processes, syscalls
 from fleet.errors import FleetError
+from fleet.machine import processes, syscalls
 
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.client import Client
 from fleet.errors import Unavailable
-from fleet.netctl_api import TURN_WAIT_SECONDS, StartBrowser
-from fleet.wire import Done
+from fleet.sockets.client import Client
+from fleet.sockets.netctl_api import TURN_WAIT_SECONDS, StartBrowser
+from fleet.sockets.wire import Done
 from worker.tunnel import AWAY_SECONDS, MARGIN_SECONDS
 
 _PAUSE_SECONDS = 0.1

@@ -12,7 +12,7 @@ import select
 import threading
 import time
 
-from fleet.processes import Handle
+from fleet.machine.processes import Handle
 from worker.browser import reap
 from worker.browser.folder import Folder
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from fleet import syscalls
+from fleet.machine import syscalls
 from worker.tasks.registry import BUILT_IN, GROUP
 
 _NOBODY = 65_534

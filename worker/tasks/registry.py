@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fleet.errors import ConfigurationError, TaskFailed
-from fleet.mistakes import mistakes
 from fleet.model import TaskSettings
+from fleet.settings.mistakes import mistakes
 from worker.browser.interface import Browser
 from worker.tasks import search, visit, watch
 from worker.tasks.contract import Context, Found, Task

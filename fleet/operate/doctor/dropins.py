@@ -13,7 +13,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fleet.files import write_durably
+from fleet.machine.files import write_durably
 from fleet.model import Fleet
 from fleet.operate.doctor.check import Finding, check, ok, some, warning
 from fleet.operate.doctor.machine import Case

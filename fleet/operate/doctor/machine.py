@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet import processes, syscalls
 from fleet.errors import FleetError
+from fleet.machine import processes, syscalls
 from fleet.model import Fleet, Paths, Worker
 from fleet.operate import ports
 from fleet.programs import ERRORS_AS_DATA, PLAIN_ENVIRONMENT, SEARCH_PATH, Installation, told_error

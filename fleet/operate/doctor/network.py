@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fleet import spaces
 from fleet.backends import BACKENDS, Backend
+from fleet.machine import spaces
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 

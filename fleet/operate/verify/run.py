@@ -17,7 +17,6 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from fleet import console
 from fleet.errors import Unanswered
 from fleet.model import LAST_UID, Fleet, Worker
 from fleet.operate.ask import ask
@@ -30,10 +29,11 @@ from fleet.operate.verify.probe_sets import METADATA, Host
 from fleet.operate.verify.report import Report
 from fleet.operate.verify.verdicts import Evidence, judge
 from fleet.operate.verify.walls import look
+from fleet.outside.seen_address import IPV4, IPV6, Asker
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
-from fleet.seen_address import IPV4, IPV6, Asker
-from fleet.wire import Message
+from fleet.sockets.wire import Message
+from fleet.terminal import console
 
 CONTROL_SECONDS = 60.0
 WORKER_SECONDS = 300.0

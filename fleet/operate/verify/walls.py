@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import Unanswered
-from fleet.files import write_durably
 from fleet.launch_spec import LaunchSpec
+from fleet.machine.files import write_durably
 from fleet.operate import lifecycle
 from fleet.operate.ask import ask
 from fleet.programs import Installation

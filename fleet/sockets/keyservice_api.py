@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue
 
-from fleet.callers import Caller, Row, Table
-from fleet.wire import Done, Message, Request
+from fleet.sockets.callers import Caller, Row, Table
+from fleet.sockets.wire import Done, Message, Request
 
 ANSWERED_SECONDS = 10.0
 """After the service's own deadline: the program has its answer by then, or is not well."""

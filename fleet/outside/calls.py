@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from pydantic import JsonValue
 
 from fleet import VERSION, visible
-from fleet.deadline import within
 from fleet.errors import ConfigurationError
 from fleet.imports import absent
+from fleet.sockets.deadline import within
 
 with absent("click"):  # for a command line of its own, with rich and pygments
     import httpx

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fleet.settings import Seconds, Settings
-from fleet.web_address import Origin
+from fleet.settings.web_address import Origin
 
 
 class StateSettings(Settings):

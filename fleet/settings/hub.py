@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from fleet.alert_settings import AlertSettings, AlertTargetSettings, Name
 from fleet.paths import Paths
 from fleet.settings import Seconds, Settings
-from fleet.source_settings import FormSettings, Pointer, ReplySettings, SourceSettings
+from fleet.settings.alerts import AlertSettings, AlertTargetSettings, Name
+from fleet.settings.source import FormSettings, Pointer, ReplySettings, SourceSettings
 
 
 class TargetFormSettings(FormSettings):

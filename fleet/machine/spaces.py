@@ -1,6 +1,6 @@
 """Network namespaces with names, as `ip netns` keeps them: files that a namespace is bound to (ip-netns(8)).
 
-Root makes them, removes them and enters them; standard library and fleet.syscalls alone, because the worker's
+Root makes them, removes them and enters them; standard library and fleet.machine.syscalls alone, because the worker's
 launcher does so too.
 """
 
@@ -13,7 +13,7 @@ import re
 import struct
 from pathlib import Path
 
-from fleet import syscalls
+from fleet.machine import syscalls
 
 NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
 """A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""

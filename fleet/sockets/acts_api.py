@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fleet.callers import Caller, Rate, Row, Table
-from fleet.wire import Request
+from fleet.sockets.callers import Caller, Rate, Row, Table
+from fleet.sockets.wire import Request
 
 RATE = Rate(per_second=0.2, burst=20)
 """Enough for a person at a page, and too slow to keep a fleet from its work by starting it again and again."""

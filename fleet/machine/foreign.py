@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from fleet.syscalls import open_beneath
+from fleet.machine.syscalls import open_beneath
 
 MOST_NAMES = 200_000
 """Of a folder."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from fleet import console, look
+from fleet import look
 from fleet.outcomes import ENDINGS
+from fleet.terminal import console
 
 Run = Callable[[argparse.Namespace], "int | None"]
 Verb = Callable[..., console.Parser]

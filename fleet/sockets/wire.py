@@ -31,7 +31,7 @@ class Message(BaseModel, frozen=True, extra="forbid", defer_build=True):
 
 
 class Request(Message):
-    """What a client asks for. Which kinds there are is the program's to say (fleet.callers)."""
+    """What a client asks for. Which kinds there are is the program's to say (fleet.sockets.callers)."""
 
     method: ClassVar[str]
     """Its name on the wire, and that of the service's method that answers it."""

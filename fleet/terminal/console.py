@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from pydantic import JsonValue
 
-from fleet import VERSION, log, processes, programs, visible
+from fleet import VERSION, log, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
+from fleet.machine import processes
 
 if TYPE_CHECKING:  # a sixth of the time in which any program starts, and few show a table
     from rich.console import Console
@@ -81,7 +82,7 @@ class _Manual(argparse.Action):
     """Prints the manual page, and ends."""
 
     def __call__(self, parser: argparse.ArgumentParser, _space: object, _words: object, _option: object = None) -> None:
-        from fleet import manual
+        from fleet.terminal import manual
 
         print(manual.page(parser))
         parser.exit()

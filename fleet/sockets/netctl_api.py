@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from fleet.callers import Caller, Row, Table
-from fleet.wire import Address, Message, Request
+from fleet.sockets.callers import Caller, Row, Table
+from fleet.sockets.wire import Address, Message, Request
 
 
 class Connect(Request):

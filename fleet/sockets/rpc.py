@@ -1,10 +1,10 @@
-"""The one server of a Unix socket: every program serves its own table of requests with it (fleet.callers).
+"""The one server of a Unix socket: every program serves its own table of requests with it (fleet.sockets.callers).
 
 It knows who calls from `SO_PEERCRED`, keeps order within a connection, bounds frames, connections and time
-(fleet.callers), answers each request (rate, permission, deadline, the service's method, a line in the log), and tells
-the service when a connection ends. It runs in one asyncio loop. The other end: fleet.client.
+(fleet.sockets.callers), answers each request (rate, permission, deadline, the service's method, a line in the log), and
+tells the service when a connection ends. It runs in one asyncio loop. The other end: fleet.sockets.client.
 
-A connection too many costs one accept() and one close(): no task or stream is made for it (fleet.listen).
+A connection too many costs one accept() and one close(): no task or stream is made for it (fleet.sockets.listen).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from fleet import log, wire
-from fleet.callers import (
+from fleet import log
+from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
+from fleet.sockets import wire
+from fleet.sockets.callers import (
     PATIENCE_SECONDS,
     Account,
     Bucket,
@@ -32,9 +34,8 @@ from fleet.callers import (
     peer_of,
     turn,
 )
-from fleet.deadline import within
-from fleet.errors import FleetError, NotAllowed, ProtocolError, RateLimited, Unavailable
-from fleet.listen import Listener
+from fleet.sockets.deadline import within
+from fleet.sockets.listen import Listener
 
 FRAMES_AHEAD = 4
 """Requests that a client may send ahead of their answers; then it is not read from any more."""

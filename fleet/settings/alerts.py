@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from fleet.settings import Seconds, Settings
-from fleet.source_settings import Pointer
+from fleet.settings.source import Pointer
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Edge = Annotated[int, Field(ge=0, le=100_000)]

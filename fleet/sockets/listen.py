@@ -12,9 +12,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet.callers import peer_of
 from fleet.errors import ConfigurationError
 from fleet.log import Logger
+from fleet.sockets.callers import peer_of
 
 BACKLOG = 512
 """As many workers as there may be come at once when netctl has been restarted."""

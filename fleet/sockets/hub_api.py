@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue
 
-from fleet.callers import Caller, Row, Table
-from fleet.wire import Message, Request
+from fleet.sockets.callers import Caller, Row, Table
+from fleet.sockets.wire import Message, Request
 
 MOST_FORGOTTEN = 200
 """Files in one request."""

@@ -1,4 +1,4 @@
-"""A client of a program's socket (fleet.rpc): plain blocking code, because workers are."""
+"""A client of a program's socket (fleet.sockets.rpc): plain blocking code, because workers are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import socket
 import struct
 from pathlib import Path
 
-from fleet import wire
 from fleet.errors import NotAllowed, Unavailable
+from fleet.sockets import wire
 
 
 def _parts(seconds: float) -> tuple[int, int]:

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fleet.settings import Seconds, Settings
-from fleet.source_settings import Pointer
-from fleet.web_address import WebAddress, checked
+from fleet.settings.source import Pointer
+from fleet.settings.web_address import WebAddress, checked
 
 _PART = Pointer | None
 _SECRET = ("private_key", "config")

@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleet import log
-from fleet.bounded import Opened, Way
 from fleet.errors import Unproved
 from fleet.imports import absent
 from fleet.model import EgressSettings
-from fleet.wire import Address
+from fleet.outside.bounded import Opened, Way
+from fleet.sockets.wire import Address
 
 with absent("trio", "h2"):
     import httpcore

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fleet.outcomes import Ending
 from fleet.settings import Seconds, Settings
-from fleet.web_address import WebAddress
+from fleet.settings.web_address import WebAddress
 
 
 def _pointer(text: str) -> str:

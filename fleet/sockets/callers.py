@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.log import Logger
-from fleet.wire import Request
+from fleet.sockets.wire import Request
 
 SO_PEERGROUPS = 59
 """include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
@@ -89,7 +89,7 @@ class Table:
         self.rows: Mapping[str, Row] = {row.request.method: row for row in rows}
         """By method."""
         self.kinds: Mapping[str, type[Request]] = {method: row.request for method, row in self.rows.items()}
-        """What may be decoded (fleet.wire)."""
+        """What may be decoded (fleet.sockets.wire)."""
         self._known = frozenset[Caller]().union(*(row.callers for row in rows))
 
     def shuts_out(self, caller: Caller, uid: int) -> str:

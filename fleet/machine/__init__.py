@@ -1,0 +1,1 @@
+"""The machine, in one place each: processes, files, locks, namespaces, control groups, kernel calls."""
