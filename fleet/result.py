@@ -62,7 +62,7 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     loop: int = Field(ge=1)
     """Counts within the run."""
     claim: str | None = None
-    """Of a job from the hub: the hub's word for this run of it (fleet.hub_api.Work)."""
+    """Of a job from the hub: the hub's word for this run of it (fleet.sockets.hub_api.Work)."""
     ok: bool
     """The outcome is good or empty."""
     outcome: Outcome = "failed"

@@ -78,7 +78,7 @@ class Queue(Protocol):
 
 
 class HubService:
-    """A method for each row of fleet.hub_api.TABLE (fleet.rpc.Service)."""
+    """A method for each row of fleet.sockets.hub_api.TABLE (fleet.sockets.rpc.Service)."""
 
     def __init__(self, paths: Paths, members: Iterable[Worker], queue: Queue) -> None:
         self._paths, self._queue = paths, queue
@@ -170,7 +170,7 @@ class HubService:
         return Done()
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.rpc.Service: a worker that is gone has lost its job, unless it had handed in its result."""
+        """See fleet.sockets.rpc.Service: a worker that is gone has lost its job, unless it had handed in its result."""
         seat = self.seats.get(connection.peer.uid)
         if seat is None or self.stopping or seat.connection is not connection:
             return

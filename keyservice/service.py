@@ -19,14 +19,14 @@ AT_ONCE = 8
 
 
 class KeyService:
-    """What is done with each row of fleet.keyservice_api.TABLE (fleet.rpc.Service)."""
+    """What is done with each row of fleet.sockets.keyservice_api.TABLE (fleet.sockets.rpc.Service)."""
 
     def __init__(self, settings: KeyServiceSettings, web: Web) -> None:
         self._settings, self._web = settings, web
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def closed(self, _: Connection) -> None:
-        """See fleet.rpc.Service: nothing is held."""
+        """See fleet.sockets.rpc.Service: nothing is held."""
 
     async def allocate(self, _: Connection, request: Allocate) -> Allocated:
         """Raises Unanswered."""

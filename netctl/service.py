@@ -46,7 +46,7 @@ NUMBERS_SECONDS = 1.0
 
 
 class NetctlService:
-    """What netctl does with its requests: a method for each row of fleet.netctl_api.TABLE (fleet.rpc.Service)."""
+    """What netctl does with its requests: for each row of fleet.sockets.netctl_api.TABLE a method (see rpc.Service)."""
 
     def __init__(
         self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend, judge: Judge, path: PathLook
@@ -63,7 +63,7 @@ class NetctlService:
         """True: connections end because we do, so their tunnels stay for the next netctl to adopt."""
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.rpc.Service: the connection was the lease."""
+        """See fleet.sockets.rpc.Service: the connection was the lease."""
         self._turns.leave(connection)
         slot = self.slots.get(connection.peer.uid)
         if slot is None or self.stopping or slot.owner is not connection:

@@ -34,7 +34,7 @@ _RUNS = ("RUNNING", "STARTING", "BACKOFF")
 
 
 class Acts:
-    """A method for each row of fleet.acts_api.TABLE (fleet.rpc.Service)."""
+    """A method for each row of fleet.sockets.acts_api.TABLE (fleet.sockets.rpc.Service)."""
 
     def __init__(self, fleet: Fleet, paths: Paths) -> None:
         self._fleet, self._paths = fleet, paths

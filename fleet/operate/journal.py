@@ -1,7 +1,7 @@
 """`fleet log`: what supervisord, netctl, the hub and all workers have logged, merged by time, as lines or as JSON.
 
 A worker writes its own log, and whoever has taken it over writes there what he likes: its times are claims, its lines
-are bounded, and all of it passes fleet.console.
+are bounded, and all of it passes fleet.terminal.console.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Lease:
     endpoint: Endpoint
     """Where its server is reached; a name is resolved when the tunnel is made."""
     owner: str
-    """Who holds it: see fleet.processes."""
+    """Who holds it: see fleet.machine.processes."""
     learned_at: float | None = None
     """When the key's exit was learned (seconds of the wall clock); None: it is its file's, or not known."""
 

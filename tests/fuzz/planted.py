@@ -1,6 +1,6 @@
 """A server with one planted fault, or with none: `python -m tests.fuzz.planted SOCKET FAULT [LIMITS]`.
 
-LIMITS is JSON, fields of fleet.callers.Limits; without it every rate is as good as off.
+LIMITS is JSON, fields of fleet.sockets.callers.Limits; without it every rate is as good as off.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Planted:
         return await self.connect(connection, request)
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.rpc.Service."""
+        """See fleet.sockets.rpc.Service."""
         if self._fault == "crash when closed":
             raise ZeroDivisionError
 
