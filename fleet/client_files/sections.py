@@ -61,7 +61,7 @@ def taken_apart(text: str) -> Document:
             title, _, rest = line[1:].partition("]")
             found.sections.append(Section(title=title.strip()))
             if rest.strip() and not rest.lstrip().startswith((";", "//")):
-                found.mistakes.append(f"line {number}: more than [{title.strip()}]: each entry needs a line of its own")
+                found.mistakes.append(f"line {number}: more than the [section]: each entry needs a line of its own")
         elif line and (said := _exit(line)) is not None:
             found.exits.append(said)
         elif line:

@@ -108,6 +108,8 @@ def _no_client(document: Document) -> str:
         return "is no WireGuard client file: it has no [Interface] and no [Peer]; get the provider's .conf file"
     if peers and all(_is_client(one) for one in peers):
         return "is a server's own file, each [Peer] in it is a client: make a client's file there, and import that"
+    if (not own or not peers) and (others := [one for one in document.sections if one not in own + peers]):
+        return f"has no {'[Peer]' if own else '[Interface]'}: is it what stands as {_title(others[0])}?"
     return ""
 
 

@@ -136,6 +136,10 @@ REFUSED = {
         "several [Peer], none with",
     ),
     "a key to be filled in": (but(OWN, "<insert_your_private_key_here>"), "PrivateKey: is no base64 key"),
+    "a section misspelt": (
+        but("[Interface]", "[Interfaces]"),
+        "has no [Interface]: is it what stands as [Interfaces]?",
+    ),
     "an odd address": (but("10.9.9.4/32", "10.9.9.400/32"), "'10.9.9.400/32' is no address"),
     "an odd second address": (but("4/32", "4/32, fd00::1/129"), "'fd00::1/129' is no address"),
     "an odd port": (but("51820", "70000"), "'vpn.example:70000' has no port"),

@@ -59,6 +59,8 @@ PLACES = {
     "a name": ("DNS =", "{} ="),
     "a line": ("DNS =", "{}\nDNS ="),
     "the first line": ("# ExitAddress", "{}\n# ExitAddress"),
+    "a title": ("[Peer]", "[{}]"),
+    "a title with more behind it": ("# ExitAddress", "[{}] MTU = 1280\n# ExitAddress"),
 }
 
 
