@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from fleet.errors import FleetError
+from hub.delivery.sending import Do
 from hub.queue.store import Store
 from hub.queue.values import Finished, Taken
-from hub.sending import Do
 
 
 class Ends:

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from fleet import VERSION, log
 from fleet.errors import DatabaseFailed
+from hub.delivery.sending import Do
 from hub.queue.store import Host, Store
 from hub.queue.values import Finished
-from hub.sending import Do
 from hub.service import ABSENT_SECONDS, HubService, claim_of
 from hub.spooled import Held
 

@@ -13,8 +13,8 @@ from fleet.db import Database
 from fleet.errors import DatabaseFailed
 from fleet.machine.room import room
 from fleet.settings.hub import KeepSettings
+from hub.delivery.sending import Do
 from hub.queue import expiry, rollups
-from hub.sending import Do
 
 PASS_SECONDS = 600.0
 MOST_FILES = 5000

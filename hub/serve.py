@@ -29,20 +29,20 @@ from hub.alerts.recording import recorder as alerting
 from hub.alerts.telling import Teller
 from hub.commands.place import host_name
 from hub.declared import UNKNOWN, Declared
-from hub.delivery import carriers_of
+from hub.delivery.outbox import Outbox, recorder
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Carry, Sender
+from hub.delivery.targets import carriers_of
 from hub.ends import Ends
 from hub.exits import Exits
 from hub.hosting import Hosting
 from hub.keeping import Keeping, Space
-from hub.outbox import Outbox, recorder
-from hub.pictures import Pictures
 from hub.queue import reading
 from hub.queue.expiry import forget
 from hub.queue.notices import Notices
 from hub.queue.store import Store
 from hub.queue.upgrade import check
 from hub.queue.values import Finished, Taken
-from hub.sending import Carry, Sender
 from hub.service import HubService
 from hub.source.answering import Answering
 from hub.source.asking import Asking

@@ -26,7 +26,7 @@ from fleet.snapshot import Snapshot
 from fleet.sockets.callers import Caller, Connection, Limits, Rate, Table
 from fleet.sockets.netctl_api import COUNTS_KEYS, TABLE, KeysByServer, Servers
 from fleet.sockets.rpc import Server
-from hub.outbox import recorder
+from hub.delivery.outbox import recorder
 from hub.queue.repeat import Interval
 from hub.queue.schema import jobs, runs
 from hub.queue.schema import pictures as known_pictures

@@ -19,9 +19,9 @@ from fleet.settings.alerts import AlertSettings
 from hub.alerts.processes import asked
 from hub.alerts.recording import change, known
 from hub.alerts.rules import HAPPENED, UNREAD, State, heard
-from hub.outbox import Delivery
-from hub.pictures import Pictures
-from hub.sending import Do
+from hub.delivery.outbox import Delivery
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Do
 
 _SECONDS = 60.0
 """By the clock, on a machine as busy as it may be; of processor it gets less (hub.alerts.difference)."""

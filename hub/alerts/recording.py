@@ -13,7 +13,7 @@ from fleet import log
 from fleet.db import Database
 from fleet.settings.alerts import AlertSettings
 from hub.alerts.rules import AGAIN, State, concerns, heard
-from hub.outbox import send
+from hub.delivery.outbox import send
 from hub.queue.endings import Ended, Record
 from hub.queue.schema import alerts, jobs, outbox
 

@@ -22,9 +22,9 @@ from fleet.outside.pointers import found
 from fleet.settings.alerts import APPRISE, AlertSettings, AlertTargetSettings
 from hub.alerts.processes import asked
 from hub.alerts.rules import AGAIN, BEGUN, OVER, UNREAD
-from hub.delivery import document
-from hub.outbox import Delivery
-from hub.signing import secret_of, signed
+from hub.delivery.outbox import Delivery
+from hub.delivery.signing import secret_of, signed
+from hub.delivery.targets import document
 
 _WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "goes on"}
 _LONGEST_VALUE = 200

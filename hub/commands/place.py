@@ -23,7 +23,7 @@ from fleet.sockets.wire import Done
 from hub import entering
 from hub.alerts.recording import recorder as alerting
 from hub.declared import Declared
-from hub.outbox import recorder
+from hub.delivery.outbox import recorder
 from hub.queue.store import Store
 from hub.queue.upgrade import check
 

@@ -20,7 +20,7 @@ from fleet.result import of_job
 from fleet.terminal import console
 from hub.commands import columns
 from hub.commands.place import host_name, moment, opened, ring, with_times
-from hub.outbox import Outbox
+from hub.delivery.outbox import Outbox
 from hub.queue import reading, rollups
 
 _COLUMNS = ("run", "outcome", "site", "worker", "ended (UTC)", "s")

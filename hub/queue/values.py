@@ -60,7 +60,7 @@ class Job:
     """After so long the last run is the answer: neither a failure nor `limited` is tried once more, and the job
     does not lie aside. None: no limit."""
     targets: tuple[str, ...] = ()
-    """Who gets its answer, whatever that is: the run after which the same is not tried once more (hub.outbox)."""
+    """Who gets its answer, whatever that is: the run after which the same is not tried once more (hub.delivery)."""
 
     def __post_init__(self) -> None:
         for name in ("site", "task"):

@@ -3,7 +3,7 @@
 What can be told is a document with these places, which `hub.source.picture.fields` and `hub.source.result.body` name:
 
 /allocation          as the source gave it out
-/run                 as every target is told (hub.delivery.document): /run/answer/... is what the task found
+/run                 as every target is told (hub.delivery.targets.document): /run/answer/... is what the task found
 /outcome             the source's word for what it came to
 /picture             the address of the picture, null without one
 /picture_or_outcome  the address of the picture of a good run; the word of any other
@@ -25,11 +25,11 @@ from fleet import visible
 from fleet.outside.calls import Later, Refused, Web
 from fleet.outside.pointers import built, found
 from fleet.settings.source import SourcePictureSettings, SourceSettings
-from hub import mapping
-from hub.delivery import document as told
-from hub.outbox import Delivery
-from hub.pictures import Pictures
-from hub.sending import Do
+from hub.delivery import mapping
+from hub.delivery.outbox import Delivery
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Do
+from hub.delivery.targets import document as told
 from hub.source.asking import NO_CONTENT
 from hub.source.journal import Journal
 

@@ -16,10 +16,10 @@ from fleet.outside.pointers import built, found, merged
 from fleet.settings.source import SourceSettings
 from hub import entering
 from hub.declared import UNKNOWN, Declared
-from hub.mapping import document
+from hub.delivery.mapping import document
+from hub.delivery.sending import Do
 from hub.queue.backoff import back_off
 from hub.queue.values import Added, Job, check_name
-from hub.sending import Do
 from hub.source.journal import SOURCE, Journal
 
 FIRST_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 asked for   a word for the question is written down before it is asked; asked again after a death, the server knows it
 taken       the job, and what the server has said, in one transaction that also ends the question
-done        the run's end brings it into the outbox (hub.outbox), as it does for every target
+done        the run's end brings it into the outbox (hub.delivery.outbox), as it does for every target
 put         where the picture lies, as soon as its server has said so
 answered    the allocation is forgotten; the outbox keeps that it was delivered
 """
@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from fleet.db import Database
 from fleet.outcomes import Ending
-from hub.outbox import requeue
+from hub.delivery.outbox import requeue
 from hub.queue import adding, orders
 from hub.queue.schema import READY, allocations, asks, jobs, pictures, runs
 from hub.queue.store import Store, Turn

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fleet.db import Database
 from fleet.model import Paths
 from fleet.outside.calls import Refused
-from hub.pictures import Pictures
+from hub.delivery.pictures import Pictures
 from hub.queue import reading
 
 _KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}

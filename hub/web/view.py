@@ -14,11 +14,11 @@ from pydantic import BaseModel, JsonValue
 from fleet.db import Database
 from fleet.given_up import All
 from hub.declared import Declared
+from hub.delivery.sending import Do
 from hub.queue import locks, reading, watching
 from hub.queue.politeness import Site
 from hub.queue.store import Store
 from hub.queue.values import Finished
-from hub.sending import Do
 from hub.service import Seat
 from hub.web.cards import TICKS, Fleet, Run, are_away, fleet_of, site_state
 from hub.web.health import Pressure, could_begin_since, pressure

@@ -19,12 +19,12 @@ from fleet.outcomes import Ending
 from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts import recording
 from hub.alerts.telling import Teller, message
-from hub.outbox import Outbox, recorder
+from hub.delivery.outbox import Outbox, recorder
+from hub.delivery.sending import Sender
+from hub.delivery.signing import signed
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
 from hub.queue.values import Finished, Taken
-from hub.sending import Sender
-from hub.signing import signed
 from tests.programs.owner import Server
 from tests.queues import FREE, Queue, ending, jobs
 

@@ -19,12 +19,12 @@ import pytest
 from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.outside import calls
-from hub.delivery import carriers_of
-from hub.outbox import Outbox, recorder
-from hub.pictures import Pictures
+from hub.delivery.outbox import Outbox, recorder
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Sender
+from hub.delivery.targets import carriers_of
 from hub.queue.store import Store
 from hub.queue.values import Picture
-from hub.sending import Sender
 from lab.site import certificate
 from tests.programs.owner import SECONDS, Server, form
 from tests.queues import FREE, Queue, ending, jobs

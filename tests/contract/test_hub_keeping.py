@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 
 from fleet.settings.hub import KeepSettings
+from hub.delivery.outbox import Outbox, recorder
 from hub.keeping import Keeping
-from hub.outbox import Outbox, recorder
 from hub.queue import expiry, rollups
 from hub.queue.store import Store
 from hub.queue.values import Picture

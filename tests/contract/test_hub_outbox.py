@@ -6,7 +6,7 @@ import pytest
 
 from fleet.errors import DatabaseFailed
 from fleet.outcomes import Ending
-from hub.outbox import LONGEST_BACK_OFF_SECONDS, Delivery, Outbox, recorder
+from hub.delivery.outbox import LONGEST_BACK_OFF_SECONDS, Delivery, Outbox, recorder
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
 from hub.queue.values import Finished, Picture, Taken

@@ -21,13 +21,13 @@ from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts.comparing import Comparing, compared
 from hub.alerts.recording import CARRIER, LOOKER, recorder
 from hub.alerts.telling import Teller
-from hub.outbox import Outbox
-from hub.outbox import recorder as sending
-from hub.pictures import Pictures
+from hub.delivery.outbox import Outbox
+from hub.delivery.outbox import recorder as sending
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Sender
 from hub.queue.repeat import Interval
 from hub.queue.store import Store
 from hub.queue.values import Picture
-from hub.sending import Sender
 from tests.programs.owner import Server
 from tests.queues import FREE, Queue, ending, jobs
 

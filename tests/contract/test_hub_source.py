@@ -12,11 +12,11 @@ import pytest
 
 from fleet.model import Fleet, Paths
 from fleet.outside.calls import Answer, Web
-from hub.outbox import Outbox, recorder
-from hub.pictures import Pictures
+from hub.delivery.outbox import Outbox, recorder
+from hub.delivery.pictures import Pictures
+from hub.delivery.sending import Sender
 from hub.queue.store import Store
 from hub.queue.values import Claimed, Picture
-from hub.sending import Sender
 from hub.source.answering import Answering
 from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal

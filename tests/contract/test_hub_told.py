@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fleet.model import Fleet
 from fleet.settings.alerts import AlertSettings, AlertTargetSettings
+from hub.delivery.signing import signed
 from hub.queue.repeat import Interval
-from hub.signing import signed
 from tests.hubs import FLEET, Scene, client, finish, running, take
 from tests.programs.owner import Server
 from tests.waiting import until

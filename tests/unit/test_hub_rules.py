@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from fleet.settings.alerts import AlertSettings, AlertTargetSettings
 from hub.alerts.rules import State, concerns, heard
-from hub.signing import signed
+from hub.delivery.signing import signed
 
 
 def rule(when: str, than: float | None = None, **more: Any) -> AlertSettings:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from fleet import log
 from fleet.errors import DatabaseFailed
 from fleet.outside.calls import Later, Refused
-from hub.outbox import Delivery, Outbox
+from hub.delivery.outbox import Delivery, Outbox
 
 AT_ONCE = 8
 AGAIN_SECONDS = 5.0

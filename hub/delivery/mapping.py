@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from fleet.outside.calls import ANSWER_BYTES, Answer, Later
 from fleet.outside.pointers import found
 from fleet.settings.source import FormSettings, ReplySettings
-from hub.pictures import kind
+from hub.delivery.pictures import kind
 
 _LONGEST_ADDRESS = 4000
 

@@ -18,7 +18,7 @@ from fleet.errors import ConfigurationError
 from fleet.outside.calls import Later, Refused, lines_of
 from fleet.settings.hub import TargetSettings
 from fleet.sockets.deadline import within
-from hub.pictures import kind
+from hub.delivery.pictures import kind
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

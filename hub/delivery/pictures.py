@@ -7,7 +7,7 @@ import hashlib
 from fleet.machine.foreign import Folder
 from fleet.model import Paths, Worker
 from fleet.outside.calls import Refused
-from hub.outbox import Delivery
+from hub.delivery.outbox import Delivery
 from hub.spooled import PICTURE_BYTES
 
 

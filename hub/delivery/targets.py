@@ -20,12 +20,12 @@ from fleet.model import Fleet
 from fleet.outside.calls import Answer, Later, Web, form
 from fleet.result import of_job
 from fleet.settings.hub import TargetFormSettings, TargetSettings
-from hub import mapping
-from hub.buckets import Bucket
-from hub.outbox import Delivery
-from hub.pictures import Pictures, kind
-from hub.sending import Carry
-from hub.signing import secret_of, signed
+from hub.delivery import mapping
+from hub.delivery.buckets import Bucket
+from hub.delivery.outbox import Delivery
+from hub.delivery.pictures import Pictures, kind
+from hub.delivery.sending import Carry
+from hub.delivery.signing import secret_of, signed
 
 _KEPT = 16_384
 
