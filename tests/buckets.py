@@ -61,7 +61,7 @@ def running(folder: Path) -> Iterator[Service]:
     log = folder.parent / "weed.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", str(WEED), "mini", *words],
+            ["setpriv", "--pdeathsig=KILL", str(WEED), f"-logdir={folder.parent}", "mini", *words],
             env={**os.environ, **secrets},
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -10,6 +10,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 nodaemon=true
 user=root
 logfile={root}/supervisord.log
+childlogdir={root}
 pidfile={root}/supervisord.pid
 """
 """The rest of [supervisord], such as its environment, comes next."""
