@@ -117,6 +117,9 @@ CASES = [
     visit("/moved", answer={"visited": [f"{SITE}/ok"]}),
     visit("/refresh", wait="#late", answer={"visited": [f"{SITE}/ok"]}),
     watch("/wait", "chain", {"fields": {"price": PRICE}}, answer={"visited": [f"{SITE}/ok"], "fields": {"price": {"amount": 12900}}}),
+    # A picture of the whole page makes the window larger for a moment, and these pages hear it.
+    watch("/photographed", "price", {"fields": {"price": PRICE}, "screenshot": "full"}, "failed", reason="CHANGING"),
+    watch("/photographed-once", "price", {"fields": {"price": PRICE}, "screenshot": "full"}, answer={"fields": {"price": {"amount": 2000}}}),
     watch("/ticker", "itself", {"fields": {"price": PRICE}}, answer={"fields": {"price": {"amount": 12900}}}),
     visit("/replaces-itself", "failed", reason="RELOADS", most_requests=40),
     visit("/hanging-picture", wait="#late", notes="without an answer yet"),

@@ -191,6 +191,12 @@ PAGES: dict[str, str] = {
     "/leads-nowhere": page("<b class=price>1원</b>", "setTimeout(()=>location.href='/hang',100)"),
     "/wait": page("<b class=price>1원</b><meta http-equiv=refresh content='2;url=/wait-more'>"),
     "/wait-more": page("<b class=price>2원</b><meta http-equiv=refresh content='1;url=/ok'>"),
+    "/photographed": page(
+        "<b class=price>1,000원</b><p style='height:3000px'>", "let n=1000;onresize=()=>{document.querySelector('.price').textContent=`${++n}원`}"
+    ),
+    "/photographed-once": page(
+        "<b class=price>1,000원</b><p style='height:3000px'>", "onresize=()=>{document.querySelector('.price').textContent='2,000원'}"
+    ),
     "/ticker": page("<b class=price>12,900원</b><meta http-equiv=refresh content='3'>"),
     "/home-drip": shop("/drip"),
     "/": page("<b class=price>9,900원</b>"),
