@@ -87,7 +87,7 @@ TABLE = (
     Row(TunnelError, Reaction.ROTATE, "server silent, lease lost or wrong exit: another key"),
     Row(KernelRefused, Reaction.ROTATE, "the slot is sealed; the next connect makes its tunnel from nothing"),
     Row(SpaceGone, Reaction.GIVE_UP, "only the launcher makes a namespace: the worker has to be started again"),
-    Row(TryLater, Reaction.WAIT, "no key free, or netctl away"),
+    Row(TryLater, Reaction.WAIT, "no key free, netctl away, or the browser is being replaced"),
     Row(ConfigurationError, Reaction.GIVE_UP, "the same words give the same error"),
     Row(UsageError, Reaction.GIVE_UP, "as above"),
     Row(NotAllowed, Reaction.GIVE_UP, "as above"),

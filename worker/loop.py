@@ -179,7 +179,7 @@ class Loop:
 
     def _have_tunnel(self, record: Record, exit: str) -> netctl_api.Tunnel:
         current = self._tunnel.current
-        if current is not None and record.reaction in (Reaction.RETRY, Reaction.RESTART):
+        if current is not None and record.keeps_tunnel:
             return current
         tunnel, rotated = self._tunnel.fresh(exit)
         _log.info(
@@ -214,7 +214,7 @@ class Loop:
     @contextlib.contextmanager
     def _browser(self, record: Record) -> Iterator[Session]:
         with record.timed("browser_start"):
-            self._installed = prepare.current(self._installed, self._fleet.browser)
+            self._installed = prepare.current(self._installed, self._fleet.browser, doubted=bool(record.failures))
             browser = Session(
                 self._fleet.browser,
                 self._installed,

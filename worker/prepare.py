@@ -28,7 +28,7 @@ from fleet.machine import cgroups
 from fleet.machine.files import write_durably
 from fleet.model import BrowserSettings, Fleet, Paths, Worker
 from fleet.programs import ERRORS_AS_DATA, SEARCH_PATH, undetected_is_installed
-from worker import logins, seccomp
+from worker import logins, packages, seccomp
 from worker.browser import switches
 from worker.browser.interface import Installed
 
@@ -63,11 +63,13 @@ def find(settings: BrowserSettings, home: Path) -> Installed:
     return replace(installed, driver=patched_copy(installed.driver, home))
 
 
-def current(installed: Installed, settings: BrowserSettings) -> Installed:
+def current(installed: Installed, settings: BrowserSettings, *, doubted: bool = False) -> Installed:
     """INSTALLED, or what an update has put in its place since `fleet up`; raises like fitting().
 
-    In the worker: a patched copy lies in its own /tmp then.
+    In the worker: a patched copy lies in its own /tmp then. DOUBTED, it has failed, maybe in the middle of an update.
     """
+    if doubted:
+        packages.settled(installed.browser)
     if _stamp(installed.browser) == installed.stamp:
         return installed
     found = find(settings, Path(tempfile.gettempdir()))
@@ -85,7 +87,7 @@ def _stamp(program: Path) -> str:
 
 
 def fitting(settings: BrowserSettings) -> Installed:
-    """Browser and driver that fit; raises MissingProgram or ConfigurationError with what to do."""
+    """Browser and driver that fit; raises MissingProgram or ConfigurationError with a hint, TryLater amid an update."""
     if settings.driver == "undetected" and not undetected_is_installed():
         raise MissingProgram(
             'browser.driver is "undetected", and undetected-chromedriver is not installed here',
@@ -95,13 +97,14 @@ def fitting(settings: BrowserSettings) -> Installed:
     driver = _program(
         "browser.driver_binary", settings.driver_binary, DRIVERS, "install chromium-driver, or Chrome's ChromeDriver"
     )
-    version, driver_version = _version(browser), _version(driver)
+    stamp, version, driver_version = _stamp(browser), _version(browser), _version(driver)
+    packages.settled(browser)  # last: what was read in an update may be of two releases
     if version.partition(".")[0] != driver_version.partition(".")[0]:
         raise ConfigurationError(
             f"{browser} is version {version}, but {driver} is for version {driver_version}",
             hint=f"install the ChromeDriver of version {version.partition('.')[0]} as {driver}",
         )
-    return Installed(browser=browser, driver=driver, version=version, stamp=_stamp(browser))
+    return Installed(browser=browser, driver=driver, version=version, stamp=stamp)
 
 
 def _program(setting: str, chosen: Path | None, names: tuple[str, ...], hint: str) -> Path:

@@ -100,6 +100,12 @@ class Record:
         )
 
     @property
+    def keeps_tunnel(self) -> bool:
+        """Whether the failure noted last is nothing that another exit would help."""
+        browser_waits = self.reaction is Reaction.WAIT and self.failures[-1].stage == "browser_start"
+        return browser_waits or self.reaction in (Reaction.RETRY, Reaction.RESTART)
+
+    @property
     def outcome(self) -> Outcome:
         """Of a loop that has ended."""
         if self.answered is not None:

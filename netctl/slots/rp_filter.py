@@ -28,13 +28,17 @@ class FirstValues:
         self._path = paths.key_store.with_name("rp_filter.json")
 
     def note(self, operations: Iterable[Operation], observed: State) -> None:
-        """OPERATIONS are about to change what is OBSERVED, in the host. Only what was there first is of interest."""
+        """OPERATIONS are about to change what is OBSERVED, in the host.
+
+        What was there first is kept, until somebody else has set another value.
+        """
         before = {one.path: one.value for one in observed.sysctls}
         values = self._read()
         for thing in (operation.thing for operation in operations):
             if isinstance(thing, Sysctl) and thing.path[-1] == "rp_filter" and not Worker.of_interface(thing.path[3]):
-                first = values.get(thing.path, (before.get(thing.path, thing.value), 0))[0]
-                values[thing.path] = (first, thing.value)
+                now = before.get(thing.path, thing.value)
+                first, ours = values.get(thing.path, (now, now))
+                values[thing.path] = (first if now == ours else now, thing.value)
         if values:
             self._write(values)
 

@@ -159,19 +159,6 @@ def test_logs_go_on_after_logrotate(host: Installed, how: str) -> None:
 
 
 @pytest.mark.whole_host
-def test_another_browser_under_running_workers(host: Installed) -> None:
-    """Replaced as dpkg does it, under running browsers: each worker notices at its next loop, and loops stay good."""
-    host.run("systemctl start fleet", check=True)
-    host.wait_for_loops()
-    for name in ("/usr/lib/chromium/chromium", "/usr/bin/chromium", "/usr/bin/chromedriver"):
-        host.run(f"cp --archive {name} {name}.dpkg-new && mv {name}.dpkg-new {name}", check=True)
-    host.wait_for_loops()
-    log = host.machine.root / "var/log/fleet/w1301.log"
-    until("noticed", lambda: "browser.updated" in log.read_text(), 60)
-    assert host.doctor()["browser"][0] == "ok"
-
-
-@pytest.mark.whole_host
 def test_verify_holds(host: Installed) -> None:
     """`fleet verify` ends with 0 on a host that has no IPv6."""
     verified = host.run("fleet verify --worker w1301", timeout=300)

@@ -41,6 +41,8 @@ PREPARED = {
     "hostvm": ("tests.host.layer", "tests.vm.kernel_package"),
 }
 """What a tier needs from the package registries, which no shard can reach."""
+WHOLE_HOST = ("tests.host.browsers",)
+"""The same, with `--whole-host`."""
 PREPARED_SECONDS = 900.0
 """On a new machine, most of it spent waiting for the network; so it is begun first."""
 
@@ -73,7 +75,8 @@ class Plan:
     def _prepared(self) -> list[Job]:
         touched = {*self.tiers, *map(tier_of, self.names)}
         prepared = dict.fromkeys(module for tier, modules in PREPARED.items() if tier in touched for module in modules)
-        return [Job(module, (self.python, "-m", module), PREPARED_SECONDS) for module in prepared]
+        more = WHOLE_HOST if "--whole-host" in self.arguments else ()
+        return [Job(module, (self.python, "-m", module), PREPARED_SECONDS) for module in (*prepared, *more)]
 
     def _first(self) -> list[Job]:
         return [

@@ -24,6 +24,8 @@ _NOBODY = 65534
 _SUPERVISOR_FILES = 1024 + 8 * (1 + 2 * 512)
 """What supervisord asks for at most (fleet.operate.render)."""
 _SET_USER = 0o4000
+_REPLACED = " (deleted)"
+"""proc_pid_exe(5)."""
 
 
 @check("sandbox", "without Chrome's sandbox a page that breaks out of the browser has the worker's UID")
@@ -73,7 +75,18 @@ def browser(case: Case) -> Finding:
             f"{found['browser']} is a snap, which cannot run under a worker's UID",
             "install Google Chrome's own package and set browser.binary in fleet.toml",
         )
-    return ok(f"{found['browser']} {found['version']}, {found['driver']} fits")
+    return ok(f"{found['browser']} {found['version']}, {found['driver']} fits{_of_before(case)}")
+
+
+def _of_before(case: Case) -> str:
+    """Whose browsers run though their file has been replaced."""
+    names = {worker.uid: worker.name for worker in case.fleet.members}
+    before = {
+        names[one.uid]
+        for one in case.processes
+        if one.uid in names and one.name.startswith("chrom") and case.machine.program(one.pid).endswith(_REPLACED)
+    }
+    return f"; until their loops end the one before is run by {some(sorted(before))}" if before else ""
 
 
 @check("fonts", "without them Korean, Japanese and Chinese pages, or emoji, are boxes in screenshots")

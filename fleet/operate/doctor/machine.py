@@ -97,6 +97,10 @@ class Machine:
         """Paths below the prefix that match, sorted."""
         return sorted(self.root.glob(pattern.lstrip("/")))
 
+    def program(self, pid: int) -> str:
+        """The file that process PID runs; empty when it has ended, or is hidden."""
+        return _link(self.at(f"/proc/{pid}/exe"))
+
     def has_program(self, name: str) -> bool:
         """Whether NAME is a program on the fleet's search path."""
         return any(os.access(self.at(folder) / name, os.X_OK) for folder in SEARCH_PATH.split(":"))

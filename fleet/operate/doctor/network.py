@@ -201,11 +201,9 @@ def reverse_path_filters(case: Case) -> Finding:
         )
     if every:
         raised = sorted(name for name, value in values.items() if value < every and name not in ours)
-        words = " ".join(f"net.ipv4.conf.{name.replace('.', '/')}.rp_filter={every}" for name in raised)
-        return warning(
-            f"all is {every}; effective: {text}. netctl will set all to 0 and before that give its value to "
-            f"{', '.join(raised) or 'nobody'}; that stays when the fleet is down",
-            f"to have it so from the start: sysctl -w {words} net.ipv4.conf.all.rp_filter=0".replace("  ", " "),
+        return ok(
+            f"all is {every}; effective: {text}. While the fleet runs netctl sets all to 0, and gives its value to "
+            f"{', '.join(raised) or 'nobody'}; what was there comes back with `fleet down`"
         )
     return ok(f"all is 0; effective: {text or 'no interface'}")
 
