@@ -58,7 +58,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
             looking = Probe(fleet.egress, Installation(paths=paths), spaces)
             own = OwnAddresses(fleet.egress, looking.in_the_clear)
             judge = Judge(fleet, pool, tunnels.interface, looking.through, own)
-            path = PathLook(fleet, tunnels.servers, tunnels.interface, looking.through)
+            path = PathLook(fleet, tunnels.servers, tunnels.interface, looking.through, devices.sources.require)
             service = NetctlService(fleet=fleet, pool=pool, tunnels=tunnels, backend=backend, judge=judge, path=path)
             recovery = Recovery(fleet, tunnels, devices, spaces)
             owned_table, changed = OwnedTable(paths.root), recovery.ways_changed

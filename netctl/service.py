@@ -144,7 +144,7 @@ class NetctlService:
         return Done()
 
     async def stuck(self, connection: Connection, _: Stuck) -> Done:
-        """The worker says that nobody answers: a claim, which makes netctl look at the path."""
+        """The worker says that nobody answers: a claim, which makes netctl look at the path. Raises NoWay."""
         await self._path.look(*self._held(connection))
         return Done()
 

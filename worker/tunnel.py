@@ -7,7 +7,6 @@ browser. Only if netctl refuses does the loop learn of it, as TunnelLost.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import os
 import select
@@ -17,7 +16,7 @@ from pathlib import Path
 import tenacity
 
 from fleet import log
-from fleet.errors import FleetError, HandshakeTimeout, TryLater, TunnelLost, Unavailable
+from fleet.errors import FleetError, HandshakeTimeout, NoWay, TryLater, TunnelLost, Unavailable
 from fleet.sockets import netctl_api
 from fleet.sockets.client import Client
 from fleet.sockets.wire import Address, Done
@@ -122,9 +121,17 @@ class Tunnel:
                 self._client.ask(claim, Done)
 
     def stuck(self) -> None:
-        """Tell netctl that nobody answers through the tunnel, so that it looks at the path; no matter what it says."""
-        with self._lock, contextlib.suppress(FleetError):
-            self._client.ask(netctl_api.Stuck(), Done)
+        """Tell netctl that nobody answers through the tunnel, so that it looks at the path.
+
+        Raises NoWay where this host has none to the server; no matter what else netctl says.
+        """
+        with self._lock:
+            try:
+                self._client.ask(netctl_api.Stuck(), Done)
+            except NoWay:
+                raise
+            except FleetError:
+                pass
 
     @property
     def current(self) -> netctl_api.Tunnel | None:

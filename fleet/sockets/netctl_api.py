@@ -46,7 +46,7 @@ class Proved(Request):
 class Stuck(Request):
     """Nobody answered through the calling worker's tunnel: netctl looks whether it carries large packets.
 
-    Where it does not, the next tunnel has smaller ones.
+    Where it does not, the next tunnel has smaller ones. Refused with NoWay where this host has none to the server.
     """
 
     method: ClassVar[str] = "stuck"

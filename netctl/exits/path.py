@@ -30,15 +30,27 @@ Through = Callable[[Worker, str, str, int | None], Awaitable[Seen]]
 
 
 class PathLook:
-    """Looks. INTERFACE names a slot's link."""
+    """Looks. INTERFACE names a slot's link; REQUIRE raises NoWay where this host has none to a lease's server."""
 
-    def __init__(self, fleet: Fleet, servers: Servers, interface: Callable[[Slot], str], through: Through) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        servers: Servers,
+        interface: Callable[[Slot], str],
+        through: Through,
+        require: Callable[[Lease], None],
+    ) -> None:
         self._fleet, self._servers, self._interface, self._through = fleet, servers, interface, through
+        self._require = require
         self._looked: dict[str, float] = {}
         self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def look(self, slot: Slot, lease: Lease) -> None:
-        """Look at the path of SLOT's LEASE, unless that was done lately; for as long as a request may take."""
+        """Look at the path of SLOT's LEASE, unless that was done lately; for as long as a request may take.
+
+        Raises NoWay where there is none: then nothing that comes to no end is the path's fault, or the site's.
+        """
+        self._require(lease)
         server, now = lease.key.server, time.monotonic()
         if now - self._looked.get(server, -AGAIN_SECONDS) < AGAIN_SECONDS:
             return

@@ -26,11 +26,13 @@ class Sources:
         """Those of WAYS that this host has a way to; raises NoWay where it has none to any."""
         found = [way for way in ways if self._source(way) is not None]
         if not found:
-            raise NoWay(
-                f"this host has no way to {', '.join(way.host for way in ways)}: no route, or no address of its own",
-                hint=f"ip route get {ways[0].host}",
-            )
+            raise _no_way(ways)
         return found
+
+    def require(self, lease: Lease) -> None:
+        """Raises NoWay where this host has none to LEASE's server now."""
+        if self.lost(lease):
+            raise _no_way([lease.endpoint])
 
     def lost(self, lease: Lease) -> bool:
         """Whether this host has no way to LEASE's server now."""
@@ -49,3 +51,10 @@ class Sources:
     def follow(self, lease: Lease, now: Address) -> None:
         """LEASE's device sends from the address NOW."""
         self._known[lease.uid] = lease.id, now
+
+
+def _no_way(ways: list[Endpoint]) -> NoWay:
+    return NoWay(
+        f"this host has no way to {', '.join(way.host for way in ways)}: no route, or no address of its own",
+        hint=f"ip route get {ways[0].host}",
+    )

@@ -65,3 +65,13 @@ def test_no_way_is_no_silent_server(rig: Rig) -> None:
     move(rig, OTHER, ADDRESS)
     assert client.ask(do="connect")["ok"]
     assert rig.devices[rig.worker().interface].poll() is None and not rig.status()["pool"]["servers_aside"]
+
+
+def test_who_hears_nothing_is_told_that_there_is_no_way(rig: Rig) -> None:
+    """A worker whose page came to no end learns that this host has lost its way, and not that its tunnel stands."""
+    client = rig.client()
+    assert client.ask(do="connect")["ok"] and "ok" in client.ask(do="stuck")
+    rig.host(["ip", "route", "del", "default"], check=True)
+    assert client.ask(do="stuck")["error"] == "NoWay"
+    move(rig, OTHER, ADDRESS)
+    assert "ok" in client.ask(do="stuck")

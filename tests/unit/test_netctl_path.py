@@ -61,7 +61,7 @@ def test_the_largest_size_that_is_answered_counts(passes: int, found: int | None
         return ANSWER if (most_bytes or FLEET.wireguard.mtu) <= passes else Seen(trouble="no answer")
 
     async def told() -> None:
-        looks = PathLook(FLEET, servers, lambda slot: slot.worker.interface, through)
+        looks = PathLook(FLEET, servers, lambda slot: slot.worker.interface, through, lambda _: None)
         for _ in range(3):
             await looks.look(slot, lease("a.example"))
 

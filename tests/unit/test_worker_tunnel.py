@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fleet.errors import HandshakeTimeout, TunnelLost
+from fleet.errors import HandshakeTimeout, NoWay, TunnelLost
 from fleet.sockets import netctl_api
 from fleet.sockets.callers import Caller, Connection, Limits, Rate
 from fleet.sockets.rpc import Server
@@ -198,3 +198,14 @@ def test_end_does_not_wait_for_netctl(daemon: Daemon) -> None:
     ended.join(5)
     assert not ended.is_alive()
     daemon.start()
+
+
+def test_a_host_without_a_way_is_why_nobody_answers(daemon: Daemon) -> None:
+    """netctl says so to who tells that it hears nothing; whatever else it says is no matter there."""
+    with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
+        tunnel.fresh()
+        daemon.leases.refuse = HandshakeTimeout
+        tunnel.stuck()
+        daemon.leases.refuse = NoWay
+        with pytest.raises(NoWay):
+            tunnel.stuck()
