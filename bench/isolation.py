@@ -100,14 +100,21 @@ def judge_streams(what: str, streamed: Samples, *, least: float = 0.0) -> Iterat
     """What part of the bare device's figure each isolation has; LEAST is its bound, 0 for none."""
     for direction, found in streamed.items():
         for name in list(found)[1:]:
-            part = statistics.median(one / other for one, other in zip(found[name], found["bare"], strict=True))
+            parts = [one / other for one, other in zip(found[name], _bare(found, name), strict=True)]
+            part = statistics.median(parts)
             yield Row(
                 what=f"{direction}, {what}",
                 **_shown(found, name, "bare"),
-                compared=f"x {part:.3f}",
+                compared=f"x {spread(parts, digits=3)}",
                 bound=f"at least x {least:g}" if least and name != "again" else "none",
                 ok=part >= least or name == "again",
             )
+
+
+def _bare(found: dict[str, list[float]], name: str) -> list[float]:
+    """The bare device's in each round: of both of them, but for the second one itself."""
+    both = zip(found["bare"], found["bare" if name == "again" else "again"], strict=True)
+    return [statistics.mean(pair) for pair in both]
 
 
 def quiet(rates: Samples) -> bool:
@@ -123,10 +130,11 @@ def _shown(samples: dict[str, list[float]], name: str, other: str) -> dict[str, 
     return {"measured": f"{name} {spread(samples[name])}", "beside": f"{other} {spread(samples[other])}"}
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int | None = None) -> str:
     """Median, and the quartiles around it."""
     low, middle, high = statistics.quantiles(values, n=4)
-    digits = 0 if middle >= 100 else 1
+    if digits is None:
+        digits = 0 if middle >= 100 else 1
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 

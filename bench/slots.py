@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,19 +34,24 @@ CHANGES: run.Changes = {
 }
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 """wireguard-go watches its socket through one of these; more of them cannot run as one user."""
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+Costs = dict[str, float]
+"""Seconds of processor time, by whose it is."""
+LEAST_ROTATIONS = 600
+"""With fewer, what netctl does once in a while counts for more than a rotation."""
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="bench slots", description=__doc__)
     parser.add_argument("--slots", type=int, default=200)
-    parser.add_argument("--at-once", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3, help="how often every slot rotates")
+    parser.add_argument("--at-once", type=int, default=32, help="of fewer slots all")
+    parser.add_argument("--rounds", type=int, default=3, help=f"of all slots, or {LEAST_ROTATIONS} rotations")
     parser.add_argument("--idle-seconds", type=float, default=30)
     parser.add_argument("--lab", default="bench", help="the lab's name")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    arguments.at_once = min(arguments.at_once, arguments.slots)
+    arguments.rounds = max(arguments.rounds, -(-LEAST_ROTATIONS // arguments.slots))
     if arguments.slots > (most := int(INSTANCES.read_text()) - 2):
         sys.exit(f"this machine runs {most} wireguard-go of one user: sysctl -w fs.inotify.max_user_instances=1024")
     with laboratory(arguments.lab, arguments.slots) as lab:
@@ -95,7 +100,8 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
     numbers = (rig.worker().uid, arguments.slots, arguments.at_once, arguments.rounds)
     argv = [sys.executable, "-m", "bench.crowd", str(rig.paths.netctl_socket), *map(str, numbers)]
     crowd = rig.popen(argv, cwd=CHECKOUT, **PIPES)
-    found, busy = stages(crowd, rig.netctl.pid)
+    tunnels = [*(device.pid for device in rig.devices.values()), *rig.server_pids()]
+    found, busy = stages(crowd, {"netctl": [rig.netctl.pid], "wireguard-go, both ends": tunnels})
     assert found["states"] == ["connected"] * arguments.slots, found["states"]
     alone = statistics.median(handshake for _, handshake in found["rotate alone"])
     report: dict[str, Any] = {
@@ -105,10 +111,11 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
     for what in ("connect", "rotate"):
         report[f"{what} beyond that handshake, ms"] = spread([took - alone for took, _ in found[what]])
         report[f"{what} beyond its own handshake, ms"] = spread([took - shake for took, shake in found[what]])
-        report[f"{what}, processor time of netctl, ms"] = round(busy[what] * 1000 / len(found[what]), 1)
+        for who, seconds in busy[what].items():
+            report[f"{what}, processor time of {who}, ms"] = round(seconds * 1000 / len(found[what]), 2)
     report |= {
         "status of all, ms": spread(found["status"]),
-        "status of all, processor time of netctl, ms": round(busy["status"] * 1000 / len(found["status"]), 1),
+        "status of all, processor time of netctl, ms": round(busy["status"]["netctl"] * 1000 / len(found["status"]), 1),
         "status of all, bytes": found["status bytes"],
         "status of one, ms": spread(found["status of one"]),
         "netctl status --json as a command, ms": spread([command(rig) for _ in range(5)]),
@@ -119,21 +126,30 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def stages(crowd: subprocess.Popen[str], pid: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """What the crowd measured, and PID's processor time in each stage, in seconds; the crowd waits at the last."""
+def stages(crowd: subprocess.Popen[str], who: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, Costs]]:
+    """What the crowd measured, and the processor time of WHO (pids by name) in each stage; the crowd waits at the last.
+
+    Beside them what the machine had to give, all processors together.
+    """
     assert crowd.stdout and crowd.stdin
     found: dict[str, Any] = {}
-    busy: dict[str, float] = {}
-    before = processor(pid)
+    busy: dict[str, Costs] = {}
+    before = costs(who)
     for line in crowd.stdout:
-        told = json.loads(line)
-        now = processor(pid)
-        found[told["stage"]], busy[told["stage"]], before = told["numbers"], now - before, now
+        told, now = json.loads(line), costs(who)
+        found[told["stage"]], busy[told["stage"]] = told["numbers"], {name: now[name] - before[name] for name in now}
         if told["stage"] == "end":
             return found, busy
+        before = costs(who)
         crowd.stdin.write("on\n")
         crowd.stdin.flush()
     raise SystemExit("the crowd has ended before its time")
+
+
+def costs(who: Mapping[str, Sequence[int]]) -> Costs:
+    """So far."""
+    found = {name: sum(map(processor, pids)) for name, pids in who.items()}
+    return {**found, "the whole machine, busy or not": time.monotonic() * (os.cpu_count() or 1)}
 
 
 def command(rig: Rig) -> float:
@@ -151,9 +167,8 @@ def idle(pid: int, seconds: float) -> dict[str, Any]:
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that PID has used (proc(5), stat: utime and stime)."""
-    fields = processes.stat(pid)
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+    """Seconds of processor time that PID has used: the clock of clock_getcpuclockid(3)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory(pid: int) -> float:

@@ -31,6 +31,10 @@ SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 ALL_STATES = 0xFFFFFFFF
 MAPPED = bytes(10) + b"\xff\xff"
 """In front of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
+_BYTECODE = 1
+"""INET_DIAG_REQ_BYTECODE (linux/inet_diag.h), which the kernel asks of each socket before it lists it."""
+_JUMP, _SOURCE_IS = 1, 7
+"""INET_DIAG_BC_JMP, _S_COND."""
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -130,16 +134,34 @@ def _end_sockets(asking: Socket, sources: Sequence[Source]) -> int:
     own_v6 = tuple(source.address_v6.packed for source in sources)
     # An IPv6 socket may speak IPv4, under a mapped address; only a dump of its own family has it.
     bound = {socket.AF_INET: packed, socket.AF_INET6: own_v6 + tuple(MAPPED + address for address in packed)}
+    # Of a mapped address the kernel knows that it is the IPv4 one.
+    listed = attribute(_BYTECODE, _any_of([*packed, *own_v6]))
     for (family, addresses), protocol in itertools.product(bound.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
         # The 48 bytes after the state are the socket's identity: ports, addresses, interface, cookie.
-        found = [body[4:52] for body in _dump(asking, SOCK_DIAG_BY_FAMILY, head + bytes(48))]
+        found = [body[4:52] for body in _dump(asking, SOCK_DIAG_BY_FAMILY, head + bytes(48) + listed)]
         ours = [identity for identity in found if identity[4:].startswith(addresses)]
         for identity in ours:
             if _request(asking, SOCK_DESTROY, head + identity) in UNSUPPORTED:
                 return count
         count += len(ours)
     return count
+
+
+def _any_of(addresses: Sequence[bytes]) -> bytes:
+    """The kernel's program that lets sockets pass whose source is one of ADDRESSES (inet_diag_bc_run).
+
+    Else every socket of every worker would be listed for each of them.
+    """
+    program = b""
+    for address in reversed(addresses):
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        condition = struct.pack("=BBxxi", family, 8 * len(address), -1) + address
+        size = 4 + len(condition)
+        # Met: it goes on behind the condition, from there to the program's end. Not met: to the next, or past the end.
+        jump = struct.pack("=BBH", _JUMP, 4, 4 + len(program)) if program else b""
+        program = struct.pack("=BBH", _SOURCE_IS, size, size + 4) + condition + jump + program
+    return program
 
 
 def _dump(asking: Socket, kind: int, body: bytes) -> list[bytes]:

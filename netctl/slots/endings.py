@@ -18,7 +18,7 @@ from netctl.threads import WorkThread
 SOCKETS_SECONDS = 5.0
 CONNTRACK_SECONDS = 30.0
 """A sweep takes 12 ms, and every worker's may wait in one row."""
-GATHERED_SECONDS = 2.0
+GATHERED_SECONDS = 10.0
 """Sweeps that nobody waits for share a walk over the table, one in so long a time at most."""
 
 

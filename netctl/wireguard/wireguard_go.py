@@ -51,8 +51,9 @@ class UserspaceWireGuard:
         return _reading(interface, space, lines)
 
     async def write(self, device: Device) -> None:
-        lines = ["set=1", f"private_key={device.private.reveal().hex() if device.private else NO_KEY}"]
-        lines.append("replace_peers=true")
+        # The peers go first: with another key wireguard-go computes a shared secret for each that it has.
+        lines = ["set=1", "replace_peers=true"]
+        lines.append(f"private_key={device.private.reveal().hex() if device.private else NO_KEY}")
         if device.peer is not None:
             lines += _peer_lines(device.peer)
         try:

@@ -1,9 +1,13 @@
-"""Conntrack entries of many slots, ended together: each slot's own of the lease that is over, and no others."""
+"""Conntrack entries and sockets of many slots, ended together: each slot's own of the lease that is over, no others."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -86,3 +90,46 @@ def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], 
     listing = ["conntrack", "-L", "--src", str(worker.placeholder)]
     left = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
     assert "sport=3002" in left and "sport=3001" not in left, left
+
+
+@pytest.fixture
+def sockets(root: None) -> Iterator[list[dict[str, socket.socket]]]:
+    """Of each source one of every kind: connected over IPv4, IPv6 and IPv4 in an IPv6 socket; UDP; one that listens."""
+    own = [str(address) for source in SOURCES for address in source[1:]]
+    with ExitStack() as stack:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        for address in own:
+            subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+            stack.callback(subprocess.run, ["ip", "address", "delete", address, "dev", "lo"], check=True)
+        site = stack.enter_context(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True))
+        port = site.getsockname()[1]
+
+        def connected(source: str, to: str) -> socket.socket:
+            found = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET))
+            found.bind((source, 0))
+            found.connect((to, port))
+            return found
+
+        def bound(source: str, kind: socket.SocketKind) -> socket.socket:
+            found = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, kind))
+            found.bind((source, 0))
+            return found
+
+        made = []
+        for source in SOURCES:
+            v4, v6 = map(str, source[1:])
+            made.append({"v4": connected(v4, "127.0.0.1"), "v6": connected(v6, "::1")})
+            made[-1]["mapped"] = connected(f"::ffff:{v4}", "::ffff:127.0.0.1")
+            made[-1] |= {f"datagrams {one}": bound(one, socket.SOCK_DGRAM) for one in (v4, v6)}
+            made[-1]["listens"] = bound(v4, socket.SOCK_STREAM)
+            made[-1]["listens"].listen()
+        yield made
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_sockets_of_those_who_are_asked_for_end(sockets: list[dict[str, socket.socket]], number: int) -> None:
+    """Of every kind, for one slot as for several in one list; a slot that was not asked for keeps all of its own."""
+    assert Connections(Spaces()).end_sockets(SOURCES[:number]) == 6 * number
+    for place, those in enumerate(sockets):
+        told = {name: one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for name, one in those.items()}
+        assert set(told.values()) == {errno.ECONNABORTED if place < number else 0}, (place, told)
