@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 P = TypeVar("P")
-SWITCH_SECONDS = 0.0001
-"""A thread whose call of the kernel or of SQLite has ended waits so long for the interpreter: Python's 5 ms are a
-call's own time ten times over, and a lease is eight such calls."""
+SWITCH_SECONDS = 0.0005
+"""A thread whose call of the kernel has ended waits so long for the interpreter, where Python's 5 ms are a call's
+own time ten times over."""
 
 
 @dataclass(slots=True, eq=False)
