@@ -7,7 +7,18 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
-    """PATH holds CONTENT after this returns, also after a power cut; never half of it, and never with another MODE."""
+    """PATH holds CONTENT after this returns, also after a power cut; never half of it, and never with another MODE.
+
+    Raises OSError, which names PATH.
+    """
+    try:
+        _write_durably(path, content, mode)
+    except OSError as error:
+        error.filename = str(path)  # write(2) names none
+        raise
+
+
+def _write_durably(path: Path, content: bytes, mode: int | None) -> None:
     fresh = path.with_name(f".{path.name}.new")
     with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o666 if mode is None else mode)) as file:
         file.write(content)

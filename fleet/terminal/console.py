@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -161,7 +162,8 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = int(ExitCode.DONE)
     except Exception as error:  # the last place that can still say what happened
-        code = _report(made.prog, error, ExitCode.INTERNAL, debug)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = _report(made.prog, error, ExitCode.TRY_LATER if full else ExitCode.INTERNAL, debug)
     sys.exit(code)
 
 

@@ -40,14 +40,19 @@ def test_the_unit_is_as_narrow_as_said(host: Installed) -> None:
     assert mounts[0] == mounts[1], "the names of the workers' networks would be its own"
 
 
-KILLED = {"supervisord": "fleet supervisorctl pid", "its parent": "systemctl show --property MainPID --value fleet"}
+KILLED = {
+    "supervisord": "kill -KILL $(fleet supervisorctl pid)",
+    "its parent": "kill -KILL $(systemctl show --property MainPID --value fleet)",
+    "every process of the unit": "systemctl kill --signal=KILL fleet",
+}
+RARE = (pytest.param(name, marks=pytest.mark.whole_host) for name in ("its parent", "every process of the unit"))
 
 
-@pytest.mark.parametrize("what", ["supervisord", pytest.param("its parent", marks=pytest.mark.whole_host)])
+@pytest.mark.parametrize("what", ["supervisord", *RARE])
 def test_nothing_leaves_after_a_kill(host: Installed, what: str) -> None:
     """SIGKILL: systemd starts the fleet again, and no packet of a worker's UID leaves until then, or after."""
     host.run("systemctl start fleet", check=True)
-    host.nothing_leaves_after(f"kill -KILL $({KILLED[what]})")
+    host.nothing_leaves_after(KILLED[what])
 
 
 def test_reload_applies_what_it_can(host: Installed) -> None:

@@ -84,3 +84,25 @@ def test_the_manual_has_every_verb() -> None:
     page = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     assert ".SS fleet job add" in page and "\\-\\-keys\\-and\\-results" in page
     assert {line.split()[0] for line in page.splitlines() if line[:1] == "."} <= {".TH", ".SH", ".SS", ".nf", ".fi"}
+
+
+FULL = """
+from fleet.machine.files import write_durably
+from fleet.terminal import console
+from pathlib import Path
+def run(_): write_durably(Path("{place}"), b"settings" * 4096)
+made = console.Parser(prog="fleet", example="fleet")
+made.set_defaults(run=run, debug=False)
+console.main(made, [])
+"""
+
+
+def test_a_full_disk_is_told_with_the_file_and_tried_later(root: None, tmp_path: Path) -> None:
+    """Whoever writes where no room is left ends with 75, and names what could not be written; control: with room."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = [sys.executable, "-c", FULL.format(place=place / "fleet.json")]
+    small = ["unshare", "--mount", "sh", "-euc", 'mount -t tmpfs -o size=8k tmpfs "$0"; exec "$@"', str(place)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+    done = subprocess.run([*small, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 75 and f"No space left on device: '{place}/fleet.json'" in done.stderr, done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -384,6 +385,18 @@ def test_filters_are_told_as_they_work(laid: Laid) -> None:
     assert (
         found.verdict is Verdict.OK and "eth0 2, lo 1" in found.seen and "gives its value to default, lo;" in found.seen
     )
+
+
+@pytest.mark.parametrize(("size", "verdict"), [("8m", Verdict.ERROR), ("64m", Verdict.WARNING), ("256m", Verdict.OK)])
+def test_room_where_the_fleet_writes(root: None, laid: Laid, size: str, verdict: Verdict) -> None:
+    """The fullest of the disks counts, whose folder is named."""
+    place = laid.write("var/lib/fleet/here").parent
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    try:
+        found = laid.finding("room")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert found.verdict is verdict and f"MiB are free for {place}" in found.seen, found
 
 
 def test_who_runs_the_browser_of_before(laid: Laid) -> None:

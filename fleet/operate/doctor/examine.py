@@ -34,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     host.fonts,
     host.shared_memory,
     host.memory,
+    host.room,
     host.open_files,
     host.clock,
     own.foreign,

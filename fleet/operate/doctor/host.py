@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
+from pathlib import Path
 
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Case
@@ -12,6 +14,7 @@ from fleet.operate.doctor.machine import NOT_THERE, Case
 BROWSER_MEBIBYTES = 225
 """PSS of a browser on a simple page beside seven others; heavy pages take 360."""
 _KEPT_MEBIBYTES = 512
+_FULL_MEBIBYTES, _LOW_MEBIBYTES = 16, 128
 _HELPERS = ("/usr/lib/chromium/chrome-sandbox", "/opt/google/chrome/chrome-sandbox")
 _PROFILES = "/etc/apparmor.d/*chrom*"
 _FORBIDDEN = {
@@ -133,6 +136,23 @@ def memory(case: Case) -> Finding:
         fitting = max(1, (there - _KEPT_MEBIBYTES) // BROWSER_MEBIBYTES)
         return warning(text, f"set workers.count = {fitting} in fleet.toml, or give the machine more memory")
     return ok(text)
+
+
+@check("room", "results, logs and keys that find no room on the disk are lost, or keep loops from beginning")
+def room(case: Case) -> Finding:
+    """Free space where the fleet writes: on a full disk every program runs, and nothing of theirs is kept."""
+    paths = case.paths
+    least, folder = min((_free_mebibytes(one), one) for one in (paths.state, paths.logs, paths.run))
+    text, command = f"{least} MiB are free for {folder}", f"df -h {folder}; make room there"
+    if least < _FULL_MEBIBYTES:
+        return error(text, command)
+    return warning(text, command) if least < _LOW_MEBIBYTES else ok(text)
+
+
+def _free_mebibytes(place: Path) -> int:
+    """What may still be written where PLACE is, or is to be."""
+    found = os.statvfs(next(one for one in (place, *place.parents) if one.exists()))
+    return found.f_bavail * found.f_frsize >> 20
 
 
 @check("open-files", "a browser with a hundred requests holds hundreds of descriptors")
