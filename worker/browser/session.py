@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import socket
 from collections.abc import Callable
@@ -122,9 +123,11 @@ def _refuse_taken(*ports: int) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                words = "is taken" if taken else "cannot be had"
                 raise BrowserStartFailed(
-                    f"port {port} of loopback, the browser's own, is taken: {error.strerror}",
-                    hint=f"who has it: ss -ltnp sport = :{port}",
+                    f"port {port} of loopback, the browser's own, {words}: {error.strerror}",
+                    hint=f"who has it: ss -ltnp sport = :{port}" if taken else "ip route show table local dev lo",
                 ) from error
 
 
