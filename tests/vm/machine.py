@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm.kernel_package import Kernel
+from tests.waiting import until
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
@@ -120,6 +121,8 @@ def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
     argv = ["nice", "--adjustment=19", *command(kernel, job, "1G", f"fleet.job={job}")]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
+        # Raised before `nice` has lowered it, it would yield for all of its time.
+        until("it yields", lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == 19)
         yield process
     finally:
         process.kill()
