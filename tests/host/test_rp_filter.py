@@ -54,7 +54,7 @@ def test_filters_set_before_and_meanwhile(fleet: Installed) -> None:
     assert verdict == "ok" and f"{UPLINK} 1, lo 1" in seen and "comes back with `fleet down`" in seen, seen
     fleet.run("systemctl start fleet", check=True)
     tunnel = fleet.workers[0].interface
-    assert values(fleet, tunnel) == [0, 1, 1, 1, 0]
+    until("netctl has set them", lambda: values(fleet, tunnel) == [0, 1, 1, 1, 0], 30, lambda: values(fleet, tunnel))
     fleet.wait_for_loops()
     set_all(fleet, meanwhile, "net.ipv4.conf.all.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 2\n")
     until("it is healed", lambda: values(fleet, tunnel) == [0, 2, 2, 2, 0], 30, lambda: values(fleet, tunnel))
