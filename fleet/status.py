@@ -47,7 +47,7 @@ def take(members: tuple[Worker, ...], installation: Installation) -> FleetStatus
     """Ask supervisord, netctl and the spools; a side that does not answer is None or empty."""
     supervisor = Supervisor(installation)
     pid = supervisor.pid()
-    programs = supervisor.states() if pid is not None else ()
+    programs = supervisor.states_or_none() if pid is not None else ()
     try:
         netctl = netctl_status(installation.paths)
     except Unavailable:

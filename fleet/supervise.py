@@ -88,17 +88,20 @@ class Supervisor:
         """supervisord's process, None when none answers (a socket file alone is a left-over)."""
         try:
             return cast(int, self._ask("getPID"))
-        except Unavailable:
-            return None
-        except FleetError as error:
-            if not _says_that_it_ends(error):
-                raise
-            return self._written_pid()
+        except Unavailable as error:
+            return self._written_pid() if _says_that_it_ends(error) else None
 
     def states(self) -> tuple[ProgramState, ...]:
-        """Every program; raises Unavailable when supervisord does not answer."""
+        """Every program; raises Unavailable when supervisord does not answer, or ends its programs."""
         found = cast("list[dict[str, object]]", self._ask("getAllProcessInfo"))
         return tuple(_state(item) for item in found)
+
+    def states_or_none(self) -> tuple[ProgramState, ...]:
+        """The same; none where it does not say."""
+        try:
+            return self.states()
+        except Unavailable:
+            return ()
 
     def start(self, *, end_with_us: bool, keeps: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start supervisord as our child and wait until it answers; the programs then start by themselves.
@@ -187,11 +190,11 @@ class Supervisor:
         with Handle(pid) as process:
             try:
                 self._ask("shutdown")
-            except FleetError as error:
+            except Unavailable as error:
                 if not _says_that_it_ends(error):
                     raise
             if not process.wait(deadline_seconds):
-                states = ", ".join(f"{item.name} {item.state}" for item in self._states_or_none())
+                states = ", ".join(f"{item.name} {item.state}" for item in self.states_or_none())
                 raise FleetError(
                     f"supervisord ({pid}) did not end within {deadline_seconds:g} s; last seen: {states or 'nothing'}",
                     hint=f"kill -9 {pid}, then fleet down again",
@@ -222,18 +225,14 @@ class Supervisor:
             return None
         return pid if os.fsencode(paths.supervisor_config) in words else None
 
-    def _states_or_none(self) -> tuple[ProgramState, ...]:
-        try:
-            return self.states()
-        except Unavailable:
-            return ()
-
     def _ask(self, method: str, *arguments: str | bool | int) -> object:
         """supervisord's own METHOD, or one of another of its interfaces (`fleet.update`)."""
         try:
             with deferred():
                 return getattr(self._proxy, method if "." in method else f"supervisor.{method}")(*arguments)
         except xmlrpc.client.Fault as error:
+            if error.faultCode == _SHUTDOWN_STATE:
+                raise Unavailable("supervisord ends its programs", hint="try again when it has ended") from error
             raise FleetError(f"supervisord refused {method}: {error.faultString}") from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise Unavailable("supervisord does not answer", hint="fleet up") from error
@@ -251,10 +250,9 @@ def _numbered(keeps: Sequence[int]) -> Iterator[dict[int, int]]:
             os.close(one)
 
 
-def _says_that_it_ends(error: FleetError) -> bool:
+def _says_that_it_ends(error: Unavailable) -> bool:
     """Whether this is the one answer that supervisord has while it ends its programs."""
-    cause = error.__cause__
-    return isinstance(cause, xmlrpc.client.Fault) and cause.faultCode == _SHUTDOWN_STATE
+    return isinstance(error.__cause__, xmlrpc.client.Fault)
 
 
 def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_state: Callable[[], str]) -> None:

@@ -38,7 +38,9 @@ _PATIENCE_SECONDS = 2.0
 def up(arguments: argparse.Namespace) -> None:
     fleet, installation = configuration.asked(arguments)
     with lifecycle.operator(installation.paths):
-        if Supervisor(installation).pid() is not None:
+        supervisor = Supervisor(installation)
+        if supervisor.pid() is not None:
+            supervisor.states()  # raises where it ends: that is no fleet that is up
             _refuse_another(fleet, installation)
             console.say("the fleet is already up; see: fleet status")
             return

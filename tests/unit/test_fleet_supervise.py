@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fleet import supervise
+from fleet import status, supervise
 from fleet.backends import KERNEL
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
@@ -234,6 +234,29 @@ def _refuses(supervisor: Supervisor) -> bool:
         supervisor.states()
         return False
     return True
+
+
+def test_an_end_that_takes_long_is_told_as_such(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too short for the end is told which process to kill; meanwhile `fleet status` answers, and `fleet up`
+    says that it ends and not that it is up.
+    """
+    (installation.release / "behaviour").write_text(SLOW_TO_END)
+    supervisor = Supervisor(installation)
+    child = supervisor.start(end_with_us=True)
+    wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+    seen = status.take((), installation)
+    assert seen.supervisor_pid == child.pid and seen.programs
+    with pytest.raises(FleetError, match=rf"supervisord \({child.pid}\) did not end within 0.3 s") as caught:
+        supervisor.shut_down(0.3)
+    assert f"kill -9 {child.pid}" in caught.value.hint
+    seen = status.take((), installation)
+    assert seen.supervisor_pid == child.pid and not seen.programs
+    monkeypatch.setenv("FLEET_ROOT", str(installation.paths.root))
+    installation.paths.config.parent.mkdir(parents=True)
+    installation.paths.config.write_text(FLEET)
+    with pytest.raises(Unavailable, match="ends its programs"):
+        verbs.up(argparse.Namespace(foreground=False))
+    assert supervisor.shut_down(60)
 
 
 def test_second_supervisord_is_refused(installation: Installation) -> None:
