@@ -59,7 +59,7 @@ ARROWS: dict[str, str] = {
     ),
     "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",
-    "fleet.operate.doctor": "operate.folders operate.ports",
+    "fleet.operate.doctor": "operate.folders operate.ports operate.render",
     "fleet.operate.init": "operate.configuration",
     "fleet.operate.lifecycle": "operate.accounts operate.configuration operate.folders operate.ports operate.prepare",
     "fleet.operate.overview": "operate.progress",

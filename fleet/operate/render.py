@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 TEMPLATE = "supervisord.conf.j2"
 _FILES_PER_PROGRAM = 8
 """Descriptors supervisord may need for one program: pipes, log files and what a restart overlaps."""
+_OTHERS = 5
+"""Programs that there is one of."""
 
 
 def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend, *, start_workers: bool = True) -> str:
     """The text of supervisord.conf; raises ConfigurationError for a path that supervisor cannot hold."""
     paths = installation.paths
     tunnels = fleet.members if backend.program else ()
-    programs = 5 + len(tunnels) + len(fleet.members)
     return _template(installation).render(
         socket=paths.supervisor_socket,
         pid_file=paths.supervisor_pid,
         logs=paths.logs,
         log=paths.log,
-        open_files=1024 + _FILES_PER_PROGRAM * programs,
+        open_files=open_files(len(tunnels) + len(fleet.members)),
         environment=installation.environment,
         final_codes=",".join(str(int(code)) for code in ExitCode.final()),
         netctl_start_seconds=processes.NETCTL_START_SECONDS,
@@ -50,6 +51,11 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
         start_workers=start_workers,
         workers=[{"name": worker.name, "command": installation.worker(worker)} for worker in fleet.members],
     )
+
+
+def open_files(programs: int) -> int:
+    """How many descriptors supervisord asks for, with so many PROGRAMS of workers."""
+    return 1024 + _FILES_PER_PROGRAM * (_OTHERS + programs)
 
 
 def _template(installation: Installation) -> Template:

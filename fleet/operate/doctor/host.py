@@ -8,6 +8,8 @@ import re
 import resource
 from pathlib import Path
 
+from fleet.model import MOST_WORKERS
+from fleet.operate import render
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Case
 
@@ -24,8 +26,8 @@ _FORBIDDEN = {
 _EMOJI = "1f3a7"
 """Headphones: fonts that are no emoji fonts have some of the faces."""
 _NOBODY = 65534
-_SUPERVISOR_FILES = 1024 + 8 * (1 + 2 * 512)
-"""What supervisord asks for at most (fleet.operate.render)."""
+_SUPERVISOR_FILES = render.open_files(2 * MOST_WORKERS)
+"""What supervisord asks for at most."""
 _SET_USER = 0o4000
 _REPLACED = " (deleted)"
 """proc_pid_exe(5)."""
