@@ -34,7 +34,8 @@ from fleet.sockets.wire import Done
 from netctl.exits.judge import Judge
 from netctl.exits.path import PathLook
 from netctl.host import ipv6_stack
-from netctl.pool.contract import Lease, Pool
+from netctl.pool.contract import Lease
+from netctl.pool.threaded import ThreadedPool
 from netctl.slots.slot import Event, Slot, SlotState
 from netctl.slots.tunnels import Tunnels
 from netctl.turns import Queue
@@ -49,7 +50,7 @@ class NetctlService:
     """What netctl does with its requests: for each row of fleet.sockets.netctl_api.TABLE a method (see rpc.Service)."""
 
     def __init__(
-        self, *, fleet: Fleet, pool: Pool, tunnels: Tunnels, backend: Backend, judge: Judge, path: PathLook
+        self, *, fleet: Fleet, pool: ThreadedPool, tunnels: Tunnels, backend: Backend, judge: Judge, path: PathLook
     ) -> None:
         self._fleet = fleet
         self._pool = pool

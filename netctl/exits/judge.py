@@ -23,7 +23,8 @@ from fleet.sockets.deadline import within
 from fleet.sockets.wire import Address
 from netctl.exits.own import OwnAddresses
 from netctl.exits.probe import Seen
-from netctl.pool.contract import Lease, Pool
+from netctl.pool.contract import Lease
+from netctl.pool.threaded import ThreadedPool
 from netctl.slots.slot import OPEN, Slot
 from netctl.slots.suspects import in_words
 
@@ -42,7 +43,7 @@ class Judge:
     """Of all keys. INTERFACE names a slot's link, THROUGH looks through a tunnel, OWN are this host's addresses."""
 
     def __init__(
-        self, fleet: Fleet, pool: Pool, interface: Callable[[Slot], str], through: Through, own: OwnAddresses
+        self, fleet: Fleet, pool: ThreadedPool, interface: Callable[[Slot], str], through: Through, own: OwnAddresses
     ) -> None:
         self._fleet = fleet
         self._pool = pool

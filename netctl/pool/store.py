@@ -1,9 +1,8 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
 The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, whatever its
-servers are, a slot at most one that is held. Choosing: netctl/pool/choice.py. What the methods on leases
-mean:
-netctl/pool/contract.py, whose names they have.
+servers are, a slot at most one that is held. Choosing: netctl/pool/choice.py. What the methods on leases mean:
+netctl/pool/threaded.py, whose names they have.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Store:
             leases.ending(db, uid)
 
     def ended(self, slots: Sequence[tuple[int, int | None]]) -> None:
-        """SLOTS: UID, and what contract.Pool.ended calls BEFORE."""
+        """SLOTS: UID, and what ThreadedPool.ended calls BEFORE."""
         with self._file.begin() as db:
             leases.ended(db, slots, self._clock(), KEPT_LEASES)
             held = [(uid, before) for uid, before in slots if before is not None]

@@ -26,7 +26,13 @@ P = TypeVar("P")
 
 
 class ThreadedPool:
-    """See netctl.pool.contract.Pool. One thread: that keeps the order of the calls, also of those given up."""
+    """The keys and their leases. A slot is named by its worker's UID.
+
+    Every method raises KeyStoreFailed when the store refuses, or does not answer in time. Calls take effect one
+    after the other, in the order in which they are made: one thread keeps it. A call that its caller has given up
+    (cancelled, or told that it took too long) takes effect before those made later, or never: whatever a take() that
+    was given up has leased, the ending() that follows it ends.
+    """
 
     def __init__(self, thread: WorkThread, store: Store, cooldown_seconds: float) -> None:
         self._thread = thread
@@ -46,41 +52,62 @@ class ThreadedPool:
             raise
 
     async def take(self, wish: Wish) -> Lease | None:
+        """Choose a key and lease it to the slot; None when none is free.
+
+        The lease that the slot held until now is `ending`.
+        """
         # Those who come while the store is busy go on at the same moment, and share their look at the kernel too
         # (netctl.host).
         return (await self._together(self._take, wish))[wish]
 
     async def renew(self, lease: Lease) -> None:
+        """Write down the owner and the server's address that LEASE has now."""
         await self._run(partial(self._store.renew, lease))
 
     async def ending(self, uid: int) -> None:
+        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
         await self._run(partial(self._store.ending, uid))
 
     async def ended(self, uid: int, *, before: int | None = None) -> None:
+        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
+
+        With BEFORE only of leases of an earlier generation: the one of that generation carries a tunnel now.
+        """
         await self._together(self._ended, (uid, before))
 
     async def held(self) -> list[Lease]:
+        """Every lease that is held."""
         return await self._run(self._store.held)
 
     async def unfinished(self) -> list[int]:
+        """Slots with leases that are `ending`."""
         return await self._run(self._store.unfinished)
 
     async def note(self, lease: Lease, why: str, aside: Mapping[Hashable, float]) -> None:
+        """Write down why LEASE's key has failed, and for how many seconds it or its server are put ASIDE."""
         await self._run(partial(self._store.note, lease, why, aside))
 
     async def claim(self, lease: Lease, address: Address, since: float) -> bool:
+        """The worker of LEASE says that its key comes out at ADDRESS.
+
+        Whether another worker said the same of the key, with a lease of its own, later than SINCE (wall clock).
+        """
         return await self._run(partial(self._store.claim, lease, address, since))
 
     async def learn_exit(self, key_id: int, address: Address) -> None:
+        """The key comes out at ADDRESS, unless its file names its exit: that stays. Claims of it are over."""
         await self._run(partial(self._store.learn_exit, key_id, address))
 
     async def numbers(self) -> PoolStatus:
+        """How many keys there are, leased, resting, free."""
         return await self._run(partial(self._store.numbers, self._cooldown_seconds))
 
     async def servers(self) -> list[ServerKeys]:
+        """The keys at each server, in numbers."""
         return await self._run(partial(self._store.servers, self._cooldown_seconds))
 
     async def is_there(self, server: str | None) -> bool:
+        """Whether a key of SERVER, or of a region of that name, may become free; None: any key."""
         return await self._run(partial(self._store.is_there, server))
 
     async def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
@@ -88,6 +115,7 @@ class ThreadedPool:
         return await self._run(partial(self._store.of_service, work))
 
     async def close(self) -> None:
+        """Let go of the store; one that does not answer is left as it is."""
         with contextlib.suppress(KeyStoreFailed):
             await self._run(self._store.close)
         self._thread.close()

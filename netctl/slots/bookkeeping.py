@@ -8,7 +8,8 @@ from functools import partial
 
 from fleet import log
 from fleet.errors import KeyStoreFailed
-from netctl.pool.contract import Lease, Pool
+from netctl.pool.contract import Lease
+from netctl.pool.threaded import ThreadedPool
 from netctl.slots.servers import Servers
 from netctl.slots.slot import Slot
 from netctl.slots.suspects import Suspects
@@ -20,7 +21,7 @@ LATER_SECONDS = 0.02
 class Bookkeeping:
     """Of all slots."""
 
-    def __init__(self, pool: Pool, servers: Servers) -> None:
+    def __init__(self, pool: ThreadedPool, servers: Servers) -> None:
         self._pool = pool
         self._servers = servers
         self._log = log.get("netctl")

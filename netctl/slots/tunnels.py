@@ -13,7 +13,8 @@ from fleet.machine import processes
 from fleet.model import Fleet, Worker
 from fleet.sockets.deadline import readable, to_the_end
 from netctl.plan.key import Endpoint
-from netctl.pool.contract import Lease, Pool, Wish
+from netctl.pool.contract import Lease, Wish
+from netctl.pool.threaded import ThreadedPool
 from netctl.slots.bookkeeping import Bookkeeping
 from netctl.slots.devices import Devices
 from netctl.slots.endings import Endings
@@ -36,12 +37,11 @@ NEW_DEVICE_SECONDS = 3.0
 class Tunnels:
     """All slots, and the only code that changes what they hold."""
 
-    def __init__(self, *, fleet: Fleet, pool: Pool, reconciler: Reconciler, devices: Devices, endings: Endings) -> None:
-        self._fleet = fleet
-        self._pool = pool
-        self._reconciler = reconciler
-        self._devices = devices
-        self._endings = endings
+    def __init__(
+        self, *, fleet: Fleet, pool: ThreadedPool, reconciler: Reconciler, devices: Devices, endings: Endings
+    ) -> None:
+        self._fleet, self._pool, self._reconciler = fleet, pool, reconciler
+        self._devices, self._endings = devices, endings
         self._log = log.get("netctl")
         self.servers = Servers(fleet.wireguard.mtu)
         self.book = Bookkeeping(pool, self.servers)

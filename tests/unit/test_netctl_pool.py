@@ -1,4 +1,4 @@
-"""The contract of the key pool (netctl/pool/contract.py), on every store there is.
+"""What netctl asks of the key pool (netctl/pool/threaded.py), on every store there is.
 
 A store is added as one more class in MAKINGS. Somebody else's lock on it is a real one, held by another process.
 """
@@ -23,7 +23,7 @@ from fleet.errors import KeyStoreFailed
 from fleet.sockets.netctl_api import ServerKeys
 from netctl.plan.key import Endpoint
 from netctl.pool import issued, schema, threaded
-from netctl.pool.contract import Lease, Pool, Wish
+from netctl.pool.contract import Lease, Wish
 from netctl.pool.issued import Given
 from netctl.pool.lines import KeyLine
 from netctl.pool.store import Store
@@ -53,7 +53,7 @@ class Sqlite:
     def _fill(self, store: Store) -> None:
         store.add([Found(f"{n}.conf", key(n, f"vpn{n % 2}.example")) for n in range(1, 5)])
 
-    async def open(self, cooldown_seconds: float) -> Pool:
+    async def open(self, cooldown_seconds: float) -> ThreadedPool:
         """The pool of four keys, two on each of two servers."""
         return await ThreadedPool.open(self._store, cooldown_seconds)
 
@@ -108,7 +108,7 @@ def making(request: pytest.FixtureRequest, tmp_path: Path) -> Sqlite:
 
 
 @contextlib.asynccontextmanager
-async def opened(making: Sqlite, cooldown_seconds: float = 0) -> AsyncIterator[Pool]:
+async def opened(making: Sqlite, cooldown_seconds: float = 0) -> AsyncIterator[ThreadedPool]:
     """MAKING's pool."""
     pool = await making.open(cooldown_seconds)
     try:
@@ -117,7 +117,7 @@ async def opened(making: Sqlite, cooldown_seconds: float = 0) -> AsyncIterator[P
         await pool.close()
 
 
-def run(work: Callable[[Pool], Coroutine[Any, Any, None]], making: Sqlite, cooldown_seconds: float = 0) -> None:
+def run(work: Callable[[ThreadedPool], Coroutine[Any, Any, None]], making: Sqlite, cooldown_seconds: float = 0) -> None:
     """Run WORK with MAKING's pool."""
 
     async def whole() -> None:
@@ -127,14 +127,14 @@ def run(work: Callable[[Pool], Coroutine[Any, Any, None]], making: Sqlite, coold
     asyncio.run(whole())
 
 
-async def take(pool: Pool, uid: int) -> Lease:
+async def take(pool: ThreadedPool, uid: int) -> Lease:
     """A lease for slot UID, of any free key."""
     lease = await pool.take(Wish(uid=uid, owner=f"owner of {uid}"))
     assert lease
     return lease
 
 
-async def leased(pool: Pool) -> int:
+async def leased(pool: ThreadedPool) -> int:
     """How many keys have a lease that has not ended."""
     return (await pool.numbers()).leased
 
@@ -142,7 +142,7 @@ async def leased(pool: Pool) -> int:
 def test_no_key_is_leased_twice_and_none_free_is_no_lease(making: Sqlite) -> None:
     """Six slots ask at once for four keys: four have one each, two none; the leases stay with their slots."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         asked = [pool.take(Wish(uid=uid, owner="o")) for uid in range(1101, 1107)]
         found = [lease for lease in await asyncio.gather(*asked) if lease]
         assert len({lease.key_id for lease in found}) == len(found) == 4
@@ -155,7 +155,7 @@ def test_no_key_is_leased_twice_and_none_free_is_no_lease(making: Sqlite) -> Non
 def test_avoid_and_aside_are_chosen_last(making: Sqlite) -> None:
     """A server that did not answer, and what is put aside, are taken when there is nothing else."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         avoid = frozenset({"vpn1.example"})
         first = await pool.take(Wish(uid=1101, owner="o", avoid=avoid))
         second = await pool.take(Wish(uid=1102, owner="o", avoid=avoid))
@@ -170,7 +170,7 @@ def test_avoid_and_aside_are_chosen_last(making: Sqlite) -> None:
 def test_a_slot_holds_one_lease(making: Sqlite) -> None:
     """Taking the next key ends the last lease, counts the generation, and frees the old key once confirmed."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         first, second = await take(pool, 1101), await take(pool, 1101)
         assert (first.generation, second.generation) == (1, 2)
         assert first.key.server != second.key.server
@@ -185,7 +185,7 @@ def test_a_slot_holds_one_lease(making: Sqlite) -> None:
 def test_a_late_confirmation_frees_no_later_key(making: Sqlite) -> None:
     """What is written down after a reply may meet the next request, whose old key is still in the device."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         await take(pool, 1101)
         second = await take(pool, 1101)
         await take(pool, 1101)
@@ -200,7 +200,7 @@ def test_a_late_confirmation_frees_no_later_key(making: Sqlite) -> None:
 def test_a_key_that_is_ending_is_not_free_and_one_that_ended_rests(making: Sqlite) -> None:
     """Until the device has confirmed the key is leased; then it rests before it is free."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         await take(pool, 1101)
         await pool.ending(1101)
         numbers = await pool.numbers()
@@ -217,12 +217,12 @@ def test_leases_survive_the_program(making: Sqlite) -> None:
     """The next netctl finds the lease with its key, and the owner and server's address that were written down."""
     renewed: list[Lease] = []
 
-    async def before(pool: Pool) -> None:
+    async def before(pool: ThreadedPool) -> None:
         lease = await take(pool, 1101)
         renewed.append(replace(lease, owner="boot:1:2", endpoint=Endpoint("203.0.113.11", 51820)))
         await pool.renew(renewed[0])
 
-    async def after(pool: Pool) -> None:
+    async def after(pool: ThreadedPool) -> None:
         assert await pool.held() == renewed
 
     run(before, making)
@@ -232,7 +232,7 @@ def test_leases_survive_the_program(making: Sqlite) -> None:
 def test_an_exit_is_learned_and_moves(making: Sqlite) -> None:
     """What is learned last counts, and when it was learned is known; claims of the key are over then."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         lease = await take(pool, 1101)
         for number in (1, 2):
             await pool.learn_exit(lease.key_id, IPv4Address(f"203.0.113.{number}"))
@@ -250,7 +250,7 @@ def test_an_exit_is_learned_and_moves(making: Sqlite) -> None:
 def test_two_workers_are_needed_to_agree(making: Sqlite) -> None:
     """One worker alone is not believed, however often and in whatever order it says it; nor two of different words."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         lease, seen = await take(pool, 1101), IPv4Address("203.0.113.1")
         for address in (seen, IPv4Address("203.0.113.2"), seen, seen):
             assert not await pool.claim(lease, address, 0)
@@ -266,7 +266,7 @@ def test_two_workers_are_needed_to_agree(making: Sqlite) -> None:
 def test_what_became_of_a_key_is_written_down(making: Sqlite) -> None:
     """Its failure with the reason, for how long it and its server are aside, and that it works: for `keys list`."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         lease = await take(pool, 1101)
         await pool.note(lease, "KernelRefused", {lease.key_id: 30.0})
         failed = making.listed()[lease.key_id]
@@ -289,7 +289,7 @@ def test_what_became_of_a_key_is_written_down(making: Sqlite) -> None:
 def test_servers_are_counted_as_their_keys_are_listed(making: Sqlite) -> None:
     """Each server's numbers are those of `keys list`, whatever state its keys are in; no key is in them."""
 
-    async def counted(pool: Pool) -> dict[str, ServerKeys]:
+    async def counted(pool: ThreadedPool) -> dict[str, ServerKeys]:
         found = {one.server: one for one in await pool.servers()}
         lines = making.listed(3600).values()
         assert {*found} == {line.server for line in lines}
@@ -303,7 +303,7 @@ def test_servers_are_counted_as_their_keys_are_listed(making: Sqlite) -> None:
             assert not any(line.public_key in str(one) for line in of)
         return found
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         assert [(one.free, one.why) for one in (await counted(pool)).values()] == [(2, None)] * 2
         lease = await take(pool, 1101)
         assert (await counted(pool))[lease.key.server].leased == 1
@@ -321,7 +321,7 @@ def test_servers_are_counted_as_their_keys_are_listed(making: Sqlite) -> None:
 # --- a store that does not answer
 
 
-WRITES: dict[str, Callable[[Pool, Lease], Coroutine[Any, Any, Any]]] = {
+WRITES: dict[str, Callable[[ThreadedPool, Lease], Coroutine[Any, Any, Any]]] = {
     "take": lambda pool, lease: take(pool, lease.uid),
     "renew": lambda pool, lease: pool.renew(lease),
     "ending": lambda pool, lease: pool.ending(lease.uid),
@@ -337,7 +337,7 @@ WRITES: dict[str, Callable[[Pool, Lease], Coroutine[Any, Any, Any]]] = {
 @pytest.mark.parametrize("patience_milliseconds", [50, 5000], ids=["refuses", "is silent"])
 def test_a_store_that_another_holds_ends_in_its_own_error(
     making: Sqlite,
-    call: Callable[[Pool, Lease], Coroutine[Any, Any, Any]],
+    call: Callable[[ThreadedPool, Lease], Coroutine[Any, Any, Any]],
     patience_milliseconds: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -345,7 +345,7 @@ def test_a_store_that_another_holds_ends_in_its_own_error(
     monkeypatch.setattr(threaded, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(schema, "BUSY_MILLISECONDS", patience_milliseconds)
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         lease = await take(pool, 1101)
         with making.held():
             started = time.monotonic()
@@ -362,7 +362,7 @@ def test_those_who_wait_together_are_refused_together(making: Sqlite, monkeypatc
     """Five slots ask while the store is locked: one second for the first, one for the others, not one for each."""
     monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 1000)
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         with making.held():
             started = time.monotonic()
             asked = (take(pool, uid) for uid in range(1101, 1106))
@@ -391,7 +391,7 @@ def test_a_store_that_hangs_stops_no_other_task(making: Sqlite, monkeypatch: pyt
     """The loop goes on while a call waits for the lock. The control: the same call made in the loop stops it."""
     monkeypatch.setattr(schema, "BUSY_MILLISECONDS", 1500)
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         assert isinstance(pool, ThreadedPool)
 
         async def at_once() -> None:
@@ -408,7 +408,7 @@ def test_a_store_that_hangs_stops_no_other_task(making: Sqlite, monkeypatch: pyt
 def test_what_a_cancelled_take_has_leased_is_ended_by_the_call_that_follows(making: Sqlite, begun: bool) -> None:
     """Its caller hangs up while the store is locked; then its slot is sealed: no lease is left, whatever came of it."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         await take(pool, 1101)
         with making.held():
             if not begun:
@@ -437,7 +437,7 @@ def test_what_a_cancelled_take_has_leased_is_ended_by_the_call_that_follows(maki
 def test_no_moment_of_a_cancellation_loses_a_lease(making: Sqlite) -> None:
     """Cancelled after ever longer, until nothing is cut off any more: ending and ended leave every key free."""
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: ThreadedPool) -> None:
         cut, uncut = 0, 0
         while uncut < 10:
             taking = asyncio.ensure_future(take(pool, 1101))
