@@ -11,6 +11,8 @@ import os
 import struct
 from collections.abc import Iterable
 
+from fleet.machine.syscalls import checked
+
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """The same numbers on every architecture (asm-generic/unistd.h)."""
 _VERSION = 1
@@ -49,8 +51,4 @@ def restrict(ports: Iterable[int]) -> None:
 
 
 def _call(number: int, *arguments: object) -> int:
-    result: int = _libc.syscall(number, *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"landlock: {os.strerror(error)}")
-    return result
+    return checked(_libc.syscall(number, *arguments), "landlock")

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from fleet.machine.syscalls import checked
+
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
 """The number of bpf(2)."""
 _MAP_CREATE, _PROG_LOAD, _PROG_ATTACH, _LINK_CREATE = 0, 5, 8, 28
@@ -80,8 +82,4 @@ def _bpf(command: int, attributes: bytes) -> int:
     number = _SYS_BPF.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, "bpf: not known on this architecture")
-    result: int = _libc.syscall(number, command, attributes, ctypes.c_uint(len(attributes)))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"bpf: {os.strerror(error)}")
-    return result
+    return checked(_libc.syscall(number, command, attributes, ctypes.c_uint(len(attributes))), "bpf")

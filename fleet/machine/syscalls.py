@@ -33,10 +33,12 @@ STA_UNSYNC = 0x40
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, call: str) -> None:
-    if result != 0:
+def checked(result: int, call: str) -> int:
+    """RESULT of CALL, of a function of libc opened with use_errno; raises OSError where that is negative."""
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
 
 
 def one_heap() -> None:
@@ -46,7 +48,7 @@ def one_heap() -> None:
 
 def lock_memory() -> None:
     """No page of this process is swapped out, from now on, nor takes memory before it is used (mlockall(2))."""
-    _check(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT), "mlockall")
+    checked(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT), "mlockall")
 
 
 def lock(value: bytes) -> bool:
@@ -55,12 +57,12 @@ def lock(value: bytes) -> bool:
 
 
 def unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), "unshare")
+    checked(_libc.unshare(flags), "unshare")
 
 
 def setns(descriptor: int, kind: int) -> None:
     """setns(2): this thread moves into the namespace that DESCRIPTOR stands for."""
-    _check(_libc.setns(descriptor, kind), "setns")
+    checked(_libc.setns(descriptor, kind), "setns")
 
 
 class Capabilities(NamedTuple):
@@ -79,7 +81,7 @@ _VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
 def capabilities() -> Capabilities:
     """Those of this thread (capget(2))."""
     answer = ctypes.create_string_buffer(_CAPABILITIES.size)
-    _check(_libc.capget(ctypes.create_string_buffer(_VERSION_3, 8), answer), "capget")
+    checked(_libc.capget(ctypes.create_string_buffer(_VERSION_3, 8), answer), "capget")
     words = _CAPABILITIES.unpack(answer.raw)
     return Capabilities(*(low | high << 32 for low, high in zip(words[:3], words[3:], strict=True)))
 
@@ -87,12 +89,12 @@ def capabilities() -> Capabilities:
 def set_capabilities(wanted: Capabilities) -> None:
     """Change those of this thread only (capset(2))."""
     words = [one & 0xFFFFFFFF for one in wanted] + [one >> 32 for one in wanted]
-    _check(_libc.capset(ctypes.create_string_buffer(_VERSION_3, 8), _CAPABILITIES.pack(*words)), "capset")
+    checked(_libc.capset(ctypes.create_string_buffer(_VERSION_3, 8), _CAPABILITIES.pack(*words)), "capset")
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
-    _check(result, f"mount {target}")
+    checked(result, f"mount {target}")
 
 
 def bind(source: Path, target: Path, *, below: bool = False) -> None:
@@ -102,7 +104,7 @@ def bind(source: Path, target: Path, *, below: bool = False) -> None:
 
 def unmount(target: Path) -> None:
     """umount2(2), lazily: the mount disappears at once, and its users keep their open files."""
-    _check(_libc.umount2(str(target).encode(), MNT_DETACH), f"umount {target}")
+    checked(_libc.umount2(str(target).encode(), MNT_DETACH), f"umount {target}")
 
 
 class _MountAttributes(ctypes.Structure):
@@ -130,7 +132,7 @@ def writable(path: Path) -> None:
 def _mount_attributes(path: Path, wanted: _MountAttributes, flags: int) -> None:
     size = ctypes.c_size_t(ctypes.sizeof(wanted))
     result = _libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(path), flags, ctypes.byref(wanted), size)
-    _check(result, f"mount_setattr {path}")
+    checked(result, f"mount_setattr {path}")
 
 
 def private_mounts() -> None:
@@ -149,16 +151,13 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
     openat2(2), Linux 5.6.
     """
     how = _OPEN_HOW.pack(flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-    descriptor: int = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), how, ctypes.c_size_t(_OPEN_HOW.size))
-    if descriptor < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return descriptor
+    found = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), how, ctypes.c_size_t(_OPEN_HOW.size))
+    return checked(found, path)
 
 
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument."""
-    _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+    checked(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
 
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
@@ -172,7 +171,7 @@ def filter_calls(program: bytes) -> None:
     instructions = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: their number, and where they are.
     head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions)))
-    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head, 0, 0), "prctl PR_SET_SECCOMP")
+    checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head, 0, 0), "prctl PR_SET_SECCOMP")
 
 
 class _Timex(ctypes.Structure):
@@ -189,6 +188,5 @@ class _Timex(ctypes.Structure):
 def clock_is_synchronised() -> bool:
     """Whether a program keeps the machine's clock synchronised (adjtimex(2)); reading needs no privilege."""
     asked = _Timex()
-    if _libc.adjtimex(ctypes.byref(asked)) < 0:
-        _check(-1, "adjtimex")
+    checked(_libc.adjtimex(ctypes.byref(asked)), "adjtimex")
     return not asked.status & STA_UNSYNC
