@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _EXIT = re.compile(r"^\W*exit[ _-]?add?ress\s*([=:]?)\s*(.*)$", re.IGNORECASE)
 _REPEATED = frozenset({"address", "dns", "allowedips"})
@@ -93,14 +93,14 @@ def _comment(found: Document, comment: str) -> None:
 def _exit(words: str) -> str | None:
     """What WORDS name as the exit; None where they only speak of it."""
     match = _EXIT.match(words)
-    if match is None or not (match[1] or _is_address(match[2].split(" ")[0])):
+    if match is None or not (match[1] or address_in(match[2].split(" ")[0])):
         return None
     return match[2]
 
 
-def _is_address(word: str) -> bool:
+def address_in(word: str) -> IPv4Address | IPv6Address | None:
+    """The address that WORD is; None where it is another word, a name for example."""
     try:
-        ip_address(word)
+        return ip_address(word)
     except ValueError:
-        return False
-    return True
+        return None

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fleet.client_files import intake, sections
 from fleet.errors import ConfigurationError, UsageError
@@ -70,7 +69,7 @@ def _copied(files: Iterable[Mapping[str, str]]) -> list[str]:
     """The resolvers that client files name: of IPv4 alone where there are any, for not every key carries IPv6."""
     words = [word for one in files for word in one.get("dns", "").replace(",", " ").split()]
     # Names of search domains may stand there too.
-    found = list(dict.fromkeys(address for word in words if (address := _address(word)) is not None))
+    found = list(dict.fromkeys(address for word in words if (address := sections.address_in(word)) is not None))
     chosen = [one for one in found if one.version == 4] or found
     if found:
         console.say(f"resolvers, from the files: {', '.join(map(str, chosen[:_MOST_RESOLVERS]))}")
@@ -88,13 +87,6 @@ def _interface(name: str) -> Mapping[str, str]:
     except ValueError as error:
         raise ConfigurationError(f"{name} {error}", hint="name your provider's .conf files") from None
     return found[-1].values if found else {}
-
-
-def _address(word: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(word)
-    except ValueError:
-        return None
 
 
 def _several(flag: str, question: str, usual: Sequence[str] = ()) -> list[str]:

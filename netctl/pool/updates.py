@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from fleet.client_files.sections import address_in
 from netctl.plan.key import Key, Secret, Ways
 from netctl.pool.columns import row_of
 from netctl.pool.lines import key_in
@@ -110,7 +110,7 @@ def _has_moved(row: Mapping[Any, Any], one: Found) -> bool:
     """
     files = row["origin"].split(", ")
     neighbours = one.origin not in files and _unnumbered(one.origin) in map(_unnumbered, files)
-    named = not _is_address(row["server"]) and not _is_address(one.key.server)
+    named = not address_in(row["server"]) and not address_in(one.key.server)
     return row["region"] in (None, one.region) and not named and not neighbours
 
 
@@ -119,15 +119,8 @@ def _unnumbered(name: str) -> str:
 
 
 def _other_family(one: str, other: str) -> bool:
-    return _is_address(one) and _is_address(other) and ip_address(one).version != ip_address(other).version
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    before, after = address_in(one), address_in(other)
+    return bool(before and after and before.version != after.version)
 
 
 def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> tuple[dict[str, Any], str]:
