@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from fleet import visible
 from fleet.sockets.wire import Message
 
 Kind = Literal["tcp", "udp", "dns", "stun", "quic", "icmp"]
@@ -27,16 +28,8 @@ _STUN_SOFTWARE = 0x8022
 
 
 _MOST_SAID = 400
-
-
-def _plain(text: str) -> str:
-    """TEXT on one line, short, without control characters for a terminal."""
-    words = "; ".join(text.splitlines())[:_MOST_SAID]
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
-
-
-Said = Annotated[str, AfterValidator(_plain)]
-"""Text from a source that is not trusted; it is shown on root's terminal."""
+Said = Annotated[str, AfterValidator(lambda text: visible.line("; ".join(text.splitlines()))[:_MOST_SAID])]
+"""Text from a source that is not trusted, short and on one line; it is shown on root's terminal."""
 
 
 class Probe(Message):

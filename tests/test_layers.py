@@ -41,7 +41,7 @@ ARROWS: dict[str, str] = {
     "fleet.outside": "errors imports log model sockets visible",
     "fleet.paths": "numbers",
     "fleet.plausible": "result",
-    "fleet.probes": "sockets",
+    "fleet.probes": "sockets visible",
     "fleet.programs": "backends errors isolation machine model sockets visible",
     "fleet.result": "outcomes sockets",
     "fleet.settings": "outcomes paths",

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fleet import log
+from fleet import log, visible
 from fleet.errors import Unproved
 from fleet.imports import absent
 from fleet.model import EgressSettings
@@ -109,8 +109,7 @@ class _Question(threading.Thread):
         except httpcore.TimeoutException:
             pass  # its mistake is to be late
         except Exception as error:  # noqa: BLE001 - whatever a service makes of itself is that service's mistake
-            words = str(error) or type(error).__name__
-            self.mistake = "".join(one if one.isprintable() else " " for one in words)[:_MISTAKE_CHARACTERS]
+            self.mistake = visible.line(str(error) or type(error).__name__)[:_MISTAKE_CHARACTERS]
 
     def _ask(self) -> Address:
         # A new connection each time: a kept one would still show the exit before.

@@ -354,4 +354,4 @@ def test_text_and_json_say_the_same() -> None:
 def test_what_the_worker_says_is_no_terminals_command() -> None:
     """Words of the worker's reach root's terminal on one line, without escape sequences, and not without end."""
     answer = Answer(tunnel_error="a\x1b[2Jb\nc\u202ed" + "x" * 10_000)
-    assert answer.tunnel_error.startswith("a?[2Jb; c?dxxx") and len(answer.tunnel_error) < 1000
+    assert answer.tunnel_error.startswith(r"a\x1b[2Jb; c\u202edxxx") and len(answer.tunnel_error) < 1000
