@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet.sockets.netctl_api import ServerKeys
-from netctl.pool.lines import moment, state
-from netctl.pool.schema import keys, leases
+from netctl.pool.lines import moment, state, with_leases
+from netctl.pool.schema import keys
 
 _MOST_WORDS = 200
 _COLUMNS = ("id", "server", "region", "leaving", "retired", "aside_until", "last_used_at", "good_at", "failed_at")
@@ -18,13 +18,9 @@ _COLUMNS = ("id", "server", "region", "leaving", "retired", "aside_until", "last
 
 def servers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> list[ServerKeys]:
     """All of them, by region and name."""
-    busy = sa.select(leases.c.key_id, leases.c.public, leases.c.slot).where(leases.c.state != "ended").subquery()
-    columns = [keys.c[name] for name in _COLUMNS]
     why = sa.func.substr(keys.c.trouble, 1, _MOST_WORDS).label("trouble")
-    query = sa.select(*columns, why, busy.c.slot, (busy.c.key_id != keys.c.id).label("elsewhere"))
-    query = query.outerjoin(busy, busy.c.public == keys.c.public)
     found: dict[str, list[Mapping[Any, Any]]] = {}
-    for row in db.execute(query.order_by(keys.c.region, keys.c.server)).mappings():
+    for row in with_leases(db, *(keys.c[name] for name in _COLUMNS), why):
         found.setdefault(row["server"], []).append(row)
     return [_server(name, rows, now, cooldown_seconds) for name, rows in found.items()]
 

@@ -14,7 +14,6 @@ from fleet.sockets.wire import Address
 from netctl.pool.schema import claims, keys
 
 _NOT_BINDING = sa.or_(keys.c.exit_address.is_(None), keys.c.learned_at.is_not(None))
-_UNKNOWN = {"exit_address": None, "learned_at": None}
 
 
 def claim(db: sa.Connection, key_id: int, uid: int, address: Address, since: float) -> bool:
@@ -37,15 +36,8 @@ def learn(db: sa.Connection, key_id: int, address: Address) -> None:
     db.execute(sa.delete(claims).where(claims.c.key_id == key_id))
 
 
-def forget(db: sa.Connection, ids: Sequence[int] | None) -> tuple[list[int], list[int]]:
-    """Forget the learned exits of the keys IDS (None: all of them), and every claim.
-
-    Those whose exit was forgotten, and those whose file names it.
-    """
-    wanted = sa.true() if ids is None else keys.c.id.in_(ids)
-    named = sa.and_(wanted, keys.c.exit_address.is_not(None), keys.c.learned_at.is_(None))
-    learned = sa.and_(wanted, keys.c.learned_at.is_not(None))
-    found = [list(db.scalars(sa.select(keys.c.id).where(where).order_by(keys.c.id))) for where in (learned, named)]
-    db.execute(sa.delete(claims).where(claims.c.key_id.in_(sa.select(keys.c.id).where(wanted))))
-    db.execute(sa.update(keys).where(learned).values(_UNKNOWN))
-    return found[0], found[1]
+def forget(db: sa.Connection, ids: Sequence[int]) -> None:
+    """Forget the learned exits of the keys IDS, and every claim."""
+    db.execute(sa.delete(claims).where(claims.c.key_id.in_(ids)))
+    learned = sa.and_(keys.c.id.in_(ids), keys.c.learned_at.is_not(None))
+    db.execute(sa.update(keys).where(learned).values(exit_address=None, learned_at=None))

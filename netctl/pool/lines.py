@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from ipaddress import IPv4Address, IPv6Address
@@ -70,11 +70,17 @@ def key_in(row: Mapping[Any, Any]) -> Key | str:
 
 def lines(db: sa.Connection, *, now: float, cooldown_seconds: float) -> list[KeyLine]:
     """Every key at every server, by region and server; NOW as the store's clock has it."""
+    return [_line(row, now, cooldown_seconds) for row in with_leases(db, keys)]
+
+
+def with_leases(db: sa.Connection, *columns: Any) -> Sequence[Mapping[Any, Any]]:
+    """COLUMNS of every key at every server, by region and server; the `slot` that has the key, at this server or
+    `elsewhere`.
+    """
     busy = sa.select(leases.c.key_id, leases.c.public, leases.c.slot).where(leases.c.state != "ended").subquery()
-    query = sa.select(keys, busy.c.slot, (busy.c.key_id != keys.c.id).label("elsewhere"))
+    query = sa.select(*columns, busy.c.slot, (busy.c.key_id != keys.c.id).label("elsewhere"))
     query = query.outerjoin(busy, busy.c.public == keys.c.public)
-    rows = db.execute(query.order_by(keys.c.region, keys.c.server, keys.c.id)).mappings().all()
-    return [_line(row, now, cooldown_seconds) for row in rows]
+    return db.execute(query.order_by(keys.c.region, keys.c.server, keys.c.id)).mappings().all()
 
 
 def _line(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> KeyLine:

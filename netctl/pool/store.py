@@ -161,10 +161,10 @@ class Store:
                 db.rollback()
             return done
 
-    def forget_exits(self, ids: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    def forget_exits(self, ids: Sequence[int]) -> None:
         """See netctl.pool.exits.forget."""
         with self._file.begin() as db:
-            return exits.forget(db, ids)
+            exits.forget(db, ids)
 
     def remove(self, ids: Sequence[int]) -> list[int]:
         """Delete rows; those that are leased leave when their lease ends, and are returned."""
