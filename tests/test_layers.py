@@ -124,7 +124,7 @@ kernel offers; host applies plans with them; slots decide; the files above them 
 
 LIBRARIES = {
     "pyroute2": (
-        r"netctl/kernel/changes\.py|netctl/wireguard/kernel_module\.py|lab/.*|bench/addresses\.py",
+        r"netctl/kernel/changes\.py|lab/.*|bench/addresses\.py",
         "its dicts stay behind our own types",
     ),
     "websocket": (r"worker/browser/cdp\.py", "the browser is spoken to in one file"),

@@ -1,8 +1,8 @@
 """The kernel's WireGuard over generic netlink (include/uapi/linux/wireguard.h, linux/genetlink.h).
 
-pyroute2 writes: one request sets key and peer and removes every other peer (its own `set` never does), so there
-is no moment between. Reading is raw: it is done every millisecond while a handshake is waited for, and costs
-0.1 ms. One thread for the program's life: it is the one that waits where the kernel holds its network lock.
+Raw: one request sets key and peer and removes every other peer (pyroute2's `set` never does), so there is no moment
+between; and a device is read every millisecond while a handshake is waited for, which costs 0.1 ms. One thread for
+the program's life: it is the one that waits where the kernel holds its network lock.
 """
 
 from __future__ import annotations
@@ -10,46 +10,34 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fleet.backends import KERNEL
 from fleet.errors import TunnelError
-from fleet.imports import bare
 from fleet.isolation import HOST
 from fleet.numbers import OUTER_MARK
-from netctl.kernel.netlink import Socket, attribute, attributes, number
+from netctl.kernel.netlink import NESTED, Socket, attribute, attributes, number
 from netctl.kernel.setns import PerSpace, Spaces
 from netctl.plan.key import KEY_BYTES, Endpoint, Secret
 from netctl.plan.things import Device, Peer
 from netctl.threads import WorkThread
 from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
 
-with bare("pyroute2"):
-    from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-    from pyroute2.netlink.exceptions import NetlinkError
-    from pyroute2.netlink.generic.wireguard import (
-        WG_CMD_SET_DEVICE,
-        WG_GENL_VERSION,
-        WGDEVICE_F_REPLACE_PEERS,
-        WGPEER_F_REPLACE_ALLOWEDIPS,
-        WireGuard,
-        wgmsg,
-    )
-
 GENERIC = 16
 """NETLINK_GENERIC."""
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
 """GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID and _NAME."""
-_GET = 0
-_IFNAME, _PRIVATE, _MARK, _PEERS = 2, 3, 7, 8
-_P_PUBLIC, _P_PRESHARED, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT = 1, 2, 4, 5, 6, 7, 8
-_P_ALLOWED, _A_ADDRESS, _A_PREFIX = 9, 2, 3
+_GET, _SET = 0, 1
+_IFNAME, _PRIVATE, _FLAGS, _MARK, _PEERS = 2, 3, 5, 7, 8
+_P_PUBLIC, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT = range(1, 9)
+_P_ALLOWED, _A_FAMILY, _A_ADDRESS, _A_PREFIX = 9, 1, 2, 3
+_REPLACE_PEERS, _REPLACE_ALLOWED = struct.pack("=I", 1), struct.pack("=I", 2)
+"""WGDEVICE_F_REPLACE_PEERS, WGPEER_F_REPLACE_ALLOWEDIPS."""
 _NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP)
 _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
@@ -100,16 +88,14 @@ class KernelWireGuard:
 
 
 class _Wireguard:
-    """pyroute2's socket and a raw one, and the number of WireGuard's family there."""
+    """A socket, and the number of WireGuard's family there."""
 
     def __init__(self) -> None:
         self._socket = Socket(GENERIC)
         self._family = _family(self._socket)
-        self._writing = WireGuard()
 
     def close(self) -> None:
         self._socket.close()
-        self._writing.close()
 
     def get(self, interface: str) -> list[bytes]:
         """The attributes of a device: several messages where it has many peers, none where there is no device."""
@@ -123,11 +109,7 @@ class _Wireguard:
 
     def set(self, device: Device) -> None:
         """Change a device; raises OSError."""
-        try:
-            self._writing.nlm_request(_written(device), msg_type=self._family, msg_flags=NLM_F_REQUEST | NLM_F_ACK)
-        except NetlinkError as error:
-            # Its own words may repeat the request, which holds the key.
-            raise OSError(error.code, os.strerror(error.code)) from None
+        self._socket.request(self._family, _head(_SET) + _written(device))
 
 
 def _family(asking: Socket) -> int:
@@ -178,7 +160,7 @@ def _is_all_v6(packed: bytes) -> bool:
 
 
 def _endpoint(packed: bytes) -> Endpoint:
-    """From a struct sockaddr_in or sockaddr_in6."""
+    """From what _sockaddr() makes."""
     if len(packed) < 8:
         return Endpoint("", 0)
     family, port = struct.unpack_from("=H", packed)[0], struct.unpack_from(">H", packed, 2)[0]
@@ -186,48 +168,40 @@ def _endpoint(packed: bytes) -> Endpoint:
     return Endpoint(str(ip_address(address)), port)
 
 
-def _written(device: Device) -> wgmsg:
+def _written(device: Device) -> bytes:
     """Everything in one request: peers first removed, then the key, then the peer (wg_set_device)."""
-    message = wgmsg()
-    message["cmd"], message["version"] = WG_CMD_SET_DEVICE, WG_GENL_VERSION
-    message["attrs"] = [
-        ["WGDEVICE_A_IFNAME", device.interface],
-        ["WGDEVICE_A_FLAGS", WGDEVICE_F_REPLACE_PEERS],
-        # The table lets a worker's encrypted packets pass by it (netctl/filter/rules.py).
-        ["WGDEVICE_A_FWMARK", OUTER_MARK],
-        ["WGDEVICE_A_PRIVATE_KEY", _base64(device.private)],
-    ]
+    written = attribute(_IFNAME, device.interface.encode() + b"\0") + attribute(_FLAGS, _REPLACE_PEERS)
+    # The table lets a worker's encrypted packets pass by it (netctl/filter/rules.py).
+    written += attribute(_MARK, struct.pack("=I", OUTER_MARK))
+    written += attribute(_PRIVATE, device.private.reveal() if device.private else _NO_KEY)
     if device.peer is not None:
-        message["attrs"].append(["WGDEVICE_A_PEERS", [{"attrs": _written_peer(device.peer)}]])
-    return message
+        written += attribute(_PEERS | NESTED, attribute(NESTED, _written_peer(device.peer)))
+    return written
 
 
-def _written_peer(peer: Peer) -> list[list[Any]]:
-    networks = [ip_network(network) for network in peer.allowed]
-    attributes_ = [
-        ["WGPEER_A_PUBLIC_KEY", peer.public_key],
-        ["WGPEER_A_FLAGS", WGPEER_F_REPLACE_ALLOWEDIPS],
-        ["WGPEER_A_ENDPOINT", {"addr": peer.endpoint.host, "port": peer.endpoint.port}],
-        # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
-        # drivers/net/wireguard/netlink.c).
-        ["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL", peer.keepalive_seconds],
-        ["WGPEER_A_ALLOWEDIPS", [{"attrs": _written_network(network)} for network in networks]],
-    ]
-    if peer.preshared is not None:
-        attributes_.append(["WGPEER_A_PRESHARED_KEY", _base64(peer.preshared)])
-    return attributes_
+def _written_peer(peer: Peer) -> bytes:
+    written = attribute(_P_PUBLIC, base64.b64decode(peer.public_key)) + attribute(_P_FLAGS, _REPLACE_ALLOWED)
+    written += attribute(_P_ENDPOINT, _sockaddr(peer.endpoint))
+    # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
+    # drivers/net/wireguard/netlink.c).
+    written += attribute(_P_KEEPALIVE, struct.pack("=H", peer.keepalive_seconds))
+    networks = (attribute(NESTED, _written_network(ip_network(network))) for network in peer.allowed)
+    written += attribute(_P_ALLOWED | NESTED, b"".join(networks))
+    return written + (attribute(_P_PRESHARED, peer.preshared.reveal()) if peer.preshared else b"")
 
 
-def _written_network(network: IPv4Network | IPv6Network) -> list[list[Any]]:
-    return [
-        ["WGALLOWEDIP_A_FAMILY", socket.AF_INET if network.version == 4 else socket.AF_INET6],
-        ["WGALLOWEDIP_A_IPADDR", network.network_address.packed],
-        ["WGALLOWEDIP_A_CIDR_MASK", network.prefixlen],
-    ]
+def _written_network(network: IPv4Network | IPv6Network) -> bytes:
+    family = struct.pack("=H", socket.AF_INET if network.version == 4 else socket.AF_INET6)
+    address, prefix = network.network_address.packed, bytes([network.prefixlen])
+    return attribute(_A_FAMILY, family) + attribute(_A_ADDRESS, address) + attribute(_A_PREFIX, prefix)
 
 
-def _base64(secret: Secret | None) -> str:
-    return base64.b64encode(secret.reveal() if secret else _NO_KEY).decode()
+def _sockaddr(way: Endpoint) -> bytes:
+    """A struct sockaddr_in or sockaddr_in6, without a scope."""
+    address = ip_address(way.host)
+    if address.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack(">H4s8x", way.port, address.packed)
+    return struct.pack("=H", socket.AF_INET6) + struct.pack(">H4x16s4x", way.port, address.packed)
 
 
 def _secret(value: bytes | None) -> Secret | None:
