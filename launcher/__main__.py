@@ -49,16 +49,7 @@ def become(spec: LaunchSpec) -> NoReturn:
     inside = own_processes(spec.death_signal, spec.cgroup)
     if spec.cgroup:  # before the mounts: there it can be looked at alone
         _own_group(spec, Path(spec.cgroup))
-    mounts.make(
-        uid=spec.uid,
-        gid=gid,
-        etc=spec.etc,
-        keep=spec.keep,
-        write=spec.write,
-        tmp_mebibytes=spec.tmp_mebibytes,
-        own_network=bool(spec.space),
-        set_uid=not spec.user_namespaces,
-    )
+    mounts.make(spec, gid)
     limit(spec)
     landlock.restrict(spec.ports)
     syscalls.filter_calls(base64.b64decode(spec.denied_calls))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fleet.launch_spec import POLICY_FOLDERS
+from fleet.launch_spec import POLICY_FOLDERS, LaunchSpec
 from fleet.machine import spaces, syscalls
 
 HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd", "/dev/pts")
@@ -26,33 +26,22 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
-def make(
-    *,
-    uid: int,
-    gid: int,
-    etc: Mapping[str, str],
-    keep: Iterable[str],
-    write: Iterable[str],
-    tmp_mebibytes: int,
-    own_network: bool,
-    set_uid: bool,
-) -> None:
-    """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders WRITE alone.
+def make(spec: LaunchSpec, gid: int) -> None:
+    """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders of SPEC alone.
 
-    KEEP are folders that stay visible inside of what is HIDDEN.
     What is written to /tmp and /dev/shm, the browser's profile included, is memory that the kernel
     frees with the namespace, that is with the last process of the worker, however that ended.
     """
     os.umask(0o022)  # everybody in the namespace reads what is made here, the worker included
     syscalls.private_mounts()
-    if own_network:
+    if spec.space:
         spaces.own_sysfs()
-    hide(HIDDEN, keep)
-    own_etc(etc)
+    hide(HIDDEN, spec.keep)
+    own_etc(spec.etc)
     # /proc shows the PID namespace of the process that mounted it.
     syscalls.mount("proc", "/proc", "proc", _PLAIN | syscalls.MS_NOEXEC)
-    protect(write, set_uid=set_uid)
-    options = f"size={tmp_mebibytes}m,mode=0700,uid={uid},gid={gid}"
+    protect(spec.write, set_uid=not spec.user_namespaces)
+    options = f"size={spec.tmp_mebibytes}m,mode=0700,uid={spec.uid},gid={gid}"
     for place in ("/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", place, "tmpfs", _PLAIN, options)
 
