@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, HostFenced
 from fleet.model import Fleet, Paths, Worker
 from fleet.outside.calls import Web
-from fleet.sockets.rpc import Server
+from fleet.sockets.rpc import Server, asked_to_end
 from hub import access
 from hub.alerts.comparing import Comparing
 from hub.alerts.recording import CARRIER, LOOKER, remind
@@ -61,11 +60,9 @@ T = TypeVar("T")
 
 async def serve(fleet: Fleet, paths: Paths, declared: Declared) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError, DatabaseFailed."""
-    hub, stop = Hub(fleet, paths, declared), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    hub = Hub(fleet, paths, declared)
     try:
-        await hub.run(stop)
+        await hub.run(asked_to_end())
     finally:
         hub.close()
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import grp
-import os
-import pwd
-import signal
 import stat
 from pathlib import Path
 
-from fleet import log, snapshot
+from fleet import snapshot
 from fleet.errors import ConfigurationError
 from fleet.machine import processes
 from fleet.model import ACCOUNT_GROUP, NETCTL_ACCOUNT, Paths
 from fleet.outside.calls import Web
 from fleet.settings.keys import KeyServiceSettings
-from fleet.sockets.callers import Caller, Limits, Peer
+from fleet.sockets.callers import Caller, Limits, only
 from fleet.sockets.keyservice_api import TABLE
 from fleet.sockets.rpc import Server
 from fleet.terminal import console
@@ -72,20 +69,10 @@ def _workers() -> int:
 
 async def serve(settings: KeyServiceSettings, web: Web, path: Path) -> None:
     """Until SIGTERM or SIGINT."""
-    stop, netctl = asyncio.Event(), pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    def caller(peer: Peer) -> Caller:
-        return Caller.OPERATOR if peer.uid == netctl else Caller.STRANGER
-
+    netctl = only(NETCTL_ACCOUNT, Caller.OPERATOR)
     rates = Limits(connections_per_uid=64, connections_per_second=_MOST_REQUESTS, requests_per_second=_MOST_REQUESTS)
-    server = Server(TABLE, KeyService(settings, web), caller=caller, limits=rates)
-    await server.start(path)
-    log.get("keyservice").info("keyservice.ready", pid=os.getpid())
-    await stop.wait()
-    await server.close()
-    path.unlink(missing_ok=True)
+    server = Server(TABLE, KeyService(settings, web), caller=netctl, limits=rates)
+    await server.serve(path)
 
 
 if __name__ == "__main__":

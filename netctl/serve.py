@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from fleet.machine import lockfile
 from fleet.model import Fleet, Paths
 from fleet.programs import Installation
 from fleet.sockets.listen import refuse_if_served
+from fleet.sockets.rpc import asked_to_end
 from netctl import access
 from netctl.exits.judge import Judge
 from netctl.exits.own import OwnAddresses
@@ -108,9 +108,7 @@ def sole(paths: Paths, *, make: bool = True) -> Iterator[None]:
 
 async def _run(fleet: Fleet, paths: Paths, service: NetctlService, repair: Repair, recovery: Recovery) -> None:
     logger = log.get("netctl")
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = asked_to_end()
     await repair.start()
     orphans = await service.tunnels.adopt()
     logger.info("netctl.adopted", slots=[slot.worker.name for slot in orphans])

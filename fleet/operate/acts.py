@@ -10,9 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import pwd
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +20,7 @@ from fleet.model import HUB_ACCOUNT, Fleet, Paths
 from fleet.programs import Installation
 from fleet.sockets import acts_api
 from fleet.sockets.acts_api import Start, Stop
-from fleet.sockets.callers import Caller, Connection, Limits, Peer
+from fleet.sockets.callers import Caller, Connection, Limits, only
 from fleet.sockets.rpc import Server
 from fleet.sockets.wire import Done
 from fleet.supervise import ProgramState, Supervisor, wait_until
@@ -114,20 +111,9 @@ def _refused() -> Iterator[None]:
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
     """Until SIGTERM or SIGINT."""
-    stop, hub = asyncio.Event(), pwd.getpwnam(HUB_ACCOUNT).pw_uid
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    def caller(peer: Peer) -> Caller:
-        return Caller.HUB if peer.uid == hub else Caller.STRANGER
-
-    limits = Limits(rates={acts_api.ACTS: acts_api.RATE})
-    server = Server(acts_api.TABLE, Acts(fleet, paths), caller=caller, limits=limits)
-    await server.start(paths.acts_socket)
-    log.get("acts").info("acts.ready", pid=os.getpid(), may=[*fleet.hub.web.acts])
-    await stop.wait()
-    await server.close()
-    paths.acts_socket.unlink(missing_ok=True)
+    hub, limits = only(HUB_ACCOUNT, Caller.HUB), Limits(rates={acts_api.ACTS: acts_api.RATE})
+    server = Server(acts_api.TABLE, Acts(fleet, paths), caller=hub, limits=limits)
+    await server.serve(paths.acts_socket, may=[*fleet.hub.web.acts])
 
 
 def _run(_: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import grp
+import pwd
 import socket
 import struct
 import time
@@ -170,6 +171,12 @@ def _groups(connection: socket.socket) -> frozenset[int]:
     except OSError:
         return frozenset()  # more than fit (ERANGE), or a kernel before 4.13: no member of anything then
     return frozenset(struct.unpack(f"{len(found) // 4}I", found))
+
+
+def only(account: str, what: Caller) -> Callable[[Peer], Caller]:
+    """For a program that answers one ACCOUNT: that one is WHAT, and everybody else a stranger."""
+    uid = pwd.getpwnam(account).pw_uid
+    return lambda peer: what if peer.uid == uid else Caller.STRANGER
 
 
 def group_number(name: str) -> int | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -85,6 +87,15 @@ class Server:
     async def start(self, path: Path, mode: int = 0o660) -> None:
         """Listen at PATH, beside others. A socket file somebody answers on is left alone (ConfigurationError)."""
         self._listeners.append(Listener(path, mode, self._let_in, self._log))
+
+    async def serve(self, path: Path, **told: object) -> None:
+        """Until SIGTERM or SIGINT, at PATH alone; TOLD stands in the log when it is ready."""
+        stop = asked_to_end()
+        await self.start(path)
+        self._log.info(f"{self._table.program}.ready", pid=os.getpid(), **told)
+        await stop.wait()
+        await self.close()
+        path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Stop listening and end every connection; their leases are the service's to keep or end."""
@@ -235,6 +246,14 @@ class Server:
             outcome=outcome,
             milliseconds=round((time.monotonic() - started) * 1000, 1),
         )
+
+
+def asked_to_end() -> asyncio.Event:
+    """Set once SIGTERM or SIGINT has come, of which the running loop hears from now on."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _name(row: Row | None) -> str:
