@@ -26,7 +26,9 @@ OUTER_MARK = 0x666C7431
 """Packet mark of what kernel WireGuard sends for us ("flt1"); setting one needs CAP_NET_ADMIN or CAP_NET_RAW."""
 PROBE_MARK = 0x666C7432
 """Packet mark of netctl's own look through a worker's tunnel ("flt2"): that of no worker, as the one above."""
-PROHIBIT_OFFSET = 10000
+TABLES = 10_000
+"""Worker n has table TABLES + n, and lookup rules of that priority."""
+PROHIBIT_OFFSET = 10_000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
 
 
@@ -62,7 +64,13 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
     def named(cls, name: str) -> Worker | None:
         """The one of that NAME, of this fleet or not; None: no worker is called so."""
         found = _NAME.fullmatch(name)
-        return cls(uid=int(found[1])) if found and FIRST_UID <= int(found[1]) <= LAST_UID else None
+        return cls.numbered(int(found[1]) - 1000) if found else None
+
+    @classmethod
+    def numbered(cls, number: int) -> Worker | None:
+        """The one of that NUMBER; None: there can be none."""
+        uid = number + 1000
+        return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
 
     @property
     def number(self) -> int:
@@ -102,7 +110,7 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
     @property
     def table(self) -> int:
         """Routing table, and the priority of the rules that look it up: 10000 + n."""
-        return 10_000 + self.number
+        return TABLES + self.number
 
     @property
     def prohibit_priority(self) -> int:
@@ -135,12 +143,10 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
         digits = interface.removeprefix("wg").removesuffix("s")
         if not interface.startswith("wg") or not digits.isdecimal() or str(int(digits)) != digits:
             return None
-        uid = int(digits) + 1000
-        return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
+        return cls.numbered(int(digits))
 
     @classmethod
     def of_placeholder(cls, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Worker | None:
         """The worker whose placeholder ADDRESS is; None for any other address."""
         network = placeholders() if isinstance(address, ipaddress.IPv4Address) else PLACEHOLDERS_V6
-        uid = int(address) - int(network.network_address) + 1000
-        return cls(uid=uid) if address in network and FIRST_UID <= uid <= LAST_UID else None
+        return cls.numbered(int(address) - int(network.network_address)) if address in network else None

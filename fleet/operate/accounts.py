@@ -18,7 +18,6 @@ from fleet.errors import AccountTaken, TryLater
 from fleet.machine import lockfile
 from fleet.model import (
     ACCOUNT_GROUP,
-    FIRST_UID,
     HUB_ACCOUNT,
     KEYS_ACCOUNT,
     LAST_UID,
@@ -153,8 +152,8 @@ def _holder(worker: Worker) -> str:
 
 
 def _ours(entry: pwd.struct_passwd) -> bool:
-    worker = FIRST_UID <= entry.pw_uid <= LAST_UID and entry.pw_name == f"w{entry.pw_uid}"
-    return worker or entry.pw_name == NETCTL_ACCOUNT
+    worker = Worker.named(entry.pw_name)
+    return (worker is not None and worker.uid == entry.pw_uid) or entry.pw_name == NETCTL_ACCOUNT
 
 
 def _exists(name: str, group: str = ACCOUNT_GROUP) -> bool:

@@ -17,7 +17,7 @@ from fleet import log, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
 from fleet.machine import lockfile, spaces
-from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths
+from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths, Worker
 from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
 from fleet.operate.folders import Folder
@@ -234,5 +234,5 @@ def _is_launcher(process: psutil.Process, paths: Paths, uids: Container[int]) ->
     program, spec = ["", "", *process.cmdline()][-2:] if process.uids().real == 0 else ("", "")
     if program != "launcher" or Path(spec).parent != paths.run / "launch":
         return False
-    uid = Path(spec).name[1:5]
-    return uid.isdecimal() and int(uid) in uids
+    worker = Worker.named(Path(spec).name[:5])
+    return worker is not None and worker.uid in uids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,8 @@ from pathlib import Path
 
 from fleet.backends import BACKENDS, Backend
 from fleet.isolation import HOST
-from fleet.model import FIRST_UID, LAST_UID, PLACEHOLDERS_V6, PROTOCOL, Worker
-from fleet.numbers import placeholders
+from fleet.model import PLACEHOLDERS_V6, PROTOCOL, Worker
+from fleet.numbers import PROHIBIT_OFFSET, TABLES, placeholders
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
@@ -21,7 +20,6 @@ from netctl.plan.state import State
 from netctl.plan.things import Address, Link, Space, Stack, Sysctl, Thing
 
 KINDS = {one.link_kind for one in BACKENDS.values()}
-_MARK = re.compile(r"fleet:w([0-9]{4})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,17 +161,13 @@ class Observer:
 
 def of_alias(alias: str) -> Worker | None:
     """The worker whose mark ALIAS is."""
-    found = _MARK.fullmatch(alias)
-    return Worker(uid=int(found[1])) if found and FIRST_UID <= int(found[1]) <= LAST_UID else None
+    worker = Worker.named(alias.removeprefix("fleet:"))
+    return worker if worker is not None and alias == worker.alias else None
 
 
 def of_priority(number: int) -> Worker | None:
     """The worker whose table, lookups or prohibitions have NUMBER."""
-    least = Worker(uid=FIRST_UID)
-    for first in (least.table, least.prohibit_priority):
-        if first <= number <= first + LAST_UID - FIRST_UID:
-            return Worker(uid=FIRST_UID + number - first)
-    return None
+    return Worker.numbered(number - TABLES) or Worker.numbered(number - TABLES - PROHIBIT_OFFSET)
 
 
 def has_ipv6() -> bool:

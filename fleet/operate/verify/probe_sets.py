@@ -9,15 +9,14 @@ import ipaddress
 import json
 import random
 import secrets
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, MissingProgram, TryLater
 from fleet.probes import Kind, Probe
-from fleet.programs import PLAIN_ENVIRONMENT
+from fleet.programs import PLAIN_ENVIRONMENT, call
 
 NOBODYS = ipaddress.IPv4Network("192.0.2.0/24")
 """For documentation (RFC 5737): routed by default, and nobody is there."""
@@ -40,6 +39,7 @@ _TO_NOBODY: tuple[tuple[Kind, int], ...] = (
 _PORTS = range(20_000, 60_000)
 _MOST_PORTS = 32
 """Drawn ports of one set."""
+_IP_SECONDS = 10.0
 _random = random.SystemRandom()
 
 
@@ -57,7 +57,7 @@ class Host:
 
 
 def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
-    """The host as it is now; raises FleetError when `ip` does not say."""
+    """The host as it is now; raises MissingProgram or TryLater when `ip` does not say."""
     route = _route(4, str(NOBODYS[1]))
     return Host(
         uplink=route.get("dev", "") or _route(6, str(NOBODYS_V6[1])).get("dev", ""),
@@ -81,19 +81,14 @@ def without_way(probes: Sequence[Probe], uid: int) -> frozenset[str]:
 def _route(family: int, target: str, interface: str = "", uid: int = 0) -> dict[str, str]:
     """Where the host sends what is for TARGET, by INTERFACE alone if one is named; empty when it has no way."""
     bound = ["oif", interface] if interface else []
+    command = ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound]
     try:
-        done = subprocess.run(
-            ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound],
-            env=PLAIN_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"ip does not say where the default route is: {error}", hint="install iproute2") from error
-    found = cast("list[dict[str, str]]", json.loads(done.stdout or "[]")) if done.returncode == 0 else []
+        said = call(command, PLAIN_ENVIRONMENT, deadline_seconds=_IP_SECONDS)
+    except (MissingProgram, TryLater):
+        raise
+    except FleetError:  # there is no way
+        return {}
+    found = cast("list[dict[str, str]]", json.loads(said or "[]"))
     return found[0] if found and found[0].get("type", "unicast") == "unicast" else {}
 
 
