@@ -187,11 +187,15 @@ class Supervisor:
         if pid is None:
             self._refuse_mute()
             return False
-        with Handle(pid) as process:
+        try:
+            process = Handle(pid)
+        except ProcessLookupError:
+            return True  # somebody else's end of it came first
+        with process:
             try:
                 self._ask("shutdown")
             except Unavailable as error:
-                if not _says_that_it_ends(error):
+                if not (_says_that_it_ends(error) or process.wait(_LAST_SECONDS)):
                     raise
             if not process.wait(deadline_seconds):
                 states = ", ".join(f"{item.name} {item.state}" for item in self.states_or_none())

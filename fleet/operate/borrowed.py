@@ -93,12 +93,12 @@ class Borrowed:
         if program not in states:
             raise TryLater(
                 f"the fleet that runs has no {self.worker.name}",
-                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then fleet verify",
+                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then the same again",
             )
         if snapshot.read(self.installation.paths.snapshot).fleet.isolation != self.fleet.isolation:
             raise TryLater(
                 f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
-                hint="fleet down, then fleet verify",
+                hint="fleet down, then the same again",
             )
         try:
             status.netctl_status(self.installation.paths)  # before a worker is stopped for nothing
@@ -113,4 +113,4 @@ class Borrowed:
             supervisor.start_program(program)
         except FleetError as error:
             words = f"{self.worker.name} was at work and does not start again: {error}"
-            console.say(f"fleet verify: {words}\n  what to do: fleet supervisorctl start {program}")
+            console.say(f"fleet: WARNING: {words}\n  what to do: fleet supervisorctl start {program}")

@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -234,6 +235,28 @@ def _refuses(supervisor: Supervisor) -> bool:
         supervisor.states()
         return False
     return True
+
+
+class Late(Supervisor):
+    """Between its first question and the next ones the supervisord ends."""
+
+    child: subprocess.Popen[bytes]
+    gone: bool
+    """Also its process."""
+
+    def pid(self) -> int | None:
+        self.child.kill()
+        if self.gone:
+            self.child.wait(5)
+        return self.child.pid
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_end_that_comes_first_is_an_end(installation: Installation, gone: bool) -> None:
+    """Whoever ends a supervisord that ends by itself in that moment finds it ended, and no error."""
+    late = Late(installation)
+    late.child, late.gone = Supervisor(installation).start(end_with_us=True), gone
+    assert late.shut_down(5)
 
 
 def test_an_end_that_takes_long_is_told_as_such(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
