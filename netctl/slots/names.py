@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_address
 
+from fleet.client_files.sections import address_in
 from fleet.errors import ServerNotFound
 from fleet.sockets.deadline import within
 from netctl.plan.key import Endpoint
@@ -17,7 +17,7 @@ _NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAIL)
 
 async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
     """Every address of WAYS, in their order; raises ServerNotFound where none of their names has one."""
-    if all(map(_is_address, ways)):
+    if all(address_in(way.host) for way in ways):
         return [*ways]
     asked = await asyncio.gather(*map(_addresses, ways), return_exceptions=True)
     found = dict.fromkeys(one for some in asked if not isinstance(some, BaseException) for one in some)
@@ -26,16 +26,8 @@ async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
     return [*found]
 
 
-def _is_address(way: Endpoint) -> bool:
-    try:
-        ip_address(way.host)
-    except ValueError:
-        return False
-    return True
-
-
 async def _addresses(way: Endpoint) -> list[Endpoint]:
-    if _is_address(way):
+    if address_in(way.host):
         return [way]
     # Of a family that this host has no address of none is asked for: nothing could be sent there.
     asked = asyncio.get_running_loop().getaddrinfo(
