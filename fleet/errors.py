@@ -13,8 +13,7 @@
     │   └── RateLimited                 too many requests of one caller
     ├── NotAllowed                  77
     ├── ConfigurationError          78  every mistake at once
-    │   ├── ForeignObject               somebody else's object inside the fleet's marks
-    │   └── AccountTaken                a worker's UID belongs to somebody else
+    │   └── ForeignObject               somebody else's object inside the fleet's marks
     ├── ProtocolError                   a frame that is not a request of this protocol
     ├── Unanswered                      a program that was asked gave no answer
     ├── NotInTime                       a state that was waited for did not come
@@ -145,10 +144,6 @@ class ConfigurationError(FleetError):
 
 class ForeignObject(ConfigurationError):
     """an object that is not ours lies inside the fleet's marks"""
-
-
-class AccountTaken(ConfigurationError):
-    """a worker's UID belongs to somebody else"""
 
 
 class ProtocolError(FleetError):

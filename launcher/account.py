@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.errors import AccountTaken, ConfigurationError, TryLater
+from fleet.errors import ConfigurationError, TryLater
 from fleet.launch_spec import LaunchSpec
 from fleet.machine import lockfile, processes
 
@@ -19,7 +19,7 @@ KILL_SECONDS = 10
 
 
 def check_account(spec: LaunchSpec) -> int:
-    """The primary group of the worker's account; refuses a UID that is somebody else's (AccountTaken)."""
+    """The primary group of the worker's account; refuses a UID that is somebody else's."""
     try:
         entry = pwd.getpwuid(spec.uid)
     except KeyError:
@@ -29,7 +29,7 @@ def check_account(spec: LaunchSpec) -> int:
             f"UID {spec.uid} belongs to {entry.pw_name!r}, not to the fleet's {spec.account}; "
             "choose a free range: workers.first_uid in fleet.toml"
         )
-        raise AccountTaken(message)
+        raise ConfigurationError(message)
     return entry.pw_gid
 
 

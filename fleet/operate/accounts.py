@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from fleet import log
-from fleet.errors import AccountTaken, TryLater
+from fleet.errors import ConfigurationError, TryLater
 from fleet.machine import lockfile
 from fleet.model import (
     ACCOUNT_GROUP,
@@ -41,11 +41,11 @@ _log = log.get("fleet")
 
 
 def ensure(fleet: Fleet) -> list[str]:
-    """Make what is missing and give the names made; raises AccountTaken, naming every holder, before any change."""
+    """Make what is missing and give the names made; raises ConfigurationError with every holder, before any change."""
     with _one_at_a_time():
         taken = [text for worker in fleet.members if (text := _holder(worker))]
         if taken:
-            raise AccountTaken("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
+            raise ConfigurationError("\n".join(taken), hint="change workers.first_uid in fleet.toml to a free range")
         keys = [KEYS_ACCOUNT] if fleet.keys.source else []
         return [*_make_netctl(), *_make_own(HUB_ACCOUNT, *keys), *_make_workers(fleet), *_reserve(fleet)]
 
@@ -157,13 +157,13 @@ def _ours(entry: pwd.struct_passwd) -> bool:
 
 
 def _exists(name: str, group: str = ACCOUNT_GROUP) -> bool:
-    """Whether account NAME is there; raises AccountTaken when it is in another group than ours."""
+    """Whether account NAME is there; raises ConfigurationError when it is in another group than ours."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         return False
     if entry.pw_gid != group_number(group):
-        raise AccountTaken(
+        raise ConfigurationError(
             f"the account {name!r} exists with primary group {entry.pw_gid}, not {group!r}",
             hint=f"if nobody needs it: userdel {name}; else: usermod --gid {group} {name}",
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet import log, snapshot
 from fleet.backends import BACKENDS, Backend
-from fleet.errors import AccountTaken, ConfigurationError, FleetError, NoKeyFree
+from fleet.errors import ConfigurationError, FleetError, NoKeyFree
 from fleet.isolation import HOST
 from fleet.machine import cgroups, spaces
 from fleet.machine.files import write_durably
@@ -81,7 +81,7 @@ def same_placeholders(fleet: Fleet, installation: Installation) -> None:
 
 
 def uids_are_free(fleet: Fleet, installation: Installation) -> None:
-    """Raises AccountTaken, naming processes, when a worker's UID is at work for somebody else.
+    """Raises ConfigurationError, naming processes, when a worker's UID is at work for somebody else.
 
     The launcher kills whatever a worker's UID still runs: it is what an earlier life of this fleet left behind. Only
     what stands below a root's process of another fleet is that fleet's.
@@ -89,7 +89,7 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
     members, mine = {worker.uid for worker in fleet.members}, (None, str(installation.paths.root))
     others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]
     if others:
-        raise AccountTaken(
+        raise ConfigurationError(
             "\n".join(others),
             hint="FLEET_ROOT=... fleet down; two need a network namespace and UIDs (workers.first_uid) each",
         )

@@ -104,7 +104,7 @@ def test_taken_uids_are_all_named_and_nothing_is_made(script: Script) -> None:
         "for name, uid in (('alice', '4101'), ('bob', '4102')):\n"
         "    subprocess.run(['useradd', '--system', '--uid', uid, '--gid', 'nogroup', name], check=True)\n"
         "try: accounts.ensure(fleet)\n"
-        "except accounts.AccountTaken as error: print(error, error.hint, sep='\\n')\n"
+        "except accounts.ConfigurationError as error: print(error, error.hint, sep='\\n')\n"
         "print('fleet' in [entry.gr_name for entry in grp.getgrall()])\n"
     )
     first, second, hint, made = done.stdout.splitlines()

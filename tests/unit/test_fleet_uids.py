@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import AccountTaken
+from fleet.errors import ConfigurationError
 from fleet.model import Fleet, Paths
 from fleet.operate import configuration, prepare
 from fleet.programs import Installation
@@ -51,5 +51,5 @@ def test_a_survivor_cannot_say_that_it_is_another_fleets(root: None, fleet: Flee
 
 def test_another_fleet_is_known_by_its_root_process(root: None, fleet: Fleet, tmp_path: Path) -> None:
     """Below a process of root that works for another FLEET_ROOT the UID is that fleet's, and is named."""
-    with at_work(FLEET_ROOT="/elsewhere"), pytest.raises(AccountTaken, match="of the fleet in /elsewhere"):
+    with at_work(FLEET_ROOT="/elsewhere"), pytest.raises(ConfigurationError, match="of the fleet in /elsewhere"):
         prepare.uids_are_free(fleet, Installation(paths=Paths(root=tmp_path)))
