@@ -25,7 +25,7 @@ from netctl.exits.own import OwnAddresses
 from netctl.exits.probe import Seen
 from netctl.pool.contract import Lease
 from netctl.pool.threaded import ThreadedPool
-from netctl.slots.slot import OPEN, Slot
+from netctl.slots.slot import Slot
 from netctl.slots.suspects import in_words
 
 WAIT_SECONDS = 12.0
@@ -135,10 +135,10 @@ class Judge:
     async def _looked(self, slot: Slot, lease: Lease) -> Address | None:
         found = Seen(trouble="its lease has ended")
         async with self._turns:
-            if _holds(slot, lease):
+            if slot.holds(lease):
                 space = self._fleet.walls.space(slot.worker)
                 found = await self._through(slot.worker, self._interface(slot), space)
-        if not _holds(slot, lease):
+        if not slot.holds(lease):
             # Its sockets ended with it; and what was seen all the same may be the next lease's exit.
             self._looks.pop(lease.key_id, None)
             return None
@@ -174,10 +174,6 @@ class Judge:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _holds(slot: Slot, lease: Lease) -> bool:
-    return slot.state in OPEN and slot.lease is not None and slot.lease.id == lease.id
 
 
 async def _outlived(task: asyncio.Task[Address | None]) -> Address | None:

@@ -97,7 +97,7 @@ class Recovery:
         """The host has another address towards SLOT's server: a new session, from there."""
         async with slot.lock:
             lease = slot.lease
-            if lease is None or not _holds(slot, lease) or (now := self._sources.moved(lease)) is None:
+            if lease is None or not slot.holds(lease) or (now := self._sources.moved(lease)) is None:
                 return
             answered = await self._shake_hands_again(slot, lease, health.PROBE_SECONDS)
         if answered:
@@ -176,7 +176,7 @@ class Recovery:
     async def _probe(self, slot: Slot, lease: Lease, pulse: Pulse) -> bool:
         """Start a new session with the same key and server; True if it was answered, or if LEASE has ended."""
         async with slot.lock:
-            if not _holds(slot, lease):
+            if not slot.holds(lease):
                 return True
             left = max(0.0, pulse.left_seconds(time.monotonic()))
             answered = await self._shake_hands_again(slot, lease, min(health.PROBE_SECONDS, left))
@@ -207,7 +207,7 @@ class Recovery:
         """Another device with the same key; if that does not help either, the lease ends."""
         try:
             async with slot.lock:
-                if not _holds(slot, lease):
+                if not slot.holds(lease):
                     return
                 await self._devices.replace(slot, reason)
                 if await self._shake_hands_again(slot, lease, health.PROBE_SECONDS):
@@ -219,14 +219,10 @@ class Recovery:
     async def _give_up(self, slot: Slot, lease: Lease) -> None:
         """Seal, put key and server aside, and hang up, so that the worker asks for another tunnel."""
         async with slot.lock:
-            if not _holds(slot, lease):
+            if not slot.holds(lease):
                 return
             owner = slot.owner
             self._tunnels.book.given_up(slot, lease)
             await self._tunnels.seal(slot, f"{lease.key.server} no longer answers")
         if owner is not None:
             owner.hang_up()
-
-
-def _holds(slot: Slot, lease: Lease) -> bool:
-    return slot.state in OPEN and slot.lease is not None and slot.lease.id == lease.id

@@ -115,6 +115,10 @@ class Slot:
         self.lease, self.generation = lease, lease.generation
         self.reading = self.counted_at = None
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether LEASE is that of its open tunnel."""
+        return self.state in OPEN and self.lease is not None and self.lease.id == lease.id
+
     def count(self, reading: Reading) -> None:
         """The slot's device was read just now."""
         self.reading, self.counted_at = reading, _now()
