@@ -24,10 +24,9 @@ from netctl.kernel import removal
 from netctl.kernel.changes import Changes, index_of
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Found as Found  # noqa: PLC0414 - what observe() returns
-from netctl.kernel.observe import Observer, Sight
+from netctl.kernel.observe import Observer, Sight, source
 from netctl.kernel.observe import ipv6_stack as ipv6_stack  # noqa: PLC0414
 from netctl.kernel.setns import PerSpace, Spaces
-from netctl.kernel.source_address import source
 from netctl.plan.diff import Operation
 from netctl.plan.state import State
 from netctl.plan.things import Device, Filter, Gate, Link, Way

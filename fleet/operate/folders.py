@@ -89,7 +89,14 @@ def netctl_lock(paths: Paths) -> None:
 
     Nobody else may open it: who can open a file can hold its lock.
     """
-    _file(paths.netctl_lock, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid, 0, 0o600)
+    path, netctl = paths.netctl_lock, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_nlink != 1:
+            raise ConfigurationError(f"{path} is a file of somebody else's as well", hint=f"rm {path}")
+        _own(descriptor, netctl, 0, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def prepare_backend(backend: Backend) -> None:
@@ -123,16 +130,6 @@ def _open_device(device: Path) -> None:
             f"{device} cannot be used: {error.strerror}; without WireGuard in the kernel the tunnels need it",
             hint=f"{module}, or give this container the device {device}",
         ) from error
-
-
-def _file(path: Path, uid: int, gid: int, mode: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(descriptor).st_nlink != 1:
-            raise ConfigurationError(f"{path} is a file of somebody else's as well", hint=f"rm {path}")
-        _own(descriptor, uid, gid, mode)
-    finally:
-        os.close(descriptor)
 
 
 def _own(descriptor: int, uid: int, gid: int, mode: int) -> None:

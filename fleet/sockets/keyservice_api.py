@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field, JsonValue
 
 from fleet.sockets.callers import Caller, Row, Table
-from fleet.sockets.wire import Done, Message, Request
+from fleet.sockets.wire import Message, Request
 
 ANSWERED_SECONDS = 10.0
 """After the service's own deadline: the program has its answer by then, or is not well."""
@@ -55,4 +55,3 @@ TABLE = Table(
     Row(request=AskStatus, callers=_NETCTL, seconds=86_500, routine=True),
 )
 """netctl's account alone; each ends by its own deadline (`keys.source.timeout_seconds`)."""
-__all__ = ["TABLE", "Allocate", "Allocated", "AskStatus", "Done", "GiveBack"]

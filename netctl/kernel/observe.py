@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from fleet.backends import BACKENDS, Backend
@@ -16,6 +16,7 @@ from fleet.numbers import PROHIBIT_OFFSET, TABLES, placeholders
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
 from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
+from netctl.plan.key import Endpoint
 from netctl.plan.state import State
 from netctl.plan.things import Address, Link, Space, Stack, Sysctl, Thing
 
@@ -183,6 +184,17 @@ def ipv6_stack() -> Stack:
             return "on" if file.read(1) == b"0" else "off"
     except FileNotFoundError:
         return "absent"
+
+
+def source(way: Endpoint) -> IPv4Address | IPv6Address | None:
+    """The host's address that is used towards WAY; None where it has no way there. Nothing is sent (connect(2))."""
+    family = socket.AF_INET6 if ":" in way.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((way.host, way.port))
+            return ip_address(asking.getsockname()[0])
+    except OSError:
+        return None
 
 
 def families() -> tuple[int, ...]:

@@ -18,7 +18,7 @@ class Sources:
     """What was last known of each lease, by UID."""
 
     def __init__(self, source: Callable[[Endpoint], Address | None]) -> None:
-        """SOURCE asks the kernel (netctl.kernel.source_address)."""
+        """SOURCE asks the kernel (netctl.kernel.observe)."""
         self._source = source
         self._known: dict[int, tuple[str, Address]] = {}
 
