@@ -399,6 +399,14 @@ def test_room_where_the_fleet_writes(root: None, laid: Laid, size: str, verdict:
     assert found.verdict is verdict and f"MiB are free for {place}" in found.seen, found
 
 
+def test_an_interface_that_has_just_gone_is_no_trouble(laid: Laid) -> None:
+    """Where containers come and go an interface ends between two looks at it; the others are told."""
+    laid.filter("eth0", 2)
+    (laid.root / "proc/sys/net/ipv4/conf/veth0/rp_filter").mkdir(parents=True)  # cannot be read either
+    found = laid.finding("rp-filter")
+    assert (found.verdict, "eth0 2" in found.seen, "veth0" in found.seen) == (Verdict.OK, True, False)
+
+
 def test_who_runs_the_browser_of_before(laid: Laid) -> None:
     """A browser whose file was replaced under it is told by its worker's name; another program's end is not."""
     for pid, name, uid in ((9, "chromium", 1101), (10, "chromium", 999), (11, "python3", 1102)):

@@ -210,7 +210,8 @@ def reverse_path_filters(case: Case) -> Finding:
 
 def filters(case: Case) -> tuple[int, dict[str, int]]:
     """rp_filter of `all`, and of every other name there."""
-    values = {path.parent.name: path.read_text().strip() for path in case.machine.glob(f"{FILTERS}/*/rp_filter")}
+    names = [path.parent.name for path in case.machine.glob(f"{FILTERS}/*/rp_filter")]
+    values = {name: case.machine.text(f"{FILTERS}/{name}/rp_filter") for name in names}  # one may have gone since
     numbers = {name: int(value) for name, value in values.items() if value.isdigit()}
     return numbers.pop("all", 0), numbers
 
