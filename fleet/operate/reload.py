@@ -108,9 +108,9 @@ class _Turns:
         self._leaving, self._left = set[str](), list[str]()
 
     def start_again(self, workers: Iterable[Worker]) -> None:
-        """WORKERS, but for those that somebody has stopped."""
-        stopped = {one.name for one in self._supervisor.states() if one.state == "STOPPED"}
-        names = [one.name for one in workers if f"worker:{one.name}" not in stopped]
+        """WORKERS, but for those that somebody has stopped, or that a reload which was killed did not come to."""
+        there = {one.name for one in self._supervisor.states() if one.state != "STOPPED"}
+        names = [one.name for one in workers if f"worker:{one.name}" in there]
         console.say(f"starting {len(names)} workers again, each at the end of its loop")
         self._ending |= {name: Log(self._paths.log(name)) for name in names}
 

@@ -22,7 +22,7 @@ from fleet.backends import KERNEL
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable
 from fleet.isolation import UID, Isolation
 from fleet.model import Paths
-from fleet.operate import configuration, lifecycle, render, verbs
+from fleet.operate import configuration, lifecycle, reload, render, verbs
 from fleet.operate.run import _end
 from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor, wait_until
@@ -235,6 +235,17 @@ def _refuses(supervisor: Supervisor) -> bool:
         supervisor.states()
         return False
     return True
+
+
+def test_who_never_joined_is_not_started_again(installation: Installation) -> None:
+    """A reload that was killed between the settings and supervisord leaves a worker that is in the settings alone."""
+    supervisor = Supervisor(installation)
+    supervisor.start(end_with_us=True)
+    wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+    fleet = configuration.with_workers(configuration.parse(FLEET, "test"), 3, "test")
+    turns = reload._Turns(fleet, installation)
+    turns.start_again(fleet.members)
+    assert turns._ending.keys() == {"w1101", "w1102"}
 
 
 class Late(Supervisor):
