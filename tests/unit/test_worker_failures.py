@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import tenacity
 
@@ -19,12 +21,14 @@ from fleet.errors import (
     PageFailed,
     SpaceGone,
     TaskFailed,
+    TryLater,
     TunnelLost,
     Unavailable,
     Unproved,
     WrongExit,
 )
 from worker.failures import TABLE, Budget, Reaction, reaction
+from worker.record import Record
 
 
 @pytest.mark.parametrize(
@@ -109,3 +113,20 @@ def test_pauses_have_jitter() -> None:
     state.attempt_number = 4
     state.set_exception((BrowserDied, BrowserDied(), None))
     assert len({budget.pause(state) for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "keeps"),
+    [
+        ("browser_start", TryLater("the browser is being replaced"), True),
+        ("tunnel", TryLater("no key is free"), False),
+        ("browser_start", BrowserStartFailed("it ended at once"), True),
+        ("proof", WrongExit("another address"), False),
+    ],
+)
+def test_a_tunnel_is_kept_where_another_exit_would_not_help(stage: str, error: FleetError, *, keeps: bool) -> None:
+    """Who waits for a browser waits with the tunnel that it has; who waits for a tunnel asks for one again."""
+    record = Record()
+    with contextlib.suppress(FleetError), record.noting(Budget(3)), record.timed(stage):
+        raise error
+    assert record.keeps_tunnel is keeps
