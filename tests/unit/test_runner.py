@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runner import again, jobs, shares
+from tests.runner import again, jobs, plan, shares
 from tests.runner.jobs import Job, Running
 from tests.runner.progress import broken
 from tests.runner.summary import Summary
@@ -124,6 +124,12 @@ def test_a_step_is_judged_by_its_exit_code(tmp_path: Path, code: int, verdict: s
     assert broken(ended) == verdict
     assert ("some words" in "\n".join(summary.lines())) is bool(verdict)
     assert summary.counts() == ({"failed": 1} if verdict else {"passed": 1})
+
+
+def test_a_tier_before_a_release_has_its_time() -> None:
+    """What runs before a release alone is known to take long: as a file never measured it would be stopped half way."""
+    slow = [name for tier in plan.RELEASE for name in plan.files(tier)]
+    assert slow and min(shares.durations().get(name, 0) for name in slow) > plan.LEAST_DEADLINE_SECONDS
 
 
 def test_what_hangs_is_stopped_at_its_deadline(tmp_path: Path) -> None:
