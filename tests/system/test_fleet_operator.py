@@ -20,7 +20,6 @@ from tests.fleets import ONE_LOOP, Host
 
 FIRST_UID = 1261
 WORKERS = 2
-INTERFACES = ("wg261", "wg262")
 
 
 class Operated(Host):

@@ -28,7 +28,6 @@ def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
 
 USERSPACE = answers("netctl probe", 0, '{"backend": "userspace"}')
 GO = both(USERSPACE, lambda laid: laid.program("wireguard-go"))
-NO_TUN = "wireguard-go is there, /dev/net/tun is not"
 NO_SANDBOX = "[browser]\nsandbox = false\ni_know_what_no_sandbox_means = true\n"
 LISTENS = "0: 0:27DB 0:0000 0A 0:0 00:0 0 65534 0"
 """Port 10203, UID 65534."""

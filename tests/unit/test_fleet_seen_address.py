@@ -182,7 +182,7 @@ def test_tls_that_never_ends(tls: tuple[ssl.SSLContext, Path]) -> None:
     assert time.monotonic() - begun < 4
 
 
-def test_two_services_must_agree(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_services_must_agree() -> None:
     """Two that see the same are an answer, two that do not are none; of two of which one is down the other counts."""
     with (
         serving(says(b"203.0.113.7")) as one,

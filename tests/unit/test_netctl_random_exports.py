@@ -92,9 +92,6 @@ def test_a_random_export_is_imported_right(
     assert looked_at(one.text.encode(encoding), tmp_path_factory.getbasetemp()) == one.key
 
 
-ODD = ("YOUR KEY", "<x>", "10.0.0.300", "::", "-")
-
-
 def _mutated(text: str, rng: random.Random) -> str:
     """TEXT after one thing that happens to files."""
     lines = text.splitlines(keepends=True)
