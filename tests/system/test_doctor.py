@@ -76,34 +76,62 @@ def test_a_machine_that_carries_fleets(host: Host) -> None:
     assert table.returncode == 0 and "foreign-objects" in table.stdout and "0 errors" in table.stdout
 
 
-def test_what_others_do_to_packets_is_told(host: Host) -> None:
-    """A rule in front of the fleet's with routes, and a filter of return paths, as `ip` and `nft` tell them."""
+def test_what_is_planted_is_told_and_what_is_ours_is_mended_on_request_only(host: Host, tmp_path: Path) -> None:
+    """Rules and filters of others, as `ip` and `nft` tell them; a rule of an earlier life of ours; networkd and
+    NetworkManager. --fix removes our rule, writes drop-ins below FLEET_ROOT, and leaves what is others'.
+
+    One look judges them all: it takes seconds of processor. After a restart of networkd all is ok.
+    """
     table = (
         "table inet others { chain returns { type filter hook prerouting priority 0; "
         "meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }; }"
     )
+    ours = ("uidrange", f"{WORKER.uid}-{WORKER.uid}", "lookup", str(WORKER.table), "priority", str(WORKER.table))
     commands = (
         ("ip", "route", "add", "203.0.113.99/32", "dev", "uplink", "table", "52"),
         ("ip", "rule", "add", "priority", "5270", "lookup", "52"),
         ("nft", table),
+        ("ip", "rule", "add", *ours, "protocol", "77"),
     )
     undone = (
         ("ip", "rule", "del", "priority", "5270"),
         ("ip", "route", "flush", "table", "52"),
         ("nft", "delete", "table", "inet", "others"),
     )
-    host.configure({"": {"isolation": "uid"}})
     try:
         for command in commands:
             host.host(command, check=True)
-        _, found, _ = doctor(host.lab)
+        with running(host.lab, tmp_path, "NetworkManager"), running(host.lab, tmp_path, "systemd-networkd"):
+            code, before, _ = doctor(host.lab)
+            assert str(WORKER.table) in host.host(["ip", "rule"], check=True).stdout
+            _, after, said = doctor(host.lab, "--fix")
+        rules = host.host(["ip", "rule"], check=True).stdout
+        assert "5270:" in rules and str(WORKER.table) not in rules
     finally:
         for undo in undone:
             host.host(undo)
-        host.configure()
-    assert "rule 5270 (52) takes 203.0.113.99" in found["rules"]["seen"], found["rules"]
-    assert "table inet others (IPv6)" in found["filters"]["seen"], found["filters"]
-    assert found["uplink"]["verdict"] == found["connections"]["verdict"] == "ok", found
+    for found in (before, after):
+        assert "rule 5270 (52) takes 203.0.113.99" in found["rules"]["seen"], found["rules"]
+        assert "table inet others (IPv6)" in found["filters"]["seen"], found["filters"]
+    assert before["uplink"]["verdict"] == before["connections"]["verdict"] == "ok", before
+    assert (code, before["left-over"]["verdict"], before["left-over"]["fixable"]) == (0, "warning", True)
+    assert str(WORKER.table) in before["left-over"]["seen"]
+    assert "fixed left-over" in said and after["left-over"]["verdict"] == "ok"
+    assert before["networkd"]["verdict"] == before["networkmanager"]["verdict"] == "warning"
+    assert after["networkmanager"]["verdict"] == "ok"
+    assert "systemctl restart systemd-networkd" in after["networkd"]["command"]
+    _dropped_in(host, tmp_path, said)
+
+
+def _dropped_in(host: Host, folder: Path, said: str) -> None:
+    """The drop-ins are there, below the prefix alone; a networkd that has read its own is no finding any more."""
+    prefix = host.paths.root
+    for path in (dropins.NETWORKD, dropins.NETWORK_MANAGER):
+        assert str(prefix / path) in said and (prefix / path).stat().st_mode & 0o777 == 0o644
+        assert not (Path("/") / path).exists()
+    with running(host.lab, folder, "systemd-networkd"):
+        _, again, said = doctor(host.lab, "--fix")
+        assert (again["networkd"]["verdict"], "fixed" in said) == ("ok", False)
 
 
 def test_namespaces_of_a_larger_fleet_are_told(host: Host) -> None:
@@ -132,36 +160,6 @@ def test_somebody_elses_object_is_an_error(host: Host) -> None:
         assert WORKER.interface in found["foreign-objects"]["command"]
     finally:
         host.host(["ip", "link", "delete", WORKER.interface], check=True)
-
-
-def test_left_overs_are_taken_away_on_request_only(host: Host) -> None:
-    """A rule of an earlier life is shown as the command that removes it; it goes with --fix, and not without."""
-    rule = ["uidrange", f"{WORKER.uid}-{WORKER.uid}", "lookup", str(WORKER.table), "priority", str(WORKER.table)]
-    host.host(["ip", "rule", "add", *rule, "protocol", "77"], check=True)
-    code, found, _ = doctor(host.lab)
-    assert (code, found["left-over"]["verdict"], found["left-over"]["fixable"]) == (0, "warning", True)
-    assert str(WORKER.table) in found["left-over"]["seen"]
-    assert str(WORKER.table) in host.host(["ip", "rule"], check=True).stdout
-    _, found, said = doctor(host.lab, "--fix")
-    assert "fixed left-over" in said and found["left-over"]["verdict"] == "ok"
-    assert str(WORKER.table) not in host.host(["ip", "rule"], check=True).stdout
-
-
-def test_drop_ins_are_installed_below_the_prefix(host: Host, tmp_path: Path) -> None:
-    """networkd and NetworkManager run: --fix writes their drop-ins below FLEET_ROOT; after a restart all is ok."""
-    prefix = host.paths.root
-    with running(host.lab, tmp_path, "NetworkManager"), running(host.lab, tmp_path, "systemd-networkd"):
-        _, before, _ = doctor(host.lab)
-        assert before["networkd"]["verdict"] == before["networkmanager"]["verdict"] == "warning"
-        _, after, said = doctor(host.lab, "--fix")
-        assert after["networkmanager"]["verdict"] == "ok"
-        assert "systemctl restart systemd-networkd" in after["networkd"]["command"]
-    for path in (dropins.NETWORKD, dropins.NETWORK_MANAGER):
-        assert str(prefix / path) in said and (prefix / path).stat().st_mode & 0o777 == 0o644
-        assert not (Path("/") / path).exists()
-    with running(host.lab, tmp_path, "systemd-networkd"):
-        _, again, said = doctor(host.lab, "--fix")
-        assert (again["networkd"]["verdict"], "fixed" in said) == ("ok", False)
 
 
 def test_a_running_fleet_is_no_finding(host: Host) -> None:
