@@ -25,6 +25,7 @@ from fleet.spool import read_result, read_spool
 from lab.events import AddressListener
 from lab.net import Lab
 from tests.fleets import Host
+from tests.supervisors import pids
 from tests.waiting import until
 
 FIRST_UID = 1231
@@ -58,7 +59,7 @@ class Running(Host):
 
     def pid(self, program: str) -> int:
         """The process that supervisord runs as PROGRAM (`worker:w1231`, `netctl`)."""
-        return int(self.operate("supervisorctl", "pid", program).stdout.strip())
+        return pids(self.installation)[program]
 
 
 def alive(worker: Worker) -> list[int]:

@@ -20,6 +20,7 @@ from lab.net import Lab
 from lab.topology import SITE_NAME
 from tests.fleets import FREE, Host
 from tests.inside import PIPES
+from tests.supervisors import pids
 from tests.waiting import until
 
 FIRST_UID = 1561
@@ -66,13 +67,13 @@ class Changing(Host):
         links = {link["ifname"] for link in self.json("ip", "-json", "link")}
         table = json.loads(self.host(["nft", "-j", "list", "set", "inet", "fleet", "workers"], check=True).stdout)
         uids = [one for part in table["nftables"] for one in part.get("set", {}).get("elem", [])]
-        programs = self.operate("supervisorctl", "status").stdout
+        programs = pids(self.installation)
         return {
             "tunnel": self.paths.space(worker).exists()
             or (worker.interface in links and any(rule["priority"] == worker.table for rule in rules)),
             "held": worker.uid in uids,
             "processes": any(one.uids().real == worker.uid for one in psutil.process_iter()),
-            "program": worker.name in programs or f"wg:{worker.interface}" in programs,
+            "program": f"worker:{worker.name}" in programs or f"wg:{worker.interface}" in programs,
         }
 
 
@@ -119,7 +120,7 @@ def test_workers_join_and_leave_beside_the_loops_of_the_others(host: Changing) -
     netlink the count needs a new start: tests/unit/test_fleet_reload.py).
     """
     began, shared = datetime.now(timezone.utc), host.fleet.walls is not NETNS
-    process = host.operate("supervisorctl", "pid", f"worker:{STAYS.name}").stdout
+    process = pids(host.installation)[f"worker:{STAYS.name}"]
     assert host.marks(COMES) == dict.fromkeys(("tunnel", "held", "processes", "program"), False)
     with (
         sent_past(host, STAYS, FREE) as left,
@@ -143,7 +144,7 @@ def test_workers_join_and_leave_beside_the_loops_of_the_others(host: Changing) -
         events = listener.between(began, datetime.now(timezone.utc))
     assert left[FREE.uid] > 0 and left[STAYS.uid] == 0, left
     assert {one.address for one in events} == ({str(one) for one in COMES.placeholders} if shared else set()), events
-    assert host.operate("supervisorctl", "pid", f"worker:{STAYS.name}").stdout == process
+    assert pids(host.installation)[f"worker:{STAYS.name}"] == process > 0
     for result in (*read_spool(host.paths.spool(STAYS)), *read_spool(host.paths.spool(COMES))):
         assert (result.ok, result.attempts, result.network_changed, result.other_losses) == (True, 1, 0, 0), result
     assert [one["state"] for one in host.status()["slots"]] == ["connected"]
