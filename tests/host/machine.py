@@ -59,7 +59,7 @@ class Machine:
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
         # Its own among all that run: in two shards processes have the same numbers, and machines the same names.
-        self._group = _own_group() / f"host-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 - a magic link
+        self._group = _own_group() / f"host-{os.stat('/proc/self/ns/pid').st_ino}-{name}"  # noqa: PTH116 - a magic link
 
     @property
     def namespace(self) -> Path:
