@@ -55,14 +55,14 @@ def left_running() -> list[str]:
     return [f"{one.pid} {one.name()}" for one in psutil.process_iter(["uids"]) if one.info["uids"].real in uids]
 
 
-def test_five_workers_lose_nothing(name: str, tmp_path: Path, traces: Traces) -> None:
-    """10 of 10 loops good, nothing lost to -21, no address event, each page seen from its leased exit."""
-    done = demo(name, tmp_path, "--workers", "5", "--loops", "2")
+def test_eight_workers_lose_nothing(name: str, tmp_path: Path, traces: Traces) -> None:
+    """16 of 16 loops good, nothing lost to -21, no address event, each page seen from its leased exit."""
+    done = demo(name, tmp_path, "--workers", "8", "--loops", "2")
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     found = report(tmp_path)
-    assert (found["workers"], found["loops"], len(found["runs"])) == (5, 2, 10)
+    assert (found["workers"], found["loops"], len(found["runs"])) == (8, 2, 16)
     assert (found["network_changed"], found["address_events"], found["failures"]) == (0, 0, 0)
-    assert found["requests"] > 10 * 80
+    assert found["requests"] > 16 * 80
     for run in found["runs"]:
         assert run["ok"]
         assert run["seen_address"] == run["exit"]
