@@ -13,10 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 from fleet.errors import Answered, PageFailed
+from fleet.outside.rest import retry_after
 from fleet.result import MOST_REST_SECONDS
 
 UNTOLD_SECONDS = 60.0
@@ -62,24 +61,5 @@ def judge(url: str, status: int | None, headers: Mapping[str, str]) -> None:
         return
     if rule.outcome == "failed":
         raise PageFailed(url, f"HTTP_{status}")
-    seconds = retry_after(headers.get("retry-after", "")) if rule.outcome == "limited" else None
+    seconds = retry_after(headers.get("retry-after", ""), MOST_REST_SECONDS) if rule.outcome == "limited" else None
     raise Answered(rule.outcome, f"status {status}: {rule.why}", url=url, retry_after_seconds=seconds)
-
-
-def retry_after(text: str, now: datetime | None = None) -> float | None:
-    """The seconds that a Retry-After asks for, in either of its forms (RFC 9110, 10.2.3), bounded; None: none."""
-    words = text.strip()
-    if re.fullmatch(r"\d{1,12}", words):
-        return bounded(float(words))
-    try:
-        moment = parsedate_to_datetime(words)
-    except (TypeError, ValueError, IndexError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return bounded((moment - (now or datetime.now(timezone.utc))).total_seconds())
-
-
-def bounded(seconds: float) -> float:
-    """SECONDS within what a worker keeps to."""
-    return min(MOST_REST_SECONDS, max(0.0, seconds))

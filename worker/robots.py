@@ -22,7 +22,8 @@ from fleet import VERSION, log
 from fleet.errors import Answered
 from fleet.imports import absent
 from fleet.outside.bounded import Way
-from worker.answers import retry_after
+from fleet.outside.rest import retry_after
+from fleet.result import MOST_REST_SECONDS
 
 with absent("trio", "h2"):
     import httpcore
@@ -107,7 +108,7 @@ class Robots:
                 continue
             if answer.status >= 500 or answer.status == 429:
                 words = f"robots.txt of the site: status {answer.status}"
-                seconds = retry_after(answer.headers.get("retry-after", ""))
+                seconds = retry_after(answer.headers.get("retry-after", ""), MOST_REST_SECONDS)
                 raise Answered("limited", words, url=url, retry_after_seconds=seconds)
             return answer.text if answer.status == 200 else ""
         return ""

@@ -13,8 +13,6 @@ import pwd
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from pydantic import JsonValue
 from fleet import VERSION, visible
 from fleet.errors import ConfigurationError
 from fleet.imports import absent
+from fleet.outside.rest import retry_after
 from fleet.sockets.deadline import within
 
 with absent("click"):  # for a command line of its own, with rich and pygments
@@ -131,7 +130,7 @@ class Web:
         words = f"answered with status {status}: {self._told(body)[:300]}"
         if status in _FOR_GOOD:
             raise Refused(words)
-        raise Later(words, _wait(answer.headers.get("retry-after", "")))
+        raise Later(words, retry_after(answer.headers.get("retry-after", ""), MOST_WAIT_SECONDS) or 0.0)
 
     def _told(self, text: str) -> str:
         return visible.line(self._without_secrets(text))[:500]
@@ -158,18 +157,6 @@ async def _body(answer: httpx.Response) -> tuple[str, bool]:
 @cache
 def _trust() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-def _wait(text: str) -> float:
-    """The seconds of a Retry-After (RFC 9110, 10.2.3)."""
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return min(float(text), MOST_WAIT_SECONDS)
-    try:
-        moment = parsedate_to_datetime(text)
-        seconds = (moment - datetime.now(timezone.utc)).total_seconds() if moment.tzinfo else 0.0
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return 0.0
-    return min(max(0.0, seconds), MOST_WAIT_SECONDS)
 
 
 def form(parts: Sequence[tuple[str, Any]]) -> tuple[bytes, str]:

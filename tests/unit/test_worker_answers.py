@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fleet.errors import Answered, PageFailed
-from fleet.result import Result
+from fleet.outside.rest import retry_after
+from fleet.result import MOST_REST_SECONDS, Result
 from worker import answers, politeness
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
@@ -71,11 +72,19 @@ def test_every_rule_says_why() -> None:
         ("1.5", None),
         ("soon", None),
         ("Thu, 99 Nov 2026", None),
+        ("Thu, 26 Nov 99999999999 12:00:00 GMT", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
     """Both forms of RFC 9110, bounded; what is neither says nothing."""
-    assert answers.retry_after(text, NOW) == seconds
+    assert retry_after(text, MOST_REST_SECONDS, NOW) == seconds
+
+
+def test_a_limited_page_is_limited_whatever_its_retry_after() -> None:
+    """A date that no computer counts to is no fault of ours: the site is left alone all the same."""
+    with pytest.raises(Answered) as caught:
+        answers.judge(URL, 429, {"retry-after": "Thu, 26 Nov 99999999999 12:00:00 GMT"})
+    assert caught.value.outcome == "limited"
 
 
 def limited(seconds: float) -> Result:
