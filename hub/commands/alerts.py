@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from fleet.errors import UsageError
 from fleet.terminal import console
 from hub.alerts import recording
-from hub.commands.place import moment, opened, with_times
+from hub.commands.place import moment, opened
+from hub.queue.values import with_times
 
 _COLUMNS = ("alert", "job", "since (UTC)", "told", "")
 

@@ -11,10 +11,10 @@ from pydantic import JsonValue
 from fleet.errors import ExitCode, UsageError
 from fleet.terminal import console
 from hub import entering
-from hub.commands.place import Place, moment, opened, read_text, with_times
+from hub.commands.place import Place, moment, opened, read_text
 from hub.exits import missing
 from hub.queue import reading
-from hub.queue.values import Added, Cancelled, Job
+from hub.queue.values import Added, Cancelled, Job, with_times
 
 _COLUMNS = ("job", "state", "site", "key or task", "due (UTC)", "left")
 _SHOWN = 20
@@ -68,7 +68,7 @@ def show_list(arguments: argparse.Namespace) -> None:
         (str(one["id"]), _state(one), str(one["site"]), _name(one), moment(one["due_at"]), _left(one)) for one in found
     ]
     more = [f"more: --from {found[-1]['id']}"] if len(found) == arguments.limit else []
-    value: JsonValue = [with_times(dict(one)) for one in found]
+    value: JsonValue = [with_times(one) for one in found]
     console.answer(arguments, value, *more, table=("" if rows else "no job", _COLUMNS, rows))
 
 
@@ -78,8 +78,8 @@ def show(arguments: argparse.Namespace) -> int:
         runs = reading.runs_of(place.database, arguments.job)
     if found is None and not runs:
         raise UsageError(f"there is no job {arguments.job}, and no run of one", hint="fleet job list")
-    job = with_times(dict(found)) if found else None
-    value: JsonValue = {"job": job, "runs": [with_times(dict(run)) for run in runs]}
+    job = with_times(found) if found else None
+    value: JsonValue = {"job": job, "runs": [with_times(run) for run in runs]}
     lines = [f"{name}: {text}" for name, text in (job or {}).items() if text not in (None, "", [], {}, False)]
     rows = [
         (f"{run['job']}.{run['fence']}", str(run["outcome"]), str(run["worker"] or "-"), moment(run["ended_at"]))

@@ -7,7 +7,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -26,6 +25,7 @@ from hub.declared import Declared
 from hub.delivery.outbox import recorder
 from hub.queue.store import Store
 from hub.queue.upgrade import check
+from hub.queue.values import moment as of_seconds
 
 _RING_SECONDS = 5.0
 
@@ -87,18 +87,7 @@ def ring(paths: Paths) -> None:
 
 def moment(value: JsonValue) -> str:
     """A time of the database's for people: UTC."""
-    if not isinstance(value, int | float):
-        return "-"
-    return f"{datetime.fromtimestamp(value, timezone.utc):%m-%d %H:%M:%S}"
-
-
-def with_times(entry: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """ENTRY with its times as every program reads them."""
-    return {name: _told(value) if name.endswith("_at") else value for name, value in entry.items()}
-
-
-def _told(value: JsonValue) -> JsonValue:
-    return datetime.fromtimestamp(value, timezone.utc).isoformat() if isinstance(value, int | float) else value
+    return f"{of_seconds(value):%m-%d %H:%M:%S}" if isinstance(value, int | float) else "-"
 
 
 def read_text(arguments: argparse.Namespace) -> str:

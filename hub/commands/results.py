@@ -19,9 +19,10 @@ from fleet.errors import UsageError
 from fleet.result import of_job
 from fleet.terminal import console
 from hub.commands import columns
-from hub.commands.place import host_name, moment, opened, ring, with_times
+from hub.commands.place import host_name, moment, opened, ring
 from hub.delivery.outbox import Outbox
 from hub.queue import reading, rollups
+from hub.queue.values import with_times
 
 _COLUMNS = ("run", "outcome", "site", "worker", "ended (UTC)", "s")
 _CSV = (
@@ -57,7 +58,7 @@ def show_list(arguments: argparse.Namespace) -> None:
         for one in found
     ]
     more = [f"more: --from {rows[-1][0]}"] if len(found) == arguments.limit else []
-    value: JsonValue = [with_times(dict(one)) for one in found]
+    value: JsonValue = [with_times(one) for one in found]
     console.answer(arguments, value, *more, table=("" if rows else "no run", _COLUMNS, rows))
 
 
@@ -76,8 +77,8 @@ def show(arguments: argparse.Namespace) -> None:
         {"file": f"{spools}/{last['worker']}/spool/{one['name']}", "sha256": one["sha256"], "bytes": one["size_bytes"]}
         for one in pictures
     ]
-    value = {**with_times(dict(last)), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
-    value["delivered"] = [with_times(dict(one)) for one in delivered]
+    value = {**with_times(last), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
+    value["delivered"] = [with_times(one) for one in delivered]
     texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
     console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
 
@@ -113,10 +114,10 @@ def export(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
         found = reading.all_runs(place.database, since)
         if arguments.format == "parquet":
-            with columns.parquet(with_times(dict(one)) for one in found) as file:
+            with columns.parquet(with_times(one) for one in found) as file:
                 console.copy(file)
             return
-        (_as_csv if arguments.format == "csv" else _as_lines)(with_times(dict(one)) for one in found)
+        (_as_csv if arguments.format == "csv" else _as_lines)(with_times(one) for one in found)
 
 
 def _as_lines(runs: Iterable[dict[str, JsonValue]]) -> None:
@@ -153,13 +154,13 @@ def _run(text: str, what: str) -> tuple[int, int | None]:
 
 
 def _since(text: str) -> datetime:
-    if found := re.fullmatch(r"([0-9]{1,6})([mhd])", text, re.ASCII):
-        return datetime.now(timezone.utc) - timedelta(**{_UNITS[found[2]]: int(found[1])})
     try:
+        if found := re.fullmatch(r"([0-9]{1,6})([mhd])", text, re.ASCII):
+            return datetime.now(timezone.utc) - timedelta(**{_UNITS[found[2]]: int(found[1])})
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         if moment.tzinfo is not None:
             return moment
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter before the calendar begins
         pass
     raise UsageError(f"--since: {text[:50]!r} is no time", hint="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")
 

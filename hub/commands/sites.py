@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from fleet.errors import UsageError
 from fleet.terminal import console
-from hub.commands.place import moment, opened, with_times
-from hub.queue.values import Pace, check_name
+from hub.commands.place import moment, opened
+from hub.queue.values import Pace, check_name, with_times
 
 _COLUMNS = ("site", "every s", "most", "run", "next job", "robots", "")
 

@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -26,6 +25,7 @@ from hub.delivery.outbox import Delivery
 from hub.delivery.pictures import Pictures, kind
 from hub.delivery.sending import Carry
 from hub.delivery.signing import secret_of, signed
+from hub.queue.values import with_times
 
 _KEPT = 16_384
 
@@ -109,22 +109,8 @@ def carriers_of(fleet: Fleet, pictures: Pictures) -> dict[str, Carry]:
 
 def document(run: Delivery) -> dict[str, JsonValue]:
     """What a target is told of RUN."""
-    return {
-        "job": run.job,
-        "fence": run.fence,
-        "key": run.key,
-        "site": run.site,
-        "task": run.task,
-        "arguments": dict(run.arguments),
-        "outcome": run.outcome,
-        "worker": run.worker,
-        "exit": run.exit,
-        "began_at": _told(run.began_at),
-        "ended_at": _told(run.ended_at),
-        "error": run.error,
-        "answer": None if run.answer is None else dict(run.answer),
-        "pictures": [asdict(picture) for picture in run.pictures],
-    }
+    told = {name: value for name, value in asdict(run).items() if name not in ("id", "target", "tries")}
+    return with_times({**told, "pictures": [*told["pictures"]]})
 
 
 def _into_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -141,7 +127,3 @@ def _address(target: TargetSettings, run: Delivery, name: str) -> str:
     for word, value in words.items():
         url = url.replace(word, value)
     return url
-
-
-def _told(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()

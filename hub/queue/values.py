@@ -11,12 +11,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 
 from pydantic import JsonValue
 
 from fleet.outcomes import Ending
-from hub.queue.repeat import Repeat
+from hub.queue.repeat import Interval, Repeat
 
 LONGEST_NAME = 300
 LONGEST_ARGUMENTS = 32_768
@@ -26,6 +26,10 @@ LONGEST_ERROR = 20_000
 MOST_ATTEMPTS = 100
 MOST_AT_ONCE = 100_000
 LONGEST_INTERVAL_SECONDS = 86_400.0
+_LONGEST_BEAT_SECONDS = 10 * 366 * 86_400.0
+_YEARS = range(1970, 2200)
+"""In which a job may begin: of a time far beyond them no list could say when that is."""
+_LAST = datetime.max.replace(microsecond=0, tzinfo=timezone.utc)
 _LARGEST = 2**63 - 1
 ANYWHERE = ""
 """The exit of a job that may come out anywhere."""
@@ -71,6 +75,10 @@ class Job:
             check_name("exit", self.exit)
         if self.not_before is not None and self.not_before.tzinfo is None:
             raise ValueError(f"not_before: {self.not_before} has no time zone")
+        if self.not_before is not None and self.not_before.year not in _YEARS:
+            raise ValueError(f"not_before: {self.not_before} is none of the years {_YEARS[0]} to {_YEARS[-1]}")
+        if isinstance(self.repeat, Interval) and self.repeat.seconds > _LONGEST_BEAT_SECONDS:
+            raise ValueError(f"every: {self.repeat.seconds:g} s are more than ten years")
         if not 1 <= self.attempts <= MOST_ATTEMPTS:
             raise ValueError(f"attempts: {self.attempts} is none of 1 to {MOST_ATTEMPTS}")
         for target in self.targets:
@@ -218,6 +226,19 @@ def document(values: Mapping[str, JsonValue], most: int = LONGEST_ANSWER) -> str
 def plain(text: str) -> str:
     """TEXT, whoever wrote it, as every database takes it."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:LONGEST_ERROR]
+
+
+def moment(seconds: float) -> datetime:
+    """SECONDS since 1970; beyond the calendar its last moment."""
+    return datetime.fromtimestamp(min(seconds, _LAST.timestamp()), timezone.utc)
+
+
+def with_times(entry: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """ENTRY with its times (`..._at`) as every program reads them."""
+    return {
+        name: moment(value).isoformat() if name.endswith("_at") and isinstance(value, int | float) else value
+        for name, value in entry.items()
+    }
 
 
 def check_name(what: str, text: str) -> None:

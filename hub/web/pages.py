@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from fleet import visible
 from fleet.given_up import GivenUp
 from fleet.outcomes import OK
 from fleet.terminal.shapes import LEVELS, SHAPES
+from hub.queue.values import moment
 from hub.web.cards import TICKS, Card
 from hub.web.charts import HEIGHT, WIDTH
 from hub.web.ticks import CELL, drawn
@@ -55,7 +55,7 @@ def _text(value: Any) -> Any:
 
 
 def _moment(value: float | None) -> str:
-    return "-" if value is None else f"{datetime.fromtimestamp(value, timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return "-" if value is None else f"{moment(value):%Y-%m-%d %H:%M:%S}"
 
 
 def _document(value: Any) -> Markup:

@@ -145,6 +145,7 @@ def test_parquet_is_read_by_others(hub: Hub, tmp_path: Path) -> None:
         "result show x",
         "result show 77",
         "result export --since yesterday",
+        "result export --since 999999d",
         "result counts --since yesterday",
         "site pause nobody",
         "site pace www.example.com --interval-seconds nan --most 1",
