@@ -20,6 +20,7 @@ from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, HostFenced
 from fleet.model import Fleet, Paths, Worker
 from fleet.outside.calls import Web
+from fleet.sockets.deadline import set_within
 from fleet.sockets.rpc import Server, asked_to_end
 from hub import access
 from hub.alerts.comparing import Comparing
@@ -172,7 +173,7 @@ class Hub:
         """Claim jobs for those who wait, whenever there may be some."""
         seconds: float | None = None
         while True:
-            await self._rest(seconds)
+            await set_within(seconds, self._rung)
             self._rung.clear()
             seconds = None
             if not (idle := self.service.idle()):
@@ -192,13 +193,6 @@ class Hub:
                 self._log.error("database.failed", error=error.message)
                 self.service.hand_out((), idle)
                 seconds = AGAIN_SECONDS
-
-    async def _rest(self, seconds: float | None) -> None:
-        waiting = asyncio.ensure_future(self._rung.wait())
-        try:
-            await asyncio.wait([waiting], timeout=seconds)
-        finally:
-            waiting.cancel()
 
     async def _beat(self) -> None:
         """Say that this host lives, and look after those that do not."""

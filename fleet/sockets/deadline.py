@@ -32,6 +32,15 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def set_within(seconds: float | None, event: asyncio.Event) -> None:
+    """EVENT is set, or SECONDS are over; None: however long it takes."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=seconds)
+    finally:
+        waiting.cancel()
+
+
 async def readable(descriptor: int, seconds: float) -> bool:
     """Whether DESCRIPTOR has something to read (a pidfd has when its process has ended) within SECONDS."""
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from fleet import log
 from fleet.errors import DatabaseFailed
 from fleet.outside.calls import Later, Refused
+from fleet.sockets.deadline import set_within
 from hub.delivery.outbox import Delivery, Outbox
 
 AT_ONCE = 8
@@ -47,20 +48,13 @@ class Sender:
                 self._log.error("database.failed", error=error.message)
                 sent, seconds = 0, AGAIN_SECONDS
             if not sent:
-                await self._rest(seconds)
+                await set_within(seconds, self.rung)
 
     async def once(self) -> tuple[int, float | None]:
         """Send what is due, some of it; how many, and when the next will be."""
         due, seconds = await self._do(lambda: self._outbox.due(AT_ONCE))
         await asyncio.gather(*map(self._one, due))
         return len(due), seconds
-
-    async def _rest(self, seconds: float | None) -> None:
-        waiting = asyncio.ensure_future(self.rung.wait())
-        try:
-            await asyncio.wait([waiting], timeout=seconds)
-        finally:
-            waiting.cancel()
 
     async def _one(self, run: Delivery) -> None:
         known = {"target": run.target, "job": run.job, "fence": run.fence, "tries": run.tries + 1}

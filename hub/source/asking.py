@@ -14,6 +14,7 @@ from fleet.model import Fleet
 from fleet.outside.calls import Answer, Later, Refused, Web
 from fleet.outside.pointers import built, found, merged
 from fleet.settings.source import SourceSettings
+from fleet.sockets.deadline import set_within
 from hub import entering
 from hub.declared import UNKNOWN, Declared
 from hub.delivery.mapping import document
@@ -62,7 +63,7 @@ class Asking:
         while True:
             self.rung.clear()
             if seconds := await self.once():
-                await self._rest(seconds)
+                await set_within(seconds, self.rung)
 
     async def once(self) -> float:
         """Ask for one allocation, where there is room; how long to wait with the next question."""
@@ -101,13 +102,6 @@ class Asking:
         self._log.info("source.taken", id=allocation.name, added=added.value)
         # Where the source gives out again what it has given out, it has nothing else.
         return 0.0 if added is Added.NEW else self._source.pause_seconds
-
-    async def _rest(self, seconds: float) -> None:
-        waiting = asyncio.ensure_future(self.rung.wait())
-        try:
-            await asyncio.wait([waiting], timeout=seconds)
-        finally:
-            waiting.cancel()
 
 
 def read(answer: Answer, source: SourceSettings) -> Allocation | None:

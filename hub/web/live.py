@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fleet.errors import DatabaseFailed
+from fleet.sockets.deadline import set_within
 from hub.web.pages import shown
 from hub.web.pages import told as lines
 from hub.web.view import View
@@ -22,7 +23,6 @@ class Live:
 
     def __init__(self, view: View, stopping: asyncio.Event) -> None:
         self._view, self._stopping = view, stopping
-        self._stop = asyncio.ensure_future(stopping.wait())
         self.watchers = 0
 
     async def events(self, language: str) -> AsyncIterator[str]:
@@ -33,7 +33,7 @@ class Live:
             while not self._stopping.is_set():
                 event = await self._changes(told, language)
                 yield f"data: {json.dumps(event)}\n\n" if event else ": still there\n\n"
-                await asyncio.wait({self._stop}, timeout=EACH_SECONDS)
+                await set_within(EACH_SECONDS, self._stopping)
         finally:
             self.watchers -= 1
 

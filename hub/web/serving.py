@@ -16,6 +16,7 @@ from fleet import log
 from fleet.db import Database
 from fleet.machine.room import room
 from fleet.model import Fleet, Paths
+from fleet.sockets.deadline import set_within
 from hub.doors import Doors
 from hub.web.app import application
 from hub.web.guard import HOSTS
@@ -55,7 +56,7 @@ async def _serve(port: int, app: ASGIApp, stopping: asyncio.Event) -> None:
             config.bind = [f"fd://{_opened(port)}"]
         except OSError as error:
             said.error("web.not_open", port=port, error=error.strerror or str(error))
-            await asyncio.wait({asyncio.ensure_future(stopping.wait())}, timeout=AGAIN_SECONDS)
+            await set_within(AGAIN_SECONDS, stopping)
             continue
         said.info("web.open", address=f"http://{HOSTS[0]}:{port}/")
         await serve(app, config, shutdown_trigger=stopping.wait)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.sockets.deadline import to_the_end, within
+from fleet.sockets.deadline import set_within, to_the_end, within
 
 Deadline = Callable[[float, Coroutine[Any, Any, int]], Awaitable[int]]
 MOMENTS = range(6)
@@ -124,3 +124,18 @@ def test_work_that_must_end_ends_before_its_cancelled_caller() -> None:
 
     assert asyncio.run(both(to_the_end)) == ["work", "caller"]
     assert asyncio.run(both(asyncio.shield)) == ["caller", "work"], "positive control"
+
+
+def test_who_waits_for_an_event_again_and_again_leaves_nothing_behind() -> None:
+    """A look every few seconds, for weeks, costs no memory; an event that is set is heard at once."""
+
+    async def run() -> int:
+        event = asyncio.Event()
+        for _ in range(20):
+            await set_within(0.001, event)
+        event.set()
+        await asyncio.wait_for(set_within(None, event), 5)
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(run()) == 1
