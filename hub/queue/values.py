@@ -27,8 +27,8 @@ MOST_ATTEMPTS = 100
 MOST_AT_ONCE = 100_000
 LONGEST_INTERVAL_SECONDS = 86_400.0
 _LONGEST_BEAT_SECONDS = 10 * 366 * 86_400.0
-_YEARS = range(1970, 2200)
-"""In which a job may begin: of a time far beyond them no list could say when that is."""
+_YEARS = range(1970, 9000)
+"""In which a job may begin: no list could show a time beyond the year 9999. 2999 is how people write "never"."""
 _LAST = datetime.max.replace(microsecond=0, tzinfo=timezone.utc)
 _LARGEST = 2**63 - 1
 ANYWHERE = ""
