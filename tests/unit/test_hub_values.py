@@ -50,7 +50,7 @@ def test_a_time_beyond_the_calendar_can_be_shown(seconds: float) -> None:
 
 def test_what_people_write_is_taken() -> None:
     """A year that stands for never, any script, and text with what JSON has to escape."""
-    Job(**GOOD, not_before=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    Job(site="shop.example", task="visit", not_before=datetime(2999, 1, 1, tzinfo=timezone.utc))
     Job(site="상점.example", task="visit", key="키 1", arguments={"검색": "\0\ud800\"'"}, exit="서울")
 
 
