@@ -128,7 +128,7 @@ class Ear:
 
     def lines(self, count: int) -> list[str]:
         """The next COUNT lines."""
-        until(f"{count} more lines", lambda: len(self._unread()) >= count, 10, self._unread)
+        until(f"{count} more lines", lambda: len(self._unread()) >= count, 60, self._unread)
         found, self._lines = self._lines[:count], self._lines[count:]
         return found
 

@@ -154,7 +154,7 @@ class Installed:
         """KILL ends the fleet, systemd starts it again; no packet of a worker's UID leaves until then, or after."""
         restarts = self.restarts()
         with self.probed(STRANGER) as ear:
-            until("the capture sees a stranger", ear.says_more, 30)
+            until("the capture sees a stranger", ear.says_more, seconds)
         with self.probed(self.workers[0].uid) as ear:
             killed = time.monotonic()
             self.run(kill, check=True)
@@ -169,7 +169,7 @@ class Installed:
         seen = f"udp and dst host {WEB_ADDRESS} and dst portrange {MARKED}-{PROBED}"
         told = "--property=StandardOutput=truncate:/root/tries"
         with capturing(self.access.lab, seen) as ear, self.beside(f"sh /root/prober.sh {uid}", told):
-            until("the prober tries", lambda: self.run("head -c 1 /root/tries").stdout, 60)
+            until("the prober tries", lambda: self.run("head -c 1 /root/tries").stdout, 180)
             yield ear
 
     def escaped(self, ear: Ear) -> list[str]:
@@ -181,7 +181,7 @@ class Installed:
             heard.extend(ear.rest())
             return any(f".{MARKED}: " in line for line in heard)
 
-        until("the mark is heard", marked, 60, lambda: heard)
+        until("the mark is heard", marked, 180, lambda: heard)
         return [line for line in heard if f".{MARKED}: " not in line]
 
     @contextlib.contextmanager
