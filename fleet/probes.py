@@ -1,7 +1,7 @@
-"""What `fleet verify` sends to find a way past a tunnel: each probe as data, and the one function that sends one.
+"""What `fleet verify` sends to find a way past a tunnel: each probe as data, and the function that sends one.
 
 Root chooses the probes. The worker under test sends some; an ordinary user sends the same kinds in the clear (the
-control). Each packet is recognised by its own token, or by an address and port that were chosen for it alone.
+control). Each packet is recognised by its own token, or by an address and port that no other probe has.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _STUN_SOFTWARE = 0x8022
 
 _MOST_SAID = 400
 Said = Annotated[str, AfterValidator(lambda text: visible.line("; ".join(text.splitlines()))[:_MOST_SAID])]
-"""Text from a source that is not trusted, short and on one line; it is shown on root's terminal."""
+"""Text from an untrusted source, cut to 400 characters on one line; it is shown on root's terminal."""
 
 
 class Probe(Message):
     """One packet to send."""
 
     name: str
-    """What people read, the same for the control's and the worker's: `dns to 192.0.2.0/24, bound to uplink`."""
+    """For people, the same for the control and the worker: `dns 53 to an unassigned address, bound to the uplink`."""
     kind: Kind
     target: str
     """A numeric address."""
     port: int = 0
     bound: str = ""
-    """The interface that it is bound to; "": none."""
+    """The interface that its socket is bound to; "": none."""
     token: str
     """16 characters (TOKEN_PATTERN)."""
 
     @property
     def mark(self) -> str:
-        """How its packet is recognised: by the token, or, as a SYN carries no token, by target and port."""
+        """How its packet is recognised: by the token; by target and port for tcp, as a SYN carries no token."""
         return f"{self.target} {self.port}" if self.kind == "tcp" else self.token
 
 
@@ -57,9 +57,9 @@ class Sent(Message):
 
     mark: Said
     error: Said = ""
-    """Why it could not be sent, "" when the kernel took it."""
+    """Why it could not be sent; "" when the kernel accepted it."""
     forbidden: bool = False
-    """The machine lets no such user send this kind."""
+    """The machine lets no ordinary user send this kind."""
 
 
 class Reach(Message):
@@ -91,7 +91,7 @@ def send(probe: Probe) -> Sent:
             if probe.kind != "tcp":
                 made.send(payload(probe))
     except OSError as error:
-        # Who may open a ping socket is a setting of the host's (net.ipv4.ping_group_range).
+        # net.ipv4.ping_group_range decides who may open a ping socket.
         forbidden = probe.kind == "icmp" and error.errno in (errno.EACCES, errno.EPERM)
         return Sent(mark=probe.mark, error=error.strerror or str(error), forbidden=forbidden)
     return Sent(mark=probe.mark)
@@ -107,7 +107,7 @@ def reach(target: Reach, seconds: float = 2.0) -> Reached:
 
 
 def payload(probe: Probe) -> bytes:
-    """What PROBE carries: a well-formed beginning of its protocol, and the token."""
+    """The payload of PROBE: a well-formed first message of its protocol, with the token in it."""
     token = probe.token.encode()
     if probe.kind == "dns":
         labels = b"".join(bytes([len(label)]) + label for label in (token, b"fleet-verify", b"test"))
@@ -115,7 +115,7 @@ def payload(probe: Probe) -> bytes:
     if probe.kind == "stun":
         attribute = struct.pack("!HH", _STUN_SOFTWARE, len(token)) + token
         return struct.pack("!HHI", 1, len(attribute), _STUN_COOKIE) + token[:12] + attribute
-    if probe.kind == "quic":  # a reserved version (RFC 9000, section 15): a server answers that it does not know it
+    if probe.kind == "quic":  # a reserved version (RFC 9000, section 15), which a server answers with its own versions
         return (struct.pack("!BIB", 0xC0, 0x1A2A3A4A, len(token)) + token).ljust(_QUIC_LEAST_BYTES, b"\0")
     if probe.kind == "icmp":
         return struct.pack("!BBHHH", 128 if ":" in probe.target else 8, 0, 0, 0, 1) + token
@@ -133,7 +133,7 @@ def _socket(probe: Probe) -> socket.socket:
 
 
 class Order(Message):
-    """What the worker's half is asked to do; one JSON line on its standard input."""
+    """The order to the worker's half; one JSON line on its standard input."""
 
     sealed: tuple[Probe, ...]
     """Sent before it has a tunnel."""
@@ -143,7 +143,7 @@ class Order(Message):
     lookups: dict[str, str]
     """By asker (`getaddrinfo`, `getent`, `chrome`): the name that it looks up, with a token in it."""
     echo: str
-    """A name whose address is that of the resolver that asks; "": nobody is asked."""
+    """A name that resolves to the address of the resolver that asks; "": not looked up."""
     stun: str
     """NAME:PORT; "": no STUN server."""
 
@@ -152,43 +152,43 @@ class Page(Message):
     """What a page in the worker's browser could see and reach."""
 
     candidates: tuple[Said, ...]
-    """Addresses of the WebRTC candidates it was given."""
+    """Addresses of the WebRTC candidates that it got."""
     gathered: bool
-    """The browser began to gather them, and has had time for it."""
+    """The browser began to gather candidates and had time for it."""
     navigated: tuple[Said, ...]
-    """Names of the reaches that a tab showed."""
+    """Names of the reaches that a tab could load."""
     tried: int
-    """Ways of asking for them from a page that were tried to their end."""
+    """How many ways of requesting them from a page were tried to their end."""
     sandboxed: bool
-    """`chrome://sandbox` says so."""
+    """Whether `chrome://sandbox` says so."""
     sandbox: Said
-    """Its last words."""
+    """The last words of that page."""
 
 
 class Answer(Message):
-    """What the worker's half saw; one JSON line on its standard output. A step that it did not reach is None."""
+    """What the worker's half saw; one JSON line on its standard output. None: a step that it did not reach."""
 
     sealed: tuple[Sent, ...] = ()
     connected: tuple[Sent, ...] = ()
     reaches: tuple[Reached, ...] = ()
     tunnel_error: Said = ""
-    """Why there was no tunnel; then nothing that needs one was tried."""
+    """Why there was no tunnel; "": there was one. Without one, nothing that needs it was tried."""
     exit_seen: Said | None = None
     exit_error: Said = ""
     carries_ipv6: bool = False
     exit_v6_seen: Said | None = None
     exit_v6_error: Said = ""
     echo: tuple[Said, ...] = ()
-    """Addresses of the resolvers that were seen to ask."""
+    """Addresses of the resolvers that asked for the echo name."""
     looked_up: tuple[Said, ...] = ()
-    """The askers that did look up their name."""
+    """The askers that did look up their names."""
     page: Page | None = None
     page_error: Said = ""
     browser: Said = ""
 
 
 class ControlOrder(Message):
-    """What the control is asked to do."""
+    """The order to the control."""
 
     probes: tuple[Probe, ...]
     reaches: tuple[Reach, ...] = ()
@@ -205,7 +205,7 @@ class ControlAnswer(Message):
 
 
 def resolve(name: str) -> tuple[str, ...]:
-    """The addresses of NAME by the system's resolver, each once; empty when there is none or no resolver answers."""
+    """The addresses of NAME by the system's resolver, each once; empty when it has none or no resolver answers."""
     try:
         return tuple(sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}))
     except OSError:

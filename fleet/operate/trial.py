@@ -35,7 +35,7 @@ def attempt(arguments: argparse.Namespace) -> int:
     try:
         trial = Trial.model_validate_json(said)
     except ValidationError:
-        raise Unanswered(f"{worker.name}'s half gave an answer of another shape") from None
+        raise Unanswered(f"{worker.name}'s half sent a malformed answer") from None
     picture = _kept(trial.picture) if trial.picture else None
     result = trial.result.model_dump(mode="json")
     console.answer(arguments, {**result, "picture": str(picture) if picture else None}, *_lines(result, picture))

@@ -51,7 +51,7 @@ def test_filters_set_before_and_meanwhile(fleet: Installed) -> None:
     set_all(fleet, before, f"net.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.{UPLINK}.rp_filter = 1\n")
     assert values(fleet) == [1, 0, 1, 0]
     verdict, seen = fleet.doctor()["rp-filter"]
-    assert verdict == "ok" and f"{UPLINK} 1, lo 1" in seen and "comes back with `fleet down`" in seen, seen
+    assert verdict == "ok" and f"{UPLINK} 1, lo 1" in seen and "`fleet down` restores what was there" in seen, seen
     fleet.run("systemctl start fleet", check=True)
     tunnel = fleet.workers[0].interface
     until("netctl has set them", lambda: values(fleet, tunnel) == [0, 1, 1, 1, 0], 30, lambda: values(fleet, tunnel))

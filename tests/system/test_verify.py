@@ -127,11 +127,11 @@ def test_webrtc_left_to_itself_is_seen(at_work: Verified, isolation: str) -> Non
     finally:
         path.write_text(before)
     if isolation == "netns":
-        assert said.but("holds") == {"webrtc": f"a page is told {at_work.worker().placeholder}"}
+        assert said.but("holds") == {"webrtc": f"a page learns {at_work.worker().placeholder}"}
         assert said.code == 1
         return
     assert said.code == 0, said.but("holds")
-    told = re.fullmatch(r"a page is told (\S+)", said.seen("webrtc"))
+    told = re.fullmatch(r"a page learns (\S+)", said.seen("webrtc"))
     assert told and told[1] in said.seen("exit")
 
 

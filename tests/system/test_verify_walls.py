@@ -33,7 +33,7 @@ def test_the_walls_are_seen_and_so_is_their_absence(stage: Stage) -> None:
     assert walls.look(spec, Installation(paths=stage.paths), uid) == walls.Walls()
     found = walls.look(spec, WithoutLauncher(paths=stage.paths), uid)
     assert found.error == "" and len(found.left) >= 2, "its session and what was stopped; more if they got that far"
-    assert any("set-UID programs count on /" in one for one in found.rights) and len(found.rights) == 3
+    assert any("set-UID programs take effect on /" in one for one in found.rights) and len(found.rights) == 3
     assert not stage.wait_for_none(5)
     half = LaunchSpec.of_json(spec.read_text())
     spec.write_text(half._replace(user_namespaces=False).as_json())

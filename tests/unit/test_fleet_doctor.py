@@ -361,7 +361,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     "set-UID programs that do not count": (
         "programs",
         lambda laid: laid.write("usr/bin/su").chmod(0o4755),
-        "1 programs give their caller another UID or a capability: /usr/bin/su; none of that counts",
+        "1 programs give their caller another UID or a capability: /usr/bin/su; none of that takes effect",
     ),
     "the fleet fills memory": ("memory", lambda laid: setattr(laid, "running", True), "in all"),
 }
@@ -411,7 +411,7 @@ def test_who_runs_the_browser_of_before(laid: Laid) -> None:
     for pid, name, uid in ((9, "chromium", 1101), (10, "chromium", 999), (11, "python3", 1102)):
         laid.process(pid, name, uid=uid)
         (laid.root / f"proc/{pid}/exe").symlink_to(f"/usr/lib/{name} (deleted)")
-    assert laid.finding("browser").seen.endswith("fits; until their loops end the one before is run by w1101")
+    assert laid.finding("browser").seen.endswith("fits; w1101 run the previous one until their loops end")
 
 
 def test_kill_switch_is_tried_where_nobody_is(laid: Laid) -> None:

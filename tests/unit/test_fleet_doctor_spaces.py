@@ -75,7 +75,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     "Docker elsewhere": (
         "docker",
         both(DEAF, lambda laid: laid.process(9, "dockerd")),
-        "no namespace of a worker's",
+        "do not reach the workers' namespaces",
     ),
 }
 

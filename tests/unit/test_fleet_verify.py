@@ -280,7 +280,7 @@ def test_a_kind_that_ordinary_users_may_not_send_is_not_asked_for() -> None:
     without = dataclasses.replace(seen, control=seen.control.model_copy(update={"sent": tuple(said)}))
     without = blind_to(without, lambda probe: probe.kind == "icmp")
     assert verdicts(without) == {}
-    assert uplink(without).endswith(f"; {len(pings)} kinds this host has no way for")
+    assert uplink(without).endswith(f"; {len(pings)} kinds of probe cannot be sent from this host")
     assert verdicts(answering(without, sealed=sent(without.states["sealed"]))) == {"uplink": Verdict.UNPROVEN}
 
 

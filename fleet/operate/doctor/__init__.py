@@ -1,1 +1,1 @@
-"""`fleet doctor`: is this machine fit to carry a fleet, and what mends it where it is not."""
+"""`fleet doctor`: whether this machine is fit for a fleet, and what repairs it where it is not."""

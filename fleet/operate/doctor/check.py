@@ -1,4 +1,4 @@
-"""What a check of the doctor is, and what it finds: a verdict, what was seen, the command that repairs it."""
+"""A check of the doctor, and its finding: a verdict, what was seen, the command that repairs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.operate.doctor.machine import Case
 
 
 class Verdict(str, enum.Enum):
-    """How bad it is: `error` means the fleet will not work, or not safely."""
+    """How bad a finding is: `error` means the fleet will not work, or not safely."""
 
     OK = "ok"
     WARNING = "warning"
@@ -47,7 +47,7 @@ def error(seen: str, command: str) -> Finding:
 
 
 def some(words: Sequence[str], most: int = 4, *, between: str = ", ") -> str:
-    """The first of WORDS, and how many more there are."""
+    """The first MOST of WORDS, and how many more there are."""
     return between.join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
@@ -56,23 +56,23 @@ Look = Callable[[Case], Finding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A look at one thing, and why that matters."""
+    """A function that checks one thing, and why that matters."""
 
     name: str
     why: str
     look: Look
 
     def on(self, case: Case) -> Finding:
-        """The finding on CASE."""
+        """The finding on CASE; raises nothing for unusual files and answers."""
         try:
             found = self.look(case)
         except (OSError, ValueError, LookupError) as reason:
-            # A check that fails, at an odd file or answer, must not stop the other checks.
+            # A check that fails on an unusual file or answer must not stop the others.
             words = f"this check could not run: {type(reason).__name__}: {reason}"
             found = error(words, "report this, with --json's output")
         return replace(found, name=self.name, why=self.why)
 
 
 def check(name: str, why: str) -> Callable[[Look], Check]:
-    """The function below is the check NAME; WHY it matters."""
+    """A decorator that makes a function the check NAME; WHY says why it matters."""
     return lambda look: Check(name=name, why=why, look=look)

@@ -1,9 +1,9 @@
-"""What keeps systemd-networkd and NetworkManager off our rules, routes and interfaces.
+"""Drop-ins that keep systemd-networkd and NetworkManager off our rules, routes and interfaces.
 
 networkd removes rules and routes that it did not make when it reconfigures an interface or gets another address
 (measured: systemd 252). From systemd 249 both settings default to yes (networkd.conf(5); systemd issues 19106, 22077).
-NetworkManager may configure an interface it has not seen before. Both read drop-ins below /etc; this
-module also looks below FLEET_ROOT.
+NetworkManager may configure an interface that is new to it. Both read drop-ins below /etc; this module also reads those
+below FLEET_ROOT.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def network_manager_text(fleet: Fleet) -> str:
 
 
 def install_networkd(case: Case) -> str:
-    """Write the drop-in for systemd-networkd; what was done, and what remains to be done."""
+    """Write the drop-in for systemd-networkd; returns what was done and what remains to be done."""
     path = _install(case.paths.root / NETWORKD, networkd_text())
-    return f"wrote {path}; to make it count: fleet down, then systemctl restart systemd-networkd"
+    return f"wrote {path}; to apply it: fleet down, then systemctl restart systemd-networkd"
 
 
 def install_network_manager(case: Case) -> str:
     """The same for NetworkManager."""
     path = _install(case.paths.root / NETWORK_MANAGER, network_manager_text(case.fleet))
-    return f"wrote {path}; to make it count: systemctl reload NetworkManager"
+    return f"wrote {path}; to apply it: systemctl reload NetworkManager"
 
 
 def _install(path: Path, text: str) -> Path:
@@ -66,11 +66,11 @@ def _install(path: Path, text: str) -> Path:
 
 @check(
     "networkd",
-    "systemd-networkd removes rules and routes of others when it reconfigures an interface or gets another address: "
-    "workers are cut off until netctl has put them back",
+    "systemd-networkd removes other programs' rules and routes when it reconfigures an interface or gets another "
+    "address: workers are cut off until netctl has restored them",
 )
 def networkd(case: Case) -> Finding:
-    """Whether networkd runs here, is told to leave foreign rules and routes alone, and has read that."""
+    """Whether networkd runs here, is configured to leave foreign rules and routes alone, and has read that."""
     started = _started(case, "systemd-network")
     if started is None:
         return ok("does not run here")
@@ -91,7 +91,7 @@ def networkd(case: Case) -> Finding:
     return ok("runs, and leaves foreign rules and routes alone")
 
 
-@check("networkmanager", "NetworkManager may put addresses on a tunnel or take it down: pages of all workers die")
+@check("networkmanager", "NetworkManager may put addresses on a tunnel or take it down: all workers' page loads fail")
 def network_manager(case: Case) -> Finding:
     """Whether NetworkManager runs here and leaves the fleet's interfaces alone."""
     started = _started(case, "NetworkManager")
@@ -107,7 +107,7 @@ def network_manager(case: Case) -> Finding:
             "fleet doctor --fix, then: systemctl reload NetworkManager",
             fixable=True,
         )
-    # A reload does not change the start time, so the start time says nothing here.
+    # A reload does not change the start time, so it cannot be compared with the file's.
     return ok("runs, and leaves the fleet's interfaces alone")
 
 
@@ -129,7 +129,7 @@ def _names(spec: str, interface: str) -> bool:
         return False
     if name.startswith("="):
         return name[1:] == interface
-    # fnmatch knows ranges as well, NetworkManager does not: there is none in a real name.
+    # fnmatch also has ranges ([a-z]), which NetworkManager has not; no real interface name contains one.
     return fnmatch.fnmatchcase(interface, name.removeprefix("~"))
 
 
@@ -144,7 +144,7 @@ def _roots(case: Case) -> Iterator[Path]:
 
 
 def _drop_ins(case: Case, folders: tuple[str, ...]) -> list[tuple[int, Path]]:
-    """The place of its folder in FOLDERS and the path of each drop-in; a later folder shadows names of earlier ones."""
+    """Each drop-in: the index of its folder in FOLDERS, and its path. A later folder's file replaces its namesake."""
     named: dict[str, tuple[int, Path]] = {}
     for root in _roots(case):
         for rank, folder in enumerate(folders):
@@ -153,7 +153,7 @@ def _drop_ins(case: Case, folders: tuple[str, ...]) -> list[tuple[int, Path]]:
 
 
 def _networkd_settings(case: Case) -> dict[str, str]:
-    """Drop-ins by name after the main file; the last one wins (networkd.conf(5))."""
+    """The settings of the main file, then of the drop-ins by name; the last one wins (networkd.conf(5))."""
     folders = ("usr/lib/systemd/networkd.conf.d", "run/systemd/networkd.conf.d", "etc/systemd/networkd.conf.d")
     main = [root / "etc/systemd/networkd.conf" for root in _roots(case)]
     found: dict[str, str] = {}

@@ -41,22 +41,22 @@ CHECKS: tuple[Check, ...] = (
     own.left_over,
 )
 AT_START = (network.nftables, network.browser_ports, host.sandbox, host.shared_memory, host.open_files)
-"""Quick checks of what would otherwise fail minutes later, in a worker's log."""
+"""Quick checks that `fleet up` runs: these faults would otherwise appear only minutes later, in a worker's log."""
 _MENDS: dict[str, Callable[[Case], str]] = {
     dropins.networkd.name: dropins.install_networkd,
     dropins.network_manager.name: dropins.install_network_manager,
     own.left_over.name: own.clean_up,
 }
-"""No packages, no sysctls, no fonts: what changes the machine for others is the operator's to type."""
+"""No packages, no sysctls, no fonts: what changes the machine for other programs is left to the operator."""
 
 
 def at_start(case: Case) -> Iterator[Finding]:
-    """The errors of the quick checks."""
+    """The findings of the quick checks that are errors."""
     return (finding for check in AT_START if (finding := check.on(case)).verdict is Verdict.ERROR)
 
 
 def fix(case: Case, findings: list[Finding]) -> Iterator[str]:
-    """Repair what is safe to repair, and say each thing done; raises FleetError. Starts and stops no service."""
+    """Repair what is safe to repair and yield each repair in words; raises FleetError. Starts and stops no service."""
     for finding in findings:
         if finding.fixable and finding.name in _MENDS:
             yield f"{finding.name}: {_MENDS[finding.name](case)}"

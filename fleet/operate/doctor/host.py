@@ -14,7 +14,7 @@ from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import NOT_THERE, Case
 
 BROWSER_MEBIBYTES = 225
-"""PSS of a browser on a simple page beside seven others; heavy pages take 360."""
+"""PSS of a browser on a simple page, with seven others running; heavy pages take 360."""
 _KEPT_MEBIBYTES = 512
 _FULL_MEBIBYTES, _LOW_MEBIBYTES = 16, 128
 _HELPERS = ("/usr/lib/chromium/chrome-sandbox", "/opt/google/chrome/chrome-sandbox")
@@ -24,10 +24,10 @@ _FORBIDDEN = {
     "/proc/sys/user/max_user_namespaces": "user.max_user_namespaces=15000",
 }
 _EMOJI = "1f3a7"
-"""Headphones: fonts that are no emoji fonts have some of the faces."""
+"""Headphones; ordinary fonts have some of the faces, but not this."""
 _NOBODY = 65534
 _SUPERVISOR_FILES = render.open_files(2 * MOST_WORKERS)
-"""What supervisord asks for at most."""
+"""The most descriptors that supervisord asks for."""
 _SET_USER = 0o4000
 _REPLACED = " (deleted)"
 """proc_pid_exe(5)."""
@@ -46,7 +46,7 @@ def sandbox(case: Case) -> Finding:
 
 
 def _namespaces(case: Case, helper: str) -> Finding:
-    """User namespaces for ordinary users: looks at the three settings that can forbid them, then tries."""
+    """User namespaces for ordinary users: reads the three settings that can forbid them, then tries to make one."""
     machine = case.machine
     for path, mends in _FORBIDDEN.items():
         if machine.number(path) == 0:
@@ -70,7 +70,7 @@ def _namespaces(case: Case, helper: str) -> Finding:
 
 @check("browser", "a ChromeDriver drives only the Chrome of its own version")
 def browser(case: Case) -> Finding:
-    """Chrome and ChromeDriver, of one version; the worker's own check says it."""
+    """Whether Chrome and ChromeDriver have the same version, by the worker's own check."""
     answer = case.with_settings("worker", "check", "--json")
     if answer.code:
         return error(answer.words, answer.error.hint or "install Google Chrome or chromium, and its ChromeDriver")
@@ -84,19 +84,19 @@ def browser(case: Case) -> Finding:
 
 
 def _of_before(case: Case) -> str:
-    """Whose browsers run though their file has been replaced."""
+    """The workers whose running browser has been replaced on the disk."""
     names = {worker.uid: worker.name for worker in case.fleet.members}
     before = {
         names[one.uid]
         for one in case.processes
         if one.uid in names and one.name.startswith("chrom") and case.machine.program(one.pid).endswith(_REPLACED)
     }
-    return f"; until their loops end the one before is run by {some(sorted(before))}" if before else ""
+    return f"; {some(sorted(before))} run the previous one until their loops end" if before else ""
 
 
 @check("fonts", "without them Korean, Japanese and Chinese pages, or emoji, are boxes in screenshots")
 def fonts(case: Case) -> Finding:
-    """A font with Korean letters, such fonts have Japanese and Chinese letters too, and one with emoji."""
+    """Whether there is a font with Korean letters (these have Japanese and Chinese too), and one with emoji."""
     command = "apt install fonts-noto-cjk"
     answer = case.ask("fc-list", ":lang=ko", "family")
     if answer.code == NOT_THERE:
@@ -113,7 +113,7 @@ def fonts(case: Case) -> Finding:
 
 @check("shared-memory", "Chrome passes pictures through /dev/shm, and its profile lies in /tmp, which is memory")
 def shared_memory(case: Case) -> Finding:
-    """Each worker has a /dev/shm and a /tmp of its own, in memory."""
+    """Whether memory and swap hold every worker's own /dev/shm and /tmp, both tmpfs."""
     machine, workers = case.machine, case.fleet.workers
     if not machine.at("/dev/shm").is_dir():  # noqa: S108 - looked at, not used
         return error("there is no folder /dev/shm, on which each worker's own is mounted", "mkdir /dev/shm")
@@ -129,7 +129,7 @@ def shared_memory(case: Case) -> Finding:
 
 @check("memory", "the kernel kills browsers when memory runs out")
 def memory(case: Case) -> Finding:
-    """Browsers that do not fit are killed by the kernel one after another."""
+    """Whether the browsers fit into memory; the kernel kills those that do not."""
     count, machine = case.fleet.workers.count, case.machine
     needed = count * BROWSER_MEBIBYTES + _KEPT_MEBIBYTES
     there = machine.memory_mebibytes("MemTotal") if case.running else machine.memory_mebibytes("MemAvailable")
@@ -140,9 +140,9 @@ def memory(case: Case) -> Finding:
     return ok(text)
 
 
-@check("room", "results, logs and keys that find no room on the disk are lost, or keep loops from beginning")
+@check("room", "on a full disk results, logs and keys are lost, or loops cannot begin")
 def room(case: Case) -> Finding:
-    """Free space where the fleet writes: on a full disk every program runs, and nothing of theirs is kept."""
+    """Free space where the fleet writes: on a full disk every program runs, but nothing is stored."""
     paths = case.paths
     least, folder = min((_free_mebibytes(one), one) for one in (paths.state, paths.logs, paths.run))
     text, command = f"{least} MiB are free for {folder}", f"df -h {folder}; make room there"
@@ -152,14 +152,14 @@ def room(case: Case) -> Finding:
 
 
 def _free_mebibytes(place: Path) -> int:
-    """What may still be written where PLACE is, or is to be."""
+    """Free space on the file system of PLACE, which need not exist yet."""
     found = os.statvfs(next(one for one in (place, *place.parents) if one.exists()))
     return found.f_bavail * found.f_frsize >> 20
 
 
 @check("open-files", "a browser with a hundred requests holds hundreds of descriptors")
 def open_files(case: Case) -> Finding:
-    """The launcher sets workers.open_files, supervisord its own: both above what the kernel allows would fail."""
+    """Whether the kernel allows the limits that the launcher (workers.open_files) and supervisord set."""
     machine, each = case.machine, case.fleet.workers.open_files
     most = machine.number("/proc/sys/fs/nr_open") or 0
     everything = machine.number("/proc/sys/fs/file-max") or 0
@@ -182,14 +182,14 @@ def _hard_limit(case: Case) -> int:
 
 
 def _may_raise(case: Case) -> bool:
-    """CAP_SYS_RESOURCE, 24 in linux/capability.h: raises hard limits."""
+    """Whether we have CAP_SYS_RESOURCE (24 in linux/capability.h), which may raise hard limits."""
     found = re.search(r"^CapEff:\s+([0-9a-f]+)", case.machine.text("/proc/self/status"), re.MULTILINE)
     return bool(found and int(found[1], 16) >> 24 & 1)
 
 
 @check("clock", "WireGuard's replay guard refuses a key from a host whose clock is behind its last user's")
 def clock(case: Case) -> Finding:
-    """Whether something keeps the clock right."""
+    """Whether something synchronises the clock."""
     try:
         synchronised = case.machine.synchronised()
     except OSError as reason:

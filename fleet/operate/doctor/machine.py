@@ -1,6 +1,6 @@
-"""The machine that is looked at: its files under a prefix, its processes, and a runner of commands.
+"""The machine under examination: its files under a prefix, its processes, and a runner of commands.
 
-The prefix is `/`; a test lays out another one. Nothing here changes anything.
+The prefix is `/`; a test lays out another one. Nothing here changes the machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOT_THERE = 127
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A command's end."""
+    """The result of a command."""
 
     code: int
     out: str = ""
@@ -34,22 +34,22 @@ class Answer:
 
     @property
     def error(self) -> FleetError:
-        """Why it failed: the error of one of our programs, the plain words of any other."""
+        """Why it failed: the error that one of our programs reported, or the standard error of any other."""
         return told_error(self.err, f"code {self.code}")
 
     @property
     def words(self) -> str:
-        """Its message to people on one line."""
+        """The error's message on one line."""
         return "; ".join(self.error.message.splitlines())
 
 
 Runner = Callable[[Sequence[str], str], Answer]
-"""Runs a command with a standard input; the code is 127 when there is no such program."""
+"""Runs a command with a text as its standard input; the code is 127 when there is no such program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process that concerns us."""
+    """A process that matters to the fleet."""
 
     pid: int
     name: str
@@ -58,19 +58,19 @@ class Process:
     started: float
     """Seconds since 1970."""
     fleet_root: str | None
-    """Which fleet started it: FLEET_ROOT in the environment of the nearest process above it, itself included, that is
-    root's through and through. What a worker says of itself counts for nothing."""
+    """Which fleet started it: FLEET_ROOT in the environment of the nearest ancestor, or itself, whose UIDs are all
+    root's. The environment of a worker's own process is not trusted."""
 
     @property
     def words(self) -> str:
-        """What it is to whoever needs its UID."""
+        """A message for an operator who needs its UID."""
         of = f" of the fleet in {self.fleet_root}" if self.fleet_root else ""
         return f"UID {self.uid} is at work: process {self.pid} ({self.name}){of}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Files below ROOT, commands through RUN, the kernel's clock through SYNCHRONISED, ports kept by KEEP_PORTS."""
+    """Reads files below ROOT, runs commands with RUN, asks SYNCHRONISED for the clock, reserves ports by KEEP_PORTS."""
 
     root: Path = Path("/")
     run: Runner = field(default_factory=lambda: _run)
@@ -106,7 +106,7 @@ class Machine:
         return any(os.access(self.at(folder) / name, os.X_OK) for folder in SEARCH_PATH.split(":"))
 
     def memory_mebibytes(self, name: str) -> int:
-        """MemTotal, MemAvailable, ... of /proc/meminfo; 0 when it is not said."""
+        """The field NAME of /proc/meminfo (MemTotal, MemAvailable, ...); 0 when it is missing."""
         for line in self.text("/proc/meminfo").splitlines():
             key, _, value = line.partition(":")
             if key == name:
@@ -114,7 +114,7 @@ class Machine:
         return 0
 
     def processes(self) -> Iterator[Process]:
-        """Every process of our network namespace (a container's own is none of ours), and of any fleet in another."""
+        """Every process in our network namespace, and in any other (a container's, for example) those of a fleet."""
         network = _link(self.at("/proc/self/ns/net"))
         boot = next((float(line[6:]) for line in self.text("/proc/stat").splitlines() if line[:6] == "btime "), 0.0)
         seen = {int(folder.name): one for folder in self.root.glob("proc/[0-9]*") if (one := _look(folder))}
@@ -127,12 +127,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What /proc says of one process."""
+    """One process, as /proc shows it."""
 
     folder: Path
     name: str
     uids: tuple[int, ...]
-    """Real, effective, saved, of the file system."""
+    """Real, effective, saved and file system UID."""
     parent: int
     ticks: int
 
@@ -157,7 +157,7 @@ def _fleet_root(pid: int, seen: Mapping[int, _Look]) -> str | None:
     try:
         environment = (one.folder / "environ").read_bytes().split(b"\0")
     except OSError:
-        return None  # it has just ended, or we may not read it
+        return None  # it has just ended, or is not readable for us
     return next((entry[11:].decode(errors="replace") for entry in environment if entry[:11] == b"FLEET_ROOT="), None)
 
 
@@ -190,15 +190,15 @@ def _run(command: Sequence[str], given: str) -> Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a check looks at: the machine, the settings, the programs of this release."""
+    """The input of a check: the machine, the settings, the programs of this release."""
 
     machine: Machine
     fleet: Fleet
     installation: Installation
     processes: tuple[Process, ...]
-    """Those of the machine, listed once: hundreds of browsers have thousands."""
+    """The machine's processes, listed once: hundreds of browsers have thousands."""
     configuration: str = ""
-    """What is wrong with fleet.toml, empty when FLEET is what it says; else FLEET is the defaults."""
+    """What is wrong with fleet.toml; then FLEET holds the defaults. Empty: FLEET is what fleet.toml says."""
     running: bool = False
     """Whether the fleet's supervisord answers."""
 
@@ -211,16 +211,16 @@ class Case:
         return self.machine.run(self.installation.module(module, *arguments), "")
 
     def with_settings(self, module: str, *arguments: str) -> Answer:
-        """The same with the settings of this case instead of those of the last start."""
+        """Run one of this release's programs with the settings of this case, not those of the last start."""
         snapshot = Snapshot(release=self.installation.release, fleet=self.fleet)
         command = self.installation.module(module, *arguments, "--settings", "/dev/stdin")
         return self.machine.run(command, snapshot.model_dump_json())
 
     def task(self) -> Answer:
-        """What the worker's own half says to the task of these settings."""
+        """The verdict of the worker's own program on the task of these settings."""
         order = TrialOrder(task=self.fleet.task)
         return self.machine.run(self.installation.module("worker", "task"), order.model_dump_json())
 
     def ask(self, *command: str, given: str = "") -> Answer:
-        """Run a command of the system's."""
+        """Run a command of the system."""
         return self.machine.run(command, given)

@@ -1,4 +1,4 @@
-"""What tunnels and kill switch rest on: WireGuard, nftables, namespaces, path filters; and who else is there."""
+"""What tunnels and kill switch need: WireGuard, nftables, namespaces, path filters; and programs that interfere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ table inet fleet_doctor {
     }
 }
 """
-"""What the kill switch is made of: sets of UIDs, translation by a map, connection tracking in zones, resets, a pace."""
+"""All features that the kill switch uses: sets of UIDs, NAT by a map, conntrack zones, resets, rate limits."""
 
 _SPARE_INSTANCES = 3
 OWNED = "table inet fleet_doctor { flags owner; }"
@@ -52,7 +52,7 @@ OWNED = "table inet fleet_doctor { flags owner; }"
 
 @check("wireguard", "without it there is no tunnel")
 def wireguard(case: Case) -> Finding:
-    """The kernel's WireGuard, or a backend's program and what it needs; netctl itself is asked."""
+    """The kernel's WireGuard, or a backend's program and what it needs; netctl's probe decides which."""
     answer = case.ours("netctl", "probe", "--json", "--backend", case.fleet.wireguard.backend)
     backend = BACKENDS.get(_field(answer, "backend"))
     if backend is None:
@@ -61,7 +61,7 @@ def wireguard(case: Case) -> Finding:
 
 
 def _programs(case: Case, backend: Backend) -> Finding:
-    """What one process of BACKEND's program for each worker, all of one user, needs."""
+    """Whether one process of BACKEND's program for each worker, all under one user, has what it needs."""
     machine, name, device = case.machine, backend.program[0], backend.device
     if not machine.has_program(name):
         return error(
@@ -82,12 +82,12 @@ def _programs(case: Case, backend: Backend) -> Finding:
     release = machine.text("/proc/sys/kernel/osrelease")
     if case.fleet.wireguard.backend == "auto" and machine.glob(f"/lib/modules/{release}/**/wireguard.ko*"):
         return warning(f"{name}, though this kernel has a module for it", "modprobe wireguard")
-    return ok(f"{name}, one process a worker (kernel {release or '?'} has none, or is not to be used)")
+    return ok(f"{name}, one process a worker (kernel {release or '?'} has no WireGuard, or the setting excludes it)")
 
 
-@check("nftables", "the kill switch and the translation of addresses are a table")
+@check("nftables", "the kill switch and the address translation are an nftables table")
 def nftables(case: Case) -> Finding:
-    """The library netctl uses, and a table like the kill switch in a network namespace that ends at once."""
+    """The library that netctl uses, and a table like the kill switch's, made in a temporary network namespace."""
     if not any(case.machine.glob(f"{folder}/libnftables.so.1") for folder in _LIBRARIES):
         return error("libnftables.so.1 is not there", _INSTALL_NFT)
     answer = case.ask("unshare", "--net", "nft", "-f", "-", given=TRANSACTION)
@@ -102,20 +102,20 @@ def nftables(case: Case) -> Finding:
 
 
 def _with_owner(case: Case) -> Finding:
-    """A table with an owner is what a flush of nftables passes over (NFT_TABLE_F_OWNER, Linux 5.12)."""
+    """Whether tables can have an owner: `nft flush ruleset` skips such a table (NFT_TABLE_F_OWNER, Linux 5.12)."""
     version = case.ask("nft", "--version").out.strip() or "nftables"
     if case.ask("unshare", "--net", "nft", "-f", "-", given=OWNED).code:
         return warning(
             f"{version} works, but without tables that have an owner: a flush of nftables opens the kill switch's "
-            "last layer until netctl has put it back",
+            "last layer until netctl has restored it",
             "a kernel of 5.12 and an nft of 1.0 or later",
         )
     return ok(version)
 
 
-@check("namespaces", "with isolation netns each worker has its own network namespace, which has a name")
+@check("namespaces", "with isolation netns each worker has its own named network namespace")
 def namespaces(case: Case) -> Finding:
-    """Whether workers can have network namespaces with names, and whose names are there that nobody needs any more."""
+    """Whether workers can have named network namespaces, and whether names of former workers are left."""
     if case.fleet.isolation != "netns":
         return ok("not needed: isolation is uid")
     folder = case.paths.spaces
@@ -139,25 +139,25 @@ def namespaces(case: Case) -> Finding:
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether FOLDER is one that we may write to, or can be made."""
+    """Whether FOLDER is writable, or can be made."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK)
 
 
-@check("browser-ports", "a browser cannot start while somebody else has one of its two ports")
+@check("browser-ports", "a browser cannot start while another program has one of its two ports")
 def browser_ports(case: Case) -> Finding:
-    """Whether nobody else can take them: not by bind(2), not by chance as any free port, and nobody has."""
+    """Whether no other user has taken them, or can: by bind(2), or as an ephemeral port from the kernel."""
     if case.fleet.isolation == "netns":
         return ok("not needed: each worker has all ports of a namespace of its own")
     owners = {port: worker.uid for worker in case.fleet.members for port in worker.browser_ports}
     first, last = min(owners), max(owners)
     least, most = (int(one) for one in case.machine.text(f"{_IPV4}/ip_local_port_range").split() or ("32768", "60999"))
     if open_ports := {*owners} & {*range(least, most + 1)} - _numbers(case.machine.text(_RESERVED)):
-        words = f"{len(open_ports)} of the ports {first} to {last} are given to who asks for any ({least} to {most})"
+        words = f"{len(open_ports)} of the ports {first} to {last} are ephemeral ports here ({least} to {most})"
         before = f"{there}," if (there := case.machine.text(_RESERVED)) else ""
         return error(words, f"sysctl -w net.ipv4.ip_local_reserved_ports={before}{first}-{last}")
     if taken := sorted(_taken(case.machine, owners)):
-        return error(f"somebody else listens: {some(taken)}", "ss -ltnp; end it, or set another workers.first_uid")
+        return error(f"another user listens: {some(taken)}", "ss -ltnp; end it, or set another workers.first_uid")
     try:
         for one in case.machine.keep_ports(case.fleet.members):
             os.close(one)
@@ -166,7 +166,7 @@ def browser_ports(case: Case) -> Finding:
             f"a user who binds to one before the browser keeps it from starting: {reason.strerror}",
             'isolation = "netns", or Linux 5.14 with cgroup v2 and, in a container, CAP_SYS_ADMIN or CAP_BPF',
         )
-    return ok(f"{first} to {last} are their owners' alone while the fleet runs")
+    return ok(f"{first} to {last} are reserved for their owners while the fleet runs")
 
 
 def _numbers(listed: str) -> set[int]:
@@ -176,7 +176,7 @@ def _numbers(listed: str) -> set[int]:
 
 
 def _taken(machine: Machine, owners: Mapping[int, int]) -> Iterator[str]:
-    """Who listens at a port of OWNERS that is another's."""
+    """The listeners on ports of OWNERS that have another UID, in words."""
     for name in ("tcp", "tcp6"):
         for words in (line.split() for line in machine.text(f"/proc/net/{name}").splitlines()[1:]):
             port, uid = int(words[1].rpartition(":")[2], 16), int(words[7])  # proc_pid_net(5)
@@ -186,7 +186,7 @@ def _taken(machine: Machine, owners: Mapping[int, int]) -> Iterator[str]:
 
 @check("rp-filter", "tunnels have no address, so the kernel's reverse path filter would drop every answer")
 def reverse_path_filters(case: Case) -> Finding:
-    """What the kernel really does for each interface, max(all, its own), and what netctl will change."""
+    """The value in effect for each interface, max(all, its own), and what netctl will change."""
     if case.fleet.isolation == "netns":
         return ok("not needed: tunnels are in namespaces of their own, and this host's filters stay as they are")
     every, values = filters(case)
@@ -203,22 +203,22 @@ def reverse_path_filters(case: Case) -> Finding:
         raised = sorted(name for name, value in values.items() if value < every and name not in ours)
         return ok(
             f"all is {every}; effective: {text}. While the fleet runs netctl sets all to 0, and gives its value to "
-            f"{', '.join(raised) or 'nobody'}; what was there comes back with `fleet down`"
+            f"{', '.join(raised) or 'no interface'}; `fleet down` restores what was there"
         )
     return ok(f"all is 0; effective: {text or 'no interface'}")
 
 
 def filters(case: Case) -> tuple[int, dict[str, int]]:
-    """rp_filter of `all`, and of every other name there."""
+    """rp_filter of `all`, and by name that of every interface and of `default`."""
     names = [path.parent.name for path in case.machine.glob(f"{FILTERS}/*/rp_filter")]
     values = {name: case.machine.text(f"{FILTERS}/{name}/rp_filter") for name in names}  # one may have gone since
     numbers = {name: int(value) for name, value in values.items() if value.isdigit()}
     return numbers.pop("all", 0), numbers
 
 
-@check("resolved", "systemd-resolved sends a worker's question outside the tunnel, under its own UID")
+@check("resolved", "systemd-resolved would send a worker's DNS query outside the tunnel, under its own UID")
 def resolved(case: Case) -> Finding:
-    """systemd-resolved leaks nothing of a worker's: its launcher and the kill switch see to that."""
+    """Which resolver the host uses; the launcher and the kill switch keep workers from it."""
     servers = re.findall(r"^nameserver\s+(\S+)", case.machine.text("/etc/resolv.conf"), re.MULTILINE)
     runs = any(process.name == "systemd-resolve" for process in case.processes)
     if runs or "127.0.0.53" in servers:
@@ -226,15 +226,15 @@ def resolved(case: Case) -> Finding:
             "systemd-resolved answers the host; workers have a resolv.conf and an nsswitch.conf of their own, "
             "and port 53 is open to them through their tunnels alone"
         )
-    return ok(f"not here; the host asks {', '.join(servers) or 'nobody'}, workers ask through their tunnels alone")
+    return ok(f"not here; the host asks {', '.join(servers) or 'no server'}, workers only ask through their tunnels")
 
 
 @check(
     "docker",
-    "a container's start or end is an address event, and Chrome drops its requests on each (ERR_NETWORK_CHANGED)",
+    "each start or end of a container is an address event, on which Chrome aborts its requests (ERR_NETWORK_CHANGED)",
 )
 def docker(case: Case) -> Finding:
-    """Containers that come and go are address events, which Chrome hears unless it is denied netlink."""
+    """Whether Docker is here, and Chrome can hear the address events of its containers over netlink."""
     machine = case.machine
     links = [path.name for path in machine.glob("/sys/class/net/*")]
     bridges = [name for name in links if re.fullmatch(r"docker\d+|br-[0-9a-f]{12}", name)]
@@ -242,15 +242,15 @@ def docker(case: Case) -> Finding:
     if not bridges and not runs and not machine.at("/run/docker.sock").exists():
         return ok("not here")
     if case.fleet.isolation == "netns":
-        return ok("Docker is here; its address events, rules and forwarding are in no namespace of a worker's")
+        return ok("Docker is here; its address events, rules and forwarding do not reach the workers' namespaces")
     where = f"Docker is here ({some(bridges) or 'no bridge yet'})"
     if not case.fleet.workers.deny_netlink:
         return warning(
-            f"{where}, and workers.deny_netlink is off: every container that starts or ends kills pages",
+            f"{where}, and workers.deny_netlink is off: every container that starts or ends aborts page loads",
             "set workers.deny_netlink = true in fleet.toml",
         )
     return ok(
-        f"{where}; workers cannot hear its address events (deny_netlink), and nothing of theirs is forwarded, so that "
+        f"{where}; workers cannot hear its address events (deny_netlink), and none of their packets is forwarded, so "
         "its FORWARD policy does not matter"
     )
 

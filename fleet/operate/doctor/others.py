@@ -1,4 +1,4 @@
-"""What else on this machine concerns the fleet's walls: another fleet, and programs that give their caller rights."""
+"""Other things on this machine that affect the isolation: another fleet, and programs that give their caller rights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOBODY = 65534
 
 @check("second-fleet", "two fleets in one network namespace would take each other's rules and tables for left-overs")
 def second_fleet(case: Case) -> Finding:
-    """Another fleet's netctl in this network namespace; one in a namespace of its own is in nobody's way."""
+    """Whether another fleet's netctl is in this network namespace; one in another namespace does not interfere."""
     answer = case.ours("netctl", "alone")
     if answer.code == ExitCode.TRY_LATER:
         return error(answer.words, answer.error.hint)
@@ -28,19 +28,20 @@ def second_fleet(case: Case) -> Finding:
     )
 
 
-@check("programs", "what a program with another UID sends for a worker is held by no rule of the fleet")
+@check("programs", "no rule of the fleet stops what a program under another UID sends for a worker")
 def programs(case: Case) -> Finding:
-    """Set-UID programs and file capabilities, and whether they count for a worker."""
+    """Set-UID programs and file capabilities, and whether they take effect for a worker."""
     found = [f"/{path.relative_to(case.machine.root)}" for path in _giving_rights(case.machine)]
     words = f"{len(found)} programs give their caller another UID or a capability: {some(found)}"
     if not found:
         return ok("none in the usual folders gives its caller another UID or a capability")
     who = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
     if case.ask("setpriv", *who, "unshare", "--user", "true").code == 0:
-        return ok(f"{words}; none of that counts for a worker")
+        return ok(f"{words}; none of that takes effect for a worker")
     return warning(
-        f"{words}; they count for a worker, because ordinary users may make no user namespaces here",
-        "allow user namespaces; else chmod u-s what nobody needs (find / -xdev -perm -4000), but for chrome-sandbox",
+        f"{words}; they take effect for a worker, because ordinary users may make no user namespaces here",
+        "allow user namespaces; else chmod u-s those that nobody needs (find / -xdev -perm -4000), except "
+        "chrome-sandbox",
     )
 
 
@@ -56,7 +57,7 @@ def _giving_rights(machine: Machine) -> Iterator[Path]:
 
 
 def _has_capabilities(path: Path) -> bool:
-    """Raised and not listed: `security.capability` is there or not (xattr(7))."""
+    """Whether PATH has file capabilities (xattr(7), `security.capability`); an OSError means that it has none."""
     try:
         return bool(os.getxattr(path, "security.capability", follow_symlinks=False))
     except OSError:

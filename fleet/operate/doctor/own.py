@@ -1,4 +1,4 @@
-"""What is the fleet's own: its settings, its accounts, and what an earlier life left behind."""
+"""The fleet itself: its settings, its accounts, and what an earlier run left in the kernel."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fleet.operate.doctor.machine import Case
 
 _WORKER = re.compile(r"w\d+:")
 ROOM = 64
-"""So many UIDs after the last worker's are looked at: more workers would need them."""
+"""How many UIDs after the last worker's are checked: more workers would need them."""
 
 
-@check("settings", "everything derives from fleet.toml")
+@check("settings", "everything is derived from fleet.toml")
 def settings(case: Case) -> Finding:
-    """fleet.toml as the operator's program reads it."""
+    """Whether fleet.toml exists and is valid."""
     path = case.paths.config
     if not path.exists():
         return warning(
@@ -31,11 +31,11 @@ def settings(case: Case) -> Finding:
 
 @check("task", "a mistake in it fails every loop of every worker")
 def task(case: Case) -> Finding:
-    """[task] as the workers read it; an own task's options are its own to name."""
+    """Whether the workers accept [task]; a task of the operator's own checks its own options."""
     if case.configuration or not case.paths.config.exists():
         return _without_settings()
     if not case.fleet.loops_task:
-        return ok("jobs alone")
+        return ok("only jobs")
     answer = case.task()
     if answer.code:
         return error(answer.words, answer.error.hint or f"edit {case.paths.config}; docs/watch.md says what there is")
@@ -44,7 +44,7 @@ def task(case: Case) -> Finding:
 
 @check("accounts", "the kernel tells workers apart by UID: rules on another person's UID would block that person")
 def accounts(case: Case) -> Finding:
-    """Every worker's UID and name are free or already ours, and nobody works under them."""
+    """Whether every worker's UID and name are free or already ours, and no foreign process runs under them."""
     members = {worker.uid: worker for worker in case.fleet.members}
     first, last = min(members), max(members)
     names = [
@@ -66,7 +66,7 @@ def accounts(case: Case) -> Finding:
         )
     held = [text for entry in sorted(entries) if (text := _taken(entry, members, gid))]
     ours = {int(entry.split(":")[2]) for entry in entries} & set(members)
-    # Processes that are none of this fleet: another fleet's, or a stranger's.
+    # Processes that are not this fleet's: another fleet's, or a person's.
     mine = (None, str(case.paths.root))
     held += [
         process.words
@@ -84,7 +84,7 @@ def accounts(case: Case) -> Finding:
         )
     missing = len(members) - len(ours)
     words = f"UIDs {first} to {last} are ours{f' or free; fleet up makes {missing} accounts' if missing else ''}"
-    # useradd(8) goes on from the highest UID, which is a worker's.
+    # useradd(8) continues from the highest UID, which is a worker's.
     close = [f"; {uid} is {name}'s: from {first} on there is room for {uid - first}" for uid, name in after[:1]]
     return ok("".join([words, *close]))
 
@@ -102,7 +102,7 @@ def _taken(entry: str, members: dict[int, Worker], gid: str) -> str:
     "netctl never changes an object that is not its own, and refuses to start while one is in its place",
 )
 def foreign(case: Case) -> Finding:
-    """Somebody else's objects inside our marks: netctl refuses to start over them, and names them."""
+    """Whether objects of other programs use our marks; netctl would refuse to start and names them."""
     if case.configuration or not case.paths.config.exists():
         return _without_settings()
     answer = case.with_settings("netctl", "plan", "--json")
@@ -117,14 +117,14 @@ def _without_settings() -> Finding:
 
 @check("left-over", "objects that an earlier run left in the kernel still block its UIDs")
 def left_over(case: Case) -> Finding:
-    """Links, rules, routes, tables of a life that has ended; netctl says what its clean-up would remove."""
+    """Links, rules, routes and tables of a run that has ended, as netctl's clean-up would remove them."""
     if case.running:
         return ok("the fleet is running: what is in the kernel is in use")
     answer = case.ours("netctl", "cleanup", "--dry-run", "--json")
     if answer.code == ExitCode.CONFIGURATION and (case.configuration or not case.paths.config.exists()):
         return _without_settings()
     if answer.code not in (ExitCode.DONE, ExitCode.WOULD_CHANGE):
-        return error(f"netctl cannot look: {answer.words}", answer.error.hint or "netctl cleanup --dry-run")
+        return error(f"netctl cannot check this: {answer.words}", answer.error.hint or "netctl cleanup --dry-run")
     lines = json.loads(answer.out)
     if not lines:
         return ok("nothing is left of an earlier run")
@@ -132,7 +132,7 @@ def left_over(case: Case) -> Finding:
 
 
 def clean_up(case: Case) -> str:
-    """Let netctl remove what is left; what it was. Raises netctl's own error."""
+    """Let netctl remove what is left; returns what it was. Raises netctl's own error."""
     answer = case.ours("netctl", "cleanup")
     if answer.code:
         raise answer.error

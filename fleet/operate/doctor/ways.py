@@ -1,4 +1,4 @@
-"""What the host and its other programs do to packets of tunnels and workers: no way out, rules in front, filters."""
+"""What the host and its other programs do to packets of tunnels and workers: no route, earlier rules, filters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
 
 _OUTER_BYTES = {4: 60, 6: 80}
-"""What WireGuard and UDP add to a packet (IPv4, IPv6)."""
+"""What WireGuard, UDP and IP add to a packet, by IP version."""
 _LEAST_CONNECTIONS = 2048
-"""A busy page holds some 200 connections and names; what has ended stays for up to two minutes."""
+"""Per worker: a busy page holds some 200 connections and DNS queries; ended ones stay for up to two minutes."""
 _NEARLY_FULL = 0.9
 _OPENED = (
     "ufw allow out proto udp to any port 51820 (the ports in `Endpoint =` of your keys' files); "
@@ -24,12 +24,12 @@ _OPENED = (
 _NO_MARK = ("0x0", "0")
 _OUR_TABLES = ("fleet", "fleet_hold")
 _WITHOUT_ROUTE = re.compile(r"fib saddr .*\bmissing\b.*\bdrop\b|rpfilter.*\bdrop\b", re.IGNORECASE)
-"""nft's own filter of return paths, and iptables' match of that name."""
+"""nft's own reverse path filter, and iptables' match `rpfilter`."""
 
 
-@check("uplink", "WireGuard's packets leave by the host's own route, and are larger than those that they carry")
+@check("uplink", "WireGuard's packets leave by the host's own route, and are larger than the packets in them")
 def uplink(case: Case) -> Finding:
-    """A default route, and room for a tunnel's packets on its link."""
+    """Whether there is a default route, and its link's MTU is large enough for a tunnel's packets."""
     main = [one for one in _routes(case) if (one.get("dst"), one.get("table", "main")) == ("default", "main")]
     if not main:
         return warning("this host has no default route, so it may reach no VPN server", "ip route; ip link")
@@ -45,9 +45,9 @@ def uplink(case: Case) -> Finding:
     return ok(f"the default route is by {some(sorted(sizes))}")
 
 
-@check("rules", "a rule in front of the fleet's sends a worker's packets elsewhere, where the kill switch drops them")
+@check("rules", "a rule before the fleet's sends a worker's packets elsewhere, where the kill switch drops them")
 def rules(case: Case) -> Finding:
-    """Rules of others (Tailscale's 5270, wg-quick's) whose tables have routes."""
+    """Rules of other programs (Tailscale's 5270, wg-quick's) whose tables have routes."""
     if case.fleet.isolation == "netns":
         return ok("not needed: each worker has the rules of its own network namespace")
     tables: dict[str, list[str]] = {}
@@ -56,15 +56,15 @@ def rules(case: Case) -> Finding:
     found = list(_in_front(case, tables))
     if found:
         return warning(
-            f"in front of the fleet's rules: {some(found)}",
+            f"before the fleet's rules: {some(found)}",
             "leave these routes out (Tailscale: tailscale set --accept-routes=false --exit-node=), "
             'or set isolation = "netns"',
         )
-    return ok("none of others takes a worker's packets")
+    return ok("no other program's rule takes a worker's packets")
 
 
 def _in_front(case: Case, tables: Mapping[str, list[str]]) -> Iterator[str]:
-    """The rules that a worker's packets meet before the fleet's, and what they take."""
+    """The rules that a worker's packets match before the fleet's, and the destinations that they take."""
     first = min(worker.table for worker in case.fleet.members)
     for rule in _told(case, "ip", "-json", "rule"):
         if not 0 < rule["priority"] < first or not _for_workers(case, rule):
@@ -80,7 +80,7 @@ def _in_front(case: Case, tables: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def _for_workers(case: Case, rule: Mapping[str, Any]) -> bool:
-    """Whether a worker's packet, which has no mark and comes from this host, meets RULE."""
+    """Whether RULE matches a worker's packet, which has no mark and comes from this host."""
     uids = range(int(rule.get("uid_start", 0)), int(rule.get("uid_end", 1 << 32)) + 1)
     marked = rule.get("fwmark", "0x0") not in _NO_MARK
     by_mark = marked == ("not" in rule)
@@ -89,10 +89,10 @@ def _for_workers(case: Case, rule: Mapping[str, Any]) -> bool:
 
 
 @check(
-    "placeholders", "a worker's packets have an address of this range until they leave; the host's own may have none"
+    "placeholders", "a worker's packets have a source address of this range until they leave; the host must have none"
 )
 def placeholders(case: Case) -> Finding:
-    """Addresses of others among those from which workers send."""
+    """Whether the host has other addresses in the range from which workers send."""
     if case.fleet.isolation == "netns":
         return ok("not needed: each worker has its own in its own network namespace")
     network = case.fleet.workers.placeholders
@@ -107,14 +107,14 @@ def placeholders(case: Case) -> Finding:
     if found:
         return warning(
             f"among the placeholders ({network}, {PLACEHOLDERS_V6}): {some(found)}",
-            'set workers.placeholders in fleet.toml to a private network that nobody uses here, or isolation = "netns"',
+            'set workers.placeholders in fleet.toml to a private network that is unused here, or isolation = "netns"',
         )
     return ok(f"{network} and {PLACEHOLDERS_V6} are the fleet's alone")
 
 
-@check("filters", "a filter of return paths drops every answer that comes through a tunnel")
+@check("filters", "a reverse path filter drops every answer that comes through a tunnel")
 def filters(case: Case) -> Finding:
-    """nftables chains of others, firewalld's IPv6_rpfilter above all."""
+    """Reverse path filters in nftables chains of other programs, above all firewalld's IPv6_rpfilter."""
     if case.fleet.isolation == "netns":
         return ok("not needed: tunnels end in network namespaces of their own")
     found, table = [], ""
@@ -129,24 +129,24 @@ def filters(case: Case) -> Finding:
             f"answers without a route back are dropped by {some(sorted(set(found)))}",
             "firewalld: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, then firewall-cmd --reload",
         )
-    return ok("none of others drops what has no route back")
+    return ok("no other program's chain drops packets without a route back")
 
 
-@check("firewalls", "WireGuard's packets pass the host's own firewall as all others do")
+@check("firewalls", "WireGuard's packets have to pass the host's own firewall like any others")
 def firewalls(case: Case) -> Finding:
-    """ufw and firewalld, by their own files: whether they let out what nobody has named."""
+    """Whether ufw, by its own files, and firewalld let tunnels' packets out."""
     machine = case.machine
     enabled = _assigned(machine.text("/etc/ufw/ufw.conf"), "ENABLED").lower() == "yes"
     policy = _assigned(machine.text("/etc/default/ufw"), "DEFAULT_OUTPUT_POLICY") or "ACCEPT"
     if enabled and policy != "ACCEPT" and (closed := list(_closed(case, machine.text("/etc/ufw/user.rules")))):
         return warning(f"ufw lets out what a rule allows, and none allows {some(closed)}", _OPENED)
     if any(process.name == "firewalld" for process in case.processes):
-        return ok("firewalld; while it is reloaded nothing leaves this host, which may cost an attempt of a loop")
+        return ok("firewalld; while it reloads nothing leaves this host, which may cost a loop one attempt")
     return ok("ufw, which lets tunnels out" if enabled else "neither ufw nor firewalld")
 
 
 def _closed(case: Case, notes: str) -> Iterator[str]:
-    """What no rule of ufw's lets out, by its own NOTES: `### tuple ### allow udp 51820 0.0.0.0/0 any 0.0.0.0/0 out`."""
+    """What no ufw rule lets out. NOTES has lines `### tuple ### allow udp 51820 0.0.0.0/0 any 0.0.0.0/0 out`."""
     allowed = re.findall(r"^### tuple ### allow (\w+) (\w+) .* out(?:_(\S+))?$", notes, re.MULTILINE)
     tunnels = [worker.interface for worker in case.fleet.members]
     if not any(protocol in ("udp", "any") and port != "53" and link not in tunnels for protocol, port, link in allowed):
@@ -156,14 +156,14 @@ def _closed(case: Case, notes: str) -> Iterator[str]:
 
 
 def _assigned(text: str, name: str) -> str:
-    """What a shell's file gives the variable NAME; empty when nothing."""
+    """The value of the variable NAME in a shell file; empty when it has none."""
     found = re.search(rf"^{name}=[\"']?(\w*)", text, re.MULTILINE)
     return found[1] if found else ""
 
 
-@check("connections", "when the table of connections is full the kernel drops packets of everybody")
+@check("connections", "when the connection tracking table is full the kernel drops packets of every program")
 def connections(case: Case) -> Finding:
-    """The kernel's table of connections: how large, how full."""
+    """The size of the connection tracking table, and how full it is."""
     machine, folder = case.machine, "/proc/sys/net/netfilter"
     most, count = machine.number(f"{folder}/nf_conntrack_max"), machine.number(f"{folder}/nf_conntrack_count") or 0
     if most is None:
@@ -185,6 +185,6 @@ def _routes(case: Case) -> list[dict[str, Any]]:
 
 
 def _told(case: Case, program: str, *words: str) -> list[dict[str, Any]]:
-    """What `ip` says as JSON, of both families."""
+    """The output of `ip` as JSON, for both families."""
     texts = [case.ask(program, family, *words).out for family in ("-4", "-6")]
     return [one for text in texts for one in json.loads(text or "[]")]

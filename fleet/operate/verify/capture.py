@@ -1,7 +1,7 @@
-"""Which of our probes leave the host: every packet on every interface but loopback and our tunnels, looked at by root.
+"""Which of our probes leave the host: root inspects every packet on every interface but loopback and our tunnels.
 
-Kernel facts: packet(7) for the sockets; a packet that nftables drops in `output` never gets that far. With SOCK_DGRAM
-a packet begins with its network header, whatever the link is.
+Kernel facts: packet(7) for the sockets; a packet that nftables drops in `output` never reaches them. With SOCK_DGRAM
+a packet begins with its network header, on every kind of link.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _TOKEN = re.compile(TOKEN_PATTERN)
 
 
 class Capture:
-    """A context manager. What counts: interfaces in ONLY; without any, all but loopback and the tunnels in OURS."""
+    """A context manager that captures on the interfaces ONLY; if empty, on all but loopback and the tunnels OURS."""
 
     def __init__(self, only: Collection[str] = (), ours: Collection[str] = ()) -> None:
         self._only, self._ours = frozenset(only), frozenset(ours) | {"lo"}
         self._found: dict[str, Counter[str]] = {}
         self.packets = 0
-        """Looked at: sent by this host, on interfaces that count."""
+        """Inspected packets: sent by this host, on captured interfaces."""
         self.lost = 0
-        """Not looked at, because the kernel's buffer was full; known at the end."""
+        """Packets not inspected because the kernel's buffer was full; known after the end of the block."""
         self._changed = threading.Condition()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
@@ -63,12 +63,12 @@ class Capture:
         self._socket.close()
 
     def found(self, mark: str) -> tuple[str, ...]:
-        """The interfaces by which packets with MARK have left, each with its number of packets."""
+        """The interfaces by which packets with MARK have left, each with the number of packets: `2 by eth0`."""
         with self._changed:
             return tuple(f"{count} by {name}" for name, count in sorted(self._found.get(mark, Counter()).items()))
 
     def wait_for(self, marks: Iterable[str], seconds: float) -> bool:
-        """Whether all MARKS have left within SECONDS. What was sent before one of them has been looked at then."""
+        """Whether packets with all MARKS were seen within SECONDS. Every packet sent before them was inspected then."""
         wanted = set(marks)
         with self._changed:
             return self._changed.wait_for(lambda: wanted <= self._found.keys(), seconds)
@@ -87,7 +87,7 @@ class Capture:
         while True:
             try:
                 packet, address = self._socket.recvfrom(65_535)
-            except (BlockingIOError, OSError):  # an interface that goes down is told once, as ENETDOWN
+            except (BlockingIOError, OSError):  # the kernel reports an interface that goes down once, as ENETDOWN
                 return
             name, kind = address[0], address[2]
             if kind == socket.PACKET_OUTGOING and self._counts(name):
@@ -102,7 +102,10 @@ class Capture:
 
 
 def marks_of(packet: bytes) -> set[str]:
-    """The marks (fleet.probes.Probe.mark) that PACKET, from its IP header on, may have; any other packet has none."""
+    """The marks (fleet.probes.Probe.mark) found in PACKET, which begins with its IP header; empty for other packets.
+
+    Every TCP packet yields its target and port, so the result may hold marks that are no probe's.
+    """
     # Resolvers may change the case of a name's letters (draft-vixie-dnsext-dns0x20).
     found = {token.decode() for token in _TOKEN.findall(packet.lower())}
     head = _head(packet)
@@ -114,7 +117,7 @@ def marks_of(packet: bytes) -> set[str]:
 
 
 def _head(packet: bytes) -> tuple[int, str, int] | None:
-    """Its protocol, its target, and where what is inside begins; a SYN of ours has no extension headers in IPv6."""
+    """The protocol, target address and payload offset of PACKET; our own IPv6 SYNs have no extension headers."""
     version = packet[0] >> 4 if packet else 0
     if version == 4 and len(packet) >= 20:
         return packet[9], socket.inet_ntop(socket.AF_INET, packet[16:20]), (packet[0] & 15) * 4

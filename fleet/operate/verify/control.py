@@ -1,7 +1,7 @@
 """The control: an ordinary user, `nobody`, sends the same probes in the clear, in the host's own namespace.
 
-What the capture does not see of the control, it could not have seen of the worker. A program of its own, which reads
-its order (fleet.probes.ControlOrder) from standard input and answers on standard output.
+If the capture does not see a probe of the control, it could not have seen that probe of the worker either. This is a
+separate program: it reads its order (fleet.probes.ControlOrder) from standard input and answers on standard output.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from fleet.probes import ControlAnswer, ControlOrder, reach, resolve, send
 
 NOBODY = 65534
-"""The same number everywhere; belongs to no package and to no worker."""
+"""The UID of `nobody` on every distribution; no package's and no worker's."""
 
 
 def main() -> None:
-    """Give up root for good, then do what is asked."""
+    """Drop root for good, then carry out the order."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

@@ -1,4 +1,4 @@
-"""Services of root's on the host's own addresses that a worker must not reach; they note who comes."""
+"""Listeners of root on the host's own addresses, which a worker must not reach; they record who connects."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BIND = "import socket, sys; socket.socket(fileno=0).bind((sys.argv[1], int(sys.
 
 
 class Listeners:
-    """A context manager: a TCP listener for each of ADDRESSES (name -> address, port; port 0 is drawn).
+    """A context manager: a TCP listener for each of ADDRESSES (name -> address, port; for port 0 the kernel picks one).
 
-    OWNER is the UID for whom the ports are kept: it alone may bind to them.
+    OWNER is the UID that the ports are reserved for: only it may bind to them, so the bind runs under that UID.
     """
 
     def __init__(self, addresses: Mapping[str, tuple[str, int]], owner: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Listeners:
             os.close(descriptor)
 
     def came(self) -> dict[str, tuple[str, ...]]:
-        """By listener: the addresses of those who have come since the last call, those included that wait still."""
+        """By listener: the peers' addresses of all connections since the last call, pending ones included."""
         for name, made in list(self._open.values()):
             self._accept(name, made)
         with self._lock:
@@ -59,7 +59,7 @@ class Listeners:
         return {name: tuple(peers) for name, peers in came.items()}
 
     def _listen(self, address: tuple[str, int]) -> socket.socket | None:
-        """None where the host has no such address (IPv6), or the port is somebody's."""
+        """A listening socket, or None when the host has no such address (IPv6) or the port is in use."""
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         made = socket.socket(family)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

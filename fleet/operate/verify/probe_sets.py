@@ -1,6 +1,6 @@
-"""The probes of one run: what they have to know of the host, and so many sets of them, drawn at random.
+"""The probes of one run: the facts about the host that they need, and several random sets of them.
 
-For the control and for each state of the worker the same.
+The control and each state of the worker get one set each; the sets differ only in addresses, ports and tokens.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fleet.probes import Kind, Probe
 from fleet.programs import PLAIN_ENVIRONMENT, call
 
 NOBODYS = ipaddress.IPv4Network("192.0.2.0/24")
-"""For documentation (RFC 5737): routed by default, and nobody is there."""
+"""Documentation addresses (RFC 5737): the default route takes them, and no host has one."""
 NOBODYS_V6 = ipaddress.IPv6Network("2001:db8:ffff::/64")
-"""The same (RFC 3849)."""
+"""The same for IPv6 (RFC 3849)."""
 METADATA = "169.254.169.254"
-"""Where clouds answer questions about a machine, its credentials included."""
+"""Where clouds serve a machine's metadata, its credentials included."""
 _TO_NOBODY: tuple[tuple[Kind, int], ...] = (
     ("tcp", 0),
     ("tcp", 53),
@@ -35,29 +35,29 @@ _TO_NOBODY: tuple[tuple[Kind, int], ...] = (
     ("quic", 443),
     ("icmp", 0),
 )
-"""Kinds and ports; port 0 is drawn. No two sets share an address of nobody's, so that a fixed port is no doubt."""
+"""Kinds and ports; port 0: a random one. No two sets share an unassigned address, so fixed ports are unambiguous."""
 _PORTS = range(20_000, 60_000)
 _MOST_PORTS = 32
-"""Drawn ports of one set."""
+"""Random ports of one set, at most."""
 _IP_SECONDS = 10.0
 _random = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """This machine as a worker must not use it."""
+    """The machine's own network, which a worker must not use."""
 
     uplink: str
-    """The interface of the default route; "": there is none."""
+    """The interface of the default route; "": no default route."""
     gateway: str
     address: str
-    """The address it has on its own network."""
+    """The source address of the default route."""
     resolvers: tuple[str, ...]
-    """From resolv.conf, those on loopback left out: they are not asked by packets that leave."""
+    """From resolv.conf, without loopback addresses: no packet to those leaves the host."""
 
 
 def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
-    """The host as it is now; raises MissingProgram or TryLater when `ip` does not say."""
+    """The host as it is now; raises MissingProgram or TryLater when `ip` cannot be run or does not answer."""
     route = _route(4, str(NOBODYS[1]))
     return Host(
         uplink=route.get("dev", "") or _route(6, str(NOBODYS_V6[1])).get("dev", ""),
@@ -68,10 +68,10 @@ def look(resolv_conf: Path = Path("/etc/resolv.conf")) -> Host:
 
 
 def without_way(probes: Sequence[Probe], uid: int) -> frozenset[str]:
-    """The marks of those PROBES for which the host's routing tables have no way, for the user UID.
+    """The marks of those PROBES for which the host's routing tables have no route for the user UID.
 
-    A sender's error does not tell: on a host without IPv6 the kernel finds a worker's placeholder as the only source
-    address, and then answers what our rules say of that (ip6_dst_lookup_tail_net in net/ipv6/ip6_output.c).
+    The sender's error cannot tell: on a host without IPv6 the kernel takes a worker's placeholder as the only source
+    address, and returns what our rules say about that (ip6_dst_lookup_tail_net in net/ipv6/ip6_output.c).
     """
     tried = {(one.target, one.bound) for one in probes}
     ways = {(to, by) for to, by in tried if _route(6 if ":" in to else 4, to, by, uid)}
@@ -79,14 +79,14 @@ def without_way(probes: Sequence[Probe], uid: int) -> frozenset[str]:
 
 
 def _route(family: int, target: str, interface: str = "", uid: int = 0) -> dict[str, str]:
-    """Where the host sends what is for TARGET, by INTERFACE alone if one is named; empty when it has no way."""
+    """The host's route to TARGET, restricted to INTERFACE if one is named; empty when there is none."""
     bound = ["oif", interface] if interface else []
     command = ["ip", f"-{family}", "-json", "route", "get", target, "uid", str(uid), *bound]
     try:
         said = call(command, PLAIN_ENVIRONMENT, deadline_seconds=_IP_SECONDS)
     except (MissingProgram, TryLater):
         raise
-    except FleetError:  # there is no way
+    except FleetError:  # `ip` fails when there is no route
         return {}
     found = cast("list[dict[str, str]]", json.loads(said or "[]"))
     return found[0] if found and found[0].get("type", "unicast") == "unicast" else {}
@@ -110,14 +110,14 @@ def _resolvers(path: Path) -> list[str]:
 
 
 def token() -> str:
-    """16 characters that occur nowhere else."""
+    """16 random characters that occur nowhere else."""
     return f"fv{secrets.token_hex(7)}"
 
 
 def draw(host: Host, sets: int) -> list[tuple[Probe, ...]]:
-    """So many fresh sets for HOST, with the same names in the same order, and nothing else in common.
+    """SETS new sets for HOST, with the same names in the same order, and nothing else in common.
 
-    No address of nobody's and no drawn port is in two of them, nor twice in one.
+    No unassigned address and no random port occurs twice, neither in one set nor in two.
     """
     ways = tuple(dict.fromkeys(("", host.uplink)))
     addresses = iter(_random.sample(range(1, 255), sets * len(ways)))
@@ -126,10 +126,10 @@ def draw(host: Host, sets: int) -> list[tuple[Probe, ...]]:
 
 
 def _all(host: Host, bound: str, number: int, ports: Iterator[int]) -> Iterator[Probe]:
-    """Everything that is sent by one way; NUMBER is that of its addresses of nobody's."""
+    """All probes over one route. NUMBER selects the unassigned documentation address they go to."""
     nobody = {
-        "an address of nobody's": str(NOBODYS[number]),
-        "an IPv6 address of nobody's": str(NOBODYS_V6[number]),
+        "an unassigned address": str(NOBODYS[number]),
+        "an unassigned IPv6 address": str(NOBODYS_V6[number]),
     }
     for what, target in nobody.items():
         yield from (_probe(kind, what, target, port or next(ports), bound) for kind, port in _TO_NOBODY)
@@ -137,7 +137,7 @@ def _all(host: Host, bound: str, number: int, ports: Iterator[int]) -> Iterator[
 
 
 def _near(host: Host, bound: str, ports: Iterator[int]) -> Iterator[Probe]:
-    """Who is close by: resolvers, the router, cloud metadata."""
+    """Probes to the host's resolvers, its gateway and cloud metadata."""
     for number, resolver in enumerate(host.resolvers, 1):
         yield _probe("dns", f"the host's resolver {number}", resolver, 53, bound)
     if host.gateway:

@@ -1,4 +1,4 @@
-"""What `fleet verify` says: a verdict a property, the report that holds them, and that report as text."""
+"""The output of `fleet verify`: a verdict for each property, the report that holds them, and that report as text."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Verdict(str, enum.Enum):
     HOLDS = "holds"
     BROKEN = "broken"
     UNPROVEN = "unproven"
-    """Nothing bad was seen, and a breach could have gone unseen."""
+    """No breach was seen, but one could have gone unseen."""
 
 
 class Property(BaseModel, frozen=True):
-    """One promise, and what was seen of it."""
+    """One promise, its verdict and what was seen."""
 
     name: str
     verdict: Verdict
@@ -31,7 +31,7 @@ class Property(BaseModel, frozen=True):
 
 
 class Report(BaseModel, frozen=True):
-    """The whole answer; can be handed to somebody: no key, no page and no name of a site is in it."""
+    """The whole result. It is safe to pass on: it holds no key, no page and no name of a site."""
 
     worker: str
     isolation: str
@@ -40,12 +40,12 @@ class Report(BaseModel, frozen=True):
     versions: dict[str, str]
     """Kernel, browser and so on."""
     capture: dict[str, int]
-    """Packets looked at, and lost unseen, by the capture at the uplink."""
+    """Packets that the capture at the uplink inspected (`seen`), and lost without inspection (`lost`)."""
     properties: tuple[Property, ...]
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 only when every property holds; 1 for a breach; 75 when nothing is broken and something unproven."""
+        """0 when every property holds; 1 for a breach; 75 when nothing is broken but something is unproven."""
         verdicts = {one.verdict for one in self.properties}
         if Verdict.BROKEN in verdicts:
             return ExitCode.FAILED
@@ -54,15 +54,15 @@ class Report(BaseModel, frozen=True):
 
 _LAST = {
     ExitCode.DONE: "everything holds",
-    ExitCode.FAILED: "something is broken: do not browse with this worker before it is mended",
+    ExitCode.FAILED: "something is broken: do not browse with this worker before it is repaired",
     ExitCode.TRY_LATER: "nothing is broken, but not everything could be proven",
 }
 
 
 def text(report: Report) -> Iterator[str]:
-    """Lines for people: one a property, what speaks against those that do not hold, then by what means.
+    """Lines for people: one for each property, with the evidence when it does not hold; then worker, versions, capture.
 
-    A worker's words are in them, and make no line of their own.
+    They contain text from the worker, escaped so that it cannot start a line of its own.
     """
     for one in report.properties:
         yield visible.line(f"{one.verdict.value:9} {one.name:9} {one.seen}")

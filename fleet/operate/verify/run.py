@@ -1,7 +1,7 @@
-"""One run of `fleet verify`: the control in the clear, the worker behind its walls, a capture over both.
+"""One run of `fleet verify`: the control sends in the clear, the worker from inside its walls; a capture watches both.
 
 fleet up, or the one worker stopped -> capture -> control (has to be seen) -> worker: sealed, then connected
-    -> the control once more (still seen) -> verdicts -> everything as it was
+    -> the control once more (still seen) -> verdicts -> the fleet as it was
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from fleet.terminal import console
 CONTROL_SECONDS = 60.0
 WORKER_SECONDS = 300.0
 SEEN_SECONDS = 3.0
-"""How long the control's probes may take until the capture has seen all that it will."""
+"""How long to wait until the capture has seen the control's probes."""
 QUIET_SECONDS = 1.0
-"""What is sent late (a retransmission, a neighbour that had to be found first) is sent within this."""
+"""Late packets (a retransmission, a send that waits for neighbour discovery) leave within this."""
 _ASKERS = ("getaddrinfo", "getent", "chrome")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Everything that a run is about."""
+    """The inputs of a run."""
 
     fleet: Fleet
     installation: Installation
     worker: Worker
     interfaces: tuple[str, ...]
-    """What the capture looks at; none: everything but loopback and ours."""
+    """Where to capture; empty: everywhere but on loopback and our tunnels."""
 
     def run(self) -> Report:
-        """Raises what kept the fleet or the worker's half from running at all."""
+        """Verify the worker; raises FleetError when the fleet or the worker's half cannot run at all."""
         with self._borrowed.held():
             return self._report(*self._gather())
 
@@ -69,7 +69,7 @@ class Verifier:
         with ExitStack() as stack:
             listeners = stack.enter_context(Listeners(self._near(host)))
             capture = stack.enter_context(Capture(self.interfaces, self.fleet.interfaces))
-            console.say("sending in the clear, as nobody: what the capture sees of that it would see of the worker")
+            console.say("sending probes in the clear, as user nobody, to show that the capture would see the worker's")
             with Listeners(self._own_ports(), owner=self.worker.uid) as own:  # until the worker needs them itself
                 asked = self._control(control, (*listeners.reaches, *own.reaches), (self._name(lookup),))
                 capture.wait_for([*(probe.mark for probe in control), lookup], SEEN_SECONDS)
@@ -85,7 +85,7 @@ class Verifier:
                 stun=self.fleet.verify.stun,
             )
             answer = self._worker(order)
-            threading.Event().wait(QUIET_SECONDS)  # nothing sets it: late packets are given their time
+            threading.Event().wait(QUIET_SECONDS)  # never set: this waits for late packets
             last = next(probe for probe in again if probe.kind == "udp")
             self._control((last,), (), ())
             still_saw = capture.wait_for([last.mark], SEEN_SECONDS)
@@ -113,13 +113,13 @@ class Verifier:
         return evidence, capture
 
     def _name(self, token: str) -> str:
-        """A name of nobody's with TOKEN in it, which resolvers have to ask for."""
+        """A name that no cache holds, because TOKEN is in it: resolvers have to look it up."""
         return f"{token}.{self.fleet.verify.resolver_echo or 'example.com'}"
 
     def _near(self, host: Host) -> Mapping[str, tuple[str, int]]:
-        """Where root listens: loopback, the host's own address, the DevTools port of another worker.
+        """Where root listens: loopback, the host's own address, the DevTools port of another worker (name -> address).
 
-        Of one that this fleet does not have: a neighbour at work needs its port for its browser.
+        That worker is one that this fleet does not have: a real neighbour's browser needs its port.
         """
         last = self.fleet.members[-1].uid
         neighbour = Worker(uid=last + 1 if last < LAST_UID else self.fleet.members[0].uid - 1)
@@ -131,7 +131,7 @@ class Verifier:
         return wanted | ({"lan": (host.address, 0)} if host.address else {})
 
     def _own_ports(self) -> Mapping[str, tuple[str, int]]:
-        """Root listens where the worker's browser will, for strangers to try."""
+        """The ports of the worker's browser, where root listens so that another user can try to connect."""
         return {
             f"strangers at {what} of {self.worker.name}": ("127.0.0.1", port)
             for what, port in zip(("DevTools", "ChromeDriver"), self.worker.browser_ports, strict=True)
@@ -147,13 +147,13 @@ class Verifier:
         return ControlAnswer.model_validate_json(said)
 
     def _worker(self, order: Order) -> Answer:
-        """The worker's half, by the same launcher and spec as the worker itself; no answer of it is one too."""
+        """Run the worker's half with the worker's own launcher and spec; a failure becomes the answer's error."""
         try:
             return Answer.model_validate_json(self._borrowed.ask("verify", order, seconds=WORKER_SECONDS))
         except Unanswered as error:
             return Answer(tunnel_error=str(error))
         except ValidationError:
-            return Answer(tunnel_error=f"{self.worker.name}'s half gave an answer of another shape")
+            return Answer(tunnel_error=f"{self.worker.name}'s half sent a malformed answer")
 
     @property
     def _borrowed(self) -> Borrowed:
@@ -164,7 +164,7 @@ class Verifier:
         return ask(command, line, self.installation.environment, seconds=seconds, what=what)
 
     def _host_addresses(self) -> frozenset[str]:
-        """On its interfaces, and what it shows without a tunnel: that is asked now, for it may have changed."""
+        """The addresses on its interfaces, and those it shows without a tunnel (looked up now unless configured)."""
         shown = {str(one) for one in self.fleet.egress.host_addresses}
         if not shown:
             asker = Asker(self.fleet.egress, self.fleet.browser.certificate_authorities)

@@ -1,7 +1,7 @@
-"""From what was seen to a verdict a property; pure.
+"""Turns the evidence of a run into a verdict for each property; pure functions.
 
-The rule of all of them: a breach that was seen is `broken`; without one, what the control shows could have been seen
-`holds`; everything else is `unproven`.
+The common rule: a breach that was seen is `broken`; no breach, where the control shows that one would have been seen,
+is `holds`; everything else is `unproven`.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ class Evidence:
     control: ControlAnswer
     control_drawn: tuple[Probe, ...]
     no_way: frozenset[str]
-    """Marks of the control's probes that the host's routing tables have no way for."""
+    """Marks of the control's probes that the host has no route for."""
     control_lookup: str
     """The token in the name that the control looked up."""
     states: Mapping[str, tuple[Probe, ...]]
     """The worker's probes by state: `sealed`, `connected`."""
     lookups: Mapping[str, str]
-    """By asker: the token in the name."""
+    """The token in the name that the worker looked up, by asker."""
     left: Mapping[str, tuple[str, ...]]
-    """By mark or token: the interfaces that its packets left by. No such key: none did."""
+    """By mark or token: the interfaces that its packets left by. A missing key: no packet left."""
     lost: int
-    """Packets the capture had no room for."""
+    """Packets that the capture's buffer had no room for."""
     still_saw: bool
     """The capture saw the control once more at the end."""
     answer: Answer
     host_addresses: frozenset[str]
-    """What the host shows without a tunnel, and has on its interfaces."""
+    """The addresses that the host shows without a tunnel, and those on its interfaces."""
     came_control: Mapping[str, tuple[str, ...]]
-    """By listener: the addresses of those who came while the control tried."""
+    """By listener: the peers' addresses of connections while the control tried."""
     came_worker: Mapping[str, tuple[str, ...]]
-    """While the worker tried."""
+    """The same while the worker tried."""
     sandbox_wanted: bool
     asked_echo: bool
     walls: Walls
 
 
 def judge(evidence: Evidence) -> tuple[Property, ...]:
-    """A property each, always the same ones in the same order."""
+    """The verdicts: always the same properties in the same order."""
     return (
         _tunnel(evidence),
         _exit(evidence),
@@ -87,12 +87,12 @@ def _exit(evidence: Evidence) -> Property:
 
 
 def _shown(evidence: Evidence, name: str, seen: str | None, error: str, good: str) -> Property:
-    """What the world is shown over one family; GOOD words are for an address that is right."""
+    """The verdict on the address the world sees over one family; GOOD is the text when that is the exit's."""
     if seen in evidence.host_addresses:
         return _broken(name, f"the world sees {seen}, an address of this host")
     if error:
         return (_broken if seen else _unproven)(name, error)
-    return _holds(name, good.format(seen)) if seen else _unproven(name, "nobody was asked")
+    return _holds(name, good.format(seen)) if seen else _unproven(name, "no echo service was asked")
 
 
 def _uplink(evidence: Evidence) -> Property:
@@ -113,12 +113,12 @@ def _uplink(evidence: Evidence) -> Property:
 
 
 def _cannot(evidence: Evidence) -> set[str]:
-    """Marks of the control's probes that an ordinary user of this host cannot send."""
+    """Marks of the probes that an ordinary user of this host cannot send."""
     return {*evidence.no_way, *(one.mark for one in evidence.control.sent if one.forbidden)}
 
 
 def _absent(evidence: Evidence) -> Iterator[str]:
-    """What the host has not, in words."""
+    """The address families and kinds of probe that this host cannot send, in words."""
     left = _cannot(evidence)
     for family, sign in (("IPv4", "."), ("IPv6", ":")):
         marks = {probe.mark for probe in evidence.control_drawn if sign in probe.target}
@@ -126,7 +126,7 @@ def _absent(evidence: Evidence) -> Iterator[str]:
             yield f"the host has no {family}"
             left -= marks
     if left:
-        yield f"{len(left)} kinds this host has no way for"
+        yield f"{len(left)} kinds of probe cannot be sent from this host"
 
 
 def _leaks(evidence: Evidence) -> Iterator[str]:
@@ -137,12 +137,12 @@ def _leaks(evidence: Evidence) -> Iterator[str]:
 
 
 def _said(evidence: Evidence) -> dict[str, Sent]:
-    """What the worker says of its probes, by mark."""
+    """What the worker reports about its probes, by mark."""
     return {one.mark: one for one in (*evidence.answer.sealed, *evidence.answer.connected)}
 
 
 def _blind(evidence: Evidence) -> Iterator[str]:
-    """Kinds of probe that the control did not show to be visible, and that a worker could have sent."""
+    """Kinds of probe that a worker could have sent, and of which the capture did not see the control's."""
     sent, control, cannot = _said(evidence), {one.mark: one for one in evidence.control.sent}, _cannot(evidence)
     for number, probe in enumerate(evidence.control_drawn):
         if evidence.left.get(probe.mark):
@@ -150,12 +150,12 @@ def _blind(evidence: Evidence) -> Iterator[str]:
         said = control.get(probe.mark)
         tries = [(state, drawn[number]) for state, drawn in evidence.states.items()]
         if said is not None and probe.mark in cannot and not any(_could(evidence, *one, sent) for one in tries):
-            continue  # the host has no such way, for nobody
+            continue  # no user of this host can send it
         yield f"{probe.name}: the control's was not seen{f' ({said.error})' if said and said.error else ''}"
 
 
 def _could(evidence: Evidence, state: str, probe: Probe, sent: Mapping[str, Sent]) -> bool:
-    """Whether the worker may have sent PROBE by a way that the host itself has not."""
+    """Whether the worker may have sent PROBE, by a path that the host itself does not have."""
     said = sent.get(probe.mark)
     through = state == "connected" and ":" in probe.target and not probe.bound and evidence.answer.carries_ipv6
     return said is None or not (said.error or through)
@@ -183,7 +183,7 @@ def _names(evidence: Evidence) -> Property:
         why.append("the echo name (verify.resolver_echo) had no answer")
     if why:
         return _unproven("names", why[0], why[1:])
-    by = f"asked by {', '.join(answer.echo)}" if answer.echo else "by whom was not looked at (verify.resolver_echo)"
+    by = f"asked by {', '.join(answer.echo)}" if answer.echo else "the resolver was not checked (verify.resolver_echo)"
     return _holds("names", f"nothing at the uplink; {by}")
 
 
@@ -200,7 +200,7 @@ def _ipv6(evidence: Evidence) -> Property:
     if not sent:
         return _unproven("ipv6", "not tried")
     if through := [one.mark for one in sent if not one.error]:
-        return _broken("ipv6", f"the key carries none, and {len(through)} of {len(sent)} packets were taken")
+        return _broken("ipv6", f"the key carries no IPv6, but the kernel took {len(through)} of {len(sent)} packets")
     return _holds("ipv6", "blocked: every try fails at once")
 
 
@@ -210,16 +210,16 @@ def _webrtc(evidence: Evidence) -> Property:
         return _unproven("webrtc", answer.page_error or "no page was opened")
     exits = {answer.exit_seen, answer.exit_v6_seen} - {None}
     if bad := [one for one in page.candidates if one not in exits]:
-        return _broken("webrtc", f"a page is told {', '.join(bad)}")
+        return _broken("webrtc", f"a page learns {', '.join(bad)}")
     if not page.gathered:
-        return _unproven("webrtc", "the browser did not begin to look for candidates")
-    return _holds("webrtc", f"a page is told {', '.join(page.candidates) or 'no address at all'}")
+        return _unproven("webrtc", "the browser did not begin to gather candidates")
+    return _holds("webrtc", f"a page learns {', '.join(page.candidates) or 'no address at all'}")
 
 
 def _near(evidence: Evidence, name: str) -> Property:
-    """Listeners on the host's own addresses whose names begin with NAME."""
+    """The verdict on the listeners on the host's own addresses whose names begin with NAME."""
     page, tries = evidence.answer.page, [one for one in evidence.answer.reaches if one.name.startswith(name)]
-    # Who comes from the exit has gone through the tunnel, to an address of this host's that the whole world reaches.
+    # A connection from the exit came through the tunnel, to an address of this host that is public.
     outside = {evidence.answer.exit_seen, evidence.answer.exit_v6_seen}
     heard = [
         f"{one}: {len(inside)} connections from {', '.join(sorted(set(inside)))}"
@@ -263,7 +263,7 @@ def _sandbox(evidence: Evidence) -> Property:
 
 
 def _strangers(evidence: Evidence) -> Property:
-    """Listeners on the worker's own browser ports, tried by the control."""
+    """The verdict on the listeners on the worker's own browser ports, which the control tried."""
     name, came = "strangers", evidence.came_control
     if heard := [one for one in came if one.startswith(name)]:
         return _broken(name, "an ordinary user of this host reaches the ports of the worker's browser", heard)

@@ -1,6 +1,6 @@
-"""What the worker's launcher leaves to whatever a worker starts: what outlives it, and what rights programs give.
+"""Checks what the launcher allows a worker's processes: whether any outlive it, and whether programs give it rights.
 
-Root's own words run behind the launcher in the place of the worker, so nothing here rests on what a worker says.
+A script of root's runs under the launcher in place of the worker, so nothing here relies on what a worker says.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ kill -KILL $$
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walls:
-    """What was found of them."""
+    """What the check found."""
 
     error: str = ""
-    """Why nothing was."""
+    """Why the check could not run."""
     left: tuple[str, ...] = ()
-    """Processes that were still there when the launcher had ended."""
+    """Processes that were still there after the launcher had ended."""
     rights: tuple[str, ...] = ()
-    """What lets a program of this host give a worker rights, or another UID."""
+    """Why a program of this host could give a worker rights or another UID."""
 
 
 def look(spec: Path, installation: Installation, uid: int) -> Walls:
-    """By the launcher and the SPEC of the worker with UID, which is not at work."""
+    """Run the script with the launcher and the SPEC of the worker with UID, which must be stopped."""
     usual = LaunchSpec.of_json(spec.read_text(encoding="utf-8"))
     path = spec.with_name(f"{usual.account}-walls.json")
     write_durably(path, usual._replace(argv=["/bin/sh", "-c", _SCRIPT]).as_json().encode())
     command = ["sh", "-c", '"$@"; exit 0', "sh", *installation.launcher(str(path))]  # it ends by a signal
     try:
-        said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program behind the launcher")
+        said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program under the launcher")
         left = tuple(
             f"process {one.pid} ({one.info['name']})" for one in lifecycle.left_over(installation.paths, {uid})
         )
@@ -56,7 +56,7 @@ def look(spec: Path, installation: Installation, uid: int) -> Walls:
         lifecycle.sweep(installation.paths, {uid})
     lines = said.splitlines()
     if _STARTED not in lines:
-        return Walls(error="the program behind the launcher did not come to its end")
+        return Walls(error="the program under the launcher did not run to its end")
     at = lines.index(_MOUNTS)
     return Walls(left=left, rights=tuple(_rights(lines[:at], lines[at + 1 : lines.index(_STARTED)])))
 
@@ -70,4 +70,4 @@ def _rights(status: Iterable[str], mounts: Iterable[str]) -> Iterable[str]:
     # proc(5): the mount point is the fifth field, its options the sixth.
     places = [words[4] for words in map(str.split, mounts) if "nosuid" not in words[5].split(",")]
     if places:
-        yield f"set-UID programs count on {', '.join(places[:4])}"
+        yield f"set-UID programs take effect on {', '.join(places[:4])}"
