@@ -9,8 +9,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 DURATIONS = CHECKOUT / "tests/durations.json"
 """Wall seconds of each file of tests, and of each step that is none; `bin/test --record-durations` writes it."""
-UNKNOWN_SECONDS = 20.0
-"""A file that was never measured."""
+LEAST_SECONDS = 10.0
+"""Most files take less, and tip no share: they are not there."""
+UNKNOWN_SECONDS = 2.0
+"""What one of these takes, and a file that was never measured."""
 
 
 def durations() -> dict[str, float]:
@@ -19,9 +21,10 @@ def durations() -> dict[str, float]:
 
 
 def record(measured: Mapping[str, float]) -> None:
-    """Write what MEASURED holds in place of what was there; a file that is gone is left out."""
-    kept = {name: seconds for name, seconds in durations().items() if "/" not in name or (CHECKOUT / name).exists()}
-    kept.update({name: round(seconds, 1) for name, seconds in measured.items()})
+    """Write what MEASURED holds in place of what was there; what is short, and a file that is gone, is left out."""
+    known = {**durations(), **{name: round(seconds, 1) for name, seconds in measured.items()}}
+    there = {name for name in known if "/" not in name or (CHECKOUT / name).exists()}
+    kept = {name: known[name] for name in there if known[name] >= LEAST_SECONDS}
     DURATIONS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 

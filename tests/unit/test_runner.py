@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,6 +72,15 @@ def test_shares_are_about_as_long(known: dict[str, float], number: int) -> None:
     seconds = [shares.expected_seconds(share, known) for share in dealt]
     assert not dealt or max(seconds) - min(seconds) <= max(known.values()) + 0.001
     assert len(dealt) == min(number, len(names))
+
+
+def test_what_was_measured_is_kept_where_it_tips_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of what was known; not what has become short, and no file that is gone."""
+    slow, quick, gone = "tests/test_repo.py", "tests/test_layers.py", "tests/unit/test_gone.py"
+    monkeypatch.setattr(shares, "DURATIONS", tmp_path / "durations.json")
+    shares.DURATIONS.write_text(json.dumps({slow: 11, quick: 50, gone: 60, "mypy": 20}))
+    shares.record({slow: 30.04, quick: 9.9, "ruff": 1.0})
+    assert shares.durations() == {slow: 30.0, "mypy": 20}
 
 
 def test_the_summary_counts_every_test_once(tmp_path: Path) -> None:
