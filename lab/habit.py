@@ -14,12 +14,9 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from fleet import log
-from fleet.imports import bare
 from fleet.model import Paths, Worker
-from lab.wires import beside
-
-with bare("pyroute2"):
-    from pyroute2.iproute import IPRoute
+from lab.topology import brought_up
+from lab.wires import batch, beside
 
 _LOOK_SECONDS = 0.05
 _FIRST_ADDRESS = IPv4Address("192.0.2.0")
@@ -28,30 +25,24 @@ _log = log.get("lab")
 
 def habit(namespace: str, members: Sequence[Worker], paths: Paths) -> AbstractContextManager[None]:
     """While entered, keeps the habit for MEMBERS in NAMESPACE: once at first, then at each new loop."""
-    return beside(namespace, partial(_keep, tuple(members), paths))
+    return beside(namespace, partial(_keep, namespace, tuple(members), paths))
 
 
-def _keep(members: Sequence[Worker], paths: Paths, ending: threading.Event) -> None:
+def _keep(namespace: str, members: Sequence[Worker], paths: Paths, ending: threading.Event) -> None:
     finished = dict.fromkeys(members, -1)
-    with IPRoute() as kernel:
-        while not ending.wait(_LOOK_SECONDS):
-            for worker in members:
-                # A result handed in is the sign that the worker's next loop begins.
-                count = sum(1 for _ in paths.spool(worker).glob("*.json"))
-                if count != finished[worker]:
-                    finished[worker] = count
-                    make_again(kernel, worker)
+    while not ending.wait(_LOOK_SECONDS):
+        for worker in members:
+            # A result handed in is the sign that the worker's next loop begins.
+            count = sum(1 for _ in paths.spool(worker).glob("*.json"))
+            if count != finished[worker]:
+                _make_again(namespace, worker, first=finished[worker] < 0)
+                finished[worker] = count
 
 
-def make_again(kernel: IPRoute, worker: Worker) -> None:
-    """Delete WORKER's interface `oldN` and make it again, up, with its address."""
+def _make_again(namespace: str, worker: Worker, *, first: bool) -> None:
+    """Delete WORKER's interface `oldN`, unless this is the FIRST, and make it again, up, with its address."""
     name = f"old{worker.number}"
-    for index in kernel.link_lookup(ifname=name):
-        kernel.link("del", index=index)
-    kernel.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}p"})
-    (index,) = kernel.link_lookup(ifname=name)
-    (peer,) = kernel.link_lookup(ifname=f"{name}p")
-    kernel.addr("add", index=index, address=str(_FIRST_ADDRESS + worker.number % 250), prefixlen=32)
-    for end in (peer, index):
-        kernel.link("set", index=end, state="up")
+    gone = [] if first else [f"link delete {name}"]
+    made = [f"link add {name} type veth peer name {name}p", f"link set {name}p up"]
+    batch(namespace, [*gone, *made, *brought_up(name, [f"{_FIRST_ADDRESS + worker.number % 250}/32"])])
     _log.debug("habit.interface_made_again", worker=worker.name, interface=name)

@@ -139,8 +139,7 @@ class Lab:
         control = self.places.wireguard_socket(server.host, server.interface)
         self._wait_for(f"wireguard-{server.host}", started, server.host, lambda: vpn.answers(control))
         vpn.configure(server, control, own, clients)
-        namespace = self.topology.namespace(server.host)
-        wires.inside(namespace, lambda: vpn.bring_up(server))
+        vpn.bring_up(server, self.topology.namespace(server.host))
         program = f"dns-{server.host}"
         queries = self.places.queries(server.host)
         started[program] = self._start(server.host, program, dns.command([TUNNEL_RESOLVER], queries))

@@ -13,8 +13,9 @@ All other addresses are from ranges set aside for documentation and benchmarks (
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from fleet.errors import UsageError
@@ -50,29 +51,15 @@ MOST_SERVERS: Final = 60
 MOST_KEYS: Final = 240
 MOST_NAME: Final = 10
 """Longest lab name: the servers' interface names `NAMEvK` must fit the kernel's 15 characters."""
-
-Interface = IPv4Interface | IPv6Interface
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """One end of a wire: an interface of a host, with its addresses and default routes."""
-
-    host: str
-    name: str
-    addresses: tuple[Interface, ...] = ()
-    gateways: tuple[IPv4Address | IPv6Address, ...] = ()
-    bridge: str | None = None
-    """The bridge of the same host that this end is plugged into."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bridge:
-    """A switch inside a host."""
-
-    host: str
-    name: str
-    addresses: tuple[Interface, ...]
+CORE: Final = ("203.0.113.1/24", "2001:db8:2::1/64")
+"""The ISP's addresses at `core`."""
+ACCESS: Final = (
+    *("198.51.100.1/24", "198.51.100.53/32", "2001:db8:1::1/64", "2001:db8:1::53/128"),
+    *(f"{LAN_ROUTER}/24", f"{LAN_ROUTER_V6}/64", f"{METADATA}/32"),
+)
+"""Those of its end of the wire to the host."""
+UPLINK: Final = ("198.51.100.10/24", "2001:db8:1::10/64", f"{LAN_HOST}/24", f"{LAN_HOST_V6}/64")
+"""Those of the host's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,37 +140,25 @@ class Topology:
         return f"{self.name}-{host}"
 
     @property
-    def bridges(self) -> tuple[Bridge, ...]:
-        return (Bridge(host="isp", name="core", addresses=_addresses("203.0.113.1/24", "2001:db8:2::1/64")),)
+    def on_core(self) -> dict[str, tuple[str, str]]:
+        """The hosts at `core` beside the ISP, with their addresses."""
+        servers = {one.host: (f"{one.address}/24", f"{one.address_v6}/64") for one in self.vpn}
+        return {"web": (f"{WEB_ADDRESS}/24", f"{WEB_ADDRESS_V6}/64"), **servers}
 
-    @property
-    def wires(self) -> tuple[tuple[Port, Port], ...]:
-        """Pairs of ends, the router's end first."""
-        access = Port(
-            host="isp",
-            name="access",
-            addresses=_addresses(
-                *("198.51.100.1/24", "198.51.100.53/32", "2001:db8:1::1/64", "2001:db8:1::53/128"),
-                *(f"{LAN_ROUTER}/24", f"{LAN_ROUTER_V6}/64", f"{METADATA}/32"),
-            ),
-        )
-        uplink = Port(
-            host="host",
-            name="uplink",
-            addresses=_addresses(
-                *("198.51.100.10/24", "2001:db8:1::10/64", f"{LAN_HOST}/24", f"{LAN_HOST_V6}/64"),
-            ),
-            gateways=(ROUTER_ADDRESS, IPv6Address("2001:db8:1::1")),
-        )
-        web = self._on_core("web", f"{WEB_ADDRESS}/24", f"{WEB_ADDRESS_V6}/64")
-        vpn = (self._on_core(one.host, f"{one.address}/24", f"{one.address_v6}/64") for one in self.vpn)
-        return ((access, uplink), web, *vpn)
+    def wires(self) -> dict[str, list[str]]:
+        """The lines that `ip -batch` is given inside each host, in this order: all wires are pulled from the ISP."""
+        lines = {
+            "isp": ["link add core type bridge", *brought_up("core", CORE), self._wire("access", "host", "uplink")],
+            "host": [*brought_up("uplink", UPLINK), *_by_way_of(str(ROUTER_ADDRESS), "2001:db8:1::1")],
+        }
+        lines["isp"] += brought_up("access", ACCESS)
+        for host, addresses in self.on_core.items():
+            lines["isp"] += [self._wire(f"to-{host}", host, "eth0"), f"link set to-{host} master core up"]
+            lines[host] = [*brought_up("eth0", addresses), *_by_way_of("203.0.113.1", "2001:db8:2::1")]
+        return lines
 
-    @staticmethod
-    def _on_core(host: str, *addresses: str) -> tuple[Port, Port]:
-        gateways = (IPv4Address("203.0.113.1"), IPv6Address("2001:db8:2::1"))
-        near = Port(host="isp", name=f"to-{host}", bridge="core")
-        return near, Port(host=host, name="eth0", addresses=_addresses(*addresses), gateways=gateways)
+    def _wire(self, near: str, host: str, far: str) -> str:
+        return f"link add {near} type veth peer name {far} netns {self.namespace(host)}"
 
     def sysctls(self, host: str) -> dict[str, str]:
         """What /proc/sys/net of HOST is set to before its wires come up."""
@@ -211,5 +186,11 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is no lab name", hint=f"1 to {MOST_NAME} of a-z and 0-9, a letter first")
 
 
-def _addresses(*texts: str) -> tuple[Interface, ...]:
-    return tuple(IPv6Interface(text) if ":" in text else IPv4Interface(text) for text in texts)
+def brought_up(link: str, addresses: Iterable[str]) -> list[str]:
+    """Lines for `ip -batch`: LINK has these addresses, and is up."""
+    added = [f"address add {one} dev {link}{' nodad' if ':' in one else ''}" for one in addresses]
+    return [*added, f"link set {link} up"]
+
+
+def _by_way_of(*gateways: str) -> list[str]:
+    return [f"route add default via {one}" for one in gateways]

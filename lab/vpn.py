@@ -7,25 +7,25 @@ one `key=value` a line, an empty line at the end, `errno=0` back.
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 import socket
-import subprocess
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fleet.backends import wireguard_go
 from fleet.errors import FleetError, MissingProgram
-from fleet.imports import bare
-from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server
+from lab import wires
+from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server, brought_up
 
-with bare("pyroute2"):
-    from pyroute2.iproute import IPRoute
-
-_IFA_F_NODAD = 0x02
+_NAT = """table {0} exit {{
+    chain postrouting {{
+        type nat hook postrouting priority 100;
+        {0} saddr {1} oifname eth0 snat to {2};
+    }}
+}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +81,13 @@ def configure(server: Server, socket_path: Path, own: Key, clients: list[Key]) -
     ask(socket_path, *lines)
 
 
-def bring_up(server: Server) -> None:
-    """Addresses, the way out and source NAT; call it inside the server's namespace."""
-    # No link-local address.
-    Path("/proc/sys/net/ipv6/conf", server.interface, "addr_gen_mode").write_text("1")
-    with IPRoute() as kernel:
-        (index,) = kernel.link_lookup(ifname=server.interface)
-        kernel.addr("add", index=index, address=str(server.network[1]), prefixlen=24)
-        kernel.addr("add", index=index, address=str(server.network_v6[1]), prefixlen=64, flags=_IFA_F_NODAD)
-        kernel.addr("add", index=1, address=str(TUNNEL_RESOLVER), prefixlen=32)
-        kernel.link("set", index=index, state="up")
-    document = json.dumps({"nftables": _source_nat(server)})
-    done = subprocess.run(["nft", "-j", "-f", "-"], input=document, text=True, check=False, capture_output=True)
-    if done.returncode != 0:
-        raise FleetError(f"nft refused the source NAT of {server.host}: {done.stderr.strip()}")
-
-
-def _source_nat(server: Server) -> list[dict[str, object]]:
-    return [*_one_family("ip", TUNNELS, str(server.address)), *_one_family("ip6", TUNNELS_V6, str(server.address_v6))]
-
-
-def _one_family(family: str, tunnels: IPv4Network | IPv6Network, exit_address: str) -> list[dict[str, object]]:
-    chain = {"family": family, "table": "exit", "name": "postrouting"}
-    inside = {
-        "op": "==",
-        "left": {"payload": {"protocol": family, "field": "saddr"}},
-        "right": {"prefix": {"addr": str(tunnels.network_address), "len": tunnels.prefixlen}},
-    }
-    outward = {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "eth0"}
-    rule = [{"match": inside}, {"match": outward}, {"snat": {"addr": exit_address}}]
-    hook = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
-    return [
-        {"add": {"table": {"family": family, "name": "exit"}}},
-        {"add": {"chain": {**chain, **hook}}},
-        {"add": {"rule": {"family": family, "table": "exit", "chain": "postrouting", "expr": rule}}},
-    ]
+def bring_up(server: Server, namespace: str) -> None:
+    """Addresses, the way out and source NAT. Raises FleetError."""
+    tunnels = brought_up(server.interface, (f"{server.network[1]}/24", f"{server.network_v6[1]}/64"))
+    no_link_local = f"link set {server.interface} addrgenmode none"
+    wires.batch(namespace, [no_link_local, *tunnels, f"address add {TUNNEL_RESOLVER}/32 dev lo"])
+    tables = _NAT.format("ip", TUNNELS, server.address), _NAT.format("ip6", TUNNELS_V6, server.address_v6)
+    wires.tell(namespace, ("nft", "-f", "-"), "".join(tables))
 
 
 def write_client(folder: Path, server: Server, number: int, own: Key, client: Key) -> Path:

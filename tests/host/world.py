@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lab import wires
 from lab.net import Lab
-from lab.topology import HOST_ADDRESS, ISP_RESOLVER, ROUTER_ADDRESS
+from lab.topology import ACCESS, HOST_ADDRESS, ISP_RESOLVER, ROUTER_ADDRESS, brought_up
 from tests.waiting import until
 
 SERVERS, KEYS = 2, 4
@@ -24,12 +25,8 @@ class Access:
 
     def lay(self) -> None:
         """`access` becomes a bridge; the lab's own host has no wire any more."""
-        ((access, _), *_) = self.lab.topology.wires
-        self._ip("link", "delete", "access")
-        self._ip("link", "add", "access", "type", "bridge", "forward_delay", "0")
-        for address in access.addresses:
-            self._ip("address", "add", str(address), "dev", "access", *(("nodad",) if address.version == 6 else ()))
-        self._ip("link", "set", "access", "up")
+        bridge = ("link delete access", "link add access type bridge forward_delay 0")
+        wires.batch(self.namespace, (*bridge, *brought_up("access", ACCESS)))
 
     def serve(self, address: str = str(HOST_ADDRESS)) -> None:
         """From here on a host that asks is given ADDRESS, and is refused another that it had."""
@@ -43,7 +40,7 @@ class Access:
         into = ("nsenter", f"--net=/run/netns/{self.namespace}")
         null = subprocess.DEVNULL
         self._dhcp = subprocess.Popen([*into, *words], stdin=null, stdout=null, stderr=null)
-        until("the DHCP server", lambda: DHCP_PORT in self._run("cat", "/proc/net/udp"))
+        until("the DHCP server", lambda: DHCP_PORT in wires.tell(self.namespace, ("cat", "/proc/net/udp")))
 
     def hang_up(self) -> None:
         """No DHCP server any more."""
@@ -55,8 +52,7 @@ class Access:
     def answer_names(self, yes: bool) -> None:
         """Whether the ISP's resolver answers, or is silent."""
         silent = "table inet silent { chain input { type filter hook input priority 0; udp dport 53 drop; }; }"
-        into = ("nsenter", f"--net=/run/netns/{self.namespace}", "nft")
-        subprocess.run([*into, "delete table inet silent" if yes else silent], check=True)
+        wires.tell(self.namespace, ("nft", "delete table inet silent" if yes else silent))
 
     def unplug(self) -> None:
         """Whoever is at the other end of the line has no carrier."""
@@ -67,16 +63,9 @@ class Access:
         self._plug("up")
 
     def _plug(self, state: str) -> None:
-        listed = self._run("ip", "-oneline", "link", "show", "master", "access")
-        for line in listed.splitlines():
-            self._ip("link", "set", line.split()[1].partition("@")[0].rstrip(":"), state)
-
-    def _ip(self, *words: str) -> None:
-        subprocess.run(["ip", "-n", self.namespace, *words], check=True)
-
-    def _run(self, *words: str) -> str:
-        into = ("nsenter", f"--net=/run/netns/{self.namespace}")
-        return subprocess.run([*into, *words], capture_output=True, text=True, check=True).stdout
+        listed = wires.tell(self.namespace, ("ip", "-oneline", "link", "show", "master", "access")).splitlines()
+        names = (line.split()[1].partition("@")[0].rstrip(":") for line in listed)
+        wires.batch(self.namespace, (f"link set {name} {state}" for name in names))
 
 
 @contextmanager

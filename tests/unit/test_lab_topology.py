@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_interface
+
 import pytest
 
 from fleet.errors import UsageError
@@ -9,7 +11,7 @@ from fleet.model import Worker
 from fleet.operate.configuration import parse
 from lab.net import Lab
 from lab.run import settings, toml
-from lab.topology import MOST_KEYS, MOST_SERVERS, Topology
+from lab.topology import ACCESS, CORE, MOST_KEYS, MOST_SERVERS, UPLINK, Topology
 
 
 def test_interface_names_fit_the_kernel_and_are_no_workers() -> None:
@@ -26,7 +28,8 @@ def test_the_largest_lab_has_no_address_twice() -> None:
     """Exits, tunnels and the shop stay apart up to the last server and key."""
     topology = Topology(name="lab", servers=MOST_SERVERS, keys=MOST_KEYS)
     clients = [server.client(number) for server in topology.vpn for number in range(1, MOST_KEYS + 1)]
-    ports = [address.ip for wire in topology.wires for end in wire for address in end.addresses]
+    others = [address for both in topology.on_core.values() for address in both]
+    ports = [ip_interface(address).ip for address in (*CORE, *ACCESS, *UPLINK, *others)]
     assert len(set(clients)) == len(clients)
     assert len(set(ports)) == len(ports)
     assert all(server.client(MOST_KEYS) in server.network for server in topology.vpn)
