@@ -1,1 +1,1 @@
-"""Root for a moment, then the worker. Imports the standard library alone."""
+"""Starts as root, then becomes the worker. Imports only the standard library and a few files of fleet."""

@@ -1,11 +1,11 @@
-"""Root's last act for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
+"""The last step as root for one worker: `launcher SPEC` (JSON, written by `worker prepare`) becomes the worker.
 
-    account checked -> lock of the UID -> left-overs killed -> own network namespace (isolation netns)
+    account checked -> lock of the UID -> leftovers killed -> own network namespace (isolation netns)
         -> own PID and IPC namespaces -> own control group -> own mounts -> limits -> Landlock -> seccomp
         -> capabilities and UID dropped -> exec
 
-It runs as root before every worker, so it imports the standard library and few files of fleet alone.
-All it needs to know stands in SPEC, which only root can have written.
+It runs as root before every worker, so it imports only the standard library and a few files of fleet.
+All its input is in SPEC, which only root can have written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from launcher.privileges import drop, limit
 
 
 def main() -> NoReturn:
-    """Become the worker, or say in one line why not."""
+    """Become the worker, or print in one line why that is not possible."""
     try:
         become(read_spec(Path(sys.argv[1])))
     except FleetError as refusal:
@@ -41,13 +41,13 @@ def main() -> NoReturn:
 
 
 def become(spec: LaunchSpec) -> NoReturn:
-    """Everything in order; the last step replaces this program by the worker."""
+    """Run all steps in order; the last one replaces this program with the worker."""
     gid = check_account(spec)
-    take_lock(spec)  # until this process and process 1 end; the worker, whose UID is not root's, gets no hold of it
+    take_lock(spec)  # held until this process and process 1 end; the worker does not inherit it and cannot open it
     sweep(spec.uid)
     own_network(spec.space)
     inside = own_processes(spec.death_signal, spec.cgroup)
-    if spec.cgroup:  # before the mounts: there it can be looked at alone
+    if spec.cgroup:  # before the mounts: after them the group can only be read
         _own_group(spec, Path(spec.cgroup))
     mounts.make(spec, gid)
     limit(spec)
@@ -72,12 +72,12 @@ def _own_group(spec: LaunchSpec, group: Path) -> None:
         if not divided:
             cgroups.enter(group)
         sockets.limit(group, spec.sockets)
-    except OSError as error:  # an older kernel, or a container that shows its groups and lets nobody write
+    except OSError as error:  # an older kernel, or a container whose control groups are read-only
         print(f"launcher: the number of sockets is not limited: {error}", file=sys.stderr)  # noqa: T201
 
 
 def read_spec(path: Path) -> LaunchSpec:
-    """The spec at PATH; refuses a file that somebody other than root could have written."""
+    """The spec at PATH; refuses a file that anybody but root could have written."""
     if os.geteuid() != 0:
         raise NotAllowed("needs root; supervisord starts it")
     try:

@@ -1,4 +1,4 @@
-"""The worker's account: its UID checked, locked, and without processes of an earlier life."""
+"""The worker's account: check its UID, lock it, and kill processes of an earlier run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KILL_SECONDS = 10
 
 
 def check_account(spec: LaunchSpec) -> int:
-    """The primary group of the worker's account; refuses a UID that is somebody else's."""
+    """The primary group of the worker's account; refuses a UID that belongs to another account."""
     try:
         entry = pwd.getpwuid(spec.uid)
     except KeyError:
@@ -34,7 +34,7 @@ def check_account(spec: LaunchSpec) -> int:
 
 
 def take_lock(spec: LaunchSpec) -> None:
-    """Hold the UID's lock until this process and its forks end. A left-over worker that has it is killed first."""
+    """Hold the UID's lock until this process and its forks end. A leftover worker that has it is killed first."""
     path = Path(spec.lock)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = lockfile.opened(path)
@@ -66,10 +66,10 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def sweep(uid: int) -> None:
-    """Kill every process of UID and return when the last one is gone; refuses when one does not go."""
+    """Kill every process of UID and return when the last one is gone; raises TryLater when one does not end."""
     deadline = time.monotonic() + KILL_SECONDS
     while True:
-        # A process may fork between the look and the kill, so look until nobody is found.
+        # A process may fork between the search and the kill, so repeat until none is found.
         found = [pid for pid in processes.pids() if is_alive_of(pid, uid)]
         if not found:
             return
@@ -80,9 +80,9 @@ def sweep(uid: int) -> None:
 
 
 def is_alive_of(pid: int, uid: int) -> bool:
-    """Whether PID runs under UID, be it its real, effective, saved or file system one.
+    """Whether PID runs under UID, as its real, effective, saved or file system UID.
 
-    A zombie does not, unless its first thread alone has ended: the others go on behind that state.
+    A zombie does not count, unless only its first thread has ended: the state is that thread's, and the others run on.
     """
     try:
         fields = processes.status(pid)

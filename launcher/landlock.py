@@ -1,7 +1,7 @@
-"""Landlock (landlock(7)): a worker listens on its browser's own TCP ports alone, and leaves others' programs alone.
+"""Landlock (landlock(7)): a worker listens only on its browser's TCP ports, and cannot reach processes outside.
 
-Where the kernel has it: TCP ports since Linux 6.7, abstract Unix sockets and signals since 6.12. The rules bind the
-caller and all its children, for good.
+It depends on the kernel: TCP ports since Linux 6.7, abstract Unix sockets and signals since 6.12. The rules bind the
+caller and all its children permanently.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _BIND_TCP = 1
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 """linux/landlock.h."""
 TCP_SINCE, SCOPES_SINCE = 4, 6
-"""The ABI versions."""
+"""The ABI versions that first have TCP ports and scopes."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def abi() -> int:
-    """The kernel's version of Landlock; 0: it has none, or was started without it."""
+    """The kernel's Landlock ABI version; 0: the kernel has no Landlock, or was booted without it."""
     found: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
     return max(found, 0)
 
 
 def restrict(ports: Iterable[int]) -> None:
-    """Allow bind(2) of TCP sockets to PORTS alone; no abstract socket and no process outside is reached."""
+    """Allow bind(2) of TCP sockets to PORTS only; forbid abstract sockets of, and signals to, processes outside."""
     version = abi()
     if version < TCP_SINCE:
         return
-    # struct landlock_ruleset_attr: file system (none), network, and where the kernel knows them, scopes.
+    # struct landlock_ruleset_attr: file system (none), network, and scopes if the kernel has them.
     handled = struct.pack("=QQ", 0, _BIND_TCP)
     if version >= SCOPES_SINCE:
         handled += struct.pack("=Q", _ABSTRACT_SOCKETS | _SIGNALS)

@@ -1,6 +1,6 @@
-"""A worker's own view of the file system: its /etc, next to nothing of /run, an empty /tmp and /dev/shm.
+"""A worker's own view of the file system: its own /etc, almost nothing of /run, an empty /tmp and /dev/shm.
 
-Part of the launcher: runs as root, standard library, fleet.machine.spaces and fleet.machine.syscalls alone.
+Part of the launcher, which runs as root: imports only the standard library and a few files of fleet.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from fleet.launch_spec import POLICY_FOLDERS, LaunchSpec
 from fleet.machine import spaces, syscalls
 
 HIDDEN = ("/run", "/var/run", "/var/lib/sss/pipes", "/var/cache/nscd", "/dev/pts")
-"""Where programs of other UIDs have their sockets. Many of them (systemd-resolved, nscd, avahi, sssd, machined, D-Bus,
-snapd, Docker) resolve names or send for others outside of the tunnel, whatever nsswitch.conf says, and in whatever
-network namespace the asker is; and a host may have more of them. So all is hidden, and what a worker needs is kept.
+"""Folders with sockets of programs of other UIDs. Many of these (systemd-resolved, nscd, avahi, sssd, machined, D-Bus,
+snapd, Docker) resolve names or send for their clients outside the tunnel, no matter what nsswitch.conf says and which
+network namespace the client is in. A host may have more of them, so all is hidden but what a worker needs.
 
-Pseudo terminals: all users share their number (kernel.pty.max, 4096), and without one nobody logs in.
+/dev/pts: all users share the number of pseudo terminals (kernel.pty.max, 4096), and without one nobody can log in.
 """
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _PLAIN = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 def make(spec: LaunchSpec, gid: int) -> None:
-    """A mount namespace of the worker's own, in which it can write to /tmp, /dev/shm and the folders of SPEC alone.
+    """Make the worker's own mount namespace, in which it can write only to /tmp, /dev/shm and the folders of SPEC.
 
-    What is written to /tmp and /dev/shm, the browser's profile included, is memory that the kernel
-    frees with the namespace, that is with the last process of the worker, however that ended.
+    /tmp and /dev/shm, with the browser's profile, are in memory. The kernel frees it with the namespace, that is when
+    the last process of the worker has ended, for whatever reason.
     """
-    os.umask(0o022)  # everybody in the namespace reads what is made here, the worker included
+    os.umask(0o022)  # everything made here is readable for all in the namespace, the worker included
     syscalls.private_mounts()
     if spec.space:
         spaces.own_sysfs()
@@ -47,9 +47,9 @@ def make(spec: LaunchSpec, gid: int) -> None:
 
 
 def hide(folders: Iterable[str], keep: Iterable[str]) -> None:
-    """An empty file system over each of FOLDERS, with only those of KEEP in it that lay there.
+    """Mount an empty file system over each of FOLDERS, and keep in it only those folders of KEEP that were there.
 
-    A folder that is a link (/var/run, usually) is hidden where it leads to, or is no worker's business.
+    A folder that is a link (usually /var/run) is skipped: its target is in FOLDERS itself, or needs no hiding.
     """
     kept = [Path(path).resolve() for path in keep]
     for folder in map(Path, folders):
@@ -68,22 +68,22 @@ def _hide(folder: Path, keep: Iterable[Path]) -> None:
 
 
 def protect(but: Iterable[str], *, set_uid: bool) -> None:
-    """Everything is read-only but these folders, whatever has a mode that is too wide (/var/tmp, for example).
+    """Make everything read-only except the folders BUT, even where modes would allow writing (/var/tmp, for example).
 
     Without SET_UID no program on any mount gives its caller another UID.
 
-    /proc stays as it is: Chrome's sandbox writes the maps of its user namespace there.
+    /proc stays writable: Chrome's sandbox writes the UID and GID maps of its user namespace there.
     """
     own = [Path(path) for path in but]
     for path in own:
-        syscalls.bind(path, path, below=True)  # a mount, which can differ from what is around it
+        syscalls.bind(path, path, below=True)  # its own mount can have flags that differ from those around it
     written = [path for path in _written() if any(top in (path, *path.parents) for top in own)]
     try:
         syscalls.read_only(Path("/"), below=True, set_uid=set_uid)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
-        # Before Linux 5.12 modes alone protect, as they do everywhere else on such a host.
+        # Before Linux 5.12 only file modes protect, as everywhere else on such a host.
         print("launcher: this kernel cannot make the file system read-only (Linux 5.12)", file=sys.stderr)  # noqa: T201
         return
     for path in (Path("/proc"), *written):
@@ -91,7 +91,7 @@ def protect(but: Iterable[str], *, set_uid: bool) -> None:
 
 
 def _written() -> Iterator[Path]:
-    """Where a mount is that can be written to (proc_pid_mountinfo(5)): an operator's disk below a worker's home too."""
+    """The writable mounts (proc_pid_mountinfo(5)), for example an operator's disk below a worker's home."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         place, options = line.split()[4:6]
         if "rw" in options.split(","):
@@ -99,11 +99,11 @@ def _written() -> Iterator[Path]:
 
 
 def own_etc(files: Mapping[str, str]) -> None:
-    """FILES in front of the host's /etc.
+    """Lay FILES (content by name below /etc) over the host's /etc.
 
-    An overlay rather than binds over single files: when the host replaces a file by renaming a new
-    one over it, the kernel drops every mount on the old one, in all namespaces (vfs detach_mounts since
-    Linux 3.18), and the worker would suddenly see the host's resolvers.
+    This uses an overlay and not bind mounts over single files: when the host replaces a file by renaming a new one over
+    it, the kernel removes every mount on the old one, in all namespaces (vfs detach_mounts since Linux 3.18), and the
+    worker would suddenly see the host's resolvers.
     """
     syscalls.mount("tmpfs", "/tmp", "tmpfs", 0, "size=4m,mode=0755")
     layer = Path("/tmp")
@@ -114,16 +114,16 @@ def own_etc(files: Mapping[str, str]) -> None:
     try:
         syscalls.mount("overlay", "/etc", "overlay", syscalls.MS_RDONLY | _PLAIN, f"lowerdir={layer}:/etc")
     except OSError:
-        # No overlay in this kernel, or too many stacked below: bind, over what links point to.
+        # The kernel has no overlay, or too many are stacked already: bind over the targets of links.
         _bind_etc(layer, files)
         return
     for folder in POLICY_FOLDERS:
         if (layer / folder).is_dir():
-            syscalls.bind(layer / folder, Path("/etc") / folder)  # the host's own policies are not the fleet's
+            syscalls.bind(layer / folder, Path("/etc") / folder)  # hides the host's own policies
 
 
 def _bind_etc(layer: Path, files: Iterable[str]) -> None:
-    """The same by binds, where an overlay cannot be had; the policy folders are made when missing."""
+    """The same with bind mounts, where an overlay is not possible; missing files are created on the host."""
     for name in files:
         target = Path(os.path.realpath(Path("/etc") / name))
         if not target.exists():

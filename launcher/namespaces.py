@@ -18,15 +18,15 @@ from typing import NoReturn
 from fleet.machine import cgroups, spaces, syscalls
 
 FORWARDED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
-"""What supervisorctl may send: the worker gets it as if it were supervisord's own child."""
+"""Signals that supervisorctl may send; they are passed on, as if the worker were supervisord's own child."""
 _WAITED_FOR = FORWARDED | {signal.SIGCHLD}
 _STATUS_BYTES = 4
 
 
 def own_network(space: str) -> None:
-    """Enter the network namespace SPACE (a path; "": stay). A name without a namespace gets a new one.
+    """Enter the network namespace at the path SPACE ("": stay in this one). It is created if it is missing.
 
-    Call it before the mounts are private: a name made here must appear to everybody.
+    Call this before the mounts are private: a name created here must be visible to all processes.
     """
     if space:
         spaces.make(Path(space))
@@ -40,7 +40,7 @@ class Inside:
         self._outside, self._status, self._mask = outside, status, mask
 
     def fork_worker(self) -> None:
-        """Return in the worker. Process 1 stays, takes in orphans, passes signals on, and ends with the worker."""
+        """Return in the worker. Process 1 stays, reaps orphans, passes signals on, and ends with the worker."""
         # The launcher may have been killed before the death signal was set: then its end of the pipe is closed.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if select.select([self._outside], [], [], 0)[0]:
@@ -58,8 +58,8 @@ class Inside:
 def own_processes(death_signal: int, group: str) -> Inside:
     """Return in process 1 of new PID and IPC namespaces; the caller stays outside and ends as the worker ends.
 
-    DEATH_SIGNAL goes to the worker when the caller's parent, the supervisor, is gone. With the last process the control
-    group GROUP (""; none) goes.
+    The caller gets DEATH_SIGNAL when its parent, the supervisor, ends, and passes it on to the worker. The control
+    group GROUP ("": none) is removed after the last process.
     """
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC)
     # Blocked and waited for: no signal is lost between the fork and a handler.
@@ -82,7 +82,7 @@ def own_processes(death_signal: int, group: str) -> Inside:
 
 
 def _wait_for(child: int) -> int:
-    """The wait status of CHILD; until it ends, signals go to it and orphans are taken in."""
+    """The wait status of CHILD; until it ends, pass signals on to it and reap orphans."""
     while True:
         number = signal.sigwait(_WAITED_FOR)
         if number in FORWARDED:
@@ -96,7 +96,7 @@ def _wait_for(child: int) -> int:
 
 
 def _end_as(status: int) -> NoReturn:
-    """End with the exit code, or by the signal, of the wait status STATUS."""
+    """End with the exit code, or by the signal, in the wait status STATUS."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

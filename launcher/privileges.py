@@ -1,4 +1,4 @@
-"""What a worker gives up for good: limits, capabilities, the UID of root, and every way to new rights."""
+"""What a worker gives up permanently: limits, capabilities, root's UID, and every way to gain new rights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OF_THE_HELPER = frozenset({6, 7, 18, 21})
 
 
 def limit(spec: LaunchSpec) -> None:
-    """rlimits and umask: many descriptors for Chrome, no core file that could hold a page or a key."""
+    """Set rlimits and umask: many descriptors for Chrome, no core file, which could contain a page or a key."""
     for kind, most in (
         (resource.RLIMIT_NOFILE, spec.open_files),
         (resource.RLIMIT_NPROC, spec.processes),
@@ -27,11 +27,12 @@ def limit(spec: LaunchSpec) -> None:
 
 
 def drop(spec: LaunchSpec, gid: int) -> None:
-    """From root to the worker, for good.
+    """Change permanently from root to the worker.
 
-    Without set-UID programs and file capabilities no program of the host gives a worker another UID or a right: what
-    such a program sends or leaves behind (ping, crontab, at) would be outside every wall. Without user namespaces
-    Chrome's sandbox needs one of them: then none gives a right but those that it needs, so none can mark a packet.
+    With no_new_privs, set-UID programs and file capabilities have no effect, so no program of the host gives a worker
+    another UID or a capability: what such a program sends or starts (ping, crontab, at) would be outside every wall.
+    Without user namespaces, Chrome's sandbox needs a set-UID helper: then the bounding set has only the capabilities
+    that this helper needs, so no program can mark a packet.
     """
     kept = frozenset[int]() if spec.user_namespaces else _OF_THE_HELPER
     for capability in {*range(int(_LAST_CAPABILITY.read_text()) + 1)} - kept:

@@ -1,11 +1,12 @@
-"""So many internet sockets (TCP, UDP, ping; IPv4, IPv6) for a worker at one time, and no more.
+"""Limits the number of internet sockets (TCP, UDP, ping; IPv4, IPv6) that a worker has at one time.
 
-Every such socket can take one of the host's local ports, whatever it does: bind, connect, send, listen. Limits of files
-and processes multiply, and bound nothing. So the kernel counts: two programs at the worker's control group
-(BPF_PROG_TYPE_CGROUP_SOCK), one where a socket is made and one where it ends, and a table with a place for each socket.
-Without a free place there is no socket (EPERM). Sockets that accept(2) gives share their listener's port and take none.
+Every such socket can take one of the host's local ports, by bind, connect, send or listen. The limits of files and of
+processes multiply, so they do not bound the sockets. The kernel counts them instead: two programs at the worker's
+control group (BPF_PROG_TYPE_CGROUP_SOCK), one at creation and one at release, and a table with an entry for each
+socket. When the table is full, socket(2) fails (EPERM). Sockets from accept(2) share their listener's port and take no
+entry.
 
-Linux 5.9, cgroup v2. Standard library only: runs as root before every worker.
+Needs Linux 5.9 and cgroup v2. Runs as root before every worker: imports only the standard library and fleet.machine.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from fleet.machine.bpf import word
 
 _CGROUP_SOCK = 9
 _SOCK_CREATE, _SOCK_RELEASE = 2, 34
-"""linux/bpf.h: the kind of program, its attach types."""
+"""linux/bpf.h: the program type and its attach types."""
 _MAP_UPDATE, _MAP_DELETE, _SOCKET_COOKIE = 2, 3, 46
-"""Its helpers (enum bpf_func_id)."""
+"""linux/bpf.h: helper functions (enum bpf_func_id)."""
 _NOEXIST = 1
 
 
 def limit(group: Path, most: int) -> None:
-    """The processes in the control group GROUP have at most MOST sockets, of those made from now on. Raises OSError.
+    """Allow the processes in the control group GROUP at most MOST sockets, counting those made from now on.
 
-    It ends with the group; a second call takes the place of the first.
+    The limit ends with the group; a second call replaces the first. Raises OSError.
     """
     table = bpf.table(most)
     try:
@@ -67,7 +68,7 @@ def _ended(table: int) -> bytes:
 
 
 def _cookie_and_table(table: int) -> tuple[bytes, ...]:
-    """r1 = TABLE, r2 = a place on the stack with the socket's cookie, its one number; below it is a 0."""
+    """r1 = TABLE, r2 = the stack address of the socket's cookie, which is unique to it; below it is a 0."""
     return (
         word(bpf.CALL, number=_SOCKET_COOKIE),  # r1 is the socket from the start
         word(bpf.STORE, bpf.FRAME, 0, offset=-8),

@@ -1,6 +1,6 @@
-"""`netctl`: the network helper's command line. Standard output is the answer; `--json` wherever there is one.
+"""`netctl`: the network helper's command line. Standard output has the answer only; commands with one take `--json`.
 
-Each command imports what it needs: SQLAlchemy and pyroute2 together take longer to load than all else, and a status
+Each command imports what it needs: SQLAlchemy and pyroute2 take longer to load than all the rest, and `netctl status`
 needs neither.
 """
 
@@ -31,7 +31,7 @@ STATUS_SECONDS = 10.0
 
 def main() -> None:
     privileges.keep_memory()
-    with contextlib.suppress(ConfigurationError):  # who needs the settings of the last start reads them, and says so
+    with contextlib.suppress(ConfigurationError):  # commands that need the last settings read them again and report
         if (last := snapshot.last(Paths.from_environment().snapshot)) is not None:
             numbers.use_placeholders(last.fleet.workers.placeholders)
     top = console.parser(
@@ -50,13 +50,13 @@ def main() -> None:
     add("status", _status, "show every slot and the key pool", "sudo netctl status")
     words = "show what serve would change with the settings of the last start (exit 2 if anything), change nothing"
     snapshot.add_option(add("plan", _plan, words, "sudo netctl plan", root=True))
-    words = "remove everything of ours from the kernel, give all keys back"
+    words = "remove all objects of this fleet from the kernel, return all keys to the pool"
     clean = add("cleanup", _cleanup, words, "sudo netctl cleanup", root=True)
-    console.worker(clean, "of this one alone, like w1103; it stays held back")
+    console.worker(clean, "only those of this worker, like w1103; it stays held back")
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed (exit 2 if anything)")
     words = "print address and link events as they come, with their workers"
     following = add("monitor", _monitor, words, "netctl monitor --json")
-    console.worker(following, "in this one's own network namespace, like w1103")
+    console.worker(following, "in the network namespace of this worker, like w1103")
     keys.add(verbs)
     console.main(top)
 
@@ -131,14 +131,14 @@ def _cleanup(arguments: argparse.Namespace) -> int:
         cleanup.cleanup(Paths.from_environment(), worker=_worker(arguments.worker), dry_run=arguments.dry_run)
     )
     lines = [str(operation) for operation in operations]
-    console.answer(arguments, [*lines], *(lines or ["nothing of ours was there"]))
+    console.answer(arguments, [*lines], *(lines or ["nothing to remove"]))
     if trouble is not None:
         raise trouble
     return ExitCode.WOULD_CHANGE if arguments.dry_run and lines else ExitCode.DONE
 
 
 def _worker(name: str | None) -> Worker | None:
-    """The worker of that NAME; raises UsageError."""
+    """The worker called NAME (w1103 or 1103), or None for None; raises UsageError."""
     if name is None:
         return None
     found = Worker.named(f"w{name.removeprefix('w')}")

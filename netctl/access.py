@@ -1,8 +1,8 @@
-"""netctl's sockets: who a caller is, what one caller may use, and the two doors it comes in through.
+"""netctl's two sockets: what a caller is, and how much one caller may use.
 
-Workers come in through the socket's folder of group `fleet`. Operators have a door of their own, a second
-socket in a folder of their group (`netctl.operator_group`): neither can fill the other's queue, and strangers are kept
-from both by the folders' modes. The table of requests (fleet.netctl_api) is asked at either door alike.
+Workers connect to the socket in a folder of group `fleet`. Operators have a second socket in a folder of their group
+(`netctl.operator_group`). So neither can fill the other's queue, and the folders' modes keep everybody else out.
+Both sockets serve the same table of requests (fleet.sockets.netctl_api).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _OF_THE_HUB = {
     netctl_api.COUNTS_KEYS: Rate(per_second=1, burst=20),
 }
 MARGIN_SECONDS = 5.0
-"""A request is cut off this long after its own deadline: by then something of ours hangs."""
+"""A request is cut off this long after its own deadline: by then something in netctl hangs."""
 
 
 class Access:
-    """Who is who for one FLEET. The operators' group is looked up once: who makes it later starts netctl again."""
+    """What callers are to FLEET. The operators' group is looked up once: restart netctl after creating it."""
 
     def __init__(self, fleet: Fleet) -> None:
         first = fleet.workers.first_uid
@@ -39,7 +39,7 @@ class Access:
                 self._hub = pwd.getpwnam(HUB_ACCOUNT).pw_uid
 
     def caller(self, peer: Peer) -> Caller:
-        """What PEER is; the first that fits, in this order."""
+        """The kind of caller that PEER is: the first that matches, in this order."""
         if peer.uid in self._workers:
             return Caller.WORKER
         if peer.uid == 0:
@@ -73,28 +73,28 @@ def server(fleet: Fleet, service: Service) -> Server:
 
 
 async def listen(made: Server, paths: Paths) -> None:
-    """Open the doors. The operators' opens where `fleet up` found their group and made its folder.
+    """Open both sockets; the operators' only if `fleet up` found their group and made the folder.
 
-    Raises ConfigurationError when somebody else serves the workers'.
+    Raises ConfigurationError when another process serves the workers' socket.
     """
     folder = paths.netctl_operator_socket.parent
     if folder.is_dir():
         try:
             await made.start(paths.netctl_operator_socket)
         except OSError as error:
-            # Left by an earlier life, with another owner: the workers need not suffer from it.
+            # For example left by an earlier run, with another owner. The workers are served all the same.
             log.get("netctl").warning("operators.shut_out", folder=str(folder), error=str(error))
     await made.start(paths.netctl_socket)
 
 
 def close(paths: Paths) -> None:
-    """Take the sockets' files away."""
+    """Remove the socket files."""
     for path in (paths.netctl_operator_socket, paths.netctl_socket):
         path.unlink(missing_ok=True)
 
 
 def mine(paths: Paths) -> Path:
-    """The door this process may come in through; the workers' when it may through none, to be told so there."""
+    """The socket this process may connect to; the workers' socket if neither: connecting to it gives the error."""
     operators = paths.netctl_operator_socket
     outside = not os.access(paths.netctl_socket.parent, os.X_OK)
     return operators if outside and os.access(operators.parent, os.X_OK) else paths.netctl_socket

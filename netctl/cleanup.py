@@ -1,4 +1,4 @@
-"""`netctl plan` and `netctl cleanup`: the same path as serve, without serving."""
+"""`netctl plan` and `netctl cleanup`: they use the same code as serve, without serving."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from netctl.wireguard.probe import probe
 
 
 async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
-    """What `serve` would do now, were it started. Changes nothing; raises ForeignObject."""
+    """What `serve` would change if it were started now. Changes nothing; raises ForeignObject."""
     held: dict[int, Held] = {}
     if paths.key_store.exists():
         with commands.opened(paths) as store:
@@ -43,18 +43,19 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
 async def cleanup(
     paths: Paths, *, worker: Worker | None = None, dry_run: bool = False
 ) -> tuple[tuple[Operation, ...], FleetError | None]:
-    """Remove everything of ours, give every key back; of WORKER alone if there is one; with DRY_RUN only tell.
+    """Remove the fleet's objects and return its keys to the pool; only those of WORKER if given. DRY_RUN: only report.
 
-    Returns what was done, and why the leases could not be ended; the kernel is clean all the same.
+    Returns what was done (DRY_RUN: would be), and the error if the leases could not be ended; the kernel is clean
+    all the same.
 
-    Ours is what bears our marks: it needs no configuration and no daemon. Raises ConfigurationError while netctl
-    runs, TryLater while another fleet is at work in this namespace. Foreign objects are left as they are.
+    The fleet's objects are known by their marks, so no configuration and no daemon is needed. Raises ConfigurationError
+    while netctl runs, TryLater while another fleet runs in this namespace. Foreign objects are left as they are.
     """
     refuse_another(paths.root)
     with sole(paths, make=False), contextlib.closing(OwnedTable(paths.root)) as lock:
         if not dry_run:
             await lock.make(None)  # no other fleet starts meanwhile
-        # Nothing is asked of WireGuard: a device goes with its link.
+        # No WireGuard backend is needed: a device is removed with its link.
         async with Host(None, None, Spaces(paths.spaces)) as host:
             found = (await host.observe()).state
             first_values = FirstValues(paths)
@@ -69,7 +70,7 @@ async def cleanup(
 
 
 def _end_leases(paths: Paths, worker: Worker | None) -> FleetError | None:
-    """Every key back into the pool; a store that cannot be used is told of, and stops nothing."""
+    """Return every key (of WORKER, if given) to the pool; the error if the store cannot be used, else None."""
     if not paths.key_store.exists():
         return None
     try:

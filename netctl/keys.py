@@ -1,4 +1,4 @@
-"""`netctl keys`: the commands on the key pool, and how its keys look on a terminal of 60 columns."""
+"""`netctl keys`: the commands on the key pool, and the output of keys in some 60 columns."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def add(verbs: argparse._SubParsersAction[console.Parser]) -> None:
     keys = verbs.add_parser("keys", help="the key pool", example="sudo netctl keys list")
     nouns = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verb = partial(console.command, nouns, answers=True)
-    words = "add WireGuard client files, or change the keys that are there by what their files say now"
+    words = "add WireGuard client files; a key already in the pool is changed to what its file says now"
     bring = verb("import", _import, words, "netctl keys import *.conf")
     bring.add_argument("paths", nargs="+", metavar="PATH", help="a .conf file, or - for standard input")
-    bring.add_argument("--keep-going", action="store_true", help="import the good files beside bad ones (exit 1)")
+    bring.add_argument("--keep-going", action="store_true", help="import the good files even if some are bad (exit 1)")
     bring.add_argument("--dry-run", action="store_true", help="only show what would change (exit 2 if anything)")
     verb("list", _list, "show the keys, without anything secret", "sudo netctl keys list")
-    _named(verb("show", _show, "show all that is known of keys", "sudo netctl keys show KR"))
+    _named(verb("show", _show, "show everything about keys but their secrets", "sudo netctl keys show KR"))
     forget = verb(
         "forget-exit",
         _forget_exit,
-        "forget where keys come out, so that it is learned again; what a file names stays",
+        "forget the learned exit addresses of keys, so that they are learned again; those named in files stay",
         "sudo netctl keys forget-exit --all",
     )
     console.completed(forget.add_argument("keys", nargs="*", metavar="KEY", help=_WORDS), console.KEYS)
-    forget.add_argument("--all", action="store_true", help="of every key")
-    _named(verb("retire", _retire, "keep keys, and lease them no more", "sudo netctl keys retire kr-seo-wg-001"))
-    _named(verb("revive", _revive, "lease keys again, and at once", "sudo netctl keys revive kr-seo-wg-001"))
+    forget.add_argument("--all", action="store_true", help="all keys")
+    _named(verb("retire", _retire, "keep keys but stop leasing them", "sudo netctl keys retire kr-seo-wg-001"))
+    _named(verb("revive", _revive, "lease retired or aside keys again", "sudo netctl keys revive kr-seo-wg-001"))
     words = "delete keys; one that is leased goes when its lease ends"
     _named(verb("remove", _remove, words, "sudo netctl keys remove kr-seo-wg-001.conf"))
 
@@ -102,7 +102,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _summary(lines: Sequence[KeyLine]) -> list[str]:
-    """How many keys of each state, and what is wrong with some, first."""
+    """The number of keys in each state, then the keys that are in trouble."""
     keys = {key.public_key for key in lines}
     servers = {key.server for key in lines}
     states = Counter(key.state for key in lines)
@@ -111,7 +111,7 @@ def _summary(lines: Sequence[KeyLine]) -> list[str]:
 
 
 def _block(key: KeyLine) -> list[str]:
-    """A key in lines of some 60 columns."""
+    """The lines that show KEY, each of some 60 columns."""
     holder = f" to {key.leased_to}" if key.leased_to else ""
     until = f" until {_clock(key.aside_until)}" if key.state == "aside" else ""
     learned = " (learned)" if key.learned_at else ""
@@ -132,7 +132,7 @@ def _details(key: KeyLine) -> list[str]:
 
 
 def _clock(moment: datetime | None) -> str:
-    """MOMENT on this host's clock, with its day where that is another."""
+    """MOMENT in this host's time zone; with its date unless that is today."""
     if moment is None:
         return "-"
     here, now = moment.astimezone(), datetime.now().astimezone()
@@ -166,7 +166,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _retire(arguments: argparse.Namespace) -> int:
-    return _changed(arguments, lambda store, ids: store.retire(ids), "retired", "is leased no more after that")
+    return _changed(arguments, lambda store, ids: store.retire(ids), "retired", "is not leased again after that")
 
 
 def _revive(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """What netctl gives up before it reads a key, and the capabilities it must have.
 
-Its account, the cut bounding set and the limit of core files come from the words that start it
-(fleet.programs); what a process can only do to itself is here, and holds whoever starts it.
+Its account, the reduced bounding set and the core file limit come from the command line that starts it
+(fleet.programs). Here is what only the process itself can do; it applies no matter what started netctl.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from netctl.kernel.setns import CAP_SYS_ADMIN
 _NUMBERS = {"net_admin": 12, "sys_admin": CAP_SYS_ADMIN}
 """linux/capability.h."""
 _CORE_BYTES = 1
-"""No core file, and none through a pipe: 0 would not hold there (coredump_pipe in fs/coredump.c)."""
+"""1 byte prevents core files and also dumps to a pipe, which 0 does not (coredump_pipe in fs/coredump.c)."""
 
 
 def keep_memory() -> None:
-    """No core dump, no swap, no ptrace, no look into /proc/PID/mem, by our own account either: it holds private keys.
+    """Forbid core dumps, swap, ptrace and /proc/PID/mem, also for netctl's own account: the memory has private keys.
 
-    Not even fs.suid_dumpable=2, which systemd-coredump sets, dumps a process that has said so itself.
+    Even with fs.suid_dumpable=2, which systemd-coredump sets, the kernel does not dump a process that has set
+    PR_SET_DUMPABLE to 0.
     """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     limit = _CORE_BYTES if hard == resource.RLIM_INFINITY else min(_CORE_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
-    # With a limit, the first page over it would be the end of us: all or nothing. A capability would do (IPC_LOCK), and
-    # be gone when a command becomes netctl.
+    # Lock all memory or none: with a limit, the first page over it would kill the process. CAP_IPC_LOCK would do too,
+    # but is lost when a command switches to netctl's account.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
@@ -41,9 +42,9 @@ def keep_memory() -> None:
 
 
 def cut(walls: Isolation) -> None:
-    """For `serve`: what it makes is its own alone, it can gain nothing, and has in effect only what WALLS always need.
+    """For `serve`: umask 077, no new privileges, and CAP_SYS_ADMIN, if held, is permitted but not effective.
 
-    Raises NotAllowed without the capabilities of WALLS.
+    Raises NotAllowed without the capabilities of WALLS; with more than these, logs a warning and leaves all effective.
     """
     os.umask(0o077)
     syscalls.one_heap()  # its threads wait for the kernel, not for each other
@@ -62,9 +63,9 @@ def cut(walls: Isolation) -> None:
 
 
 def _put_by(mask: int) -> None:
-    """What MASK names stays permitted alone: no call has it in effect, no child inherits it.
+    """Keep the capabilities in MASK only in the permitted set: not effective, and not inherited by children.
 
-    What goes from the inheritable set leaves the ambient one too (capabilities(7)).
+    Removing one from the inheritable set removes it from the ambient set too (capabilities(7)).
     """
     held = syscalls.capabilities()
     syscalls.set_capabilities(held._replace(effective=held.effective & ~mask, inheritable=held.inheritable & ~mask))

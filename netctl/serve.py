@@ -1,4 +1,4 @@
-"""The life of `netctl serve`: one lock, one look at the kernel, adoption, then requests until told to stop."""
+"""The life of `netctl serve`: take the lock, read the kernel's state, adopt tunnels, then serve until told to stop."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from netctl.supply import supplied
 from netctl.wireguard.probe import probe
 
 RARELY = 500
-"""So many collections of what is young come before a full one, where Python has 10."""
+"""How many collections of the middle generation come before a full one; Python's default is 10."""
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ForeignObject, ConfigurationError, MissingProgram; TryLater when another fleet is at work in this namespace.
+    Raises ForeignObject, ConfigurationError, MissingProgram; TryLater when another fleet runs in this namespace.
     """
     with sole(paths):
         pool = await ThreadedPool.open(partial(Store, paths.key_store), fleet.netctl.key_cooldown_seconds)
@@ -81,7 +81,7 @@ async def serve(fleet: Fleet, paths: Paths) -> None:
 def sole(paths: Paths, *, make: bool = True) -> Iterator[None]:
     """Hold netctl's lock; raises ConfigurationError naming the process that has it.
 
-    Without MAKE a lock that is not there is not held: made by root, it and its folder would be root's.
+    Without MAKE a missing lock file is not created and not held: created by root, it and its folder would be root's.
     """
     lock = paths.netctl_lock
     if not make and not lock.exists():
@@ -115,15 +115,15 @@ async def _run(fleet: Fleet, paths: Paths, service: NetctlService, repair: Repai
     server = access.server(fleet, service)
     tasks = [background(repair.run()), background(recovery.tend())]
     tasks += [background(service.tunnels.expire(slot)) for slot in orphans]
-    # What start-up made stays: a full collection over it would take 50 ms, in the middle of somebody's request.
+    # The objects made at start-up stay: a full collection over them would take 50 ms, in the middle of a request.
     gc.collect()
     gc.freeze()
-    # One over what connections and leases are made of takes 12 to 40 ms, and would come every second of a busy minute.
+    # A full collection over connections and leases takes 12 to 40 ms, and would run every second under load.
     gc.set_threshold(*gc.get_threshold()[:2], RARELY)
     await access.listen(server, paths)
     logger.info("netctl.ready", socket=str(paths.netctl_socket), pid=os.getpid())
     await stop.wait()
-    # Tunnels in use go on without us; the next netctl adopts them.
+    # Tunnels in use go on without netctl; the next netctl adopts them.
     service.stopping = True
     await server.close()
     for task in tasks:

@@ -1,4 +1,4 @@
-"""What each request does: who may have which tunnel, and what is answered. The tunnel itself: netctl.slots.tunnels."""
+"""What each request does: which worker may have which tunnel, and the reply. Tunnels are in netctl.slots.tunnels."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from netctl.slots.tunnels import Tunnels
 from netctl.turns import Queue
 
 FREED_SECONDS = 2.0
-"""How long a new connection waits for the end of the old one of its worker to be dealt with."""
+"""How long a new connection waits until the end of its worker's old connection has been handled."""
 NUMBERS_SECONDS = 1.0
-"""How long a status waits for the key store: who asks wants to see the slots above all."""
+"""How long a status request waits for the key store: its reader wants to see the slots above all."""
 
 
 class NetctlService:
-    """What netctl does with its requests: for each row of fleet.sockets.netctl_api.TABLE a method (see rpc.Service)."""
+    """Handles netctl's requests: one method for each row of fleet.sockets.netctl_api.TABLE (see rpc.Service)."""
 
     def __init__(
         self, *, fleet: Fleet, pool: ThreadedPool, tunnels: Tunnels, backend: Backend, judge: Judge, path: PathLook
@@ -61,10 +61,10 @@ class NetctlService:
         self.tunnels = tunnels
         self.slots = tunnels.slots
         self.stopping = False
-        """True: connections end because we do, so their tunnels stay for the next netctl to adopt."""
+        """True: connections end because netctl stops, so their tunnels stay for the next netctl to adopt."""
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.sockets.rpc.Service: the connection was the lease."""
+        """See fleet.sockets.rpc.Service. A lease lasts as long as its connection: seal the slot."""
         self._turns.leave(connection)
         slot = self.slots.get(connection.peer.uid)
         if slot is None or self.stopping or slot.owner is not connection:
@@ -76,7 +76,7 @@ class NetctlService:
     # --- requests
 
     async def connect(self, connection: Connection, request: Connect) -> Tunnel:
-        """A tunnel over a fresh key, or the one to be resumed."""
+        """A tunnel with a new key, or the existing one that the request resumes."""
         started = time.monotonic()
         slot = self.slots[connection.peer.uid]
         if slot.owner is not None:
@@ -104,7 +104,7 @@ class NetctlService:
         if slot.state is not SlotState.ORPHANED or slot.lease is None or slot.lease.id != lease:
             raise TunnelLost("that lease has ended", hint="connect again, without resume")
         resumed = replace(slot.lease, owner=processes.owner_of(connection.peer.pid))
-        # Before it is owned: with a store that fails it stays as it is, and may be asked for again.
+        # Before the slot gets its owner: if the store fails, the slot stays as it is and the worker may ask again.
         await self._pool.renew(resumed)
         slot.lease = resumed
         slot.own(connection, server)
@@ -113,7 +113,7 @@ class NetctlService:
         return self._tunnel(slot, resumed)
 
     async def rotate(self, connection: Connection, _: Rotate) -> Tunnel:
-        """Another key for the caller's tunnel."""
+        """Give the caller's tunnel another key."""
         started = time.monotonic()
         slot = self.slots[connection.peer.uid]
         async with slot.lock:
@@ -124,7 +124,7 @@ class NetctlService:
             return tunnel.model_copy(update={"rotate_ms": round((time.monotonic() - started) * 1000, 1)})
 
     async def another_exit(self, _: Connection, request: AnotherExit) -> Done:
-        """A person at the hub's page wants it: the tunnel ends, and with it the connection of its worker."""
+        """End the tunnel and the connection of a worker, at the wish of a person at the hub's page."""
         if "rotate" not in self._fleet.hub.web.acts:
             raise NotAllowed("hub.web.acts does not name rotate")
         found = [slot for slot in self.slots.values() if slot.worker.name == request.worker]
@@ -139,35 +139,35 @@ class NetctlService:
         return Done()
 
     async def proved(self, connection: Connection, request: Proved) -> Done:
-        """What the worker says that the world has seen: a claim, which netctl judges. Raises WrongExit."""
+        """The worker reports the address that the internet sees: a claim, which netctl checks. Raises WrongExit."""
         slot, lease = self._held(connection)
         await self._judge.heard(slot, lease, request.address)
         return Done()
 
     async def stuck(self, connection: Connection, _: Stuck) -> Done:
-        """The worker says that nobody answers: a claim, which makes netctl look at the path. Raises NoWay."""
+        """The worker reports that nothing answers: a claim, after which netctl checks the path. Raises NoWay."""
         await self._path.look(*self._held(connection))
         return Done()
 
     def _held(self, connection: Connection) -> tuple[Slot, Lease]:
-        """The slot of who is on CONNECTION, and what it holds; raises TunnelLost."""
+        """The slot and the lease that CONNECTION holds; raises TunnelLost."""
         slot = self.slots[connection.peer.uid]
         if slot.owner is not connection or slot.lease is None:
             raise TunnelLost("this connection holds no tunnel", hint="connect first")
         return slot, slot.lease
 
     async def start_browser(self, connection: Connection, _: StartBrowser) -> Done:
-        """The caller's turn has come."""
+        """Reply when the caller's turn to start a browser has come."""
         await self._turns.wait(connection)
         return Done()
 
     async def keys_by_server(self, _: Connection, request: KeysByServer) -> Servers:
-        """How the keys of each server are; raises KeyStoreFailed."""
+        """The keys of each server by state; raises KeyStoreFailed."""
         found = await self._pool.servers()
         return Servers(servers=tuple(found[:MOST_SERVERS]), more=max(0, len(found) - MOST_SERVERS))
 
     async def status(self, connection: Connection, _: Status) -> NetctlStatus:
-        """What is known: no device is asked and the key store waited for only a moment, so that none delays it."""
+        """What netctl knows. It asks no device and waits only NUMBERS_SECONDS for the key store, so it never hangs."""
         own = self.slots.get(connection.peer.uid)
         pool, trouble = (None, "") if own else await self._pool_status()
         return NetctlStatus(
@@ -180,7 +180,7 @@ class NetctlService:
         )
 
     async def _pool_status(self) -> tuple[PoolStatus | None, str]:
-        """The pool in numbers, or why they are not known."""
+        """The pool's counts, or why they are not known."""
         try:
             found = await within(NUMBERS_SECONDS, self._pool.numbers())
         except KeyStoreFailed as error:

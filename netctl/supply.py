@@ -4,8 +4,8 @@
        ▲                                                                                        │ ended: the device
        └──────────── keyservice ◀──────────── here: given back until it is confirmed ◀──────────┘ has confirmed
 
-Nothing of it is waited for by a lease. What a service answers is judged by netctl.pool.lent; what is to be given back
-says the journal (netctl.pool.issued), also after a crash.
+No lease waits for any of this. netctl.pool.lent checks what a service answers. The journal (netctl.pool.issued)
+records which keys are still to be given back, also after a crash.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from netctl.slots.tunnels import Tunnels
 
 LOOK_SECONDS, FAILED_SECONDS = 0.5, 5.0
 AT_ONCE = 8
-"""Questions at one time."""
+"""How many requests to the service run at the same time."""
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 15.0
-"""How long an address that has failed is left alone."""
+"""How long an address that has failed is not asked again: after the first failure, and at most."""
 END_SECONDS = 5.0
-"""How long netctl's own end waits for the service."""
+"""How long netctl waits for the service when it stops."""
 RELEASE, STATUS = "release", "status"
 T = TypeVar("T")
 
 
 class Supply:
-    """The keys of the service that SETTINGS name, in POOL, for the workers of FLEET."""
+    """Fills POOL with keys of the service in SETTINGS, for the workers of FLEET."""
 
     def __init__(
         self, fleet: Fleet, settings: KeyServiceSettings, path: Path, pool: ThreadedPool, tunnels: Tunnels
@@ -58,17 +58,17 @@ class Supply:
         self._ahead = settings.ahead or fleet.workers.count
         self._rest = Aside(first_seconds=FIRST_SECONDS, longest_seconds=LONGEST_SECONDS)
         self._troubles: dict[str, str] = {}
-        """By address; a server's own is named by the server."""
+        """The last error of each address: RELEASE, STATUS, or for an allocation the server that was asked for."""
         self._told: str | None = None
         self._log = log.get("netctl")
 
     async def run(self) -> None:
-        """For ever."""
+        """Fetch and give back keys, for ever."""
         while True:
             await self._guarded(self.once())
 
     async def watch(self) -> None:
-        """Leases whose keys the service takes away soon end; for ever."""
+        """End the leases whose keys the service takes away soon; for ever."""
         while True:
             await self._guarded(self._end_overdue())
 
@@ -76,13 +76,13 @@ class Supply:
         seconds = LOOK_SECONDS
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - whatever a round meets, there is another one
+        except Exception as error:  # noqa: BLE001 - after any error there is another round
             self._log.error("supply.failed", error=in_words(error))
             seconds = FAILED_SECONDS
         await asyncio.sleep(seconds)
 
     async def once(self) -> None:
-        """One round: what is to be given back first, so that there is room for more."""
+        """One round: give keys back first, so that the service has room to give new ones."""
         await self._pool.of_service(issued.withdraw)
         if await self._is_well():
             await self._give_back()
@@ -90,7 +90,7 @@ class Supply:
         await self._tell()
 
     async def close(self) -> None:
-        """Give back what is not leased, as far as the service takes it in time; the rest is the next start's."""
+        """Give back all keys that are not leased, within END_SECONDS; the next start gives back the rest."""
         try:
             await self._pool.of_service(partial(issued.withdraw, everything=True))
             await within(END_SECONDS, self._give_back())
@@ -102,7 +102,7 @@ class Supply:
             await self._end(uid, public)
 
     async def _end(self, uid: int, public: str) -> None:
-        """Only a loop that is longer than the service's time comes to this: a lease is as long as a loop."""
+        """End the lease. It happens only to loops longer than the service's time, as a lease lasts for one loop."""
         slot = self._tunnels.slots.get(uid)
         if slot is None:
             return
@@ -117,9 +117,9 @@ class Supply:
     # --- the service
 
     async def _is_well(self) -> bool:
-        """One that has failed, and has a status to ask for, is asked for that until it answers well.
+        """Whether to ask the service for keys: after a failure, only once its status request (if it has one) succeeds.
 
-        A key that it gives too late for us is lost for an hour.
+        A key that the service allocates after our deadline is lost for an hour.
         """
         if not (self._troubles and self._settings.status):
             return True
@@ -159,11 +159,11 @@ class Supply:
         await asyncio.gather(*(self._tried(server, self._allocate(server)) for server in wanted))
 
     async def _allocate(self, asked: str) -> bool:
-        """Raises Unanswered where what comes is no key for us; it is given back."""
+        """Put one more key into the pool. Raises Unanswered where the answer has no usable key; it is given back."""
         since = time.clock_gettime(time.CLOCK_BOOTTIME)
         told = await self._ask(Allocate(server=asked), Allocated)
         judged = lent.judged(told, asked)
-        # One without a name is given back as well.
+        # An answer without a public key is recorded too, so that it is given back.
         given = Given(judged.public or json.dumps(told.back), asked, told.back, since, self._settings.minutes * 60)
         key = judged.key
         found = Found(f"key-service-{key.server}", key, region_of(key.server)) if key is not None else None
@@ -174,7 +174,7 @@ class Supply:
         return True
 
     async def _ask(self, request: wire.Request, kind: type[wire.ReplyT]) -> wire.ReplyT:
-        """The answer of the program keyservice; raises Unanswered, without a word of what was to be an answer."""
+        """The answer of the program keyservice; raises Unanswered, whose message contains nothing of a bad answer."""
         try:
             return await within(self._settings.timeout_seconds + ANSWERED_SECONDS, self._answer(request, kind))
         except Unanswered:
@@ -190,17 +190,17 @@ class Supply:
         finally:
             writer.close()
 
-    # --- who has failed
+    # --- addresses that have failed
 
     def _may(self, address: str) -> bool:
         return address not in self._rest.until(time.monotonic())
 
     async def _tried(self, address: str, work: Coroutine[Any, Any, T]) -> T | None:
-        """What WORK comes to; None where ADDRESS has failed, which is then left alone for a while."""
+        """The result of WORK; None where ADDRESS has failed, which is then not asked for a while."""
         try:
             result = await work
         except Unanswered as error:
-            if self._may(address):  # of many questions at one time one counts
+            if self._may(address):  # of several requests at the same time only one counts
                 self._rest.failed(address, time.monotonic())
             self._troubles[address] = error.message
             return None
@@ -211,7 +211,7 @@ class Supply:
         return result
 
     def _reason(self) -> str:
-        """The last word of what is asked first; of many servers the first, and how many there are."""
+        """The error to report: that of STATUS, else of RELEASE, else of the first server and how many more fail."""
         if not self._troubles:
             return ""
         name = next((one for one in (STATUS, RELEASE) if one in self._troubles), min(self._troubles))
@@ -220,7 +220,7 @@ class Supply:
         return f"key service: {name or 'allocate'}: {self._troubles[name]}{more}"
 
     async def _tell(self) -> None:
-        """What is wrong, in a line, where it is something else than before."""
+        """Record and log what is wrong, in one line, if it has changed."""
         words = self._reason()
         if words != self._told:
             await self._pool.of_service(lambda db, _: issued.tell(db, words))
@@ -230,7 +230,7 @@ class Supply:
 
 @contextlib.asynccontextmanager
 async def supplied(fleet: Fleet, path: Path, pool: ThreadedPool, tunnels: Tunnels) -> AsyncIterator[None]:
-    """Where FLEET has a key service, POOL is filled from it meanwhile. PATH is the socket of keyservice."""
+    """Fill POOL from FLEET's key service, if it has one, until the block ends. PATH is the socket of keyservice."""
     source = fleet.keys.source
     await pool.of_service(lambda db, _: issued.tell(db, None if source is None else ""))
     if source is None:

@@ -1,7 +1,7 @@
-"""Blocking calls, of the kernel and of the key store, each under a deadline: one thread a kind, so that order is kept.
+"""Blocking calls to the kernel and to the key store, each with a deadline; one thread per kind keeps their order.
 
-The kernel takes its locks inside the call: a thread that waits for rtnetlink's (somebody deletes a link that
-does not go) cannot be interrupted, and would take the whole program with it if it were the only one.
+The kernel takes its locks inside the call. A thread that waits for the rtnetlink lock (because a link that is being
+deleted does not go away) cannot be interrupted; if it were the only thread, the whole program would hang.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 P = TypeVar("P")
 SWITCH_SECONDS = 0.0005
-"""A thread whose call of the kernel has ended waits so long for the interpreter, where Python's 5 ms are a call's
-own time ten times over."""
+"""How long a thread whose system call has returned waits for the interpreter lock. Python's default, 5 ms, is ten
+times as long as such a call."""
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     work: Callable[[Any], Any]
-    """Given a list of payloads where there are any, else None."""
+    """Called with the list of payloads of the jobs run together, or with an empty list."""
     payload: list[Any] | None
     answer: asyncio.Future[Any]
     given_up: bool = False
 
 
 Outcome = tuple[_Job, Any, BaseException | None]
-"""What a job came to: its result, or its error."""
+"""A job with its result or its error."""
 
 
 class WorkThread:
-    """One thread; what was given up while it ran is finished before the next begins, and its answer is nobody's."""
+    """One thread that runs calls in order.
+
+    A call whose caller timed out still runs to its end before the next starts; its result is discarded.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,37 +52,39 @@ class WorkThread:
         sys.setswitchinterval(SWITCH_SECONDS)
 
     async def run(self, work: Callable[[], T], seconds: float) -> T:
-        """The result of WORK; raises asyncio.TimeoutError when it has not come within SECONDS.
+        """Run WORK in the thread and return its result; raises asyncio.TimeoutError after SECONDS.
 
-        What has not begun by then, or when the caller is cancelled, does not begin.
+        Work that has not started by then, or when the caller is cancelled, is not started.
         """
         return await self._ask(lambda _: work(), None, seconds)
 
     async def run_together(self, work: Callable[[Sequence[P]], T], payload: P, seconds: float) -> T:
-        """As run(), of WORK over PAYLOAD and those of the same work that wait right behind it, in their order.
+        """As run(), but WORK gets PAYLOAD and the payloads queued directly after it for the same WORK, in one call.
 
-        All get the same result. Work that fails for many is done again for each, who then gets its own error.
+        All callers get the same result. If the joint call fails, WORK is called again for each payload alone, so that
+        each caller gets its own result or error.
         """
         return await self._ask(work, [payload], seconds)
 
     async def _ask(self, work: Callable[[Any], T], payload: list[Any] | None, seconds: float) -> T:
         if self._thread is None:
-            # A daemon: a thread that the kernel keeps must not keep the program. It is of this thread's namespace.
+            # A daemon: a thread stuck in the kernel must not keep the program from ending. The thread inherits the
+            # network namespace of the thread that starts it.
             self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         job = _Job(work, payload, loop.create_future())
-        # With all that is asked for in this turn of the loop: else the thread would begin with the first alone.
+        # Hand over all jobs of this turn of the loop at once: else the thread would start with the first one alone.
         self._asked.append(job)
         loop.call_soon(self._hand_over)
-        # By hand and not through concurrent.futures: its locks and chained futures were a tenth of a rotation.
+        # Not through concurrent.futures: its locks and chained futures took a tenth of the time of a rotation.
         late = loop.call_later(seconds, _settle, job, None, asyncio.TimeoutError())
         try:
             result: T = await job.answer
             return result
         finally:
             late.cancel()
-            job.given_up = True  # unless it has begun
+            job.given_up = True  # has no effect once the job has started
 
     def _hand_over(self) -> None:
         asked, self._asked = self._asked, []
@@ -87,7 +92,7 @@ class WorkThread:
             self._jobs.put(job)
 
     def close(self) -> None:
-        """Let the thread end behind what it has to do."""
+        """Let the thread end after the jobs that are queued."""
         self._hand_over()
         self._jobs.put(None)
 
@@ -101,7 +106,7 @@ class WorkThread:
             _tell(_done([one for one in together if not one.given_up]))
 
     def _follows(self, job: _Job) -> bool:
-        """Whether what waits next is of JOB's work."""
+        """Whether the next queued job has the same work as JOB."""
         while not self._jobs.empty():
             self._waiting.append(self._jobs.get())
         return bool(self._waiting) and (first := self._waiting[0]) is not None and first.work == job.work
@@ -113,7 +118,7 @@ def _done(jobs: list[_Job]) -> list[Outcome]:
     payloads = [payload for job in jobs for payload in job.payload or ()]
     try:
         result = jobs[0].work(payloads)
-    except BaseException as error:  # noqa: BLE001 - it is the caller's, who is in another thread
+    except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
         if len(jobs) == 1:
             return [(jobs[0], None, error)]
         return [outcome for job in jobs for outcome in _done([job])]
@@ -121,7 +126,7 @@ def _done(jobs: list[_Job]) -> list[Outcome]:
 
 
 def _tell(outcomes: list[Outcome]) -> None:
-    """Those who wait, in their own thread; a loop that has ended has nobody who waits."""
+    """Pass OUTCOMES to the waiting callers, each in the thread of its event loop; a closed loop has no caller left."""
     for loop, those in itertools.groupby(outcomes, key=lambda outcome: outcome[0].answer.get_loop()):
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle_all, list(those))

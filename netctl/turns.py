@@ -1,9 +1,9 @@
-"""Whose browser may start now: so many turns at once, in the order in which workers asked.
+"""Which workers may start a browser now: a limited number of turns at a time, in the order of the requests.
 
-    asked ──▶ waiting ──▶ in turn ──▶ over: its connection ended, it asked again, or its seconds are over
+    asked ──▶ waiting ──▶ in turn ──▶ over: its connection ended, it asked again, or its time is over
 
-A worker waits for one turn or has one; asking again gives up what it had. Nothing that a worker does makes its turn
-longer, and while one waits nothing of netctl's does: a turn is a line in a dictionary.
+A worker waits for one turn or has one; asking again gives up the old one. Nothing that a worker does makes its turn
+longer. A waiting worker costs netctl only an entry in a dictionary.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fleet.sockets.callers import Connection
 from fleet.sockets.netctl_api import Turn, Turns
 
 TURN_SECONDS = 20.0
-"""A start takes seconds. One that needs longer goes on, and the next one may begin beside it."""
+"""How long a turn lasts. A browser that takes longer to start goes on, and the next start may begin meanwhile."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class _Turn:
 
 
 class Queue:
-    """The workers that wait for a turn, and those that have one; by UID, in their order."""
+    """The workers that wait for a turn and those that have one, by UID, in the order of their requests."""
 
     def __init__(self, places: int, seconds: float = TURN_SECONDS) -> None:
         self._places, self._seconds = places, seconds
@@ -39,7 +39,7 @@ class Queue:
         self._in_turn: dict[int, _Turn] = {}
 
     async def wait(self, connection: Connection) -> None:
-        """Until the turn of CONNECTION's worker is there; it is given up with leave(). Raises NotAllowed."""
+        """Wait for the turn of CONNECTION's worker; leave() ends the turn. Raises NotAllowed."""
         uid = connection.peer.uid
         if (held := self._of(uid)) is not None:
             if held.connection is connection:
@@ -55,7 +55,7 @@ class Queue:
             raise
 
     def leave(self, connection: Connection) -> None:
-        """The place of CONNECTION, whether it waits or is in turn, is the next one's."""
+        """End CONNECTION's turn or its waiting, so that the next worker moves up."""
         held = self._of(connection.peer.uid)
         if held is None or held.connection is not connection:
             return
@@ -66,7 +66,7 @@ class Queue:
         self._move_up()
 
     def seen(self) -> Turns:
-        """Who has a turn, who waits, and for how long."""
+        """The workers that have a turn and those that wait, each with its seconds."""
         now = time.monotonic()
 
         def told(turns: dict[int, _Turn]) -> tuple[Turn, ...]:
