@@ -1,4 +1,4 @@
-"""The operator's program: `fleet VERB`. Every verb and its options; what they do: fleet.operate.verbs."""
+"""The operator's program: `fleet VERB`. Every verb and its options; fleet.operate.verbs holds what most of them do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _add_start_and_stop(nouns: argparse._SubParsersAction[console.Parser]) -> No
     made.add_argument("--from", dest="files", nargs="+", default=[], metavar="FILE.conf", help=words)
     _add_workers(made)
     up = command("up", verbs.up, "start the whole fleet; when it runs already, say so", "fleet up")
-    up.add_argument("--foreground", action="store_true", help="stay, and end the fleet on SIGTERM (for systemd)")
+    up.add_argument("--foreground", action="store_true", help="keep running; end the fleet on SIGTERM (for systemd)")
     _add_workers(up)
     words = (
         "apply [task], [loop], [browser] and workers.count of fleet.toml, each worker at the end of its loop "
@@ -64,7 +64,7 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     command = partial(console.command, nouns)
     words = "print the supervisord.conf that `fleet up` would use"
     render = command("render", verbs.render, words, "fleet render | less")
-    words = "WireGuard's home; without it netctl looks (needs root)"
+    words = "the WireGuard backend; without it netctl finds out which (needs root)"
     render.add_argument("--backend", choices=tuple(BACKENDS), help=words)
     _add_workers(render)
     words = "the workers, their tunnels and their last loops"
@@ -74,13 +74,13 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     watch.add_argument("--port", type=console.positive, metavar="PORT", help="where the page is (hub.web.port)")
     words = "what supervisord, netctl and the workers have logged, in the order of time (UTC)"
     log = command("log", journal.show, words, "fleet log -f --worker w1103", root=True, answers=True)
-    log.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    console.worker(log, "of this one alone, and what others say of it")
-    log.add_argument("--around", metavar="LOOP", help="while this loop ran, like w1103/always-000007")
+    log.add_argument("-f", "--follow", action="store_true", help="go on with new lines as they are logged")
+    console.worker(log, "only lines of this worker, or about it")
+    log.add_argument("--around", metavar="LOOP", help="the lines from while this loop ran, like w1103/always-000007")
     log.add_argument("--lines", type=console.positive, default=100, metavar="N", help="the last N (default 100)")
-    words = "is this machine fit for a fleet; what mends it where it is not (exit 1 when an error remains)"
+    words = "check whether this machine is fit for a fleet, and how to repair it (exit 1 when an error remains)"
     doctor = command("doctor", verbs.doctor, words, "sudo fleet doctor --fix", root=True, answers=True)
-    words = "do what is safe: drop-ins, left-overs; no packages, no restart of anything"
+    words = "make the safe repairs: drop-ins, left-overs; no packages, no restarts"
     doctor.add_argument("--fix", action="store_true", help=words)
     _add_workers(doctor)
     words = (
@@ -90,7 +90,7 @@ def _add_inspection(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     verify = command("verify", verbs.verify, words, "sudo fleet verify --worker w1103", root=True, answers=True)
     console.worker(verify, "which one; without it the first")
     _add_trial(command)
-    words = "look for leaks on this interface alone; may be repeated; without it on all but lo and the tunnels"
+    words = "look for leaks only on this interface; may be repeated; without it on all but lo and the tunnels"
     verify.add_argument("--interface", action="append", default=[], metavar="NAME", help=words)
 
 
@@ -111,16 +111,16 @@ def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     command = partial(console.command, noun.add_subparsers(metavar="VERB", required=True), root=True)
     make = command("make", verbs.make_accounts, "make what is missing", "fleet accounts make")
     _add_workers(make)
-    make.add_argument("--netctl", action="store_true", help="netctl's alone, which needs no settings")
+    make.add_argument("--netctl", action="store_true", help="only netctl's account, which needs no settings")
     words = "delete every account of ours (fleet down first)"
     command("remove", verbs.remove_accounts, words, "fleet accounts remove")
-    words = "take everything of the fleet off this machine, and say before what that is (fleet down first)"
+    words = "list everything of the fleet on this machine, then remove it (fleet down first)"
     made = console.command(nouns, "uninstall", uninstall.uninstall, words, "sudo fleet uninstall", root=True)
     made.add_argument("--keys-and-results", action="store_true", help="also the keys, all results and your own tasks")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="so many workers instead of workers.count")
+    parser.add_argument("--workers", type=int, metavar="N", help="the number of workers, instead of workers.count")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The accounts under which everything runs: group `fleet`, users `netctl`, `fleet-hub`, `fleet-keys`, one a worker.
+"""The accounts under which everything runs: group `fleet`; users `netctl`, `fleet-hub`, `fleet-keys`, one per worker.
 
-The kernel tells workers apart by UID, so a UID that belongs to somebody else is never taken: the
-fleet's rules would then hold that person. Making accounts is idempotent and quick when they exist.
+The kernel tells workers apart by UID, so a UID that belongs to another user is never taken: the fleet's
+rules would block that user. Making accounts is idempotent, and quick when they exist.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ from fleet.programs import PLAIN_ENVIRONMENT, call
 from fleet.sockets.callers import group_number
 
 LOCK = Path("/run/fleet-accounts/lock")
-"""One per machine and not per FLEET_ROOT: /etc/passwd is the machine's. In a folder of root's alone: whoever can open
-a file can hold its lock, and /run/lock is everybody's."""
+"""One per machine and not per FLEET_ROOT, as /etc/passwd is. It is in a folder that only root can enter: a user who
+can open a file can hold its lock, and /run/lock is open to every user."""
 _DEADLINE_SECONDS = 60.0
 _OF_ITS_OWN = {HUB_ACCOUNT: "fleet's hub", KEYS_ACCOUNT: "fleet's key service"}
-"""Accounts in a group of their own: they read what workers do not."""
+"""Accounts that have a group of their own, because they may read what workers may not."""
 _log = log.get("fleet")
 
 
 def ensure(fleet: Fleet) -> list[str]:
-    """Make what is missing and give the names made; raises ConfigurationError with every holder, before any change."""
+    """Make the missing accounts and return their names.
+
+    Raises ConfigurationError, before any change, naming every other user who holds a needed UID or name.
+    """
     with _one_at_a_time():
         taken = [text for worker in fleet.members if (text := _holder(worker))]
         if taken:
@@ -51,21 +54,21 @@ def ensure(fleet: Fleet) -> list[str]:
 
 
 def ensure_netctl() -> list[str]:
-    """Make the group and netctl's account, which the key store needs before there are settings; the names made."""
+    """Make the group and netctl's account, which the key store needs before there are settings; returns names made."""
     with _one_at_a_time():
         return list(_make_netctl())
 
 
 def ensure_hub() -> list[str]:
-    """The same of the hub's account, which owns its database."""
+    """The same, and the hub's account, which owns its database."""
     with _one_at_a_time():
         return [*_make_netctl(), *_make_own(HUB_ACCOUNT)]
 
 
 def remove() -> list[str]:
-    """Delete every account of ours and give their names; files they own are not touched.
+    """Delete every account of the fleet and return the names; files that they own are not touched.
 
-    Raises TryLater, before any change, while one of them is at work: for a fleet in another network namespace too.
+    Raises TryLater, before any change, while one of them has a process, also one of another fleet (network namespace).
     """
     with _one_at_a_time():
         group = group_number(ACCOUNT_GROUP)
@@ -76,17 +79,17 @@ def remove() -> list[str]:
         running = psutil.process_iter(["username"])
         if busy := [f"{one.pid} ({one.info['username']})" for one in running if one.info["username"] in names]:
             hint = "end the fleet that they work for: FLEET_ROOT=... fleet down"
-            raise TryLater(f"accounts of the fleet's are at work: processes {', '.join(busy)}", hint=hint)
+            raise TryLater(f"accounts of the fleet are in use: processes {', '.join(busy)}", hint=hint)
         for name in names:
             _run("userdel", name)
         groups = [one for one in (*_OF_ITS_OWN, ACCOUNT_GROUP) if group_number(one) is not None]
-        for name in groups:  # userdel takes a user's own group along, where login.defs says so
+        for name in groups:  # where login.defs says so, userdel has removed a user's own group already
             _run("groupdel", name)
         return [*dict.fromkeys([*names, *groups])]
 
 
 def netctl_exists() -> bool:
-    """Whether netctl's account is there; without it the kernel holds nothing of ours."""
+    """Whether netctl's account exists; without it the fleet has nothing in the kernel."""
     return group_number(ACCOUNT_GROUP) is not None and _exists(NETCTL_ACCOUNT)
 
 
@@ -100,7 +103,7 @@ def _make_netctl() -> Iterator[str]:
 
 
 def _make_own(*names: str) -> Iterator[str]:
-    """Each in a group of its own: it may read what workers may not, the hub what they hand in."""
+    """Make each account with a group of its own; the hub's group may read what workers hand in."""
     for name in names:
         if not _exists(name, name):
             if group_number(name) is None:
@@ -117,10 +120,10 @@ def _make_workers(fleet: Fleet) -> Iterator[str]:
 
 
 def _reserve(fleet: Fleet) -> Iterator[str]:
-    """The account of the last worker that FLEET can ever have, where nobody has it.
+    """Make the account of the last worker that FLEET can ever have, if its UID and name are free.
 
-    useradd(8) gives a person the number after the highest there is. With this account that is none of a worker's, and
-    the fleet can grow.
+    useradd(8) gives a new user the number after the highest in use. With this account that is no worker's UID, so the
+    fleet can grow.
     """
     last = Worker(uid=min(fleet.workers.first_uid + MOST_WORKERS - 1, LAST_UID))
     if not _holder(last) and not _exists(last.name):
@@ -129,15 +132,15 @@ def _reserve(fleet: Fleet) -> Iterator[str]:
 
 
 def _add(name: str, comment: str, *uid: str, group: str = ACCOUNT_GROUP) -> None:
-    # --system above all for what it leaves out: an ordinary account gets subordinate UIDs, and through
-    # newuidmap a worker could then send under a UID that no rule of ours holds.
+    # --system, because an ordinary account gets subordinate UIDs: through newuidmap a worker could then send
+    # under a UID that no rule of the fleet covers.
     nowhere = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
     _run("useradd", "--system", *uid, "--gid", group, *nowhere, "--comment", comment, name)
     _log.debug("account.made", account=name)
 
 
 def _holder(worker: Worker) -> str:
-    """Why WORKER's UID or name cannot be used, empty when it is free or already ours."""
+    """Why WORKER's UID or name cannot be used; empty when it is free or already the worker's."""
     hold = f"UID {worker.uid}"
     try:
         entry = pwd.getpwuid(worker.uid)
@@ -157,7 +160,7 @@ def _ours(entry: pwd.struct_passwd) -> bool:
 
 
 def _exists(name: str, group: str = ACCOUNT_GROUP) -> bool:
-    """Whether account NAME is there; raises ConfigurationError when it is in another group than ours."""
+    """Whether account NAME exists; raises ConfigurationError when its primary group is not GROUP."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -171,13 +174,13 @@ def _exists(name: str, group: str = ACCOUNT_GROUP) -> bool:
 
 
 def _run(*command: str) -> None:
-    # Standard error of these tools is for people and already names the account.
+    # The standard error of these tools is readable and names the account.
     call(command, PLAIN_ENVIRONMENT, deadline_seconds=_DEADLINE_SECONDS)
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Two operators who come at once wait for each other; the lock dies with its holder."""
+    """Hold LOCK, so that two commands at once wait for each other; the kernel ends it with its holder."""
     folders.make(Folder(path=LOCK.parent, mode=0o700))
     with lockfile.waited_for(LOCK):
         yield

@@ -1,8 +1,8 @@
 """Stops and starts single workers for the hub's page, and does nothing else.
 
-supervisord's socket is root's alone, and who has it has everything. So this is root, without any capability, and stands
-between: it answers the hub's UID alone, two requests with the name of a worker, at a bounded rate. It runs only where
-`hub.web.acts` names one of them.
+Only root may use supervisord's socket, and whoever can use it controls everything. So this program stands between: it
+runs as root without any capability, and answers only the hub's UID, only two requests (each with the name of a worker),
+at a bounded rate. It runs only where `hub.web.acts` names one of them.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class Acts:
     def __init__(self, fleet: Fleet, paths: Paths) -> None:
         self._fleet, self._paths = fleet, paths
         self._supervisor = Supervisor(Installation(paths=paths))
-        # One: what is asked first is done first.
+        # One thread: requests are carried out in order.
         self._thread = ThreadPoolExecutor(1, "supervisord")
         self._log = log.get("acts")
 
     async def stop(self, _: Connection, request: Stop) -> Done:
-        """It ends, and stays away."""
+        """Stop the worker; supervisord does not start it again."""
         return await self._act("stop", request.worker, self._stop)
 
     async def start(self, _: Connection, request: Start) -> Done:
-        """It is there again."""
+        """Start the worker."""
         return await self._act("start", request.worker, self._start)
 
     async def closed(self, connection: Connection) -> None:
-        """Nothing hangs on a connection."""
+        """Connections have no state here."""
 
     async def _act(self, what: str, name: str, do: Callable[[str], None]) -> Done:
         if what not in self._fleet.hub.web.acts:
@@ -61,10 +61,10 @@ class Acts:
         return Done()
 
     def _alone(self, do: Callable[[str], None], program: str) -> None:
-        """No `fleet reload` or `fleet verify` is at work meanwhile: these start again whom they have stopped."""
+        """Run DO while no `fleet reload` or `fleet verify` runs: these start again the workers that they stopped."""
 
         def busy(holder: str) -> TryLater:
-            return TryLater(f"another fleet command is at work (process {holder})", hint="try again when it has ended")
+            return TryLater(f"another fleet command is running (process {holder})", hint="try again when it has ended")
 
         with lockfile.held(lockfile.opened(self._paths.operator_lock), busy):
             do(program)
@@ -73,12 +73,12 @@ class Acts:
         wait_until(lambda: self._ends(program), _SETTLED_SECONDS, lambda: f"{program} is {self._seen(program).state}")
 
     def _ends(self, program: str) -> bool:
-        """Whether PROGRAM ends or has ended, and supervisord does not start it again; else it is told to."""
+        """Whether PROGRAM is stopping or stopped for good; if not, ask supervisord to stop it."""
         seen = self._seen(program)
         if seen.state in ("STOPPING", "STOPPED") or seen.ended:
             return True
         with _refused():
-            if seen.state == "FATAL":  # fleet.operate.rearm starts it again; only what runs can be stopped
+            if seen.state == "FATAL":  # fleet.operate.rearm would start it again, and only a running one can be stopped
                 self._supervisor.begin_program(program)
             if seen.state in (*_RUNS, "FATAL"):
                 self._supervisor.end_program(program)
@@ -87,7 +87,7 @@ class Acts:
     def _start(self, program: str) -> None:
         state = self._seen(program).state
         if state == "STOPPING":
-            raise TryLater("it still ends", hint="try again in some seconds")
+            raise TryLater("it is still stopping", hint="try again in some seconds")
         if state not in _RUNS:
             self._supervisor.begin_program(program)
 
@@ -100,7 +100,7 @@ class Acts:
 
 @contextlib.contextmanager
 def _refused() -> Iterator[None]:
-    """supervisord says no where the program has changed since it was looked at: it is looked at again."""
+    """Ignore a refusal by supervisord: the program's state has changed since, so the caller reads it again."""
     try:
         yield
     except Unavailable:
@@ -110,7 +110,7 @@ def _refused() -> Iterator[None]:
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     hub, limits = only(HUB_ACCOUNT, Caller.HUB), Limits(rates={acts_api.ACTS: acts_api.RATE})
     server = Server(acts_api.TABLE, Acts(fleet, paths), caller=hub, limits=limits)
     await server.serve(paths.acts_socket, may=[*fleet.hub.web.acts])

@@ -1,7 +1,7 @@
-"""A program that nobody trusts is asked: an order on its standard input, an answer of bounded size and time back.
+"""Asks an untrusted program: it gets an order on its standard input, and its answer is bounded in size and time.
 
-The worker under test may have been taken over. It fills no memory of root's, keeps nobody waiting longer than it may,
-and has no terminal that it could type into (TIOCSTI, ioctl_tty(2)).
+The worker under test may have been taken over. It cannot fill root's memory, cannot block longer than the deadline, and
+has no terminal that it could type into (TIOCSTI, ioctl_tty(2)).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fleet.machine.processes import Handle
 from fleet.programs import told_error
 
 MOST_BYTES = 1 << 20
-"""Of an answer: one has some 20 kB."""
+"""The longest answer; a usual one has some 20 kB."""
 KEPT_BYTES = 1 << 16
-"""Of what is said on standard error: the last of it."""
+"""How much of the end of standard error is kept."""
 _PIECE_BYTES = 1 << 16
 
 
@@ -32,7 +32,7 @@ def ask(
     what: str,
     most_bytes: int = MOST_BYTES,
 ) -> str:
-    """What COMMAND answers to ORDER; raises Unanswered. It has ended then; what it started is the caller's to end.
+    """The answer of COMMAND to ORDER; raises Unanswered. COMMAND has ended then; the caller ends what it started.
 
     WHAT names it in messages.
     """
@@ -48,7 +48,7 @@ def ask(
             talk = _Talk(child, order.encode(), most_bytes)
             talk.go_on(time.monotonic() + seconds)
         except _TooMuch:
-            raise Unanswered(f"{what} said more than {most_bytes} bytes") from None
+            raise Unanswered(f"{what} answered with more than {most_bytes} bytes") from None
         except TimeoutError:
             raise Unanswered(f"{what} did not answer within {seconds:g} s") from None
         finally:
@@ -62,11 +62,11 @@ def ask(
 
 
 class _TooMuch(Exception):
-    """more than it may say"""
+    """the answer is too long"""
 
 
 class _Talk:
-    """The three pipes of CHILD at once, until it has ended: whoever else holds them open is not waited for."""
+    """Serves the three pipes of CHILD at once until it has ended, even if another process still holds them open."""
 
     def __init__(self, child: subprocess.Popen[bytes], order: bytes, most_bytes: int) -> None:
         assert child.stdin and child.stdout and child.stderr
@@ -75,7 +75,7 @@ class _Talk:
         self._in, self._out, self._err = child.stdin.fileno(), child.stdout.fileno(), child.stderr.fileno()
 
     def go_on(self, deadline: float) -> None:
-        """To its end; raises TimeoutError at the monotonic DEADLINE, _TooMuch."""
+        """Run until CHILD has ended; raises TimeoutError at the monotonic DEADLINE, or _TooMuch."""
         assert self._child.stdin
         with Handle(self._child.pid) as ended, selectors.DefaultSelector() as ready:
             for descriptor in (self._in, self._out, self._err):

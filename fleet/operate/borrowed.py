@@ -1,6 +1,6 @@
-"""One worker borrowed from the fleet, whether that runs or not, and asked for something by its own launcher.
+"""Borrows one worker from the fleet, which may run or not, and runs a program under the worker's own launcher.
 
-Afterwards everything is as it was.
+Afterwards the fleet is as it was: a worker that was running is started again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Borrowed:
-    """The worker, of this fleet."""
+    """A worker of this fleet, to be held and asked."""
 
     fleet: Fleet
     installation: Installation
@@ -35,12 +35,12 @@ class Borrowed:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """It is nobody else's in the block; raises what keeps it from that."""
+        """The worker is stopped and stays so in the block; raises FleetError when that is not possible."""
         with lifecycle.operator(self.installation.paths), Interrupts() as interrupts, self._free_worker(interrupts):
             yield
 
     def ask(self, verb: str, order: Message, *, seconds: float, most_bytes: int = MOST_BYTES) -> str:
-        """What `worker VERB` answers to ORDER, by the launcher and spec of the worker itself; raises Unanswered."""
+        """The answer of `worker VERB` to ORDER, run with the worker's own launcher and spec; raises Unanswered."""
         paths = self.installation.paths
         argv = self.installation.module("worker", verb, "--worker", self.worker.name)
         usual = LaunchSpec.of_json(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
@@ -54,12 +54,12 @@ class Borrowed:
             return ask(command, line, environment, seconds=seconds, what=what, most_bytes=most_bytes)
         finally:
             path.unlink()
-            # Whoever has been ended in the middle left a browser behind.
+            # A program that was killed half way leaves its browser running.
             lifecycle.sweep(paths, {self.worker.uid})
 
     @contextmanager
     def _free_worker(self, interrupts: Interrupts) -> Iterator[None]:
-        """netctl runs and this worker does not; afterwards everything is as it was."""
+        """In the block netctl runs and this worker does not; afterwards the fleet is as it was."""
         supervisor = Supervisor(self.installation)
         if supervisor.pid() is not None:
             with self._stopped(supervisor, interrupts):
@@ -75,7 +75,7 @@ class Borrowed:
 
     @contextmanager
     def _stopped(self, supervisor: Supervisor, interrupts: Interrupts) -> Iterator[None]:
-        """The same in a fleet that runs."""
+        """Stop the worker of a running fleet; start it again afterwards if it was running."""
         program = f"worker:{self.worker.name}"
         at_work = self._at_work(supervisor, program)
         try:
@@ -88,29 +88,29 @@ class Borrowed:
                     self._start_again(supervisor, program)
 
     def _at_work(self, supervisor: Supervisor, program: str) -> bool:
-        """Whether PROGRAM works; raises TryLater where the fleet that runs is not the one that is asked about."""
+        """Whether PROGRAM runs; raises TryLater if the running fleet differs from FLEET, Unavailable without netctl."""
         states = {one.name: one.state for one in supervisor.states()}
         if program not in states:
             raise TryLater(
-                f"the fleet that runs has no {self.worker.name}",
-                hint="fleet status names those it has; after changes in fleet.toml: fleet down, then the same again",
+                f"the running fleet has no {self.worker.name}",
+                hint="fleet status lists its workers; after changes in fleet.toml: fleet down, then the same again",
             )
         if snapshot.read(self.installation.paths.snapshot).fleet.isolation != self.fleet.isolation:
             raise TryLater(
-                f"the fleet that runs has another isolation than fleet.toml says ({self.fleet.isolation})",
+                f"the running fleet has another isolation than fleet.toml ({self.fleet.isolation})",
                 hint="fleet down, then the same again",
             )
         try:
-            status.netctl_status(self.installation.paths)  # before a worker is stopped for nothing
+            status.netctl_status(self.installation.paths)  # without netctl there is no use in stopping the worker
         except Unavailable as error:
             hint = "fleet supervisorctl start netctl, or look at its log: fleet supervisorctl tail netctl"
             raise Unavailable("netctl does not answer, and without it there is no tunnel", hint=hint) from error
         return states[program] in _AT_WORK
 
     def _start_again(self, supervisor: Supervisor, program: str) -> None:
-        """A worker that does not start is said; it takes nobody's report away."""
+        """Report a worker that does not start again, but still return the answer."""
         try:
             supervisor.start_program(program)
         except FleetError as error:
-            words = f"{self.worker.name} was at work and does not start again: {error}"
+            words = f"{self.worker.name} was running and does not start again: {error}"
             console.say(f"fleet: WARNING: {words}\n  what to do: fleet supervisorctl start {program}")

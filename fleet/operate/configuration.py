@@ -1,4 +1,4 @@
-"""fleet.toml -> Fleet, with every mistake at once. The only place that reads TOML."""
+"""Reads fleet.toml into a Fleet and reports every mistake at once. The only place that reads TOML."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _EXAMPLE = re.compile(r"https?://www\.example\.(?:com|net|org)\b[^\"]*", re.IGNO
 
 
 def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fleet, Installation]:
-    """The settings and the installation that a command line is about; raises ConfigurationError.
+    """The settings and the installation for a command line; raises ConfigurationError.
 
-    The settings are FLEET or fleet.toml, with --workers in place of workers.count where it was given, and with an
-    isolation that this machine has.
+    The settings are FLEET, or fleet.toml; --workers, if given, replaces workers.count, and the isolation is one that
+    works on this machine.
     """
     paths = Paths.from_environment()
     if fleet is None:
@@ -45,16 +45,16 @@ def asked(arguments: argparse.Namespace, fleet: Fleet | None = None) -> tuple[Fl
 
 
 def resolved(fleet: Fleet, paths: Paths) -> Fleet:
-    """FLEET; where it names no isolation, with `uid` if its workers cannot have network namespaces of their own."""
+    """FLEET; if it names no isolation and its workers cannot have network namespaces here, with isolation `uid`."""
     if "isolation" in fleet.model_fields_set or not why_uid(fleet, paths):
         return fleet
     return fleet.model_copy(update={"isolation": UID.name})
 
 
 def why_uid(fleet: Fleet, paths: Paths) -> str:
-    """Why workers of FLEET can have no network namespaces of their own; "" where they can, or only root could know."""
+    """Why the workers of FLEET cannot have network namespaces; "" when they can, or when only root could find out."""
     if fleet.reach.loopback_ports:
-        return "reach.loopback_ports names services of this host, which are in no namespace of a worker's"
+        return "reach.loopback_ports names services of this host, which a worker's own namespace does not contain"
     if os.geteuid() != 0:
         return ""
     try:
@@ -65,7 +65,7 @@ def why_uid(fleet: Fleet, paths: Paths) -> str:
     try:
         tempfile.NamedTemporaryFile(dir=folder).close()
     except OSError as error:
-        return f"no network namespace can have a name in {folder}: {error.strerror}"
+        return f"network namespaces cannot be named in {folder}: {error.strerror}"
     return ""
 
 
@@ -120,7 +120,7 @@ def refuse_example(fleet: Fleet, origin: str) -> None:
 
 
 def with_workers(fleet: Fleet, count: int, origin: str) -> Fleet:
-    """FLEET with COUNT workers, whatever its file says; ORIGIN names the source of COUNT in messages."""
+    """FLEET with COUNT workers instead of workers.count; ORIGIN names the source of COUNT in messages."""
     document = {name: getattr(fleet, name) for name in Fleet.model_fields}
     try:
         workers = WorkersSettings.model_validate({**fleet.workers.model_dump(), "count": count})

@@ -1,7 +1,7 @@
 """The folders and devices of a fleet, with the owners and modes that keep its parts apart.
 
-Root makes folders that workers own, so nothing here follows a symbolic link in the last place: a
-worker that swaps its spool for a link gets an error and not somebody else's folder.
+Root makes folders that workers own, so nothing here follows a symbolic link in the last part of a path: a
+worker that replaces its spool by a link gets an error and not another user's folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleet.sockets.callers import group_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A folder as it has to be."""
+    """A folder with the owner and mode that it must have."""
 
     path: Path
     uid: int = 0
@@ -36,7 +36,7 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
     made = [
         Folder(path=paths.run),
         Folder(path=paths.state),
-        # Root's alone: a worker's log names the pages it loads.
+        # Only for root: a worker's log names the pages it loads.
         Folder(path=paths.logs, mode=0o700),
         Folder(path=paths.snapshot.parent, gid=group, mode=0o750),
         Folder(path=paths.netctl_socket.parent, uid=netctl, gid=group, mode=0o750),
@@ -54,22 +54,22 @@ def wanted(fleet: Fleet, paths: Paths) -> tuple[Folder, ...]:
         keys = pwd.getpwnam(KEYS_ACCOUNT).pw_uid
         made.append(Folder(path=paths.keyservice_socket.parent, uid=keys, gid=group, mode=0o750))
     for worker in fleet.members:
-        # Set-group-ID: the spool that the worker makes in it is of the hub's group, whose member no worker is.
+        # Set-group-ID: the spool that the worker makes in it gets the hub's group, of which no worker is a member.
         made.append(Folder(path=paths.home(worker), uid=worker.uid, gid=readers, mode=0o2750))
-        # Below a home nothing is root's to make: the worker makes its spool itself, whatever lies in its place.
+        # Root makes nothing below a home: the worker makes its spool itself.
     if (operators := group_number(fleet.netctl.operator_group)) is not None:
-        # Set-group-ID: netctl, no member itself, makes a socket of that group in it.
+        # Set-group-ID: the socket that netctl, no member itself, makes in it gets that group.
         made.append(Folder(path=paths.netctl_operator_socket.parent, uid=netctl, gid=operators, mode=0o2750))
     return tuple(made)
 
 
 def hub_state(paths: Paths) -> Folder:
-    """Where the hub keeps its database."""
+    """The folder of the hub's database."""
     return Folder(path=paths.hub_database.parent, uid=pwd.getpwnam(HUB_ACCOUNT).pw_uid, mode=0o700)
 
 
 def make(folder: Folder) -> None:
-    """FOLDER is there with its owner and mode; raises ConfigurationError when something else is in its place."""
+    """Make FOLDER with its owner and mode; raises ConfigurationError when something else is in its place."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.path.mkdir(mode=0o700, exist_ok=True)
@@ -85,22 +85,22 @@ def make(folder: Folder) -> None:
 
 
 def netctl_lock(paths: Paths) -> None:
-    """netctl's lock is netctl's, also where root's `netctl cleanup` or `fleet down` was the first to make it.
+    """Make netctl the owner of its lock file, even if root's `netctl cleanup` or `fleet down` made it first.
 
-    Nobody else may open it: who can open a file can hold its lock.
+    No other user may open it: a user who can open a file can hold its lock.
     """
     path, netctl = paths.netctl_lock, pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_nlink != 1:
-            raise ConfigurationError(f"{path} is a file of somebody else's as well", hint=f"rm {path}")
+            raise ConfigurationError(f"{path} has another hard link elsewhere", hint=f"rm {path}")
         _own(descriptor, netctl, 0, 0o600)
     finally:
         os.close(descriptor)
 
 
 def prepare_backend(backend: Backend) -> None:
-    """The device and the folder that the programs of BACKEND need, usable by netctl's account.
+    """Make the device and the folder that the programs of BACKEND need usable by netctl's account.
 
     Raises ConfigurationError when there is no such device.
     """
@@ -112,10 +112,10 @@ def prepare_backend(backend: Backend) -> None:
 
 
 def _open_device(device: Path) -> None:
-    """netctl can open DEVICE.
+    """Let netctl open DEVICE.
 
-    udev makes it 0666 nearly everywhere. Where it is root's alone its owner becomes netctl and its
-    mode stays: no other user gains anything.
+    udev makes it 0666 nearly everywhere. If only root may open it, netctl becomes its owner and the
+    mode stays: no other user gains access.
     """
     netctl = pwd.getpwnam(NETCTL_ACCOUNT).pw_uid
     module = f"modprobe {device.name}"

@@ -1,4 +1,4 @@
-"""`fleet db|job|result|site`: done by the hub's own program, under its account, with the settings of fleet.toml."""
+"""`fleet db|job|result|site`: runs the hub's own program under its account, with the settings of fleet.toml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADDING = (("job", "add"), ("job", "apply"))
 
 
 def ask(arguments: argparse.Namespace) -> int:
-    """The hub says what there is to say to the words of this command line, and takes its standard input."""
+    """Pass this command line and standard input to the hub's program; returns its exit code."""
     fleet, installation = configuration.asked(argparse.Namespace())
     words = sys.argv[1:]
     folder = installation.paths.hub_database.parent
@@ -31,14 +31,14 @@ def ask(arguments: argparse.Namespace) -> int:
     if os.geteuid() == 0:
         accounts.ensure_hub()
         folders.make(folders.hub_state(installation.paths))
-    # No pipe: its other end could not be opened by its path under another account.
+    # A memfd and not a pipe: another account could not open a pipe by its /dev/fd path.
     settings = os.memfd_create("settings")
     takes = declared(fleet, installation) if tuple(words[:2]) in _ADDING else {}
     os.write(settings, Snapshot(release=installation.release, fleet=fleet, tasks=takes).model_dump_json().encode())
     given = ["--settings", f"/dev/fd/{settings}"]
     program = installation.hub if os.geteuid() == 0 else partial(installation.module, "hub")
     if (name := getattr(arguments, "file", None)) not in (None, "-"):
-        try:  # by whoever types this: the hub's account may not be able to
+        try:  # opened under the caller's account: the hub's may not be allowed to read it
             with Path(name).open("rb") as file:
                 return _run(program(*given, "--file-is-given", *words), settings, installation, file)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`fleet init`: writes fleet.toml from flags, from what a person answers, and from the `DNS =` of WireGuard files."""
+"""`fleet init`: writes fleet.toml from flags, from answers at the terminal, and from the `DNS =` of WireGuard files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fleet.programs import undetected_is_installed
 from fleet.terminal import console
 
 SERVICES = ("https://api.ipify.org/", "https://icanhazip.com/")
-"""Offered to whoever names no exit echo: public, and known to answer with the caller's address alone."""
+"""Offered when no exit echo is named: public, and known to answer with nothing but the caller's address."""
 _MOST_RESOLVERS = 3
 
 
@@ -33,7 +33,7 @@ def init(arguments: argparse.Namespace) -> None:
 
 
 def toml(arguments: argparse.Namespace) -> str:
-    """The file that ARGUMENTS and answers make."""
+    """The text of fleet.toml by ARGUMENTS and answers; raises UsageError."""
     url = arguments.url or _answer("--url", "Which page do you want to watch? (https://...)")
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"fleet init: --url: {url!r} is no http or https address", hint="https://shop.example/")
@@ -44,7 +44,7 @@ def toml(arguments: argparse.Namespace) -> str:
     )
     usual, count = WorkersSettings().count, arguments.workers
     if count is None:
-        # One key may be in many files, one for each of a provider's servers; and each worker holds a key of its own.
+        # One key may be in many files, one for each of a provider's servers, and each worker needs its own key.
         count = min(usual, len({key for one in files if (key := one.get("privatekey"))}) or usual)
     console.say(f"workers.count: {count}")
     return "\n".join(
@@ -66,9 +66,9 @@ def _list(words: Sequence[str]) -> str:
 
 
 def _copied(files: Iterable[Mapping[str, str]]) -> list[str]:
-    """The resolvers that client files name: of IPv4 alone where there are any, for not every key carries IPv6."""
+    """The resolvers in client files: only the IPv4 ones if there are any, because not every key carries IPv6."""
     words = [word for one in files for word in one.get("dns", "").replace(",", " ").split()]
-    # Names of search domains may stand there too.
+    # Search domains may be listed there too.
     found = list(dict.fromkeys(address for word in words if (address := sections.address_in(word)) is not None))
     chosen = [one for one in found if one.version == 4] or found
     if found:
@@ -79,7 +79,7 @@ def _copied(files: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def _interface(name: str) -> Mapping[str, str]:
-    """The entries of [Interface] in the client file NAME, by names in small letters."""
+    """The entries of [Interface] in the client file NAME, by lower-case name."""
     try:
         found = sections.taken_apart(intake.read(name)).titled("interface")
     except OSError as error:
@@ -94,7 +94,7 @@ def _several(flag: str, question: str, usual: Sequence[str] = ()) -> list[str]:
 
 
 def _answer(flag: str, question: str, usual: str = "") -> str:
-    """What a person answers to QUESTION, or USUAL; raises UsageError naming FLAG where nobody can be asked."""
+    """The answer to QUESTION, or USUAL; raises UsageError naming FLAG when there is no terminal or no answer."""
     if not sys.stdin.isatty():
         if usual:
             console.say(f"{flag} was not given; taken: {usual}")

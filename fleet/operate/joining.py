@@ -1,7 +1,7 @@
-"""Inside supervisord: programs that join a group that runs, and that leave it. supervisord adds only whole groups.
+"""Inside supervisord: adds programs to a running group and removes them. supervisord itself adds only whole groups.
 
-The workers are one group, so that they end together. supervisord.conf names this module as an RPC interface, which is
-loaded with supervisord: what only one of its methods needs is imported there.
+The workers are one group, so that they end together. supervisord.conf names this module as an RPC interface. It is
+loaded into supervisord, so what only one method needs is imported in that method.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from supervisor.xmlrpc import Faults, RPCError
 
 
 class Joining:
-    """`fleet.*` beside `supervisor.*`, on the same socket of root's."""
+    """The methods `fleet.*`, beside `supervisor.*` on the same socket, which only root may use."""
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
         self._kept: list[int] = []
 
     def update(self, name: str) -> bool:
-        """Group NAME has those programs that the configuration read last (supervisor.reloadConfig) gives it.
+        """Give group NAME the programs that it has in the configuration read last (supervisor.reloadConfig).
 
-        New ones start as the configuration says; the others go on. One that leaves has to have ended.
+        New programs start as the configuration says; the others go on. A program that leaves must have ended.
         """
         options, group = self._supervisord.options, self._supervisord.process_groups.get(name)
         wanted = next((one for one in options.process_group_configs if one.name == name), None)
@@ -43,7 +43,7 @@ class Joining:
         return True
 
     def keepPorts(self, first: int, last: int) -> str:  # noqa: N802 - named like supervisor's own methods
-        """The ports of the browsers of UIDs FIRST to LAST are their owners' until supervisord ends; or why not."""
+        """Reserve the browser ports of UIDs FIRST to LAST for their owners until supervisord ends; returns why not."""
         from fleet.model import Worker
         from fleet.operate import ports
 
@@ -60,5 +60,5 @@ class Joining:
 
 
 def joining(supervisord: Any) -> Joining:
-    """What supervisord.conf names."""
+    """The factory that supervisord.conf names."""
     return Joining(supervisord)

@@ -1,7 +1,7 @@
-"""`fleet log`: what supervisord, netctl, the hub and all workers have logged, merged by time, as lines or as JSON.
+"""`fleet log`: the logs of supervisord, netctl, the hub and all workers, merged by time, as lines or as JSON.
 
-A worker writes its own log, and whoever has taken it over writes there what he likes: its times are claims, its lines
-are bounded, and all of it passes fleet.terminal.console.
+A worker writes its own log, and an attacker who has taken it over can write anything there: its times are only claims,
+its lines are cut, and all of it passes fleet.terminal.console.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fleet.result import Result
 from fleet.terminal import console
 
 _TAIL_BYTES = 256 << 10
-"""Of each log, without --around."""
+"""How much of the end of each log is read, without --around."""
 _AROUND_BYTES = 48 << 20
-"""The same with it: a log and what supervisord keeps of it."""
+"""The same with --around: enough for a log and the rotated ones that supervisord keeps."""
 _LINE_BYTES = 64 << 10
 _LINE_CHARACTERS = 1000
-"""Of a line for people; --json has all of it."""
+"""Longest line for people; --json has all of it."""
 _TRIES_BYTES = 16 << 10
 _SINCE = {"tunnel.ready", "loop.done", "loop.not_handed_in", "worker.started"}
 _LOOK_SECONDS = 0.3
@@ -48,7 +48,7 @@ class Event:
     """One line of a log."""
 
     moment: datetime
-    """Of the last line that had one, where it has none itself."""
+    """Its time, UTC; a line without one gets that of the line before it."""
     source: str
     """The log's name: netctl, w1101, supervisord."""
     fields: dict[str, Any]
@@ -68,21 +68,21 @@ class Event:
         return visible.line(shown[:_LINE_CHARACTERS] + (" ..." if len(shown) > _LINE_CHARACTERS else ""))
 
     def as_json(self) -> str:
-        """All of it as JSON, whose source and time are ours and no worker's claim."""
+        """All of it as JSON; source and time are ours, not what the line claims."""
         told = {**self.fields, "source": self.source, "timestamp": self.moment.isoformat()}
         try:
             return visible.json(json.dumps(told, ensure_ascii=False, allow_nan=False))
-        except ValueError:  # a number that JSON has not
+        except ValueError:  # a number that JSON does not have (NaN)
             return visible.json(json.dumps({name: str(value) for name, value in told.items()}, ensure_ascii=False))
 
     def about(self, worker: str) -> bool:
-        """Whether it is that worker's, or says something about it."""
+        """Whether WORKER logged it, or it is about WORKER."""
         return self.source == worker or worker in str(self.fields.get("worker", self.fields.get("event", "")))
 
 
 @dataclass
 class Log:
-    """One log that is read on and on; where it was rotated, the rest of the old one, and the new from its begin."""
+    """One log, read step by step; after a rotation the rest of the old file, then the new file from its beginning."""
 
     path: Path
     at: int = 0
@@ -90,7 +90,7 @@ class Log:
     _moment: datetime = field(default=_LONG_AGO)
 
     def read(self, most_bytes: int) -> Iterator[Event]:
-        """What is new, the last MOST_BYTES of it; half a line stays for the next look."""
+        """The new lines, of the last MOST_BYTES; an incomplete line is left for the next call."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -122,12 +122,12 @@ class Log:
     def _event(self, text: str) -> Event:
         fields = _parsed(text)
         claimed = _moment(fields.get("timestamp")) or self._moment
-        self._moment = min(claimed, datetime.now(timezone.utc))  # a time to come would stay below all that follows
+        self._moment = min(claimed, datetime.now(timezone.utc))  # a future time would stay after all later lines
         return Event(moment=self._moment, source=self.path.name.partition(".")[0], fields=fields)
 
 
 def attempt_failed(path: Path) -> str | None:
-    """Why the last attempt of the worker whose log is at PATH failed; None where something has come of it since."""
+    """Why the last attempt in the worker's log at PATH failed; None when the worker has got further since."""
     why = None
     for event in Log(path).read(_TRIES_BYTES):
         said = event.fields
@@ -140,7 +140,7 @@ def attempt_failed(path: Path) -> str | None:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """The fields of a line; other programs' lines are an event as they stand."""
+    """The fields of a line; a line that is neither JSON nor supervisord's becomes the event as it is."""
     if text.startswith("{"):
         try:
             found = json.loads(text)
@@ -155,7 +155,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _moment(text: object) -> datetime | None:
-    """In UTC; a time without a zone is this machine's, as supervisord writes it."""
+    """The time in UTC; one without a zone is local time, as supervisord writes it."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(timezone.utc)
     except (ValueError, OverflowError):
@@ -183,7 +183,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def _paths(paths: Paths) -> list[Path]:
-    """Every log but those of the tunnels' programs, which know no time."""
+    """Every log but those of the tunnels' programs, whose lines have no time."""
     return sorted(
         path
         for path in paths.logs.glob("*.log")
@@ -196,7 +196,7 @@ def _new(logs: Iterable[Log]) -> list[Event]:
 
 
 def _say(events: Iterable[Event], arguments: argparse.Namespace, most: int = 0) -> None:
-    """EVENTS in order, the last MOST of them; 0: all."""
+    """Print EVENTS in order of time, only the last MOST of them; 0: all."""
     wanted = [one for one in events if arguments.worker is None or one.about(arguments.worker)]
     for one in sorted(wanted, key=lambda one: one.moment)[-most:]:
         console.show(one.as_json() if arguments.json else str(one))
@@ -204,7 +204,7 @@ def _say(events: Iterable[Event], arguments: argparse.Namespace, most: int = 0) 
 
 
 def _window(loop: str, worker: str | None, paths: Paths) -> tuple[datetime, datetime]:
-    """From a little before LOOP (`w1101/always-000007`, or without the worker) to a little after; raises FleetError."""
+    """When LOOP (`w1101/always-000007`, or without the worker) began and ended, 5 s wider; raises FleetError."""
     named, _, stem = loop.rpartition("/")
     started = snapshot.last(paths.snapshot)
     members = [one for one in (started.fleet.members if started else ()) if (named or worker) in ("", None, one.name)]

@@ -1,4 +1,4 @@
-"""The fleet from nothing to running and back to nothing: what `up`, `down` and `run` share."""
+"""Starting and stopping the whole fleet: what `up`, `down` and `run` share."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _RUNNING_SECONDS = 120.0
 """A machine that starts hundreds of browsers may take 20 s to start one Python."""
 _SWEEP_SECONDS = 5.0
 _PATIENCE_SECONDS = 6.0
-"""A program that ended before supervisor's startsecs and has not run for longer since will not come up."""
+"""A program that has failed in a row for so long, each time within supervisor's startsecs, will not come up."""
 _log = log.get("fleet")
 
 
 @contextmanager
 def operator(paths: Paths) -> Iterator[None]:
-    """Only one `up` or `run` at a time; raises TryLater naming the other. Ends with its holder."""
+    """Hold the operator's lock, so that only one such command runs; raises TryLater naming the other process."""
     folders.make(Folder(path=paths.run))
 
     def busy(holder: str) -> TryLater:
         return TryLater(
-            f"another fleet command is at work here (process {holder})", hint=f"wait for it, or: kill {holder}"
+            f"another fleet command is running here (process {holder})", hint=f"wait for it, or: kill {holder}"
         )
 
     with lockfile.held(lockfile.opened(paths.operator_lock), busy):
@@ -55,9 +55,9 @@ def refuse_if_running(installation: Installation) -> None:
 
 
 def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True) -> Launched:
-    """Prepare and start supervisord, which starts all programs. The caller ends it, on an error too.
+    """Prepare everything and start supervisord, which starts all programs. The caller stops it, also after an error.
 
-    Without WORKERS, these are made ready and not started.
+    Without WORKERS the workers are prepared but not started.
     """
     without = "" if fleet.walls is NETNS else why_uid(fleet, installation.paths) or "as fleet.toml says"
     console.say(f"isolation {fleet.isolation}: {without or 'a network namespace for each worker'}")
@@ -70,7 +70,7 @@ def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool, worke
 
 
 def wait_until_up(installation: Installation, trouble: Trouble, *, workers: bool = True) -> None:
-    """Until every program (the WORKERS too?) runs and netctl answers; raises FleetError for a program that will not."""
+    """Wait until every program runs (workers only if WORKERS) and netctl answers; raises FleetError if one fails."""
     supervisor = Supervisor(installation)
 
     def running() -> bool:
@@ -86,9 +86,9 @@ def wait_until_up(installation: Installation, trouble: Trouble, *, workers: bool
 
 
 def stop(fleet: Fleet | None, installation: Installation) -> bool:
-    """End supervisord and everything under it, and take our marks out of the kernel; False when nothing ran.
+    """Stop supervisord and everything under it, and remove our objects from the kernel; False when nothing ran.
 
-    Raises TryLater, before anything is killed or taken away, where the namespace is another fleet's.
+    Raises TryLater when the namespace is another fleet's, before any process is killed or object removed.
     """
     ran = _shut_down(fleet, installation)
     installation.paths.run_order.unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
 
 
 def end_processes(fleet: Fleet, installation: Installation) -> None:
-    """Like stop, but what holds the workers' UIDs back stays in the kernel."""
+    """Like stop, but the rules that block the workers' UIDs stay in the kernel."""
     _shut_down(fleet, installation)
     with _one_end_at_a_time(installation.paths):
         prepare.alone(installation)
@@ -111,7 +111,7 @@ def end_processes(fleet: Fleet, installation: Installation) -> None:
 
 def _shut_down(fleet: Fleet | None, installation: Installation) -> bool:
     wait = fleet.workers.stop_wait_seconds if fleet is not None else 60
-    # netctl, the tunnels and the workers end one group after the other, each with a wait of its own.
+    # netctl, the tunnels and the workers end one group after the other, each with its own wait.
     supervisor = Supervisor(installation)
     if supervisor.pid() is not None:
         console.say(f"ending the fleet; a worker may take {wait:g} s")
@@ -120,14 +120,14 @@ def _shut_down(fleet: Fleet | None, installation: Installation) -> bool:
 
 @contextmanager
 def _one_end_at_a_time(paths: Paths) -> Iterator[None]:
-    """`fleet down` comes while `fleet run` ends by itself, or twice: the second waits, and finds nothing left."""
+    """Serialise two commands that stop the fleet (`fleet down` twice, or during the end of `fleet run`)."""
     folders.make(Folder(path=paths.run))
     with lockfile.waited_for(paths.run / "end.lock"):
         yield
 
 
 def abandon(fleet: Fleet, installation: Installation) -> None:
-    """Like stop, for a start that failed: its own error is the one to report."""
+    """Like stop, after a failed start: an error here is only logged, because the start's own error is reported."""
     try:
         stop(fleet, installation)
     except FleetError as error:
@@ -143,16 +143,16 @@ def _answers(paths: Paths) -> bool:
 
 
 class Trouble:
-    """Notices a program that will not come back by itself. Made before it starts: its last words may be its first."""
+    """Notices a program that will not recover by itself. Make it before the start: it reads the logs from here on."""
 
     def __init__(self, installation: Installation) -> None:
         self._paths = installation.paths
         self._failing_since: dict[str, float] = {}
-        # What an earlier life has written is no explanation.
+        # Lines of an earlier run explain nothing.
         self._log_bytes = {path: path.stat().st_size for path in self._paths.logs.glob("*.log")}
 
     def check(self, states: Iterable[ProgramState]) -> None:
-        """Raises FleetError with the program's last words."""
+        """Raises FleetError, with the last lines of its log, for a program that failed for good."""
         now = time.monotonic()
         for state in states:
             if state.state == "BACKOFF":
@@ -177,7 +177,7 @@ class Launched(NamedTuple):
 
     supervisord: subprocess.Popen[bytes]
     trouble: Trouble
-    """Of its programs, since before they began."""
+    """Watches its programs, from before their start."""
 
 
 def _gave_up(state: ProgramState) -> bool:
@@ -189,12 +189,12 @@ def _finished(state: ProgramState) -> bool:
 
 
 def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -> None:
-    """Kill what worker UIDs (all, or UIDS) still run in this network namespace and in the workers' own.
+    """Kill all processes of worker UIDs (all, or UIDS) in this network namespace and in the workers' own.
 
-    Workers end their browsers themselves, and the kernel ends what is left with their PID namespace; this is for what
-    neither reached. Another network namespace may hold another fleet with the same UIDs. A process may fork between
-    the look and the kill, so only two looks in a row that find none are the end. Raises TryLater, naming them, when
-    some do not end: then nothing may be taken away that holds their UIDs back.
+    Workers end their browsers themselves, and the kernel ends the rest with their PID namespace; this is for processes
+    that neither reached. Another network namespace may hold another fleet with the same UIDs. A process may fork
+    between the listing and the kill, so only two empty listings in a row are the end. Raises TryLater, naming them,
+    when some do not end: then the rules that block their UIDs must stay.
     """
     deadline, empty_looks = time.monotonic() + _SWEEP_SECONDS, 0
     while empty_looks < 2:
@@ -203,7 +203,7 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
         if left and time.monotonic() > deadline:
             named = ", ".join(f"{process.pid} ({process.info['name']})" for process in left)
             raise TryLater(
-                f"processes of workers do not end, even after SIGKILL: {named}; their UIDs stay held back",
+                f"processes of workers do not end, even after SIGKILL: {named}; their UIDs stay blocked",
                 hint="fleet down again; a process in an uninterruptible wait ends with what it waits for",
             )
         for process in left:
@@ -214,13 +214,13 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
 
 
 def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
-    """What sweep() would kill."""
+    """The processes that sweep() would kill."""
     networks = {os.stat("/proc/self/ns/net").st_ino}  # noqa: PTH116 - a magic link, not a path
     networks |= {(paths.spaces / name).stat().st_ino for name in spaces.bound(paths.spaces)}
     for process in psutil.process_iter(["name", "status"]):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             if process.info["status"] == psutil.STATUS_ZOMBIE and process.num_threads() <= 1:
-                continue  # where its first thread alone has ended, the others go on
+                continue  # with more threads only the first has ended, and the others go on
             if _is_launcher(process, paths, uids):
                 yield process
             if not (process.uids().real in uids and process.username() == f"w{process.uids().real}"):
@@ -230,7 +230,7 @@ def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:
 
 
 def _is_launcher(process: psutil.Process, paths: Paths, uids: Container[int]) -> bool:
-    """Whether it is about to become a worker: one whose supervisord was killed a moment ago knows nothing of that."""
+    """Whether PROCESS is a launcher, about to become a worker; it does not notice when supervisord is killed."""
     program, spec = ["", "", *process.cmdline()][-2:] if process.uids().real == 0 else ("", "")
     if program != "launcher" or Path(spec).parent != paths.run / "launch":
         return False

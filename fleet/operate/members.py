@@ -1,11 +1,11 @@
-"""More or fewer workers while the others go on: what `fleet reload` does about workers.count.
+"""Adds and removes workers while the others go on: what `fleet reload` does about workers.count.
 
-    UIDs, accounts, folders, keys -> who leaves ends its loop, and nothing of it lives -> snapshot, supervisord.conf
-            -> netctl again, acts and hub again -> who joins
+    UIDs, accounts, folders, keys -> leaving workers end their loops and all their processes -> snapshot,
+            supervisord.conf -> restart netctl, acts and hub -> start joining workers
 
-netctl is started again, as after its death: tunnels in use go on meanwhile, and workers ask for the same lease back. At
-its start it takes what former workers left out of the kernel; until then it holds their UIDs back. Who joins starts
-after it, and so never runs before its UID is held. Killed between two of these steps, the next reload begins again.
+The restart of netctl is like that after a crash: tunnels in use go on meanwhile, and workers ask for the same lease
+again. At its start netctl removes the kernel objects of former workers; until then their UIDs stay blocked. Joining
+workers start after it, so that none runs before its UID is blocked. If reload is killed half way, the next starts over.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fleet.supervise import Supervisor, wait_until
 from fleet.terminal import console
 
 _KNOWING = ("acts", "hub")
-"""Programs that read at their start which workers there are, beside netctl."""
+"""Programs beside netctl that read the list of workers at their start."""
 _END_SECONDS = 25.0
 _ANSWER_SECONDS = 60.0
 
 
 class Members:
-    """The workers that supervisord has, and those of FLEET."""
+    """Compares the workers that supervisord has with those of FLEET, and changes supervisord's."""
 
     def __init__(self, fleet: Fleet, installation: Installation) -> None:
         self._fleet, self._installation = fleet, installation
@@ -43,7 +43,7 @@ class Members:
         self.differ = bool(self.leaving or self.joining) or not states["netctl"].pid
 
     def prepare(self) -> None:
-        """Everything that who joins needs, and that may be refused; changes nothing for the others."""
+        """Do what joining workers need and what may fail; changes nothing for the others."""
         prepare.uids_are_free(self._fleet, self._installation)
         prepare.enough_keys(self._fleet, self._installation)
         accounts.ensure(self._fleet)
@@ -51,7 +51,7 @@ class Members:
             folders.make(folder)
 
     def change(self, settings: Snapshot) -> None:
-        """supervisord, netctl and hub have the set of SETTINGS. Raises TryLater where who leaves still lives."""
+        """Give supervisord, netctl and hub the workers of SETTINGS. Raises TryLater if a leaving one does not end."""
         paths = self._installation.paths
         lifecycle.sweep(paths, {worker.uid for worker in self.leaving})
         backend = prepare.probe(self._fleet, self._installation)
@@ -67,7 +67,7 @@ class Members:
         if self._fleet.walls is UID and self.joining:
             why = self._supervisor.keep_ports(self.joining[0].uid, self.joining[-1].uid)
             if why:
-                console.say(f"fleet: WARNING: the browsers' ports of new workers are not kept for their owners: {why}")
+                console.say(f"fleet: WARNING: the browsers' ports of new workers are not reserved for them: {why}")
         self._supervisor.update("worker")
         for worker in self.leaving:
             paths.launch_spec(worker).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What systemd is told by the program that it started (sd_notify(3)); without systemd nobody is told anything."""
+"""Notifies systemd, when it started this program (sd_notify(3)); without systemd it does nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def ready() -> None:
-    """The fleet is up: `systemctl start` returns, and units that come after this one start."""
+    """Report that the fleet is up: `systemctl start` returns, and units ordered after this one start."""
     place = os.environ.pop("NOTIFY_SOCKET", "")
     if not place:
         return

@@ -1,6 +1,6 @@
-"""`fleet status` in words: a summary, what is wrong, then a block for each worker, the worst first.
+"""`fleet status` as text: a summary, what is wrong, then a block for each worker, the worst first.
 
-No line is wider than 60 columns but for paths and what others say.
+Lines are at most 60 columns wide, except for paths and for text from other programs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INDENT = " " * 7
 
 
 def state(worker: WorkerStatus) -> State:
-    """What a person wants to know of it first."""
+    """The worker's state in one word."""
     if worker.process is None or worker.process.state not in ("STARTING", "RUNNING"):
         return "DOWN"
     if worker.last is None:
@@ -32,13 +32,13 @@ def state(worker: WorkerStatus) -> State:
 
 
 def works(seen: FleetStatus) -> bool:
-    """Whether any worker gets anything done, or may after its start."""
+    """Whether any worker does its work, or has just started and may."""
     running = seen.supervisor_pid is not None and seen.netctl is not None
     return running and any(state(worker) in ("good", "waiting") for worker in seen.workers)
 
 
 def text(seen: FleetStatus, paths: Paths, now: datetime, differing: Sequence[str]) -> Iterator[str]:
-    """The lines, in none of which another one begins; DIFFERING says how fleet.toml differs from what runs."""
+    """The lines, control characters escaped; DIFFERING says how fleet.toml differs from what runs."""
     return map(visible.line, _lines(seen, paths, now, differing))
 
 
@@ -72,7 +72,7 @@ def _machine(seen: FleetStatus) -> Iterator[str]:
 
 
 def _problems(seen: FleetStatus, paths: Paths) -> Iterator[str]:
-    """What is wrong with the whole."""
+    """What is wrong with the fleet as a whole."""
     others = [one for one in seen.programs if not one.name.startswith("worker:")]
     for one in others:
         if one.state != "RUNNING":
@@ -91,7 +91,7 @@ def _problems(seen: FleetStatus, paths: Paths) -> Iterator[str]:
 
 
 def _seen(program: ProgramState) -> str:
-    """supervisord's word for PROGRAM, and why; of one that is about to start it says nothing more."""
+    """supervisord's state of PROGRAM, with its explanation if there is one."""
     return f"{program.state}: {program.message}" if program.message else program.state
 
 
@@ -126,13 +126,13 @@ def _last_loop(last: Result | None, now: datetime) -> str:
 
 
 def reason(result: Result) -> str:
-    """Why RESULT is not good, in one line."""
+    """Why RESULT is not good, as one line."""
     told = trouble(result.failures[-1]) if result.failures else result.reason
     return f"{result.outcome}: {told or 'it does not say'}"
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """How long since MOMENT, as people say it."""
+    """How long ago MOMENT was: `40 s ago`, `3 days ago`."""
     seconds = (now - moment).total_seconds()
     for size, unit, most in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172_800)):
         if seconds < most:

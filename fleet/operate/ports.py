@@ -1,13 +1,13 @@
-"""The browsers' ports kept for their owners: nobody else can bind to one, so nobody can be there first.
+"""Reserves the browsers' ports for their owners: no other user can bind to one before the browser does.
 
-Only where all share a network namespace (isolation uid). Two programs at the top of the control groups
-(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, for bind(2) of IPv4 and IPv6) refuse (EPERM) a TCP port of a worker's browser to every
-other UID, root's too, in this network namespace alone. They stand beside those of others, and last as long as a process
-holds their descriptors: supervisord does, so they are there from before the first worker until after the last,
-whatever becomes of netctl, and nothing has to take them away.
+Only needed where all share a network namespace (isolation uid). Two BPF programs at the top control group
+(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, for bind(2) of IPv4 and IPv6) refuse (EPERM) the TCP ports of a worker's browser to
+every other UID, root included, in this network namespace only. They coexist with programs of others, and last as long
+as a process holds their descriptors. supervisord does, so they exist from before the first worker until after the last,
+whatever happens to netctl, and need no clean-up.
 
-What a port is given to without bind(2) (connect, listen) comes from net.ipv4.ip_local_port_range, above these ports;
-where that was changed the doctor says so.
+Ports that the kernel picks without bind(2) (connect, listen) come from net.ipv4.ip_local_port_range, which is above
+these ports; the doctor reports it where that was changed.
 
 Linux 5.14 (SO_NETNS_COOKIE), cgroup v2.
 """
@@ -35,19 +35,19 @@ _PORT, _KIND = 24, 32
 _UID_AND_GID, _NETNS_COOKIE = 15, 122
 """Helpers (enum bpf_func_id)."""
 _SO_NETNS_COOKIE = 71
-"""asm-generic/socket.h; the number is this namespace's until the next boot."""
+"""asm-generic/socket.h; the cookie identifies a network namespace until the next boot."""
 
 
 @contextmanager
 def kept(fleet: Fleet) -> Iterator[tuple[int, ...]]:
-    """The descriptors by which FLEET's ports are kept, for whoever shall go on holding them; none where none can be."""
+    """Reserve FLEET's ports in the block; yields the descriptors, for supervisord to hold. Empty if not possible."""
     with ExitStack() as ends:
         try:
             found = () if fleet.walls is NETNS else keep(fleet.members)
         except OSError as error:
             found = ()
             console.say(
-                f"fleet: WARNING: the browsers' ports are not kept for their owners: {error.strerror}; what to do: "
+                f"fleet: WARNING: the browsers' ports are not reserved for them: {error.strerror}; what to do: "
                 'isolation = "netns", or Linux 5.14 with cgroup v2 and CAP_SYS_ADMIN (CAP_BPF) for fleet up'
             )
         for one in found:
@@ -56,7 +56,7 @@ def kept(fleet: Fleet) -> Iterator[tuple[int, ...]]:
 
 
 def keep(workers: Sequence[Worker]) -> tuple[int, ...]:
-    """Keep the ports of WORKERS (one UID after the other) until all copies of these descriptors are closed.
+    """Reserve the ports of WORKERS (consecutive UIDs) until all copies of the returned descriptors are closed.
 
     Raises OSError.
     """
@@ -84,7 +84,7 @@ def _this_network() -> int:
 
 
 def _program(first: Worker, last: Worker, network: int) -> bytes:
-    """return type != SOCK_STREAM || port < lowest || port > highest || netns_cookie() != NETWORK
+    """The BPF program: return type != SOCK_STREAM || port < lowest || port > highest || netns_cookie() != NETWORK
     || uid() == FIRST.uid + (port - lowest) / 2
     """
     lowest, highest = min(first.browser_ports), max(last.browser_ports)
@@ -112,5 +112,5 @@ def _program(first: Worker, last: Worker, network: int) -> bytes:
 
 
 def _allowed_unless(skip: int, left: int, right: int = 0, number: int = 0) -> bytes:
-    """return 1, but not where SKIP holds."""
+    """Return 1 (allow), unless SKIP holds."""
     return word(skip, left, right, offset=2, number=number) + word(bpf.SET, 0, number=1) + word(bpf.EXIT)

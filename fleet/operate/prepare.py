@@ -1,9 +1,10 @@
-"""What has to be true before anything starts, in the order in which each step needs the one before.
+"""Everything that is prepared before anything starts, in order: each step needs the one before it.
 
-    no other fleet here -> no other placeholders -> the doctor's word -> free UIDs -> accounts -> folders -> snapshot
-        -> enough keys -> backend (netctl's probe) -> tunnels' needs -> namespaces -> launch specs -> supervisord.conf
+    no other fleet here -> no other placeholders -> the doctor's quick checks -> free UIDs -> accounts -> folders
+        -> backend (netctl's probe) -> snapshot -> enough keys -> tunnels' needs -> namespaces -> the hub's database
+        -> launch specs -> supervisord.conf
 
-Every step is idempotent, so a second run repairs and a run that failed half way can be repeated.
+Every step is idempotent, so a second run repairs, and a run that failed half way can be repeated.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from fleet.snapshot import Snapshot
 from fleet.terminal import console
 
 _SECONDS = 120.0
-"""What hangs is found by it; what is slow only because its host is busy should not be."""
+"""Deadline of each program: long enough for one that is only slow on a busy host."""
 _log = log.get("fleet")
 
 
 def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
-    """Prepare all of it; gives the text of the supervisord.conf that was written."""
+    """Do all steps; returns the text of the supervisord.conf that was written."""
     paths = installation.paths
     alone(installation)
     same_placeholders(fleet, installation)
@@ -61,30 +62,30 @@ def everything(fleet: Fleet, installation: Installation, *, start_workers: bool 
 
 
 def workers(installation: Installation) -> None:
-    """What the workers are launched with, as the snapshot has it; raises what is wrong with browser or task."""
+    """Write the launch specs of the snapshot's workers; raises FleetError for a mistake in the browser or the task."""
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_SECONDS)
 
 
 def alone(installation: Installation) -> None:
-    """Raises TryLater, naming it, where another fleet is in this network namespace: nothing here is ours to change."""
+    """Raises TryLater when another fleet is in this network namespace, and names it: nothing here is ours to change."""
     call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_SECONDS)
 
 
 def same_placeholders(fleet: Fleet, installation: Installation) -> None:
-    """What a fleet before has left that had them elsewhere is taken away: netctl knows one range."""
+    """Remove what an earlier fleet with another placeholder range has left: netctl recognises only one range."""
     try:
         before = snapshot.last(installation.paths.snapshot)
-    except ConfigurationError:  # of another release, which `fleet down` ends
+    except ConfigurationError:  # another release's snapshot; that fleet is ended by `fleet down`
         return
     if before is not None and before.fleet.workers.placeholders != fleet.workers.placeholders:
         nothing_left(installation)
 
 
 def uids_are_free(fleet: Fleet, installation: Installation) -> None:
-    """Raises ConfigurationError, naming processes, when a worker's UID is at work for somebody else.
+    """Raises ConfigurationError, naming the processes, when another fleet uses a worker's UID.
 
-    The launcher kills whatever a worker's UID still runs: it is what an earlier life of this fleet left behind. Only
-    what stands below a root's process of another fleet is that fleet's.
+    The launcher kills all other processes of a worker's UID: these are left-overs of this fleet. Only a process below a
+    root's process of another fleet belongs to that fleet.
     """
     members, mine = {worker.uid for worker in fleet.members}, (None, str(installation.paths.root))
     others = [one.words for one in Machine().processes() if one.uid in members and one.fleet_root not in mine]
@@ -96,9 +97,9 @@ def uids_are_free(fleet: Fleet, installation: Installation) -> None:
 
 
 def enough_keys(fleet: Fleet, installation: Installation) -> None:
-    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait for ever.
+    """Raises NoKeyFree when the pool has fewer keys than the fleet has workers: some would wait forever.
 
-    And ConfigurationError where a key has an address from which workers send: netctl could not tell the two apart.
+    Raises ConfigurationError when a key's address is in workers.placeholders: netctl could not tell the two apart.
     """
     text = call(installation.netctl("keys", "list", "--json"), installation.environment, deadline_seconds=_SECONDS)
     usable = [line for line in json.loads(text) if line["state"] not in ("retired", "leaving")]
@@ -123,8 +124,9 @@ def enough_keys(fleet: Fleet, installation: Installation) -> None:
 
 
 def tables(fleet: Fleet, installation: Installation) -> None:
-    """Where there are jobs, the hub's database can be used: a file is brought up to this release, what many hosts share
-    is not. Raises ConfigurationError, DatabaseFailed.
+    """Where there are jobs, check the hub's database; a SQLite file is upgraded to this release, a shared one is not.
+
+    Raises ConfigurationError, DatabaseFailed.
     """
     if fleet.hub.jobs != "none":
         command = installation.hub("db", "status" if fleet.hub.database else "upgrade")
@@ -132,7 +134,7 @@ def tables(fleet: Fleet, installation: Installation) -> None:
 
 
 def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
-    """Each worker gets a control group where that can be had; where a limit of memory needs one, its lack is said."""
+    """Prepare control groups for the workers if possible; warn if not and workers.memory_mebibytes needs one."""
     try:
         group = cgroups.own(proc)
         divided, reason = group is not None and cgroups.divide(group), "this fleet has no control group to divide"
@@ -146,13 +148,13 @@ def divide_memory(fleet: Fleet, proc: Path = Path("/proc/self")) -> None:
 
 
 def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None = None) -> None:
-    """Say what the doctor's quick checks call an error, and go on: the machine may know a way they do not.
+    """Print the errors of the doctor's quick checks and go on: the fleet may work all the same.
 
-    And say, each time, that Chrome's sandbox is off where it is.
+    Warn each time when Chrome's sandbox is off.
     """
     if not fleet.browser.sandbox:
         console.say(
-            "fleet: WARNING: browser.sandbox is false: a page that breaks out of Chrome has all that its worker has; "
+            "fleet: WARNING: browser.sandbox is false: a page that breaks out of Chrome has all rights of its worker; "
             "what to do: take browser.sandbox out of fleet.toml"
         )
     case = Case(machine=machine or Machine(), fleet=fleet, installation=installation, processes=())
@@ -161,7 +163,7 @@ def forewarn(fleet: Fleet, installation: Installation, machine: Machine | None =
 
 
 def namespaces(fleet: Fleet, paths: Paths) -> None:
-    """One for each worker where the isolation gives it one; those of workers that are no more go. Raises FleetError."""
+    """Make each worker's network namespace if the isolation has one; remove former workers'. Raises FleetError."""
     wanted = {fleet.walls.space(worker) for worker in fleet.members} - {HOST}
     try:
         for name in spaces.names(paths.spaces) - wanted:
@@ -176,7 +178,7 @@ def namespaces(fleet: Fleet, paths: Paths) -> None:
 
 
 def probe(fleet: Fleet, installation: Installation) -> Backend:
-    """Which WireGuard netctl will use here: the setting, or what netctl finds out."""
+    """Which WireGuard netctl will use here: the one in the settings, or the one that netctl finds."""
     words = ("probe", "--backend", fleet.wireguard.backend, "--json")
     text = call(installation.netctl(*words), installation.environment, deadline_seconds=_SECONDS)
     backend = BACKENDS.get(json.loads(text).get("backend"))
@@ -187,7 +189,7 @@ def probe(fleet: Fleet, installation: Installation) -> Backend:
 
 
 def nothing_left(installation: Installation) -> None:
-    """Take everything of ours out of the kernel; as root, who may look into a store that is not its own."""
-    # A clean-up without whom it is for would be in the way of the next.
+    """Remove everything of the fleet from the kernel, as root, because the key store is netctl's."""
+    # pdeathsig: a clean-up that outlives its caller would block the next one.
     command = ["setpriv", "--pdeathsig=KILL", *installation.module("netctl", "cleanup")]
     call(command, installation.environment, deadline_seconds=_SECONDS)

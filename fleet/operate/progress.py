@@ -1,4 +1,4 @@
-"""How a run looks while it is under way: a live table on a terminal, one line a loop elsewhere.
+"""Shows a run in progress: a live table on a terminal, one line per loop elsewhere.
 
 All of it goes to standard error; standard output is for the report.
 """
@@ -41,18 +41,18 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def trouble(failure: Failure) -> str:
-    """What went wrong in one line, what to do included."""
+    """What went wrong as one line, with what to do."""
     return f"{failure.stage}: {failure.name}: {'; '.join(failure.message.splitlines())}"
 
 
 def reasons(report: Report, most: int = 3) -> list[str]:
-    """Why loops failed, each different reason once, at most so many."""
+    """Why loops failed: each different reason once, at most MOST."""
     found = dict.fromkeys(trouble(item.failures[-1]) for item in report.runs if not item.ok and item.failures)
     return list(found)[:most]
 
 
 def summary(report: Report) -> str:
-    """The run in one line."""
+    """The run as one line."""
     return (
         f"{report.run}: {report.good} of {report.loops * len(report.workers)} loops good, {report.bad} failed, "
         f"{report.missing} missing; {report.requests} requests, {report.network_changed} lost to ERR_NETWORK_CHANGED; "
@@ -73,7 +73,7 @@ def _lines(_: Board, fresh: list[Result]) -> None:
 
 
 def _table(board: Board) -> console.Table:
-    """A row a worker."""
+    """One row for each worker."""
     return console.made_table(
         f"{board.order.run}: {board.order.loops} loops each",
         ("worker", "state", "good", "failed", "exit", "seen address", "seconds", "requests", "lost"),

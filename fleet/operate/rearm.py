@@ -1,8 +1,9 @@
-"""Starts what supervisord has given up (FATAL) once more, slowly: after five minutes, then ten, up to an hour.
+"""Restarts programs that supervisord has given up (FATAL), slowly: after five minutes, then ten, up to an hour.
 
-supervisord runs this as a listener of its events, and tells of each program that it gives up. It is root, for
-supervisord's socket is root's alone; it hears nobody else. FATAL is an event of its own: a program that ends within its
-startsecs never sends EXITED. It also writes down who was told to stay away: the page tells that from who is missing.
+supervisord runs this as an event listener and sends an event for each program that it gives up. It runs as root,
+because only root may use supervisord's socket, and takes input from nobody else. FATAL is a separate event: a program
+that ends within its startsecs never sends EXITED. It also records which programs an operator has stopped, so that the
+hub's page can tell them from missing ones.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from fleet.terminal import console
 FIRST_SECONDS = 300.0
 LONGEST_SECONDS = 3600.0
 _GATHER_SECONDS = 0.3
-"""Between an event and the look that it asks for: hundreds of workers start and stop at one time."""
+"""From an event until the states are read: hundreds of workers may start and stop at the same time."""
 _AGAIN_SECONDS = 2.0
 _READY, _DONE = b"READY\n", b"RESULT 2\nOK"
 
 
 @dataclass
 class Waits:
-    """Who waits for its next start. Pure: the caller says what time it is."""
+    """The programs that wait for their next start. Pure: the caller passes the time."""
 
     first_seconds: float = FIRST_SECONDS
     waiting: dict[str, float] = field(default_factory=dict)
-    """By program, when."""
+    """When each program is started again (monotonic seconds)."""
     times: dict[str, int] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
 
     def heard(self, name: str, now: float) -> bool:
-        """NAME was given up; one that had run well for two of the longest waits begins with the first again.
+        """NAME was given up; schedule its start. Returns False when it was scheduled already.
 
-        Whether that was not known yet.
+        A program that ran for two of the longest waits since its last start begins with the first wait again.
         """
         if name in self.waiting:
             return False
@@ -55,7 +56,7 @@ class Waits:
         return True
 
     def due(self, now: float) -> list[str]:
-        """Those whose time has come; they wait no longer."""
+        """Take and return the programs whose time has come."""
         found = [name for name, at in self.waiting.items() if at <= now]
         for name in found:
             del self.waiting[name]
@@ -63,12 +64,12 @@ class Waits:
         return found
 
     def seconds(self, now: float) -> float | None:
-        """Until the next one; None: nobody waits."""
+        """Seconds until the next start; None: none is scheduled."""
         return max(0.0, min(self.waiting.values()) - now) if self.waiting else None
 
 
 class Rearm:
-    """Listens on standard input; standard output is the protocol's."""
+    """The event listener: events come on standard input, standard output is for the protocol."""
 
     def __init__(self, paths: Paths, waits: Waits) -> None:
         self._paths, self._waits = paths, waits
@@ -80,7 +81,7 @@ class Rearm:
         self._told: All | None = None
 
     def run(self) -> None:
-        """Until supervisord closes the pipe."""
+        """Run until supervisord closes the pipe."""
         self._look()
         os.write(1, _READY)
         while True:
@@ -102,7 +103,7 @@ class Rearm:
         return min((one for one in due if one is not None), default=None)
 
     def _event(self) -> bool:
-        """Take one event from what was heard, if it is whole (supervisord.org, Event Listeners)."""
+        """Take one event from the input, if it is complete (supervisord.org, Event Listeners)."""
         header, found, rest = self._heard.partition(b"\n")
         if not found:
             return False
@@ -113,10 +114,10 @@ class Rearm:
         return True
 
     def _look(self) -> None:
-        """Who is given up, and who stopped. An event says only that it is time to look: it may be an old one by now."""
+        """Read which programs are FATAL or stopped. An event only says when to look, as it may be out of date."""
         try:
             found = self._supervisor.states()
-        except FleetError as error:  # it is busy, or about to end, and then so does this
+        except FleetError as error:  # it is busy, or about to end, which ends this program too
             self._log.debug("supervisord.mute", error=error.message)
             self._look_at = time.monotonic() + _AGAIN_SECONDS
             return
@@ -131,7 +132,7 @@ class Rearm:
     def _start(self, name: str) -> None:
         try:
             states = {one.name: one.state for one in self._supervisor.states()}
-            if states.get(name) == "FATAL":  # else somebody has been here meanwhile
+            if states.get(name) == "FATAL":  # else an operator has started it meanwhile
                 self._log.warning("program.again", program=name, times=self._waits.times[name])
                 self._supervisor.begin_program(name)
         except FleetError as error:

@@ -1,7 +1,7 @@
-"""`fleet reload`: what of fleet.toml can change while the fleet runs, worker by worker at the end of its loop.
+"""`fleet reload`: applies what can change in fleet.toml while the fleet runs, to each worker at the end of its loop.
 
-A worker reads the settings at its start, so it is started again; the tunnels and the other workers go on. How more or
-fewer workers come about: fleet.operate.members.
+A worker reads the settings at its start, so it is restarted; the tunnels and the other workers go on.
+fleet.operate.members adds and removes workers.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from fleet.terminal import console
 _ENDED = {"loop.done", "loop.not_handed_in"}
 """What a worker logs at the end of a loop."""
 _BEGUN = "stage.begun"
-"""What it logs first in a loop."""
+"""What a worker logs first in a loop."""
 _TAIL_BYTES = 256 << 10
 _LOOK_SECONDS = 0.2
 _STARTED = "worker.started"
-"""What it logs once its settings are good."""
+"""What a worker logs once it has accepted its settings."""
 _START_SECONDS = 60.0
 _COUNT = "workers.count"
 
 
 def reload(arguments: argparse.Namespace) -> int:
-    """`fleet reload`; 1 when something has changed that only a new start applies."""
+    """`fleet reload`; returns 1 when a change needs a restart of the whole fleet."""
     fleet, installation = configuration.asked(arguments)
     with lifecycle.operator(installation.paths):
         if Supervisor(installation).pid() is None:
@@ -55,17 +55,17 @@ def reload(arguments: argparse.Namespace) -> int:
             _apply(running, wanted, members, installation)
             console.say(f"applied: {', '.join(changed)}")
     if left := snapshot.differences(wanted, fleet):
-        console.say(f"not applied, for it needs a new start: {', '.join(left)}\n  what to do: fleet down, fleet up")
+        console.say(f"not applied, because it needs a restart: {', '.join(left)}\n  what to do: fleet down, fleet up")
     elif not changed:
         console.say("nothing has changed")
     return ExitCode.FAILED if left else ExitCode.DONE
 
 
 def _applicable(running: Fleet, fleet: Fleet) -> Fleet:
-    """RUNNING with those settings of FLEET that workers alone read, and with as many workers."""
+    """RUNNING with those settings of FLEET that only workers read, and its number of workers if that can change."""
     browser = fleet.browser.model_copy(update={"starts_at_once": running.browser.starts_at_once})
     applied = running.model_copy(update={"task": fleet.task, "loop": fleet.loop, "browser": browser})
-    # A worker that joins has its placeholder on `lo`: an address event, which a Chrome that may use netlink hears.
+    # A joining worker's placeholder goes on `lo`: an address event, which a Chrome with netlink access would hear.
     heard = running.walls is UID and not running.workers.deny_netlink
     if heard or running.workers.first_uid != fleet.workers.first_uid:
         return applied
@@ -73,7 +73,7 @@ def _applicable(running: Fleet, fleet: Fleet) -> Fleet:
 
 
 def _apply(running: Snapshot, wanted: Fleet, members: Members, installation: Installation) -> None:
-    """Workers that start from here on have the settings WANTED; where one cannot, the next reload begins again."""
+    """Give all workers the settings WANTED; if one fails, restore the snapshot RUNNING and raise."""
     before = configuration.with_workers(wanted, running.fleet.workers.count, _COUNT)
     after, turns = running.model_copy(update={"fleet": wanted}), _Turns(wanted, installation)
     with Interrupts() as interrupts:
@@ -99,7 +99,7 @@ def _apply(running: Snapshot, wanted: Fleet, members: Members, installation: Ins
 
 
 class _Turns:
-    """Each worker ends at the end of its loop, or at once where it has ended. It starts again unless it leaves."""
+    """Stops each worker at the end of its loop, or at once if it has ended, and restarts it unless it leaves."""
 
     def __init__(self, fleet: Fleet, installation: Installation) -> None:
         self._fleet, self._paths = fleet, installation.paths
@@ -108,14 +108,14 @@ class _Turns:
         self._leaving, self._left = set[str](), list[str]()
 
     def start_again(self, workers: Iterable[Worker]) -> None:
-        """WORKERS, but for those that somebody has stopped, or that a reload which was killed did not come to."""
+        """Restart WORKERS, except those that an operator has stopped, or that an interrupted reload did not add."""
         there = {one.name for one in self._supervisor.states() if one.state != "STOPPED"}
         names = [one.name for one in workers if f"worker:{one.name}" in there]
-        console.say(f"starting {len(names)} workers again, each at the end of its loop")
+        console.say(f"restarting {len(names)} workers, each at the end of its loop")
         self._ending |= {name: Log(self._paths.log(name)) for name in names}
 
     def end(self, leaving: Iterable[Worker]) -> None:
-        """Wait until all of them have started again, and these have ended. Raises FleetError when one ends again."""
+        """Wait until all restarts are done and LEAVING have ended. Raises FleetError when a restarted one fails."""
         self._leaving = {one.name for one in leaving}
         if self._leaving:
             console.say(f"ending {' '.join(sorted(self._leaving))}, each at the end of its loop")
@@ -123,18 +123,18 @@ class _Turns:
         self.wait()
 
     def stay(self) -> None:
-        """Who has left comes back."""
+        """Start the workers again that have left."""
         for name in self._left:
             self._supervisor.begin_program(f"worker:{name}")
 
     def join(self, workers: Iterable[Worker]) -> None:
-        """They are about to start: what their logs have to say of an earlier life is no answer."""
+        """Watch WORKERS, which are about to start, from the present end of their logs on."""
         for one in workers:
             log = self._starting[one.name] = Log(self._paths.log(one.name))
             list(log.read(_TAIL_BYTES))
 
     def wait(self) -> None:
-        """Until nobody is left that has to end or to start."""
+        """Wait until every worker that has to end has ended, and every one that has to start has started."""
         states = {one.name: one for one in self._supervisor.states()}
         resting = {name: _rests(_events(log)) for name, log in self._ending.items()}
         deadline = time.monotonic() + loop_seconds(self._fleet)
@@ -165,14 +165,14 @@ class _Turns:
 
 
 def _events(log: Log) -> Iterator[str]:
-    """What its worker has logged since the last look."""
+    """The events that the worker has logged since the last call."""
     return (str(one.fields.get("event")) for one in log.read(_TAIL_BYTES))
 
 
 def _rests(events: Iterable[str], before: bool = False) -> bool:
-    """Whether a worker is in no loop after EVENTS; BEFORE says it of the time before them.
+    """Whether the worker is between two loops after EVENTS; BEFORE says whether it was before them.
 
-    Where there are jobs alone it waits like that for hours, and logs that the hub is away, for example.
+    With `hub.jobs = "only"` it may wait like that for hours, and log, for example, that the hub does not answer.
     """
     for one in events:
         before = one != _BEGUN if one in (*_ENDED, _STARTED, _BEGUN) else before

@@ -1,7 +1,7 @@
-"""Fleet -> supervisord.conf: a pure function of the settings, the places and the tunnel backend.
+"""Renders supervisord.conf: a pure function of the settings, the paths and the tunnel backend.
 
-The syntax is in supervisord.conf.j2 alone; what is here is quoting. Supervisor expands `%`, starts a
-comment at ` ;` or ` #` and has no way to quote a line break, so those never get that far.
+The syntax is only in supervisord.conf.j2; this module does the quoting. Supervisor expands `%`, starts a
+comment at ` ;` or ` #` and cannot quote a line break, so such values are refused here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 TEMPLATE = "supervisord.conf.j2"
 _FILES_PER_PROGRAM = 8
-"""Descriptors supervisord may need for one program: pipes, log files and what a restart overlaps."""
+"""Descriptors supervisord may need for one program: pipes and log files, also while a restart overlaps."""
 _OTHERS = 5
-"""Programs that there is one of."""
+"""Programs that exist once: netctl, hub, keyservice, rearm, acts."""
 
 
 def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend, *, start_workers: bool = True) -> str:
@@ -54,14 +54,14 @@ def supervisord_conf(fleet: Fleet, installation: Installation, backend: Backend,
 
 
 def open_files(programs: int) -> int:
-    """How many descriptors supervisord asks for, with so many PROGRAMS of workers."""
+    """How many descriptors supervisord asks for, with PROGRAMS programs of workers (tunnels and workers)."""
     return 1024 + _FILES_PER_PROGRAM * (_OTHERS + programs)
 
 
 def _template(installation: Installation) -> Template:
-    import jinja2  # a tenth of the time in which any command starts
+    import jinja2  # imported here because it takes a tenth of every command's start time
 
-    # No HTML comes out of this: supervisor's own quoting is in the filters.
+    # No HTML is produced here; the filters do supervisor's own quoting.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(installation.release), undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -70,7 +70,7 @@ def _template(installation: Installation) -> Template:
 
 
 def _value(value: object) -> str:
-    """One value, `%` doubled."""
+    """VALUE with `%` doubled; raises ConfigurationError when it cannot be quoted."""
     text = str(value)
     if any(ord(character) < 32 or character in '"\\' for character in text) or " ;" in text or " #" in text:
         raise ConfigurationError(

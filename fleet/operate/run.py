@@ -1,8 +1,8 @@
-"""`fleet run`: so many workers, so many loops each, then everything ends.
+"""`fleet run`: every worker does a number of loops, then everything ends.
 
-The workers learn from the run order what is asked of them and hand results into their spools; here
-is only the watching. What ends the run: every loop is there, a program that will not come back, no
-progress for longer than a loop can take, supervisord's end, or a signal.
+The workers read the run order and write results into their spools; this module only watches. The run
+ends when every result is there, when a program fails for good, when nothing happens for longer than
+a loop can take, when supervisord ends, or on a signal.
 """
 
 from __future__ import annotations
@@ -31,37 +31,37 @@ _MARGIN_SECONDS = 60.0
 _END_SECONDS = 5.0
 """How long workers may take to end by themselves after their last loop."""
 _MOST_NAMED = 20
-"""A spool full of nonsense fills no terminal."""
+"""How many unreadable files are named, so that a spool full of garbage does not flood the terminal."""
 _log = log.get("fleet")
 
 
 class Report(Losses):
-    """What came of a run, and the losses of all its loops."""
+    """The result of a run, and the losses of all its loops."""
 
     model_config = ConfigDict(frozen=True)
     run: str
     workers: tuple[str, ...]
     loops: int
-    """Asked of each worker."""
+    """Loops that each worker was to do."""
     good: int
     bad: int
     missing: int
-    """Loops that were asked for and never handed in."""
+    """Loops without a result."""
     unreadable: int
-    """Files in the spools that have the name of a result and hold none."""
+    """Files in the spools that are named like a result but hold none."""
     wall_seconds: float
     trouble: str | None
-    """What ended the run early."""
+    """Why the run ended early; None: it did not."""
     runs: tuple[Result, ...]
 
     @property
     def ok(self) -> bool:
-        """Every loop that was asked for is there and good."""
+        """Whether every loop has a result and all are good."""
         return not (self.bad or self.missing or self.trouble)
 
 
 class Board:
-    """What is known while a run is under way: every result once, in the order it was found."""
+    """What is known during a run: results by worker and loop, the programs' states, unreadable files."""
 
     def __init__(self, order: RunOrder, members: tuple[Worker, ...], paths: Paths) -> None:
         self.order = order
@@ -71,14 +71,14 @@ class Board:
         self.states: dict[str, ProgramState] = {}
         last = (newest(paths.spool(worker), worker.name).result for worker in members)
         self.rest_seconds = max((_rest(one) for one in last), default=0.0)
-        """So long may a worker leave a site alone that asked for it, also in an earlier run."""
+        """How long a worker may pause because a site asked for it (Retry-After), in this run or an earlier one."""
         self._spools = {
             worker.name: Reader(paths.spool(worker), order.run, worker=worker.name, loops=order.loops)
             for worker in members
         }
 
     def look(self) -> list[Result]:
-        """The results that are new since the last look; a file that holds none is named once, and counted."""
+        """The results that are new since the last call; a file without a result is logged once, and counted."""
         fresh = list(self._fresh())
         for result in fresh:
             self.results[result.worker][result.loop] = result
@@ -99,7 +99,7 @@ class Board:
         return all(len(found) >= self.order.loops for found in self.results.values())
 
     def all_results(self) -> tuple[Result, ...]:
-        """By worker, then loop."""
+        """All results, by worker, then by loop."""
         return tuple(found[loop] for found in self.results.values() for loop in sorted(found))
 
 
@@ -108,13 +108,13 @@ def _rest(result: Result | None) -> float:
 
 
 Show = Callable[[Board, list[Result]], None]
-"""Called at every look with the board and the results that are new."""
+"""Called at every poll with the board and the new results."""
 
 
 def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Report:
     """Start everything, wait for LOOPS loops of every worker, stop everything.
 
-    Raises what kept the fleet from starting; trouble after that is in the report, beside the results.
+    Raises FleetError when the fleet does not start; what fails after that is in the report, beside the results.
     """
     started = time.monotonic()
     paths = installation.paths
@@ -137,7 +137,7 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
 
 
 def _end(fleet: Fleet, installation: Installation) -> str | None:
-    """What is left of the fleet, None when nothing is; it takes nobody's report away."""
+    """Stop the fleet; returns the error as text, or None, so that the report is printed in any case."""
     try:
         lifecycle.stop(fleet, installation)
     except FleetError as error:
@@ -146,7 +146,7 @@ def _end(fleet: Fleet, installation: Installation) -> str | None:
 
 
 def _come_up(installation: Installation, launched: lifecycle.Launched) -> str | None:
-    """Why the programs do not run, None when they do."""
+    """Wait until the programs run; returns why they do not, None when they do."""
     try:
         lifecycle.wait_until_up(installation, launched.trouble)
     except FleetError as error:
@@ -157,7 +157,7 @@ def _come_up(installation: Installation, launched: lifecycle.Launched) -> str | 
 def _watch(
     fleet: Fleet, installation: Installation, board: Board, show: Show, launched: lifecycle.Launched
 ) -> str | None:
-    """Why the run ended early, None when every loop is there."""
+    """Watch until the run ends; returns why it ended early, None when every result is there."""
     supervisor = Supervisor(installation)
     patience = loop_seconds(fleet)
     progress = time.monotonic()
@@ -179,7 +179,7 @@ def _watch(
             if fresh:
                 progress = time.monotonic()
             if board.complete and time.monotonic() - progress > _END_SECONDS:
-                return None  # every loop is there; whoever does not end by itself is ended
+                return None  # every result is there; a worker that has not ended by itself is ended with the fleet
             if time.monotonic() - progress > (most := patience + board.rest_seconds):
                 return f"no loop ended within {most:.0f} s, which is longer than one can take"
             process.wait(_LOOK_SECONDS)
@@ -190,10 +190,10 @@ def _all_ended(board: Board) -> bool:
 
 
 def _all_still_working(board: Board) -> None:
-    """Raises FleetError for a worker that ended in peace before its last loop."""
+    """Raises FleetError for a worker that ended without an error before its last loop."""
     for worker in board.members:
         state, found = board.states.get(f"worker:{worker.name}"), board.results[worker.name]
-        # STOPPED is somebody's `supervisorctl stop`: they may start it again.
+        # STOPPED: an operator's `supervisorctl stop`; they may start it again.
         if state is not None and state.ended and len(found) < board.order.loops:
             board.look()
             if len(found) < board.order.loops:
@@ -201,10 +201,10 @@ def _all_still_working(board: Board) -> None:
 
 
 def loop_seconds(fleet: Fleet) -> float:
-    """The longest that a loop can take with all its attempts, generously."""
+    """An upper bound of the seconds that a loop can take with all its attempts."""
     browser = fleet.browser
     one = fleet.netctl.request_deadline_seconds + browser.start_timeout_seconds + 3 * browser.page_load_timeout_seconds
-    # Starts wait for one another at the gate.
+    # Browser starts wait for one another.
     return fleet.loop.attempts * (one + fleet.egress.timeout_seconds) + fleet.loop.pause_seconds + _MARGIN_SECONDS
 
 

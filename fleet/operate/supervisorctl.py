@@ -1,7 +1,7 @@
-"""supervisorctl in this process: what it shows, logs of workers included, passes our standard output (fleet.visible).
+"""Runs supervisorctl in this process, so that its output, workers' logs included, passes fleet.visible.
 
-Its own `tail` asks for the text over XML, which carries no control character and no half letter; a worker's log may
-hold both. So the file is read here. `tail -f` comes as it is.
+Its own `tail` transfers the text as XML, which cannot carry control characters or incomplete UTF-8; a worker's log may
+hold both. So `tail` reads the file here. `tail -f` is supervisorctl's own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from fleet.model import Paths
 
 _TAIL = re.compile(r"(?:-([0-9]+)\s+)?(?:\w+:)?(\w+)(?:\s+stdout)?\s*")
 _BYTES = 1600
-"""What supervisorctl shows where no number is said."""
+"""What supervisorctl shows when no number is given."""
 
 
 def main(paths: Paths, words: Sequence[str]) -> None:
-    """Do what WORDS say, or ask for words; ends with supervisorctl's own exit code."""
+    """Run the command WORDS, or prompt for commands; ends with supervisorctl's own exit code."""
     options = ClientOptions()
-    # The first plug-in that knows a word does it.
+    # The first plug-in that has a command runs it.
     options.plugin_factories.insert(0, ("tail", _Tail, {"paths": paths, "otherwise": options.plugin_factories[0][1]}))
     supervisorctl.main(["-c", str(paths.supervisor_config), *words], options)
 

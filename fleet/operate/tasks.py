@@ -1,4 +1,4 @@
-"""What tasks there are and which options they take, asked of the worker's program, which is nobody then."""
+"""Asks the worker's program which tasks there are and which options they take; it drops root before it imports any."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SECONDS = 60.0
 
 
 def declared(fleet: Fleet, installation: Installation) -> Mapping[str, JsonValue]:
-    """The JSON Schema of each task's options, by name; nothing, and a word about it, where that cannot be had."""
+    """The JSON Schema of each task's options, by name; empty, with a warning, when the program fails."""
     command = installation.module("worker", "declare", "--task", fleet.task.run)
     try:
         found: object = json.loads(call(command, installation.environment, deadline_seconds=_SECONDS))
         if not isinstance(found, dict):
-            raise FleetError("it is no table")
+            raise FleetError("the answer is no JSON object")
     except (FleetError, ValueError, RecursionError) as error:
-        console.say(f"fleet: WARNING: what tasks declare cannot be had, so jobs are not held against it: {error}")
+        console.say(f"fleet: WARNING: tasks do not declare their options, so jobs are not checked: {error}")
         return {}
     return found

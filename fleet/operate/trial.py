@@ -1,4 +1,4 @@
-"""`fleet try`: one loop now, its answer on the terminal, one picture; nothing is stored. So one finds selectors."""
+"""`fleet try`: one loop now, its answer on the terminal, one picture, nothing stored; helps to find selectors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from fleet.trial import Trial, TrialOrder
 SECONDS = 600.0
 CHECK_SECONDS = 60.0
 MOST_BYTES = 32 << 20
-"""Of an answer: a picture of a whole page has some megabytes."""
+"""The longest answer: a picture of a whole page has some megabytes."""
 
 
 def attempt(arguments: argparse.Namespace) -> int:
-    """`fleet try`; 1 when the outcome is not good or empty."""
+    """`fleet try`; returns 1 unless the outcome is good or empty."""
     fleet, installation = configuration.asked(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
     order = TrialOrder(task=_task(arguments, fleet), exit=_exit(arguments, installation))
@@ -49,7 +49,7 @@ def refuse_mistakes(task: TaskSettings, installation: Installation) -> None:
 
 
 def _exit(arguments: argparse.Namespace, installation: Installation) -> str | None:
-    """The server that is asked for; raises UsageError, with those there are, for one that has no key."""
+    """The server named by --exit; raises UsageError, listing the servers, when no key is for it."""
     if arguments.exit is None:
         return None
     command = installation.module("netctl", "keys", "list", "--json")
@@ -57,7 +57,7 @@ def _exit(arguments: argparse.Namespace, installation: Installation) -> str | No
     servers = sorted({str(line["server"]) for line in listed})
     if arguments.exit not in servers:
         raise UsageError(
-            f"no key is of the server {arguments.exit!r}", hint=f"there are {', '.join(servers) or 'no keys at all'}"
+            f"no key is for the server {arguments.exit!r}", hint=f"there are {', '.join(servers) or 'no keys at all'}"
         )
     return str(arguments.exit)
 
@@ -71,7 +71,7 @@ def _task(arguments: argparse.Namespace, fleet: Fleet) -> TaskSettings:
 
 
 def _kept(picture: bytes) -> Path:
-    """A new file with it, which everybody may look at."""
+    """Write PICTURE to a new file that every user may read; returns its path."""
     kind = ".webp" if picture.startswith(b"RIFF") else ".png"
     with tempfile.NamedTemporaryFile(prefix="fleet-try-", suffix=kind, delete=False) as file:
         file.write(picture)
@@ -81,7 +81,7 @@ def _kept(picture: bytes) -> Path:
 
 
 def _lines(result: dict[str, object], picture: Path | None) -> list[str]:
-    """What a person wants to know first."""
+    """The parts of RESULT that a person wants to know first."""
     told = {name: result[name] for name in ("outcome", "reason", "status", "address", "redirects", "notes", "answer")}
     text = json.dumps({name: one for name, one in told.items() if one}, ensure_ascii=False, indent=2)
     return [*text.splitlines(), *([f"picture: {picture}"] if picture else [])]

@@ -1,4 +1,4 @@
-"""`fleet uninstall`: takes away what bin/setup, the fleet and `fleet doctor --fix` have made on this machine."""
+"""`fleet uninstall`: removes what bin/setup, the fleet and `fleet doctor --fix` have made on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SYSTEMCTL_SECONDS = 30.0
 
 
 def uninstall(arguments: argparse.Namespace) -> None:
-    """`fleet uninstall`; raises TryLater while the fleet runs, UsageError where keys or results are not meant to go."""
+    """`fleet uninstall`; raises TryLater while the fleet runs, UsageError when keys or results exist without the flag."""
     paths = Paths.from_environment()
     installation = Installation(paths=paths)
     if (home() / "wheels").is_dir():  # bin/package
@@ -52,7 +52,7 @@ def uninstall(arguments: argparse.Namespace) -> None:
 
 
 def _places(paths: Paths) -> Iterator[Path]:
-    """Files and folders that can be there; those of the machine itself where the fleet is the machine's."""
+    """Files and folders that may exist; those outside FLEET_ROOT only when that is `/`."""
     yield from (paths.config.parent, paths.state, paths.logs, paths.run)
     yield from (paths.root / NETWORKD, paths.root / NETWORK_MANAGER)
     if paths.root != _MACHINE:
@@ -69,14 +69,14 @@ def _places(paths: Paths) -> Iterator[Path]:
 
 
 def _packages() -> str:
-    """What bin/setup has written down."""
+    """The Debian packages that bin/setup has recorded, separated by spaces."""
     with contextlib.suppress(OSError):
         return " ".join((home() / "packages").read_text().split())
     return ""
 
 
 def _disable() -> None:
-    with contextlib.suppress(FleetError):  # a machine, or a container, that systemd does not run
+    with contextlib.suppress(FleetError):  # a machine or container without systemd
         call(["systemctl", "disable", _UNIT.name], PLAIN_ENVIRONMENT, deadline_seconds=_SYSTEMCTL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What each verb of `fleet` does. Which there are, and their options: fleet.operate.__main__."""
+"""What the verbs of `fleet` do; fleet.operate.__main__ defines them and their options."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def up(arguments: argparse.Namespace) -> None:
     with lifecycle.operator(installation.paths):
         supervisor = Supervisor(installation)
         if supervisor.pid() is not None:
-            supervisor.states()  # raises where it ends: that is no fleet that is up
+            supervisor.states()  # raises while it is shutting down: then the fleet is not up
             _refuse_another(fleet, installation)
             console.say("the fleet is already up; see: fleet status")
             return
@@ -51,7 +51,7 @@ def up(arguments: argparse.Namespace) -> None:
 
 
 def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> subprocess.Popen[bytes]:
-    """Start; when that fails or is interrupted, nothing of it stays."""
+    """Start the fleet; when that fails or is interrupted, everything is stopped again."""
     with Interrupts() as interrupts:
         try:
             launched = lifecycle.launch(fleet, installation, end_with_us=foreground)
@@ -65,9 +65,9 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
 
 
 def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:
-    """Until a signal comes; then end everything.
+    """Wait for a signal, then stop everything.
 
-    When supervisord ends by itself, which is an error, the workers' UIDs stay held back, until the next start or
+    When supervisord ends by itself, which is an error, the workers' UIDs stay blocked until the next start or
     `fleet down`.
     """
     with Interrupts() as interrupts:
@@ -84,11 +84,11 @@ def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[byte
 
 
 def _refuse_another(fleet: Fleet, installation: Installation) -> None:
-    """Raise TryLater, with what differs, where what runs is not what is asked for."""
+    """Raise TryLater, naming the differences, when the running fleet has another release or other settings."""
     try:
         running = snapshot.read(installation.paths.snapshot)
     except ConfigurationError:
-        running = None  # a release from before there were snapshots, or with other settings in them
+        running = None  # written by another release, with other settings in it
     hint = "fleet down, then fleet up"
     if running is None or running.release != installation.release:
         raise TryLater(f"the fleet is running, from another release than {installation.release}", hint=hint)
@@ -101,11 +101,11 @@ def down(_: argparse.Namespace) -> None:
     try:
         running = snapshot.last(paths.snapshot)
     except ConfigurationError as error:  # written by another release: the fleet has to end all the same
-        console.say(f"fleet: ending what runs, without its settings: {error}")
+        console.say(f"fleet: stopping the fleet without its settings: {error}")
         running = None
     installation = Installation(paths=paths)
     with contextlib.ExitStack() as stack:
-        if Supervisor(installation).pid() is None:  # what another command is about to start would outlive this one
+        if Supervisor(installation).pid() is None:  # else a fleet that another command is starting would survive
             stack.enter_context(lifecycle.operator(paths))
         ran = lifecycle.stop(running.fleet if running else None, installation)
     console.say("down" if ran else "the fleet was not running; nothing of it is left")
@@ -115,7 +115,7 @@ def supervisorctl(arguments: argparse.Namespace) -> None:
     installation = Installation(paths=Paths.from_environment())
     if Supervisor(installation).pid() is None:
         raise Unavailable("the fleet is not running", hint="fleet up")
-    from fleet.operate import supervisorctl as tool  # it brings all of supervisor along
+    from fleet.operate import supervisorctl as tool  # imports all of supervisor
 
     os.environ.update(installation.environment)
     tool.main(installation.paths, arguments.words)
@@ -140,11 +140,11 @@ def make_accounts(arguments: argparse.Namespace) -> None:
 
 def remove_accounts(_: argparse.Namespace) -> None:
     installation = Installation(paths=Paths.from_environment())
-    with lifecycle.operator(installation.paths):  # nobody is about to start something under them
+    with lifecycle.operator(installation.paths):  # so that no other command starts a process under them
         lifecycle.refuse_if_running(installation)
         prepare.alone(installation)
         removed = accounts.remove()
-    console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of ours")
+    console.say(f"removed: {' '.join(removed)}" if removed else "there was no account of the fleet")
 
 
 # --- what looks, and changes nothing that runs
@@ -162,7 +162,7 @@ def render(arguments: argparse.Namespace) -> None:
 
 
 def show_status(arguments: argparse.Namespace) -> int:
-    """`fleet status`; 1 when nothing works."""
+    """`fleet status`; returns 1 when no worker works."""
     paths = Paths.from_environment()
     started = snapshot.last(paths.snapshot)
     seen = status.take(started.fleet.members if started else (), Installation(paths=paths))
@@ -181,7 +181,7 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 
 def _differing(arguments: argparse.Namespace, running: Fleet) -> list[str]:
-    """How fleet.toml differs from what runs, in words."""
+    """How fleet.toml differs from the running fleet, in words."""
     try:
         fleet, _ = configuration.asked(arguments)
     except ConfigurationError as error:
@@ -195,7 +195,7 @@ def _differing(arguments: argparse.Namespace, running: Fleet) -> list[str]:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """`fleet doctor`; 1 when an error remains."""
+    """`fleet doctor`; returns 1 when an error remains."""
     case = _case(arguments)
     findings = _findings(case)
     if arguments.fix:
@@ -205,7 +205,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         if done:
             findings = _findings(case)
     table = "", ("check", "", "what was seen"), [(one.name, one.verdict.value, one.seen) for one in findings]
-    # Below it, for whatever is not ok, why it matters and what mends it.
+    # Below the table, for each finding that is not ok: why it matters and what repairs it.
     lines = [
         f"{one.verdict.value}: {one.name}: {one.why}\n  what to do: {one.command}"
         for one in findings
@@ -218,7 +218,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _case(arguments: argparse.Namespace) -> Case:
-    """The settings where they can be read; else the defaults, and what is wrong with them."""
+    """The case with the settings of fleet.toml; if these are invalid, with the defaults and the reason."""
     wrong = ""
     try:
         fleet, installation = configuration.asked(arguments)
@@ -226,7 +226,7 @@ def _case(arguments: argparse.Namespace) -> Case:
         wrong = error.message
         defaults = {"dns": {"resolvers": ["192.0.2.53"]}, "egress": {"urls": ["https://www.example.org/ip"]}}
         fleet, installation = configuration.asked(arguments, Fleet.model_validate(defaults))
-        console.say("fleet doctor: without usable settings this is about the defaults")
+        console.say("fleet doctor: fleet.toml cannot be used; checking with the defaults")
     machine = Machine()
     return Case(
         machine=machine,
@@ -239,10 +239,10 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 
 def _findings(case: Case) -> list[Finding]:
-    """The finding of each check; a check that takes long is named while it runs."""
+    """The finding of each check; a check that takes over 2 s is named while it runs."""
     found = []
     for check in CHECKS:
-        words = f"fleet doctor: looking at {check.name}, which takes its time"
+        words = f"fleet doctor: the check {check.name} takes longer"
         timer = threading.Timer(_PATIENCE_SECONDS, console.say, (words,))
         timer.daemon = True
         timer.start()
@@ -254,7 +254,7 @@ def _findings(case: Case) -> list[Finding]:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """`fleet verify`; the report's exit code."""
+    """`fleet verify`; returns the report's exit code."""
     fleet, installation = configuration.asked(arguments)
     worker = fleet.worker(arguments.worker) if arguments.worker else fleet.members[0]
     interfaces = tuple(arguments.interface)
@@ -265,7 +265,7 @@ def verify(arguments: argparse.Namespace) -> int:
             f"--interface: nothing that passes {', '.join(sorted(inner))} has left this host",
             hint="name an uplink: ip route get 192.0.2.1",
         )
-    from fleet.operate.verify.run import Verifier  # a quarter of what the other verbs import
+    from fleet.operate.verify.run import Verifier  # imports a quarter of what all other verbs need
 
     report = Verifier(fleet=fleet, installation=installation, worker=worker, interfaces=interfaces).run()
     console.answer(arguments, report.model_dump(mode="json"), *text(report))

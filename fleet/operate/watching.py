@@ -1,4 +1,4 @@
-"""`fleet watch`: the hub's first look in a terminal, or a line of JSON for each change of it."""
+"""`fleet watch`: the hub's page in a terminal, or one line of JSON for each change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ANSWER_SECONDS = 10.0
 _MOST_BYTES = 64 << 20
 _TICKS = 10
 _WATCH_SECONDS = 30 * 86_400.0
-"""How long one of these may watch where a link is needed."""
+"""How long the link of one `fleet watch` is valid, where readers need a link."""
 _COLUMNS = ("", "", "last", "newest right")
 
 
@@ -56,7 +56,7 @@ class Page(NamedTuple):
 
 
 class Fleet(BaseModel, frozen=True, allow_inf_nan=False):
-    """Of what the page says (hub.web.cards) that which is shown here. Where the hub is away anybody may answer."""
+    """The part of the page's data (hub.web.cards) that is shown here; validated, as any user may listen on the port."""
 
     now: float
     last_at: float | None
@@ -73,7 +73,7 @@ class Fleet(BaseModel, frozen=True, allow_inf_nan=False):
 
 
 def watch(arguments: argparse.Namespace) -> None:
-    """Until Ctrl-C; a table once where standard error is no terminal."""
+    """Show the table until Ctrl-C; print it once when standard error is no terminal."""
     page = _page(arguments.port)
     if not page.port:
         raise ConfigurationError("hub.web.port is 0: there is no page", hint="set it in fleet.toml, or say --port")
@@ -111,7 +111,7 @@ def _tell(page: Page) -> None:
 
 
 def changes(fleet: Fleet) -> Iterator[tuple[str, dict[str, Any]]]:
-    """By name, what a program hears of when it changes: the trouble, and each card."""
+    """The trouble and each card, by name, as JSON objects; one is printed when it changes."""
     yield "trouble", {"trouble": fleet.trouble}
     for kind, card in fleet.cards:
         last = card.ticks[-1] if card.ticks else None
@@ -121,7 +121,7 @@ def changes(fleet: Fleet) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def headline(fleet: Fleet) -> str:
-    """What is wrong, in a line."""
+    """What is wrong, as one line."""
     wrong = sum(card.level == "wrong" for _, card in fleet.cards)
     words = [fleet.trouble] if fleet.trouble else []
     words += [f"{wrong} in trouble"] if wrong else []
@@ -145,14 +145,14 @@ def _ago(moment: float | None, now: float) -> str:
 
 
 def _page(port: int | None) -> Page:
-    """Where PORT says that it is, else where it is of the fleet that runs; by a link where one is needed."""
+    """The page at PORT; without PORT that of the running fleet, by a link where readers need one."""
     if port:
         return Page(port)
     web = snapshot.read(Paths.from_environment().snapshot).fleet.hub.web
     if web.readers != "link":
         return Page(web.port)
     try:
-        # No token goes to whoever answers there.
+        # A link and not the token: another program may listen on that port.
         return Page(web.port, look.link(look.token_in(web.token_file), int(time.time() + _WATCH_SECONDS)))
     except (OSError, ValueError):
         raise NotAllowed(f"this user may not read {web.token_file}", hint="sudo fleet watch") from None

@@ -212,7 +212,7 @@ def test_what_cannot_be_done_now_is_said(scene: Scene) -> None:
         assert scene.state(SLOW) == "RUNNING"
     ask(scene, Stop(worker=SLOW))
     assert scene.state(SLOW) == "STOPPING"
-    with pytest.raises(TryLater, match="still ends"):
+    with pytest.raises(TryLater, match="still stopping"):
         ask(scene, Start(worker=SLOW))
     scene.kill(SLOW)
     until("it has ended", lambda: scene.state(SLOW) == "STOPPED", 30)

@@ -273,11 +273,11 @@ def test_reload_starts_workers_again_and_nothing_else(host: Operated) -> None:
     )
     ended = host.begin("reload")
     assert ended.stderr
-    assert any("workers again" in line for line in ended.stderr)
+    assert any("restarting" in line for line in ended.stderr)
     ended.terminate()
     assert ended.wait(60) == 143
     done = host.operate("reload")
     assert done.returncode == 1 and "applied: task.options" in done.stderr, done.stderr
-    assert "needs a new start: reach.allow" in done.stderr, done.stderr
+    assert "needs a restart: reach.allow" in done.stderr, done.stderr
     assert [task(worker.name) for worker in host.fleet.members] == ["visit"] * WORKERS
     assert host.status()["pid"] == before
