@@ -1,7 +1,7 @@
-"""What the WireGuard backends differ in, a row each; how netctl speaks to one is a file in netctl/wireguard.
+"""The differences between the WireGuard backends, one row each; netctl/wireguard has a file for each.
 
 kernel       the kernel's own WireGuard: netctl makes the links
-userspace    a process for each worker, which makes its own link; for kernels without WireGuard
+userspace    one process per worker, which makes its own link; for kernels without WireGuard
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ Name = Literal["kernel", "userspace"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One way to have WireGuard devices."""
+    """One kind of WireGuard device."""
 
     name: Name
     link_kind: str
     """As `ip -details link` shows it."""
     program: tuple[str, ...] = ()
-    """The command that is one device, without the link's name; () where the kernel is all of them.
+    """The command that runs one device, without the link's name; () for the kernel's devices.
 
-    The supervisor runs it for each worker. It makes the link itself, which ends with it, and it outlives netctl.
+    The supervisor runs one for each worker. It makes the link itself, which ends with it, and it outlives netctl.
     """
     device: Path | None = None
     """The character device that the program opens."""
     sockets: Path | None = None
-    """The folder in which each program listens; the same in every network namespace."""
+    """The folder of the programs' sockets; the same in every network namespace."""
     inotify_instances: int = 0
     """How many each program takes. All programs run as one user, and a user may have a limited number."""
 
     @property
     def makes_links(self) -> bool:
-        """Whether netctl makes the links; else it waits for a program to make each."""
+        """Whether netctl makes the links; if not, it waits for the programs to make them."""
         return not self.program
 
 
 def wireguard_go() -> str:
-    """The program of that name; the package of Ubuntu 22.04 calls it `wireguard`."""
+    """The name of wireguard-go's program; the package of Ubuntu 22.04 calls it `wireguard`."""
     return next(filter(shutil.which, ("wireguard-go", "wireguard")), "wireguard-go")
 
 

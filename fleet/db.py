@@ -1,6 +1,6 @@
-"""Databases: SQLite with nothing to install, PostgreSQL for many hosts. Settings, clock, what is tried again.
+"""Access to databases: SQLite, which needs no installation, and PostgreSQL for many hosts. Settings, clock, retries.
 
-A password may stand in an address: none of these errors shows one.
+An address may contain a password: no error shows it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ATTEMPTS = 10
 _CLOCKS = {
     # unixepoch('subsec') came with SQLite 3.42; Debian 12 has 3.40.
     "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
-    # Of this moment, not of the beginning of the transaction.
+    # The time now, not that of the beginning of the transaction.
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())::float8",
 }
 _POSTGRESQL = {
-    # A program that stands still in a transaction, or a host without power, holds its locks no longer than this.
+    # A program that hangs in a transaction, or a host that lost power, holds its locks no longer than this.
     "idle_in_transaction_session_timeout": "10s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -42,7 +42,7 @@ _POSTGRESQL = {
     "statement_timeout": "60s",
     # Compiling takes longer than any query of ours.
     "jit": "off",
-    # What is asked here finds its few rows by an index, and in its order, however old the statistics are.
+    # Every query finds its few rows by an index and in its order, even with outdated statistics.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "max_parallel_workers_per_gather": "0",
@@ -50,15 +50,15 @@ _POSTGRESQL = {
 
 
 def sqlite_engine(path: Path, **pragmas: str) -> sa.Engine:
-    """The SQLite file at PATH with one connection, for one thread at a time; PRAGMAS beside ours.
+    """The SQLite file at PATH with one connection, for one thread at a time; PRAGMAS are set beside ours.
 
-    A transaction holds the file from its beginning, unless the execution option `reading` is set: two writers wait
-    for each other instead of failing when they turn from reading to writing.
+    A transaction locks the file from its beginning, unless the execution option `reading` is set: two writers wait
+    for each other instead of failing when they go from reading to writing.
     """
     ours = {"journal_mode": "WAL", "foreign_keys": "ON", "busy_timeout": str(BUSY_MILLISECONDS), **pragmas}
 
     def on_connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions are SQLAlchemy's, see on_begin
+        connection.isolation_level = None  # SQLAlchemy begins transactions, see on_begin
         for name, value in ours.items():
             connection.execute(f"PRAGMA {name}={value}")
 
@@ -75,7 +75,7 @@ def sqlite_engine(path: Path, **pragmas: str) -> sa.Engine:
 class Database:
     """A database at an address, `sqlite:////PATH` or `postgresql://...`, for any thread of this process.
 
-    Raises ConfigurationError for an address that is none.
+    Raises ConfigurationError for an invalid address.
     """
 
     def __init__(self, address: str, *, clock: str | None = None) -> None:
@@ -96,18 +96,18 @@ class Database:
         self._clock = sa.text(clock or _CLOCKS[self.name])
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self._engine.dispose()
 
     @property
     def engine(self) -> sa.Engine:
-        """For migrations and for those who watch what is asked."""
+        """SQLAlchemy's engine, for migrations and for tests that watch the queries."""
         return self._engine
 
     def run(self, work: Callable[[sa.Connection], T], *, reading: bool = False) -> T:
-        """WORK in one transaction, tried again where the database undid it for the sake of another.
+        """Run WORK in one transaction, again if the database rolled it back because of another transaction.
 
-        READING, it waits for nobody who writes. Raises DatabaseFailed when the database refuses or is not there.
+        With READING it waits for no writer. Raises DatabaseFailed when the database refuses or cannot be reached.
         """
         try:
             result: T = _again(self._once, work, reading)
@@ -143,7 +143,7 @@ def _url(address: str) -> sa.URL:
         return url.set(drivername="postgresql+psycopg")
     # The address stays out of the message: it may hold a password.
     raise ConfigurationError(
-        "the database's address is none that is known",
+        "the database's address is of no known kind",
         hint="sqlite:////var/lib/fleet/hub/hub.db, or postgresql://USER@HOST/NAME",
     )
 
@@ -171,7 +171,7 @@ class Many(sa.types.TypeDecorator[list[Any]]):
         self.item = item
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """An array, or JSON where there are none."""
+        """An array, or JSON text for databases without arrays."""
         if dialect.name == "postgresql":
             from sqlalchemy.dialects import postgresql  # a tenth of SQLAlchemy's imports
 
@@ -179,12 +179,12 @@ class Many(sa.types.TypeDecorator[list[Any]]):
         return dialect.type_descriptor(sa.Text())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """The list as it is sent."""
+        """The list as it is sent to the database."""
         return list(value) if dialect.name == "postgresql" else json.dumps(list(value))
 
 
 def each(many: sa.BindParameter[Any]) -> sa.TableValuedAlias:
-    """A table of what is in MANY, a parameter of type Many: its one column is `value`."""
+    """The items of MANY, a parameter of type Many, as a table with one column, `value`."""
     return _Each(many).table_valued("value", name="value")
 
 
@@ -209,7 +209,7 @@ class among(sa.sql.functions.FunctionElement[bool]):  # noqa: N801 - stands wher
     type = sa.Boolean()
 
     def self_group(self, against: Any = None) -> Any:
-        """As it is: SQLAlchemy would write `= 1` behind it for SQLite, whose planner then sees no index for it."""
+        """Unchanged: for SQLite SQLAlchemy would append `= 1`, and the planner would then use no index."""
         return self
 
 

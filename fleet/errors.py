@@ -1,40 +1,40 @@
 """Every error of the fleet, the name it has on the wire, and its exit code.
 
     FleetError                      70  something inside went wrong
-    ├── RunFailed                    1  the work was done, and not all of it is good
+    ├── RunFailed                    1  the run ended, and not every loop is good
     ├── UsageError                  64  wrong words on the command line
     ├── MissingProgram              69  a needed program is not there
     ├── TryLater                    75
     │   ├── NoKeyFree                   every key is leased or cooling down
     │   ├── KeyStoreFailed              the key store cannot be read or written now
-    │   ├── DatabaseFailed              the same of the hub's database
+    │   ├── DatabaseFailed              the same for the hub's database
     │   ├── Unavailable                 a program of the fleet does not answer
-    │   ├── NoWay                       the host has no way to the VPN server
-    │   └── RateLimited                 too many requests of one caller
+    │   ├── NoWay                       the host has no route to the VPN server
+    │   └── RateLimited                 too many requests from one caller
     ├── NotAllowed                  77
     ├── ConfigurationError          78  every mistake at once
-    │   └── ForeignObject               somebody else's object inside the fleet's marks
+    │   └── ForeignObject               another program's object inside the fleet's marks
     ├── ProtocolError                   a frame that is not a request of this protocol
     ├── Unanswered                      a program that was asked gave no answer
-    ├── NotInTime                       a state that was waited for did not come
+    ├── NotInTime                       an expected state was not reached in time
     ├── KernelRefused                   the kernel refused a change
-    ├── HostFenced                      this host was taken for dead, its jobs are others'
+    ├── HostFenced                      this host was taken for dead, and others have its jobs
     ├── SpaceGone                       a worker's network namespace is not there
     ├── TunnelError                     a tunnel that cannot be used
     │   ├── HandshakeTimeout            the server did not answer
     │   ├── ServerNotFound              the server's name has no address
     │   ├── TunnelLost                  the lease ended under the worker
     │   ├── WrongExit                   the world sees another address than the leased one
-    │   └── Unproved                    no service told the address that the world sees
+    │   └── Unproved                    no service reported the address that the world sees
     ├── BrowserDied                     the browser does not answer
     │   └── BrowserStartFailed          it did not start
     ├── PageFailed                      a page that did not load
     ├── Answered                     1  a site that answered with something else than the page
     ├── ElementMissing               1  a page without what the task looks for
-    └── TaskFailed                   1  a task that brought home what cannot be kept
+    └── TaskFailed                   1  a task whose answer cannot be stored
 
 A class's docstring is its default message. An error crosses a socket or a pipe as its class name, message, hint and
-data; no secret is part of either. Every class stands in this file, so that whoever receives a name knows it.
+data, none of which holds a secret. Every class is in this file, so that every receiver knows every name.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue  # heavy, and programs that raise one error need no more than that
+    from pydantic import JsonValue  # slow to import, and needed only for types here
 
 
 class ExitCode(enum.IntEnum):
@@ -78,7 +78,7 @@ class FleetError(Exception):
         super().__init__(self.message)
 
     def parameters(self) -> dict[str, JsonValue]:
-        """What crosses a socket beside the error's name."""
+        """What crosses a socket together with the error's name."""
         return {"message": self.message, "hint": self.hint, "data": self.data}
 
 
@@ -256,7 +256,7 @@ def _named(kind: type[FleetError]) -> dict[str, type[FleetError]]:
 
 
 TREE: Mapping[str, type[FleetError]] = _named(FleetError)
-"""Every class by its name: made here, where nothing but this file's classes can be in it."""
+"""Every class by its name; built here, so that it holds only this file's classes."""
 
 
 def from_wire(name: str, parameters: Mapping[str, JsonValue]) -> FleetError:
@@ -264,7 +264,7 @@ def from_wire(name: str, parameters: Mapping[str, JsonValue]) -> FleetError:
     kind = TREE.get(name, FleetError)
     message, hint, data = (parameters.get(key) for key in ("message", "hint", "data"))
     made = kind.__new__(kind)
-    # Not by the class's own constructor: one that builds its message from parts would build another one.
+    # Not with the class's own constructor, which may build its message from other arguments.
     FleetError.__init__(
         made,
         message if isinstance(message, str) else name,
@@ -283,12 +283,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def describe(error: BaseException) -> list[str]:
-    """The chain of causes, one a line, the outermost first, then what to do about it."""
+    """The chain of causes, one per line, the outermost first, then what to do about it."""
     chain = list(causes(error))
     hints = [f"what to do: {one.hint}" for one in chain if isinstance(one, FleetError) and one.hint]
     return [str(one) or type(one).__name__ for one in chain] + hints
 
 
 def in_a_line(error: BaseException) -> str:
-    """The same for a log or a report, which have one line for it."""
+    """The same as one line, for a log or a report."""
     return "; ".join(describe(error))

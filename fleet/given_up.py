@@ -1,6 +1,6 @@
-"""Programs that do not run: given up by supervisord, and when each is started again, or told to stay away.
+"""The file of programs that do not run: those that supervisord gave up, with their next start, and stopped ones.
 
-fleet.operate.rearm writes them down.
+fleet.operate.rearm writes it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class GivenUp(Message):
     again_at: float
     """Seconds since 1970."""
     times: int
-    """How often it has been given up, in a row."""
+    """How often in a row it has been given up."""
 
 
 class All(Message):
-    """Those there are at a moment."""
+    """All of them at one moment."""
 
     programs: tuple[GivenUp, ...] = ()
     stopped: tuple[str, ...] = ()
-    """Who has ended because somebody said so, and stays away until somebody starts it."""
+    """Programs that an operator has stopped; they stay stopped until they are started."""
 
 
 def read(path: Path) -> All:
-    """Those of PATH; none where it cannot be read: what is shown does without."""
+    """The content of PATH; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             return All.model_validate_json(file.read(_MOST_BYTES))

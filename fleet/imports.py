@@ -1,4 +1,4 @@
-"""Imports of a library without what it would import beside it: that is most of the time in which a program starts.
+"""Imports a library without its optional dependencies, which would take most of a program's start time.
 
 `tests/unit/test_imports.py` says what each program must not have imported.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """Inside the block the packages of NAMES are as if they were not installed, unless they are imported already."""
+    """Inside the block the packages NAMES seem not to be installed, unless they are imported already."""
     hidden = [name for name in names if name not in sys.modules]
-    # None is Python's own word for it (the import system, "The module cache").
+    # None in sys.modules makes an import fail (Python's import system, "The module cache").
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
@@ -24,7 +24,7 @@ def absent(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bare(package: str) -> Iterator[None]:
-    """From here on modules of PACKAGE can be imported without its own code, which would import all of them."""
+    """From here on modules of PACKAGE can be imported without its __init__, which would import all of them."""
     if package not in sys.modules:
         spec = importlib.util.find_spec(package)
         assert spec

@@ -1,7 +1,7 @@
-"""What the two isolations differ in, as values: where a worker's tunnel lives, and what netctl needs for that.
+"""The differences between the two isolations: where a worker's tunnel is, and which capabilities netctl needs.
 
 uid     everything in the host's network namespace; rules select by UID and by placeholder source
-netns   a namespace of its own for each worker: a small host with a fleet of one
+netns   each worker has its own namespace, like a small host with a fleet of one
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Literal
 from fleet.numbers import Worker
 
 HOST = ""
-"""The host's network namespace, where a worker's own has a name."""
+"""Stands for the host's network namespace, in place of a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolation:
-    """One of the two; UID and NETNS are all there are."""
+    """One isolation; UID and NETNS are the only two."""
 
     name: Literal["uid", "netns"]
     capabilities: tuple[str, ...]
@@ -28,9 +28,9 @@ class Isolation:
         return worker.space if self.name == "netns" else HOST
 
     def address_on(self, interface: str) -> str:
-        """Where the placeholder source of the tunnel through INTERFACE lies.
+        """The interface that has the placeholder address for the tunnel INTERFACE.
 
-        In the host's namespace not on the interface: an address that goes with it would be an event for everybody.
+        In the host's namespace that is `lo`: an address that goes with the tunnel would be an event for all browsers.
         """
         return interface if self.name == "netns" else "lo"
 

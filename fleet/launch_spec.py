@@ -1,7 +1,7 @@
-"""What the launcher is told about one worker: `worker prepare` writes it, the launcher reads it.
+"""The launcher's input for one worker: `worker prepare` writes it, the launcher reads it.
 
-Standard library only, and the least of it (`dataclasses` takes 6 ms to load): the launcher runs as root before every
-worker.
+Standard library only, and as little of it as possible (`dataclasses` takes 6 ms to load): the launcher runs as root
+before every worker.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ networks: files
 protocols: files
 services: files
 """
-"""A worker's /etc/nsswitch.conf: no name is asked of anything but files and the resolvers of resolv.conf."""
+"""A worker's /etc/nsswitch.conf: names are looked up only in files and with the resolvers of resolv.conf."""
 
 
 class LaunchSpec(NamedTuple):
-    """What the launcher is told; one JSON object with these fields."""
+    """One JSON object with these fields."""
 
     uid: int
     account: str
@@ -35,42 +35,42 @@ class LaunchSpec(NamedTuple):
     home: str
     lock: str
     etc: dict[str, str]
-    """Files below /etc that the worker sees instead of, or beside, the host's: path -> content."""
+    """Files below /etc that replace, or are added to, the host's for this worker: path -> content."""
     keep: list[str]
-    """Folders of the fleet's that stay visible where /run and its like are hidden."""
+    """Folders of the fleet that stay visible where /run and similar folders are hidden."""
     write: list[str]
-    """Folders that the worker may write to, beside its own /tmp and /dev/shm."""
+    """Folders that the worker may write to, in addition to its own /tmp and /dev/shm."""
     ports: list[int]
     """TCP ports that the worker may listen on: its browser's."""
     user_namespaces: bool
-    """Ordinary users may make user namespaces here: Chrome's sandbox then needs no set-UID helper, and no program may
-    give the worker a right that it has not."""
+    """Whether ordinary users may make user namespaces here. Chrome's sandbox then needs no set-UID helper, so that no
+    program has to give the worker additional rights."""
     denied_calls: str
     """The seccomp filter, in base64 (worker/seccomp.py)."""
     open_files: int
     processes: int
-    """Threads included, as RLIMIT_NPROC counts them: for the UID, which is this worker alone."""
+    """Threads included, as RLIMIT_NPROC counts them: per UID, which only this worker has."""
     memory_mebibytes: int
-    """Of the control group; 0: no limit."""
+    """Limit of the control group; 0: no limit."""
     cpu_weight: int
     io_weight: int
     sockets: int
-    """Of the internet, at one time."""
+    """Internet sockets (TCP and UDP) at one time."""
     cgroup: str
-    """The folder of the worker's control group; "": there is none."""
+    """The folder of the worker's control group; "": none."""
     file_mebibytes: int
     """The largest file, those in memory included."""
     tmp_mebibytes: int
     death_signal: int
-    """Sent to the worker when its parent, the supervisor, is gone."""
+    """The signal that the worker gets when its parent, the supervisor, ends."""
     space: str = ""
-    """The name (a path) of the network namespace to enter; "": stay."""
+    """The path of the network namespace to enter; "": stay in the host's."""
 
     @classmethod
     def of_json(cls, text: str) -> LaunchSpec:
-        """What TEXT says; raises ValueError or TypeError when it is no launch spec."""
+        """The spec in TEXT; raises ValueError or TypeError when it is no launch spec."""
         return cls(**json.loads(text))
 
     def as_json(self) -> str:
-        """What `of_json` reads."""
+        """The text that `of_json` reads."""
         return json.dumps(self._asdict(), indent=1)

@@ -1,8 +1,8 @@
-"""One set-up of structured logs for every program.
+"""The set-up of structured logs for every program.
 
 A line is an event with a stable action name (`slot.sealed`, `page.loaded`) and bound context (worker,
-loop, stage, run). Terminals get readable lines, everything else one JSON object a line. Programs log
-to standard error and write no log files: supervisord does files.
+loop, stage, run). Terminals get readable lines, everything else one JSON object per line. Programs log
+to standard error and write no log files: supervisord writes those.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ with absent("rich"):  # for tracebacks in colours, which are not wanted here
 
 
 class _Stderr:
-    """Standard error looked up at each line, and silent once its reader is gone.
+    """Writes to the current sys.stderr, and ignores errors once its reader is gone.
 
     After supervisord's end every write raises BrokenPipeError; a log line must not end a clean-up.
     """
@@ -36,7 +36,7 @@ class _Stderr:
 
 
 _FIRST = ("timestamp", "level", "program", "worker", "loop", "stage", "event")
-"""What a reader of `tail -f` looks for, before what an event brings with it."""
+"""The fields that a reader of `tail -f` looks for; they come before the event's own."""
 
 
 def _in_order(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -48,7 +48,7 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 
 
 def _in_a_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """On a terminal no value begins a line of its own, which would look like another event."""
+    """On a terminal no value may begin a new line, which would look like another event."""
     return {name: visible.line(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
@@ -59,9 +59,9 @@ def _json(event: structlog.typing.EventDict, **usual: Any) -> str:
 def configure(*, debug: bool = False) -> None:
     """Send every log line of this process to standard error. Call once, at program start."""
     terminal = sys.stderr.isatty()
-    # Tracebacks without the frames' variables, here and below: those hold private keys.
+    # Tracebacks here and below are without local variables, which may hold private keys.
     renderer: structlog.typing.Processor = (
-        # Without colours: there is no escape sequence in a line.
+        # Without colours, so that no line has an escape sequence.
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
         if terminal
         else structlog.processors.JSONRenderer(serializer=_json)

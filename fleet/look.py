@@ -1,6 +1,6 @@
-"""A link to the hub's page for somebody who may look: it ends by itself, or when the token that made it changes.
+"""Links to the hub's page for readers: a link expires by itself, or when the token that signed it changes.
 
-It is no token: whoever has it can change nothing, and make no other link of it.
+A link is not the token: with it one can change nothing and make no other link.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _LINK = re.compile(r"(/look/([0-9]{1,12})-([0-9a-f]{32}))(/.*)", re.DOTALL)
 
 
 class Looked(NamedTuple):
-    """An address that begins with a link."""
+    """An address that began with a valid link, split."""
 
     link: str
     path: str
-    """What it asks for."""
+    """The path after the link."""
 
 
 def link(token: str, until: int) -> str:
-    """How addresses begin until then (seconds since 1970), a shorter TOKEN makes none: ""."""
+    """The first part of addresses that are valid until UNTIL (seconds since 1970); "" if TOKEN is too short."""
     return f"/look/{until}-{_sign(token, until)}" if len(token) >= LEAST_TOKEN else ""
 
 
 def looked(address: str, token: str, now: float) -> Looked | None:
-    """ADDRESS taken apart; None where its link is none of TOKEN's, or has ended."""
+    """ADDRESS, split; None when its link was not signed with TOKEN, or has expired."""
     found = _LINK.fullmatch(address)
     if found is None or len(token) < LEAST_TOKEN or int(found[2]) < now:
         return None

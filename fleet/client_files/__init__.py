@@ -1,1 +1,1 @@
-"""WireGuard client files as people have them: read with bounds, as ordinary text, taken apart into sections."""
+"""WireGuard client files as users have them: reads them with bounds, decodes the text, splits it into sections."""

@@ -1,4 +1,4 @@
-"""Client files, and standard input, read with bounds of size and time; what is no file is named at once."""
+"""Reads client files and standard input with bounds of size and time; refuses at once what is no regular file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fleet.client_files import text
 from fleet.errors import UsageError
 
 CONF_BYTES = 65_536
-"""A client file has some 300 bytes; more is no client file."""
+"""The longest accepted file; a client file has some 300 bytes."""
 READ_SECONDS = 60.0
-"""Who pipes one in may have to type a password first."""
+"""The program that pipes a file in may first ask for a password."""
 _PROGRAM = "what comes out of a program is read from standard input: -"
 _KINDS = {
     stat.S_ISDIR: "a folder: name the files in it, FOLDER/*.conf",
@@ -28,13 +28,13 @@ _KINDS = {
 def read(name: str) -> str:
     """The text of the client file NAME (`-` is standard input).
 
-    Raises OSError, or ValueError saying what is wrong with it.
+    Raises OSError, UsageError for a terminal, or ValueError saying what is wrong with the file.
     """
     if name == "-":
         if sys.stdin.isatty():
             raise UsageError("standard input is a terminal", hint="name the files, or pipe one in")
         return text.plain(_bounded(sys.stdin.fileno()))
-    # Without waiting: to open a FIFO that nobody writes to would take for ever.
+    # O_NONBLOCK: opening a FIFO without a writer would block forever.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -47,7 +47,7 @@ def read(name: str) -> str:
 
 
 def _bounded(descriptor: int) -> bytes:
-    """All of it; raises ValueError where it is too long, or has no end."""
+    """All bytes; raises ValueError when there are too many, or no end within READ_SECONDS."""
     data, end = b"", time.monotonic() + READ_SECONDS
     while len(data) <= CONF_BYTES:
         ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))

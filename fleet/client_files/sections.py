@@ -1,8 +1,8 @@
-"""The lines of a client file, taken apart: sections, their entries, comments, and what is said of the exit.
+"""Parses a client file: sections, their entries, comments, and what the file says about the exit.
 
-Read as wg(8) reads it: blanks count nowhere, names and sections in any case, `#` begins a comment; an entry without a
-value is none, and of two the last counts. A mistake has its line's number, and repeats nothing of the line: it may be
-half a key.
+Like wg(8) it ignores blanks and the case of names and sections, `#` begins a comment, an entry without a value is
+ignored, and of two the last counts. A mistake is reported with its line's number but not its text, which may be part
+of a key.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _REPEATED = frozenset({"address", "dns", "allowedips"})
 
 @dataclass(slots=True)
 class Section:
-    """`[Title]` and what stands below it, by names in small letters."""
+    """`[Title]` and its entries, by lower-case name."""
 
     title: str
     values: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    """As the file spells them."""
+    """The names as the file spells them."""
     comments: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: str) -> None:
-        """One line of the section."""
+        """Add one line of the section."""
         key = "".join(name.split()).lower()
         if not value:
             return
@@ -38,20 +38,20 @@ class Section:
 
 @dataclass(slots=True)
 class Document:
-    """A file, taken apart."""
+    """A parsed file."""
 
     sections: list[Section] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
-    """What stands after each `ExitAddress =`, in a comment or not."""
+    """The text after each `ExitAddress =`, in a comment or not."""
     mistakes: list[str] = field(default_factory=list)
 
     def titled(self, title: str) -> list[Section]:
-        """The sections of that TITLE, in small letters."""
+        """The sections with that TITLE (lower case)."""
         return [one for one in self.sections if one.title.lower() == title]
 
 
 def taken_apart(text: str) -> Document:
-    """TEXT, of ordinary characters (fleet.client_files.text)."""
+    """Parse TEXT, which has passed fleet.client_files.text."""
     found, odd = Document(), list[int]()
     for number, raw in enumerate(text.splitlines(), 1):
         line, comment = _split(raw.strip())
@@ -91,7 +91,7 @@ def _comment(found: Document, comment: str) -> None:
 
 
 def _exit(words: str) -> str | None:
-    """What WORDS name as the exit; None where they only speak of it."""
+    """What WORDS name as the exit; None when they do not set it."""
     match = _EXIT.match(words)
     if match is None or not (match[1] or address_in(match[2].split(" ")[0])):
         return None
@@ -99,7 +99,7 @@ def _exit(words: str) -> str | None:
 
 
 def address_in(word: str) -> IPv4Address | IPv6Address | None:
-    """The address that WORD is; None where it is another word, a name for example."""
+    """WORD as an address; None when it is something else, for example a name."""
     try:
         return ip_address(word)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The bytes of a file as text, however people's machines have written it; what is no client file is named.
+"""Decodes the bytes of a client file, whatever machine wrote it, and recognises files of other kinds.
 
-Windows writes marks of byte order, UTF-16 and code page 949; copied from a chat or a web page, text has blanks that are
-none and characters without width. None of these is a part of a client file.
+Windows writes byte order marks, UTF-16 and code page 949; text copied from a chat or a web page has no-break spaces and
+zero-width characters. None of these belongs into a client file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CONTROL = re.compile(r"[^\t\n\v\f\r\x1c-\x1e\x85\x20-\x7e\xa0-\U0010ffff]")
 
 
 def plain(data: bytes) -> str:
-    """DATA as text of ordinary characters; raises ValueError that says what it is, where it is no client file."""
+    """DATA as text of ordinary characters; raises ValueError saying what it is when it is no client file."""
     if not data.strip():
         raise ValueError("is empty")
     for magic, what in _KINDS.items():
@@ -60,7 +60,7 @@ def plain(data: bytes) -> str:
 
 
 def ordinary(text: str) -> str:
-    """TEXT with ordinary characters for wide and composed ones and blanks, and without those that have no width."""
+    """TEXT with wide, composed and blank characters normalised (NFKC), and without those that have no width (Cf)."""
     return "".join(one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
 
 
@@ -74,7 +74,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _encodings(data: bytes) -> tuple[str, ...]:
-    """UTF-16 has a zero beside each letter of a client file. Without one only comments and names can be no ASCII."""
+    """The encodings to try. UTF-16 has a zero byte beside each ASCII letter; else only comments are not ASCII."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return ("utf-16",)
     if b"\0" in data:

@@ -1,4 +1,4 @@
-"""Asks the worker's program which tasks there are and which options they take; it drops root before it imports any."""
+"""Asks the worker's program for the tasks and their options; it drops root before it imports the operator's own."""
 
 from __future__ import annotations
 

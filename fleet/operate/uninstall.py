@@ -25,7 +25,7 @@ _SYSTEMCTL_SECONDS = 30.0
 
 
 def uninstall(arguments: argparse.Namespace) -> None:
-    """`fleet uninstall`; raises TryLater while the fleet runs, UsageError when keys or results exist without the flag."""
+    """`fleet uninstall`; raises TryLater while the fleet runs, UsageError if keys or results exist without the flag."""
     paths = Paths.from_environment()
     installation = Installation(paths=paths)
     if (home() / "wheels").is_dir():  # bin/package

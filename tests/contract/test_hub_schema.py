@@ -113,7 +113,7 @@ def test_a_failed_upgrade_leaves_nothing_behind(empty: Callable[[], Database], m
 )
 def test_an_address_that_is_none_is_refused_without_showing_it(address: str) -> None:
     """It may hold a password."""
-    with pytest.raises(ConfigurationError, match="none that is known") as caught:
+    with pytest.raises(ConfigurationError, match="of no known kind") as caught:
         Database(address)
     assert "secret" not in str(caught.value)
 
