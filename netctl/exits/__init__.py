@@ -1,1 +1,1 @@
-"""Where keys come out: netctl's own look through a tunnel, and its judgement of what workers say."""
+"""Exit addresses of keys: netctl's own check through a tunnel, and what it accepts of the workers' reports."""

@@ -1,8 +1,8 @@
-"""Asks what address the world sees, in a process of its own: `launch.py netctl.exits.ask [DESCRIPTOR...]`.
+"""Asks which address the internet sees, in its own process: `launch.py netctl.exits.ask [DESCRIPTOR...]`.
 
-The DESCRIPTORs are sockets that lead through a tunnel; without them it asks in the clear, over either family. What
-answers is a stranger's server through a stranger's VPN server: who takes this process over by an answer finds no key in
-its memory, no capability and little processor time, and netctl goes on when it ends.
+The DESCRIPTORs are sockets that lead through a tunnel; without them it asks without a tunnel, over IPv4 and IPv6. The
+answer comes from an untrusted server through an untrusted VPN server. An attacker who takes over this process by an
+answer finds no key in its memory, no capability and little processor time, and netctl goes on when the process ends.
 
 Standard output: one JSON object, {"seen": [ADDRESS...], "trouble": "..."}.
 """
@@ -20,16 +20,16 @@ from fleet.imports import absent
 from fleet.machine import syscalls
 from fleet.paths import Paths
 
-with absent("anyio"):  # httpcore would import it for asyncio, which is not used here: a sixth of each look
+with absent("anyio"):  # httpcore would import it for asyncio, which is not used here; it takes a sixth of each check
     from fleet.outside.seen_address import IPV4, IPV6, Asker
 
 CPU_SECONDS, MEMORY_BYTES = 10, 1 << 30
 _PATIENT = 20
-"""netctl's priority is none that an answer from outside may use."""
+"""The lowest priority: the handling of an answer from outside must not run with netctl's."""
 
 
 def main() -> None:
-    """Give up what is not needed, ask, tell."""
+    """Drop privileges, ask, print the answer."""
     syscalls.set_capabilities(syscalls.Capabilities(0, 0, 0))
     os.nice(_PATIENT)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))

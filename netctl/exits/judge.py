@@ -1,11 +1,11 @@
-"""Which exit of a key counts, and who may say so.
+"""Decides which exit address of a key is valid, by its source.
 
     its file     `# ExitAddress =`: binding, nothing changes it
-    netctl       its own look through the key's tunnel: learned, for `egress.learned_hours`
-    two workers  who said the same of the key, each over a lease of its own, where netctl's look has no answer
+    netctl       its own check through the key's tunnel: learned, valid for `egress.learned_hours`
+    two workers  that reported the same address, each over a lease of its own, where netctl's check has no answer
 
-What one worker says is a claim. It makes netctl look, costs that worker's loop where netctl sees another address, and
-changes nothing else. This host's own addresses are no exit, whoever says so.
+The report of one worker is only a claim. It makes netctl check, and ends that worker's loop if netctl sees another
+address; nothing else. The host's own addresses are never accepted as an exit, from any source.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from netctl.slots.slot import Slot
 from netctl.slots.suspects import in_words
 
 WAIT_SECONDS = 12.0
-"""How long a worker waits for netctl's own look: less than its request may take."""
+"""How long a worker waits for netctl's own check: less than its request may take."""
 AGAIN_SECONDS = 60.0
-"""A key is looked at once in this time, whatever is said of it."""
+"""A key is checked at most once in this time, no matter what workers report."""
 LOOKS_AT_ONCE = 2
 
 
 Through = Callable[[Worker, str, str], Awaitable[Seen]]
-"""Looks through a tunnel: netctl.exits.probe.Probe.through."""
+"""Checks through a tunnel: netctl.exits.probe.Probe.through."""
 
 
 class Judge:
-    """Of all keys. INTERFACE names a slot's link, THROUGH looks through a tunnel, OWN are this host's addresses."""
+    """Knows the exits of all keys. INTERFACE names a slot's link, THROUGH checks through a tunnel, OWN are this host's
+    addresses."""
 
     def __init__(
         self, fleet: Fleet, pool: ThreadedPool, interface: Callable[[Slot], str], through: Through, own: OwnAddresses
@@ -51,30 +52,30 @@ class Judge:
         self._through = through
         self._own = own
         self._looks: dict[int, tuple[float, asyncio.Task[Address | None]]] = {}
-        """The latest of each key, and when it was begun (monotonic)."""
+        """By key id: when the latest check began (monotonic seconds), and its task."""
         self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._claimed: dict[int, str] = {}
-        """By slot: the lease whose exit its worker has named. Its first word counts."""
+        """By UID: the lease whose exit its worker has reported. Only the first report over a lease counts."""
         self._log = log.get("netctl")
 
     def exit_of(self, lease: Lease) -> Address | None:
-        """Where LEASE's key comes out, as far as that counts now."""
+        """The exit address of LEASE's key; None where it is not known or was learned too long ago."""
         learned = lease.learned_at
-        # A time to come is one that a clock gone wrong has written: as good as long ago.
+        # A time in the future was written while the clock was wrong: treat it as expired.
         counts = learned is None or self._since() <= learned <= time.time()
         return lease.key.exit_address if counts else None
 
     def _since(self) -> float:
-        """What was learned or claimed before this counts no more."""
+        """What was learned or claimed before this time (seconds since the epoch) is not valid any more."""
         return time.time() - self._fleet.egress.learned_hours * 3600
 
     def leased(self, slot: Slot, lease: Lease) -> None:
-        """LEASE is SLOT's from now on: an exit that is not known is looked at, while its worker goes on."""
+        """SLOT has LEASE now: if its exit is not known, start a check, while the worker goes on."""
         if self.exit_of(lease) is None:
             self._look(slot, lease)
 
     async def heard(self, slot: Slot, lease: Lease, address: Address) -> None:
-        """The worker of LEASE says that the world sees ADDRESS; raises WrongExit where that cannot be."""
+        """The worker of LEASE reports that the internet sees ADDRESS; raises WrongExit where that is wrong."""
         if not isinstance(address, IPv4Address):
             await self._refuse_own(address)  # IPv6 exits are not learned
             return
@@ -93,7 +94,7 @@ class Judge:
                 await self._learn(slot, lease, address, "two workers")
 
     async def _claim(self, lease: Lease, address: Address) -> bool:
-        """Whether another worker has said the same of LEASE's key; of what one says over a lease the first counts."""
+        """Whether another worker has reported the same ADDRESS of the key. Only the first claim per lease counts."""
         if self._claimed.get(lease.uid) == lease.id:
             return False
         self._claimed[lease.uid] = lease.id
@@ -108,14 +109,14 @@ class Judge:
             raise WrongExit(f"the world sees {address}, an address of this host: nothing went through the tunnel")
 
     async def _seen(self, slot: Slot, lease: Lease) -> Address | None:
-        """What netctl itself sees of the key; None without an answer in time."""
+        """The exit address that netctl itself sees; None without an answer within WAIT_SECONDS."""
         try:
             return await within(WAIT_SECONDS, _outlived(self._look(slot, lease)))
         except asyncio.TimeoutError:
             return None
 
     def _look(self, slot: Slot, lease: Lease) -> asyncio.Task[Address | None]:
-        """The look at LEASE's key that is under way or was done lately; else it begins."""
+        """The running or recent check of LEASE's key; if there is none, start one."""
         now = time.monotonic()
         if lease.key_id in self._looks:
             begun, before = self._looks[lease.key_id]
@@ -128,7 +129,7 @@ class Judge:
     async def _guarded(self, slot: Slot, lease: Lease) -> Address | None:
         try:
             return await self._looked(slot, lease)
-        except Exception as error:  # noqa: BLE001 - a look that fails leaves an exit unknown, and no more
+        except Exception as error:  # noqa: BLE001 - a check that fails only leaves the exit unknown
             self._log.warning("exit.not_seen", worker=slot.worker.name, reason=in_words(error))
             return None
 
@@ -139,7 +140,7 @@ class Judge:
                 space = self._fleet.walls.space(slot.worker)
                 found = await self._through(slot.worker, self._interface(slot), space)
         if not slot.holds(lease):
-            # Its sockets ended with it; and what was seen all the same may be the next lease's exit.
+            # The lease ended meanwhile: an address that was seen all the same may be the next lease's exit.
             self._looks.pop(lease.key_id, None)
             return None
         if not found.addresses:
@@ -169,7 +170,7 @@ class Judge:
         )
 
     async def close(self) -> None:
-        """Look no further."""
+        """Cancel all checks."""
         tasks = [task for _, task in self._looks.values()]
         for task in tasks:
             task.cancel()
@@ -177,5 +178,5 @@ class Judge:
 
 
 async def _outlived(task: asyncio.Task[Address | None]) -> Address | None:
-    """TASK's result; whoever stops waiting does not end it for the others."""
+    """TASK's result; a caller that stops waiting does not cancel TASK for the others."""
     return await asyncio.shield(task)

@@ -1,7 +1,7 @@
-"""This host's own addresses, which are the exit of no key: on its interfaces, and what the world sees in the clear.
+"""This host's own addresses, which cannot be a key's exit: those on its interfaces, and those that the internet sees.
 
-They are asked for when an exit is to be judged and not before, and again when they may have changed: a start without
-network, a new address from DHCP, a router that reconnects. So none is ever judged by what was true before.
+They are looked up only when an exit is to be checked, and again when they may have changed: after a start without
+network, a new address from DHCP, a router that reconnects. So no exit is checked against outdated addresses.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from netctl.exits.probe import Seen
 from netctl.kernel import netlink, observe, rtnetlink
 
 FRESH_SECONDS = 60.0
-"""Behind a router that translates, the host itself cannot know that its address is another now."""
+"""How long an answer is valid: behind a router with NAT the host cannot see that its public address has changed."""
 AGAIN_SECONDS = 5.0
-"""Where nobody answered over IPv4 it is asked again this much later."""
+"""After this time it asks again if there was no answer over IPv4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the world said, where the interfaces had these addresses."""
+    """The services' answer FOUND, valid while the interfaces have the addresses HERE, and UNTIL (clock seconds)."""
 
     here: frozenset[Address]
     until: float
@@ -35,7 +35,7 @@ class _Asked:
 
 
 class OwnAddresses:
-    """See above. IN_THE_CLEAR asks what the world sees; CLOCK is steady."""
+    """See above. IN_THE_CLEAR asks which addresses the internet sees without a tunnel; CLOCK is monotonic."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class OwnAddresses:
         self._log = log.get("netctl")
 
     async def known(self, judged: Address) -> frozenset[Address]:
-        """All of them, as they are now, to judge another one by.
+        """All own addresses as they are now, to check the address JUDGED against.
 
-        Raises Unproved where the world's answer is needed, and there is none: for an IPv4 address an answer over IPv4.
+        Raises Unproved where the services' answer is needed and missing; for an IPv4 address it must be over IPv4.
         """
         async with self._lock:
             here = self._on_interfaces()
@@ -71,7 +71,7 @@ class OwnAddresses:
             seen = self._asked.found.addresses
             if not any(one.version in (4, judged.version) for one in seen):
                 raise Unproved(
-                    f"what this host shows without a tunnel is not known: {self._asked.found.trouble}",
+                    f"this host's public address is not known: {self._asked.found.trouble}",
                     hint="set egress.host_addresses, or give the key its '# ExitAddress ='",
                 )
             return here | frozenset(seen)
@@ -83,7 +83,7 @@ class OwnAddresses:
 
 
 def addresses_here() -> frozenset[Address]:
-    """Every address on an interface of the host's namespace."""
+    """Every address on an interface in the host's namespace."""
     with closing(netlink.Socket(netlink.ROUTE)) as asking:
         bodies = [
             body

@@ -1,9 +1,9 @@
-"""Whether a tunnel carries small packets and no large ones: its path is narrower than its MTU, and no router says so.
+"""Checks whether a tunnel passes only small packets: its path MTU is below its MTU, and no router reports that.
 
-A worker tells of it: nobody answered it through a tunnel that stands. Then the services are asked through that tunnel,
-at the same time with packets as large as the settings say and with smaller ones (TCP_MAXSEG, tcp(7)), which bounds what
-comes back as well. The question has a header that fills a packet (fleet/outside/seen_address.py); a service's
-certificates fill more. Where smaller ones alone are answered, the largest size of them counts.
+A worker reports that nothing answers through a tunnel that is up. Then netctl asks the services through that tunnel,
+at the same time with packets of the configured size and with smaller ones (TCP_MAXSEG, tcp(7)), which limits the
+packets of the answer as well. The request has a header that fills a packet (fleet/outside/seen_address.py); a service's
+certificates fill several. If only smaller packets are answered, the largest size that passed becomes the MTU.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from netctl.slots.servers import Servers
 from netctl.slots.slot import Slot
 
 LADDER = (1380, 1280, 1200)
-"""Sizes that are tried. 1200 passes wherever IPv6 does: 1280 less what WireGuard, UDP and IPv6 add (80 bytes)."""
+"""Sizes to try, in bytes. 1200 passes wherever IPv6 does: 1280 minus the headers of WireGuard, UDP and IPv6 (80)."""
 AGAIN_SECONDS = 600.0
-"""A server's path is looked at once in this time: a worker may tell what it likes."""
+"""A server's path is checked at most once in this time, no matter how often workers report."""
 LOOKS_AT_ONCE = 2
 Through = Callable[[Worker, str, str, int | None], Awaitable[Seen]]
-"""Asks through a tunnel, with packets of so many bytes at most: netctl.exits.probe.Probe.through."""
+"""Asks through a tunnel, with packets of at most that many bytes: netctl.exits.probe.Probe.through."""
 
 
 class PathLook:
-    """Looks. INTERFACE names a slot's link; REQUIRE raises NoWay where this host has none to a lease's server."""
+    """Checks paths. INTERFACE names a slot's link; REQUIRE raises NoWay where this host has no route to the server."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class PathLook:
         self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def look(self, slot: Slot, lease: Lease) -> None:
-        """Look at the path of SLOT's LEASE, unless that was done lately; for as long as a request may take.
+        """Check the path of SLOT's LEASE, unless that was done lately, within the deadline of a request.
 
-        Raises NoWay where there is none: then nothing that comes to no end is the path's fault, or the site's.
+        Raises NoWay where the host has no route to the server: then neither the path nor the site is at fault.
         """
         self._require(lease)
         server, now = lease.key.server, time.monotonic()
@@ -66,7 +66,7 @@ class PathLook:
         space, interface = self._fleet.walls.space(slot.worker), self._interface(slot)
         async with self._turns:
             if self._servers.fitted(lease) != lease:
-                return  # found by others meanwhile
+                return  # another check has found it meanwhile
             seen = await asyncio.gather(*(self._through(slot.worker, interface, space, size) for size in sizes))
         passed = [size for size, one in zip(sizes, seen, strict=True) if one.addresses]
         if passed and passed[0] is not None and slot.lease is not None and slot.lease.id == lease.id:

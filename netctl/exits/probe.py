@@ -1,10 +1,10 @@
-"""netctl's own look: through a worker's tunnel, or in the clear; the asking is done by netctl.exits.ask.
+"""netctl's own check through a worker's tunnel, or without one; the process netctl.exits.ask sends the requests.
 
-The sockets are made here. Each has netctl's mark (rules.py lets it pass, through an open gate), the tunnel's device and
-the worker's placeholder as its source, so it leaves through that tunnel or not at all, as what the worker sends; with
-isolation `netns` it belongs to the worker's namespace, and the process that uses it to the host's, where names are
-resolved. The worker cannot answer in the place of the service: that is a connection of TLS, and what comes in for it is
-handed to its socket alone. When the exit changes the socket is ended with the others of its source.
+The sockets are made here. Each has netctl's mark (rules.py accepts it through an open gate), is bound to the tunnel's
+device and has the worker's placeholder as its source. So its packets, like the worker's, leave through that tunnel or
+not at all. With isolation `netns` the socket is in the worker's namespace, but the process that uses it in the host's,
+where names are resolved. The worker cannot answer in place of the service: the connection is TLS, and incoming packets
+go only to its socket. When the exit changes, the socket is closed with the others of its source address.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from netctl.kernel.setns import Spaces
 
 ANSWER_BYTES = 8192
 START_SECONDS = 10.0
-"""What the process may take beside its questions, on a busy machine."""
+"""How long the process may take besides its requests, on a busy machine."""
 _SO_MARK, _SO_BINDTODEVICE = 36, 25
 _HEADER_BYTES = 40
-"""Of IPv4 and TCP."""
+"""The headers of IPv4 and TCP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What services saw; none, and why."""
+    """The addresses that services saw; if there are none, TROUBLE says why."""
 
     addresses: tuple[Address, ...] = ()
     trouble: str = ""
@@ -48,7 +48,7 @@ class Probe:
         self._spaces = spaces
 
     async def through(self, worker: Worker, interface: str, space: str, most_bytes: int | None = None) -> Seen:
-        """What the world sees of what WORKER sends, over IPv4; in packets of MOST_BYTES, both ways."""
+        """The address that services see of WORKER, over IPv4, with packets of at most MOST_BYTES in both directions."""
         count = len(self._settings.urls)
         sockets: list[socket.socket] = []
         try:
@@ -63,7 +63,7 @@ class Probe:
                 one.close()
 
     async def in_the_clear(self) -> Seen:
-        """What the world sees of this host, over IPv4 and IPv6."""
+        """The addresses that services see of this host without a tunnel, over IPv4 and IPv6."""
         return await self._ask(())
 
     async def _ask(self, sockets: Sequence[socket.socket]) -> Seen:
@@ -99,9 +99,9 @@ def _made(worker: Worker, interface: str, most_bytes: int | None) -> socket.sock
 
 
 def _read(answer: bytes) -> Seen:
-    """What the process said, which strangers may have taken over."""
+    """The process's answer, which is not trusted: an attacker may have taken it over."""
     try:
         told = json.loads(answer)
         return Seen(addresses=tuple(ip_address(str(one)) for one in told["seen"]), trouble=str(told["trouble"])[:500])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Seen(trouble="the asking process gave no answer")
+        return Seen(trouble="the process netctl.exits.ask gave no answer")

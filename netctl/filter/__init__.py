@@ -1,1 +1,1 @@
-"""nftables: the tables that hold workers back, and their gates."""
+"""nftables: the tables that block the workers' traffic, and the gates that open them."""

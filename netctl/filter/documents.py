@@ -1,4 +1,4 @@
-"""The tables `inet fleet` and `inet fleet_hold` in nft's own language, and the elements of their gates."""
+"""The tables `inet fleet` and `inet fleet_hold` in nft syntax, and the set elements of their gates."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from netctl.filter.rules import HOOKS, MAPS, OWNED_RULES, OWNED_SETS, RULES, SET
 from netctl.plan.things import OWNED_TABLE, TABLE, Filter, Gate
 
 MARK = "owner_netctl_"
-"""An empty chain whose name says whose table this is, and in which version."""
+"""Prefix of an empty chain's name, which marks the table as netctl's and names the version of its rules."""
 NAMED = "fleet in "
-"""Before the FLEET_ROOT in a table's comment."""
+"""Prefix of a table's comment; the FLEET_ROOT follows."""
 Element = int | str | tuple[int | str, ...]
-"""Of a set; a concatenation is a tuple, and so is a map's entry. As libnftables lists it."""
+"""An element of a set as libnftables lists it; a concatenation is a tuple, and so is a map's entry."""
 Content = Mapping[str, Iterable[Element]]
 """The elements of sets, by the sets' names."""
 
 
 @cache
 def mark() -> str:
-    """The name of the marking chain: changes whenever the rules do."""
+    """The name of the marking chain; it changes whenever the rules change."""
     text = repr((HOOKS, RULES, SETS, MAPS))
     return MARK + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def document(wanted: Filter, fleet: str) -> str:
-    """Table, sets, chains and rules for WANTED, without a gate open; its comment names the FLEET."""
+    """Table, sets, chains and rules for WANTED, with all gates closed; the table's comment names the FLEET."""
     first = f"{comment(fleet)} chain {mark()} {{ }}"
     return _table(TABLE, first, SETS | MAPS, RULES, content(wanted))
 
 
 def comment(fleet: str) -> str:
-    """What names the FLEET in a table."""
+    """The table comment that names the FLEET; empty if FLEET is."""
     return f'comment "{NAMED}{fleet}";' if fleet else ""
 
 
 def shape_document(table: str, flags: str) -> str:
-    """Every rule of `document` in a table of another name whose chains have no hook: nothing ever meets it."""
+    """Every rule of `document` in a table of another name whose chains have no hook, so that no packet passes them."""
     return _table(table, flags, SETS | MAPS, RULES, {}, hooks={})
 
 
 def owned_document(wanted: Filter | None, fleet: str) -> str:
-    """The owned table for WANTED (None: it holds nobody), with its owner's flag and a comment that names the FLEET."""
+    """The owned table for WANTED (None: without rules), with the owner flag and a comment that names the FLEET."""
     first = f"{comment(fleet)} flags owner;"
     if wanted is None:
         return _table(OWNED_TABLE, first, {}, {}, {})
@@ -61,7 +61,7 @@ def owned_document(wanted: Filter | None, fleet: str) -> str:
 
 
 def content(wanted: Filter) -> Content:
-    """The elements of every set that no gate changes."""
+    """The elements of every set that gates do not change."""
     workers = [Worker(uid=uid) for uid in sorted(wanted.uids)]
     return {
         "workers": [worker.uid for worker in workers],
@@ -80,7 +80,7 @@ def content(wanted: Filter) -> Content:
 
 
 def _networks(networks: Iterable[IPv4Network | IPv6Network], version: int) -> list[str]:
-    """A network of one address is listed as that address."""
+    """The NETWORKS of VERSION as nft lists them: a network of one address is listed as that address."""
     found = sorted((one for one in networks if one.version == version), key=str)
     return [str(one.network_address if one.prefixlen == one.max_prefixlen else one) for one in found]
 
@@ -97,7 +97,7 @@ def _table(
     parts = [first]
     for one, kind in sets.items():
         filled = f"; elements = {{ {', '.join(map(_text, elements[one]))} }}" if elements.get(one) else ""
-        word = "typeof" if one == ZONES else "type"  # a zone's type has no name
+        word = "typeof" if one == ZONES else "type"  # nft has no type name for zones
         parts.append(f"{'map' if one in MAPS else 'set'} {one} {{ {word} {kind}{filled}; }}")
     for chain, text in rules.items():
         hook = "type {} hook {} priority {}; policy accept;".format(*hooks[chain]) if chain in hooks else ""
@@ -110,7 +110,7 @@ def _text(element: Element) -> str:
 
 
 def elements(gate: Gate) -> list[tuple[str, Element]]:
-    """What opens GATE, all together: each with the name of its set or map."""
+    """All elements that open GATE, each with the name of its set or map."""
     found = passage(gate.worker, gate.interface, ipv6=gate.address_v6 is not None)
     for address, suffix in ((gate.address, ""), (gate.address_v6, "6")):
         if address is not None:
@@ -122,7 +122,7 @@ def elements(gate: Gate) -> list[tuple[str, Element]]:
 
 
 def passage(worker: Worker, interface: str, *, ipv6: bool = True) -> list[tuple[str, Element]]:
-    """The elements without which nothing of WORKER's leaves through INTERFACE."""
+    """The elements without which no packet of WORKER leaves through INTERFACE."""
     found: list[tuple[str, Element]] = [
         ("open", (worker.uid, interface)),
         ("open_source", (str(worker.placeholder), interface)),
@@ -133,7 +133,7 @@ def passage(worker: Worker, interface: str, *, ipv6: bool = True) -> list[tuple[
 
 
 def commands(verb: str, found: Iterable[tuple[str, Element]]) -> list[str]:
-    """The lines that do VERB, `add` or `delete`, to elements of sets and maps: one for each set, whoever's they are."""
+    """The nft commands that apply VERB, `add` or `delete`, to the elements FOUND: one for each set or map."""
     together: dict[str, dict[str, None]] = {}
     for name, element in found:
         text = " : ".join(map(str, element)) if name in MAPS and isinstance(element, tuple) else _text(element)

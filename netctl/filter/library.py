@@ -1,4 +1,4 @@
-"""libnftables in this process: one call, one transaction."""
+"""libnftables in this process: each call is one transaction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JSON = 1 << 4
 
 
 class NftError(Exception):
-    """libnftables refused a document; its own words."""
+    """libnftables refused a document; has the library's message."""
 
 
 @cache
@@ -20,7 +20,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libnftables.so.1")
     except OSError as error:
-        raise MissingProgram(f"libnftables is not there: {error}", hint="apt-get install libnftables1") from error
+        raise MissingProgram(f"libnftables cannot be loaded: {error}", hint="apt-get install libnftables1") from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
@@ -35,7 +35,7 @@ def _library() -> ctypes.CDLL:
 
 
 class Context:
-    """One context with its one netlink socket, for one user at a time."""
+    """One context with its own netlink socket; for one thread at a time."""
 
     def __init__(self) -> None:
         library = _library()
@@ -45,7 +45,10 @@ class Context:
         library.nft_ctx_output_set_flags(self._context, JSON)
 
     def run(self, commands: str) -> str:
-        """One transaction: all COMMANDS (nft's language or its JSON) or none; the library's output, in JSON."""
+        """Run COMMANDS (nft syntax or its JSON) as one transaction: all or none. Returns the output as JSON.
+
+        Raises NftError.
+        """
         library = _library()
         failed = library.nft_run_cmd_from_buffer(self._context, commands.encode())
         output = library.nft_ctx_get_output_buffer(self._context)
@@ -55,7 +58,7 @@ class Context:
         return str(output.decode())
 
     def close(self) -> None:
-        """Close its socket: tables that it owns end with it. Waits for an RCU grace period, 5-18 ms."""
+        """Close the socket: the kernel deletes the tables that it owns. Waits for an RCU grace period, 5-18 ms."""
         context, self._context = self._context, ctypes.c_void_p()
         if context:
             _library().nft_ctx_free(context)

@@ -1,13 +1,13 @@
-"""The table `inet fleet_hold`: the kill switch that a flush of nftables does not reach.
+"""The table `inet fleet_hold`: the kill switch that a flush of nftables does not remove.
 
-A table with an owner (NFT_TABLE_F_OWNER, Linux 5.12) is changed by its owner's netlink socket alone:
-`nft flush ruleset` passes it over, deleting it or adding to it is refused with EPERM, and it ends with that
-socket. So it exists exactly as long as netctl runs, and needs no cleanup. `inet fleet`
-outlives netctl, this one outlives a flush: both are gone only when netctl is dead and the ruleset is flushed.
+Only the netlink socket that owns a table (NFT_TABLE_F_OWNER, Linux 5.12) can change it: `nft flush ruleset` skips it,
+deleting it or adding to it fails with EPERM, and it ends with that socket. So it exists exactly as long as netctl runs,
+and needs no cleanup. `inet fleet` outlives netctl, this table outlives a flush: both are gone only when netctl is dead
+and the ruleset is flushed.
 
-It is also the lock of its network namespace: marks are numbers of the namespace, so two fleets in one would take each
-other's objects for left-overs. Its comment names the FLEET_ROOT of the fleet that runs there; so does that of `inet
-fleet`, which keeps others out while netctl is being started again, and until `fleet down`.
+It is also the lock of its network namespace: marks are valid per namespace, so two fleets in one would take each
+other's objects for leftovers. Its comment names the FLEET_ROOT of the fleet that runs there. So does the comment of
+`inet fleet`, which keeps other fleets out while netctl restarts, and until `fleet down`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _INET = struct.pack("=BBH", 1, 0, 0)
 
 
 class Holder(NamedTuple):
-    """Who has the table: the netlink port that owns it (0: no process), and the comment that names its fleet."""
+    """The holder of a table: the netlink port that owns it (0: none), and the fleet that its comment names."""
 
     port: int
     fleet: str
 
 
 class OwnedTable:
-    """The owned table, while this object lives and its process runs."""
+    """The owned table; it exists from make() until close() or the end of the process."""
 
     def __init__(self, root: Path) -> None:
         """ROOT is this fleet's FLEET_ROOT."""
@@ -57,20 +57,20 @@ class OwnedTable:
         self._log = log.get("netctl")
 
     async def make(self, wanted: Filter | None) -> bool:
-        """Make the table, with the workers of WANTED; False, and logged, where the kernel or the library cannot.
+        """Make the table for the workers of WANTED. Returns False and logs why where the kernel or library cannot.
 
-        Without WANTED it holds nobody and is the lock alone. Raises ForeignObject for a table of that name that has no
-        owner, TryLater where there is another fleet.
+        Without WANTED the table has no rules and is only the lock. Raises ForeignObject for a table of that name that
+        has no owner, TryLater where there is another fleet.
         """
         self.close()
         deadline = time.monotonic() + PREDECESSOR_SECONDS
         while (found := holder()) and found.port and time.monotonic() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)  # a netctl that was killed a moment ago is still being taken apart
+            await asyncio.sleep(LOOK_SECONDS)  # the kernel still cleans up after a netctl that was just killed
         if found is not None and found.port:
             raise taken(found)
         if found is not None:
             raise ForeignObject(
-                f"the nftables table inet {OWNED_TABLE} is there and not netctl's: it has no owner",
+                f"the nftables table inet {OWNED_TABLE} exists and is not netctl's: it has no owner",
                 hint=f"see: nft list table inet {OWNED_TABLE}",
             )
         try:
@@ -84,7 +84,7 @@ class OwnedTable:
             raise
         except (NftError, OSError) as error:
             self.close()
-            refuse_another(self._root)  # who made it at the same moment, and was first
+            refuse_another(self._root)  # another fleet may have made it at the same moment, and first
             self._log.warning("owned_table.unavailable", error=str(error), needs="Linux 5.12 and nftables 0.9.9")
             return False
         if wanted is not None:
@@ -92,7 +92,7 @@ class OwnedTable:
         return self._owner != 0
 
     def lost(self) -> bool:
-        """Whether the table was made and is not there any more, or is another's."""
+        """Whether the table was made but is gone now or has another owner."""
         found = holder()
         return self._owner != 0 and (found is None or found.port != self._owner)
 
@@ -105,7 +105,7 @@ class OwnedTable:
 
 
 def named(root: Path) -> str:
-    """ROOT as it stands in a table's comment."""
+    """ROOT as it is written in a table's comment."""
     return str(root.resolve()).replace('"', "'")[-_COMMENT_BYTES:]
 
 
@@ -118,7 +118,7 @@ def refuse_another(root: Path) -> None:
 
 
 def taken(found: Holder) -> TryLater:
-    """The error for a namespace that another netctl has."""
+    """The error for a namespace that another fleet has, FOUND."""
     return TryLater(
         f"the fleet in {found.fleet or '?'} is at work in this network namespace, and one namespace carries one fleet",
         hint=f"FLEET_ROOT={found.fleet or '...'} fleet down, or use another network namespace",
@@ -126,14 +126,14 @@ def taken(found: Holder) -> TryLater:
 
 
 def holder(table: str = OWNED_TABLE) -> Holder | None:
-    """Who has the TABLE; None when there is no such table."""
+    """The holder of TABLE; None when there is no such table."""
     try:
         with closing(Socket(NETFILTER)) as asking:
             body = asking.get(GET_TABLE, _INET + attribute(TABLE_NAME, table.encode() + b"\0"))
     except FileNotFoundError:
         return None
     found = dict(attributes(body[4:]))
-    # Numbers of nftables are in network order.
+    # nftables numbers are in network byte order.
     port, said = int.from_bytes(found.get(TABLE_OWNER, b""), "big"), found.get(TABLE_USERDATA, b"")
     comment = said[2 : 2 + said[1]] if len(said) > 1 and said[0] == _COMMENT else b""
     text = comment.rstrip(b"\0").decode(errors="replace")

@@ -1,24 +1,24 @@
-"""What stands in the tables `inet fleet` and `inet fleet_hold`: chains, rules, sets, in nft's own language.
+"""Chains, rules and sets of the tables `inet fleet` and `inet fleet_hold`, in nft syntax.
 
-    output       a worker's packets leave from its placeholder through its open gate; ports 53 and 853 to our
-                 resolvers alone; over `lo` to its own browser's ports; to nothing that is private, by any way;
-                 and so many new connections in a time
-                 packets of a placeholder source without a socket (resets, TIME_WAIT) likewise
-                 no other UID sends through a worker's interface
-                 what kernel WireGuard sends for a worker goes out by its mark
+    output       a worker's packets leave only from its placeholder address through its open gate; to ports 53 and 853
+                 only to the fleet's resolvers; over `lo` only to its own browser's ports; to private addresses never,
+                 by any route; and at a limited rate of new connections
+                 the same gate applies to packets with a placeholder source but no socket (resets, TIME_WAIT)
+                 no other UID sends through a worker's interface, and only netctl, by its mark, sends from a
+                 placeholder, to check a tunnel's exit
+                 packets that kernel WireGuard sends for a worker are accepted by their mark
     translate    the placeholder becomes the leased address
-                 of other programs netctl alone sends from a placeholder, by its mark, to see where a tunnel comes out
-    last         after translation: whatever is still a placeholder, or not the leased address, is dropped
-    forward      nothing from or to our interfaces
-    input        from our interfaces only answers
-    zone_out     connections through a tunnel are tracked in a zone of the lease's own: what an earlier one has left,
-    zone_in      connections and their translation, matches nothing, whatever address the two leases have
+    last         after translation: a source that is still a placeholder, or is not the leased address, is dropped
+    forward      nothing from or to the workers' interfaces
+    input        only replies from the workers' interfaces
+    zone_out     connections through a tunnel are tracked in a zone of the lease: entries of an earlier lease,
+    zone_in      connections and their translation, never match, even if both leases have the same address
 
-The output chain asks `meta skuid` and not the route: SO_BINDTODEVICE needs no privilege, so rules
-and routes alone would not hold.
+The output chain checks `meta skuid` and not the route: SO_BINDTODEVICE needs no privilege, so policy rules
+and routes alone would not stop a worker.
 
-`inet fleet_hold` is the same without gates: every worker's own interface is open to it for ever, so it
-needs no change, and what nothing translates is dropped. It is the one that a flush does not reach.
+`inet fleet_hold` has the same rules without gates: every worker's own interface is always open in it, so it
+needs no change, and packets that are not translated are dropped. It is the table that survives a flush.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ PRIVATE = (
 )
 # Unspecified and loopback, IPv4 within IPv6 (mapped, and NAT64's), unique local, link-local, multicast.
 PRIVATE_6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fc00::/7, fe80::/10, ff00::/8"
-# Any other source would be translated as well, and what the kernel sends for its sockets once they are gone
-# (resets, port unreachable) would be held by no rule of a placeholder and take the uplink.
+# Any other source would be translated as well, but packets that the kernel sends for its sockets after they are closed
+# (resets, port unreachable) would match no rule for placeholders and would leave by the uplink.
 _THROUGH = "meta skuid . oifname @open ip saddr . oifname @open_source"
 # A key without an IPv6 address has no element here.
 _THROUGH_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6"
-# With the other table gone nothing is translated: then nothing leaves.
+# If the other table is gone, nothing is translated: then nothing leaves.
 _TRANSLATED = """
     oifname lo accept
     ip saddr @placeholders counter drop
@@ -46,7 +46,7 @@ _TRANSLATED = """
 """
 
 PACE = "pace"
-"""The set that the kernel fills: how fast each UID has begun connections of late."""
+"""The set that the kernel fills: each UID's recent rate of new connections."""
 _TOO_FAST = "limit rate over 500/second burst 5000 packets"
 
 ZONES = "zones"
@@ -62,19 +62,19 @@ HOOKS: dict[str, tuple[str, str, int]] = {
     "forward": ("filter", "forward", 0),
     "input": ("filter", "input", 0),
 }
-"""The type, hook and priority of those chains that have one; all accept what no rule of theirs decides."""
+"""The type, hook and priority of the chains that have one; the policy of all is accept."""
 RULES: dict[str, str] = {
     "zone_out": f"ct zone set oifname map @{ZONES}",
     "zone_in": f"ct zone set iifname map @{ZONES}",
     "output": """
-        # Who reaches a driver's port runs programs under that driver's UID; who answers there has its session. So root
-        # is refused too.
+        # A process that reaches a driver's port can run programs under that driver's UID; one that answers there gets
+        # its session. So root is refused too.
         oifname lo tcp dport @browser_ports meta skuid . tcp dport != @own_ports goto refuse
         oifname lo tcp sport @browser_ports meta skuid . tcp sport != @own_ports counter drop
         meta skuid @workers goto worker
-        # A packet without a socket has no UID, and passes all of these: the reset of a closed port should. What starts
-        # a connection may not: a SYN cookie has no socket (tcp_make_synack in net/ipv4/tcp_output.c), and who listens
-        # without a queue makes the kernel answer with cookies.
+        # A packet without a socket has no UID and passes the rules above; the reset of a closed port should pass. What
+        # starts a connection must not: a SYN cookie has no socket (tcp_make_synack in net/ipv4/tcp_output.c), and a
+        # listener without a queue makes the kernel answer with cookies.
         oifname lo tcp flags & syn == syn tcp dport @browser_ports counter drop
         oifname lo tcp flags & syn == syn tcp sport @browser_ports counter drop
         ip saddr @placeholders goto placeholder
@@ -82,17 +82,17 @@ RULES: dict[str, str] = {
         oifname @interfaces counter drop
     """,
     "worker": f"""
-        # Kernel WireGuard encrypts in place: the outer packet still names the worker's socket, so its UID
-        # (skb_scrub_packet keeps it since Linux 4.19), and this may be port 53. A mark takes CAP_NET_RAW, which no
-        # worker can get (launcher/privileges.py). wireguard-go sends under netctl's UID: then the set is empty.
+        # Kernel WireGuard encrypts in place: the outer packet still has the worker's socket, so its UID
+        # (skb_scrub_packet keeps it since Linux 4.19), and its port may be 53. Setting a mark needs CAP_NET_RAW, which
+        # no worker can get (launcher/privileges.py). wireguard-go sends under netctl's UID: then the set is empty.
         meta l4proto udp meta mark @outer_marks oifname != @interfaces accept
-        # What is under way passed all of the rest as it began (a connection is known once its first packet has left, in
-        # the zone of this gate), and its way out is looked at again: 4.2 us a packet, and 4.7 without.
+        # An established connection passed all rules below with its first packet (conntrack confirms it when that packet
+        # has left, in the zone of this gate), and its gate is checked again here: 4.2 us a packet, and 4.7 without.
         ct state established {_THROUGH} accept
         ct state established {_THROUGH_6} accept
         meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} goto dns
         oifname lo goto loopback
-        # Through the tunnel as well: no page may reach a VPN server's own network or its cloud's metadata.
+        # Also through the tunnel: no page may reach a VPN server's own network or its cloud's metadata.
         ip daddr {{ {PRIVATE} }} ip daddr != @reachable goto refuse
         ip6 daddr {{ {PRIVATE_6} }} ip6 daddr != @reachable6 goto refuse
         {_THROUGH} goto paced
@@ -104,34 +104,34 @@ RULES: dict[str, str] = {
         ip6 daddr @resolvers6 {_THROUGH_6} goto paced
         goto refuse
     """,
-    # `lo` is also the way to all the host's own addresses, its LAN address among them.
+    # `lo` also leads to all the host's own addresses, including its LAN address.
     "loopback": """
         ct state established,related accept
         meta skuid . tcp dport @own_ports goto paced
-        # Its answers, also where connection tracking is off for `lo`, or loses count of a long one.
+        # Replies of its own ports, also where connection tracking is off for `lo` or has lost a long connection.
         meta skuid . tcp sport @own_ports tcp flags & (syn | ack) != syn accept
         tcp dport @loopback_ports goto paced
         goto refuse
     """,
     "paced": f"""
-        # Each connection takes a place in the table of connections, which all of a namespace share, for up to minutes.
-        # It is counted once: later packets that nobody has answered are new too, but of a confirmed one.
+        # Each connection takes an entry in the conntrack table, which the whole namespace shares, for up to minutes.
+        # It is counted once: later packets without a reply yet are new too, but their connection is confirmed.
         ct state new ct status ! confirmed add @{PACE} {{ meta skuid {_TOO_FAST} }} counter drop
         accept
     """,
     "refuse": """
-        # A reset and no ICMP error: that comes while connect() still holds the socket, which then notes it and
-        # waits a second for the next SYN (tcp_v4_err in net/ipv4/tcp_ipv4.c; measured). What is dropped here is
-        # EPERM to a UDP sender at once. IPV6_FREEBIND, free to all, lets a socket send from anybody's address: an
-        # answer to that would take the uplink.
+        # A reset, not an ICMP error: an ICMP error arrives while connect() still holds the socket, which then only
+        # notes it and waits a second for the next SYN (tcp_v4_err in net/ipv4/tcp_ipv4.c; measured). A drop here gives
+        # a UDP sender EPERM at once. IPV6_FREEBIND, which needs no privilege, lets a socket send from any address: a
+        # reset to that address would leave by the uplink, so only local sources get one.
         fib saddr type local counter reject with tcp reset
         counter drop
     """,
     "placeholder": f"""
         oifname lo accept
-        # netctl's own look at where the tunnel comes out, through an open gate alone. No worker can set a mark.
+        # netctl's own check of the tunnel's exit, only through an open gate. No worker can set a mark.
         meta mark {PROBE_MARK} ip saddr . oifname @open_source accept
-        # A socket of any UID has one here; what the kernel sends for a socket that is gone has none.
+        # Packets of a socket have a UID here; those that the kernel sends for a closed socket have none.
         meta skuid >= 0 counter drop
         ip saddr . oifname @open_source accept
         ip6 saddr . oifname @open_source6 accept
@@ -146,8 +146,8 @@ RULES: dict[str, str] = {
         oifname @interfaces goto leased_only
     """,
     "leased_only": """
-        # An old conntrack entry would still translate to the previous lease's address. Its zone hides it; this holds
-        # without.
+        # An old conntrack entry would still translate to the previous lease's address. Its zone hides it; this rule
+        # drops such packets even without zones.
         ip saddr . oifname != @leased counter drop
         ip6 saddr . oifname != @leased6 counter drop
     """,
@@ -156,8 +156,8 @@ RULES: dict[str, str] = {
         oifname @interfaces counter drop
     """,
     "input": """
-        # First, and from any interface: elsewhere everything is accepted anyway, and what a tunnel carries, sealed and
-        # open, then costs no look at a set (measured: bin/bench isolation).
+        # First, and for any interface: other interfaces accept everything anyway, and so a tunnel's packets, encrypted
+        # and decrypted, need no set lookup (measured: bin/bench isolation).
         ct state established,related accept
         iifname @interfaces counter drop
     """,
@@ -187,7 +187,7 @@ MAPS = {
     "translation6": "ifname : ipv6_addr",
     ZONES: "oifname : ct zone",
 }
-"""By interface, the leased address, and the lease's zone."""
+"""By interface: the leased addresses and the lease's zone."""
 INTERVALS = ("reachable", "reachable6")
 """The sets whose elements are networks."""
 

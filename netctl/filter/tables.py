@@ -1,7 +1,7 @@
-"""The table `inet fleet`: written in nft's own language, read as libnftables lists it (libnftables-json(5)).
+"""The table `inet fleet`: written in nft syntax, read as libnftables lists it (libnftables-json(5)).
 
-Two parts: what stands for ever (who is held back; made in one transaction by `install`), and the
-gates, elements of four sets (opened and sealed in one transaction each by `change`).
+It has two parts: the permanent rules and sets that block the workers (made in one transaction by `install`), and the
+gates, which are elements of sets and maps (`change` opens and seals gates in one transaction).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from netctl.plan.things import TABLE, Filter, Gate
 
 _UIDS = range(FIRST_UID, LAST_UID + 1)
 _REMOVED = (f"add table inet {TABLE}", f"delete table inet {TABLE}")
-"""Deletes the table, whether it is there or not."""
+"""Deletes the table, whether it exists or not."""
 Object = dict[str, Any]
-"""One object of libnftables-json(5): a foreign format, read here alone."""
+"""One object of libnftables-json(5), a foreign format that only this file reads."""
 Listing = dict[str, list[str]]
-"""The rules of each chain in the library's own words, without what it counted and numbered."""
+"""The rules of each chain as the library lists them, without counter values and handles."""
 
 
 class Tables:
     """The table, through one context for the object's life; for one thread at a time.
 
     The kernel waits for a whole RCU grace period (5-18 ms) when a netlink socket of nftables is closed
-    after a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); a socket that stays open pays
+    after a deletion (nft_rcv_nl_event in net/netfilter/nf_tables_api.c); with a socket that stays open it takes
     0.6 ms. libnftables asks for the ruleset's generation each time, so its cache cannot be stale.
     """
 
     def __init__(self, space: str = HOST, *, fleet: str = "") -> None:
-        """Of SPACE, where the thread that calls is; FLEET is who installs it."""
+        """The table in the namespace SPACE, where the calling thread must be; FLEET names the fleet for `install`."""
         self._space, self._fleet = space, fleet
         self._context: Context | None = None
         self._ours = False
@@ -52,17 +52,17 @@ class Tables:
             self._context = None
 
     def _run(self, *commands: str) -> str:
-        """One transaction: all COMMANDS or none. Returns the library's output."""
+        """Run COMMANDS as one transaction: all or none. Returns the library's output."""
         self._context = self._context or Context()
         return self._context.run("\n".join(commands))
 
     def install(self, wanted: Filter, gates: Iterable[Gate]) -> None:
-        """Replace the whole table by WANTED with GATES open, in one transaction: never a moment without it."""
+        """Replace the whole table by WANTED with GATES open, in one transaction: there is never a moment without it."""
         opened = documents.commands("add", (element for gate in gates for element in documents.elements(gate)))
         self._run(*_REMOVED, documents.document(wanted, self._fleet), *opened)
 
     def change(self, operations: Iterable[Operation]) -> None:
-        """Open and seal gates in one transaction, in this order; sealing what is sealed already is no error."""
+        """Open and seal gates in one transaction, in this order; sealing a sealed gate is no error."""
         commands: list[str] = []
         for verb, group in itertools.groupby(operations, key=lambda operation: operation.verb):
             gates = [operation.thing for operation in group if isinstance(operation.thing, Gate)]
@@ -72,11 +72,11 @@ class Tables:
             self._run(*commands)
 
     def shut(self, worker: Worker) -> None:
-        """Close WORKER's gate under either name of its link, without a look at what is open."""
+        """Close WORKER's gate under either name of its link, without reading which gates are open."""
         self._run(*_deleted([element for name in worker.interfaces for element in documents.passage(worker, name)]))
 
     def remove(self) -> None:
-        """Delete the table; gone already is no error."""
+        """Delete the table; a missing table is no error."""
         self._run(*_REMOVED)
 
     def observe(self) -> tuple[frozenset[Filter], frozenset[Gate]]:
@@ -93,7 +93,7 @@ class Tables:
         chains = {entry["chain"]["name"]: entry["chain"] for entry in listed if "chain" in entry}
         sets = _sets(listed)
         marked = any(name.startswith(documents.MARK) for name in chains)
-        # The mark itself may be taken away from a table that was ours a moment ago.
+        # Somebody may have removed the marking chain from a table that was netctl's at the last look.
         self._ours = marked or (self._ours and {*rules.SETS} <= sets.keys())
         if not self._ours:
             raise ForeignObject(
@@ -114,22 +114,23 @@ class Tables:
 
 
 def _deleted(elements: list[tuple[str, documents.Element]]) -> list[str]:
-    """Deleting a missing element is an error, and adding a map's entry of another value: so the very one is added."""
+    """Commands that delete ELEMENTS, present or not. Deleting a missing element is an error, so each is added first;
+    with its exact value, as adding a map's entry with another value is an error too."""
     return [*documents.commands("add", elements), *documents.commands("delete", elements)]
 
 
 @cache
 def _shape() -> Listing:
-    """The very rules that this program writes, as the library lists them.
+    """The rules that this program writes, as the library lists them.
 
-    How it lists a rule differs from how it is told one, and from version to version: so once in the program's life
-    it lists them as it has just been told them, from a table of another name with no hook, which ends here.
+    The library lists a rule in another form than it was written, and the form depends on its version. So once in the
+    program's life the rules are written to a table of another name without hooks, listed, and deleted.
     """
     name = f"fleet_shape_{os.getpid()}"
     context = Context()
     try:
         try:
-            # Whatever happens to us, it goes with the context.
+            # The table is deleted with the context, also if netctl is killed.
             context.run(documents.shape_document(name, "flags owner;"))
         except NftError:
             context.run(documents.shape_document(name, ""))
@@ -167,12 +168,12 @@ def _element(listed: Any) -> Any:
         return f"{listed['prefix']['addr']}/{listed['prefix']['len']}"
     if isinstance(listed, list):
         return tuple(listed)
-    # With a comment or a counter that netctl never sets: it equals no element of ours.
+    # Has attributes that netctl never sets (a comment, a counter), so it must equal no element of netctl's.
     return json.dumps(listed) if isinstance(listed, dict) else listed
 
 
 def _whole(found: Filter, chains: dict[str, Object], sets: dict[str, list[Any]], gates: frozenset[Gate]) -> bool:
-    """Whether chains, hooks and sets are this program's, of this version, and no gate is half open."""
+    """Whether chains, hooks and sets are as this version of netctl makes them, and no gate is half open."""
     if chains.keys() != {*rules.RULES, documents.mark()}:
         return False
     hooks = all(
@@ -193,7 +194,7 @@ def _pairs(entries: list[Any]) -> dict[str, Any]:
 
 
 def _gates(sets: dict[str, list[Any]], space: str) -> frozenset[Gate]:
-    """Every worker whose interface is translated."""
+    """A gate for every interface of a worker that has an entry in the map `translation`."""
     v4, v6, zones = (_pairs(sets.get(name, [])) for name in rules.MAPS)
     return frozenset(
         Gate(
