@@ -12,7 +12,7 @@ from fleet import log
 from fleet.errors import ConfigurationError, FleetError
 from fleet.machine.files import write_durably
 from fleet.settings.browser import StateSettings
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.logins import STATE_BYTES, State
 
 _log = log.get("worker")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from fleet.errors import Answered, ConfigurationError, ElementMissing, FleetError, PageFailed, TaskFailed
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.browser.picture import NOT_DRAWN
 from worker.record import Record
 from worker.tasks import picture

@@ -24,7 +24,7 @@ else:
 
 from fleet.errors import ConfigurationError, TaskFailed
 from fleet.model import TaskSettings
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.tasks.bounds import ANSWER_BYTES, MOST_ENTRIES, TEXT_CHARACTERS
 from worker.tasks.contract import Found
 from worker.tasks.find import folded

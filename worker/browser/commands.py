@@ -1,4 +1,4 @@
-"""What a task may do with a browser (interface.Browser), put together from tab, readiness, hands and picture."""
+"""What a task may do with a browser, put together from tab, readiness, hands and picture."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ from worker.browser.tab import Tab
 _SETTLE_SECONDS = 1.0
 
 
-class Commands:
-    """The commands of a browser whose tab is there."""
+class Browser:
+    """One running Chrome. Selectors are CSS, and reach into open shadow roots and frames of the same site.
+
+    Every wait ends within its seconds or raises ElementMissing. Everything that reads reads what a person would see.
+    """
 
     def __init__(
         self, page_load_timeout_seconds: float, patience: float, before_open: Callable[[str], None] = lambda _: None
@@ -51,12 +54,14 @@ class Commands:
         return self._connected
 
     def open(self, url: str, *, until: Condition = "quiet") -> None:
+        """Load URL; raises PageFailed, also for Chrome's own error page, and Answered for a site that refuses."""
         self._before_open(url)
         deadline = time.monotonic() + self._page_load_seconds
         self._tab.go(url, seconds=self._page_load_seconds)
         self.wait_loaded(seconds=max(0.1, deadline - time.monotonic()), until=until)
 
     def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:
+        """Wait until the page stands, as after a form was sent; raises as `open` does."""
         readiness.loaded(self._tab, until, seconds=seconds, patience=self._patience)
         self._count_page()
 
@@ -67,38 +72,49 @@ class Commands:
             self._counted = number
 
     def wait(self, *selectors: str, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
+        """Wait until all SELECTORS are in STATE, and no longer as one looked in UNLIKE; how many match."""
         found = readiness.selected(self._tab, selectors, state, seconds=seconds, unlike=unlike, patience=self._patience)
         self._count_page()
         return found
 
     def fill(self, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
+        """Type TEXT into a field in place of what is there, and Enter if SUBMIT."""
         hands.fill(self._tab, selector, text, submit=submit, seconds=seconds)
 
     def click(self, selector: str, *, seconds: float = 0) -> None:
+        """Press the first visible match, once nothing covers it."""
         hands.click(self._tab, selector, seconds=seconds)
 
     def press(self, key: str) -> None:
+        """Press a key where the cursor is: Enter, Tab, Escape and others of worker/browser/hands.py."""
         hands.press(self._tab, key)
 
     def choose(self, selector: str, value: str) -> None:
+        """Choose an option of a select by its value or text."""
         hands.choose(self._tab, selector, value)
 
     def scroll(self, selector: str | None = None, pixels: int | None = None) -> bool:
+        """Scroll what scrolls around SELECTOR, or the page; by PIXELS, or most of what is seen; whether it moved."""
         return hands.scroll(self._tab, selector, pixels)
 
     def look(self, selector: str) -> Look:
+        """What SELECTOR matches now."""
         return readiness.look(self._tab, selector)
 
     def texts(self, selector: str) -> list[str]:
+        """The text of every visible match, in the page's order; none is an empty list."""
         return [str(text) for text in self._tab.ask("texts", selector, MOST_ITEMS)]
 
     def attributes(self, selector: str, name: str) -> list[str | None]:
+        """That attribute of every visible match, None where it has none."""
         return list(self._tab.ask("attributes", selector, name, MOST_ITEMS))
 
     def html(self, selector: str) -> list[str]:
+        """The source of every visible match."""
         return [str(text) for text in self._tab.ask("html", selector, MOST_ITEMS)]
 
     def fields(self, picks: Mapping[str, Pick]) -> Raw:
+        """What PICKS take of the page."""
         found = self._tab.ask("page", _told(picks))
         for name, over in found["over"].items():
             if over:
@@ -108,6 +124,7 @@ class Commands:
     def rows(
         self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS
     ) -> Rows:
+        """What PICKS take of each visible match; ADVERTISEMENT is a selector."""
         found = self._tab.ask("rows", selector, _told(picks), advertisement, min(most, MOST_ITEMS))
         rows = tuple(
             Row(
@@ -123,36 +140,45 @@ class Commands:
         return Rows(rows=rows, count=int(found["count"]), partial=bool(found["partial"]))
 
     def json_ld(self) -> list[str]:
+        """The page's structured data (schema.org), each script's source."""
         return [str(text) for text in self._tab.ask("jsonLd")]
 
     def boxes(self, selector: str) -> list[Box]:
+        """Where the visible matches are."""
         return [_box(box) for box in self._tab.ask("boxes", selector)]
 
     def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
+        """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
         return self.capture(full=full, selector=selector, kind=kind).image
 
     def capture(
         self, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
     ) -> Capture:
+        """The same as `screenshot`, with its place; QUALITY (1 to 100) is a WebP's."""
         return picture.take(self._tab, full=full, selector=selector, kind=kind, quality=quality)
 
     def reveal(self, box: Box) -> None:
+        """Scroll the window to BOX."""
         self._tab.ask("reveal", *box)
 
     @property
     def location(self) -> str:
+        """Where the page says it is (`location.href`)."""
         return str(self._tab.ask("address"))
 
     @property
     def page(self) -> Page:
+        """How the document came that stands in the browser."""
         load = self._tab.documents.unshown or self._tab.documents.current
         return Page(number=load.number, url=load.url, status=load.status, redirects=tuple(load.redirects))
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What else a person would have seen: dialogs and their text, refused downloads; one line each."""
         return tuple(self._tab.documents.notes)
 
     def judge(self) -> None:
+        """Raise as `open` does unless a whole page stands in the browser."""
         self._tab.judge()
 
     def evaluate(self, script: str, *arguments: JsonValue) -> JsonValue:
@@ -161,12 +187,15 @@ class Commands:
         return value
 
     def restore(self, known: logins.State) -> None:
+        """Begin with what is KNOWN; raises ConfigurationError for what Chrome does not take."""
         state.restore(self._tab, known)
 
     def state(self, sites: Sequence[str]) -> logins.State:
+        """What the browser knows of SITES: cookies and local storage. No page stands in it afterwards."""
         return state.taken(self._tab, sites)
 
     def counts(self) -> Losses:
+        """Since the browser's start; waits a moment for requests that are still under way."""
         self._counter.settle(seconds=_SETTLE_SECONDS)
         return self._counter.losses
 

@@ -1,16 +1,13 @@
-"""What a task may do with a browser, what it can go wrong with, and what a browser needs to start."""
+"""What goes into a browser and comes out of it: values alone. What a task may do with one: commands.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from fleet.model import BrowserSettings
 from fleet.numbers import BrowserPorts
-from fleet.result import Losses
-from worker import logins
 
 MOST_ITEMS = 1000
 """So many matches are read at once."""
@@ -99,128 +96,6 @@ class Page:
     """None: nothing of the network's (`chrome:`, `data:`)."""
     redirects: tuple[str, ...]
     """The addresses before this one."""
-
-
-class Browser(Protocol):
-    """One running Chrome. Selectors are CSS, and reach into open shadow roots and frames of the same site.
-
-    Every wait ends within its seconds or raises ElementMissing. Everything that reads reads what a person would see.
-    """
-
-    def open(self, url: str, *, until: Condition = "quiet") -> None:
-        """Load URL; raises PageFailed, also for Chrome's own error page, and Answered for a site that refuses."""
-        ...
-
-    def wait(self, *selectors: str, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
-        """Wait until all SELECTORS are in STATE, and no longer as one looked in UNLIKE; how many match."""
-        ...
-
-    def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:
-        """Wait until the page stands, as after a form was sent; raises as `open` does."""
-        ...
-
-    def fill(self, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
-        """Type TEXT into a field in place of what is there, and Enter if SUBMIT."""
-        ...
-
-    def click(self, selector: str, *, seconds: float = 0) -> None:
-        """Press the first visible match, once nothing covers it."""
-        ...
-
-    def press(self, key: str) -> None:
-        """Press a key where the cursor is: Enter, Tab, Escape and others of worker/browser/hands.py."""
-        ...
-
-    def choose(self, selector: str, value: str) -> None:
-        """Choose an option of a select by its value or text."""
-        ...
-
-    def scroll(self, selector: str | None = None, pixels: int | None = None) -> bool:
-        """Scroll what scrolls around SELECTOR, or the page; by PIXELS, or most of what is seen; whether it moved."""
-        ...
-
-    def look(self, selector: str) -> Look:
-        """What SELECTOR matches now."""
-        ...
-
-    def texts(self, selector: str) -> list[str]:
-        """The text of every visible match, in the page's order; none is an empty list."""
-        ...
-
-    def attributes(self, selector: str, name: str) -> list[str | None]:
-        """That attribute of every visible match, None where it has none."""
-        ...
-
-    def html(self, selector: str) -> list[str]:
-        """The source of every visible match."""
-        ...
-
-    def fields(self, picks: Mapping[str, Pick]) -> Raw:
-        """What PICKS take of the page."""
-        ...
-
-    def rows(
-        self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS
-    ) -> Rows:
-        """What PICKS take of each visible match; ADVERTISEMENT is a selector."""
-        ...
-
-    def json_ld(self) -> list[str]:
-        """The page's structured data (schema.org), each script's source."""
-        ...
-
-    def boxes(self, selector: str) -> list[Box]:
-        """Where the visible matches are."""
-        ...
-
-    def reveal(self, box: Box) -> None:
-        """Scroll the window to BOX."""
-        ...
-
-    def capture(
-        self, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
-    ) -> Capture:
-        """The same as `screenshot`, with its place; QUALITY (1 to 100) is a WebP's."""
-        ...
-
-    def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
-        """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
-        ...
-
-    def counts(self) -> Losses:
-        """Since the browser's start; waits a moment for requests that are still under way."""
-        ...
-
-    @property
-    def location(self) -> str:
-        """Where the page says it is (`location.href`)."""
-        ...
-
-    @property
-    def page(self) -> Page:
-        """How the document came that stands in the browser."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What else a person would have seen: dialogs and their text, refused downloads; one line each."""
-        ...
-
-    def restore(self, known: logins.State) -> None:
-        """Begin with what is KNOWN; raises ConfigurationError for what Chrome does not take."""
-        ...
-
-    def state(self, sites: Sequence[str]) -> logins.State:
-        """What the browser knows of SITES: cookies and local storage. No page stands in it afterwards."""
-        ...
-
-    def judge(self) -> None:
-        """Raise as `open` does unless a whole page stands in the browser."""
-        ...
-
-    def close(self) -> None:
-        """The certain end: no process, no profile, no temporary file of it is left. Never raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

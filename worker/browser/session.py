@@ -18,7 +18,7 @@ from fleet import log
 from fleet.errors import BrowserDied, BrowserStartFailed
 from fleet.model import BrowserSettings, Worker
 from worker.browser import plain, reap
-from worker.browser.commands import Commands
+from worker.browser.commands import Browser
 from worker.browser.folder import Folder
 from worker.browser.interface import Installed
 from worker.browser.passwords import Passwords
@@ -42,8 +42,8 @@ def _module(driver: str) -> ModuleType:
     return undetected
 
 
-class Session(Commands):
-    """A running Chrome (see interface.Browser); a context manager whose exit is the certain end."""
+class Session(Browser):
+    """A running Chrome; a context manager whose exit is the certain end."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class Session(Commands):
             raise BrowserStartFailed("; ".join([f"the browser did not start: {reason}", *tail]), hint=hint) from error
 
     def close(self) -> None:
+        """No process, no profile, no temporary file of it is left. Never raises."""
         driver, self._driver = self._driver, None
         tab, self._connected = self._connected, None
         try:

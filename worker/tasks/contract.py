@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validato
 from pydantic_core import from_json, to_json
 
 from fleet.result import MOST_PICTURES
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.tasks.bounds import bounded
 
 Options = TypeVar("Options")

@@ -10,7 +10,8 @@ from pydantic import Field, JsonValue
 
 from fleet.errors import ElementMissing, PageFailed
 from fleet.model import Settings
-from worker.browser.interface import Box, Browser, Look, Row
+from worker.browser.commands import Browser
+from worker.browser.interface import Box, Look, Row
 from worker.tasks.options import FieldOptions, Fields, Selector, picks
 from worker.tasks.values import Bound, NoValue, typed
 

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from fleet.errors import PageFailed
 from fleet.model import Settings
 from fleet.result import MOST_PICTURES
-from worker.browser.interface import Box, Browser, Capture, Picture
+from worker.browser.commands import Browser
+from worker.browser.interface import Box, Capture, Picture
 from worker.tasks.options import Selector, checked_selector
 
 ELEMENT = "element:"

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from fleet.errors import ConfigurationError, TaskFailed
 from fleet.model import TaskSettings
 from fleet.settings.mistakes import mistakes
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.tasks import search, visit, watch
 from worker.tasks.contract import Context, Found, Task
 

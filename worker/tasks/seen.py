@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from fleet.errors import ElementMissing
-from worker.browser.interface import Browser
+from worker.browser.commands import Browser
 from worker.tasks.options import TaskOptions
 
 _WORDS = re.compile(r"[0-9A-Fa-f:.]{3,45}")

@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from fleet.errors import ElementMissing
 from fleet.model import Settings
+from worker.browser.commands import Browser
 from worker.browser.hands import KEYS
-from worker.browser.interface import Browser
 from worker.tasks.options import Selector
 
 OPTIONAL_SECONDS = 3.0

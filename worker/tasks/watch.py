@@ -11,7 +11,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from fleet.errors import Answered, ElementMissing, PageFailed
 from fleet.model import WebAddress
-from worker.browser.interface import Browser, Look
+from worker.browser.commands import Browser
+from worker.browser.interface import Look
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.find import Wanted, better, folded, match
 from worker.tasks.items import ItemsOptions, List, value
