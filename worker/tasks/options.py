@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from fleet.model import Settings, WebAddress
 from worker.browser.interface import Pick
 
-__all__ = ["FieldOptions", "Fields", "Mark", "Selector", "TaskOptions", "WebAddress"]
+__all__ = ["FieldOptions", "Fields", "Marks", "Selector", "TaskOptions", "WebAddress"]
 _NOT_CSS = (
     (r"^\s*(\.{0,2}//?|\(//)", "is an XPath; selectors are CSS"),
     (r":(contains|eq|gt|lt|first|last|visible|hidden|button|text|selected)(?![-\w])", "is of jQuery, and no CSS: {}"),
@@ -40,7 +40,7 @@ Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(c
 """CSS. Open shadow roots and frames of the same site are searched too."""
 
 
-def _by(key: str, table: type[Settings]) -> BeforeValidator:
+def by(key: str, table: type[Settings]) -> BeforeValidator:
     """A text alone stands for a table with that KEY."""
     return BeforeValidator(
         lambda given: {key: given} if isinstance(given, str) else given, json_schema_input_type=str | table
@@ -54,7 +54,15 @@ class MarkOptions(Settings):
     text: str = ""
 
 
-Mark = Annotated[MarkOptions, _by("select", MarkOptions)]
+Mark = Annotated[MarkOptions, by("select", MarkOptions)]
+Marks = Annotated[
+    tuple[Mark, ...],
+    BeforeValidator(
+        lambda given: given if isinstance(given, list | tuple) else [given],
+        json_schema_input_type=Mark | tuple[Mark, ...],
+    ),
+]
+"""One stands for a list of one."""
 
 
 class FieldOptions(Settings):
@@ -106,7 +114,7 @@ class FieldOptions(Settings):
 
 
 Fields = dict[
-    Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, _by("select", FieldOptions)]
+    Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[FieldOptions, by("select", FieldOptions)]
 ]
 
 

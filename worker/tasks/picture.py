@@ -7,14 +7,14 @@ import io
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fleet.errors import PageFailed
 from fleet.model import Settings
 from fleet.result import MOST_PICTURES
 from worker.browser.commands import Browser
 from worker.browser.interface import Box, Capture, Picture
-from worker.tasks.options import Selector, checked_selector
+from worker.tasks.options import Selector, by, checked_selector
 
 ELEMENT = "element:"
 _PICTURES_SECONDS = 10.0
@@ -52,12 +52,7 @@ class ShotOptions(Settings):
         return self
 
 
-Shot = Annotated[
-    ShotOptions,
-    BeforeValidator(
-        lambda given: {"of": given} if isinstance(given, str) else given, json_schema_input_type=str | ShotOptions
-    ),
-]
+Shot = Annotated[ShotOptions, by("of", ShotOptions)]
 WINDOW = ShotOptions()
 
 

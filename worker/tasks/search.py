@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from fleet.model import WebAddress
 from worker.tasks import watch
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.items import ItemsOptions
-from worker.tasks.options import Mark, Selector, TaskOptions
+from worker.tasks.options import Marks, Selector, TaskOptions
 from worker.tasks.picture import WINDOW, Shot
 from worker.tasks.steps import Step
 
@@ -26,15 +26,11 @@ class Options(TaskOptions):
     """Pressed before, where they are there: a notice about cookies, the sign that opens the search box."""
     search_button: Selector | None = None
     """Pressed in place of Enter."""
-    empty: tuple[Mark, ...] = ()
-    limited: tuple[Mark, ...] = ()
-    refused: tuple[Mark, ...] = ()
-    absent: tuple[Mark, ...] = ()
+    empty: Marks = ()
+    limited: Marks = ()
+    refused: Marks = ()
+    absent: Marks = ()
     screenshot: Shot = WINDOW
-
-    _one_or_several = field_validator(
-        "empty", "limited", "refused", "absent", mode="before", json_schema_input_type=Mark | tuple[Mark, ...]
-    )(watch.one_or_several)
 
     def as_watch(self) -> watch.Options:
         """The same, in the words of `watch`."""
@@ -47,13 +43,7 @@ class Options(TaskOptions):
                 *button,
             ),
             items=ItemsOptions(select=self.result_items, kept=_KEPT_ITEMS),
-            empty=self.empty,
-            limited=self.limited,
-            refused=self.refused,
-            absent=self.absent,
-            screenshot=self.screenshot,
-            wait_seconds=self.wait_seconds,
-            seen_address=self.seen_address,
+            **{name: getattr(self, name) for name in Options.model_fields.keys() & watch.Options.model_fields.keys()},
         )
 
 

@@ -77,7 +77,6 @@ class Step(Settings):
         return self.click is not None or self.submit or self.press == "Enter"
 
 
-Steps = tuple[Step, ...]
 MOST_SCROLLS = 200
 
 

@@ -23,11 +23,6 @@ class Options(TaskOptions):
 def visit(context: Context[Options]) -> Found:
     """Every page in order, then the screenshot."""
     options = context.options
-    same = watch.Options(
-        pages=options.urls,
-        wait_for=options.wait_for,
-        screenshot=options.screenshot,
-        wait_seconds=options.wait_seconds,
-        seen_address=options.seen_address,
-    )
-    return watch.watch(Context(browser=context.browser, options=same, stage=context.stage))
+    same = {name: getattr(options, name) for name in Options.model_fields if name != "urls"}
+    as_watch = watch.Options(pages=options.urls, **same)
+    return watch.watch(Context(browser=context.browser, options=as_watch, stage=context.stage))

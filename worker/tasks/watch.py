@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from fleet.errors import Answered, ElementMissing, PageFailed
 from fleet.model import WebAddress
@@ -16,7 +16,7 @@ from worker.browser.interface import Look
 from worker.tasks.contract import Context, Found, takes
 from worker.tasks.find import Wanted, better, folded, match
 from worker.tasks.items import ItemsOptions, List, value
-from worker.tasks.options import FieldOptions, Fields, Mark, MarkOptions, Selector, TaskOptions, picks
+from worker.tasks.options import FieldOptions, Fields, MarkOptions, Marks, Selector, TaskOptions, picks
 from worker.tasks.picture import WINDOW, Album, Shot
 from worker.tasks.seen import seen_address
 from worker.tasks.steps import Step
@@ -27,11 +27,6 @@ _LOOK_SECONDS = 1.0
 _READS = 3
 _LOG_IN = re.compile(r"log-?in|sign-?in|log-?on|/sso|/auth", re.IGNORECASE)
 _JSON_LD_HINT = "look at the page's <script type=application/ld+json>"
-
-
-def one_or_several(given: object) -> object:
-    """One mark stands for a list of one."""
-    return given if isinstance(given, list | tuple) else [given]
 
 
 class Options(TaskOptions):
@@ -45,12 +40,12 @@ class Options(TaskOptions):
     items: ItemsOptions | None = None
     find: Wanted | None = None
     """Values of an item's fields; the one that has most of them is the one."""
-    empty: tuple[Mark, ...] = ()
+    empty: Marks = ()
     """By what the page says that there is nothing: an answer."""
-    limited: tuple[Mark, ...] = ()
+    limited: Marks = ()
     """By what it says that it was asked too often."""
-    refused: tuple[Mark, ...] = ()
-    absent: tuple[Mark, ...] = ()
+    refused: Marks = ()
+    absent: Marks = ()
     """By what it says that there is no such thing (any more), whatever its status."""
     screenshot: Shot = WINDOW
 
@@ -60,10 +55,6 @@ class Options(TaskOptions):
         if self.find is not None and (unknown or not self.find):
             raise ValueError(f"find: items.fields has no {', '.join(sorted(unknown)) or 'field that is asked for'}")
         return self
-
-    _one_or_several = field_validator(
-        "empty", "limited", "refused", "absent", mode="before", json_schema_input_type=Mark | tuple[Mark, ...]
-    )(one_or_several)
 
 
 @takes(Options)
