@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from fleet import log
+from fleet.backoff import back_off
 from fleet.errors import FleetError, TryLater
 from fleet.sockets.client import Client
 from fleet.sockets.hub_api import TAKE_SECONDS, Finish, Take, Taken, Work
 from fleet.sockets.wire import Done, ReplyT
 
 _ANSWER_SECONDS = 60.0
-_MOST_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS = (0.05, 5.0)
+"""After the first failure, and at most."""
 _log = log.get("worker")
 
 
@@ -48,7 +49,7 @@ class Jobs:
                     return None
                 if tries == 0:
                     _log.warning("hub.away", reason=str(error))
-            _again_later(tries)
+            rest(back_off(tries + 1, *_AGAIN_SECONDS))
         raise AssertionError("counting ends")
 
     def finish(self, work: Work) -> None:
@@ -65,7 +66,7 @@ class Jobs:
                 # It looks into the spool itself before it gives this worker another job.
                 _log.error("job.not_finished", job=work.job, reason=str(error))
                 return
-            _again_later(tries)
+            rest(back_off(tries + 1, *_AGAIN_SECONDS))
 
     def _ask(self, request: Take | Finish, kind: type[ReplyT]) -> ReplyT:
         if self._client.fileno() < 0:
@@ -83,8 +84,3 @@ def rest(seconds: float) -> None:
     """A rest, which SIGTERM ends."""
     if seconds > 0:
         threading.Event().wait(seconds)  # nothing sets it
-
-
-def _again_later(tries: int) -> None:
-    """Half of it by chance: hundreds of workers do not come back to a hub at once."""
-    rest(min(0.05 * 2.0 ** min(tries, 10), _MOST_AGAIN_SECONDS) * (0.5 + random.random() / 2))  # noqa: S311 - no secret

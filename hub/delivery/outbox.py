@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import JsonValue
 
+from fleet.backoff import back_off
 from fleet.db import Database, Many, among
-from hub.queue.backoff import back_off
 from hub.queue.endings import Ended, Record
 from hub.queue.schema import delivered, in_order, outbox, pictures, runs
 from hub.queue.values import Picture, document, plain

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from fleet.backoff import back_off
 from fleet.outcomes import Ending
 from hub.queue import politeness
-from hub.queue.backoff import back_off
 from hub.queue.repeat import Cron, Interval, Repeat
 
 BACK_OFF_SECONDS = 30.0

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fleet import log
+from fleet.backoff import back_off
 from fleet.errors import DatabaseFailed
 from fleet.model import Fleet
 from fleet.outside.calls import Answer, Later, Refused, Web
@@ -19,7 +20,6 @@ from hub import entering
 from hub.declared import UNKNOWN, Declared
 from hub.delivery.mapping import document
 from hub.delivery.sending import Do
-from hub.queue.backoff import back_off
 from hub.queue.values import Added, Job, check_name
 from hub.source.journal import SOURCE, Journal
 
