@@ -6,6 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
 
+_NAMED = ("amount", "value")
+"""Where a table, such as a price, has its number."""
+_LARGEST = 1e300
+"""The difference of two such is a number too."""
+
 
 def found(document: JsonValue, pointer: str) -> JsonValue:
     """What POINTER leads to in DOCUMENT; None where there is nothing."""
@@ -17,6 +22,15 @@ def found(document: JsonValue, pointer: str) -> JsonValue:
         else:
             return None
     return document
+
+
+def number(value: JsonValue) -> float | None:
+    """VALUE as a number, or that of a table which has one, such as a price; None where there is none to reckon with."""
+    if isinstance(value, dict):
+        value = next((value[name] for name in _NAMED if name in value), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -_LARGEST <= value <= _LARGEST else None
 
 
 def built(values: Iterable[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

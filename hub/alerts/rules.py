@@ -17,15 +17,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from fleet.outside.pointers import found
+from fleet.outside.pointers import found, number
 from fleet.settings.alerts import NUMBERS, PICTURE, STATES, AlertSettings
 
 BEGUN, OVER, AGAIN, HAPPENED, UNREAD = "begun", "over", "again", "happened", "unread"
 _KNOWING = ("good", "empty", "absent")
 _LONGEST = 200
 """Of what is kept as it is: what is longer is kept as its sum."""
-_NAMED = ("amount", "value")
-"""Where a table, such as a price, has its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ def _certain(rule: AlertSettings, state: State, said: str, value: JsonValue) -> 
         return replace(state, raised=is_so), BEGUN if is_so else OVER
     if rule.when == "picture":
         return (state, None) if said == "same" else (State(), HAPPENED)
-    new = json.dumps(_number(value)) if rule.when in NUMBERS else said
+    new = json.dumps(number(value)) if rule.when in NUMBERS else said
     if state.base is None:
         return replace(state, base=new), None
     if rule.when in ("percent", "moved"):
@@ -98,27 +96,15 @@ def _said(rule: AlertSettings, state: State, value: JsonValue) -> str | None:
     if rule.when in ("gone", "back"):
         there = value not in (None, [], {}, "")
         return "yes" if there == (rule.when == "back") else "no"
-    number = _number(value)
-    if number is None:
+    if (it := number(value)) is None:
         return None
     limit = rule.than or 0.0
     if rule.when == "picture":
-        return "other" if number > limit else "same"
+        return "other" if it > limit else "same"
     if rule.when in ("above", "below"):
-        return "yes" if (number > limit if rule.when == "above" else number < limit) else "no"
-    before = number if state.base is None else _number(json.loads(state.base))
-    by = 0.0 if before is None else number - before
+        return "yes" if (it > limit if rule.when == "above" else it < limit) else "no"
+    before = it if state.base is None else number(json.loads(state.base))
+    by = 0.0 if before is None else it - before
     if rule.when == "percent" and by:
         by = 100 * by / abs(before) if before else math.copysign(math.inf, by)
     return "same" if abs(by) < limit or by == 0 else "up" if by > 0 else "down"
-
-
-def _number(value: JsonValue) -> float | None:
-    if isinstance(value, dict):
-        value = next((value[name] for name in _NAMED if name in value), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None

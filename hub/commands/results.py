@@ -89,7 +89,7 @@ def counts(arguments: argparse.Namespace) -> None:
         found = place.database.run(lambda db: rollups.counts(db, arguments.by, since, arguments.site), reading=True)
     rows = [(moment(one.begins_at), one.outcome, str(one.runs), f"{one.seconds / one.runs:.1f}") for one in found]
     table = ("" if rows else "no run", (f"{arguments.by} (UTC)", "outcome", "runs", "mean s"), rows)
-    console.answer(arguments, [with_times(one._asdict()) for one in found], table=table)
+    console.answer(arguments, [with_times(asdict(one)) for one in found], table=table)
 
 
 def uploads(arguments: argparse.Namespace) -> None:

@@ -21,13 +21,20 @@ STATES = ("ready", "leased", "aside")
 _JSON = ("arguments", "answer", "details", "targets")
 _RUN = (runs.c.ended_at, runs.c.job, runs.c.fence)
 _NEWEST_FIRST = [column.desc() for column in _RUN]
-_BRIEF = [
-    *(column for column in runs.c if column.name not in ("arguments", "error", "answer", "details")),
-    sa.func.substr(runs.c.error, 1, 200).label("error"),
-]
-"""Of a run, without what is long."""
+_SHORT_ANSWER = 20_000
+_MOST_AROUND = 200
+_LONGEST_RUN_SECONDS = 3600.0
 Entry = Mapping[str, Any]
 """A row, its columns by name; what is JSON in it is read."""
+
+
+def _brief(error: int) -> list[sa.ColumnElement[Any]]:
+    """Of a run what is short, and so many letters of its ERROR."""
+    long = ("arguments", "error", "answer", "details")
+    return [*(one for one in runs.c if one.name not in long), sa.func.substr(runs.c.error, 1, error).label("error")]
+
+
+_BRIEF, _TOLD = _brief(200), _brief(1000)
 
 
 def page_of_jobs(
@@ -70,6 +77,21 @@ def runs_until(database: Database, number: int, fence: int, count: int, *, brief
     """At most COUNT runs of a job, that of FENCE and those before it, the newest first."""
     query = sa.select(*_BRIEF) if brief else sa.select(runs)
     query = query.where(runs.c.job == number, runs.c.fence <= fence).order_by(runs.c.fence.desc()).limit(count)
+    return _entries(database, query)
+
+
+def runs_with_answers(database: Database, number: int, count: int) -> list[Entry]:
+    """The newest COUNT runs of a job, with their answers where these are short."""
+    short = sa.case((sa.func.length(runs.c.answer) <= _SHORT_ANSWER, runs.c.answer)).label("answer")
+    query = sa.select(*_TOLD, short).where(runs.c.job == number).order_by(runs.c.fence.desc()).limit(count)
+    return _entries(database, query)
+
+
+def runs_around(database: Database, begins: float, ends: float) -> list[Entry]:
+    """At most _MOST_AROUND runs that lasted then, by their end, without what they found."""
+    lasted = (runs.c.ended_at >= begins, runs.c.ended_at <= ends + _LONGEST_RUN_SECONDS)
+    began = sa.func.coalesce(runs.c.began_at, runs.c.ended_at) <= ends
+    query = sa.select(*_TOLD, runs.c.details).where(*lasted, began).order_by(runs.c.ended_at).limit(_MOST_AROUND)
     return _entries(database, query)
 
 

@@ -7,7 +7,8 @@ counts in a circle.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,7 +43,8 @@ _DROP = sa.delete(rollups).where(
 _SINCE = (rollups.c.span_seconds == sa.bindparam("span"), rollups.c.begins_at >= sa.bindparam("since"))
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Count:
     """Of the runs that ended in a span: how many came to OUTCOME, and how many seconds they took together."""
 
     begins_at: int

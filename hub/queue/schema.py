@@ -87,8 +87,8 @@ waiting = sa.Index(
     sqlite_where=_ready,
 )
 of_hosts = sa.Index("jobs_leased", jobs.c.host, postgresql_where=_leased, sqlite_where=_leased)
-_repeats = sa.or_(jobs.c.interval_seconds.is_not(None), jobs.c.cron.is_not(None))
-of_repeats = sa.Index("jobs_repeat", jobs.c.id, postgresql_where=_repeats, sqlite_where=_repeats)
+repeats = sa.or_(jobs.c.interval_seconds.is_not(None), jobs.c.cron.is_not(None))
+of_repeats = sa.Index("jobs_repeat", jobs.c.id, postgresql_where=repeats, sqlite_where=repeats)
 of_states = sa.Index("jobs_state", jobs.c.state, jobs.c.id)
 of_jobs_sites = sa.Index("jobs_site", jobs.c.site, jobs.c.state, jobs.c.id)
 

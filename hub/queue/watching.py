@@ -1,9 +1,7 @@
-"""What the queue holds in numbers, how the jobs that repeat are doing, and what went on at a time: changing nothing."""
+"""What the queue holds in numbers, and how the jobs that repeat are doing: nothing here changes anything."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +10,11 @@ import sqlalchemy as sa
 from fleet.db import Database
 from fleet.outcomes import OK
 from hub.queue.repeat import Cron, Interval, Repeat
-from hub.queue.schema import LEASED, READY, alerts, jobs, outbox, runs, sites
+from hub.queue.schema import LEASED, READY, alerts, jobs, outbox, repeats, runs, sites
 
 MOST_WATCHES = 1000
-MOST_AROUND = 200
-LONGEST_RUN_SECONDS = 3600.0
 LOOKED_BACK = 50
 """Runs of a watch among which its last good one is looked for."""
-SHORT = 20_000
-_BRIEF = [
-    *(column for column in runs.c if column.name not in ("arguments", "error", "answer", "details")),
-    sa.func.substr(runs.c.error, 1, 1000).label("error"),
-]
-_REPEATS = sa.or_(jobs.c.interval_seconds.is_not(None), jobs.c.cron.is_not(None))
 _LATELY = sa.and_(runs.c.job == jobs.c.id, runs.c.fence > jobs.c.fence - LOOKED_BACK)
 _COLUMNS = ("id", "key", "site", "task", "state", "fence", "scheduled_at", "interval_seconds", "cron", "zone")
 _WATCHES = (
@@ -39,7 +29,7 @@ _WATCHES = (
         .label("last_good_at"),
     )
     .join(sites, sites.c.name == jobs.c.site)
-    .where(_REPEATS)
+    .where(repeats)
     .order_by(jobs.c.id)
     .limit(MOST_WATCHES)
 )
@@ -111,20 +101,3 @@ def backlog(database: Database) -> Backlog:
     )
     found = dict(database.run(lambda db: db.execute(query).one(), reading=True)._mapping)
     return Backlog(aside=found.pop("all") - found["ready"] - found["leased"], **found)
-
-
-def runs_of(database: Database, job: int, count: int) -> list[Mapping[str, Any]]:
-    """The newest COUNT runs of a job, with their answers where these are short."""
-    short = sa.case((sa.func.length(runs.c.answer) <= SHORT, runs.c.answer)).label("answer")
-    query = sa.select(*_BRIEF, short).where(runs.c.job == job).order_by(runs.c.fence.desc()).limit(count)
-    rows = database.run(lambda db: [dict(row._mapping) for row in db.execute(query)], reading=True)
-    return [{**row, "answer": json.loads(row["answer"] or "null")} for row in rows]
-
-
-def runs_around(database: Database, begins: float, ends: float) -> list[Mapping[str, Any]]:
-    """At most MOST_AROUND runs that lasted then, by their end, without what they found."""
-    lasted = (runs.c.ended_at >= begins, runs.c.ended_at <= ends + LONGEST_RUN_SECONDS)
-    began = sa.func.coalesce(runs.c.began_at, runs.c.ended_at) <= ends
-    query = sa.select(*_BRIEF, runs.c.details).where(*lasted, began).order_by(runs.c.ended_at).limit(MOST_AROUND)
-    rows = database.run(lambda db: [dict(row._mapping) for row in db.execute(query)], reading=True)
-    return [{**row, "details": json.loads(row["details"] or "{}")} for row in rows]

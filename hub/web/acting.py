@@ -25,7 +25,7 @@ from fleet.errors import DatabaseFailed, FleetError, TryLater
 from fleet.settings.hub import WebSettings
 from hub.doors import Doors
 from hub.web.adding import permit
-from hub.web.asked import html, json, language, link, number, wants_json
+from hub.web.asked import body_of, html, json, language, link, number, wants_json
 from hub.web.seldom import Seldom
 from hub.web.view import View
 
@@ -143,9 +143,5 @@ def offered(web: WebSettings) -> tuple[str, ...]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise HTTPException(413, "more than a form holds")
+    body = await body_of(request, _MOST_BYTES, "more than a form holds")
     return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

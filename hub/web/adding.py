@@ -16,6 +16,7 @@ from fleet.model import Fleet
 from hub import entering
 from hub.declared import Declared
 from hub.queue.values import Job
+from hub.web.asked import body_of
 from hub.web.seldom import Seldom
 
 MOST_BYTES = 1 << 20
@@ -39,11 +40,7 @@ def permit(request: Request, token_file: str, *, typed: str = "") -> None:
 
 async def jobs_of(request: Request, fleet: Fleet, declared: Declared) -> list[Job]:
     """The jobs in REQUEST; raises HTTPException with what is wrong with them."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"more than {MOST_BYTES >> 20} MiB: add them in parts")
+    body = await body_of(request, MOST_BYTES, f"more than {MOST_BYTES >> 20} MiB: add them in parts")
     try:
         lines = entering.lines(body.decode())
         found = entering.jobs(lines, {"arguments": {}}, fleet.task, "body", tuple(fleet.hub.targets), declared=declared)

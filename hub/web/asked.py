@@ -19,9 +19,9 @@ _OURS = re.compile(r'\b(href|src|action)="/')
 """Where our templates name an address of ours; in the words of others a quotation mark is escaped."""
 
 
-def json(value: BaseModel) -> Response:
+def json(value: BaseModel, status: int = 200) -> Response:
     """VALUE as it is."""
-    return Response(value.model_dump_json(), media_type="application/json")
+    return Response(value.model_dump_json(), status, media_type="application/json")
 
 
 def wants_json(request: Request) -> bool:
@@ -66,6 +66,16 @@ def before(request: Request) -> tuple[int, int] | None:
     return int(job), int(fence)
 
 
+async def body_of(request: Request, most_bytes: int, otherwise: str) -> bytes:
+    """What was sent; raises HTTPException, with the word OTHERWISE, for more than MOST_BYTES."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise HTTPException(413, otherwise)
+    return bytes(body)
+
+
 def one_of(request: Request, name: str, known: tuple[str, ...]) -> str | None:
     """The word called NAME, one of KNOWN; raises HTTPException."""
     text = request.query_params.get(name) or None
@@ -79,11 +89,9 @@ def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if wants_json(request):
         return JSONResponse({"error": error.detail}, error.status_code)
-    said = words(language(request))
-    if error.status_code == 404:
-        return html(request, "plain.j2", 404, text=said["missing"])
-    text = said.get(f"status_{error.status_code}", "")
-    return html(request, "plain.j2", error.status_code, text=text, detail=error.detail)
+    text = words(language(request)).get(f"status_{error.status_code}", "")
+    detail = {} if error.status_code == 404 else {"detail": error.detail}
+    return html(request, "plain.j2", error.status_code, text=text, **detail)
 
 
 def broken(request: Request, error: Exception) -> Response:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from fleet.outside.pointers import number
+
 WIDTH, HEIGHT = 600, 160
 MOST_LINES = 6
 """Each is dashed in another way: a colour alone says nothing to many."""
-_AMOUNTS = ("amount", "value")
-"""Where a table, such as a price, has its number."""
-_LARGEST = 1e300
-"""The difference of two such is a number too."""
 Points = Sequence[tuple[float, float]]
 """Moments and values, the oldest first."""
 
@@ -68,14 +66,6 @@ def numbers(answer: Mapping[str, JsonValue] | None) -> dict[str, float]:
     inner = (answer or {}).get("fields")
     for fields in (answer or {}, inner if isinstance(inner, dict) else {}):
         for name, value in fields.items():
-            if (number := _number(value)) is not None:
-                found[name] = number
+            if (it := number(value)) is not None:
+                found[name] = it
     return found
-
-
-def _number(value: JsonValue) -> float | None:
-    if isinstance(value, dict):
-        value = next((value[name] for name in _AMOUNTS if name in value), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -_LARGEST <= value <= _LARGEST else None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from fleet.db import Database
 from fleet.outcomes import OK
-from hub.queue import reading, rollups, watching
+from hub.queue import reading, rollups
 from hub.web.cards import Card, Run
 from hub.web.charts import Points, numbers
 
@@ -49,15 +49,6 @@ class Watched(BaseModel, frozen=True):
     runs: tuple[Run, ...]
 
 
-class Hour(BaseModel, frozen=True):
-    """How many runs of a site came to an outcome in an hour, and how long they took together."""
-
-    begins_at: int
-    outcome: str
-    runs: int
-    seconds: float
-
-
 class One(BaseModel, frozen=True):
     """A worker or a site."""
 
@@ -65,7 +56,7 @@ class One(BaseModel, frozen=True):
     facts: Mapping[str, str | float | bool | None]
     runs: tuple[Run, ...]
     """Those of the newest ones of all."""
-    hours: tuple[Hour, ...] = ()
+    hours: tuple[rollups.Count, ...] = ()
     """Of a site: the last HOURS, however many runs there were."""
 
     @property
@@ -121,16 +112,15 @@ class Moment(BaseModel, frozen=True):
     events: tuple[Event, ...]
 
 
-def hours(database: Database, site: str, now: float) -> tuple[Hour, ...]:
+def hours(database: Database, site: str, now: float) -> tuple[rollups.Count, ...]:
     """How the last HOURS of SITE were."""
     since = now - 3600 * HOURS
-    found = database.run(lambda db: rollups.counts(db, "hour", since, site), reading=True)
-    return tuple(Hour(**one._asdict()) for one in found)
+    return tuple(database.run(lambda db: rollups.counts(db, "hour", since, site), reading=True))
 
 
 def watched(database: Database, job: int) -> Watched | None:
     """That job; None: there is neither it nor a run of it."""
-    there, found = reading.job(database, job), watching.runs_of(database, job, LOOKED_AT)
+    there, found = reading.job(database, job), reading.runs_with_answers(database, job, LOOKED_AT)
     if there is None and not found:
         return None
     of = there or found[0]
@@ -198,14 +188,14 @@ def moment(database: Database, job: int, fence: int) -> Moment | None:
     if run is None or run["fence"] != fence:
         return None
     begins, ends = (run["began_at"] or run["ended_at"]) - MARGIN_SECONDS, run["ended_at"] + MARGIN_SECONDS
-    events = [event for one in watching.runs_around(database, begins, ends) for event in _events(one)]
+    events = [event for one in reading.runs_around(database, begins, ends) for event in _events(one)]
     events.sort(key=lambda event: (math.inf if event.at is None else event.at, event.run))
     return Moment(run=_brief(run), events=tuple(events[:MOST_EVENTS]))
 
 
 def _events(one: Mapping[str, Any]) -> Iterable[Event]:
     common = {"worker": one["worker"], "run": f"{one['job']}.{one['fence']}"}
-    details = one["details"]
+    details = one["details"] or {}
     if one["began_at"]:
         yield Event(at=one["began_at"], what="begun", words=f"{one['site']} {one['task']}", **common)
     for each in _texts(details.get("failures"), "name", "stage", "message"):

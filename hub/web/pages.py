@@ -101,12 +101,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "moment": _moment,
-        "document": _document,
-        "stages": _stages,
-        "segment": lambda name: quote(name, safe=""),
-    }
+    made.filters |= {"moment": _moment, "document": _document, "stages": _stages, "segment": _segment}
     made.globals |= {"SHAPES": SHAPES, "LEVELS": LEVELS, "WIDTH": WIDTH, "HEIGHT": HEIGHT}
     made.globals |= {"CELL": CELL, "WIDE": CELL * TICKS, "drawn": drawn}
     return made

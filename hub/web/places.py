@@ -19,7 +19,7 @@ from hub.web.cards import Card, grouped, site_card
 from hub.web.charts import chart
 from hub.web.closer import Exits, One, by_exit, hours, moment, watched
 from hub.web.keys import judged
-from hub.web.view import Sight, View
+from hub.web.view import View
 from hub.web.words import words
 
 MOST_RUNS = 50
@@ -60,7 +60,8 @@ class Places:
         """A worker with its newest runs."""
         sight = await self._view.sight()
         card = _named(request, sight.fleet.workers)
-        facts = {"busy_with": card.detail or None, "seconds_ago": _ago(card, sight)}
+        ago = None if card.last_at is None else round(sight.fleet.now - card.last_at)
+        facts = {"busy_with": card.detail or None, "seconds_ago": ago}
         runs = [run for run in sight.runs if run.worker == card.name]
         return self._one(request, "worker", One(card=card, facts=facts, runs=tuple(runs[:MOST_RUNS])))
 
@@ -115,7 +116,3 @@ def _named(request: Request, many: Iterable[T]) -> T:
         if one.name == request.path_params["name"]:
             return one
     raise HTTPException(404)
-
-
-def _ago(card: Card, sight: Sight) -> float | None:
-    return None if card.last_at is None else round(sight.fleet.now - card.last_at)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from fleet.errors import DatabaseFailed
 from fleet.machine.room import Room
+from hub.web.asked import json
 from hub.web.cards import AWAY
 from hub.web.metrics import CONTENT_TYPE, Metrics
 from hub.web.view import Sight, View
@@ -48,17 +49,17 @@ class States:
     async def healthz(self, _: Request) -> Response:
         """200 while work is done and every watch has its results in time, else 503 with the reason in a word."""
         if (sight := await self._sight()) is None:
-            return _told(Health(ok=False, reason="database", last_good_seconds=None, late=()), 503)
+            return json(Health(ok=False, reason="database", last_good_seconds=None, late=()), 503)
         fleet = sight.fleet
         last = None if fleet.last_good_at is None else round(time.time() - fleet.last_good_at, 1)
         late = tuple(card.name for card in fleet.watches if card.state == "late")[:MOST_TOLD]
         said = Health(ok=not fleet.trouble, reason=fleet.trouble, last_good_seconds=last, late=late)
-        return _told(said, 503 if fleet.trouble else 200)
+        return json(said, 503 if fleet.trouble else 200)
 
     async def pressure(self, _: Request) -> Response:
         """200 while more work can be taken, else 503 with the reason in a word."""
         if (sight := await self._sight()) is None:
-            return _told(Pressed(reason="database"), 503)
+            return json(Pressed(reason="database"), 503)
         since = None if sight.since is None else max(0.0, round(time.time() - sight.since, 1))
         workers = [card.state for card in sight.fleet.workers]
         said = Pressed(
@@ -69,7 +70,7 @@ class States:
             workers=len(workers),
             away=sum(map(workers.count, AWAY)),
         )
-        return _told(said, 503 if sight.pressure else 200)
+        return json(said, 503 if sight.pressure else 200)
 
     async def metrics(self, _: Request) -> Response:
         """Also while the database is away: that is one of them."""
@@ -80,7 +81,3 @@ class States:
             return await self._view.sight()
         except DatabaseFailed:
             return None
-
-
-def _told(value: BaseModel, status: int) -> Response:
-    return Response(value.model_dump_json(), status, media_type="application/json")
