@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from fleet.db import Many, among, each
 from hub.queue import locks, politeness
-from hub.queue.politeness import Head
+from hub.queue.politeness import Head, Site
 from hub.queue.repeat import Cron, Interval
 from hub.queue.schema import jobs, runs, sites
-from hub.queue.values import Added, Job, Pace, Priority, Receipt, document
+from hub.queue.values import Added, Job, Pace, Receipt, document
 
 PARCEL = 500
 _KEYS = sa.bindparam("keys", type_=Many(sa.Text))
@@ -79,22 +80,10 @@ def _add_keyed(
 
 def make_sites(db: sa.Connection, names: Set[str], pace: Pace) -> None:
     """There are sites of these NAMES; those that are new have PACE."""
-    rows = [
-        {
-            "name": name,
-            "interval_seconds": pace.interval_seconds,
-            "slowed": 1.0,
-            "most": pace.most,
-            "room": pace.most,
-            "running": 0,
-            "polite_at": 0.0,
-            "paused": False,
-            "priority": Priority.LOW,
-            "wake_at": None,
-        }
-        for name in sorted(names - {row.name for row in db.execute(_NAMES, {"names": sorted(names)})})
-    ]
-    if rows:
+    new = sorted(names - {row.name for row in db.execute(_NAMES, {"names": sorted(names)})})
+    if new:
+        site = Site(name="", interval_seconds=pace.interval_seconds, most=pace.most, room=pace.most)
+        rows = [{**asdict(site), "name": name} for name in new]
         db.execute(_insertion(db, sites).values(rows).on_conflict_do_nothing())
 
 

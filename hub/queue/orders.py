@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from fleet.db import Many, among
 from fleet.outcomes import Ending
-from hub.queue import locks
+from hub.queue import adding, locks
 from hub.queue.endings import JOBS_OF, LEAVE, SITES_OF, Record, ended_run, settle, write_runs
 from hub.queue.politeness import Site
 from hub.queue.rests import READY, SPENT
@@ -40,8 +40,7 @@ def cancel(
     running = {job for job, row in rows.items() if row.state == "leased"}
     gone = rows.keys() - running
     if running:
-        change = sa.update(jobs).where(among(jobs.c.id, _IDS)).values(cancelled=True)
-        db.execute(change, {"ids": sorted(running)})
+        db.execute(_CHANGE.values(cancelled=True), {"ids": sorted(running)})
     if gone:
         db.execute(LEAVE, {"ids": sorted(gone)})
         ends = {job: Finished(job=job, fence=rows[job].fence + 1, outcome=outcome, error=error) for job in sorted(gone)}
@@ -58,9 +57,8 @@ def retry(db: sa.Connection, ids: Iterable[int], now: float) -> set[int]:
     before = locks.lock(db, db.scalars(SITES_OF, {"ids": wanted}))
     spent = {row.id: row for row in db.execute(JOBS_OF, {"ids": wanted}) if row.state == SPENT}
     if spent:
-        change = sa.update(jobs).where(among(jobs.c.id, _IDS))
         values = {"state": READY, "due_at": now, "attempts_left": jobs.c.attempts}
-        db.execute(change.values(values), {"ids": sorted(spent)})
+        db.execute(_CHANGE.values(values), {"ids": sorted(spent)})
         settle(db, before, {row.site: before[row.site] for row in spent.values()})
     return set(spent)
 
@@ -70,9 +68,10 @@ def pause(db: sa.Connection, name: str, *, paused: bool) -> bool:
     return _change(db, name, paused=paused)
 
 
-def pace(db: sa.Connection, name: str, to: Pace) -> bool:
-    """Give the site NAME another pace: what runs already goes on. Whether there is such a site."""
-    return _change(db, name, interval_seconds=to.interval_seconds, most=to.most)
+def pace(db: sa.Connection, name: str, to: Pace) -> None:
+    """Give the site NAME another pace, also before the first job of it: what runs already goes on."""
+    adding.make_sites(db, {name}, to)
+    _change(db, name, interval_seconds=to.interval_seconds, most=to.most)
 
 
 def _change(db: sa.Connection, name: str, **values: Any) -> bool:

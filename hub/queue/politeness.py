@@ -23,18 +23,18 @@ LONGEST_REST_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A site's row."""
+    """A site's row; what is not said is that of a new one."""
 
     name: str
     interval_seconds: float
-    slowed: float
+    slowed: float = 1.0
     most: int
     room: int
-    running: int
-    polite_at: float
-    paused: bool
-    priority: int
-    wake_at: float | None
+    running: int = 0
+    polite_at: float = 0.0
+    paused: bool = False
+    priority: int = Priority.LOW
+    wake_at: float | None = None
     crawl_delay: float | None = None
     """What its robots.txt asks for, in seconds."""
 

@@ -57,18 +57,11 @@ class Store:
 
     def add(self, jobs: Sequence[Job]) -> list[Receipt]:
         """Add JOBS, in parcels. What was cut off is simply added again: keys see to it that nothing is there twice."""
-        receipts: list[Receipt] = []
-        for start in range(0, len(jobs), adding.PARCEL):
-            parcel = jobs[start : start + adding.PARCEL]
+        parcels = (jobs[start : start + adding.PARCEL] for start in range(0, len(jobs), adding.PARCEL))
+        return [receipt for parcel in parcels for receipt in self._add(parcel)]
 
-            def work(db: sa.Connection, parcel: Sequence[Job] = parcel) -> list[Receipt]:
-                added = adding.add(db, parcel, self._pace, self._database.now(db))
-                self._notify(db)
-                return added
-
-            receipts += self._database.run(work)
-            self._ring()
-        return receipts
+    def _add(self, parcel: Sequence[Job]) -> list[Receipt]:
+        return self.turn(lambda turn: adding.add(turn.db, parcel, turn.pace, turn.now))
 
     def claim(self, host: Host, workers: Sequence[str], exits: Collection[str] | None = None) -> Claims:
         """A job for each of WORKERS of HOST, where there are any; EXITS that it can have, None: all there are.
@@ -102,15 +95,7 @@ class Store:
     def retry(self, ids: Iterable[int]) -> set[int]:
         """Try jobs that are aside once more: which of IDS they were."""
         wanted = list(ids)
-
-        def work(db: sa.Connection) -> set[int]:
-            ready = orders.retry(db, wanted, self._database.now(db))
-            self._notify(db)
-            return ready
-
-        ready = self._database.run(work)
-        self._ring()
-        return ready
+        return self.turn(lambda turn: orders.retry(turn.db, wanted, turn.now))
 
     def turn(self, work: Callable[[Turn], T]) -> T:
         """The result of WORK, one transaction that may add and end jobs."""
@@ -138,24 +123,15 @@ class Store:
 
     def pace(self, site: str, pace: Pace) -> None:
         """Give SITE another PACE, also before the first job of it."""
-
-        def work(db: sa.Connection) -> None:
-            adding.make_sites(db, {site}, pace)
-            orders.pace(db, site, pace)
-
-        self._database.run(work)
+        self._database.run(lambda db: orders.pace(db, site, pace))
         self._ring()
 
     # --- hosts
 
     def enlist(self, host: Host, seconds: float, *, version: str, settings: str) -> None:
         """HOST begins a life, with a lease of SECONDS; VERSION and SETTINGS are for people."""
-
-        def work(db: sa.Connection) -> None:
-            until = self._database.now(db) + seconds
-            hosts.enlist(db, *host, version=version, settings=settings, until=until)
-
-        self._database.run(work)
+        about = {"version": version, "settings": settings}
+        self._database.run(lambda db: hosts.enlist(db, *host, until=self._database.now(db) + seconds, **about))
 
     def beat(self, host: Host, seconds: float) -> None:
         """Renew the lease of HOST. Raises HostFenced."""
