@@ -1,4 +1,4 @@
-"""The fleet as values: what fleet.toml may say, typed and frozen; everything else derives from it."""
+"""The settings of fleet.toml as typed, frozen values; everything else is derived from them."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from fleet.paths import Paths as Paths  # noqa: PLC0414
 from fleet.settings import Burst, PerSecond, Seconds
 from fleet.settings import Settings as Settings  # noqa: PLC0414
 
-# Part of the model for everybody else.
+# Part of the model for the rest of the code.
 from fleet.settings.browser import BrowserSettings as BrowserSettings  # noqa: PLC0414
 from fleet.settings.hub import HubSettings
 from fleet.settings.keys import KeysSettings
 from fleet.settings.web_address import WebAddress as WebAddress  # noqa: PLC0414
 
 ACCOUNT_GROUP = "fleet"
-"""Primary group of every worker; may open netctl's socket, and nothing else of the fleet's."""
+"""Primary group of every worker; it may open netctl's socket, and nothing else of the fleet."""
 NETCTL_ACCOUNT = "netctl"
 HUB_ACCOUNT = "fleet-hub"
-"""And the group of its own: of what workers own, this group may read results."""
+"""Also its own group, which may read results that workers own."""
 KEYS_ACCOUNT = "fleet-keys"
-"""And the group of its own: speaks to the key service, and may read its headers."""
+"""Also its own group; it talks to the key service, and may read the file of its headers."""
 LEAST_MEMORY_MEBIBYTES = 256
 MOST_WORKERS = 512
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15")))
 
 
 class WorkersSettings(Settings):
-    """`[workers]`: how many, and under which UIDs."""
+    """`[workers]`: their number, their UIDs and their limits."""
 
     count: int = Field(default=8, ge=1, le=MOST_WORKERS)
     first_uid: int = Field(default=1101, ge=FIRST_UID, le=LAST_UID)
     placeholders: IPv4Network = PLACEHOLDERS
-    """Where the addresses lie that workers send from until netctl translates them."""
+    """The network of the source addresses that workers' packets have until netctl translates them."""
     stop_wait_seconds: Seconds = 20
     """How long a worker may take to end after SIGTERM before it is killed."""
     deny_netlink: bool = True
@@ -61,9 +61,9 @@ class WorkersSettings(Settings):
     memory_mebibytes: int = Field(default=0, ge=0, le=1_048_576)
     """Memory of a worker and its browser, its /tmp included; 0: no limit. Needs a delegated control group."""
     cpu_weight: int = Field(default=100, ge=1, le=10_000)
-    """A worker's share of a processor that is too small for all (cgroup-v2.rst); all workers have the same."""
+    """A worker's share of a processor that is fully used (cgroup-v2.rst); all workers have the same."""
     io_weight: int = Field(default=100, ge=1, le=10_000)
-    """The same of a disk."""
+    """The same for a disk."""
     file_mebibytes: int = Field(default=512, ge=64, le=1_048_576)
     """The largest file that a worker may write."""
 
@@ -104,7 +104,7 @@ class WireguardSettings(Settings):
     handshake_timeout_seconds: Seconds = 5
     keepalive_seconds: int = Field(default=25, ge=1, le=600)
     mtu: int = Field(default=1420, ge=576, le=9000)
-    """What a tunnel carries in a packet at most; below 1280 no tunnel carries IPv6."""
+    """The largest packet in a tunnel, in bytes; below 1280 no tunnel carries IPv6."""
 
 
 class NetctlSettings(Settings):
@@ -115,11 +115,11 @@ class NetctlSettings(Settings):
     key_cooldown_seconds: float = Field(default=5, ge=0, le=86_400)
     """A key rests this long between two leases (WireGuard's replay guard needs at least 0.02)."""
     workers_per_server: int = Field(default=0, ge=0, le=512)
-    """So many workers at most at one VPN server at one time; 0: as many as there are keys."""
+    """The most workers at one VPN server at one time; 0: as many as there are keys."""
     owner_grace_seconds: Seconds = 10
     """How long netctl, after its own restart, keeps a tunnel whose worker has not come back."""
     operator_group: str = Field(default="fleet-operators", min_length=1, max_length=32)
-    """Members may ask for the status, as root may; no such group: root alone."""
+    """Its members may ask for the status, like root; without such a group only root may."""
     frame_seconds: Seconds = 10
     """How long a caller may take to send the rest of a request, and to take its answer."""
     connections_per_uid: int = Field(default=8, ge=1, le=100_000)
@@ -128,7 +128,7 @@ class NetctlSettings(Settings):
     """New connections of one user; more are closed at once."""
     connections_burst: Burst = 40
     requests_per_second: PerSecond = 20
-    """Requests of one user, over all its connections; more wait for their turn."""
+    """Requests of one user, over all its connections; further ones wait."""
     requests_burst: Burst = 60
     key_requests_per_second: PerSecond = 1
     """Requests of one worker that take a key (connect, rotate): keeps one from draining the pool."""
@@ -142,7 +142,7 @@ class DnsSettings(Settings):
 
 
 class ReachSettings(Settings):
-    """`[reach]`: what of the near network is open to a worker and its pages. By default nothing of it is.
+    """`[reach]`: which local networks and ports a worker and its pages may reach. By default none.
 
     Loopback, private, link-local (cloud metadata) and multicast addresses are refused. Nothing here opens the
     host's uplink.
@@ -151,11 +151,11 @@ class ReachSettings(Settings):
     allow: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a worker may reach, through its tunnel."""
     loopback_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = ()
-    """TCP ports of this host's own addresses that every worker may connect to."""
+    """TCP ports on this host's own addresses that every worker may connect to."""
 
     @property
     def networks(self) -> frozenset[IPv4Network | IPv6Network]:
-        """`allow`, none of which overlaps another."""
+        """`allow`, merged so that no two networks overlap."""
         return frozenset(
             [
                 *collapse_addresses(one for one in self.allow if isinstance(one, IPv4Network)),
@@ -168,15 +168,15 @@ class EgressSettings(Settings):
     """`[egress]`: services that answer with the caller's address, as text or as JSON {"ip": ...}."""
 
     insecure_http: bool = False
-    """Let `urls` be http: then whoever is on the way, a VPN server for one, can answer with any address."""
+    """Let `urls` be http: then anybody on the path, for example a VPN server, can answer with any address."""
     urls: tuple[WebAddress, ...] = Field(min_length=1, max_length=8)
     """All are asked at once; those that answer must agree."""
     timeout_seconds: Seconds = 10
-    """For question and answer with all that belongs to them: name, connection, TLS, every byte."""
+    """For the whole request: name lookup, connection, TLS, every byte of the answer."""
     host_addresses: tuple[IPvAnyAddress, ...] = ()
-    """What the host shows without a tunnel; empty: netctl asks the urls, when it has to judge an exit."""
+    """The host's addresses without a tunnel; empty: netctl asks the urls when it has to judge an exit."""
     learned_hours: float = Field(default=24, gt=0, le=8760)
-    """How long a learned exit counts before it is looked at again."""
+    """How long a learned exit address is valid before it is checked again."""
 
     @field_validator("urls")
     @classmethod
@@ -184,17 +184,17 @@ class EgressSettings(Settings):
         for url in urls:
             if not url.startswith("https://") and not rest.data.get("insecure_http"):
                 raise ValueError(
-                    f"{url!r} is no https address: whoever is on the way could answer for it; "
+                    f"{url!r} is no https address: anybody on the path could answer for it; "
                     "use https, or set egress.insecure_http = true"
                 )
         return urls
 
 
 class VerifySettings(Settings):
-    """`[verify]`: whom `fleet verify` asks; "": nobody, and the report says that this was not looked at."""
+    """`[verify]`: the servers that `fleet verify` asks; "": none, and the report says that this was not checked."""
 
     resolver_echo: str = Field(default="whoami.akamai.net", max_length=200, pattern=r"^[A-Za-z0-9.-]*$")
-    """A name whose address is that of the resolver that asks for it."""
+    """A name that resolves to the address of the resolver that asks for it."""
     stun: str = Field(default="stun.l.google.com:19302", max_length=200)
     """A STUN server (NAME:PORT), which tells a page its address over UDP."""
 
@@ -210,11 +210,11 @@ class LoopSettings(Settings):
     """`[loop]`."""
 
     attempts: int = Field(default=3, ge=1, le=100)
-    """Tries of one loop before it is handed in as failed."""
+    """Attempts of one loop before it is reported as failed."""
     pause_seconds: float = Field(default=30, ge=0)
-    """Rest between two loops: politeness to the watched site."""
+    """Pause between two loops, out of politeness to the watched site."""
     robots: bool = True
-    """Open no address that the robots.txt of its site does not allow, and keep to its Crawl-delay."""
+    """Open no address that its site's robots.txt disallows, and keep to its Crawl-delay."""
 
 
 class TaskSettings(Settings):
@@ -223,14 +223,15 @@ class TaskSettings(Settings):
     run: str = "search"
     """`watch`, `search`, `visit`, an entry point of the group `fleet.tasks`, or `package.module:function`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Handed to the task, which validates them."""
+    """Passed to the task, which validates them."""
 
 
 class Fleet(Settings):
-    """Everything fleet.toml says."""
+    """All settings of fleet.toml."""
 
     isolation: Literal["uid", "netns"] = "netns"
-    """`netns`: a network namespace for each worker. `uid`: all tunnels in the host's. Not set: see resolved()."""
+    """`netns`: a network namespace for each worker. `uid`: all tunnels in the host's. Not set: see
+    fleet.operate.configuration.resolved()."""
     workers: WorkersSettings = WorkersSettings()
     wireguard: WireguardSettings = WireguardSettings()
     netctl: NetctlSettings = NetctlSettings()
@@ -258,12 +259,12 @@ class Fleet(Settings):
 
     @property
     def loops_task(self) -> bool:
-        """Whether workers do `[task]` by themselves."""
+        """Whether workers run `[task]` without a job."""
         return self.hub.jobs != "only"
 
     @property
     def walls(self) -> Isolation:
-        """What `isolation` means."""
+        """The value for `isolation`."""
         return ISOLATIONS[self.isolation]
 
     @property
@@ -273,7 +274,7 @@ class Fleet(Settings):
 
     @cached_property
     def interfaces(self) -> tuple[str, ...]:
-        """Every name that a tunnel of theirs may have."""
+        """Every name that a tunnel of the workers may have."""
         return tuple(name for worker in self.members for name in worker.interfaces)
 
     def worker(self, name: str) -> Worker:

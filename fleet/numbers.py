@@ -1,6 +1,6 @@
-"""The numbers of a worker: interface, table, addresses, all derived from its UID alone.
+"""The names and numbers of a worker: interface, table, addresses, all derived from its UID.
 
-An operator can work them out by hand, and netctl knows its own objects by their range.
+An operator can work them out by hand, and netctl recognises its own objects by their range.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pydantic import BaseModel, Field
 
 _NAME = re.compile("w([0-9]{4})")
 FIRST_UID = 1001
-"""UID u has number n = u - 1000; n is at least 1."""
+"""A worker with UID u has the number n = u - 1000; n is at least 1."""
 LAST_UID = 9999
 PLACEHOLDERS = ipaddress.IPv4Network("10.255.0.0/16")
-"""Where the workers' placeholder sources lie, unless workers.placeholders says otherwise; translated before anything
-leaves."""
+"""The network of the workers' placeholder source addresses, unless workers.placeholders sets another; they are
+translated before a packet leaves."""
 PLACEHOLDERS_V6 = ipaddress.IPv6Network("fd66:6c74:0:ffff::/64")
 """The same for IPv6, a unique local range (RFC 4193)."""
 PROTOCOL = 77
-"""Route and rule protocol number of everything netctl makes (free in iproute2's rt_protos)."""
+"""Protocol number of every route and rule that netctl makes (unused in iproute2's rt_protos)."""
 OUTER_MARK = 0x666C7431
-"""Packet mark of what kernel WireGuard sends for us ("flt1"); setting one needs CAP_NET_ADMIN or CAP_NET_RAW."""
+"""Mark ("flt1") of the outer packets of kernel WireGuard; setting a mark needs CAP_NET_ADMIN or CAP_NET_RAW."""
 PROBE_MARK = 0x666C7432
-"""Packet mark of netctl's own look through a worker's tunnel ("flt2"): that of no worker, as the one above."""
+"""Mark ("flt2") of netctl's own probes through a worker's tunnel; no worker can set it, nor the one above."""
 TABLES = 10_000
-"""Worker n has table TABLES + n, and lookup rules of that priority."""
+"""Worker n has the routing table TABLES + n, and lookup rules with that priority."""
 PROHIBIT_OFFSET = 10_000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
 
@@ -36,39 +36,39 @@ _in_use = [PLACEHOLDERS]
 
 
 def placeholders() -> ipaddress.IPv4Network:
-    """Where those of this process's fleet lie."""
+    """The placeholder network of this process's fleet."""
     return _in_use[0]
 
 
 def use_placeholders(network: ipaddress.IPv4Network) -> None:
-    """The fleet of this process has its placeholders in NETWORK; said once, before anything is made of a worker.
+    """Set the placeholder network of this process's fleet; call it once, before anything is derived from a worker.
 
-    What the kernel tells has a UID or an address alone, and no settings beside it.
+    It is a global, because what the kernel reports has only a UID or an address and no settings.
     """
     _in_use[0] = network
 
 
 class BrowserPorts(NamedTuple):
-    """Loopback ports of one worker's browser: netctl keeps other workers away from them."""
+    """Loopback ports of one worker's browser, which netctl closes to other workers."""
 
     devtools: int
     driver: int
 
 
 class Worker(BaseModel, frozen=True, extra="forbid"):
-    """One worker, known by its UID; every number of it derives from that."""
+    """One worker, identified by its UID, from which all its numbers are derived."""
 
     uid: int = Field(ge=FIRST_UID, le=LAST_UID)
 
     @classmethod
     def named(cls, name: str) -> Worker | None:
-        """The one of that NAME, of this fleet or not; None: no worker is called so."""
+        """The worker of that NAME, in this fleet or not; None when it is no worker's name."""
         found = _NAME.fullmatch(name)
         return cls.numbered(int(found[1]) - 1000) if found else None
 
     @classmethod
     def numbered(cls, number: int) -> Worker | None:
-        """The one of that NUMBER; None: there can be none."""
+        """The worker with that NUMBER; None when it is out of range."""
         uid = number + 1000
         return cls(uid=uid) if FIRST_UID <= uid <= LAST_UID else None
 
@@ -84,7 +84,7 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def space(self) -> str:
-        """`fleet-w1101`: its own network namespace, where the fleet's isolation gives it one."""
+        """`fleet-w1101`: its own network namespace, with isolation netns."""
         return f"fleet-{self.name}"
 
     @property
@@ -99,12 +99,12 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def interfaces(self) -> tuple[str, str]:
-        """Both names its link may have."""
+        """Both names that its link may have."""
         return self.interface, self.spare_interface
 
     @property
     def alias(self) -> str:
-        """The mark of ownership on the link: `fleet:w1101`."""
+        """The link's alias, which marks it as ours: `fleet:w1101`."""
         return f"fleet:{self.name}"
 
     @property
@@ -114,12 +114,12 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def prohibit_priority(self) -> int:
-        """The priority of the prohibit rules, which the kernel asks after the lookups: 20000 + n."""
+        """The priority of the prohibit rules, which the kernel tries after the lookups: 20000 + n."""
         return self.table + PROHIBIT_OFFSET
 
     @property
     def placeholder(self) -> ipaddress.IPv4Address:
-        """The worker's source address before translation: 10.255.x.y counted from n."""
+        """The worker's source address before translation: address n of the placeholder network (10.255.0.0/16)."""
         return placeholders()[self.number]
 
     @property
@@ -134,12 +134,12 @@ class Worker(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def browser_ports(self) -> BrowserPorts:
-        """10000 + 2n and the next: below the ephemeral range, for this UID alone."""
+        """10000 + 2n and 10001 + 2n: below the ephemeral range, reserved for this UID."""
         return BrowserPorts(10_000 + 2 * self.number, 10_001 + 2 * self.number)
 
     @classmethod
     def of_interface(cls, interface: str) -> Worker | None:
-        """The worker an interface name stands for, spare names too; None when the name is not one of ours."""
+        """The worker that an interface name belongs to, spare names too; None when the name is not one of ours."""
         digits = interface.removeprefix("wg").removesuffix("s")
         if not interface.startswith("wg") or not digits.isdecimal() or str(int(digits)) != digits:
             return None

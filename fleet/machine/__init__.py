@@ -1,1 +1,1 @@
-"""The machine, in one place each: processes, files, locks, namespaces, control groups, kernel calls."""
+"""Access to the machine, one module for each subject: processes, files, locks, namespaces, control groups, syscalls."""

@@ -1,4 +1,4 @@
-"""Small BPF programs at control groups (bpf(2)): their words, how they are loaded, and how they come to a group.
+"""Small BPF programs for control groups (bpf(2)): assembles, loads and attaches them.
 
 Linux 5.9, cgroup v2. Standard library only: the worker's launcher runs this as root.
 """
@@ -40,32 +40,32 @@ def word(operation: int, target: int = 0, source: int = 0, offset: int = 0, numb
 
 
 def long(target: int, number: int, source: int = 0) -> bytes:
-    """TARGET = NUMBER, of 64 bits; SOURCE 1 (BPF_PSEUDO_MAP_FD): the table with that descriptor."""
+    """TARGET = NUMBER (64 bits); with SOURCE 1 (BPF_PSEUDO_MAP_FD) the map with the descriptor NUMBER."""
     low, high = struct.unpack("=ii", struct.pack("=Q", number))
     return word(LOAD_IMMEDIATE, target, source, number=low) + word(0, number=high)
 
 
 def table(most: int) -> int:
-    """A table of MOST places, 8 bytes to 8 bytes; its descriptor. Raises OSError."""
+    """Make a hash map of at most MOST entries, 8-byte keys and values; returns its descriptor. Raises OSError."""
     return _bpf(_MAP_CREATE, struct.pack("=IIIII", _MAP_HASH, 8, 8, most, 0))
 
 
 def load(program: bytes, kind: int, hook: int) -> int:
-    """The PROGRAM in the kernel, of KIND, for HOOK; its descriptor. Raises OSError."""
+    """Load PROGRAM of type KIND for the attach type HOOK; returns its descriptor. Raises OSError."""
     text, licence = ctypes.create_string_buffer(program), ctypes.create_string_buffer(b"")
     words = (kind, len(program) // 8, ctypes.addressof(text), ctypes.addressof(licence))
-    # Up to expected_attach_type of the union's member for BPF_PROG_LOAD.
+    # union bpf_attr's member for BPF_PROG_LOAD, up to expected_attach_type.
     return _bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16sII", *words, 0, 0, 0, 0, 0, b"", 0, hook))
 
 
 def attach(group: Path, loaded: int, hook: int) -> None:
-    """Put the program LOADED in the place of GROUP's only one; it ends with the group. Raises OSError."""
+    """Attach the program LOADED to GROUP, replacing its only one; it ends with the group. Raises OSError."""
     _at(group, lambda folder: _bpf(_PROG_ATTACH, struct.pack("=IIII", folder, loaded, hook, 0)))
 
 
 def link(group: Path, loaded: int, hook: int) -> int:
-    """Put the program LOADED beside those of others (BPF_F_ALLOW_MULTI), until the last copy of this descriptor is
-    closed. Raises OSError.
+    """Attach the program LOADED to GROUP beside others (BPF_F_ALLOW_MULTI), until the last copy of the returned
+    descriptor is closed. Raises OSError.
     """
     return _at(group, lambda folder: _bpf(_LINK_CREATE, struct.pack("=IIII", loaded, folder, hook, 0)))
 

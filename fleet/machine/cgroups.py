@@ -1,10 +1,10 @@
-"""Limits of memory and processes and a share of processor and disk for each worker, by a control group of its own.
+"""A control group for each worker, with limits of memory and processes and shares of processor and disk.
 
     fleet.service/              delegated to the fleet (Delegate= in deploy/fleet.service), holds no process itself
         supervisor/             `fleet up`, supervisord, netctl, tunnels: before every worker
         w1101/ w1102/ ...       a worker with its browser
 
-Of cgroup v2, and only inside a group that systemd has delegated to the fleet. Standard library only: the worker's
+cgroup v2 only, and only inside a group that systemd has delegated to the fleet. Standard library only: the worker's
 launcher runs this as root.
 """
 
@@ -15,14 +15,14 @@ import os
 from pathlib import Path
 
 CONTROLLERS = frozenset({"memory", "pids"})
-"""Without these a group holds nothing."""
+"""Without these a group limits nothing."""
 _WEIGHTS = ("cpu", "io")
-"""Controllers that only divide what there is; kernels without one go on without."""
+"""Controllers that only set shares; they are not used on kernels without them."""
 _FIRST = 10_000
-"""The largest weight (cgroup-v2.rst): what carries every worker's packets does not wait for their browsers."""
+"""The largest weight (cgroup-v2.rst): the programs that carry all workers' packets must not wait for browsers."""
 SUPERVISOR = "supervisor"
 _DELEGATED = ("trusted.delegate", "user.delegate")
-"""Extended attributes that systemd puts on a group it has delegated, since versions 234 and 251."""
+"""Extended attributes that systemd sets on a delegated group, since versions 234 and 251."""
 
 
 def own(proc: Path = Path("/proc/self")) -> Path | None:
@@ -32,13 +32,13 @@ def own(proc: Path = Path("/proc/self")) -> Path | None:
 
 
 def top(proc: Path = Path("/proc/self")) -> Path | None:
-    """The folder of the highest group that is shown here (in a container its own), or None like own()."""
+    """The folder of the topmost visible group (in a container the container's own), or None like own()."""
     found = _mounted(proc)
     return found and found[0]
 
 
 def _mounted(proc: Path) -> tuple[Path, Path] | None:
-    """Where the hierarchy that this process's group is in is mounted, and the group below that."""
+    """The mount point of the cgroup v2 hierarchy, and this process's group relative to it."""
     groups = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
     name = next((line.partition("::")[2] for line in groups if line.startswith("0::")), None)
     if name is None:
@@ -54,10 +54,10 @@ def _mounted(proc: Path) -> tuple[Path, Path] | None:
 def divide(group: Path) -> bool:
     """Prepare GROUP, the group of this process, for groups of workers; False when that is not possible.
 
-    It must be delegated to the fleet, with memory and pids, and hold no other process. This process moves to a group
-    beside the workers' groups: a group whose children have controllers may hold no process itself (cgroups(7), "no
-    internal processes").
-    Raises OSError (a container may show its groups and let nobody write).
+    It must be delegated to the fleet, with memory and pids, and hold no other process. This process moves to the group
+    `supervisor` beside the workers' groups: a group whose children have controllers may hold no process itself
+    (cgroups(7), "no internal processes").
+    Raises OSError (in a container the groups may be visible but not writable).
     """
     if is_divided(group):
         return True
@@ -72,7 +72,7 @@ def divide(group: Path) -> bool:
         (below / "cgroup.procs").write_text(process, encoding="ascii")
     (group / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
     for controller in _WEIGHTS:
-        # Not delegated (an older unit), not there, or EINVAL beside realtime processes.
+        # Not delegated (an older unit), not in this kernel, or EINVAL because of realtime processes.
         with contextlib.suppress(OSError):
             (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
         _weigh(below, controller, _FIRST)
@@ -86,9 +86,9 @@ def is_divided(group: Path) -> bool:
 
 
 def of_worker(name: str, group: Path | None) -> Path | None:
-    """The group of worker NAME, for a launcher that runs in GROUP; None: there are no groups here.
+    """The group of worker NAME, for a launcher that runs in GROUP; None when there are no groups here.
 
-    Below a group that is not divided it has no controllers; its sockets are counted all the same (launcher.sockets).
+    Below a group that is not divided it has no controllers, but its sockets are still counted (launcher.sockets).
     """
     if group is None:
         return None
@@ -96,26 +96,26 @@ def of_worker(name: str, group: Path | None) -> Path | None:
 
 
 def enter(group: Path) -> None:
-    """Move this process and all that it starts to GROUP. Raises OSError."""
+    """Move this process, and so all its later children, to GROUP, which is made if needed. Raises OSError."""
     group.mkdir(exist_ok=True)
-    (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writer
+    (group / "cgroup.procs").write_text("0", encoding="ascii")  # 0: the writing process
 
 
 def leave(group: Path) -> None:
-    """GROUP goes, unless somebody else is in it."""
+    """Remove GROUP, unless a process is still in it."""
     with contextlib.suppress(OSError):
         group.rmdir()
 
 
 def join(group: Path, *, memory_mebibytes: int, processes: int, cpu_weight: int, io_weight: int) -> None:
-    """Enter GROUP, one of a divided group's, with these limits; 0 MiB: no limit. Raises OSError."""
+    """Enter GROUP, a child of a divided group, with these limits; 0 MiB: no limit. Raises OSError."""
     group.mkdir(exist_ok=True)
     memory = str(memory_mebibytes << 20) if memory_mebibytes else "max"
     (group / "memory.max").write_text(memory, encoding="ascii")
     (group / "pids.max").write_text(str(processes), encoding="ascii")
     swap = group / "memory.swap.max"
-    if swap.exists():  # not where the kernel does not count swap
-        # A browser over its limit would else push the whole host into swap.
+    if swap.exists():  # missing when the kernel does not account for swap
+        # Without this a browser over its limit would fill the host's swap.
         swap.write_text("0" if memory_mebibytes else "max", encoding="ascii")
     for controller, weight in zip(_WEIGHTS, (cpu_weight, io_weight), strict=True):
         _weigh(group, controller, weight)
@@ -123,7 +123,7 @@ def join(group: Path, *, memory_mebibytes: int, processes: int, cpu_weight: int,
 
 
 def _weigh(group: Path, controller: str, weight: int) -> None:
-    """The share of GROUP where there is not enough for all; no such file where the kernel does not divide that."""
+    """Set the weight of GROUP if the kernel has this controller."""
     path = group / f"{controller}.weight"
     if path.exists():
         path.write_text(str(weight), encoding="ascii")

@@ -1,4 +1,4 @@
-"""Files that are whole after a power cut."""
+"""Writes files that are complete even after a power failure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
-    """PATH holds CONTENT after this returns, also after a power cut; never half of it, and never with another MODE.
+    """Replace PATH by CONTENT, atomically and durably, even in a power failure; it never has another MODE.
 
     Raises OSError, which names PATH.
     """
     try:
         _write_durably(path, content, mode)
     except OSError as error:
-        error.filename = str(path)  # write(2) names none
+        error.filename = str(path)  # errors of write(2) have no file name
         raise
 
 

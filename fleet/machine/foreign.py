@@ -1,8 +1,8 @@
-"""What a worker owns, and root reads: its home lies in a folder of root's, and below it anything may lie.
+"""Lets root read files that a worker owns: its home lies in a folder of root's, but below it anything may lie.
 
-Whoever has taken a worker over swaps a folder for a link, puts a pipe, a file without end or a link to somebody's
-secret under the name of a result, and changes it while it is read. So every path is opened beneath the home and through
-no link (openat2(2)), what is opened is the owner's, and there is a bound for everything: bytes, names, seconds.
+An attacker who has taken over a worker may replace a folder by a link, put a pipe, an endless file or a link to a
+secret under the name of a result, and change it while it is read. So every path is opened beneath the home and through
+no link (openat2(2)), everything opened must belong to the worker, and bytes, names and seconds are bounded.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from types import TracebackType
 from fleet.machine.syscalls import open_beneath
 
 MOST_NAMES = 200_000
-"""Of a folder."""
+"""The most names that are read from a folder."""
 LIST_SECONDS = 2.0
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-"""No pipe is waited for, no lease (fcntl(2), F_SETLEASE), and no terminal becomes ours."""
+"""Open does not wait for a pipe or a lease (fcntl(2), F_SETLEASE), and gets no controlling terminal."""
 
 
 class Folder:
-    """The folder BELOW the home HOME, open: what its path leads to later is of no account.
+    """The open folder BELOW in the home HOME: later changes of its path have no effect.
 
-    Raises OSError where it is none, or where somebody else than the owner of HOME has it.
+    Raises OSError when it is no folder, or belongs to another user than HOME.
     """
 
     def __init__(self, home: Path, below: str) -> None:
-        top = os.open(home, _FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW)  # in root's folder: nobody else can swap it
+        top = os.open(home, _FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW)  # in root's folder: no other user can replace it
         try:
             self.path = home / below
             self._owner = os.fstat(top).st_uid
@@ -45,7 +45,7 @@ class Folder:
         os.close(self._descriptor)
 
     def names(self) -> tuple[list[str], bool]:
-        """Names in it, and whether these are all: at most MOST_NAMES, and what LIST_SECONDS give."""
+        """The names in it, and whether these are all: it stops at MOST_NAMES and after LIST_SECONDS."""
         found: list[str] = []
         deadline = time.monotonic() + LIST_SECONDS
         with os.scandir(self._descriptor) as entries:
@@ -56,7 +56,7 @@ class Folder:
         return found, True
 
     def state(self, name: str) -> tuple[int, int, int] | None:
-        """What changes with what is in the file NAME, its time of writing first; None when there is none."""
+        """A value that changes when the file NAME changes, its mtime first (ns); None when there is no such file."""
         try:
             found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except OSError:
@@ -64,7 +64,7 @@ class Folder:
         return found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     def read(self, name: str, most_bytes: int) -> bytes:
-        """What the file NAME holds; raises OSError for all but the owner's ordinary file of at most MOST_BYTES."""
+        """The content of NAME; raises OSError unless it is an ordinary file of the owner of at most MOST_BYTES."""
         with os.fdopen(self._open(self._descriptor, name, 0), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "no ordinary file", name)

@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal, as one exception that clean-up is shielded from.
+"""Turns Ctrl-C, SIGTERM and SIGHUP into one exception, from which clean-up can be shielded.
 
-Stopped is no Exception, so that no library's broad `except Exception` swallows it. A destructor could; who works for
-long therefore asks again (raise_if_stopped).
+Stopped is no subclass of Exception, so that no library's broad `except Exception` swallows it. A destructor still
+could; so long-running code also calls raise_if_stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """somebody asked this program to end"""
+    """this program was asked to end"""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -30,11 +30,11 @@ class Stopped(BaseException):
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Signals wait until the block is done: for short calls into libraries whose destructors swallow exceptions.
+    """Hold signals back until the end of the block: for short calls to libraries whose destructors swallow exceptions.
 
-    io's finalizers drop whatever is raised while they close a file (iobase_finalize in CPython's
-    Modules/_io/iobase.c); one in ten signals during an XML-RPC call was lost that way. Also for what must be done
-    whole or not at all.
+    io's finalizers drop every exception that is raised while they close a file (iobase_finalize in CPython's
+    Modules/_io/iobase.c); one in ten signals during an XML-RPC call was lost that way. Also for steps that must not be
+    interrupted half way.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -44,10 +44,10 @@ def deferred() -> Iterator[None]:
 
 
 class Interrupts:
-    """While entered, the first signal raises Stopped once in the main thread; within `shield()` none does."""
+    """In the block the first signal raises Stopped once, in the main thread; within `shield()` none does."""
 
     number: ClassVar[int | None] = None
-    """Of the signal that has come; a process has one such object at a time."""
+    """The signal that has arrived; a process has one such object at a time."""
 
     def __init__(self) -> None:
         self._shielded = False
@@ -61,11 +61,11 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave, it takes
+            signal.signal(number, handler)  # type: ignore[arg-type]  # signal() accepts what it returned
 
     @contextmanager
     def shield(self) -> Iterator[None]:
-        """Clean-up runs to its end, however often somebody presses Ctrl-C."""
+        """Let the block run to its end, however often somebody presses Ctrl-C."""
         self._shielded = True
         try:
             yield
@@ -73,7 +73,7 @@ class Interrupts:
             self._shielded = False
 
     def ignore(self) -> None:
-        """From here on no signal interrupts the end, also behind the `with` block."""
+        """Ignore all signals from here on, also after the `with` block."""
         self._before.clear()
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -85,6 +85,6 @@ class Interrupts:
 
 
 def raise_if_stopped() -> None:
-    """Raise Stopped when a signal came and its Stopped was lost."""
+    """Raise Stopped when a signal has arrived and its exception was lost."""
     if Interrupts.number is not None:
         raise Stopped(Interrupts.number)

@@ -1,4 +1,4 @@
-"""Lock files: a flock(2), which the kernel ends with its holder, in a file that names the holder's process.
+"""Lock files: a flock(2), which the kernel releases when the holder ends, on a file that names the holder's process.
 
 Standard library only: the worker's launcher runs this as root.
 """
@@ -18,7 +18,7 @@ def opened(path: Path, *, make: bool = True) -> int:
 
 
 def take(descriptor: int) -> bool:
-    """Whether the lock is ours now; waits for nobody."""
+    """Try to take the lock, without waiting; returns whether it is ours."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,18 +27,18 @@ def take(descriptor: int) -> bool:
 
 
 def wait(descriptor: int) -> None:
-    """Until the lock is ours."""
+    """Wait until the lock is ours."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def holder(descriptor: int) -> str:
-    """The process id that the file names, empty when it names none."""
+    """The process id in the file; empty when there is none."""
     return os.pread(descriptor, 20, 0).decode(errors="replace").strip()
 
 
 @contextmanager
 def waited_for(path: Path) -> Iterator[None]:
-    """Wait for the lock of the file PATH, which is made where it is missing, and hold it. Raises OSError."""
+    """Wait for the lock on the file PATH, which is made if missing, and hold it in the block. Raises OSError."""
     descriptor = opened(path)
     try:
         wait(descriptor)
@@ -49,9 +49,9 @@ def waited_for(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held(descriptor: int, busy: Callable[[str], Exception]) -> Iterator[None]:
-    """Hold the lock of an open file, which names this process meanwhile, and close it.
+    """Hold the lock on an open file in the block, write this process's id into it, and close it at the end.
 
-    Raises BUSY(the holder's process id) when another has it.
+    Raises BUSY(the holder's process id) when another process has the lock.
     """
     try:
         if not take(descriptor):

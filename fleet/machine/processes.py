@@ -1,7 +1,7 @@
-"""Processes as the kernel tells of them: their certain end, and who one is in a form that outlives the asker.
+"""Processes as the kernel reports them: waiting for their end, and identifying one beyond the life of its observer.
 
-A pid alone may be somebody else's by now. A pidfd (pidfd_open(2)) stands for one process; so does `boot:pid:start`,
-its pid with its start time (clock ticks since boot) and the boot's id. Standard library only, and little of it: the
+A pid alone may have been reused. A pidfd (pidfd_open(2)) identifies one process; so does `boot:pid:start`: the boot's
+id, the pid and the start time (clock ticks since boot). Standard library only, and little of it: the
 worker's launcher runs this as root.
 """
 
@@ -23,7 +23,7 @@ _MARGIN_SECONDS = 0.1
 
 
 class Handle:
-    """One process, a child or not: its number cannot be reused under us. Raises ProcessLookupError when it has gone."""
+    """A pidfd of one process, a child or not. Raises ProcessLookupError when there is no such process."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
@@ -33,11 +33,11 @@ class Handle:
         return self._descriptor
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether it ended within SECONDS; None waits for ever."""
+        """Whether it ended within SECONDS; None waits forever."""
         return bool(select.select([self], [], [], seconds)[0])
 
     def kill(self) -> None:
-        """SIGKILL; one that has gone already is fine. Raises PermissionError."""
+        """Send SIGKILL; no error when the process has ended. Raises PermissionError."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
@@ -52,7 +52,7 @@ class Handle:
 
 
 def kill(pid: int, deadline: float) -> None:
-    """SIGKILL, then wait for the end until DEADLINE (monotonic); a process that is gone is fine."""
+    """Send SIGKILL, then wait for the end until DEADLINE (monotonic); no error when the process has ended."""
     try:
         process = Handle(pid)
     except ProcessLookupError:
@@ -63,12 +63,12 @@ def kill(pid: int, deadline: float) -> None:
 
 
 def outlive(seconds: float) -> None:
-    """Return once this process is older than SECONDS. A signal whose handler raises ends the wait.
+    """Wait until this process is older than SECONDS. A signal whose handler raises ends the wait.
 
-    supervisord reads an exit code only of a program that has lived for its `startsecs`. One that ends earlier has
-    crashed at its start, whatever its code: supervisord starts it again, with growing pauses (Subprocess.finish in
-    supervisor 4.3). That is right for a crash, so `startsecs` is not 0; but it would start a program again that is
-    done, or whose settings are wrong. So a final end waits that long.
+    supervisord heeds the exit code only of a program that has lived for its `startsecs`. It treats an earlier end as a
+    crash at start, whatever the code, and restarts it with growing pauses (Subprocess.finish in supervisor 4.3). That
+    is right for a crash, so `startsecs` is not 0; but a program that is done, or has wrong settings, must not be
+    restarted. So before a final exit a program waits that long.
     """
     started = int(stat(os.getpid())[19]) / os.sysconf("SC_CLK_TCK")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
@@ -81,43 +81,43 @@ def pids() -> list[int]:
 
 
 def stat(process: int | Path) -> list[str]:
-    """The fields of PROCESS (a pid or its folder) from the third, the state, on (proc_pid_stat(5)). Raises OSError."""
+    """The fields of PROCESS (a pid or its /proc folder) from the third, the state, on (proc_pid_stat(5)); OSError."""
     text = (PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace")
-    return text.rpartition(")")[2].split()  # before it stands the program's name, which may hold anything
+    return text.rpartition(")")[2].split()  # the program's name before it may contain any character
 
 
 def status(process: int | Path) -> dict[str, str]:
-    """Name -> value of each line about PROCESS (a pid or its folder) in proc_pid_status(5). Raises OSError."""
+    """The lines of proc_pid_status(5) about PROCESS (a pid or its /proc folder): name -> value. Raises OSError."""
     lines = (PROC / str(process) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def owner_of(pid: int) -> str:
-    """The owner string of process PID; of one that has gone it names no process."""
+    """The owner string of process PID; for one that has ended it is `boot:pid:gone`."""
     return f"{boot_id()}:{pid}:{_start(pid) or 'gone'}"
 
 
 def alive(owner: str) -> bool:
-    """Whether the very process that OWNER names still runs."""
+    """Whether exactly the process that OWNER identifies still runs."""
     boot, pid, start = owner.split(":")
     return boot == boot_id() and start != "gone" and _start(int(pid)) == start
 
 
 def handle_of(owner: str) -> Handle | None:
-    """The process that OWNER names; None when it has ended."""
+    """The process that OWNER identifies; None when it has ended."""
     try:
         process = Handle(int(owner.split(":")[1]))
     except OSError:
         return None
     if alive(owner):
         return process
-    process.close()  # the pid was another's before we opened it
+    process.close()  # the pid had been reused before we opened it
     return None
 
 
 @cache
 def boot_id() -> str:
-    """Names this boot of the machine (proc_sys_kernel(5), random/boot_id)."""
+    """The id of this boot of the machine (proc_sys_kernel(5), random/boot_id)."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 

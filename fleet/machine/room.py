@@ -1,4 +1,4 @@
-"""How much room there is on a disk, against what there has to be."""
+"""Free disk space, compared with what is needed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 LOW = 4
-"""So many times what there has to be, it is said."""
+"""Below this many times the needed space the state is `low`, which is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """The least room of some folders."""
+    """The free space of the fullest of some folders."""
 
     folder: Path
     free_mebibytes: int
@@ -32,7 +32,7 @@ class Room:
 
 
 def room(folders: Iterable[Path], least_mebibytes: int) -> Room:
-    """That of the fullest of FOLDERS, of which there is at least one."""
+    """The space of the fullest of FOLDERS (at least one)."""
     free, folder = min((_free(folder), folder) for folder in folders)
     return Room(folder=folder, free_mebibytes=free >> 20, least_mebibytes=least_mebibytes)
 

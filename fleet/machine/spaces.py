@@ -1,6 +1,6 @@
-"""Network namespaces with names, as `ip netns` keeps them: files that a namespace is bound to (ip-netns(8)).
+"""Named network namespaces, as `ip netns` makes them: a namespace is bind-mounted on a file (ip-netns(8)).
 
-Root makes them, removes them and enters them; standard library and fleet.machine.syscalls alone, because the worker's
+Root makes, removes and enters them. Standard library and fleet.machine.syscalls only, because the worker's
 launcher does so too.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from fleet.machine import syscalls
 
 NAMED = ("unshare", "--mount", "--net", "mount", "--bind", "/proc/self/ns/net", "/dev/null")
-"""A network namespace bound to a file, as a name is; the mount is seen by nobody and ends with the program."""
+"""A command that binds a new network namespace to a file, as a test; the mount is private and ends with the command."""
 _NAME = re.compile(r"fleet-w\d{4}")
 _MS_SHARED = 1 << 20
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
@@ -27,10 +27,10 @@ _OWN = "/proc/thread-self/ns/net"
 
 
 def share(folder: Path) -> None:
-    """Make FOLDER and share it: names in it appear in every mount namespace, older ones too. Raises OSError."""
+    """Make FOLDER a shared mount: names in it appear in every mount namespace, older ones too. Raises OSError."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)  # netctl must enter it, whatever umask we have
+        folder.chmod(0o755)  # netctl must be able to enter it, whatever our umask is
     try:
         syscalls.mount("none", str(folder), "none", _MS_SHARED | syscalls.MS_REC)
     except OSError:  # EINVAL: no mount point yet
@@ -39,7 +39,7 @@ def share(folder: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """Make a namespace with the name PATH and its loopback up, if there is none yet. Raises OSError."""
+    """Make a namespace named PATH, with loopback up, if it does not exist. Raises OSError."""
     if is_bound(path):
         return
     share(path.parent)
@@ -55,9 +55,9 @@ def make(path: Path) -> None:
         except OSError as error:
             errors.append(error)
 
-    import threading  # a launcher that finds its namespace made does not load it
+    import threading  # imported here: a launcher whose namespace exists does not need it
 
-    # unshare(2) moves only the calling thread, so a thread does it that ends afterwards.
+    # unshare(2) moves only the calling thread, so a temporary thread calls it.
     thread = threading.Thread(target=made)
     thread.start()
     thread.join()
@@ -74,7 +74,7 @@ def _loopback_up() -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove the name PATH; its namespace ends with the last process in it. No name is no error. Raises OSError."""
+    """Remove the name PATH, if it exists; the namespace ends with the last process in it. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         if is_bound(path):
             syscalls.unmount(path)
@@ -103,7 +103,7 @@ def bound(folder: Path) -> frozenset[str]:
 
 
 def is_bound(path: Path) -> bool:
-    """Whether the name PATH is bound to a namespace: then the file lies on another device than its folder."""
+    """Whether the name PATH is bound to a namespace: then the file is on another device than its folder."""
     try:
         return path.stat().st_dev != path.parent.stat().st_dev
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def is_bound(path: Path) -> bool:
 
 
 def enter(path: Path) -> None:
-    """Move this thread into the namespace of that name (setns(2)); raises OSError."""
+    """Move this thread into the namespace named PATH (setns(2)); raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
@@ -120,9 +120,10 @@ def enter(path: Path) -> None:
 
 
 def own_sysfs() -> None:
-    """/sys/class/net lists the network namespace that was current when sysfs was mounted: mount it again.
+    """Mount sysfs again, because /sys/class/net lists the network namespace in which sysfs was mounted.
 
-    The cgroup mount below it stays. Some containers refuse the mount; no program of the fleet reads /sys/class/net.
+    The cgroup mount below it is kept. Some containers refuse the mount, which is ignored: no program of the fleet in
+    a worker reads /sys/class/net.
     """
     try:
         cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Kernel calls that Python 3.10 does not offer, through libc.
+"""System calls that Python 3.10 does not offer, through libc.
 
 Every function raises OSError with the call's name; constants are from the kernel's uapi headers.
 Standard library only: the worker's launcher runs this as root.
@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int, call: str) -> int:
-    """RESULT of CALL, of a function of libc opened with use_errno; raises OSError where that is negative."""
+    """RESULT of the libc function CALL (opened with use_errno); raises OSError when it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")
@@ -42,17 +42,17 @@ def checked(result: int, call: str) -> int:
 
 
 def one_heap() -> None:
-    """Let all threads share one heap (mallopt(3), M_ARENA_MAX); glibc would keep some megabytes for each thread."""
+    """Let all threads share one heap (mallopt(3), M_ARENA_MAX); glibc would otherwise keep megabytes per thread."""
     _libc.mallopt(M_ARENA_MAX, 1)
 
 
 def lock_memory() -> None:
-    """No page of this process is swapped out, from now on, nor takes memory before it is used (mlockall(2))."""
+    """Keep all pages of this process out of swap from now on; pages are still allocated on first use (mlockall(2))."""
     checked(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT), "mlockall")
 
 
 def lock(value: bytes) -> bool:
-    """The pages of VALUE are not swapped out while this process lives (mlock(2)); False where its limit is reached."""
+    """Keep the pages of VALUE out of swap while this process lives (mlock(2)); False when the limit is reached."""
     return bool(_libc.mlock(ctypes.c_char_p(value), ctypes.c_size_t(len(value))) == 0)
 
 
@@ -61,12 +61,12 @@ def unshare(flags: int) -> None:
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """setns(2): this thread moves into the namespace that DESCRIPTOR stands for."""
+    """setns(2): move this thread into the namespace of DESCRIPTOR."""
     checked(_libc.setns(descriptor, kind), "setns")
 
 
 class Capabilities(NamedTuple):
-    """One thread's sets as masks (capabilities(7)); of the first 32 capabilities and of the rest alike."""
+    """One thread's sets as 64-bit masks (capabilities(7))."""
 
     effective: int
     permitted: int
@@ -79,7 +79,7 @@ _VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
 
 
 def capabilities() -> Capabilities:
-    """Those of this thread (capget(2))."""
+    """This thread's capabilities (capget(2))."""
     answer = ctypes.create_string_buffer(_CAPABILITIES.size)
     checked(_libc.capget(ctypes.create_string_buffer(_VERSION_3, 8), answer), "capget")
     words = _CAPABILITIES.unpack(answer.raw)
@@ -87,7 +87,7 @@ def capabilities() -> Capabilities:
 
 
 def set_capabilities(wanted: Capabilities) -> None:
-    """Change those of this thread only (capset(2))."""
+    """Set the capabilities of this thread only (capset(2))."""
     words = [one & 0xFFFFFFFF for one in wanted] + [one >> 32 for one in wanted]
     checked(_libc.capset(ctypes.create_string_buffer(_VERSION_3, 8), _CAPABILITIES.pack(*words)), "capset")
 
@@ -98,12 +98,12 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def bind(source: Path, target: Path, *, below: bool = False) -> None:
-    """Make SOURCE (a file or a folder) appear at TARGET, which must exist; with BELOW also what is mounted under it."""
+    """Bind-mount SOURCE (a file or a folder) on TARGET, which must exist; with BELOW including the mounts under it."""
     mount(str(source), str(target), "none", MS_BIND | (MS_REC if below else 0))
 
 
 def unmount(target: Path) -> None:
-    """umount2(2), lazily: the mount disappears at once, and its users keep their open files."""
+    """umount2(2), lazily: the mount disappears at once; processes keep their open files."""
     checked(_libc.umount2(str(target).encode(), MNT_DETACH), f"umount {target}")
 
 
@@ -114,9 +114,9 @@ class _MountAttributes(ctypes.Structure):
 
 
 def read_only(path: Path, *, below: bool = False, set_uid: bool = True) -> None:
-    """Make the mount at PATH read-only; with BELOW every mount under it too.
+    """Make the mount at PATH read-only; with BELOW also every mount under it.
 
-    Without SET_UID no program there gives its caller another UID.
+    Without SET_UID set-UID programs on it have no effect (nosuid).
 
     mount_setattr(2), Linux 5.12: one call for the whole tree, including mounts that no path leads to.
     """
@@ -125,7 +125,7 @@ def read_only(path: Path, *, below: bool = False, set_uid: bool = True) -> None:
 
 
 def writable(path: Path) -> None:
-    """Make the mount at PATH writable, and no mount under it."""
+    """Make the mount at PATH writable, but not the mounts under it."""
     _mount_attributes(path, _MountAttributes(clear=MOUNT_ATTR_RDONLY), 0)
 
 
@@ -136,7 +136,7 @@ def _mount_attributes(path: Path, wanted: _MountAttributes, flags: int) -> None:
 
 
 def private_mounts() -> None:
-    """Enter a new mount namespace: mounts made from now on are seen by this process alone and end with it."""
+    """Enter a new mount namespace: mounts made from now on are visible only to this process and end with it."""
     unshare(CLONE_NEWNS)
     mount("none", "/", "none", MS_REC | MS_SLAVE)
 
@@ -146,7 +146,7 @@ _OPEN_HOW = struct.Struct("=QQQ")
 
 
 def open_beneath(folder: int, path: str, flags: int) -> int:
-    """A descriptor of PATH below the open FOLDER, whatever links and `..` lead to: none is followed.
+    """Open PATH below the open FOLDER; no symbolic link is followed and no `..` leads out.
 
     openat2(2), Linux 5.6.
     """
@@ -164,18 +164,18 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
 def filter_calls(program: bytes) -> None:
-    """From here on, in every child too, PROGRAM (struct sock_filter, one after the other) judges each call.
+    """Filter every system call from now on, in children too, by PROGRAM (an array of struct sock_filter).
 
     seccomp(2), SECCOMP_SET_MODE_FILTER. Root needs no no_new_privs for it.
     """
     instructions = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: their number, and where they are.
+    # struct sock_fprog: the number of instructions, and their address.
     head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions)))
     checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head, 0, 0), "prctl PR_SET_SECCOMP")
 
 
 class _Timex(ctypes.Structure):
-    """The head of struct timex (linux/timex.h), with room for the rest of it."""
+    """The first fields of struct timex (linux/timex.h), with space for the rest."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -186,7 +186,7 @@ class _Timex(ctypes.Structure):
 
 
 def clock_is_synchronised() -> bool:
-    """Whether a program keeps the machine's clock synchronised (adjtimex(2)); reading needs no privilege."""
+    """Whether the machine's clock is synchronised (adjtimex(2)); reading needs no privilege."""
     asked = _Timex()
     checked(_libc.adjtimex(ctypes.byref(asked)), "adjtimex")
     return not asked.status & STA_UNSYNC

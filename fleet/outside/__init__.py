@@ -1,1 +1,1 @@
-"""Calls to servers of other people, by the host's own route: bounded in time and bytes, and read with care."""
+"""Calls to other people's servers over the host's own route, bounded in time and bytes and parsed with care."""

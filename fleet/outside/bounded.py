@@ -1,7 +1,7 @@
-"""A connection that ends at its deadline, however it drips, and after so many bytes; for httpcore, over one family.
+"""Connections for httpcore over one address family, bounded by a deadline (even if bytes trickle in) and in bytes.
 
-One family alone: a loop leases and learns the IPv4 exit, and a service with both would be asked over IPv6 where the
-tunnel carries it. A source to bind to is no way to say so: a worker may bind to its browser's ports alone.
+Only one family: a loop leases and learns the IPv4 exit, and a service with both would be asked over IPv6 where the
+tunnel carries it. Binding to a source address cannot select it: a worker may bind only to its browser's ports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ with absent("trio", "h2"):
 READ_BYTES = 4096
 _LATE = "no answer in time"
 Opened = Callable[[], socket.socket]
-"""Gives a socket that is not connected yet: where it sends from, and through which device, is its maker's business."""
+"""Returns an unconnected socket; its maker decides from which address and through which device it sends."""
 
 
 class Way(httpcore.SyncBackend):
@@ -31,7 +31,7 @@ class Way(httpcore.SyncBackend):
     def __init__(
         self, family: socket.AddressFamily, until: float, opened: Opened | None = None, *, most_bytes: int
     ) -> None:
-        """MOST_BYTES is all that the other side may send: headers, those before them (1xx), the answer, its framing."""
+        """MOST_BYTES bounds all that the other side sends: interim responses (1xx), headers, answer and framing."""
         self._family, self._until, self._opened, self._most_bytes = family, until, opened, most_bytes
         self._stream: httpcore.NetworkStream | None = None
 
@@ -60,14 +60,14 @@ class Way(httpcore.SyncBackend):
         return self._stream
 
     def end(self) -> None:
-        """Shut the connection down under whoever uses it."""
+        """Shut the connection down, even while another thread uses it."""
         if self._stream is not None and (made := self._stream.get_extra_info("socket")) is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(made, socket.SHUT_RDWR)  # not SSLSocket's own, which is for its user alone
+                socket.socket.shutdown(made, socket.SHUT_RDWR)  # SSLSocket's own is only for the thread that uses it
 
 
 class Bounded(httpcore.NetworkStream):
-    """A connection that ends at its deadline, however it drips, and after so many bytes."""
+    """A connection that ends at its deadline, even if bytes trickle in, and after a number of bytes."""
 
     def __init__(self, inner: httpcore.NetworkStream, until: float, most_bytes: int) -> None:
         self._inner, self._until, self._left, self._most = inner, until, most_bytes, most_bytes
@@ -96,7 +96,7 @@ class Bounded(httpcore.NetworkStream):
 
 
 def _left(until: float) -> float:
-    """Seconds until the deadline; raises httpcore.ReadTimeout behind it."""
+    """Seconds until the deadline; raises httpcore.ReadTimeout after it."""
     seconds = until - time.monotonic()
     if seconds <= 0:
         raise httpcore.ReadTimeout(_LATE)

@@ -1,7 +1,7 @@
-"""Calls to servers of other people, by the host's own route: there, later, or never.
+"""Calls to other people's servers over the host's own route: delivered, to be retried, or refused for good.
 
-A server may be silent, slow, endless or lying: one deadline is over all of a call, and a bounded piece of its answer is
-read. Nothing is followed anywhere. What a server says back of our secrets is in no word of ours.
+A server may be silent, slow, endless or malicious: one deadline covers the whole call, and the answer is read up to a
+limit. Redirects are not followed. Secrets that a server sends back are removed from answers and messages.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fleet.imports import absent
 from fleet.outside.rest import retry_after
 from fleet.sockets.deadline import within
 
-with absent("click"):  # for a command line of its own, with rich and pygments
+with absent("click"):  # only for httpx's own command line, with rich and pygments
     import httpx
 
 ANSWER_BYTES = 65_536
 MOST_WAIT_SECONDS = 86_400.0
 _FOR_GOOD = frozenset({400, 405, 406, 410, 411, 413, 414, 415, 422, 431, 451})
-"""What the next try would not change; all else may be a key that is set, or a server that is put right."""
+"""Statuses that a retry would not change; all others may be cured by setting a key or repairing the server."""
 _ALREADY = frozenset({409, 412})
 _SHORTEST_SECRET = 4
 
@@ -40,7 +40,7 @@ MOST_LEVELS = 100
 
 
 class Later(Exception):
-    """It did not arrive, or nobody knows."""
+    """The call failed, or its result is unknown: retry later."""
 
     def __init__(self, why: str, wait_seconds: float = 0.0) -> None:
         super().__init__(why)
@@ -48,27 +48,27 @@ class Later(Exception):
 
 
 class Refused(Exception):
-    """The server does not take it, and would not the next time."""
+    """The server refuses the request, and would refuse it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server said that has it."""
+    """The answer of a server that has accepted the request."""
 
     status: int
     body: str
     whole: bool
-    """The body is all of it."""
+    """Whether the body is complete."""
 
     @property
     def is_new(self) -> bool:
-        """It had it not before."""
+        """Whether the server did not have it before."""
         return self.status not in _ALREADY
 
     def json(self) -> JsonValue:
-        """The body as JSON; raises ValueError, also for what is nested deeper than anybody means.
+        """The body as JSON; raises ValueError, also for more than MOST_LEVELS levels of nesting.
 
-        What one function can still read another, further down, could not write.
+        Deeper nesting that one function can still read could break another one that writes it.
         """
         try:
             said: JsonValue = json.loads(self.body)
@@ -89,7 +89,7 @@ def _below(value: JsonValue) -> Iterable[JsonValue]:
 
 
 class Peer(Protocol):
-    """What settings say of a server."""
+    """The settings of a server."""
 
     @property
     def headers_file(self) -> str:
@@ -97,11 +97,11 @@ class Peer(Protocol):
 
     @property
     def timeout_seconds(self) -> float:
-        """For all of a call."""
+        """For a whole call."""
 
 
 class Web:
-    """Calls to one server. Raises ConfigurationError for a file of headers that is none; NAME is its table."""
+    """Calls to one server. Raises ConfigurationError for an invalid headers file; NAME is the server's table."""
 
     def __init__(self, name: str, peer: Peer) -> None:
         self._headers = lines_of(f"{name}.headers_file", peer.headers_file)
@@ -109,7 +109,7 @@ class Web:
         self._seconds = peer.timeout_seconds
 
     async def ask(self, method: str, url: str, once: str, **content: Any) -> Answer:
-        """METHOD at URL, which a server may know again by ONCE; CONTENT as httpx takes it. Raises Later, Refused."""
+        """Request URL with METHOD; ONCE is the idempotency key, CONTENT as httpx takes it. Raises Later, Refused."""
         try:
             return await within(self._seconds, self._ask(method, url, once, content))
         except asyncio.TimeoutError:
@@ -119,7 +119,7 @@ class Web:
 
     async def _ask(self, method: str, url: str, once: str, content: dict[str, Any]) -> Answer:
         own = {"user-agent": f"fleet/{VERSION}", "accept-encoding": "identity", "idempotency-key": once}
-        # One clock: httpx' own would end at the same time, without a word.
+        # One time-out is enough: httpx' own would end at the same time, without a message.
         settings: dict[str, Any] = {"verify": _trust(), "timeout": None, "trust_env": False}
         async with httpx.AsyncClient(headers={**own, **self._headers}, **settings) as client:
             answer = await client.send(client.build_request(method, url, **content), stream=True)
@@ -160,13 +160,13 @@ def _trust() -> ssl.SSLContext:
 
 
 def form(parts: Sequence[tuple[str, Any]]) -> tuple[bytes, str]:
-    """The body that PARTS make as httpx takes them, and its content type."""
+    """The multipart body of PARTS (as httpx takes them), and its content type."""
     made = httpx.Request("POST", "http://form", files=parts)
     return made.read(), str(made.headers["content-type"])
 
 
 def lines_of(key: str, file: str) -> dict[str, str]:
-    """The lines `Name: value` of FILE; raises ConfigurationError, which names the KEY of the settings."""
+    """The lines `Name: value` of FILE; raises ConfigurationError naming KEY, the setting."""
     if not file:
         return {}
     try:

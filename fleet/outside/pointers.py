@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901), to read by and to build by. Pure."""
+"""Reads and builds JSON documents by JSON pointers (RFC 6901). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST = 1e300
 
 
 def found(document: JsonValue, pointer: str) -> JsonValue:
-    """What POINTER leads to in DOCUMENT; None where there is nothing."""
+    """The value at POINTER in DOCUMENT; None when there is none."""
     for name in _names(pointer):
         if isinstance(document, dict):
             document = document.get(name)
@@ -34,7 +34,7 @@ def number(value: JsonValue) -> float | None:
 
 
 def built(values: Iterable[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
-    """A document of tables with each value at its pointer, or under its name; raises ValueError where two collide."""
+    """A document of objects with each value at its pointer or name; raises ValueError when two collide."""
     document: dict[str, JsonValue] = {}
     for pointer, value in values:
         *above, last = _names(pointer if pointer.startswith("/") else f"/{pointer}")
@@ -51,7 +51,7 @@ def built(values: Iterable[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 
 def merged(under: Mapping[str, JsonValue], over: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """OVER in place of what UNDER has of the same name; of two tables both."""
+    """UNDER, updated by OVER; where both have an object these are merged."""
     both = dict(under)
     for name, value in over.items():
         there = both.get(name)

@@ -1,7 +1,7 @@
-"""Which address the world sees when this host or a worker sends: asked of the services in `[egress] urls`.
+"""Asks the services in `[egress] urls` which address the world sees when this host or a worker sends.
 
-A service is as little to be trusted as a page. Whatever it sends, it gets its time and its bytes and no more: one
-deadline from the name to the last byte, nothing compressed, no redirect, and answers of several services must agree.
+A service is no more trusted than a page. Its time and bytes are bounded: one deadline from the name lookup to the last
+byte, no compression, no redirects, and the answers of several services must agree.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ IPV4, IPV6 = "IPv4", "IPv6"
 _FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 _ANSWER_BYTES = 4096
 _CONNECTION_BYTES = 32_768
-"""All that a service may send: its headers, those before them (1xx), the answer and its framing."""
+"""The most that a service may send: interim responses (1xx), headers, the answer and its framing."""
 _MISTAKE_CHARACTERS = 200
 _HEADERS = (
     *(("Accept", "text/plain, application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "fleet")),
-    # The question fills a packet: a tunnel that carries small ones alone would load no page.
+    # The padding fills a packet: a tunnel that carries only small packets could load no page.
     ("X-Padding", "0" * 1500),
 )
 _LATE = "no answer in time"
@@ -41,12 +41,12 @@ _log = log.get("fleet")
 
 
 class Asker:
-    """Asks the services; made once, because reading the authorities takes longer than asking."""
+    """Asks the services; make it once, because reading the authorities takes longer than asking."""
 
     def __init__(self, settings: EgressSettings, authorities: Iterable[Path], opened: Opened | None = None) -> None:
-        """AUTHORITIES are PEM files of authorities that are trusted beside the system's.
+        """AUTHORITIES are PEM files of certificate authorities that are trusted beside the system's.
 
-        OPENED gives the socket of each question, in that question's thread; None: an ordinary one.
+        OPENED makes the socket of each request, in that request's thread; None: an ordinary one.
         """
         self._settings, self._opened = settings, opened
         self._trust = ssl.create_default_context()
@@ -54,9 +54,9 @@ class Asker:
             self._trust.load_verify_locations(path)
 
     def seen(self, family: str = IPV4) -> Address:
-        """What the services see, asked over the FAMILY, within `egress.timeout_seconds`. Blocks; for any thread.
+        """The address that the services see over FAMILY. Blocks up to `egress.timeout_seconds`; for any thread.
 
-        Raises Unproved when none answers, or when two answers differ. One that does not answer is logged.
+        Raises Unproved when none answers, or when answers differ. A service that does not answer is logged.
         """
         until = time.monotonic() + self._settings.timeout_seconds
         kind = _FAMILIES[family]
@@ -82,7 +82,7 @@ class Asker:
         return next(iter(answers.values()))
 
     def seen_over(self, *families: str) -> tuple[tuple[Address, ...], str]:
-        """What they see over each of FAMILIES, one after the other, and why there is no answer over the others."""
+        """The addresses seen over each of FAMILIES in turn, and why there is no answer over the others."""
         found, troubles = [], []
         for family in families:
             try:
@@ -93,34 +93,34 @@ class Asker:
 
 
 class _Question(threading.Thread):
-    """One service, asked in a thread: a lookup of a name and a flood of TLS messages heed no deadline of ours."""
+    """Asks one service in a thread, because a name lookup and a flood of TLS messages heed no deadline."""
 
     def __init__(self, url: str, family: str, trust: ssl.SSLContext, way: Way) -> None:
         super().__init__(daemon=True)
-        self.name = url.partition("?")[0]  # behind it some services have a key
+        self.name = url.partition("?")[0]  # some services have a key after the `?`
         self._url, self._family, self._trust, self._way = url, family, trust, way
         self.answer: Address | None = None
         self.mistake = _LATE
 
     def run(self) -> None:
-        """Ask; `answer` or `mistake` says what came of it."""
+        """Ask, and set `answer` or `mistake`."""
         try:
             self.answer = self._ask()
         except httpcore.TimeoutException:
             pass  # its mistake is to be late
-        except Exception as error:  # noqa: BLE001 - whatever a service makes of itself is that service's mistake
+        except Exception as error:  # noqa: BLE001 - any error is caused by the service's answer
             self.mistake = visible.line(str(error) or type(error).__name__)[:_MISTAKE_CHARACTERS]
 
     def _ask(self) -> Address:
-        # A new connection each time: a kept one would still show the exit before.
+        # A new connection each time: an old one would still show the previous exit.
         with (
             httpcore.ConnectionPool(self._trust, network_backend=self._way) as pool,
             pool.stream("GET", self._url, headers=_HEADERS) as answer,
         ):
-            if answer.status != 200:  # a redirect is no answer: where it leads nobody has set
+            if answer.status != 200:  # a redirect is no answer: its target is not in the settings
                 raise ValueError(f"answered with status {answer.status}")
             if any(name.lower() == b"content-encoding" for name, _ in answer.headers):
-                raise ValueError("answered with an encoding that nobody asked for")
+                raise ValueError("answered with a content encoding, which was not accepted")
             return self._parsed(answer)
 
     def _parsed(self, answer: httpcore.Response) -> Address:
@@ -135,7 +135,7 @@ class _Question(threading.Thread):
         return address
 
     def end(self) -> None:
-        """The connection ends, whatever its thread is at."""
+        """Shut the connection down, whatever its thread does."""
         self._way.end()
 
 
@@ -146,13 +146,13 @@ def parse_address(text: str) -> Address:
         try:
             words = str(json.loads(words).get("ip", ""))
         except RecursionError:
-            raise ValueError("no address, but JSON without end") from None
+            raise ValueError("no address, but endless JSON") from None
     try:
         address = ipaddress.ip_address(words)
     except ValueError:
         raise ValueError(f"no address: {words[:60]!a}") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise ValueError(f"no address of the world: {address}")
-        return address.ipv4_mapped or address  # a service with one socket for both families
+            raise ValueError(f"no global address: {address}")
+        return address.ipv4_mapped or address  # mapped: a service with one socket for both families
     return address

@@ -85,8 +85,8 @@ def asker(*urls: str, seconds: float = 5, authorities: tuple[Path, ...] = ()) ->
 
 
 HARM: dict[str, tuple[Answer, str]] = {
-    "gzip bomb": (says(BOMB, b"Content-Encoding: gzip"), "encoding that nobody asked for"),
-    "another encoding": (says(b"203.0.113.7", b"content-encoding: br"), "encoding that nobody asked for"),
+    "gzip bomb": (says(BOMB, b"Content-Encoding: gzip"), "content encoding, which was not accepted"),
+    "another encoding": (says(b"203.0.113.7", b"content-encoding: br"), "content encoding, which was not accepted"),
     "long answer": (says(b" " * 5000 + b"203.0.113.7"), "more than 4096 bytes"),
     "answer without end": (sends(HEAD + b"\r\n", b" " * 65536), "bytes"),
     "chunks without end": (sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 999), "bytes"),
@@ -103,7 +103,7 @@ HARM: dict[str, tuple[Answer, str]] = {
     "two addresses": (says(b"203.0.113.7, 203.0.113.8"), "no address"),
     "words around it": (says(b"Your address is 203.0.113.7"), "no address"),
     "another family": (says(b"2001:db8::7"), "asked over IPv4"),
-    "an address with a scope": (says(b"fe80::1%eth0"), "no address of the world"),
+    "an address with a scope": (says(b"fe80::1%eth0"), "no global address"),
     "deep JSON": (says(b'{"ip":' + b"[" * 4000), "no address"),
     "no JSON": (says(b'{"ip": 7'), "delimiter"),
     "not ASCII": (says("203.0.113.7".encode("utf-16")), "codec"),
