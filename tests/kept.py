@@ -6,8 +6,15 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+SECONDS = 900
+
+
+class NotMade(Exception):
+    """It could not be had; the message says what was tried."""
 
 
 def kept(kind: str, held: bytes, make: Callable[[Path], object]) -> Path:
@@ -23,3 +30,12 @@ def kept(kind: str, held: bytes, make: Callable[[Path], object]) -> Path:
             make(home / "new")
             (home / "new").rename(folder)
     return folder
+
+
+def call(*argv: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """What ARGV says at its good end; raises NotMade with its last words."""
+    done = subprocess.run(argv, cwd=cwd, env=env, text=True, capture_output=True, timeout=SECONDS, check=False)
+    if done.returncode:
+        words = " ".join(map(str, argv))
+        raise NotMade(f"`{words}` ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout

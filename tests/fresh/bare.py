@@ -7,36 +7,30 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tests import kept as folders
-
-SECONDS = 900
-
-
-class NoRoot(Exception):
-    """A root could not be made; the message says why."""
+from tests.kept import NotMade, call
 
 
 def kept() -> Path:
-    """Today's root, for copies; made where it is not there yet. Raises NoRoot."""
+    """Today's root, for copies; made where it is not there yet. Raises NotMade."""
     # Its mounts are its own: they end with it, however it ends.
     make = ("unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm")
     mirror = _mirror()
     words = (*make, mirror, str(datetime.now(timezone.utc).date()))
-    return folders.kept("bare", "\0".join(words).encode(), lambda new: _run([*make, str(new), mirror]))
+    return folders.kept("bare", "\0".join(words).encode(), lambda new: call(*make, new, mirror))
 
 
 @contextmanager
 def copy() -> Iterator[Path]:
-    """A root of one's own, gone at the end. Raises NoRoot."""
+    """A root of one's own, gone at the end. Raises NotMade."""
     root = Path("/var/tmp") / f"fleet-fresh-{os.getpid()}"
     try:
-        _run(["cp", "--archive", "--reflink=auto", str(kept()), str(root)])
+        call("cp", "--archive", "--reflink=auto", kept(), root)
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -44,20 +38,11 @@ def copy() -> Iterator[Path]:
 
 def _mirror() -> str:
     """The Debian mirror this machine's apt uses for bookworm."""
-    for line in _run(["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]).splitlines():
+    for line in call("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)").splitlines():
         codename, _, uri = line.partition(" ")
         if codename == "bookworm":
             return uri
-    raise NoRoot("apt on this machine has no bookworm mirror")
-
-
-def _run(argv: list[str]) -> str:
-    done = subprocess.run(
-        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS, check=False
-    )
-    if done.returncode:
-        raise NoRoot(f"`{' '.join(argv)}` ended with {done.returncode}:\n{done.stdout[-4000:]}")
-    return done.stdout
+    raise NotMade("apt on this machine has no bookworm mirror")
 
 
 if __name__ == "__main__":

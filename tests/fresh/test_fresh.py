@@ -19,6 +19,7 @@ import pytest
 
 from lab.topology import SITE_NAME
 from tests.fresh import bare, packaged, world
+from tests.kept import NotMade
 from tests.waiting import until
 
 HERE = Path(__file__).resolve().parent
@@ -75,7 +76,7 @@ def fresh_root(root: None) -> Iterator[Path]:
             sudo.write_text('#!/bin/sh\nexec "$@"\n')
             sudo.chmod(0o755)
             yield made
-    except bare.NoRoot as error:
+    except NotMade as error:
         pytest.fail(str(error), pytrace=False)
 
 

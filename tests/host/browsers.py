@@ -6,17 +6,17 @@ FLEET_HOME/host-browsers by what they are: some 110 MB each.
 
 from __future__ import annotations
 
-import subprocess
 from functools import partial
 from pathlib import Path
 
 from tests import kept as folders
+from tests.kept import call
 
 
 def kept() -> dict[str, list[Path]]:
     """The packages of each release that can be had, by its version; this machine's own first, if it is one of them."""
     names, own = _installed()
-    offered = _offered() or (_call("apt-get", "update", "-q") and _offered())
+    offered = _offered() or (call("apt-get", "update", "-q") and _offered())
     versions = [one for one in dict.fromkeys((own, *offered)) if one in offered][:2]
     folder = folders.kept("host-browsers", "\0".join((*names, *versions)).encode(), partial(_fetch, names, versions))
     return {version: sorted((folder / version).glob("*.deb")) for version in versions}
@@ -24,24 +24,20 @@ def kept() -> dict[str, list[Path]]:
 
 def _installed() -> tuple[list[str], str]:
     """What of Chromium's source this machine has, and of which version."""
-    listed = _call("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\n", "chromium*")
+    listed = call("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\n", "chromium*")
     found = [line.split() for line in listed.splitlines() if line.startswith("installed ")]
     return [name for _, name, _ in found], next(version for _, name, version in found if name == "chromium")
 
 
 def _offered() -> list[str]:
     """Versions, the newest first."""
-    return [line.split("|")[1].strip() for line in _call("apt-cache", "madison", "chromium").splitlines()]
+    return [line.split("|")[1].strip() for line in call("apt-cache", "madison", "chromium").splitlines()]
 
 
 def _fetch(names: list[str], versions: list[str], folder: Path) -> None:
     for version in versions:
         (folder / version).mkdir(parents=True)
-        _call("apt-get", "download", "-q", *(f"{name}={version}" for name in names), where=folder / version)
-
-
-def _call(*argv: str, where: Path | None = None) -> str:
-    return subprocess.run(argv, cwd=where, stdout=subprocess.PIPE, text=True, check=True).stdout
+        call("apt-get", "download", "-q", *(f"{name}={version}" for name in names), cwd=folder / version)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from tests.host import layer, world
 from tests.host.installed import Installed
 from tests.host.machine import Machine
+from tests.kept import NotMade
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -37,7 +38,7 @@ def host(
     try:
         try:
             made.lay_out(layer.kept())
-        except layer.NoLayer as error:
+        except NotMade as error:
             pytest.fail(str(error), pytrace=False)
         made.boot()
         installed = Installed(made, access, count=2 if pytestconfig.option.whole_host else 1)

@@ -7,7 +7,6 @@ the hash of what it holds: the packages, and those of the machine below it.
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,10 @@ PACKAGES = (
     "systemd",  # with the version of what nspawn brings
 )
 HERE = Path(__file__).resolve().parent
-SECONDS = 900
-
-
-class NoLayer(Exception):
-    """The layer could not be made; the message says why."""
 
 
 def kept() -> Path:
-    """The layer, made where it is not there yet. Raises NoLayer."""
+    """The layer, made where it is not there yet. Raises NotMade."""
     script = HERE / "layer.sh"
     held = "\0".join(PACKAGES).encode() + script.read_bytes() + Path("/var/lib/dpkg/status").read_bytes()
     return folders.kept("host", held, partial(_make, script))
@@ -37,17 +31,7 @@ def _make(script: Path, layer: Path) -> None:
     layer.mkdir()
     own = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
     with tempfile.TemporaryDirectory(prefix="fleet-layer-", dir="/var/tmp") as folder:
-        done = subprocess.run(
-            [*own, str(script), folder, *PACKAGES],
-            env={**os.environ, "LAYER": str(layer)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=SECONDS,
-            check=False,
-        )
-    if done.returncode:
-        raise NoLayer(f"{script.name} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        folders.call(*own, script, folder, *PACKAGES, env={**os.environ, "LAYER": str(layer)})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from lab.run import Changes
 from tests.host import layer, world
 from tests.host.installed import Installed
 from tests.hostvm.machine import VirtualMachine
+from tests.kept import NotMade
 from tests.vm import kernel_package
 
 SLOW: Changes = {
@@ -39,7 +40,7 @@ def host(access: world.Access, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = Path(tmp_path_factory.mktemp("hostvm"))
     try:
         kept, kernel = layer.kept(), kernel_package.ready()
-    except (layer.NoLayer, kernel_package.NoKernel) as error:
+    except NotMade as error:
         pytest.fail(str(error), pytrace=False)
     made = VirtualMachine(f"{access.lab.name}-machine", folder, access.namespace, kernel)
     try:

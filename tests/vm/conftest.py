@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept import NotMade
 from tests.vm import kernel_package, machine
 
 HERE = Path(__file__).resolve().parent
@@ -24,7 +25,7 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 PYTEST = (sys.executable, "-m", "pytest", "--ground=kernel", "--durations=5")
-MACHINE = pytest.StashKey[machine.Running | kernel_package.NoKernel]()
+MACHINE = pytest.StashKey[machine.Running | NotMade]()
 
 
 def contracts() -> list[str]:
@@ -41,7 +42,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             try:
                 started = machine.started(kernel_package.ready(), (*PYTEST, *contracts()), CHECKOUT, SETTINGS)
                 session.stash[MACHINE] = stack.enter_context(started)
-            except kernel_package.NoKernel as error:
+            except NotMade as error:
                 session.stash[MACHINE] = error
         return (yield)
 
@@ -50,6 +51,6 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 def running(root: None, request: pytest.FixtureRequest) -> machine.Running:
     """The machine, with the contract suite under way in it."""
     found = request.session.stash[MACHINE]
-    if isinstance(found, kernel_package.NoKernel):
+    if isinstance(found, NotMade):
         pytest.fail(str(found), pytrace=False)
     return found

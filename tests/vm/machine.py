@@ -10,7 +10,6 @@ import os
 import re
 import selectors
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -160,33 +159,18 @@ class Conversation:
         return "\n".join(f"--- {name}\n" + "\n".join(text.splitlines()[-40:]) for name, text in parts)
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One file of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst)."""
-
-    name: str
-    mode: int
-    data: bytes = b""
-
-    def encoded(self, number: int) -> bytes:
-        name = self.name.encode() + b"\0"
-        fields = (number, self.mode, 0, 0, 1, 0, len(self.data), 0, 0, 0, 0, len(name), 0)
-        head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
-        return _padded(head) + _padded(self.data)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 4)
-
-
 def initramfs(kernel: Kernel, init: Path, more: tuple[str, ...] = ()) -> bytes:
     """busybox, the modules that lead to the root and those named in MORE, and INIT."""
-    program, plain, directory = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
     modules = kernel.with_dependencies((*MODULES, *more))
-    entries = [_Entry(name, directory) for name in ("bin", "dev", "proc", "modules")]
-    entries.append(_Entry("bin/busybox", program, BUSYBOX.read_bytes()))
-    entries.append(_Entry("init", program, init.read_bytes()))
-    entries.append(_Entry("modules/order", plain, "\n".join(name for name, _ in modules).encode()))
-    entries += [_Entry(f"modules/{name}", plain, data) for name, data in modules]
-    entries.append(_Entry("TRAILER!!!", 0))
-    return b"".join(entry.encoded(number) for number, entry in enumerate(entries, start=1))
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for folder in ("bin", "dev", "proc", "modules"):
+            (root / folder).mkdir()
+        shutil.copy(BUSYBOX, root / "bin")
+        shutil.copy(init, root)
+        (root / "init").chmod(0o755)
+        for module, content in modules.items():
+            (root / "modules" / module).write_bytes(content)
+        (root / "modules/order").write_text("\n".join(modules))
+        packed = f"find . | {BUSYBOX} cpio -o -H newc"
+        return subprocess.run(["sh", "-c", packed], cwd=root, capture_output=True, check=True).stdout
