@@ -9,12 +9,15 @@ import struct
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
-
-from pyroute2.netlink import rtnl
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.imports import bare
 from lab.wires import inside
+
+with bare("pyroute2"):
+    from pyroute2.netlink import rtnl
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 _SO_RCVBUFFORCE = 33
 """Above net.core.rmem_max, for root (socket(7)); Python has no name for it."""
@@ -33,12 +36,12 @@ class AddressEvent:
 
 
 class AddressListener:
-    """Collects the address events of NAMESPACE while entered.
+    """Collects the address events of NAMESPACE (see lab.wires.inside) while entered.
 
     The socket is opened inside the namespace and belongs to it from then on; it is read from outside.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str | Path) -> None:
         self._socket = inside(namespace, _open)
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._listen, name="address-events", daemon=True)

@@ -20,14 +20,17 @@ NAMESPACES = Path("/run/netns")
 Result = TypeVar("Result")
 
 
-def inside(namespace: str, work: Callable[[], Result]) -> Result:
-    """Do WORK in the network namespace; setns(2) moves one thread alone, so that thread is a fresh one."""
+def inside(namespace: str | Path, work: Callable[[], Result]) -> Result:
+    """Do WORK in the network namespace, a name of `ip netns` or a path.
+
+    setns(2) moves one thread alone, so that thread is a fresh one.
+    """
 
     def moved() -> Result:
         spaces.enter(NAMESPACES / namespace)
         return work()
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix=namespace) as pool:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix=str(namespace)) as pool:
         return pool.submit(moved).result()
 
 
@@ -73,7 +76,7 @@ def batch(namespace: str, lines: Iterable[str]) -> None:
     tell(namespace, ("ip", "-batch", "-"), "\n".join(lines))
 
 
-def tell(namespace: str, tool: Sequence[str], text: str = "") -> str:
+def tell(namespace: str | Path, tool: Sequence[str], text: str = "") -> str:
     """What TOOL says in the network namespace, with TEXT as its input; raises FleetError with its complaint."""
     argv = ["nsenter", f"--net={NAMESPACES / namespace}", *tool]
     done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)

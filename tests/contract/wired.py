@@ -9,29 +9,44 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ctypes
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime, timezone
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from fleet.errors import FleetError
 from fleet.machine import spaces
 from fleet.model import Fleet, Worker
+from lab.events import AddressListener
+from lab.wires import inside, tell
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.wireguard.contract import WireGuard
 from netctl.wireguard.kernel_module import KernelWireGuard
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import CLIENTS, SERVERS, key, secret
-from tests.contract.places import TELL, TELLER, ask, at, monitored, moved, run
 from tests.waiting import frozen, until
 
 T = TypeVar("T")
 _SOCKETS_THERE = 'mkdir -p /run/wireguard && mount --bind "$0" /run/wireguard && exec "$@"'
 """wireguard-go knows one socket folder for the whole machine: each end has its own in its place."""
+TELLER = ("203.0.113.80", 7)
+TELL = f"""
+import socket
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind({TELLER!r})
+print("ready", flush=True)
+while True:
+    _, asker = listener.recvfrom(100)
+    listener.sendto(asker[0].encode(), asker)
+"""
 
 
 class Wired:
@@ -109,9 +124,8 @@ class Wired:
             (self._folder / "host" / f"{interface}.sock").unlink(missing_ok=True)
             return
         for place in self._places():
-            subprocess.run(
-                ["nsenter", f"--net={place}", "ip", "link", "delete", interface], capture_output=True, check=False
-            )
+            with contextlib.suppress(FleetError):  # it is in another
+                at(place, f"ip link delete {interface}")
 
     def _places(self) -> list[Path]:
         """The host's namespace and those of workers."""
@@ -121,23 +135,23 @@ class Wired:
         """Where WORKER is."""
         return self._names / worker.space if worker in self._there else self._host
 
-    def _inside(self, place: Path, *argv: str) -> list[str]:
+    def _mounted(self, place: Path, *argv: str) -> list[str]:
         """ARGV with that end's sockets of wireguard-go."""
-        mounted = ("unshare", "--mount", "sh", "-c", _SOCKETS_THERE, str(self._folder / place.name))
-        return ["nsenter", f"--net={place}", *mounted, *argv]
+        return ["unshare", "--mount", "sh", "-c", _SOCKETS_THERE, str(self._folder / place.name), *argv]
 
     def _start(self, place: Path, *argv: str) -> subprocess.Popen[str]:
         output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        return subprocess.Popen(self._inside(place, *argv), stdin=subprocess.DEVNULL, **output)
+        words = ["nsenter", f"--net={place}", *self._mounted(place, *argv)]
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, **output)
 
     def _wg(self, place: Path, words: str) -> str:
-        return run(*self._inside(place, "wg", *words.split()))
+        return tell(place, self._mounted(place, "wg", *words.split()))
 
     # --- what a ground can do
 
     def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine inside the host's network."""
-        return moved(self._host, lambda: asyncio.run(make()))
+        return inside(self._host, lambda: asyncio.run(make()))
 
     def kernel(self, fleet: Fleet) -> Host:
         """The side that observes and applies; entered inside `call`."""
@@ -191,7 +205,7 @@ class Wired:
 
     def seen_as(self, worker: Worker) -> IPv4Address | None:
         """The address the world sees when WORKER's UID asks; None when nothing comes back."""
-        return moved(self._place(worker), lambda: ask(worker.uid))
+        return inside(self._place(worker), lambda: ask(worker.uid))
 
     @contextlib.contextmanager
     def plant_foreign(self) -> Iterator[Callable[[], object]]:
@@ -247,8 +261,28 @@ class Wired:
     @contextlib.contextmanager
     def address_events(self) -> Iterator[list[str]]:
         """Every address notification meanwhile in the host, and where the first worker is."""
-        heard: list[str] = []
-        with ExitStack() as monitors:
-            for place in self._places()[:2]:
-                monitors.enter_context(monitored(place, heard))
+        began, heard = datetime.now(timezone.utc), list[str]()
+        with ExitStack() as listening:
+            listeners = [listening.enter_context(AddressListener(place)) for place in self._places()[:2]]
             yield heard
+        heard += [one.address for by in listeners for one in by.between(began, datetime.now(timezone.utc))]
+
+
+def ask(uid: int) -> IPv4Address | None:
+    """Ask the teller from a socket of UID, in this thread, which ends after it.
+
+    setfsuid(2) is the thread's own; the kernel takes a socket's owner from it (sock_alloc in net/socket.c).
+    """
+    ctypes.CDLL(None, use_errno=True).setfsuid(uid)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(2)
+        try:
+            asking.sendto(b"who am I?", TELLER)
+            return IPv4Address(asking.recv(100).decode())
+        except OSError:  # refused by a rule, dropped (EPERM), or no answer in time
+            return None
+
+
+def at(place: Path, words: str) -> str:
+    """Run WORDS in PLACE; raises FleetError with their complaint."""
+    return tell(place, words.split())

@@ -38,7 +38,7 @@ class Kernel:
 
     def with_dependencies(self, names: Iterable[str]) -> dict[str, bytes]:
         """Content of modules by file name, each behind those it needs; left out are built in ones and unknown ones."""
-        there = ("--config", "/dev/null", "--dirname", self.folder, "--set-version", self.version)
+        there = ("--config", "/dev/null", "--dirname", str(self.folder), "--set-version", self.version)
         argv = ("modprobe", "--all", "--show-depends", *there, *names)
         listed = subprocess.run(argv, text=True, capture_output=True, check=False).stdout.splitlines()
         paths = [Path(line.split()[1]) for line in listed if line.startswith("insmod ")]
