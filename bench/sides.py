@@ -69,7 +69,7 @@ class Side:
 
     def _processor(self) -> float:
         places = self.lab.places
-        return sum(processor(one.pid) for one in processes.members(places.namespaces(), places.at("")))
+        return sum(processor(one.pid) for one in processes.members(places.recorded().namespaces, places.at("")))
 
     def who(self, argv: list[str]) -> list[str]:
         """ARGV as whoever uses the device."""

@@ -60,7 +60,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 def _become(arguments: argparse.Namespace, command: list[str]) -> None:
     lab = _lab(arguments)
-    hosts = [name.removeprefix(f"{lab.name}-") for name in lab.places.namespaces()]
+    hosts = [name.removeprefix(f"{lab.name}-") for name in lab.places.recorded().namespaces]
     if lab.status().state == "down":
         raise TryLater(f"the lab {lab.name} is not up", hint=f"bin/lab up --lab {lab.name}")
     if arguments.host not in hosts:

@@ -20,7 +20,7 @@ from fleet.errors import ConfigurationError, FleetError
 from fleet.launch_spec import NSSWITCH
 from fleet.machine import spaces
 from lab import dns, places, processes, vpn, wires
-from lab.places import Places
+from lab.places import Places, Record
 from lab.site import certificate
 from lab.topology import ISP_RESOLVER, ISP_RESOLVER_V6, TUNNEL_RESOLVER, WEB_ADDRESS, WEB_ADDRESS_V6, Server, Topology
 
@@ -63,7 +63,7 @@ class Lab:
         down is at work), ConfigurationError (it stands with other numbers), FleetError.
         """
         with places.lock(self.name, "lab"):
-            wires.refuse_foreign(self._wanted(), self.places.namespaces())
+            wires.refuse_foreign(self._wanted(), self.places.recorded().namespaces)
             if self.status().state == "up":
                 self._refuse_other_numbers()
                 return
@@ -83,15 +83,15 @@ class Lab:
         return tuple(map(self.topology.namespace, self.topology.hosts))
 
     def _refuse_other_numbers(self) -> None:
-        numbers = self.places.parameters()
-        if numbers != (self.topology.servers, self.topology.keys, self.topology.ipv6):
+        _, servers, keys, ipv6, _ = self.places.recorded()
+        if (servers, keys, ipv6) != (self.topology.servers, self.topology.keys, self.topology.ipv6):
             raise ConfigurationError(
-                f"the lab {self.name} is up with other numbers (servers, keys of each, IPv6): {numbers}",
+                f"the lab {self.name} is up with other numbers (servers, keys of each, IPv6): {servers, keys, ipv6}",
                 hint=f"take it down first: bin/lab down --lab {self.name}",
             )
 
     def _remove(self) -> None:
-        names = self.places.namespaces()
+        names = self.places.recorded().namespaces
         processes.end_all(names, self.places.at(""))
         spaces.clear(self.places.spaces)
         wires.remove(names)
@@ -118,7 +118,7 @@ class Lab:
     def _lay_out(self) -> None:
         """Every folder and small file; what is secret is 0600 or in a 0700 folder."""
         self.places.root.mkdir(parents=True, mode=0o755)
-        self.places.write_record(self.topology.servers, self.topology.keys, self.topology.ipv6, self._wanted())
+        self.places.claim(self.topology.servers, self.topology.keys, self.topology.ipv6, self._wanted())
         for folder in (self.places.keys, self.places.site):
             folder.mkdir(mode=0o700)
         for folder in (self.places.fleet_root, self.places.root / "log"):
@@ -187,23 +187,22 @@ class Lab:
 
     def status(self) -> Status:
         """What is there; never changes anything."""
-        numbers = self.places.parameters()
-        names = self.places.namespaces()
+        record = self.places.recorded()
+        names = record.namespaces
         found = tuple(processes.members(names, self.places.at("")))
         missing = [name for name in names if not (wires.NAMESPACES / name).exists()]
-        for program, namespace in self._expected(numbers):
+        for program, namespace in self._expected(record):
             if not any(program in one.command and one.namespace == namespace for one in found):
                 missing.append(f"{program} in {namespace}")
         state = (
             "up" if self.places.ready.exists() and not missing else "broken" if self.places.root.exists() else "down"
         )
-        servers, keys, _ = numbers or (0, 0, False)
-        return Status(self.name, state, servers, servers * keys, tuple(missing), found)
+        return Status(self.name, state, record.servers, record.servers * record.keys, tuple(missing), found)
 
-    def _expected(self, numbers: tuple[int, int, bool] | None) -> list[tuple[str, str]]:
-        if numbers is None:
+    def _expected(self, record: Record) -> list[tuple[str, str]]:
+        if not record.servers:
             return []
-        topology = Topology(name=self.name, servers=numbers[0], keys=numbers[1])
+        topology = Topology(name=self.name, servers=record.servers, keys=record.keys)
         expected = [("lab.site", topology.namespace("web")), ("dnsmasq", topology.namespace("isp"))]
         for server in topology.vpn:
             expected += [(program, topology.namespace(server.host)) for program in (wireguard_go(), "dnsmasq")]
@@ -214,7 +213,7 @@ class Lab:
         places = self.places
         seen = wires.NAMESPACES / self.topology.namespace(host), places.at(host), places.spaces
         root = str(places.fleet_root) if host == "host" else ""
-        place = [str(places.record), places.instance(), *map(str, seen), root]
+        place = [str(places.record), places.recorded().instance, *map(str, seen), root]
         return [sys.executable, "-I", "-S", str(ENTER), *place, *argv]
 
     def run(self, host: str, argv: Sequence[str], **keywords: Any) -> subprocess.CompletedProcess[str]:

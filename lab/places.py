@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,59 +25,34 @@ from fleet.machine import lockfile
 LABS = Path("/var/lib/fleet-lab")
 
 
-class _Record(NamedTuple):
-    """The content of lab.json."""
+class Record(NamedTuple):
+    """The content of lab.json: a lab that is there, or nothing."""
 
-    instance: str
-    servers: int
-    keys: int
-    ipv6: bool
-    namespaces: tuple[str, ...]
+    instance: str = ""
+    """Tells this life of the lab from the next one of the same name."""
+    servers: int = 0
+    keys: int = 0
+    """Of each server."""
+    ipv6: bool = False
+    """In tunnels."""
+    namespaces: Sequence[str] = ()
+    """Those it made or was about to make."""
 
 
-class Places(NamedTuple):
+class Places:
     """The files of one lab."""
 
-    name: str
-
-    @property
-    def root(self) -> Path:
-        return LABS / self.name
-
-    @property
-    def record(self) -> Path:
-        return self.root / "lab.json"
-
-    @property
-    def ready(self) -> Path:
-        return self.root / "ready"
-
-    @property
-    def keys(self) -> Path:
-        return self.root / "keys"
-
-    @property
-    def authority(self) -> Path:
-        return self.root / "ca.pem"
-
-    @property
-    def site(self) -> Path:
+    def __init__(self, name: str) -> None:
+        self.root = LABS / name
+        self.record, self.ready = self.root / "lab.json", self.root / "ready"
+        self.keys, self.authority = self.root / "keys", self.root / "ca.pem"
+        self.site = self.root / "site"
         """The shop's certificate and its key."""
-        return self.root / "site"
-
-    @property
-    def fleet_root(self) -> Path:
-        return self.root / "host"
-
-    @property
-    def spaces(self) -> Path:
+        self.fleet_root = self.root / "host"
+        self.spaces = self.fleet_root / "run/netns"
         """The names of the network namespaces of the workers inside `host` (fleet.paths)."""
-        return self.fleet_root / "run/netns"
-
-    @property
-    def access_log(self) -> Path:
+        self.access_log = self.root / "log/access.jsonl"
         """What the shop was asked: JSON lines of time, client address, path, protocol."""
-        return self.root / "log/access.jsonl"
 
     def log(self, program: str) -> Path:
         """The output of PROGRAM (`site`, `dns-isp`, `wireguard-vpn1` ...)."""
@@ -95,35 +70,18 @@ class Places(NamedTuple):
         """wireguard-go's socket, seen from outside of HOST."""
         return self.at(host) / "wireguard" / f"{interface}.sock"
 
-    def namespaces(self) -> tuple[str, ...]:
-        """The namespaces this lab made or was about to make; none when there is no lab."""
-        recorded = self._recorded()
-        return recorded.namespaces if recorded else ()
-
-    def parameters(self) -> tuple[int, int, bool] | None:
-        """(servers, keys each, IPv6 in tunnels) of the lab that is there, None when there is none."""
-        recorded = self._recorded()
-        return (recorded.servers, recorded.keys, recorded.ipv6) if recorded else None
-
-    def instance(self) -> str:
-        """Tells this life of the lab from the next one of the same name; empty when there is none."""
-        recorded = self._recorded()
-        return recorded.instance if recorded else ""
-
-    def write_record(self, servers: int, keys: int, ipv6: bool, namespaces: tuple[str, ...]) -> None:
-        """Claim NAMESPACES before they are made, so that a crash leaves nothing unclaimed."""
+    def claim(self, servers: int, keys: int, ipv6: bool, namespaces: Sequence[str]) -> None:
+        """Write the record before NAMESPACES are made, so that a crash leaves nothing unclaimed."""
         fresh = self.record.with_suffix(".new")
-        record = _Record(os.urandom(8).hex(), servers, keys, ipv6, namespaces)
-        fresh.write_text(json.dumps(record._asdict()))
+        fresh.write_text(json.dumps(Record(os.urandom(8).hex(), servers, keys, ipv6, namespaces)._asdict()))
         fresh.replace(self.record)
 
-    def _recorded(self) -> _Record | None:
+    def recorded(self) -> Record:
+        """What lab.json says."""
         try:
-            document = json.loads(self.record.read_text())
+            return Record(**json.loads(self.record.read_text()))
         except (FileNotFoundError, ValueError):
-            return None
-        numbers = document["servers"], document["keys"], document.get("ipv6", False)
-        return _Record(document["instance"], *numbers, tuple(document["namespaces"]))
+            return Record()
 
 
 @contextlib.contextmanager

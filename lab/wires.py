@@ -47,7 +47,7 @@ def beside(namespace: str, work: Callable[[threading.Event], None]) -> Iterator[
         thread.join()
 
 
-def refuse_foreign(wanted: tuple[str, ...], ours: tuple[str, ...]) -> None:
+def refuse_foreign(wanted: Iterable[str], ours: Sequence[str]) -> None:
     """Raise ForeignObject when a namespace that we need is there and no lab of ours has claimed it."""
     foreign = [name for name in wanted if (NAMESPACES / name).exists() and name not in ours]
     if foreign:
@@ -85,7 +85,7 @@ def tell(namespace: str | Path, tool: Sequence[str], text: str = "") -> str:
     return done.stdout
 
 
-def remove(names: tuple[str, ...]) -> None:
+def remove(names: Iterable[str]) -> None:
     """Remove namespaces by name, those that are there; their links go with them."""
     for name in names:
         spaces.remove(NAMESPACES / name)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import http.client
 import json
-import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from anyio.from_thread import start_blocking_portal
 
-from fleet import snapshot
 from fleet.db import Database
 from fleet.model import Paths, Worker
 from fleet.outcomes import Ending
-from fleet.programs import Installation
-from fleet.snapshot import Snapshot
 from fleet.sockets.callers import Caller, Connection, Limits, Rate, Table
 from fleet.sockets.netctl_api import COUNTS_KEYS, TABLE, KeysByServer, Servers
 from fleet.sockets.rpc import Server
@@ -31,14 +26,12 @@ from hub.queue.repeat import Interval
 from hub.queue.schema import jobs, runs
 from hub.queue.schema import pictures as known_pictures
 from hub.queue.store import Host, Store
-from hub.queue.upgrade import upgrade
 from hub.queue.values import Finished, Job, Pace, Picture
 from netctl.pool.contract import Wish
 from netctl.pool.store import Store as KeyStore
 from netctl.pool.updates import Found
-from tests.hubs import FLEET
+from tests.hubs import FLEET, laid_out, started
 from tests.unit.test_netctl_keys import key
-from tests.waiting import until
 
 PORT = 8470
 TOKEN = "t" * 20
@@ -158,34 +151,24 @@ def told(paths: Paths, words: str) -> Iterator[None]:
     table = Table("netctl", TABLE.rows["keys_by_server"])
     limits = Limits(rates={COUNTS_KEYS: Rate(per_second=100, burst=100)})
     server = Server(table, Keys(paths, words), caller=lambda _: Caller.HUB, limits=limits)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(paths.netctl_socket), loop).result()
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(server.close(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with start_blocking_portal() as portal:
+        portal.call(server.start, paths.netctl_socket)
+        try:
+            yield
+        finally:
+            portal.call(server.close)
 
 
 @contextmanager
 def shown(root: Path, words: str = SCRIPT, **web: str) -> Iterator[Scene]:
     """A good run with a picture, whose words are markup, and one that failed; WEB are more settings of the page."""
     paths = Paths(root=root)
-    installation = Installation(paths=paths)
-    for path in (paths.hub_socket, paths.snapshot, paths.hub_database, paths.spool(ONE) / NAME):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    paths.spool(ONE).mkdir(parents=True)
     (paths.spool(ONE) / NAME).write_bytes(PNG)
     (root / "token").write_text(f"{TOKEN}\n")
     whole = json.loads(json.dumps(WHOLE, default=str).replace("TOKEN", f"{root}/token"))
     whole["hub"]["web"] |= web
-    fleet = type(FLEET).model_validate(whole)
-    snapshot.write(Snapshot(release=installation.release, fleet=fleet), paths)
-    database = Database(FLEET.hub.address(paths))
-    upgrade(database)
+    database = laid_out(paths, type(FLEET).model_validate(whole))
     pace, record = Pace(interval_seconds=0, most=100), recorder("elsewhere")
     made = Scene(paths, Store(database, lambda: None, pace, record=record), database, words)
     made.store.enlist(ELSEWHERE, 1000, version="", settings="")
@@ -193,11 +176,8 @@ def shown(root: Path, words: str = SCRIPT, **web: str) -> Iterator[Scene]:
     stages: dict[str, Any] = {"stages_ms": {"load": 7, words: 3}}
     made.run(words, "good", answer={"title": words, "price": 3}, details=stages, pictures=(picture,))
     made.run("second", "failed", error=f"{words}{TURNED}")
-    with (paths.root / "hub.log").open("wb") as log:
-        argv = installation.module("hub", "serve")
-        hub = subprocess.Popen(argv, env=installation.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    hub = started(paths, lambda: status("/healthz"))
     try:
-        until("the page", lambda: status("/healthz") > 0, 30, lambda: (paths.root / "hub.log").read_text()[-2000:])
         with told(paths, words):
             yield made
     finally:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,31 +39,47 @@ FLEET = Fleet.model_validate(
 )
 
 
+def laid_out(paths: Paths, fleet: Fleet) -> Database:
+    """The folders of a hub, its snapshot and its queue, with nothing in it."""
+    for path in (paths.hub_socket, paths.snapshot, paths.hub_database):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    snapshot.write(Snapshot(release=Installation(paths=paths).release, fleet=fleet), paths)
+    database = Database(FLEET.hub.address(paths))
+    upgrade(database)
+    return database
+
+
+def started(paths: Paths, answers: Callable[[], object]) -> subprocess.Popen[bytes]:
+    """A hub that ANSWERS."""
+    installation, path = Installation(paths=paths), paths.root / "hub.log"
+    argv, environment = installation.module("hub", "serve"), installation.environment
+    with path.open("ab") as log:
+        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until("the hub serves", answers, 30, lambda: path.read_text()[-2000:])
+    except BaseException:
+        process.kill()
+        raise
+    return process
+
+
 class Scene:
     """A hub, its queue, and the spools of its workers."""
 
     def __init__(self, root: Path, fleet: Fleet = FLEET) -> None:
         self.paths = Paths(root=root)
         self.installation = Installation(paths=self.paths)
-        for path in (self.paths.hub_socket, self.paths.snapshot, self.paths.hub_database):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self.database = laid_out(self.paths, fleet)
         for worker in FLEET.members:
             self.paths.spool(worker).mkdir(parents=True)
             for folder in (self.paths.home(worker), self.paths.spool(worker)):
                 os.chown(folder, worker.uid, worker.uid)
-        snapshot.write(Snapshot(release=self.installation.release, fleet=fleet), self.paths)
-        self.database = Database(FLEET.hub.address(self.paths))
-        upgrade(self.database)
         self.store = Store(self.database, lambda: None, Pace(interval_seconds=0, most=100))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the hub, and wait until it answers."""
-        log = (self.paths.root / "hub.log").open("ab")
-        argv, environment = self.installation.module("hub", "serve"), self.installation.environment
-        self.process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        log.close()
-        until("the hub serves", self.rings, 30, lambda: (self.paths.root / "hub.log").read_text()[-2000:])
+        self.process = started(self.paths, self.rings)
         self.paths.hub_socket.chmod(0o666)  # no worker here is of the fleet's group
 
     def rings(self) -> bool:
