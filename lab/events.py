@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,12 +16,11 @@ from lab.wires import inside
 
 with bare("pyroute2"):
     from pyroute2.netlink import rtnl
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 _SO_RCVBUFFORCE = 33
 """Above net.core.rmem_max, for root (socket(7)); Python has no name for it."""
-_HEADER = struct.Struct("=LHHLL")
-_KINDS = {rtnl.RTM_NEWADDR: "new", rtnl.RTM_DELADDR: "del"}
+_KINDS = {"RTM_NEWADDR": "new", "RTM_DELADDR": "del"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +79,9 @@ class AddressListener:
             self._overrun = True
             return
         now = datetime.now(timezone.utc)
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, offset)
-            if kind in _KINDS:
-                self._events.append(_event(now, _KINDS[kind], data[offset : offset + length]))
-            offset += max((length + 3) & ~3, _HEADER.size)
+        for message in MarshalRtnl().parse(data):
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") or "?"
+            self._events.append(AddressEvent(now, _KINDS[message["event"]], str(address)))
 
 
 def _open() -> socket.socket:
@@ -94,10 +89,3 @@ def _open() -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
     made.bind((0, rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR))
     return made
-
-
-def _event(now: datetime, kind: str, data: bytes) -> AddressEvent:
-    message = ifaddrmsg(data)
-    message.decode()
-    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") or "?"
-    return AddressEvent(now, kind, str(address))

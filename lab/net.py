@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,8 @@ class Lab:
         with ThreadPoolExecutor(max_workers=4) as pool:
             for result in [pool.submit(self._make_server, server, started) for server in self.topology.vpn]:
                 result.result()
-        self._wait_for("dns-isp", started, "isp", lambda: dns.answers(ISP_RESOLVER))
-        self._wait_for("site", started, "isp", lambda: _listens(str(WEB_ADDRESS)) and _listens(str(WEB_ADDRESS_V6)))
+        self._wait_for("dns-isp", started, "isp", lambda: _listens(ISP_RESOLVER, 53))
+        self._wait_for("site", started, "isp", lambda: all(_listens(one, 443) for one in (WEB_ADDRESS, WEB_ADDRESS_V6)))
         self.places.ready.touch()
 
     def _lay_out(self) -> None:
@@ -143,7 +144,7 @@ class Lab:
         program = f"dns-{server.host}"
         queries = self.places.queries(server.host)
         started[program] = self._start(server.host, program, dns.command([TUNNEL_RESOLVER], queries))
-        self._wait_for(program, started, server.host, lambda: dns.answers(TUNNEL_RESOLVER))
+        self._wait_for(program, started, server.host, lambda: _listens(TUNNEL_RESOLVER, 53))
 
     def _start(self, host: str, program: str, argv: list[str]) -> subprocess.Popen[bytes]:
         """Start a server of the lab; it outlives us, and `down` finds it by its namespace."""
@@ -226,9 +227,9 @@ class Lab:
         return subprocess.Popen(self.command(host, argv), **{"text": True, **keywords})
 
 
-def _listens(address: str) -> bool:
+def _listens(address: IPv4Address | IPv6Address, port: int) -> bool:
     try:
-        socket.create_connection((address, 443), timeout=0.5).close()
+        socket.create_connection((str(address), port), timeout=0.5).close()
     except OSError:
         return False
     return True

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -76,14 +77,9 @@ class Server:
 
     def kill(self) -> None:
         """End every process of it at once, as a crash does."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        )
-        for pid in [self.process.pid, *map(int, children.stdout.split())]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has ended by itself
+        for one in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()]:
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                one.kill()
         self.process.wait()
 
     def stop(self) -> None:

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm.kernel_package import Kernel
@@ -26,18 +25,8 @@ BUSYBOX = Path("/bin/busybox")
 MODULES = (
     *("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng"),  # what it needs to see its root
     # What the kernel would load by itself at the first use, which takes seconds here.
-    *(
-        "wireguard",
-        "veth",
-        "tun",
-        "crc32c_generic",
-        "nf_conntrack",
-        "nf_conntrack_netlink",
-        "nf_nat",
-        "nft_chain_nat",
-        "nft_ct",
-    ),
-    *("nft_counter", "nft_nat", "inet_diag", "tcp_diag", "udp_diag"),
+    *("wireguard", "veth", "tun", "nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nft_chain_nat", "nft_ct"),
+    *("nft_nat", "inet_diag", "tcp_diag", "udp_diag"),
 )
 ALONE = ("test_wall_clock.py", "test_cgroups.py")
 """Contract tests of this machine alone: they step the clock, or divide control groups."""
@@ -58,14 +47,6 @@ class MachineFailed(Exception):
     """The machine did not come up, or did not come to its end; the message holds its last words."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the program inside did."""
-
-    code: int
-    output: str
-
-
 class Running:
     """A machine that is under way; what it has to tell waits in the pipe until it is asked for."""
 
@@ -73,8 +54,8 @@ class Running:
         self._process = process
         self._conversation = Conversation(process, console)
 
-    def outcome(self, seconds: float) -> Outcome:
-        """Wait for the end of its program; from now on the machine yields to nothing.
+    def outcome(self, seconds: float) -> tuple[int, str]:
+        """Wait for the end of its program, give its exit code and output; from now on the machine yields to nothing.
 
         Raises MachineFailed when it is not up UP_SECONDS from now, or has not ended SECONDS after that.
         """
@@ -83,7 +64,7 @@ class Running:
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
         up = self._conversation.until(UP, UP_SECONDS, "did not come up")
         end = self._conversation.until(EXIT, seconds, "has not ended")
-        return Outcome(code=int(end[1]), output=self._conversation.text[up.end() : end.start()])
+        return int(end[1]), self._conversation.text[up.end() : end.start()]
 
 
 @contextmanager

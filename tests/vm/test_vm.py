@@ -15,9 +15,9 @@ def test_the_contract_holds_on_the_kernels_wireguard(
 ) -> None:
     """Every contract test with the ground `kernel`, and what needs a clock that may be stepped."""
     try:
-        outcome = running.outcome(SECONDS)
+        code, output = running.outcome(SECONDS)
     except machine.MachineFailed as error:
         pytest.fail(str(error), pytrace=False)
     with capsys.disabled():
-        print(f"\n{outcome.output}")
-    assert outcome.code == 0, outcome.output
+        print(f"\n{output}")
+    assert code == 0, output
