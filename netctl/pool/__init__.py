@@ -1,1 +1,1 @@
-"""The key pool: client files in, leases out."""
+"""The key pool: imports client files, leases keys."""

@@ -1,4 +1,4 @@
-"""The keys at each server in numbers, for the hub's page. No key is read: of thousands that would hold leases up."""
+"""Counts of the keys at each server, for the hub's page. Reads no key itself: thousands would delay leases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("id", "server", "region", "leaving", "retired", "aside_until", "last
 
 
 def servers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> list[ServerKeys]:
-    """All of them, by region and name."""
+    """The counts of all servers, by region and name; NOW is a time of the store's clock."""
     why = sa.func.substr(keys.c.trouble, 1, _MOST_WORDS).label("trouble")
     found: dict[str, list[Mapping[Any, Any]]] = {}
     for row in with_leases(db, *(keys.c[name] for name in _COLUMNS), why):
@@ -34,7 +34,7 @@ def _server(name: str, rows: Sequence[Mapping[Any, Any]], now: float, cooldown_s
         server=name,
         region=rows[0]["region"],
         keys=len(rows),
-        # One that is removed while it is leased is leased all the same.
+        # Counts also leased keys that are being removed.
         leased=sum(bool(row["slot"]) and not row["elsewhere"] for row in rows),
         free=count["free"],
         cooling=count["cooling"],

@@ -1,7 +1,7 @@
-"""Which key to lease next, and how many there are.
+"""Chooses the key to lease next, and counts keys.
 
-What is free is asked for once, for all that come together: with 600 keys that takes a millisecond, and each of 32
-choices a twentieth of it more. With a query for each choice the store took as long for each as now for all.
+The free keys are queried once for all requests that come together: with 600 keys that takes a millisecond, and each of
+32 choices a twentieth of that. With a query for each choice, each took as long as all of them take now.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SELECT EXISTS (SELECT 1 FROM keys WHERE (:server IS NULL OR :server IN (server, 
 
 
 class Chosen(NamedTuple):
-    """The row to lease next, a key at a server, and the generation of the slot's latest lease; 0 without one."""
+    """The row to lease next (a key at a server), and the generation of the slot's latest lease; 0 without one."""
 
     key_id: int
     row: Mapping[Any, Any]
@@ -61,8 +61,8 @@ class _Row(NamedTuple):
 class Free:
     """The keys that are free now, for the wishes of one transaction.
 
-    A key is leased once, whatever its servers are. UNREADABLE ones are none, nor those that rest for COOLDOWN_SECONDS
-    at their server, which WireGuard's replay guard needs: it refuses a key used again at once.
+    A key has one lease at a time, at any of its servers. UNREADABLE rows are not free, nor keys that rest for
+    COOLDOWN_SECONDS at their server: WireGuard's replay protection refuses a key that is used again at once.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class Free:
         self._workers: dict[str, int] = dict(self._db.execute(_LOAD).fetchall())
         self._taken: set[str] = set()
         self._groups: dict[tuple[str, str | None], list[_Row]] = {}
-        """Those of one server and region are alike but for their order."""
+        """The free rows by server and region, least recently used first; within a group only this order matters."""
         values = {"part": LEASE_WITHIN, "now": now, "cooldown": cooldown_seconds}
         for row in map(_Row._make, self._db.execute(_FREE, values)):
             self._groups.setdefault((row.server, row.region), []).append(row)
 
     def choose(self, wish: Wish) -> Chosen | None:
-        """The key and its server for WISH, None when none is free, nor at a server below its cap of workers.
+        """The key and its server for WISH; None when none is free at a server below its limit of workers.
 
-        Servers to avoid come last; then what is put aside, the one that comes back first before the others; then the
-        server of the slot's latest lease, so that a worker changes its exit while another is free; then servers with
-        more workers; among equals the least recently used key. Last is not never: when the way to every server was
-        cut, all of them are aside.
+        Last come servers to avoid; before them keys and servers put aside, in the order in which their time ends;
+        before them the server of the slot's latest lease, so that a worker changes its exit while another is free;
+        before them servers with more workers; among equals the least recently used key comes first. Last does not mean
+        never: when every server was unreachable, all of them are aside.
         """
         latest, former = self._db.execute(_LATEST, (wish.uid,)).fetchone() or (0, None)
 
@@ -99,7 +99,7 @@ class Free:
         return Chosen(best.key_id, row, latest)
 
     def _candidates(self, wish: Wish) -> Iterator[_Row]:
-        """The first of each group; those before it which are aside may still be all there is."""
+        """Of each group the rows up to the first that is not aside: the aside ones count if there is nothing else."""
         for (server, region), rows in self._groups.items():
             if wish.server not in (None, server, region):
                 continue
@@ -113,18 +113,18 @@ class Free:
                     break
 
     def lease(self, chosen: Chosen) -> None:
-        """CHOSEN is free no more, at none of its servers."""
+        """Mark CHOSEN's key as leased, at all of its servers."""
         self._taken.add(chosen.row["public"])
         self._workers[chosen.row["server"]] = self._workers.get(chosen.row["server"], 0) + 1
 
 
 def _names(row: _Row) -> tuple[str, int, WholeKey]:
-    """By which ROW may be aside: its server, itself, its key at all servers."""
+    """The names under which ROW may be aside: its server, its id, its key at all servers."""
     return row.server, row.key_id, WholeKey(row.public)
 
 
 def numbers(db: sa.Connection, *, now: float, cooldown_seconds: float) -> tuple[int, int, int, int]:
-    """Keys in the pool, those leased, servers, keys that rest."""
+    """The numbers of keys in the pool, of leased keys, of servers, and of keys that rest."""
     keys, leased, servers, cooling = db.exec_driver_sql(_NUMBERS, {"cooldown": cooldown_seconds, "now": now}).one()
     return keys, leased, servers, cooling
 

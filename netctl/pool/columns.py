@@ -1,4 +1,4 @@
-"""A key as a row and back: its columns are the fields of netctl.plan.key.Key, and stand nowhere else."""
+"""Converts a key to a row and back. The columns are derived from the fields of netctl.plan.key.Key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CODECS: Mapping[Any, _Codec] = {
     IPv6Address: _Codec(sa.Text, str, ip_address),
 }
 _KINDS: Mapping[str, tuple[Any, ...]] = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Key).items()}
-"""The types that each field may have, None among them where it may be unknown."""
+"""The types that each field may have, with None where the value may be unknown."""
 
 
 def columns() -> list[sa.Column[Any]]:
@@ -56,7 +56,7 @@ def key_of(row: Mapping[Any, Any]) -> Key:
 
 
 def read(row: Mapping[Any, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The fields of a key in ROW that NAMES has."""
+    """Those of NAMES that are fields of a key, with their values in ROW."""
     return {
         name: None if row[name] is None else _CODECS[_KINDS[name][0]].read(row[name])
         for name in names

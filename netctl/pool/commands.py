@@ -26,25 +26,25 @@ from netctl.pool.region import region_of
 from netctl.pool.store import Store
 from netctl.pool.updates import STANDARD_INPUT, Found, Imported
 
-_NOTHING = "nothing was imported; correct these and repeat, or take the good ones: --keep-going"
+_NOTHING = "nothing was imported; correct these files and repeat, or import only the good ones: --keep-going"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brought:
-    """What came of importing files."""
+    """The result of importing files."""
 
     keys: Imported
     refused: tuple[str, ...] = ()
-    """A line for each file that was not taken."""
+    """A line for each file that was not imported."""
     unused: tuple[str, ...] = ()
-    """What files say and the fleet does not use, in lines."""
+    """Lines that name the entries of files that the fleet does not use."""
 
 
 def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False, dry_run: bool = False) -> Brought:
-    """Import the files NAMES (`-` is standard input); with DRY_RUN only tell what that would do.
+    """Import the files NAMES (`-` is standard input); with DRY_RUN only return what that would do.
 
     Raises ConfigurationError with a line for each bad file; then nothing is imported. With KEEP_GOING the good ones
-    are, and it is raised where there is none.
+    are imported, and the error is raised only where there are none.
     """
     keys: list[Found] = []
     settings = _settings(paths)
@@ -67,7 +67,7 @@ def bring(names: Sequence[str], paths: Paths, *, keep_going: bool = False, dry_r
 
 
 def looked_at(name: str) -> tuple[str, conf.Parsed]:
-    """What messages call the file NAME (`-` is standard input), and what it holds."""
+    """The name of the file NAME in messages (`-` is standard input), and its parsed content."""
     origin = STANDARD_INPUT if name == "-" else sayable(name)
     try:
         return origin, conf.parse(intake.read(name))
@@ -85,19 +85,19 @@ def _unused(key: Key, words: str, settings: _Usual | Fleet) -> str:
 
 
 def _stored(name: str, origin: str) -> str:
-    # Bytes that are no letters have no place in a store of text.
+    # The store holds text: bytes that are not valid text are made visible.
     return origin if origin != name else visible.line(Path(name).name)
 
 
 def listed(paths: Paths) -> tuple[list[KeyLine], str | None]:
-    """Every key at every server, nothing secret; and what is wrong with the key service."""
+    """Every key at every server, without secrets; and what is wrong with the key service (None: there is none)."""
     with opened(paths) as store:
         cooldown = _settings(paths).netctl.key_cooldown_seconds
         return store.lines(cooldown), store.numbers(cooldown).service
 
 
 class _Usual(NamedTuple):
-    """What counts before the first `fleet up`."""
+    """The default settings, used before the first `fleet up`."""
 
     netctl: NetctlSettings = NetctlSettings()
     wireguard: WireguardSettings = WireguardSettings()
@@ -105,7 +105,7 @@ class _Usual(NamedTuple):
 
 
 def _settings(paths: Paths) -> _Usual | Fleet:
-    """As the fleet has them that was started last."""
+    """The settings of the last start."""
     try:
         return snapshot.read(paths.snapshot).fleet
     except (FleetError, OSError):
@@ -115,7 +115,7 @@ def _settings(paths: Paths) -> _Usual | Fleet:
 def chosen(words: Sequence[str], lines: Sequence[KeyLine]) -> tuple[list[KeyLine], list[str]]:
     """The LINES that WORDS name: by file, server, region or public key.
 
-    And those of WORDS that name none, by their places: they may be private keys.
+    Also returns the words that name none, as `word NUMBER`, because they may be private keys.
     """
     found = {word: [line for line in lines if _names(word, line)] for word in words}
     unknown = [f"word {number}" for number, word in enumerate(words, 1) if not found[word]]
@@ -134,7 +134,7 @@ Change = Callable[[Store, Sequence[int]], object]
 
 
 def change(words: Sequence[str] | None, paths: Paths, what: Change) -> tuple[list[KeyLine], list[str]]:
-    """Do WHAT with the keys that WORDS name (None: with all); those, as they were, and the words that name none."""
+    """Do WHAT with the keys that WORDS name (None: with all). Returns them as they were, and the words naming none."""
     with opened(paths) as store:
         lines = [line for line in store.lines() if line.state != "leaving"]
         found, unknown = (lines, []) if words is None else chosen(words, lines)
@@ -157,7 +157,7 @@ def _plain(value: object) -> JsonValue:
 
 @contextmanager
 def opened(paths: Paths) -> Iterator[Store]:
-    """The store, opened as its owner: root lends itself netctl's identity, so that files stay netctl's."""
+    """The store, opened as its owner: root takes netctl's identity meanwhile, so that new files belong to netctl."""
     with _as_netctl(paths):
         store = Store(paths.key_store)
         try:

@@ -1,11 +1,11 @@
-"""WireGuard client files: text in, a frozen Key or every mistake out, and what the file says that is not used.
+"""Parses WireGuard client files: returns a frozen Key or all mistakes, and the entries that the fleet does not use.
 
-An ordinary `.conf` file of a VPN provider. The comment `# ExitAddress = 203.0.113.11` gives the address the world
-sees, and may stand once more for IPv6; without it netctl finds the IPv4 address out (netctl/exits). Of several peers
-the one that carries all of IPv4 is the server.
+The input is an ordinary `.conf` file of a VPN provider. The comment `# ExitAddress = 203.0.113.11` gives the address
+that the internet sees, and a second one the IPv6 address; without it netctl finds out the IPv4 address (netctl/exits).
+Of several peers, the one whose AllowedIPs carry all of IPv4 is the server.
 
-Key material never enters a message, on whatever line it stands: netctl.pool.values shows the odd part of a value only
-where no key can be in it.
+Key material never enters a message, on whatever line it is: netctl.pool.values shows the wrong part of a value only
+where it cannot contain a key.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _KNOWN = (
     "dns table fwmark preup postup predown postdown saveconfig listenport persistentkeepalive excludedapplications "
     "includedapplications privatekey address mtu publickey presharedkey allowedips endpoint"
 )
-"""What is named as the file spells it; another name might be a key that was pasted there."""
+"""Entry names that messages may repeat as the file spells them; any other could be a key that was pasted there."""
 _AMNEZIA = re.compile(r"[sh][1-4]")
-"""AmneziaWG's parameters that both sides must share; its others are of the client alone."""
-_LAN_ALONE = "ask for a file with 0.0.0.0/0, or write that, if the server lets it through"
+"""AmneziaWG's parameters that both sides must share, besides H1 to H4; the others concern only the client."""
+_LAN_ALONE = "ask for a file with 0.0.0.0/0, or write that yourself if the server allows it"
 
 
 class Parsed(NamedTuple):
-    """What a file holds."""
+    """The parsed content of a file."""
 
     key: Key | None
     mistakes: list[str]
-    """None where there is a key."""
+    """Empty where there is a key."""
     unused: str = ""
-    """What it says and the fleet does not use."""
+    """The entries that the fleet does not use."""
     label: str = ""
-    """What its comments call the server."""
+    """The comments at the peer, which often name the server."""
 
 
 def parse(content: str) -> Parsed:
-    """The key in CONTENT, or every mistake with its entry's name."""
+    """The key in CONTENT, or every mistake with the name of its entry."""
     document = sections.taken_apart(text.ordinary(content))
     if refusal := _no_client(document):
         return Parsed(None, [refusal])
@@ -57,7 +57,7 @@ def parse(content: str) -> Parsed:
     server_public = reader.take(peer, "PublicKey", values.public_key)
     endpoint = reader.take(peer, "Endpoint", values.endpoint)
     if server_public and own.values.get("privatekey") == peer.values["publickey"]:
-        document.mistakes.append("[Peer] PublicKey: is the PrivateKey: copy the server's own key")
+        document.mistakes.append("[Peer] PublicKey: is the same as PrivateKey: copy the server's public key")
     preshared = reader.take(peer, "PresharedKey", values.preshared_key, needed=False)
     mtu_bytes = reader.take(own, "MTU", values.mtu_bytes, needed=False)
     exit_v4, exit_v6 = _exits(document)
@@ -67,7 +67,7 @@ def parse(content: str) -> Parsed:
         private=private,
         preshared=preshared,
         address=inside.v4,
-        # A server that is not asked for IPv6 carries none, and no link does in packets as small as that.
+        # Without ::/0 in AllowedIPs the server carries no IPv6, nor does a link with an MTU below 1280.
         address_v6=None if allowed is False or (mtu_bytes or LEAST_IPV6_BYTES) < LEAST_IPV6_BYTES else inside.v6,
         server_public=server_public,
         server=endpoint.host,
@@ -83,7 +83,7 @@ def parse(content: str) -> Parsed:
 
 
 class _Reader:
-    """Takes typed entries and gathers what is wrong with them."""
+    """Converts entries to their types and collects the mistakes in them."""
 
     def __init__(self, mistakes: list[str]) -> None:
         self._mistakes = mistakes
@@ -102,24 +102,24 @@ class _Reader:
 
 
 def _no_client(document: Document) -> str:
-    """What DOCUMENT is, if it is no client's file at all; "" for one that may have mistakes."""
+    """Why DOCUMENT is not a client file at all; "" if it is one, perhaps with mistakes."""
     own, peers = document.titled("interface"), document.titled("peer")
     if not own and not peers:
         return "is no WireGuard client file: it has no [Interface] and no [Peer]; get the provider's .conf file"
     if peers and all(_is_client(one) for one in peers):
-        return "is a server's own file, each [Peer] in it is a client: make a client's file there, and import that"
+        return "is a server's file, each [Peer] in it is a client: create a client file on the server, and import that"
     if (not own or not peers) and (others := [one for one in document.sections if one not in own + peers]):
-        return f"has no {'[Peer]' if own else '[Interface]'}: is it what stands as {_title(others[0])}?"
+        return f"has no {'[Peer]' if own else '[Interface]'}: is it the section {_title(others[0])}?"
     return ""
 
 
 def _is_client(peer: Section) -> bool:
-    """Whether PEER is one of a server's."""
+    """Whether PEER is a client in a server's file."""
     return "allowedips" in peer.values and "endpoint" not in peer.values and not _carries_ipv4(peer)
 
 
 def _interface(document: Document) -> Section:
-    """[Interface], which stands once; what stands in it is plain WireGuard's."""
+    """The [Interface] section. Notes a mistake where there are several, or where it has AmneziaWG's parameters."""
     found = document.titled("interface")
     if len(found) > 1:
         document.mistakes.append("has more than one [Interface]: divide it into one file for each")
@@ -127,7 +127,7 @@ def _interface(document: Document) -> Section:
     foreign = [own.names[name] for name, value in own.values.items() if _is_foreign(name, value)]
     if foreign:
         document.mistakes.append(
-            f"is of AmneziaWG ({', '.join(foreign)}): its server answers no plain WireGuard; ask for a WireGuard file, "
+            f"is for AmneziaWG ({', '.join(foreign)}): its server does not speak WireGuard; ask for a WireGuard file, "
             "or for a server with H1..H4 = 1..4 and S1..S4 = 0"
         )
     return own
@@ -149,7 +149,7 @@ def _peer(document: Document) -> Section:
     if len(ways) == 1:
         return ways[0]
     how_many = "more than one [Peer] with" if ways else "several [Peer], none with"
-    document.mistakes.append(f"has {how_many} AllowedIPs = 0.0.0.0/0: leave the one that is the exit")
+    document.mistakes.append(f"has {how_many} AllowedIPs = 0.0.0.0/0: keep only the one that is the exit")
     return found[-1]
 
 
@@ -161,15 +161,15 @@ def _carries_ipv4(peer: Section) -> bool:
 
 
 def _allowed(value: str) -> bool:
-    """Whether these carry IPv6 too; without IPv4 they are of no use."""
+    """Whether the networks in VALUE carry IPv6 too; raises ValueError where they do not carry IPv4."""
     found = values.networks(value)
     if not values.is_most_of_ipv4(found):
-        raise ValueError(f"reaches{values.odd(value, value)} alone and no page: {_LAN_ALONE}")
+        raise ValueError(f"reaches only{values.odd(value, value)} and no website: {_LAN_ALONE}")
     return values.is_all_of_ipv6(found)
 
 
 def _exits(document: Document) -> tuple[IPv4Address | None, IPv6Address | None]:
-    """The exit of either family that the file names."""
+    """The IPv4 and the IPv6 exit address that the file names; None where it names none."""
     found: list[IPv4Address | IPv6Address] = []
     for said in document.exits:
         try:
@@ -179,12 +179,12 @@ def _exits(document: Document) -> tuple[IPv4Address | None, IPv6Address | None]:
     v4 = [*dict.fromkeys(one for one in found if isinstance(one, IPv4Address))]
     v6 = [*dict.fromkeys(one for one in found if isinstance(one, IPv6Address))]
     if len(v4) > 1 or len(v6) > 1:
-        document.mistakes.append("ExitAddress: more than one of a family: leave the one that the world sees")
+        document.mistakes.append("ExitAddress: more than one of a family: keep only the one that the internet sees")
     return (v4[0] if v4 else None), (v6[0] if v6 else None)
 
 
 def _unused(document: Document, own: Section, peer: Section) -> list[str]:
-    """The names of what is not used; the fleet makes links, routes, rules and marks itself, and runs no command."""
+    """The names of unused entries: the fleet makes links, routes, rules and marks itself, and runs no commands."""
     words = [
         _word(section, name)
         for section in (own, peer)
@@ -212,7 +212,7 @@ def _title(section: Section) -> str:
 
 
 def shared(unused: Sequence[tuple[str, str]]) -> list[str]:
-    """UNUSED, of (origin, words), as lines: those of many files that say the same are one."""
+    """UNUSED, pairs of (origin, words), as lines; files with the same words share one line."""
     by_words: dict[str, list[str]] = {}
     for origin, words in unused:
         if words:

@@ -1,7 +1,7 @@
-"""What is handed to the key pool, and what it hands out: frozen values.
+"""The input and output types of the key pool: frozen values.
 
-A lease is `held`, then `ending` (superseded or given back, its device not yet confirmed changed), then `ended`; its
-key is free again only then, and rests.
+A lease is `held`, then `ending` (replaced or returned, but its device is not yet confirmed to have changed), then
+`ended`. Only then is its key free again, after a rest.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from netctl.plan.key import Endpoint, Key
 
 
 class WholeKey(NamedTuple):
-    """A key by its public key, at whatever server."""
+    """A key at all of its servers, by its public key."""
 
     public: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A key in the hands of a slot."""
+    """A key that is leased to a slot."""
 
     id: str
     uid: int
     key_id: int
-    """Its row: the key at this server."""
+    """The id of its row: the key at this server."""
     key: Key
     public: str
-    """The public key that belongs to it: the same at all its servers."""
+    """The key's public key; it is the same at all its servers."""
     origin: str
     """The names of its files."""
     generation: int
     endpoint: Endpoint
-    """Where its server is reached; a name is resolved when the tunnel is made."""
+    """The server's endpoint; a name is resolved when the tunnel is made."""
     owner: str
-    """Who holds it: see fleet.machine.processes."""
+    """The process that holds it: see fleet.machine.processes."""
     learned_at: float | None = None
-    """When the key's exit was learned (seconds of the wall clock); None: it is its file's, or not known."""
+    """When the key's exit was learned (wall clock, seconds); None: its file names it, or it is not known."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Wish:
-    """What slot UID wants a key for. Which one it gets: netctl.pool.choice."""
+    """A request of slot UID for a key. netctl.pool.choice chooses it."""
 
     uid: int
     owner: str
     avoid: frozenset[str] = frozenset()
-    """Servers that just did not answer this worker."""
+    """Servers that did not answer this worker just now."""
     server: str | None = None
-    """The only one whose keys it wants."""
+    """The only server or region whose keys it wants; None: any."""
     aside: Mapping[Hashable, float] = field(default_factory=dict)
-    """Servers by name, keys by id or whole that have failed lately, and when each comes back (monotonic)."""
+    """What has failed lately (a server's name, a row's id or a WholeKey), and until when it is aside (monotonic)."""
     most_on_server: int = 0
-    """So many workers at most at one server; 0: any number."""
+    """The most workers at one server; 0: no limit."""

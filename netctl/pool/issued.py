@@ -1,10 +1,10 @@
-"""Keys of a key service: a journal of what it has given, until it has them back.
+"""Keys of a key service: a journal of the keys that it has given, until they are returned.
 
-A key is in the journal from when it is in the pool until the service has confirmed that it has it back. It is leased
-once. What is in the journal and not in the pool any more is to be given back: its lease has ended, and that needs the
-device's word (netctl.pool.contract). So a crash at any moment loses no key and gives none back too early.
+A key is in the journal from when it is in the pool until the service has confirmed its return. It is leased once. A key
+that is in the journal but no longer in the pool is to be given back: its lease has ended, which needs the confirmation
+of the device (netctl.pool.contract). So a crash at any moment loses no key and gives none back too early.
 
-Times are the store's clock, and count from before the question: the service's own hour began later.
+Times are of the store's clock and count from before the request: the service's own hour begins later.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from netctl.pool import updates
 from netctl.pool.updates import Found
 
 LEASE_WITHIN, SEAL_AFTER, RETURN_WITHIN = 0.5, 0.9, 0.97
-"""Parts of the time for which the service lends a key: till then it may be leased; then its lease is ended; later than
-that it is given back no more, since the service may have given it to another by then."""
+"""Fractions of the time for which the service lends a key: until the first it may be leased; at the second its lease is
+ended; after the third it is not given back any more, since the service may have given it to another client by then."""
 _THERE = "SELECT 1 FROM issued WHERE public = :public UNION SELECT 1 FROM keys WHERE public = :public"
 _NOTE = "INSERT INTO issued (public, asked, back, since, since_wall, seconds) VALUES (?, ?, ?, ?, ?, ?)"
 _EXIT = """
@@ -47,19 +47,19 @@ SELECT slot, public FROM leases JOIN issued USING (public) WHERE state = 'held' 
 
 
 class Given(NamedTuple):
-    """A key as the service has lent it."""
+    """A key that the service has lent."""
 
     public: str
     asked: str
     """The server that was asked for."""
     back: Mapping[str, JsonValue]
-    """What the service is to be told."""
+    """What to send to the service when the key is given back."""
     since: float
     seconds: float
 
 
 class Due(NamedTuple):
-    """A key that the service gets back."""
+    """A key to give back to the service."""
 
     public: str
     asked: str
@@ -67,18 +67,18 @@ class Due(NamedTuple):
 
 
 class Stock(NamedTuple):
-    """What is there of the service's."""
+    """The service's keys that netctl has."""
 
     ready: int
     """Keys that can be leased."""
     asked: dict[str, int]
-    """How many are lent, by the server that was asked for."""
+    """How many keys are lent, by the server that was asked for."""
 
 
 def accept(db: sa.Connection, now: float, given: Given, found: Found | None) -> bool:
-    """Whether GIVEN is nobody's yet: then it is written down, and FOUND is in the pool.
+    """If GIVEN is new, record it and add FOUND to the pool; returns whether it was new.
 
-    Without FOUND, which is a key that cannot be used, it is only to be given back.
+    Without FOUND (the key cannot be used) it is recorded only to be given back.
     """
     if db.exec_driver_sql(_THERE, {"public": given.public}).first() is not None:
         return False
@@ -87,42 +87,42 @@ def accept(db: sa.Connection, now: float, given: Given, found: Found | None) -> 
     db.exec_driver_sql(_NOTE, values)
     if found is not None:
         updates.add(db, [found])
-        # Where another key of that server came out a moment ago, so does this one, until somebody looks.
+        # Until this key is checked, assume the exit that was learned for another key of the same server.
         db.exec_driver_sql(_EXIT, {"public": given.public})
     return True
 
 
 def withdraw(db: sa.Connection, now: float, *, everything: bool = False) -> None:
-    """Keys that have lain too long leave the pool, or EVERYTHING that is not leased."""
+    """Remove from the pool the service's free keys that are too old to be leased, or EVERYTHING that is not leased."""
     db.exec_driver_sql(_EXPIRE, {"now": now, "part": LEASE_WITHIN, "all": everything})
 
 
 def due(db: sa.Connection, now: float) -> tuple[list[Due], list[str]]:
-    """What is to be given back, and the keys for which it is too late: the service has taken them away itself."""
+    """The keys to give back, and those for which it is too late: the service has taken them away itself."""
     lost = [*db.exec_driver_sql(_LOST, {"now": now, "part": RETURN_WITHIN}).scalars()]
     rows = db.exec_driver_sql(_DUE).all()
     return [Due(public, asked, json.loads(back)) for public, asked, back in rows], lost
 
 
 def returned(db: sa.Connection, _: float, publics: Iterable[str]) -> None:
-    """The service has these back."""
+    """Remove PUBLICS from the journal: the service has them back."""
     for public in publics:
         db.exec_driver_sql("DELETE FROM issued WHERE public = ?", (public,))
 
 
 def stock(db: sa.Connection) -> Stock:
-    """What is there now."""
+    """The service's keys that netctl has now."""
     ready = db.exec_driver_sql(_READY).scalar_one()
     return Stock(ready, {row.asked: row.lent for row in db.exec_driver_sql(_ASKED)})
 
 
 def overdue(db: sa.Connection, now: float) -> list[tuple[int, str]]:
-    """Slots whose key the service takes away soon, and that key."""
+    """The slots whose key the service takes away soon: UID and public key."""
     return [(slot, public) for slot, public in db.exec_driver_sql(_OVERDUE, {"now": now, "part": SEAL_AFTER})]
 
 
 def tell(db: sa.Connection, trouble: str | None) -> None:
-    """What is wrong with the service, "" for nothing; None: there is no service, and its keys leave the pool."""
+    """Record what is wrong with the service ("": nothing). None: there is no service; its free keys leave the pool."""
     db.exec_driver_sql("DELETE FROM service")
     if trouble is not None:
         db.exec_driver_sql("INSERT INTO service (trouble) VALUES (?)", (trouble,))
@@ -132,5 +132,5 @@ def tell(db: sa.Connection, trouble: str | None) -> None:
 
 
 def trouble(db: sa.Connection) -> str | None:
-    """What tell() was told last."""
+    """What tell() has recorded last."""
     return db.exec_driver_sql("SELECT trouble FROM service").scalar()

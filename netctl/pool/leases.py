@@ -1,7 +1,7 @@
-"""What every new tunnel asks of the key store, as SQL that is written down and not built each time.
+"""The statements that every new tunnel needs, as fixed SQL text instead of built statements.
 
-Built statements took four times as long, and with many workers at once each of them waits for all before it. So
-those who come together are one call of the driver for each statement.
+Built statements took four times as long, and with many workers each one waits for all before it. For the same reason
+requests that come together share one call of the driver for each statement.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INSERT INTO leases (id, key_id, public, slot, generation, endpoint_host, endpoin
 VALUES (:id, :key_id, :public, :slot, :generation, :endpoint_host, :endpoint_port, :owner, :state, :began_at)
 """
 _ENDING = "slot = :slot AND state = 'ending' AND generation < :before"
-# Also of the row that has taken the place of one that leaves.
+# By public key and server, so that it also applies to the row that has replaced a `leaving` one.
 _REST = f"""
 UPDATE keys SET last_used_at = :now FROM (
     SELECT used.public AS key, used.server AS host FROM leases JOIN keys AS used ON used.id = key_id WHERE {_ENDING}
@@ -46,17 +46,17 @@ _EVERY_GENERATION = 2**62
 
 
 def begin(db: sa.Connection, values: dict[str, Any]) -> None:
-    """A new lease; the schema refuses a second one of its key or its slot."""
+    """Insert a new lease; the schema refuses a second one of its key or its slot."""
     driver(db).execute(_BEGIN, values)
 
 
 def ending(db: sa.Connection, uid: int) -> None:
-    """The slot's lease is `ending`."""
+    """Set the slot's held lease to `ending`."""
     driver(db).execute("UPDATE leases SET state = 'ending' WHERE slot = ? AND state = 'held'", (uid,))
 
 
 def ended(db: sa.Connection, slots: Sequence[tuple[int, int | None]], now: float, kept: int) -> None:
-    """The `ending` leases of SLOTS (UID, and before which generation) have ended; of their ended ones KEPT are kept."""
+    """End the `ending` leases of SLOTS (UID, and before which generation; None: all); keep KEPT ended ones of each."""
     values = [
         {"slot": uid, "before": _EVERY_GENERATION if before is None else before, "now": now, "kept": kept}
         for uid, before in slots
@@ -70,7 +70,7 @@ def ended(db: sa.Connection, slots: Sequence[tuple[int, int | None]], now: float
 
 
 def good(db: sa.Connection, slots: Sequence[tuple[int, int]], now: datetime) -> None:
-    """SLOTS' leases (UID, generation) carry tunnels: neither their keys nor their servers are aside any more."""
+    """Record that the leases SLOTS (UID, generation) carry tunnels: their keys and servers are not aside any more."""
     store, moment = driver(db), {"now": now.timestamp(), "day": now.toordinal()}
     names = [
         one

@@ -1,4 +1,4 @@
-"""What a key service has given: a key that can be used, or why not. Pure; no key enters a message."""
+"""Checks what a key service has given: a usable key, or the reason why not. Pure; no key enters a message."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 class Judged(NamedTuple):
-    """What it is worth."""
+    """The result of the check."""
 
     public: str
-    """Its public key; "" where there is none to name it by."""
+    """The key's public key; "" where it is not known."""
     key: Key | None
     why: str = ""
     """Why there is no key."""
 
 
 def judged(told: Allocated, asked: str) -> Judged:
-    """TOLD, when a key of the server ASKED ("": of any) was asked for."""
+    """Check the answer TOLD to a request for a key of the server ASKED ("": any server)."""
     public = ""
     try:
         public = values.public_key(told.public_key) if told.public_key is not None else ""
@@ -47,7 +47,7 @@ def _of_file(config: str) -> Key:
 
 
 def _of_parts(told: Allocated) -> Key:
-    """Raises ValueError, with the part that is none."""
+    """The key in the separate fields of TOLD; raises ValueError naming the invalid one."""
     server = told.server or ""
     if told.port is not None:
         server = f"[{server}]:{told.port}" if ":" in server else f"{server}:{told.port}"

@@ -1,4 +1,4 @@
-"""The keys for people: each key at each of its servers, its state, and what became of it. Nothing secret in it."""
+"""The keys as people see them: each key at each of its servers, with its state and history. Contains no secrets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class KeyLine:
     public_key: str
     server: str
     ways: tuple[str, ...]
-    """Where the server is reached, in the order in which that is tried."""
+    """The server's endpoints, in the order in which they are tried."""
     region: str | None
     address: IPv4Address | None
-    """None where its row cannot be read."""
+    """None where the row cannot be read."""
     address_v6: IPv6Address | None
     exit_address: Address | None
     exit_address_v6: IPv6Address | None
@@ -39,13 +39,13 @@ class KeyLine:
     """`free`, `leased`, `elsewhere` (leased at another server), `cooling`, `aside`, `retired` or `leaving`."""
     leased_to: str | None
     learned_at: datetime | None
-    """When the exit was learned; None: it is that of the key's file, or not known."""
+    """When the exit was learned; None: the key's file names it, or it is not known."""
     last_good: datetime | None
     last_failure: datetime | None
     why: str | None
-    """What failed then."""
+    """What failed at last_failure."""
     aside_until: datetime | None
-    """Until then it is chosen last."""
+    """Until then the key is chosen last."""
     leases_today: int
 
     @property
@@ -60,22 +60,22 @@ _NOT_READ: dict[str, Any] = dict.fromkeys(("address", "address_v6", "exit_addres
 
 
 def key_in(row: Mapping[Any, Any]) -> Key | str:
-    """The key in ROW; where it holds none, why: that keeps no worker from the other keys."""
+    """The key in ROW, or why it cannot be read: one bad row must not keep workers from the other keys."""
     try:
         return key_of(row)
-    except Exception as error:  # noqa: BLE001 - whatever one row raises is that row's
-        # Not its words: they may repeat what they are about.
+    except Exception as error:  # noqa: BLE001 - any error concerns only this row
+        # Without the error's text, which may repeat key material.
         return f"its row in the key store cannot be read ({type(error).__name__}): remove it, import its file again"
 
 
 def lines(db: sa.Connection, *, now: float, cooldown_seconds: float) -> list[KeyLine]:
-    """Every key at every server, by region and server; NOW as the store's clock has it."""
+    """Every key at every server, by region and server; NOW is a time of the store's clock."""
     return [_line(row, now, cooldown_seconds) for row in with_leases(db, keys)]
 
 
 def with_leases(db: sa.Connection, *columns: Any) -> Sequence[Mapping[Any, Any]]:
-    """COLUMNS of every key at every server, by region and server; the `slot` that has the key, at this server or
-    `elsewhere`.
+    """COLUMNS of every key at every server, by region and server; with the `slot` that leases the key, and whether it
+    does so `elsewhere`, at another server.
     """
     busy = sa.select(leases.c.key_id, leases.c.public, leases.c.slot).where(leases.c.state != "ended").subquery()
     query = sa.select(*columns, busy.c.slot, (busy.c.key_id != keys.c.id).label("elsewhere"))
@@ -106,7 +106,7 @@ def _line(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> KeyLin
 
 
 def state(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> str:
-    """That of a key at a server, in a word of KeyLine; NOW as the store's clock has it."""
+    """The state of a key at a server, as in KeyLine.state; NOW is a time of the store's clock."""
     if row["leaving"]:
         return "leaving"
     if row["slot"] and not row["elsewhere"]:
@@ -122,5 +122,5 @@ def state(row: Mapping[Any, Any], now: float, cooldown_seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """A time of the wall clock."""
+    """SECONDS of the wall clock as a UTC time; None for 0 or None."""
     return datetime.fromtimestamp(seconds, timezone.utc) if seconds else None

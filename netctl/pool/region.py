@@ -1,4 +1,4 @@
-"""Where a server stands, as its file's name, its folder, a comment or its own name say: a country's two letters."""
+"""The country of a server (two letters), from its file's name, its folder, a comment or its own name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _COUNTRIES = (
     " tn to tr tt tv tw tz ua ug uk um us uy uz va vc ve vg vi vn vu wf ws xk ye yt za zm zw"
     " "
 )
-"""ISO 3166-1, and `uk` and `xk` as providers write them."""
-# Small letters alone are a country in front of a city or a number, as in kr-seo-wg-001 and kr12: "my-vpn" is none.
+"""ISO 3166-1, and `uk` and `xk`, which providers use."""
+# Two lower-case letters are a country only before a city or a number, as in kr-seo-wg-001 and kr12; not in "my-vpn".
 _CODES = re.compile(r"(?<![A-Za-z])(?:([A-Z]{2})(?![A-Za-z])|([a-z]{2})(?:\d|-(?!vpn|wg|net)[a-z]{3}(?![a-z])))")
 
 
 def region_of(*texts: str) -> str | None:
-    """The first country that TEXTS name, in capitals."""
+    """The first country code in TEXTS, in upper case; None without one."""
     for text in texts:
         for capitals, small in _CODES.findall(text):
             code: str = (capitals or small).lower()

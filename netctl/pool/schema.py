@@ -1,4 +1,4 @@
-"""The key store's tables, with the invariants that no mistake of the code can break, and how it is opened."""
+"""The key store's tables, with invariants that hold even if the code has a bug, and how the store is opened."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from netctl.pool.upgrade import upgrade
 BUSY_MILLISECONDS = 4000
 """How long another program may hold the file: less than the deadline of a call (netctl.pool.threaded)."""
 LONGEST_REST_SECONDS = 86_400
-"""No key rests longer (see netctl.key_cooldown_seconds): what is older than this is rested."""
+"""No key rests longer than this (see netctl.key_cooldown_seconds)."""
 metadata = sa.MetaData()
 boots = sa.Table("boots", metadata, sa.Column("id", sa.Text, primary_key=True))
-"""One row: the boot (random/boot_id) since which the times of the other tables count."""
+"""One row: the boot (random/boot_id) from which the times in the other tables count."""
 keys = sa.Table(
     "keys",
     metadata,
@@ -44,12 +44,12 @@ keys = sa.Table(
     sa.Column("leaving", sa.Integer, nullable=False, server_default="0"),
     sa.Index("one_row_a_server", "public", "server_public", "server", unique=True, sqlite_where=sa.text("NOT leaving")),
 )
-"""A key at a server: a key that may be used at many has as many rows, with the same `public`.
+"""A key at a server: a key that may be used at several servers has one row for each, with the same `public`.
 
-`origin`: its files' names. Times but `last_used_at` are of the wall clock. `learned_at`: when its exit was learned;
-NULL: the exit is its file's. `good_at`, `failed_at` with `trouble`: the last tunnel, the last failure and why;
-`aside_until`: till then it is chosen last. `good_leases`: tunnels on that `day` (its ordinal). `retired`: not chosen.
-`leaving`: neither, and the row goes when its lease ends."""
+`origin`: the names of its files. All times but `last_used_at` are of the wall clock. `learned_at`: when its exit was
+learned; NULL: its file names the exit, or it is not known. `good_at`: the last tunnel. `failed_at`, `trouble`: the last
+failure and why. `aside_until`: until then it is chosen last. `good_leases`: tunnels on that `day` (its ordinal).
+`retired`: it is not chosen. `leaving`: it is not chosen, and the row is deleted when its lease ends."""
 claims = sa.Table(
     "claims",
     metadata,
@@ -58,7 +58,7 @@ claims = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("claimed_at", sa.Float, nullable=False),
 )
-"""The exit of a key as each worker says it has seen it last: netctl/pool/exits.py."""
+"""The exit of a key that each worker has reported last: netctl/pool/exits.py."""
 leases = sa.Table(
     "leases",
     metadata,
@@ -87,24 +87,24 @@ issued = sa.Table(
     sa.Column("since_wall", sa.Float, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
 )
-"""Keys that a service has lent for so many SECONDS, and has not got back: netctl/pool/issued.py."""
+"""Keys that a service has lent for `seconds` and that are not returned yet: netctl/pool/issued.py."""
 service = sa.Table("service", metadata, sa.Column("trouble", sa.Text, nullable=False))
-"""A row where there is such a service: what is wrong with it."""
+"""One row if there is a key service: what is wrong with it ("": nothing)."""
 
 
 class File:
-    """The file at PATH, made when it is not there, for its owner alone.
+    """The file at PATH, readable only for its owner; created if it is missing.
 
-    Raises NotAllowed, or ConfigurationError when it cannot be opened, is damaged, or is no such file: a store
-    that may have lost leases would hand keys out twice. KeyStoreFailed when it cannot be written now.
+    Raises NotAllowed; ConfigurationError when it cannot be opened, is damaged, or is not a key store: a store that may
+    have lost leases would hand out keys twice; KeyStoreFailed when it cannot be written now.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._inode = _make(path)
         self._looked_at: tuple[int, int] | None = None
-        """Size and time of change of the file that was last found whole."""
-        # NORMAL: a lease ends with the power, whether its row is on disk or not.
+        """Size and modification time of the file when it was last found undamaged."""
+        # NORMAL is enough: after a power failure no lease exists any more, whether its row is on disk or not.
         pragmas = {"synchronous": "NORMAL", "secure_delete": "ON", "busy_timeout": str(BUSY_MILLISECONDS)}
         self._engine = sqlite_engine(path, **pragmas)
         self._reader = self._engine.execution_options(reading=True)
@@ -117,20 +117,20 @@ class File:
             self.close()
             if _is_damage(error.orig):
                 raise self._damaged(str(error.orig)) from None
-            # Not final: whoever supervises us tries again, and there may be space by then.
+            # Not final: the supervisor starts netctl again, and there may be space by then.
             raise KeyStoreFailed(
                 f"{path} cannot be used: {error.orig}", hint="is the disk full, or the file system read-only?"
             ) from None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._engine.dispose()
 
     @contextmanager
     def begin(self, *, reading: bool = False) -> Iterator[sa.Connection]:
-        """One transaction; raises KeyStoreFailed: locked, disk full, the file damaged or no longer there.
+        """One transaction; raises KeyStoreFailed where the file is locked, damaged or missing, or the disk is full.
 
-        READING it waits for no other program that writes.
+        With READING it does not wait for another program that writes.
         """
         self._look()
         try:
@@ -139,11 +139,11 @@ class File:
         except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
             cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
             busy = "is the disk full, or does another program hold the file?"
-            hint = "restart netctl: it looks at the whole file" if _is_damage(cause) else busy
+            hint = "restart netctl: it checks the whole file" if _is_damage(cause) else busy
             raise KeyStoreFailed(f"{self._path}: {cause}", hint=hint) from None
 
     def _look(self) -> None:
-        """Still the same file; and whole, if it was written since the last look: SQLite itself works from its cache."""
+        """Check that it is the same file and, if it was written since, not damaged: SQLite itself uses its cache."""
         try:
             found = self._path.stat()
         except OSError:
@@ -155,13 +155,13 @@ class File:
         seen = found.st_size, found.st_mtime_ns
         if seen == self._looked_at:
             return
-        # Written by a checkpoint, some 60 leases apart, or by somebody else. A connection of its own has no cache.
+        # Written by a checkpoint (about every 60 leases) or by another program. A new connection has no cache.
         try:
             with sa.create_engine(f"sqlite:///{self._path}", poolclass=sa.NullPool).connect() as db:
                 self._check(db)
         except (sa.exc.DatabaseError, ConfigurationError) as error:
             what = error.message if isinstance(error, ConfigurationError) else f"{self._path}: {error.orig}"
-            raise KeyStoreFailed(what, hint="restart netctl: it looks at the whole file") from None
+            raise KeyStoreFailed(what, hint="restart netctl: it checks the whole file") from None
         self._looked_at = seen
 
     def _check(self, db: sa.Connection) -> None:
@@ -177,10 +177,10 @@ class File:
 
 
 def _make(path: Path) -> int:
-    """The inode of the file at PATH, which is there and its owner's alone."""
+    """Create the file at PATH if it is missing, accessible only for its owner; returns its inode."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made before SQLite opens it: its -wal and -shm take their mode from it.
+        # Created before SQLite opens it: its -wal and -shm files take their mode from it.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError:
         raise NotAllowed(f"{path} is for netctl and root alone", hint="repeat it with sudo") from None
@@ -195,25 +195,25 @@ def _make(path: Path) -> int:
 
 
 def _is_damage(error: BaseException | None) -> bool:
-    # OperationalError is the narrower class: locked, full, read-only. What is damaged is a plain DatabaseError.
+    # OperationalError is the subclass for locked, full or read-only; damage raises a plain DatabaseError.
     return not isinstance(error, sqlite3.OperationalError)
 
 
 def driver(db: sa.Connection) -> sqlite3.Connection:
-    """SQLite itself, within the transaction of DB: SQLAlchemy's part of a statement is 0.06 ms, SQLite's less."""
+    """The SQLite connection in DB's transaction: SQLAlchemy adds 0.06 ms to each statement, more than SQLite needs."""
     connection = db.connection.driver_connection
     assert isinstance(connection, sqlite3.Connection)
     return connection
 
 
-# How long a key has been lent says the wall clock then; where that is behind, the key is not used any more.
+# After a boot the wall clock tells how long a key has been lent; if it is before `since_wall`, the key has expired.
 _LENT = """
 UPDATE issued SET since = :now - CASE WHEN :wall < since_wall THEN seconds ELSE :wall - since_wall END
 """
 
 
 def _note_boot(db: sa.Connection) -> None:
-    """Times are seconds since boot: those of an earlier boot move below zero, in their order."""
+    """Times are seconds since boot: after a new boot, move the earlier ones below zero, in their order."""
     now = boot_id()
     if db.scalar(sa.select(boots.c.id)) == now:
         return
@@ -225,5 +225,5 @@ def _note_boot(db: sa.Connection) -> None:
 
 
 def clock() -> float:
-    """Seconds since boot, suspended or not: no step of the wall clock makes a key rest for hours or not at all."""
+    """Seconds since boot, including suspend: a step of the wall clock must not change how long a key rests."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,8 +1,8 @@
 """The key pool and its leases: one SQLite file that only netctl can read.
 
-The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, whatever its
-servers are, a slot at most one that is held. Choosing: netctl/pool/choice.py. What the methods on leases mean:
-netctl/pool/threaded.py, whose names they have.
+The invariants are in the schema (netctl/pool/schema.py): a key has at most one lease that has not ended, over all its
+servers, and a slot at most one that is held. netctl/pool/choice.py chooses keys. The methods on leases are described
+in netctl/pool/threaded.py under the same names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from netctl.pool.updates import Found, Imported
 
 T = TypeVar("T")
 KEPT_LEASES = 20
-"""Ended leases of a slot that are remembered: enough for its generation and its last server."""
+"""How many ended leases of a slot are kept: enough to know its generation and its last server."""
 
 
 class Store:
@@ -38,10 +38,10 @@ class Store:
         self._clock = clock
         self._file = schema.File(path)
         self._unreadable: set[int] = set()
-        """Keys that are no keys; they are not chosen."""
+        """Ids of rows whose key cannot be read; they are not chosen."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     # --- leases
@@ -89,7 +89,7 @@ class Store:
             leases.ending(db, uid)
 
     def ended(self, slots: Sequence[tuple[int, int | None]]) -> None:
-        """SLOTS: UID, and what ThreadedPool.ended calls BEFORE."""
+        """SLOTS: pairs of UID and BEFORE, see ThreadedPool.ended."""
         with self._file.begin() as db:
             leases.ended(db, slots, self._clock(), KEPT_LEASES)
             held = [(uid, before) for uid, before in slots if before is not None]
@@ -100,7 +100,7 @@ class Store:
         query = sa.select(*columns).join(_keys, _leases.c.key_id == _keys.c.id).where(_leases.c.state == "held")
         with self._file.begin(reading=True) as db:
             rows = db.execute(query).mappings().all()
-        # The lease of a row that holds no key ends with its slot's next one.
+        # A lease whose row cannot be read ends when its slot gets its next lease.
         return [_lease(row, key) for row in rows if isinstance(key := key_in(row), Key)]
 
     def unfinished(self) -> list[int]:
@@ -147,7 +147,7 @@ class Store:
             return choice.is_there(db, server)
 
     def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
-        """WORK of netctl.pool.issued, given the time."""
+        """Run WORK, a function of netctl.pool.issued, with the connection and the store's time."""
         with self._file.begin() as db:
             return work(db, self._clock())
 
@@ -167,7 +167,7 @@ class Store:
             exits.forget(db, ids)
 
     def remove(self, ids: Sequence[int]) -> list[int]:
-        """Delete rows; those that are leased leave when their lease ends, and are returned."""
+        """Delete rows. Leased ones are deleted when their lease ends; returns these."""
         with self._file.begin() as db:
             leased = [one for one in ids if updates.is_leased(db, one)]
             db.execute(sa.update(_keys).where(_keys.c.id.in_(leased)).values(leaving=1))
@@ -175,7 +175,7 @@ class Store:
         return leased
 
     def retire(self, ids: Sequence[int], *, back: bool = False) -> None:
-        """Choose these rows no more; or again, and at once, when they are called BACK."""
+        """Stop choosing these rows; with BACK choose them again, also those that are aside."""
         values = {"retired": 0, "aside_until": None} if back else {"retired": 1}
         with self._file.begin() as db:
             db.execute(sa.update(_keys).where(_keys.c.id.in_(ids)).values(values))

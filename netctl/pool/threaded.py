@@ -1,4 +1,4 @@
-"""The pool over a store whose calls block: all of them in one thread, each under a deadline."""
+"""The pool over a store whose calls block: all calls run in one thread, each with a deadline."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from netctl.pool.store import Store
 from netctl.threads import WorkThread
 
 ANSWER_SECONDS = 5.0
-"""The longest that a caller waits. The store itself gives up a little earlier, and says why (schema.File)."""
+"""How long a caller waits at most. The store itself gives up a little earlier, with the reason (schema.File)."""
 OPEN_SECONDS = 60.0
-"""Opening looks at the whole file, and nobody is served yet."""
+"""Opening checks the whole file, and no worker is served yet."""
 T = TypeVar("T")
 P = TypeVar("P")
 
@@ -28,10 +28,9 @@ P = TypeVar("P")
 class ThreadedPool:
     """The keys and their leases. A slot is named by its worker's UID.
 
-    Every method raises KeyStoreFailed when the store refuses, or does not answer in time. Calls take effect one
-    after the other, in the order in which they are made: one thread keeps it. A call that its caller has given up
-    (cancelled, or told that it took too long) takes effect before those made later, or never: whatever a take() that
-    was given up has leased, the ending() that follows it ends.
+    Every method raises KeyStoreFailed when the store fails or does not answer in time. One thread makes calls take
+    effect one after the other, in their order. A call whose caller was cancelled or timed out takes effect before
+    later ones, or never: so if such a take() has leased a key, the ending() that follows it ends that lease.
     """
 
     def __init__(self, thread: WorkThread, store: Store, cooldown_seconds: float) -> None:
@@ -56,22 +55,22 @@ class ThreadedPool:
 
         The lease that the slot held until now is `ending`.
         """
-        # Those who come while the store is busy go on at the same moment, and share their look at the kernel too
-        # (netctl.host).
+        # Callers that come while the store is busy continue at the same moment, so they also share one read of the
+        # kernel's state (netctl.host).
         return (await self._together(self._take, wish))[wish]
 
     async def renew(self, lease: Lease) -> None:
-        """Write down the owner and the server's address that LEASE has now."""
+        """Store the owner and the endpoint that LEASE has now."""
         await self._run(partial(self._store.renew, lease))
 
     async def ending(self, uid: int) -> None:
-        """The slot's lease is `ending`: nothing of it may be used, its key is not free yet."""
+        """Set the slot's lease to `ending`: it must not be used any more, and its key is not free yet."""
         await self._run(partial(self._store.ending, uid))
 
     async def ended(self, uid: int, *, before: int | None = None) -> None:
-        """The device has confirmed: keys of `ending` leases of the slot are free, and rest.
+        """The device has confirmed: end the `ending` leases of the slot. Their keys rest, then are free.
 
-        With BEFORE only of leases of an earlier generation: the one of that generation carries a tunnel now.
+        With BEFORE, only leases of an earlier generation: the lease of that generation carries a tunnel now.
         """
         await self._together(self._ended, (uid, before))
 
@@ -84,26 +83,26 @@ class ThreadedPool:
         return await self._run(self._store.unfinished)
 
     async def note(self, lease: Lease, why: str, aside: Mapping[Hashable, float]) -> None:
-        """Write down why LEASE's key has failed, and for how many seconds it or its server are put ASIDE."""
+        """Record WHY LEASE's key has failed, and for how many seconds its server, its row or its key is put ASIDE."""
         await self._run(partial(self._store.note, lease, why, aside))
 
     async def claim(self, lease: Lease, address: Address, since: float) -> bool:
-        """The worker of LEASE says that its key comes out at ADDRESS.
+        """Record that the worker of LEASE claims the exit ADDRESS for its key.
 
-        Whether another worker said the same of the key, with a lease of its own, later than SINCE (wall clock).
+        Returns whether another worker claimed the same, with a lease of its own, after SINCE (wall clock, seconds).
         """
         return await self._run(partial(self._store.claim, lease, address, since))
 
     async def learn_exit(self, key_id: int, address: Address) -> None:
-        """The key comes out at ADDRESS, unless its file names its exit: that stays. Claims of it are over."""
+        """Record ADDRESS as the key's exit, unless its file names one, and delete the claims about it."""
         await self._run(partial(self._store.learn_exit, key_id, address))
 
     async def numbers(self) -> PoolStatus:
-        """How many keys there are, leased, resting, free."""
+        """The numbers of keys: all, leased, resting, free."""
         return await self._run(partial(self._store.numbers, self._cooldown_seconds))
 
     async def servers(self) -> list[ServerKeys]:
-        """The keys at each server, in numbers."""
+        """The counts of the keys at each server."""
         return await self._run(partial(self._store.servers, self._cooldown_seconds))
 
     async def is_there(self, server: str | None) -> bool:
@@ -111,11 +110,11 @@ class ThreadedPool:
         return await self._run(partial(self._store.is_there, server))
 
     async def of_service(self, work: Callable[[sa.Connection, float], T]) -> T:
-        """WORK of netctl.pool.issued, which no lease waits for longer than for any other call."""
+        """Run WORK, a function of netctl.pool.issued; it delays leases no more than any other call."""
         return await self._run(partial(self._store.of_service, work))
 
     async def close(self) -> None:
-        """Let go of the store; one that does not answer is left as it is."""
+        """Close the store; one that does not answer is left as it is."""
         with contextlib.suppress(KeyStoreFailed):
             await self._run(self._store.close)
         self._thread.close()
@@ -133,7 +132,7 @@ class ThreadedPool:
 
 
 def _as_one(work: Callable[[Sequence[P]], T]) -> Callable[[Sequence[P]], T | KeyStoreFailed]:
-    """WORK for many callers, one transaction: where the store fails, it is not tried again for each of them."""
+    """WORK for many callers in one transaction. Returns a KeyStoreFailed, so that it is not retried for each caller."""
 
     def run(payloads: Sequence[P]) -> T | KeyStoreFailed:
         try:
@@ -146,7 +145,7 @@ def _as_one(work: Callable[[Sequence[P]], T]) -> Callable[[Sequence[P]], T | Key
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-    """A store that does not answer has an error of its own."""
+    """Turn a timeout of the store into KeyStoreFailed."""
     try:
         yield
     except asyncio.TimeoutError:

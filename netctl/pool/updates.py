@@ -1,10 +1,10 @@
-"""What importing a client file does to the pool: a new key, another server of a key, another way to a server, a change.
+"""What an imported client file adds to the pool: a new key, another server or endpoint of a key, or a change.
 
-A key may be used at many servers, one at a time. The same server is one of the same public key at the same host; at
-another port, or at an address of the other family, it is another way in. Where a server has moved, its file is that of
-the same name, or the only one of that public key, in the same region, that is not imported at the same time.
+A key may be used at several servers, one at a time. A server with the same public key at the same host is the same
+server; another port, or an address of the other family, is another endpoint of it. A server has moved if a file has the
+same name, or if its row is the only one with that server key, in the same region, and not imported at the same time.
 
-What a lease holds stays as it is: a row that is leased leaves when its lease ends, and the changed one is chosen next.
+A lease does not change: a leased row is deleted when its lease ends, and the changed row is chosen next.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _NAMES = {
     "mtu_bytes": "MTU",
 }
 _FRESH = ("id", "last_used_at", "leaving")
-"""What a row that takes the place of another has of its own."""
+"""Columns that a row which replaces another does not copy from it."""
 
 
 class Found(NamedTuple):
-    """A key as a file has it."""
+    """A key that was read from a file."""
 
     origin: str
     key: Key
@@ -46,19 +46,19 @@ class Found(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Imported:
-    """What came of adding keys, by their origins."""
+    """The result of adding keys, by their origins."""
 
     new: list[str] = field(default_factory=list)
     servers: list[str] = field(default_factory=list)
-    """Another server of a key that is there."""
+    """Another server of a key in the pool."""
     changed: dict[str, str] = field(default_factory=dict)
-    """There already, and in what way the file says something else."""
+    """In the pool already, but changed; the value says how."""
     there: list[str] = field(default_factory=list)
-    """There already, with nothing to learn."""
+    """In the pool already, without a change."""
 
 
 def add(db: sa.Connection, found: Sequence[Found]) -> Imported:
-    """Add what was FOUND, or change what it is about."""
+    """Add the keys FOUND, or change their rows."""
     done = Imported()
     touched: set[int] = set()
     for one in found:
@@ -70,7 +70,7 @@ def add(db: sa.Connection, found: Sequence[Found]) -> Imported:
             touched.add(_insert(db, {"public": public, "origin": one.origin, "region": one.region, **row_of(one.key)}))
             (done.servers if rows else done.new).append(one.origin)
             continue
-        if row["region"] is None and one.region:  # a store of an earlier version knows of none
+        if row["region"] is None and one.region:  # a store of an earlier version has no regions
             db.execute(sa.update(keys).where(keys.c.id == row["id"]).values(region=one.region))
         changes, words = _difference(row, one, touched)
         touched.add(_change(db, row, changes) if changes else row["id"])
@@ -82,7 +82,7 @@ def add(db: sa.Connection, found: Sequence[Found]) -> Imported:
 
 
 def _match(rows: Sequence[Mapping[Any, Any]], one: Found, touched: Collection[int]) -> Mapping[Any, Any] | None:
-    """The row of the same key that ONE is about; None: it is another server."""
+    """The row among ROWS, all of the same key, that ONE updates; None: ONE is another server."""
     key = one.key
     alike = [row for row in rows if row["server_public"] == key.server_public]
     for row in alike:
@@ -105,8 +105,7 @@ def _match(rows: Sequence[Mapping[Any, Any]], one: Found, touched: Collection[in
 def _has_moved(row: Mapping[Any, Any], one: Found) -> bool:
     """Whether ONE is ROW's server at another address.
 
-    Some providers have one key for all servers of a place. Those are known by their names, and their files are
-    numbered.
+    Some providers use one server key for all servers of a place. Their host names or numbered files show that.
     """
     files = row["origin"].split(", ")
     neighbours = one.origin not in files and _unnumbered(one.origin) in map(_unnumbered, files)
@@ -124,10 +123,10 @@ def _other_family(one: str, other: str) -> bool:
 
 
 def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> tuple[dict[str, Any], str]:
-    """The columns of ROW that ONE changes, and how they differ in words without a secret."""
+    """The columns of ROW that ONE changes, and a description of the difference without secrets."""
     old = key_in(row)
     if isinstance(old, str):
-        return row_of(one.key), "its row in the key store could not be read, and can be now"
+        return row_of(one.key), "its row in the key store could not be read; it is replaced"
     new = _merged(old, row, one, touched)
     before, after = row_of(old), row_of(new)
     changes = {name: value for name, value in after.items() if before[name] != value}
@@ -142,7 +141,7 @@ def _difference(row: Mapping[Any, Any], one: Found, touched: Collection[int]) ->
 
 
 def _merged(old: Key, row: Mapping[Any, Any], one: Found, touched: Collection[int]) -> Key:
-    """OLD as the file has it: its way in beside the others or instead of them, its exit if it names one."""
+    """OLD with the file's values: its endpoint is added or replaces the others, and its exit counts if it has one."""
     key = one.key
     elsewhere = key.server not in {way.host for way in old.ways} or key.server_public != old.server_public
     another_file = one.origin not in row["origin"].split(", ") or row["id"] in touched
@@ -181,12 +180,12 @@ def _words(old: Key, new: Key) -> list[str]:
 
 
 def _change(db: sa.Connection, row: Mapping[Any, Any], changes: Mapping[str, Any]) -> int:
-    """Change ROW now, or where it is leased, what comes after it; the id of the row that is changed."""
+    """Change ROW, or if it is leased or unreadable, insert a changed copy; returns the id of the changed row."""
     this, leased = keys.c.id == row["id"], is_leased(db, row["id"])
     if not leased and isinstance(key_in(row), Key):
         db.execute(sa.update(keys).where(this).values(changes))
         return int(row["id"])
-    # Under another id: a netctl that runs has done with the one that it could not read.
+    # Under another id: a running netctl does not choose the id of a row again that it could not read.
     db.execute(sa.update(keys).where(this).values(leaving=1))
     made = _insert(db, {**{name: value for name, value in row.items() if name not in _FRESH}, **changes})
     if not leased:

@@ -1,4 +1,4 @@
-"""A store of an earlier version becomes one of this version, in the transaction that opens it."""
+"""Upgrades a store of an earlier version to this version, in the transaction that opens it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fleet.errors import ConfigurationError
 
 VERSION = 6
 """PRAGMA user_version. Before 2: no columns for IPv6. Before 3: a server's columns have other names, a lease's endpoint
-is one column. Before 4: whose word an exit is was not written down, and a worker alone could teach it. Before 5: a
-key had one server. Before 6: no key service. An earlier netctl cannot use a file of this version."""
+is one column. Before 4: the source of an exit was not stored, and one worker alone could set it. Before 5: a key had
+one server. Before 6: no key service. An earlier netctl cannot use a file of this version."""
 _NAMES = {"endpoint_host": "server", "endpoint_port": "port"}
 _DERIVED = {("leases", "public"): "(SELECT public FROM old_keys WHERE old_keys.id = key_id)"}
-"""What a column of now is made from, by table and name."""
+"""The SQL expression that fills a new column, by table and name."""
 
 
 def upgrade(db: sa.Connection, metadata: sa.MetaData) -> None:
-    """Bring the file behind DB up to VERSION, with METADATA's tables. Raises ConfigurationError for a later one."""
+    """Upgrade the file of DB to VERSION, with METADATA's tables. Raises ConfigurationError for a later version."""
     version = db.exec_driver_sql("PRAGMA user_version").scalar_one()
     if version > VERSION:
         raise ConfigurationError(
-            f"the key store is of version {version}, and this netctl knows those up to {VERSION}",
-            hint="install the netctl that has made it",
+            f"the key store has version {version}, and this netctl knows versions up to {VERSION}",
+            hint="install the version of netctl that wrote it",
         )
     if version == VERSION:
         return
@@ -37,14 +37,14 @@ def upgrade(db: sa.Connection, metadata: sa.MetaData) -> None:
 
 
 def _columns(db: sa.Connection, table: str) -> set[str]:
-    # A file that was made just now has version 0 and no table.
+    # A new file has version 0 and no tables.
     return {row.name for row in db.exec_driver_sql(f"PRAGMA table_info({table})")}
 
 
 def _move(db: sa.Connection, metadata: sa.MetaData) -> None:
-    """Make every table of METADATA, and move the rows of old ones there, with the columns that both have.
+    """Create every table of METADATA, and move the rows of the old tables there, with the columns that both have.
 
-    SQLite drops no UNIQUE of a table that is there.
+    New tables are needed because SQLite cannot drop a UNIQUE constraint of an existing table.
     """
     there = [table for table in metadata.sorted_tables if _columns(db, table.name)]
     made_by_us = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
@@ -64,13 +64,13 @@ def _move(db: sa.Connection, metadata: sa.MetaData) -> None:
 
 
 def _split_endpoints(db: sa.Connection) -> None:
-    """`HOST PORT` in one column becomes two."""
+    """Split the column `endpoint`, which has `HOST PORT`, into two."""
     if "endpoint" not in _columns(db, "leases"):
         return
     db.exec_driver_sql("ALTER TABLE leases ADD COLUMN endpoint_host TEXT NOT NULL DEFAULT ''")
     db.exec_driver_sql("ALTER TABLE leases ADD COLUMN endpoint_port INTEGER NOT NULL DEFAULT 0")
     for lease, endpoint in db.exec_driver_sql("SELECT id, endpoint FROM leases").all():
-        # A scope id after the address (RFC 4007) may hold anything, blanks too; a port holds none.
+        # A scope id after the address (RFC 4007) may contain blanks; a port does not.
         host, _, port = endpoint.rpartition(" ")
         db.exec_driver_sql(
             "UPDATE leases SET endpoint_host = ?, endpoint_port = ? WHERE id = ?", (host, int(port), lease)
@@ -79,5 +79,5 @@ def _split_endpoints(db: sa.Connection) -> None:
 
 
 def _doubt_exits(db: sa.Connection) -> None:
-    """Each known exit is one that was learned, until the key's file is imported again."""
+    """Mark each known exit as learned, until the key's file is imported again."""
     db.exec_driver_sql("UPDATE keys SET learned_at = ? WHERE exit_address IS NOT NULL", (time.time(),))

@@ -1,4 +1,4 @@
-"""The values of a client file's entries. A mistake shows the odd part of a value, where no key can be in it."""
+"""Parses the values of a client file's entries. Messages show the wrong part of a value only if it cannot be a key."""
 
 from __future__ import annotations
 
@@ -26,45 +26,46 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _RANDOM = re.compile(r"[A-Za-z0-9+/_=]{16}")
 _RUN = re.compile(r"[A-Za-z0-9+/=]{6,}")
 _WORD = re.compile(r"/?([A-Z]?[a-z0-9]*|[A-Z0-9]*)(/\d*)?")
-"""A run of such letters that is a name or an address; of a part of a key some are small and some are not."""
+"""A run of such characters that is a name or an address; a part of a key has both upper and lower case."""
 _IPV6 = re.compile(r"(?=.*:)(?!(.*:){9})[0-9A-Fa-f:.]{2,45}(/\d{0,4})?")
 MOST_IPV4 = 3 * 2**30
-"""What is left of IPv4 without its private, multicast and reserved networks, as some programs write "everything"."""
+"""The number of addresses that AllowedIPs must have: some programs write "everything" as IPv4 without its private,
+multicast and reserved networks."""
 
 
 class Inside(NamedTuple):
-    """The addresses in the tunnel."""
+    """The client's addresses in the tunnel."""
 
     v4: IPv4Address
     v6: IPv6Address | None
 
 
 def odd(part: str, whole: str) -> str:
-    """PART of the value WHOLE for a message, after a blank; nothing where WHOLE could be a key, or a half of one."""
+    """PART of the value WHOLE for a message, after a blank; empty if WHOLE could be a key or a part of one."""
     packed = re.sub(r"[\s:-]", "", whole)
     hidden = could_be_key(whole) or (_RANDOM.search(packed) and not _IPV6.fullmatch(whole.strip()))
     return "" if hidden or len(part) > 64 or not all(map(_WORD.fullmatch, _RUN.findall(part))) else f" {part!r}"
 
 
 def private_key(text: str) -> Secret:
-    """A client's own key."""
+    """A client's private key."""
     return _key(_filled_in(text), Secret.parse_private)
 
 
 def public_key(text: str) -> str:
-    """A server's key, as base64."""
+    """A server's public key, as base64."""
     return _key(_filled_in(text), lambda packed: base64.b64encode(decode(packed)).decode())
 
 
 def _filled_in(text: str) -> str:
-    """TEXT, if it is no XXXX...= that stands for a key, and no key of zeros, which WireGuard takes for none."""
+    """TEXT; raises ValueError for a placeholder like XXXX...= and for all zeros, which WireGuard treats as no key."""
     if len({*text.strip().rstrip("=")}) == 1:
-        raise ValueError("is no key, but stands where one is to be filled in")
+        raise ValueError("is no key, only a placeholder: fill in the key")
     return text
 
 
 def preshared_key(text: str) -> Secret | None:
-    """A preshared key; WireGuard takes one of zeros for none."""
+    """A preshared key; None for all zeros, which WireGuard treats as none."""
     found = _key(text, Secret.parse)
     return found if any(found.reveal()) else None
 
@@ -72,23 +73,23 @@ def preshared_key(text: str) -> Secret | None:
 def _key(text: str, parse: Callable[[str], T]) -> T:
     packed = "".join(text.split())
     try:
-        return parse(f"{packed}=" if len(packed) == 43 else packed)  # who copies by a double click loses the last sign
+        return parse(f"{packed}=" if len(packed) == 43 else packed)  # copying by a double click loses the final "="
     except ValueError as error:
         raise ValueError(f"{error}: copy it again from where you have the file") from None
 
 
 def inside(text: str) -> Inside:
-    """The first address of each family."""
+    """The first address of each family in TEXT."""
     found: list[Address] = []
     for part in _parts(text):
         try:
             one = _address(str(ip_interface(part).ip))
         except ValueError:
             raise ValueError(f"{odd(part, text).strip() or 'it'} is no address") from None
-        if one in PLACEHOLDERS_V6:  # whether an IPv4 one is among them, the settings of a start say
+        if one in PLACEHOLDERS_V6:  # the range for IPv4 depends on the settings of a start
             raise ValueError(f"{one} is among the workers' placeholders ({PLACEHOLDERS_V6}): ask for another address")
         if _is_unusable(one):
-            raise ValueError(f"{one} is no address that a tunnel can have")
+            raise ValueError(f"{one} cannot be the address of a tunnel")
         found.append(one)
     v4 = [one for one in found if isinstance(one, IPv4Address)]
     v6 = [one for one in found if isinstance(one, IPv6Address) and not one.is_link_local]
@@ -98,7 +99,7 @@ def inside(text: str) -> Inside:
 
 
 def networks(text: str) -> Sequence[IPv4Network | IPv6Network]:
-    """AllowedIPs."""
+    """The networks in TEXT, the value of AllowedIPs."""
     found = []
     for part in _parts(text):
         try:
@@ -109,18 +110,18 @@ def networks(text: str) -> Sequence[IPv4Network | IPv6Network]:
 
 
 def is_most_of_ipv4(allowed: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether pages are reached through ALLOWED: all of IPv4, however it is cut, or all but what is private."""
+    """Whether ALLOWED reach the internet: all of IPv4, in any number of parts, or all but the private networks."""
     v4 = collapse_addresses(one for one in allowed if isinstance(one, IPv4Network))
     return sum(one.num_addresses for one in v4) >= MOST_IPV4
 
 
 def is_all_of_ipv6(allowed: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether ALLOWED are all of IPv6, however it is cut."""
+    """Whether ALLOWED are all of IPv6, in any number of parts."""
     return [*collapse_addresses(one for one in allowed if isinstance(one, IPv6Network))] == [IPv6Network("::/0")]
 
 
 def endpoint(text: str) -> Endpoint:
-    """A server's address or name, as resolvers know it, and its port."""
+    """A server's address, or its name in the form that resolvers use, and its port."""
     packed = "".join(text.split())
     shown = odd(packed, text)
     try:
@@ -134,7 +135,7 @@ def endpoint(text: str) -> Endpoint:
     try:
         address = _address(host)
     except ValueError:
-        # A name is asked of resolvers, in the clear: none that could be a key.
+        # A name is sent to resolvers in plain text, so it must not be a key.
         if could_be_key(text) or not (name := _name(host)):
             raise ValueError(f"{shown.strip() or 'it'} is not HOST:PORT") from None
         return Endpoint(name, port)
@@ -150,12 +151,12 @@ def _is_of_no_server(address: Address) -> bool:
 
 
 def host(server: str) -> str:
-    """A server as endpoint() calls it."""
+    """SERVER in the form that endpoint() returns."""
     return endpoint(f"[{server}]:1" if ":" in server else f"{server}:1").host
 
 
 def _name(host: str) -> str:
-    """HOST as resolvers know it: in small letters, other scripts as xn--, without a final dot; empty where none is."""
+    """HOST as resolvers use it: lower case, other scripts as xn--, without a final dot; empty if it is not a name."""
     try:
         name = host.removesuffix(".").lower()
         name = name if name.isascii() else name.encode("idna").decode()
@@ -167,7 +168,7 @@ def _name(host: str) -> str:
 
 
 def mtu_bytes(text: str) -> int | None:
-    """An MTU; some programs write 0 or `auto` for none."""
+    """An MTU in bytes; None for 0 or `auto`, which some programs write."""
     if text.lower() in ("0", "auto"):
         return None
     if not (text.isascii() and text.isdecimal() and 576 <= int(text) <= 9000):
@@ -176,7 +177,7 @@ def mtu_bytes(text: str) -> int | None:
 
 
 def exits(text: str) -> Iterator[Address]:
-    """The addresses with which TEXT begins, what follows `ExitAddress =`; words after them say more."""
+    """The addresses at the start of TEXT, the value of `ExitAddress =`; other words may follow them."""
     words = _parts(text)
     for number, word in enumerate(words):
         try:
@@ -193,12 +194,12 @@ def exits(text: str) -> Iterator[Address]:
 
 
 def _parts(text: str) -> list[str]:
-    """What commas, semicolons or blanks divide; none at a trailing one."""
+    """The parts of TEXT between commas, semicolons or blanks, without empty ones."""
     return [part for part in re.split(r"[\s,;]+", re.sub(r"\s*/\s*", "/", text)) if part]
 
 
 def _address(text: str) -> Address:
-    """The address in TEXT, without a scope (RFC 4007): that has a meaning on the machine alone that wrote it."""
+    """The address in TEXT. Raises ValueError, also for a scope (RFC 4007), which is valid only on one machine."""
     found = ip_address(text)
     if "%" in text:
         raise ValueError
@@ -206,7 +207,7 @@ def _address(text: str) -> Address:
 
 
 def _is_unusable(address: Address) -> bool:
-    """Whether nothing can be sent from ADDRESS."""
+    """Whether no packet can be sent from ADDRESS."""
     return (
         address.is_unspecified
         or address.is_loopback

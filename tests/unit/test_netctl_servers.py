@@ -227,7 +227,7 @@ def test_a_row_that_holds_no_key_is_mended_by_its_file(store: Store, tmp_path: P
         db.commit()
     assert take(store, 1101) is None
     other = Store(tmp_path / "netctl/keys.db")
-    assert "can be now" in other.add([Found("a.conf", at(1))]).changed["a.conf"]
+    assert "it is replaced" in other.add([Found("a.conf", at(1))]).changed["a.conf"]
     lease = take(store, 1101)
     assert lease
     assert lease.key == at(1)
