@@ -1,6 +1,6 @@
-"""Whether a result says what can be: its types are right by then, and whoever wrote it may have meant harm.
+"""Checks whether the values of a result are possible; its types are right, but its writer may be an attacker.
 
-Every reader adds, subtracts and shows what a result holds; what passes here overflows nowhere and fills no screen.
+Every reader adds, subtracts and shows these values: what passes here cannot overflow and cannot flood a screen.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from datetime import datetime, timezone
 from fleet.result import MOST_PICTURES, Losses, Result
 
 _MOST = 1_000_000_000
-"""Requests, milliseconds (eleven days)."""
+"""The largest count, and number of milliseconds (eleven days)."""
 _MOST_LOOPS = 99_999_999_999
-"""One digit less than a name has room for: there is always a next one."""
+"""One digit less than a file name has room for, so that there is always a next loop."""
 _SINCE, _UNTIL = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
 _MOST_STATUS = 999
 _MOST_ENTRIES = 1000
-"""Failures, stages, redirects, notes."""
+"""The most failures, stages, redirects or notes."""
 NAME_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 4000
 
 
 def doubt(result: Result) -> str:
-    """Why RESULT cannot be, empty when it can."""
+    """Why RESULT is impossible; empty when it is possible."""
     return next(_doubts(result), "")
 
 
 def _doubts(result: Result) -> Iterator[str]:
     counts = [getattr(result, name) for name in Losses.model_fields]
     if not all(0 <= count <= _MOST for count in (*counts, result.version, result.attempts)):
-        yield "a number of something is too large, or less than none"
+        yield "a count is too large or negative"
     if result.loop > _MOST_LOOPS:
-        yield "no worker does so many loops"
+        yield "the loop's number is too large"
     if not all(_SINCE <= moment <= _UNTIL for moment in (result.started, result.finished)):
-        yield "its time is not of this age"
+        yield "its time is not between 1970 and 2200"
     if not 0 <= (result.status or 0) <= _MOST_STATUS:
         yield "there is no such status"
     spent = (*result.stages_ms.values(), result.handshake_ms or 0, result.rotate_ms or 0)
     if not all(0 <= time <= _MOST for time in (*spent, result.retry_after_seconds or 0)):
-        yield "no stage takes so long"
+        yield "a duration is too long or negative"
     if max(map(len, (result.stages_ms, result.failures, result.redirects, result.notes))) > _MOST_ENTRIES:
         yield f"more than {_MOST_ENTRIES} stages, failures, redirects or notes"
     pictures = (result.screenshot or "", *result.more_screenshots)
@@ -58,4 +58,4 @@ def _doubts(result: Result) -> Iterator[str]:
     try:
         json.dumps(result.answer, allow_nan=False)
     except ValueError:
-        yield "its answer holds a number that JSON has not"
+        yield "its answer holds a number that JSON does not have"

@@ -1,12 +1,12 @@
-"""Where this installation's programs are, and the exact words that start each of them.
+"""The programs of this installation, and the exact command that starts each of them.
 
 Root starts everything; each program gets only what it needs: netctl and its tunnels run as an
 ordinary user with one capability, a worker's launcher stays root only until it has become the worker.
 
-A program's error reaches whoever started it as data: with FLEET_ERRORS=json in its environment it repeats the error on
-the last line of its standard error, after its words for people, in the frame in which an error crosses a socket
-(fleet.sockets.wire). What ends before it can do so (Python itself, setpriv), or is no program of the fleet, has plain
-words.
+A program reports its error to its parent as data: with FLEET_ERRORS=json in its environment it repeats the error on the
+last line of its standard error, after the text for people, in the format in which an error crosses a socket
+(fleet.sockets.wire). A program that ends before it can do so (Python itself, setpriv), or is not the fleet's, leaves
+only plain text.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from fleet.sockets import wire
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
-"""For a program that is none of the fleet's."""
+"""The environment of a program that is not the fleet's."""
 ERRORS_AS_DATA = {"FLEET_ERRORS": "json"}
-"""What a program is started with by whoever reads its error."""
+"""Added to the environment of a program whose error its parent reads."""
 _CAP_SYS_RESOURCE = 24
 _OPEN_FILES = 16_384
-"""netctl has some ten sockets in each worker's namespace, where workers have one."""
+"""netctl has some ten sockets in each worker's namespace, with isolation netns."""
 
 
 def undetected_is_installed() -> bool:
-    """Whether the driver "undetected" can be had here: `bin/setup --without-undetected` leaves it out."""
+    """Whether the driver "undetected" is installed; `bin/setup --without-undetected` leaves it out."""
     return find_spec("undetected_chromedriver") is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """The code, the Python that runs it, and the places it works on."""
+    """The code, the Python that runs it, and the paths it works on."""
 
     paths: Paths
     python: Path = field(default_factory=lambda: Path(sys.executable))
@@ -53,7 +53,7 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of every program: nothing of the caller's gets in."""
+        """The whole environment of every program; nothing of the caller's environment is passed on."""
         return {**PLAIN_ENVIRONMENT, "FLEET_ROOT": str(self.paths.root), **ERRORS_AS_DATA}
 
     def module(self, name: str, *arguments: str) -> list[str]:
@@ -61,44 +61,44 @@ class Installation:
         return [str(self.python), "-I", str(self.release / "launch.py"), name, *arguments]
 
     def launcher(self, *arguments: str) -> list[str]:
-        """Root's last program before a worker. It needs no library, so none is on its path (-S)."""
+        """The command of the launcher, which root runs before a worker. It needs no library, hence -S."""
         return [str(self.python), "-IS", str(self.release / "launch.py"), "launcher", *arguments]
 
     def supervisord(self, *arguments: str) -> list[str]:
         return self.module("supervisor.supervisord", *arguments)
 
     def netctl(self, *arguments: str, walls: Isolation = UID) -> list[str]:
-        """netctl under its own account, with what WALLS need and nothing else: for `serve`, those of the fleet."""
+        """netctl under its own account, with only the capabilities that WALLS need (`serve`: the fleet's isolation)."""
         return [*_as_netctl(walls), *self.module("netctl", *arguments)]
 
     def hub(self, *arguments: str) -> list[str]:
-        """The hub under its own account, with no right beyond it."""
+        """The hub under its own account, without capabilities."""
         return [*_as_ordinary(HUB_ACCOUNT), *self.module("hub", *arguments)]
 
     def keyservice(self, *arguments: str) -> list[str]:
-        """What speaks to the key service, likewise: its memory is never written to a disk."""
+        """The program that talks to the key service, likewise; it writes no core dump."""
         return ["prlimit", "--core=1", *_as_ordinary(KEYS_ACCOUNT), *self.module("keyservice", *arguments)]
 
     def rearm(self) -> list[str]:
-        """Root's listener to supervisord."""
+        """supervisord's event listener, as root."""
         return ["setpriv", "--pdeathsig=TERM", "--no-new-privs", *self.module("fleet.operate.rearm")]
 
     def acts(self) -> list[str]:
-        """Root's door for the hub's page: the owner of supervisord's socket, with no capability."""
+        """The program that stops and starts workers for the hub's page: root, without capabilities."""
         bound = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
         return ["setpriv", *bound, "--pdeathsig=TERM", *self.module("fleet.operate.acts")]
 
     def tunnel(self, worker: Worker, backend: Backend) -> list[str]:
-        """The program that is WORKER's WireGuard device, where BACKEND has one."""
+        """The program that runs WORKER's WireGuard device, if BACKEND has one."""
         return [*_as_netctl(UID), *backend.program, worker.interface]
 
     def worker(self, worker: Worker) -> list[str]:
-        """Root's last act for WORKER: become it, and go on as its loop."""
+        """The launcher for WORKER: it becomes the worker and runs its loop."""
         return self.launcher(str(self.paths.launch_spec(worker)))
 
 
 def _as_ordinary(account: str) -> list[str]:
-    """Under ACCOUNT, with its own group and the workers', and with no capability."""
+    """A prefix: under ACCOUNT, with its own group and the workers', without capabilities."""
     return [
         "setpriv",
         f"--reuid={account}",
@@ -113,11 +113,11 @@ def _as_ordinary(account: str) -> list[str]:
 
 def _as_netctl(walls: Isolation) -> list[str]:
     capabilities = ",".join(["-all", *(f"+{name}" for name in walls.capabilities)])
-    # pdeathsig: a supervisord that was killed leaves no program behind that its successor does not know.
-    # nice: what carries every worker's packets, and answers every rotation, goes before the browsers.
-    # memlock: netctl keeps its keys out of the swap (netctl/privileges.py).
-    # core: both hold private keys. 1 byte and not 0: where cores are piped to a program (systemd-coredump,
-    # apport) the kernel heeds no limit but this one (coredump_pipe in fs/coredump.c).
+    # pdeathsig: when supervisord is killed, no program survives that its successor does not know.
+    # nice: the programs that carry all packets and answer every rotation take precedence over browsers.
+    # memlock: netctl keeps its keys out of swap (netctl/privileges.py).
+    # core: netctl and the tunnels' programs hold private keys. 1 byte and not 0: where cores are piped to a program
+    # (systemd-coredump, apport) the kernel heeds no other limit (coredump_pipe in fs/coredump.c).
     return [
         "prlimit",
         "--core=1",
@@ -139,16 +139,16 @@ def _as_netctl(walls: Isolation) -> list[str]:
 
 
 def _may_lock_memory() -> bool:
-    """Whether a limit of locked memory can be lifted here: in a container root may lack the right to."""
+    """Whether the limit of locked memory can be raised here; in a container root may lack the right."""
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == resource.RLIM_INFINITY
     return unlimited or bool(syscalls.capabilities().effective >> _CAP_SYS_RESOURCE & 1)
 
 
 def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_seconds: float, given: str = "") -> str:
-    """Run COMMAND, with what is GIVEN on its standard input, to its end and give its standard output.
+    """Run COMMAND to its end, with GIVEN on its standard input; returns its standard output.
 
-    A failure is the program's own error, so that the operator reads one error and not an error about an error.
-    ENVIRONMENT has to ask for it (ERRORS_AS_DATA). Beyond its deadline the program is killed: TryLater.
+    Raises the program's own error, so that the operator reads one error and not an error about an error; for that
+    ENVIRONMENT must contain ERRORS_AS_DATA. At the deadline the program is killed: TryLater. Not found: MissingProgram.
     """
     try:
         done = subprocess.run(
@@ -172,7 +172,7 @@ def call(command: Sequence[str], environment: Mapping[str, str], *, deadline_sec
 
 
 def _short(command: Sequence[str]) -> str:
-    """COMMAND without the words that are the same for every program."""
+    """COMMAND without the parts that are the same for every program."""
     words = list(command)
     if "-I" in words:
         words = words[words.index("-I") + 1 :]
@@ -181,15 +181,15 @@ def _short(command: Sequence[str]) -> str:
 
 
 def tell_error(error: Exception) -> None:
-    """Repeat ERROR as data on standard error, where the environment asks for it."""
+    """Repeat ERROR as data on standard error, if the environment asks for it."""
     if ERRORS_AS_DATA.items() <= os.environ.items():
         sys.stderr.write(visible.json(wire.encode_error(_with_causes(error)).decode()))
 
 
 def told_error(said: str, otherwise: str) -> FleetError:
-    """The error of a program that SAID this on standard error: the one on its last line.
+    """The error on the last line of SAID, a program's standard error.
 
-    Without one it is a FleetError of the plain words, or of OTHERWISE where there are none.
+    Without one it is a FleetError with the plain text, or with OTHERWISE when there is none.
     """
     lines = said.rstrip().split("\n")  # splitlines() would also split inside a message
     if error := wire.decode_error(lines[-1].encode()):
@@ -200,7 +200,7 @@ def told_error(said: str, otherwise: str) -> FleetError:
 
 
 def _with_causes(error: Exception) -> FleetError:
-    """ERROR with the words and hints of its causes, which do not cross by themselves."""
+    """ERROR with the messages and hints of its causes, because causes are not sent."""
     chain = list(causes(error))
     first = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
     return from_wire(

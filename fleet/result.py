@@ -1,4 +1,4 @@
-"""The result of one loop: what a worker hands in, and every reader gets."""
+"""The result of one loop, as the worker writes it and every reader gets it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from fleet.outcomes import Outcome
 from fleet.sockets.wire import Address, Message
 
 MOST_REST_SECONDS: Final = 3600.0
-"""A longer Retry-After is cut to this: a worker that never asks again would look like one that hangs."""
+"""A longer Retry-After is cut to this: a worker that waits for days would look like one that hangs."""
 MOST_PICTURES: Final = 20
-"""Of one result."""
+"""The most pictures of one result."""
 VERSION = 1
-"""Of a Result's fields. It grows when a field gets another meaning; a field that is only added changes nothing."""
+"""The version of Result. It grows when a field changes its meaning, not when a field is added."""
 
 
 class RunOrder(Message):
-    """What `fleet run` asks of the workers, in `run.json` of the run folder; absent: loop for ever."""
+    """The order of `fleet run` to the workers, in `run.json` of the run folder; without one they loop forever."""
 
     run: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
     loops: int = Field(ge=1)
 
 
 class Losses(BaseModel, frozen=True):
-    """What browsers asked the network for and what they lost, main frames and sub-resources alike.
+    """How many requests browsers made and lost, main frames and sub-resources alike.
 
-    Two of them, or what inherits from them, add up to one.
+    Two of them (or of subclasses) can be added; the sum is a Losses.
     """
 
     pages: int = 0
-    """Pages that were opened and stood."""
+    """Pages that were opened and loaded."""
     requests: int = 0
     network_changed: int = 0
     """Requests lost to ERR_NETWORK_CHANGED."""
     other_losses: int = 0
-    """Requests lost for any other reason; those that the page itself gave up (ERR_ABORTED) are no losses."""
+    """Requests lost for any other reason, except those that the page itself aborted (ERR_ABORTED)."""
 
     def __add__(self, other: Losses) -> Losses:
         return Losses(**{name: getattr(self, name) + getattr(other, name) for name in Losses.model_fields})
@@ -49,38 +49,38 @@ class Failure(BaseModel, frozen=True):
     """The error's class name, or Chrome's (`net::ERR_...`)."""
     message: str
     stage: str
-    """The stage it happened in: one of the keys of stages_ms, or `task` between those of the task."""
+    """The stage in which it happened: a key of stages_ms, or `task` between two stages of the task."""
 
 
 class Result(Losses, frozen=True, allow_inf_nan=False):
-    """One loop of one worker, good or failed. A reader leaves fields alone that it does not know."""
+    """One loop of one worker, good or failed. Readers ignore unknown fields."""
 
     version: int = VERSION
-    """VERSION when it was written; a result without one is of version 1."""
+    """VERSION of its writer; a result without this field has version 1."""
     run: str
     worker: str
     loop: int = Field(ge=1)
     """Counts within the run."""
     claim: str | None = None
-    """Of a job from the hub: the hub's word for this run of it (fleet.sockets.hub_api.Work)."""
+    """For a job from the hub: the hub's token for this run (fleet.sockets.hub_api.Work)."""
     ok: bool
     """The outcome is good or empty."""
     outcome: Outcome = "failed"
-    """A result without one is of version 0.1: good or failed, as `ok` says."""
+    """A result without this field is from release 0.1: good or failed, as `ok` says."""
     reason: str = ""
-    """Why the outcome is not good, in one line."""
+    """Why the outcome is not good, as one line."""
     status: int | None = None
-    """The HTTP status of the page that stood last."""
+    """The HTTP status of the last page that loaded."""
     address: str | None = None
-    """Where that page came from in the end."""
+    """The final address of that page."""
     redirects: tuple[str, ...] = ()
-    """The addresses on the way there."""
+    """The addresses that redirected to it."""
     retry_after_seconds: float | None = Field(default=None, ge=0, le=MOST_REST_SECONDS)
-    """How long a limited site asked to be left alone; the worker keeps to it."""
+    """How long a site with the outcome `limited` asked to be left alone; the worker waits that long."""
     crawl_delay_seconds: float | None = Field(default=None, ge=0, le=MOST_REST_SECONDS)
-    """What robots.txt of the sites that were opened asks to leave between two visits."""
+    """The pause between two visits that the robots.txt of the opened sites ask for."""
     notes: tuple[str, ...] = ()
-    """What a person would have seen beside the page: dialogs, refused downloads, requests that hang."""
+    """What a person would have noticed beside the page: dialogs, refused downloads, requests that hang."""
     started: AwareDatetime
     finished: AwareDatetime
     attempts: int
@@ -90,7 +90,7 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     exit_address: Address | None = None
     """The leased exit's address."""
     seen_address: Address | None = None
-    """The address the site saw, as the page itself showed it when the task can tell, else as proven."""
+    """The address that the site saw, if the page showed it to the task; else the proven one."""
     lease: str | None = None
     stages_ms: dict[str, float]
     """Milliseconds by stage, in order: tunnel, proof, browser_start, load, search, screenshot, browser_end, hand_in."""
@@ -100,11 +100,11 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
     screenshot: str | None = None
     """File name beside the JSON."""
     more_screenshots: tuple[str, ...] = ()
-    """Of the other pages that it came by, in their order, where a picture of each is asked for."""
+    """File names for the other pages that were opened, in order, if a picture of each was requested."""
     answer: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the task found."""
+    """The answer of the task."""
     answer_cut: bool = False
-    """Whether texts or entries were left out of the answer, which was longer than a result may be."""
+    """Whether texts or entries were cut from an answer that was too long."""
 
     @model_validator(mode="before")
     @classmethod
@@ -119,5 +119,5 @@ class Result(Losses, frozen=True, allow_inf_nan=False):
 
 
 def of_job(job: int, fence: int) -> tuple[str, int]:
-    """The run and the loop under which the result of a job's run is handed in."""
+    """The run and loop names of the result of a job's run."""
     return f"job-{job}", fence

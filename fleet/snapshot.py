@@ -1,7 +1,7 @@
-"""The settings that a fleet runs with, from `fleet up` or `fleet run` to the next start.
+"""The settings that the running fleet uses, from `fleet up` or `fleet run` to the next start.
 
-The operator's program reads fleet.toml, checks it, and writes what it understood here before it starts anything. Every
-other program reads this: a fleet.toml that is edited meanwhile counts at the next start, for all of them at once.
+The operator's program reads and checks fleet.toml, and writes the result here before it starts anything. Every other
+program reads this, so a later edit of fleet.toml takes effect at the next start, for all of them at once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fleet.settings.mistakes import mistakes
 
 
 class Snapshot(BaseModel, frozen=True, extra="forbid"):
-    """What is started: the code and the settings."""
+    """The code and the settings of a start."""
 
     release: Path
     """The folder of the code."""
     fleet: Fleet
     tasks: Mapping[str, JsonValue] = {}
-    """Which options each task takes, as JSON Schema; null: any. Without one jobs are held against nothing."""
+    """The options of each task, as JSON Schema; null: any. The options of a task without an entry are not checked."""
 
 
 def write(snapshot: Snapshot, paths: Paths) -> None:
-    """SNAPSHOT is what every program reads from now on. Its folder is there, and says who may read it."""
+    """Write SNAPSHOT, which every program reads from now on. Its folder must exist; its mode says who may read it."""
     write_durably(paths.snapshot, snapshot.model_dump_json(indent=1).encode(), 0o644)
 
 
@@ -41,7 +41,7 @@ def read(path: Path) -> Snapshot:
     except FileNotFoundError:
         raise ConfigurationError(f"no fleet was started here: {path} is not there", hint="fleet up") from None
     except OSError as error:
-        hint = "root may read it, and the users that the fleet made"
+        hint = "only root and the fleet's own users may read it"
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     except ValidationError as error:
         hint = "another release wrote it: fleet down, then fleet up"
@@ -49,13 +49,13 @@ def read(path: Path) -> Snapshot:
 
 
 def last(path: Path) -> Snapshot | None:
-    """The same, None when there is none: nothing was started since the host's boot. Raises ConfigurationError."""
-    # Not Path.exists(), which fails for whoever may not look into the folder.
+    """The same, or None when nothing was started since the host's boot. Raises ConfigurationError."""
+    # Not Path.exists(), which raises for a user who may not enter the folder.
     return read(path) if os.path.exists(path) else None  # noqa: PTH110
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """The option --settings: another snapshot than that of the last start, such as the doctor's on standard input."""
+    """Add the option --settings: another snapshot than that of the last start (the doctor passes one on stdin)."""
     usual, words = Paths.from_environment().snapshot, "those of a start, as fleet up writes them (%(default)s)"
     parser.add_argument("--settings", type=Path, default=usual, metavar="FILE", help=words)
 

@@ -1,11 +1,11 @@
-"""A worker's spool, as everybody but the worker sees it.
+"""Reads a worker's spool, for all programs but the worker.
 
-A finished loop is two files: `RUN-LOOP.json` (a Result) and, unless it failed before the page stood, `RUN-LOOP.png`.
-Both are written to a temporary name, synced and renamed, the JSON last: whoever sees the JSON has the whole result.
+A finished loop is two files: `RUN-LOOP.json` (a Result) and, unless it failed before a page loaded, `RUN-LOOP.png`.
+Both are written to a temporary name, synced and renamed, the JSON last: when the JSON exists, the result is complete.
 
-The folder belongs to the worker, and so to whatever took its browser over, while root reads it (fleet.machine.foreign).
-A file with the name of a result that holds none is left out and told of, whatever it is; its worker sets it aside as
-`*.bad` at its next start. Files with other names are not looked at.
+The folder belongs to the worker, and so to an attacker who has taken its browser over; root reads it with care
+(fleet.machine.foreign). A file that has the name of a result but holds none is skipped and reported; its worker renames
+it to `*.bad` at its next start. Files with other names are ignored.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ from fleet.result import Result
 RESULT_BYTES = 4 << 20
 """The largest JSON file of a result."""
 ANSWER_BYTES = 32 << 20
-"""So much of answers a Reader keeps, as JSON; of later results it gives none."""
+"""How much of answers, as JSON, one Reader returns; later results come without their answers."""
 BAD = ".bad"
 _NAME = re.compile(r"([a-z0-9-]{1,40})-([0-9]{6,12})\.json")
 _SET_ASIDE = re.compile(rf"({_NAME.pattern})(\.[0-9]+)?{re.escape(BAD)}")
 RECENT = 20
-"""So many of the newest files are looked at."""
+"""How many of the newest files are read."""
 _RECENT_SECONDS = 0.2
-"""After which none is begun, once one could be read."""
+"""After this time no further file is begun, once a result was read."""
 LOOK_SECONDS = 1.0
-"""After which a look begins no further file: a spool that is always new keeps nobody from the others."""
+"""After this time a look begins no further file, so that one busy spool does not delay the others."""
 _ALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """A file that has the name of a result and holds none, or a spool that is no folder."""
+    """A file that has the name of a result but holds none, or a spool that is no folder."""
 
     path: Path
     why: str
-    """With the path."""
+    """The reason, with the path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newest:
-    """What lies on top of a spool."""
+    """The newest results of a spool."""
 
     recent: tuple[Result, ...]
-    """Those that were written last, the youngest first; RECENT at most, all but the first without what they answer."""
+    """The results that were written last, newest first, at most RECENT; all but the first without their answers."""
     unreadable: tuple[Unreadable, ...]
-    """The younger files that hold none."""
+    """Newer files that hold no result."""
     set_aside: int
-    """How many were, of all that the spool has."""
+    """The number of files in the spool that were set aside (`*.bad`)."""
 
     @property
     def result(self) -> Result | None:
-        """The one that was written last."""
+        """The newest result."""
         return self.recent[0] if self.recent else None
 
 
 class Reader:
-    """Reads one spool of WORKER again and again: each result once, and what holds none again when it has changed.
+    """Reads one spool of WORKER repeatedly: each result once, and a file that holds none again when it has changed.
 
-    Of one RUN, or of all; of a run with so many LOOPS the names are known, also where there are too many to list.
+    Of one RUN, or of all. With LOOPS the names of a run's results are known, even when the spool is too large to list.
     """
 
     def __init__(self, folder: Path, run: str | None = None, *, worker: str | None = None, loops: int = 0) -> None:
@@ -83,7 +83,7 @@ class Reader:
         self._answer_bytes = ANSWER_BYTES
 
     def look(self, seconds: float = LOOK_SECONDS) -> tuple[list[Result], list[Unreadable]]:
-        """What is new, by run and loop; what SECONDS give."""
+        """The new results, by run and loop, and the new unreadable files; begins no file after SECONDS."""
         deadline = time.monotonic() + seconds
         found = list(_read(self._folder, lambda spool: self._fresh(spool, deadline), self._worker))
         results = [self._within(one) for one in found if isinstance(one, Result)]
@@ -120,12 +120,12 @@ class Reader:
 
 
 def read_spool(folder: Path, run: str | None = None, *, worker: str | None = None) -> list[Result]:
-    """The results in FOLDER that can be read, of one run or of all; none when there is no folder."""
+    """All readable results in FOLDER, of one run or of all; empty when there is no folder."""
     return Reader(folder, run, worker=worker).look(_ALL_SECONDS)[0]
 
 
 def newest(folder: Path, worker: str | None = None) -> Newest:
-    """What lies on top of FOLDER, the spool of WORKER."""
+    """The newest results of FOLDER, the spool of WORKER."""
     unreadable: list[Unreadable] = []
     recent: list[Result] = []
     set_aside, deadline = 0, time.monotonic() + _RECENT_SECONDS
@@ -151,13 +151,13 @@ def newest(folder: Path, worker: str | None = None) -> Newest:
 
 
 def handed_in(folder: Path, run: str) -> list[tuple[int, str]]:
-    """Loop and file of all results of RUN that seem to be in FOLDER, the last first; names alone tell it."""
+    """Loop and file name of all results of RUN in FOLDER, last first; only the names are checked."""
     found = (_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
     return sorted(((int(name[2]), name[0]) for name in found if name and name[1] == run), reverse=True)
 
 
 def read_result(path: Path, worker: str | None = None) -> Result:
-    """The result in PATH, a file of a spool (that of WORKER); raises FleetError when it holds none."""
+    """The result in PATH, a file of WORKER's spool; raises FleetError when it holds none."""
     try:
         with Folder(path.parent.parent, path.parent.name) as spool:
             return _result(spool, path.name, worker)
@@ -172,7 +172,7 @@ def _result(spool: Folder, name: str, worker: str | None) -> Result:
     except OSError as error:
         raise FleetError(f"{path} holds no result: {error.strerror}") from error
     except ValidationError as error:
-        # Neither values nor names of the file's own: the words are shown on root's terminal.
+        # Neither values nor field names of the file, because the message is shown on root's terminal.
         first = error.errors(include_url=False, include_input=False)[0]
         known = [f"{part}: " for part in first["loc"][:1] if part in Result.model_fields]
         raise FleetError(f"{path} holds no result: {''.join(known)}{first['msg']}") from None
@@ -186,7 +186,7 @@ def _result(spool: Folder, name: str, worker: str | None) -> Result:
 
 
 def _read(folder: Path, choose: Callable[[Folder], Iterable[str]], worker: str | None) -> Iterator[Result | Unreadable]:
-    """Those files in FOLDER that CHOOSE picks."""
+    """Read the files in FOLDER that CHOOSE returns."""
     try:
         opened = Folder(folder.parent, folder.name)
     except FileNotFoundError:
@@ -200,7 +200,7 @@ def _read(folder: Path, choose: Callable[[Folder], Iterable[str]], worker: str |
                 try:
                     yield _result(spool, name, worker)
                 except FleetError as error:
-                    if not isinstance(error.__cause__, FileNotFoundError):  # somebody has just taken it away
+                    if not isinstance(error.__cause__, FileNotFoundError):  # it was deleted meanwhile
                         yield Unreadable(path=folder / name, why=error.message)
         except OSError as error:
             yield Unreadable(path=folder, why=f"{folder} cannot be listed: {error.strerror}")

@@ -1,4 +1,4 @@
-"""The whole fleet as it is at one moment; every view shows this one value."""
+"""The state of the whole fleet at one moment; every view shows this value."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from fleet.supervise import ProgramState, Supervisor
 
 
 class WorkerStatus(BaseModel, frozen=True):
-    """One worker, seen from three sides."""
+    """One worker, as seen by supervisord, by netctl and in its spool."""
 
     worker: str
     process: ProgramState | None
     slot: SlotStatus | None
     last: Result | None
     last_failed: Result | None = None
-    """The youngest that is not good, of those that were counted."""
+    """The newest that is not good, among those counted."""
     good: int = 0
-    """Of the youngest results, fleet.spool.RECENT at most."""
+    """Good results among the newest fleet.spool.RECENT."""
     failed: int = 0
     unreadable: tuple[str, ...] = ()
-    """What lies in its spool instead of a younger result, and why that is none."""
+    """Files in its spool that are newer than the last result and hold none, each with the reason."""
     attempt_failed: str | None = None
-    """Why its last attempt failed, where nothing has come of it since: the words of its own log."""
+    """Why its last attempt failed, from its own log; None when it has got further since."""
     set_aside: int = 0
-    """Files in its spool that held no result and that it has renamed to `*.bad`."""
+    """Files in its spool that held no result and that the worker has renamed to `*.bad`."""
 
 
 class FleetStatus(BaseModel, frozen=True):
-    """Everything that can be known from outside at one moment."""
+    """Everything that is known about the fleet at one moment."""
 
     supervisor_pid: int | None
     programs: tuple[ProgramState, ...]
@@ -44,7 +44,7 @@ class FleetStatus(BaseModel, frozen=True):
 
 
 def take(members: tuple[Worker, ...], installation: Installation) -> FleetStatus:
-    """Ask supervisord, netctl and the spools; a side that does not answer is None or empty."""
+    """Ask supervisord and netctl and read the spools; a source that does not answer yields None or nothing."""
     supervisor = Supervisor(installation)
     pid = supervisor.pid()
     programs = supervisor.states_or_none() if pid is not None else ()
@@ -75,6 +75,6 @@ def take(members: tuple[Worker, ...], installation: Installation) -> FleetStatus
 
 
 def netctl_status(paths: Paths) -> NetctlStatus:
-    """What netctl says; raises Unavailable when it does not answer."""
+    """netctl's status; raises Unavailable when it does not answer."""
     with Client(paths.netctl_socket, timeout_seconds=10) as client:
         return client.ask(Status(), NetctlStatus)

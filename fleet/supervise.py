@@ -1,7 +1,7 @@
-"""supervisord over its Unix socket: start it, wait for states, stop it.
+"""Controls supervisord over its Unix socket: starts it, waits for states, stops it.
 
-Supervisor's states are its own words (STARTING, RUNNING, BACKOFF, STOPPING, STOPPED, EXITED, FATAL,
-UNKNOWN); a program is `netctl`, `wg:wg101` or `worker:w1101`, as supervisorctl says it.
+States are supervisor's words (STARTING, RUNNING, BACKOFF, STOPPING, STOPPED, EXITED, FATAL, UNKNOWN);
+a program is `netctl`, `wg:wg101` or `worker:w1101`, as in supervisorctl.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from fleet.programs import Installation
 _ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
 _LAST_SECONDS = 2.0
-"""From the end of its socket to its own."""
+"""How long supervisord may take to end after its socket has closed."""
 _SHUTDOWN_STATE = 6
-"""supervisor.xmlrpc.Faults; not imported, for the module brings all of supervisor along."""
+"""From supervisor.xmlrpc.Faults, which would import all of supervisor."""
 _KEPT = (3, 4)
-"""At a reload supervisord closes everything from 5 on (cleanup_fds in supervisor/options.py)."""
+"""Descriptors that survive a reload: supervisord closes all from 5 on (cleanup_fds in supervisor/options.py)."""
 _ABOVE = 64
 _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 _log = log.get("fleet")
@@ -48,20 +48,20 @@ class ProgramState:
     pid: int
     """0 when it is not running."""
     exit_code: int
-    """Of its last end after it had been running."""
+    """The code of its last exit after it had been running."""
     up_seconds: int
     message: str
     stopped: bool = False
-    """Whether it ran, was told to end, and has; one that was never started is not."""
+    """Whether it was running and was stopped on request; False for a program that was never started."""
 
     @property
     def ended(self) -> bool:
-        """Whether it ended for good: after any other code supervisord is about to start it again."""
+        """Whether it ended for good: after any other exit code supervisord restarts it."""
         return self.state == "EXITED" and self.exit_code in ExitCode.final()
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    """A fresh connection to a Unix socket for each question, with a time-out, which supervisor's own has not."""
+    """Makes a new connection to a Unix socket for each call, with a time-out, which supervisor's transport lacks."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -85,19 +85,19 @@ class Supervisor:
         )
 
     def pid(self) -> int | None:
-        """supervisord's process, None when none answers (a socket file alone is a left-over)."""
+        """The pid of supervisord; None when none answers (a socket file alone is a left-over)."""
         try:
             return cast(int, self._ask("getPID"))
         except Unavailable as error:
             return self._written_pid() if _says_that_it_ends(error) else None
 
     def states(self) -> tuple[ProgramState, ...]:
-        """Every program; raises Unavailable when supervisord does not answer, or ends its programs."""
+        """The state of every program; raises Unavailable when supervisord does not answer or is shutting down."""
         found = cast("list[dict[str, object]]", self._ask("getAllProcessInfo"))
         return tuple(_state(item) for item in found)
 
     def states_or_none(self) -> tuple[ProgramState, ...]:
-        """The same; none where it does not say."""
+        """The same, but empty when supervisord does not answer."""
         try:
             return self.states()
         except Unavailable:
@@ -106,10 +106,10 @@ class Supervisor:
     def start(self, *, end_with_us: bool, keeps: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start supervisord as our child and wait until it answers; the programs then start by themselves.
 
-        It holds the open descriptors KEEPS (two at most), which its programs do not get, until its end.
+        It keeps the open descriptors KEEPS (at most two) until its end; its programs do not get them.
 
-        It lives in a session of its own: a Ctrl-C at the terminal is for the operator's program, which
-        then ends supervisord in order. END_WITH_US also ends it when we are killed.
+        It has its own session, so that a Ctrl-C at the terminal reaches only the operator's program, which
+        then stops supervisord in order. END_WITH_US also ends it when we are killed.
         """
         installation = self.installation
         bound = ["setpriv", "--pdeathsig=TERM"] if end_with_us else []
@@ -146,7 +146,7 @@ class Supervisor:
             )
 
     def stop_program(self, name: str, deadline_seconds: float) -> None:
-        """End the program NAME and wait until it has; one that does not run is fine. Raises FleetError."""
+        """Stop the program NAME and wait for its end; no error when it does not run. Raises FleetError."""
         if self._state_of(name) not in _ENDED:
             self.end_program(name)
             self._wait_for_state(name, _ENDED, deadline_seconds)
@@ -157,20 +157,20 @@ class Supervisor:
         self._wait_for_state(name, {"RUNNING"}, _START_SECONDS)
 
     def begin_program(self, name: str) -> None:
-        """Start the program NAME; what becomes of it is seen later. Raises FleetError."""
+        """Start the program NAME without waiting. Raises FleetError."""
         self._ask("startProcess", name, False)
 
     def end_program(self, name: str) -> None:
-        """Tell the program NAME to end; what becomes of it is seen later. Raises FleetError."""
+        """Stop the program NAME without waiting. Raises FleetError."""
         self._ask("stopProcess", name, False)
 
     def update(self, group: str) -> None:
-        """GROUP has the programs that supervisord.conf gives it now; those that leave have ended. Raises FleetError."""
+        """Give GROUP the programs of the present supervisord.conf; those that leave must have ended. FleetError."""
         self._ask("reloadConfig")
         self._ask("fleet.update", group)
 
     def keep_ports(self, first_uid: int, last_uid: int) -> str:
-        """supervisord keeps the ports of these workers' browsers for their owners; says why where it cannot."""
+        """Let supervisord reserve these workers' browser ports for their owners; returns why not, or ""."""
         return str(self._ask("fleet.keepPorts", first_uid, last_uid))
 
     def _wait_for_state(self, name: str, wanted: Set[str], deadline_seconds: float) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
         return next((item.state for item in self.states() if item.name == name), "UNKNOWN")
 
     def shut_down(self, deadline_seconds: float) -> bool:
-        """End every program and supervisord; False when none was running. Raises FleetError after the deadline."""
+        """Stop all programs and supervisord; False when it was not running. Raises FleetError after the deadline."""
         pid = self.pid()
         if pid is None:
             self._refuse_mute()
@@ -190,7 +190,7 @@ class Supervisor:
         try:
             process = Handle(pid)
         except ProcessLookupError:
-            return True  # somebody else's end of it came first
+            return True  # another command has ended it first
         with process:
             try:
                 self._ask("shutdown")
@@ -207,7 +207,7 @@ class Supervisor:
         return True
 
     def _refuse_mute(self) -> None:
-        """Raise TryLater for a supervisord that runs and does not answer: it would start all again when it goes on."""
+        """Raise TryLater when supervisord runs but does not answer: once it goes on, it would restart everything."""
         pid = self._written_pid()
         if pid is None:
             return
@@ -220,7 +220,7 @@ class Supervisor:
             raise TryLater(f"supervisord ({pid}) does not answer", hint=f"kill -9 {pid}, then fleet down again")
 
     def _written_pid(self) -> int | None:
-        """The process of the pid file, None when that is no supervisord of this fleet."""
+        """The pid in the pid file; None when that is no supervisord of this fleet."""
         paths = self.installation.paths
         try:
             pid = int(paths.supervisor_pid.read_text())
@@ -230,7 +230,7 @@ class Supervisor:
         return pid if os.fsencode(paths.supervisor_config) in words else None
 
     def _ask(self, method: str, *arguments: str | bool | int) -> object:
-        """supervisord's own METHOD, or one of another of its interfaces (`fleet.update`)."""
+        """Call METHOD of supervisord's own interface, or of another one (`fleet.update`)."""
         try:
             with deferred():
                 return getattr(self._proxy, method if "." in method else f"supervisor.{method}")(*arguments)
@@ -244,8 +244,8 @@ class Supervisor:
 
 @contextmanager
 def _numbered(keeps: Sequence[int]) -> Iterator[dict[int, int]]:
-    """For copies of KEEPS, which last as long as this, the numbers that they get in a child."""
-    # The first copies fill those numbers here, so that nothing of subprocess's own, in the child, has one of them.
+    """Duplicates of KEEPS, open in the block: descriptor here -> its number in the child."""
+    # The first duplicates occupy these numbers here, so that subprocess's own pipes do not get them in the child.
     copies = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, least) for least in (min(_KEPT), _ABOVE) for one in keeps]
     try:
         yield dict(zip(copies[len(keeps) :], _KEPT, strict=False))
@@ -255,12 +255,12 @@ def _numbered(keeps: Sequence[int]) -> Iterator[dict[int, int]]:
 
 
 def _says_that_it_ends(error: Unavailable) -> bool:
-    """Whether this is the one answer that supervisord has while it ends its programs."""
+    """Whether ERROR is the only answer that supervisord gives while it shuts down."""
     return isinstance(error.__cause__, xmlrpc.client.Fault)
 
 
 def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_state: Callable[[], str]) -> None:
-    """Return once CONDITION holds; raises FleetError with LAST_STATE when it does not in time."""
+    """Wait until CONDITION holds; raises NotInTime with LAST_STATE at the deadline."""
     for attempt in tenacity.Retrying(
         stop=tenacity.stop_after_delay(deadline_seconds),
         wait=tenacity.wait_fixed(0.05),
@@ -273,7 +273,7 @@ def wait_until(condition: Callable[[], bool], deadline_seconds: float, last_stat
 
 
 def last_lines(path: Path, count: int = 15, since: int = 0) -> Iterator[str]:
-    """The last COUNT lines of a log file behind byte SINCE, nothing when there is none."""
+    """The last COUNT lines of a log file after byte SINCE; nothing when there is no file."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size

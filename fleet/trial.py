@@ -1,4 +1,4 @@
-"""What `fleet try` asks of a worker, and what comes back: one loop, of which nothing is stored."""
+"""The order of `fleet try` to a worker, and the answer: one loop, of which nothing is stored."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from fleet.result import Result
 from fleet.sockets.wire import Message
 
 RUN = "try"
-"""The run of its one loop."""
+"""The run name of its one loop."""
 
 
 class TrialOrder(Message):
-    """One loop with this task."""
+    """Do one loop with this task."""
 
     task: TaskSettings
     exit: str | None = None
-    """Through this server."""
+    """The server of the exit; None: any."""
 
 
 class Trial(Message):
-    """What it came to."""
+    """The result, and its picture."""
 
     result: Result
     picture: Base64Bytes | None = None

@@ -1,8 +1,8 @@
-"""What may stand on a terminal: text. All else is shown by its number, and obeyed by nothing.
+"""Makes text safe for a terminal: all other characters are shown by their numbers, so that nothing obeys them.
 
-Data comes from pages, workers and strangers. A terminal obeys control characters (C0, DEL, C1); the marks of
-bidirectional text and characters without width let a line look like another one. Korean, emoji and combining marks stay
-as they are.
+Data comes from pages, workers and other untrusted sources. A terminal obeys control characters (C0, DEL, C1);
+bidirectional marks and zero-width characters can make a line look like another one. Korean, emoji and combining marks
+are kept.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _IN_JSON = re.compile(f"(?![\x00-\x1f])[{_UNSEEN}]")
 
 
 def line(text: str) -> str:
-    """TEXT on one line, all of it to be seen: `\\x1b`, `\\u202e`."""
+    """TEXT on one line, with unsafe characters visible: `\\x1b`, `\\u202e`."""
     return _ONE.sub(_number, text)
 
 
 def lines(text: str) -> str:
-    """The same, with its line breaks."""
+    """The same, but line breaks are kept."""
     return _LINES.sub(_number, text)
 
 
 def json(text: str) -> str:
-    """JSON text with the same characters as JSON's own escapes; it says what it said before."""
+    """JSON text with these characters as JSON's own escapes; its meaning is unchanged."""
     return _IN_JSON.sub(lambda found: "".join(rf"\u{unit:04x}" for unit in _utf16(found[0])), text)
 
 
@@ -57,7 +57,7 @@ def _utf16(letter: str) -> list[int]:
 
 
 class Stream:
-    """STREAM, on which nothing but text comes out, whoever writes to it; tabs of other people's programs stay tabs."""
+    """Wraps STREAM so that unsafe characters are shown by number, whatever code writes to it; tabs are kept."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -73,7 +73,7 @@ class Stream:
 
 
 def guard() -> None:
-    """From now on this program's standard output and standard error are such streams."""
+    """Wrap this program's standard output and standard error in such streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, Stream):
@@ -83,6 +83,6 @@ def guard() -> None:
 
 
 def unguarded_stderr() -> TextIO:
-    """For a library that moves the cursor, and is given text alone that has been through line()."""
+    """Standard error without the wrapper, for a library that moves the cursor; all its text has passed line()."""
     found: TextIO = sys.stderr._stream if isinstance(sys.stderr, Stream) else sys.stderr
     return found

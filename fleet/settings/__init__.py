@@ -1,4 +1,4 @@
-"""What every table of fleet.toml is made of."""
+"""The base class and common types of the tables in fleet.toml."""
 
 from __future__ import annotations
 

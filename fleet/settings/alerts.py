@@ -1,4 +1,4 @@
-"""`[hub.alerts.NAME]` and `[hub.alert_targets.NAME]`: what is worth a word, and who gets it."""
+"""`[hub.alerts.NAME]` and `[hub.alert_targets.NAME]`: when to alert, and whom."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fleet.settings.source import Pointer
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Edge = Annotated[int, Field(ge=0, le=100_000)]
 STATES = ("above", "below", "gone")
-"""What lasts: it is told when it begins and when it is over. All else is told each time it happens."""
+"""Conditions that last: they are reported at their beginning and end. All others are reported each time."""
 NUMBERS = ("above", "below", "percent", "moved", "picture")
 APPRISE = "apprise:"
 PICTURE = "/picture"
-"""The value of a rule about pictures: by how many percent one differs."""
+"""The value of a rule about pictures: the difference in percent."""
 
 
 class AlertTargetSettings(Settings):
@@ -27,10 +27,10 @@ class AlertTargetSettings(Settings):
     """`https://...`: a POST of JSON. `smtp://host:port` or `smtps://host:port`: an e-mail; the first uses STARTTLS.
     `apprise:`: the address in secret_file; after `bin/setup --extras`."""
     secret_file: str = ""
-    """Of a webhook: what its words are signed with (standardwebhooks.com). Of mail: `user:password`. Of apprise: the
-    address."""
+    """For a webhook: the secret that signs its messages (standardwebhooks.com). For mail: `user:password`. For apprise:
+    the address."""
     headers_file: str = ""
-    """Of a webhook: lines `Name: value`."""
+    """For a webhook: lines `Name: value`."""
     sender: str = ""
     recipients: tuple[str, ...] = ()
     timeout_seconds: Seconds = 30
@@ -62,24 +62,23 @@ class AlertSettings(Settings):
     """`[hub.alerts.NAME]`: one rule about what jobs find."""
 
     jobs: str = "*"
-    """Whose keys it is about, with * and ? as in file names; "*" is also about jobs without a key."""
+    """The keys of the jobs it applies to, with * and ? as in file names; "*" includes jobs without a key."""
     site: str = ""
     value: Pointer = "/answer"
-    """Where the value is in what a target is told of a run: /answer/price, /outcome."""
+    """The place of the value in the document that targets get about a run: /answer/price, /outcome."""
     when: Literal["above", "below", "changed", "percent", "moved", "gone", "back", "picture"]
     than: float | None = None
-    """The limit of above and below, the least change of percent and moved (a rank, a number), and of a picture, in
-    percent."""
+    """For above and below the limit; for percent, moved (a rank, a number) and picture (percent) the least change."""
     masks: tuple[tuple[Edge, Edge, Edge, Edge], ...] = Field(default=(), max_length=100)
-    """Of a picture: left, top, width and height of what may change, in its pixels."""
+    """For a picture: left, top, width and height of areas that may change, in its pixels."""
     times: int = Field(default=1, ge=1, le=1000)
-    """So many runs in a row have to say so, for the beginning and for the end."""
+    """How many runs in a row must agree, for the beginning and for the end."""
     exits: int = Field(default=1, ge=1, le=100)
-    """So many different exits have to say so ..."""
+    """How many different exits must agree ..."""
     of: int = Field(default=0, ge=0, le=1000)
-    """... among the last so many runs; 0: as many as `exits`."""
+    """... among this many last runs; 0: as many as `exits`."""
     repeat_minutes: float = Field(default=0, ge=0, le=100_000)
-    """Say it again so often until it is over, or `fleet alert handled`; 0: never."""
+    """Repeat the alert at this interval until it is over, or until `fleet alert handled`; 0: never."""
     targets: tuple[Name, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

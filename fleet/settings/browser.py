@@ -1,4 +1,4 @@
-"""What fleet.toml says of the browser: which, and how pages see it."""
+"""`[browser]` of fleet.toml: which browser, and how pages see it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fleet.settings.web_address import Origin
 
 
 class StateSettings(Settings):
-    """`[browser.state]`: what a browser knows of sites when a loop begins. Nothing, unless something is said here."""
+    """`[browser.state]`: what a browser knows of sites when a loop begins; by default nothing."""
 
     keep: bool = False
-    """The log-in at `sites` stays from loop to loop, of each worker by itself."""
+    """Keep the log-in at `sites` from loop to loop, separately for each worker."""
     sites: tuple[Origin, ...] = Field(default=(), max_length=20)
     file: str = ""
-    """A file of root's with cookies and local storage, as Playwright's storageState has them; `{worker}` in it is the
-    worker's name.
+    """A file of root with cookies and local storage, in the format of Playwright's storageState; `{worker}` in the path
+    stands for the worker's name.
     """
 
     @field_validator("sites")
@@ -35,7 +35,7 @@ class StateSettings(Settings):
     @classmethod
     def _whole_path(cls, path: str) -> str:
         if path and not path.startswith("/"):
-            raise ValueError("is no whole path of a file")
+            raise ValueError("is no absolute path")
         return path
 
     @model_validator(mode="after")
@@ -50,44 +50,44 @@ class BrowserSettings(Settings):
 
     driver: Literal["undetected", "selenium"] = "undetected"
     binary: Path | None = None
-    """The browser; None: google-chrome, google-chrome-stable, chromium, the first there is."""
+    """The browser; None: the first that exists of google-chrome, google-chrome-stable, chromium."""
     driver_binary: Path | None = None
-    """ChromeDriver; None: the one on PATH. A patched copy of it is made at set-up."""
+    """ChromeDriver; None: the one on PATH. A patched copy of it is made at preparation."""
     sandbox: bool = True
     """Chrome's own sandbox. Turning it off hands a page's exploit the worker's whole UID."""
     i_know_what_no_sandbox_means: bool = Field(default=False, validate_default=True)
-    """Has to be true where `sandbox` is false: no slip of a finger takes the sandbox away."""
+    """Must be true when `sandbox` is false, so that the sandbox is not turned off by accident."""
     language: str = "ko-KR"
-    """Such as ko-KR or en: what pages are asked for in, and how they write dates and numbers."""
+    """Such as ko-KR or en: the language that pages are requested in, and that of their dates and numbers."""
     time_zone: str = ""
     """Such as Asia/Seoul: the clock that pages see; empty: this host's."""
     window_width: int = Field(default=1280, ge=240, le=7680)
-    """What a page has of the window: its `innerWidth`."""
+    """The width that a page sees: `innerWidth`."""
     window_height: int = Field(default=900, ge=240, le=7680)
     scale_factor: float = Field(default=1, ge=0.5, le=4)
-    """Pixels of a picture for each of the page's own."""
+    """Pixels of a picture for each CSS pixel."""
     mobile: bool = False
-    """A telephone, as Chrome's own device emulation does it: touch, the page's viewport, Android's name."""
+    """Be a telephone, by Chrome's device emulation: touch, the page's viewport, Android's user agent."""
     start_timeout_seconds: Seconds = 60
     page_load_timeout_seconds: Seconds = 60
     patience: float = Field(default=1, ge=0.1, le=10)
-    """How long a page has to rest before it is read, as a factor of the usual half second to three."""
+    """A factor of how long a page must be at rest before it is read, usually 0.5 to 3 s."""
     starts_at_once: int | None = Field(default=None, ge=1)
-    """Browser starts at one time on this host; None: as many as there are cores."""
+    """Browser starts at the same time on this host; None: as many as there are cores."""
     certificate_authorities: tuple[Path, ...] = ()
     """PEM files of further authorities that Chrome and the exit proof trust."""
     state: StateSettings = StateSettings()
     auth: dict[Origin, Path] = Field(default_factory=dict)
-    """By site a file of root's with `user:password`, for one that asks by HTTP (basic authentication)."""
+    """Site -> a file of root with `user:password`, for HTTP basic authentication."""
 
     @field_validator("auth")
     @classmethod
     def _nobody_reads_passwords(cls, files: dict[str, Path]) -> dict[str, Path]:
         for site, path in files.items():
             if not site.startswith("https://"):
-                raise ValueError(f"{site!r} is no https site: whoever is on the way could read the password")
+                raise ValueError(f"{site!r} is no https site: anybody on the path could read the password")
             if not path.is_absolute():
-                raise ValueError(f"{str(path)!r} is no whole path of a file")
+                raise ValueError(f"{str(path)!r} is no absolute path")
         return files
 
     @field_validator("language")
@@ -109,7 +109,7 @@ class BrowserSettings(Settings):
     def _means_it(cls, means_it: bool, rest: ValidationInfo) -> bool:
         if rest.data.get("sandbox") is False and not means_it:
             raise ValueError(
-                "has to be true as well where browser.sandbox is false: without its sandbox a page that breaks out of "
+                "must be true as well when browser.sandbox is false: without its sandbox a page that breaks out of "
                 "Chrome has all that the worker has, its tunnel and its files"
             )
         return means_it

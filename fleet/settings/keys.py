@@ -1,4 +1,4 @@
-"""`[keys]`: where keys come from beside files."""
+"""`[keys]`: a source of keys in addition to files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SECRET = ("private_key", "config")
 
 
 class FieldsSettings(Settings):
-    """`[keys.source.fields]`: where an answer has each part of a key, as JSON pointers (RFC 6901)."""
+    """`[keys.source.fields]`: the places of a key's parts in an answer, as JSON pointers (RFC 6901)."""
 
     success: Pointer = "/success"
-    """`false` there, or a word in place of it, is an error; nothing there is none."""
+    """`false` or a text there is an error; a missing value is none."""
     error: Pointer = "/error"
-    """Why, in words."""
+    """The error message."""
     config: _PART = None
-    """A whole client file; the parts below then count for nothing, but `public_key` is compared where it is there."""
+    """A whole client file; then the parts below are ignored, except that `public_key`, if given, is compared."""
     server: Pointer = "/server_address"
     """An address or a name, or HOST:PORT."""
     port: Pointer = "/server_port"
@@ -30,37 +30,37 @@ class FieldsSettings(Settings):
     private_key: Pointer = "/private_key"
     public_key: Pointer = "/public_key"
     address: Pointer = "/client_address"
-    """The address in the tunnel."""
+    """The worker's address in the tunnel."""
 
 
 class KeyServiceSettings(Settings):
-    """`[keys.source]`: a service that hands out keys over HTTP and wants them back."""
+    """`[keys.source]`: a service that allocates keys over HTTP, and gets them back."""
 
     insecure_http: bool = False
-    """Let the addresses be http: then whoever is on the way reads private keys."""
+    """Let the addresses be http: then anybody on the path can read private keys."""
     allocate: WebAddress
-    """Asked by GET for a key."""
+    """GET: asks for a key."""
     release: WebAddress
-    """Told by POST that a key is free again."""
+    """POST: gives a key back."""
     status: Annotated[str, Field(max_length=2000)] = ""
-    """Asked by GET, once the service has failed, until it answers well: only then is it asked for keys again."""
+    """GET: after a failure of the service, asked until it succeeds; only then keys are requested again."""
     headers_file: str = ""
-    """Lines `Name: value`, secrets among them, that the account fleet-keys can read, and no worker."""
+    """A file with lines `Name: value`, which may be secrets; readable for the account fleet-keys and no worker."""
     servers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")], ...] = Field(default=(), max_length=512)
-    """The VPN servers whose keys are asked for, in turn; empty: the service chooses."""
+    """The VPN servers for which keys are requested in turn; empty: the service chooses."""
     server_parameter: str = Field(default="ip", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
-    """By which name `allocate` is told the server."""
+    """The name of the query parameter of `allocate` that holds the server."""
     ahead: int = Field(default=0, ge=0, le=512)
-    """So many keys lie ready beside those in use, so that no worker waits; 0: as many as there are workers."""
+    """How many spare keys are kept ready, so that no worker waits; 0: as many as there are workers."""
     minutes: float = Field(default=60, ge=2, le=1440)
-    """After so long the service takes a key away that it was not given back."""
+    """After this time the service withdraws a key that was not given back."""
     timeout_seconds: Seconds = 20
-    """For all of a request."""
+    """For a whole request."""
     fields: FieldsSettings = FieldsSettings()
     send_back: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")], Pointer] = Field(
         default={"public_key": "/public_key"}, min_length=1, max_length=20
     )
-    """What `release` is told, as a JSON object: each field, and where the answer of `allocate` has its value."""
+    """The JSON object that `release` gets: each field, and the place of its value in the answer of `allocate`."""
 
     @field_validator("allocate", "release", "status")
     @classmethod
@@ -84,4 +84,4 @@ class KeysSettings(Settings):
     """`[keys]`."""
 
     source: KeyServiceSettings | None = None
-    """None: keys come from files alone."""
+    """None: keys come only from files."""

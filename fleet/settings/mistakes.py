@@ -1,4 +1,4 @@
-"""What is wrong with a table of settings, in words for the person who wrote it."""
+"""Describes what is wrong with a table of settings to the person who wrote it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 
 def mistakes(error: ValidationError, prefix: str) -> str:
-    """Every mistake in a line of its own: PREFIX, key, what is wrong, value."""
+    """Every mistake on its own line: PREFIX, key, what is wrong, value."""
     found = error.errors()
     # A tuple whose items are all wrong is also "too short" to pydantic; the items say it better.
     within = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
@@ -29,5 +29,5 @@ def _wrong(item: ErrorDetails) -> str:
 
 
 def hidden(text: str) -> str:
-    """Whoever writes a password into an address reads it in no message."""
+    """TEXT with user names and passwords in addresses removed, so that no message shows them."""
     return re.sub(r"://\S*@", "://...@", text)

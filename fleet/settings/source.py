@@ -1,4 +1,4 @@
-"""`[hub.source]`: work out of somebody else's queue, and where its answers go."""
+"""`[hub.source]`: a foreign queue that jobs are taken from, and where their answers go."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ Pointer = Annotated[str, AfterValidator(_pointer)]
 
 
 class ReplySettings(Settings):
-    """How a server's answer says that it has worked, whatever its status is."""
+    """How the body of a server's answer shows success, in addition to its status."""
 
     success: Pointer = "/success"
-    """Where an answer with a good status may say `false`, and has failed."""
+    """The place where an answer with a good status may say `false`, which is a failure."""
     success_is: bool | int | str | None = None
-    """What it says there where it has worked; left out: anything but `false`."""
+    """The value there that means success; not set: anything but `false`."""
 
 
 class FormSettings(Settings):
-    """What goes into a form with a picture, and what its answer says."""
+    """The fields of a form with a picture, and the address in its answer."""
 
     file: str = "image"
-    """The field of the form that the picture is."""
+    """The name of the form's field with the picture."""
     fields: dict[str, Pointer] = Field(default_factory=dict)
-    """Its other fields, and where each stands in what is known."""
+    """The other fields, and the place of each value in the document about the run."""
     address: Pointer = "/url"
-    """Where the answer says where the picture lies."""
+    """The place of the stored picture's address in the answer."""
 
 
 class SourcePictureSettings(FormSettings):
-    """`[hub.source.picture]`: where the picture of a job is put before its answer."""
+    """`[hub.source.picture]`: where a job's picture is uploaded before its answer is sent."""
 
     url: WebAddress
     """{id} in it stands for that of the allocation."""
@@ -55,36 +55,36 @@ class SourceResultSettings(Settings):
     """{id} in it stands for that of the allocation."""
     method: Literal["POST", "PUT", "PATCH"] = "POST"
     body: dict[Pointer, Pointer] = Field(min_length=1)
-    """What is sent, as JSON: by its place, where it stands in what is known (hub.source.answering)."""
+    """The JSON that is sent: place -> the place of the value in the document about the run (hub.source.answering)."""
 
 
 class SourceSettings(ReplySettings):
-    """`[hub.source]`: a server that says what is to be done, and wants to hear of each of it."""
+    """`[hub.source]`: a server that allocates jobs, and gets the answer of each."""
 
     url: WebAddress
-    """Asked by GET for an allocation."""
+    """GET: asks for an allocation."""
     headers_file: str = ""
-    """Lines `Name: value`, secrets among them, that the hub's account can read."""
+    """A file with lines `Name: value`, which may be secrets; the hub's account must be able to read it."""
     timeout_seconds: Seconds = 30
-    """For all of a request."""
+    """For a whole request."""
     insecure_http: bool = False
     id: Pointer = "/id"
-    """Where the answer has what names an allocation; without one there is nothing to do."""
+    """The place of the allocation's id in the answer; without an id there is nothing to do."""
     task: str = ""
-    """What to do; "": what `[task]` says."""
+    """The task; "": the one of `[task]`."""
     site: str = ""
-    """Whose pace it keeps; "": the host's name in the addresses of its arguments."""
+    """The site whose pace applies; "": the host name in the addresses of its arguments."""
     arguments: dict[str, Pointer] = Field(default_factory=dict)
-    """Options of the task, as a name or a pointer, and where an allocation has each."""
+    """The task's options (a name or a pointer), and the place of each in an allocation."""
     most: int = Field(default=0, ge=0, le=100_000)
-    """So many are in the queue of this host at one time; 0: as many as it has workers."""
+    """The most allocations in this host's queue at one time; 0: as many as it has workers."""
     pause_seconds: Seconds = 10
-    """Until the next question, where there was nothing to do."""
+    """The pause before the next request when there was nothing to do."""
     wait_seconds: Seconds = 900
-    """An allocation that a site limits, or that has not begun, is answered after so long."""
+    """The longest time before an allocation is answered, if a site limits it or it has not begun."""
     attempts: int = Field(default=3, ge=1, le=100)
     words: dict[Ending, str] = Field(default_factory=dict)
-    """What an outcome is called there."""
+    """The server's words for outcomes."""
     picture: SourcePictureSettings | None = None
     result: SourceResultSettings
 

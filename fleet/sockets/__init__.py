@@ -1,1 +1,1 @@
-"""Unix sockets: the one server, its client, its frames; and a table for each program of what it is asked."""
+"""Unix sockets: the server, the client, the frames; and for each program a table of its requests."""

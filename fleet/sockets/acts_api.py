@@ -1,4 +1,4 @@
-"""What the hub's page asks of root: a worker is stopped, or started. This table is all that there is."""
+"""The requests of the hub's page to root: stop a worker, start a worker. There are no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.sockets.callers import Caller, Rate, Row, Table
 from fleet.sockets.wire import Request
 
 RATE = Rate(per_second=0.2, burst=20)
-"""Enough for a person at a page, and too slow to keep a fleet from its work by starting it again and again."""
+"""Enough for a person at a page, but too slow to keep a fleet from working by restarting its workers."""
 ACTS = "acts"
 
 
@@ -19,7 +19,7 @@ class _OfWorker(Request):
 
 
 class Stop(_OfWorker):
-    """End the worker of that name; nothing starts it again but who starts it by name, or `fleet up`."""
+    """Stop the worker of that name; it stays stopped until it is started by name, or by `fleet up`."""
 
     method: ClassVar[str] = "stop"
 

@@ -1,15 +1,15 @@
-"""Who calls, what that caller may ask, and how much of a server it may use.
+"""Identifies callers, decides which requests they may send, and limits how much of a server they use.
 
     root       UID 0
-    worker     a UID of this fleet's range; whatever groups it is in, it is nothing more
-    hub        the UID of the hub, where a program has something for its page
+    worker     a UID of this fleet's range, whatever groups it is in
+    hub        the UID of the hub, for programs with requests for its page
     operator   any other UID whose process is in the operators' group
-    stranger   everybody else: one line of refusal
+    stranger   any other; it gets one line of refusal
 
-Authority is who calls, as the kernel says, never what is sent. What a program is asked is one table of requests. How
-much of it: token buckets per UID, and refusals told once a period.
-A bucket that is empty makes its caller wait (its socket is not read meanwhile), so that a request too
-many costs the server nothing; only connections, which have no patience, are refused at once.
+Authority depends on the caller as the kernel reports it, never on what is sent. Each program has one table of requests.
+Use is limited by token buckets per UID, and refusals are logged once per period.
+A caller whose bucket is empty waits (its socket is not read meanwhile), so an excess request costs the server
+nothing; only excess connections are refused at once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from fleet.sockets.wire import Request
 SO_PEERGROUPS = 59
 """include/uapi/asm-generic/socket.h; Python 3.10 does not name it."""
 MOST_GROUPS_BYTES = 1024
-"""The longest answer Python's getsockopt takes: 256 groups."""
+"""The longest result that Python's getsockopt accepts: 256 groups."""
 PATIENCE_SECONDS = 1.0
-"""How long a request over its caller's rate waits for its turn before it is refused."""
+"""How long a request over its caller's rate waits before it is refused."""
 PERIOD_SECONDS = 10.0
-"""Refusals of one caller are logged at the first of them, and then by their number once in this time."""
+"""The first refusal of a caller is logged, then the number of further ones once per period."""
 
 
 class Caller(enum.Enum):
-    """What a caller is to this fleet."""
+    """The kinds of caller."""
 
     ROOT = "root"
     WORKER = "a worker of this fleet"
@@ -49,7 +49,7 @@ class Caller(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end of a connection, as the kernel says."""
+    """The process at the other end of a connection, as the kernel reports it."""
 
     uid: int
     gid: int
@@ -60,45 +60,45 @@ class Peer:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Connection:
-    """One client's connection; its identity is what a lease hangs on."""
+    """One client's connection; a lease belongs to its connection."""
 
     peer: Peer
     caller: Caller
     hang_up: Callable[[], object] = field(default=lambda: None, repr=False)
-    """Ends the connection from our side; whoever is at the other end finds it closed."""
+    """Closes the connection from our side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One request. The service's method that answers it has the request's name (`Request.method`)."""
+    """One request. It is answered by the service's method of the same name (`Request.method`)."""
 
     request: type[Request]
     callers: frozenset[Caller]
     rate: str | None = None
-    """A rate beside that of all requests, by its name in `Limits.rates`; a refusal says the name."""
+    """The name of an additional rate in `Limits.rates`; a refusal contains the name."""
     seconds: float | None = None
-    """It may take so long, instead of what every request may (Limits.request_seconds)."""
+    """Its own deadline, instead of the common one (Limits.request_seconds)."""
     routine: bool = False
-    """It is asked often and changes nothing: no line in an ordinary log."""
+    """Frequent and without effect: logged only at level debug."""
 
 
 class Table:
-    """The requests of PROGRAM. What is in no row is refused to everybody."""
+    """The requests of PROGRAM. A request without a row is refused for every caller."""
 
     def __init__(self, program: str, *rows: Row) -> None:
         self.program = program
         self.rows: Mapping[str, Row] = {row.request.method: row for row in rows}
-        """By method."""
+        """The rows by method."""
         self.kinds: Mapping[str, type[Request]] = {method: row.request for method, row in self.rows.items()}
-        """What may be decoded (fleet.sockets.wire)."""
+        """The requests that may be decoded (fleet.sockets.wire), by method."""
         self._known = frozenset[Caller]().union(*(row.callers for row in rows))
 
     def shuts_out(self, caller: Caller, uid: int) -> str:
-        """Why CALLER may not connect; "" for who may ask for anything. The reason is logged and sent."""
+        """Why CALLER may not connect; "" if it may send at least one request. The reason is logged and sent."""
         return "" if caller in self._known else f"{self.program} serves {_words(self._known)}, not UID {uid}"
 
     def refuses(self, caller: Caller, uid: int, request: Request) -> str:
-        """Why CALLER may not ask for REQUEST; "" where it may."""
+        """Why CALLER may not send REQUEST; "" if it may."""
         row = self.rows.get(request.method)
         callers = row.callers if row else frozenset[Caller]()
         return "" if caller in callers else f"{request.method} is for {_words(callers)}, and this is UID {uid}"
@@ -110,7 +110,7 @@ def _words(callers: Iterable[Caller]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """So many a second; after a rest BURST of them at once."""
+    """PER_SECOND on average, up to BURST at once after a pause."""
 
     per_second: float
     burst: int
@@ -118,7 +118,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one caller (one UID) may use; settings with units. A burst is what it may use at once after a rest."""
+    """The limits of one caller (one UID). A burst is what it may use at once after a pause."""
 
     connections_per_uid: int = 8
     connections_per_second: float = 20
@@ -126,9 +126,9 @@ class Limits:
     requests_per_second: float = 20
     requests_burst: int = 60
     rates: Mapping[str, Rate] = field(default_factory=dict)
-    """Of single requests, by the names that rows of the program's table give them (Row)."""
+    """Additional rates of single requests, by the names in the rows of the program's table (Row.rate)."""
     frame_seconds: float = 10
-    """How long the rest of a started frame may take, and the taking of an answer."""
+    """How long the rest of a started frame may take, and the client's reading of an answer."""
     request_seconds: float = 30
 
 
@@ -136,7 +136,7 @@ class Limits:
 class Bucket:
     """A token bucket: RATE tokens a second, of which at most BURST are saved up.
 
-    Pure; the clock (seconds of any steady one) is handed in.
+    Pure; the caller passes the time (seconds of any monotonic clock).
     """
 
     rate: float
@@ -148,14 +148,14 @@ class Bucket:
         self._tokens = float(self.burst)
 
     def wait(self, now: float) -> float:
-        """Seconds from NOW until a token is there; 0 when there is one."""
+        """Seconds from NOW until a token is available; 0 when one is."""
         self._tokens = min(float(self.burst), self._tokens + max(0.0, now - self._at) * self.rate)
         self._at = max(now, self._at)
-        # Seconds are no exact numbers: what is nearly a token is one.
+        # Floating point is inexact: nearly a token counts as one.
         return 0.0 if self._tokens > 1 - 1e-6 else (1 - self._tokens) / self.rate
 
     def take(self) -> None:
-        """Take a token, or one ahead: who comes later waits longer, so those who wait keep their order."""
+        """Take a token, in advance if necessary: later requests then wait longer, so waiting ones keep their order."""
         self._tokens -= 1
 
 
@@ -169,18 +169,18 @@ def _groups(connection: socket.socket) -> frozenset[int]:
     try:
         found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS_BYTES)
     except OSError:
-        return frozenset()  # more than fit (ERANGE), or a kernel before 4.13: no member of anything then
+        return frozenset()  # more groups than fit (ERANGE), or a kernel before 4.13: treated as without groups
     return frozenset(struct.unpack(f"{len(found) // 4}I", found))
 
 
 def only(account: str, what: Caller) -> Callable[[Peer], Caller]:
-    """For a program that answers one ACCOUNT: that one is WHAT, and everybody else a stranger."""
+    """A classifier for a program that answers only one ACCOUNT: that is WHAT, any other caller a stranger."""
     uid = pwd.getpwnam(account).pw_uid
     return lambda peer: what if peer.uid == uid else Caller.STRANGER
 
 
 def group_number(name: str) -> int | None:
-    """The group called NAME; None when there is none."""
+    """The number of the group NAME; None when there is no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -188,7 +188,7 @@ def group_number(name: str) -> int | None:
 
 
 def turn(bucket: Bucket, patience_seconds: float = 0.0) -> float | None:
-    """Seconds until the token of BUCKET that is now taken is there; None, and none taken, beyond PATIENCE_SECONDS."""
+    """Take a token of BUCKET; returns the seconds to wait for it, or None, without taking, above PATIENCE_SECONDS."""
     wait = bucket.wait(time.monotonic())
     if wait > patience_seconds:
         return None
@@ -197,7 +197,7 @@ def turn(bucket: Bucket, patience_seconds: float = 0.0) -> float | None:
 
 
 class Account:
-    """What one caller uses at the moment."""
+    """One caller's open connections and buckets."""
 
     __slots__ = ("connections", "open", "rates", "requests")
 
@@ -209,7 +209,7 @@ class Account:
 
 
 class Refusals:
-    """Tells of refusals without letting the refused write the log: two lines a caller and period at most."""
+    """Logs refusals, at most two lines per caller and period, so that a refused caller cannot flood the log."""
 
     def __init__(self, logger: Logger) -> None:
         self._log = logger

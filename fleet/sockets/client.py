@@ -1,4 +1,4 @@
-"""A client of a program's socket (fleet.sockets.rpc): plain blocking code, because workers are."""
+"""A client of a program's socket (fleet.sockets.rpc): plain blocking code, as workers are blocking programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleet.sockets import wire
 
 
 def _parts(seconds: float) -> tuple[int, int]:
-    """A struct timeval; nothing in it would be for ever."""
+    """The fields of a struct timeval; at least 1 µs, because zero means no time-out."""
     return int(seconds), max(1, int(seconds % 1 * 1e6))
 
 
@@ -26,11 +26,11 @@ class Client:
         self._buffer = b""
 
     def open(self) -> None:
-        """Connect; raises Unavailable where nobody answers, NotAllowed where the file's mode forbids it."""
+        """Connect; raises Unavailable when no program listens, NotAllowed when the file's mode forbids it."""
         self.close()
         fresh = socket.socket(socket.AF_UNIX)
         try:
-            # While the queue is full a socket with Python's time-out fails at once; the kernel's waits for a place.
+            # With Python's time-out connect fails at once while the backlog is full; with the kernel's it waits.
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *_parts(self.timeout_seconds)))
             fresh.connect(str(self.path))
             fresh.settimeout(self.timeout_seconds)
@@ -40,16 +40,16 @@ class Client:
         except OSError as error:
             fresh.close()
             raise Unavailable(
-                f"nobody answers at {self.path}: {error.strerror}", hint="is it running? fleet status"
+                f"no program answers at {self.path}: {error.strerror}", hint="is it running? fleet status"
             ) from error
         self._socket = fresh
 
     def ask(self, request: wire.Request, kind: type[wire.ReplyT]) -> wire.ReplyT:
-        """Send REQUEST and wait for its reply; raises the error that comes back, or Unavailable."""
+        """Send REQUEST and wait for its reply; raises the error in the reply, or Unavailable."""
         if self._socket is None:
             raise Unavailable(f"not connected to {self.path}")
         try:
-            with contextlib.suppress(BrokenPipeError):  # who hung up may have said why
+            with contextlib.suppress(BrokenPipeError):  # the server may have sent a reason before it hung up
                 self._socket.sendall(wire.encode_request(request))
             return wire.decode_reply(self._line(self._socket), kind)
         except OSError as error:
@@ -70,7 +70,7 @@ class Client:
         return -1 if self._socket is None else self._socket.fileno()
 
     def close(self) -> None:
-        """Hang up; whatever the connection held is given back."""
+        """Close the connection; what belongs to it (a lease) is released."""
         if self._socket is not None:
             self._socket.close()
         self._socket, self._buffer = None, b""

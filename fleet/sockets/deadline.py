@@ -1,8 +1,8 @@
-"""A deadline around a coroutine through which no cancellation is lost.
+"""Deadlines for coroutines that lose no cancellation.
 
 `asyncio.wait_for` before Python 3.12 swallows a cancellation that arrives when the work has just ended
-(CPython issue 86296): a worker that hung up while netctl asked for its handshake, every millisecond, was
-then served to the end of its request.
+(CPython issue 86296): when a worker hung up while netctl polled its handshake, every millisecond, netctl
+went on with its request to the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """The result of WORK; raises asyncio.TimeoutError when it takes longer than SECONDS.
 
-    Timed out or cancelled, WORK is cancelled, and its own clean-up is waited for.
+    On time-out or cancellation WORK is cancelled, and its clean-up is awaited.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -33,7 +33,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def set_within(seconds: float | None, event: asyncio.Event) -> None:
-    """EVENT is set, or SECONDS are over; None: however long it takes."""
+    """Wait until EVENT is set, or for SECONDS at most; None: without a limit."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({waiting}, timeout=seconds)
@@ -42,7 +42,7 @@ async def set_within(seconds: float | None, event: asyncio.Event) -> None:
 
 
 async def readable(descriptor: int, seconds: float) -> bool:
-    """Whether DESCRIPTOR has something to read (a pidfd has when its process has ended) within SECONDS."""
+    """Whether DESCRIPTOR becomes readable within SECONDS (a pidfd does when its process ends)."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[bool] = loop.create_future()
 
@@ -56,13 +56,13 @@ async def readable(descriptor: int, seconds: float) -> bool:
         return await ready
     finally:
         late.cancel()
-        loop.remove_reader(descriptor)  # before it is closed: its number may be another's then
+        loop.remove_reader(descriptor)  # before it is closed, because its number is then reused
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of WORK, which no cancellation stops; one that came meanwhile is raised behind it.
+    """The result of WORK, which runs to its end; a cancellation that arrives meanwhile is raised after it.
 
-    asyncio.shield leaves its caller at once: locks are let go while the work still needs them.
+    asyncio.shield would return to its caller at once, which would release locks that WORK still needs.
     """
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
@@ -72,7 +72,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
             cancelled = True
     if cancelled:
         if not task.cancelled():
-            task.exception()  # seen: the cancellation is what the caller hears of
+            task.exception()  # retrieved, because the caller gets only the cancellation
         raise asyncio.CancelledError
     return task.result()
 
@@ -81,4 +81,4 @@ async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():
-        task.exception()  # seen: asyncio would log it as never retrieved
+        task.exception()  # retrieved, because asyncio would log it otherwise

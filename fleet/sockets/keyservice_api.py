@@ -1,4 +1,4 @@
-"""What netctl asks the program that speaks to the key service. A private key crosses this socket alone, to netctl."""
+"""netctl's requests to the program that talks to the key service. Private keys cross only this socket, to netctl."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fleet.sockets.callers import Caller, Row, Table
 from fleet.sockets.wire import Message, Request
 
 ANSWERED_SECONDS = 10.0
-"""After the service's own deadline: the program has its answer by then, or is not well."""
+"""Added to the service's own deadline: a program that has not answered by then has failed."""
 
 
 class Allocate(Request):
-    """A key, of SERVER where one is named; the answer is Allocated."""
+    """Get a key, for SERVER if one is named; the reply is Allocated."""
 
     method: ClassVar[str] = "allocate"
     server: str = ""
 
 
 class Allocated(Message):
-    """A key as the service gave it, not judged yet."""
+    """A key as the service sent it, not checked yet."""
 
     config: str | None = Field(default=None, repr=False)
     server: str | None = None
@@ -31,18 +31,18 @@ class Allocated(Message):
     public_key: str | None = None
     address: str | None = None
     back: dict[str, JsonValue] = Field(default_factory=dict)
-    """What `release` is to be told."""
+    """The values to send to `release`."""
 
 
 class GiveBack(Request):
-    """Tell the service that a key is free again; the answer is Done."""
+    """Give a key back to the service; the reply is Done."""
 
     method: ClassVar[str] = "give_back"
     back: dict[str, JsonValue]
 
 
 class AskStatus(Request):
-    """Whether the service is well; the answer is Done."""
+    """Ask the service whether it is well; the reply is Done."""
 
     method: ClassVar[str] = "ask_status"
 
@@ -54,4 +54,4 @@ TABLE = Table(
     Row(request=GiveBack, callers=_NETCTL, seconds=86_500, routine=True),
     Row(request=AskStatus, callers=_NETCTL, seconds=86_500, routine=True),
 )
-"""netctl's account alone; each ends by its own deadline (`keys.source.timeout_seconds`)."""
+"""Only for netctl's account; each request has its own deadline (`keys.source.timeout_seconds`)."""

@@ -1,7 +1,7 @@
-"""A listening Unix socket whose connections are taken as they come, at a bounded cost.
+"""A listening Unix socket that accepts connections at a bounded cost.
 
-Not asyncio's server: there every connection costs a task, a transport and two streams before anybody
-can say no, and a caller who connects and hangs up in a loop has the whole loop to itself.
+Not asyncio's server: there every connection costs a task, a transport and two streams before it can be
+refused, and a caller that connects and hangs up in a loop takes all of the event loop's time.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from fleet.log import Logger
 from fleet.sockets.callers import peer_of
 
 BACKLOG = 512
-"""As many workers as there may be come at once when netctl has been restarted."""
+"""The maximal number of workers, which all connect at once after a restart of netctl."""
 AT_ONCE = 16
 PAUSE_SECONDS = 0.001
-"""Behind a full round with refusals among them: a flood costs a part of a processor and no more."""
+"""After a full round with refusals, so that a flood costs only a part of a processor."""
 SHORTAGE_SECONDS = 0.1
-"""Without a free descriptor accept() fails again at once; a connection may have ended by then."""
+"""Pause when accept() finds no free descriptor; a connection may have ended by then."""
 
 
 class Listener:
-    """One socket file, listened on from the beginning."""
+    """One socket file; it listens from the construction on."""
 
     def __init__(self, path: Path, mode: int, let_in: Callable[[socket.socket], bool], logger: Logger) -> None:
-        """LET_IN takes a connection over, or closes it and gives False. Raises ConfigurationError."""
+        """LET_IN takes a connection over, or closes it and returns False. Raises ConfigurationError."""
         refuse_if_served(path)
         path.unlink(missing_ok=True)
         self._let_in = let_in
@@ -60,7 +60,7 @@ class Listener:
         loop.call_later(seconds, self._watch)
 
     def _accept(self) -> None:
-        """Take up to AT_ONCE connections; those already served have their turn in between."""
+        """Accept up to AT_ONCE connections, so that open ones are served in between."""
         refused = 0
         for _ in range(AT_ONCE):
             try:
@@ -77,7 +77,7 @@ class Listener:
 
 
 def refuse_if_served(path: Path) -> None:
-    """Raise ConfigurationError when somebody answers at PATH; only a silent socket file is stale."""
+    """Raise ConfigurationError when a program answers at PATH; a socket file without one is stale."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(2)
         try:

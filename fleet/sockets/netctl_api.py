@@ -1,6 +1,6 @@
-"""What netctl is asked, and what it answers: one table of its requests, and the values that cross its socket.
+"""netctl's requests and replies: one table of its requests, and the values that cross its socket.
 
-The table is the one place where a request is entered; netctl.service has a method of its name.
+Every request is entered only in the table; netctl.service has a method of its name.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from fleet.sockets.wire import Address, Message, Request
 
 
 class Connect(Request):
-    """Give the calling worker a tunnel over a fresh key; its connection then holds the lease.
+    """Give the calling worker a tunnel with a new key; the lease then belongs to its connection.
 
-    `resume` names a lease the worker still held when netctl went away; it is given back unchanged
-    if it is still the worker's, and refused with TunnelLost otherwise. With `server` its keys come from that
-    server alone, or from that region (`KR`), for as long as it stays connected: a worker may look out where it likes.
+    `resume` names a lease that the worker held when netctl ended; it gets that lease back unchanged if it
+    is still the worker's, else TunnelLost. With `server` its keys are only those of that server, or of that
+    region (`KR`), for as long as it stays connected.
     """
 
     method: ClassVar[str] = "connect"
@@ -34,9 +34,9 @@ class Rotate(Request):
 
 
 class Proved(Request):
-    """What the world has seen of the worker, where the exit is not known, or is another: a claim, judged by netctl.
+    """Report the address that the world saw, when the exit is unknown or differs: a claim, which netctl checks.
 
-    Refused with WrongExit where netctl sees another address, or one of the host's own.
+    Refused with WrongExit when netctl sees another address, or when it is one of the host's own.
     """
 
     method: ClassVar[str] = "proved"
@@ -44,30 +44,30 @@ class Proved(Request):
 
 
 class Stuck(Request):
-    """Nobody answered through the calling worker's tunnel: netctl looks whether it carries large packets.
+    """No service answered through the calling worker's tunnel: netctl checks whether it carries large packets.
 
-    Where it does not, the next tunnel has smaller ones. Refused with NoWay where this host has none to the server.
+    If not, the next tunnel gets a smaller MTU. Refused with NoWay when this host has no route to the server.
     """
 
     method: ClassVar[str] = "stuck"
 
 
 class StartBrowser(Request):
-    """Wait for the calling worker's turn to start its browser. The turn ends with this connection, or by its time."""
+    """Wait for the calling worker's turn to start its browser. The turn ends with this connection, or after a time."""
 
     method: ClassVar[str] = "start_browser"
 
 
 class Status(Request):
-    """Slots and keys: all of them for root and operators, the caller's own slot for a worker."""
+    """Status of slots and keys: all of them for root and operators, the caller's own slot for a worker."""
 
     method: ClassVar[str] = "status"
 
 
 class AnotherExit(Request):
-    """End the tunnel of the worker of that name, as when its server fails: it asks for one over another key itself.
+    """End the tunnel of the worker of that name, as when its server fails: the worker then asks for another itself.
 
-    So its exit does not change under what it is doing. Refused unless `hub.web.acts` names `rotate`.
+    So its exit does not change during what it is doing. Refused unless `hub.web.acts` names `rotate`.
     """
 
     method: ClassVar[str] = "another_exit"
@@ -75,22 +75,22 @@ class AnotherExit(Request):
 
 
 class KeysByServer(Request):
-    """How the keys of each server are, in numbers; no key."""
+    """The numbers of keys per server and state; no key."""
 
     method: ClassVar[str] = "keys_by_server"
 
 
 class Tunnel(Message):
-    """A tunnel in use: the answer to connect and rotate, given only after the handshake."""
+    """A tunnel in use: the reply to connect and rotate, sent only after the handshake."""
 
     exit_server: str
     """Name of the key's server: the endpoint's host in the key's .conf file."""
     exit_address: Address | None
-    """Address the world should see; None: not known, and netctl is asked about what was seen (Proved)."""
+    """The address that the world should see; None: unknown, the worker reports what was seen (Proved)."""
     exit_address_v6: IPv6Address | None = None
-    """The same over IPv6, where the key's file names it."""
+    """The same over IPv6, if the key's file names it."""
     carries_ipv6: bool = False
-    """Without it the worker's IPv6 is blocked."""
+    """False: the worker's IPv6 is blocked."""
     lease: str
     handshake_ms: float
     rotate_ms: float | None = None
@@ -109,17 +109,17 @@ class SlotStatus(Message):
     exit_address: Address | None
     lease: str | None
     generation: int
-    """Counts the tunnels this slot has had since netctl's store was made."""
+    """The number of tunnels that this slot has had since netctl's store was made."""
     since: AwareDatetime
     received_bytes: int
     sent_bytes: int
     last_handshake: AwareDatetime | None
     counted_at: AwareDatetime | None
-    """When the three above were read; every 5 s while something passes, every 30 s at rest."""
+    """When the three above were read; every 5 s while there is traffic, else every 30 s."""
 
 
 class PoolStatus(Message):
-    """The key pool in numbers; never a key."""
+    """The key pool in numbers; no key."""
 
     keys: int
     leased: int
@@ -127,52 +127,52 @@ class PoolStatus(Message):
     free: int
     servers: int
     servers_aside: tuple[str, ...] = ()
-    """Servers that have not answered lately: chosen last, until their time is over."""
+    """Servers that did not answer recently: for a time they are chosen last."""
     service: str | None = None
-    """What is wrong with the key service, "" for nothing; None: there is none."""
+    """What is wrong with the key service; "": nothing; None: there is no key service."""
 
 
 class ServerKeys(Message):
-    """The keys at one server, in numbers."""
+    """The keys of one server, in numbers."""
 
     server: str
     region: str | None
     keys: int
-    """Those below, and those that are leased at another server of theirs now."""
+    """All below, and those now leased at another of their servers."""
     leased: int
     free: int
     cooling: int
     aside: int
     retired: int
     aside_until: AwareDatetime | None
-    """When the first of those comes back."""
+    """When the first of those may be used again."""
     why: str | None
-    """The last failure of a key that has not worked since."""
+    """The last failure of a key that has not worked since then."""
     last_good: AwareDatetime | None
 
 
 class Servers(Message):
-    """The answer to keys_by_server."""
+    """The reply to keys_by_server."""
 
     servers: tuple[ServerKeys, ...]
     more: int
-    """Servers beyond those: more than MOST_SERVERS are not told."""
+    """The number of further servers, which are left out (above MOST_SERVERS)."""
 
 
 class Turn(Message):
-    """A worker that starts its browser, or waits for its turn, since so many seconds."""
+    """A worker that has been starting its browser, or waiting for its turn, for SECONDS."""
 
     worker: str
     seconds: float
 
 
 class Turns(Message):
-    """Whose browser may start now."""
+    """The queue of browser starts."""
 
     at_once: int
     starting: tuple[Turn, ...]
     waiting: tuple[Turn, ...]
-    """The next one first."""
+    """In order: the next one first."""
 
     def __str__(self) -> str:
         starting = ", ".join(f"{one.worker} for {one.seconds:.0f} s" for one in self.starting) or "none"
@@ -180,35 +180,35 @@ class Turns(Message):
 
 
 class NetctlStatus(Message):
-    """The answer to status."""
+    """The reply to status."""
 
     backend: str
     pid: int
     slots: tuple[SlotStatus, ...]
     pool: PoolStatus | None
-    """None for a worker, which sees its own slot alone, and while the key store fails."""
+    """None for a worker, which sees only its own slot, and while the key store fails."""
     pool_trouble: str = ""
-    """Why it is not known."""
+    """Why the pool is not known."""
     turns: Turns | None = None
     """None for a worker."""
 
 
 TAKES_KEY = "requests that take a key"
-"""A rate of its own: it keeps one worker from draining the pool."""
+"""A rate of its own, so that one worker cannot drain the pool."""
 ENDS_TUNNEL = "ends of tunnels"
-"""A rate of its own: whoever has taken the hub over keeps no worker from its work for long."""
+"""A rate of its own, so that a hub that was taken over cannot keep workers from working."""
 COUNTS_KEYS = "counts of keys"
-"""Another: nor from the key store."""
+"""A rate of its own, so that such a hub cannot overload the key store."""
 RATES = (TAKES_KEY, ENDS_TUNNEL, COUNTS_KEYS)
-"""The names of all."""
+"""The names of all these rates."""
 MOST_SERVERS = 500
 TURN_WAIT_SECONDS = 600.0
-"""How long a worker waits for its turn; hundreds that start together need minutes."""
+"""How long a worker waits for its turn; if hundreds start together, that takes minutes."""
 _WORKER = frozenset({Caller.WORKER})
 
 TABLE = Table(
     "netctl",
-    # A worker acts on the slot of its own UID; no request can name another.
+    # A worker acts on the slot of its own UID; it cannot name another.
     Row(request=Connect, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Rotate, callers=_WORKER, rate=TAKES_KEY),
     Row(request=Proved, callers=_WORKER),
@@ -216,6 +216,6 @@ TABLE = Table(
     Row(request=StartBrowser, callers=_WORKER, seconds=TURN_WAIT_SECONDS),
     Row(request=AnotherExit, callers=frozenset({Caller.HUB}), rate=ENDS_TUNNEL),
     Row(request=KeysByServer, callers=frozenset({Caller.HUB}), rate=COUNTS_KEYS, routine=True),
-    # Of its own slot for a worker, of everything for the others; never a key.
+    # A worker gets its own slot, the others get all; no key.
     Row(request=Status, callers=_WORKER | {Caller.ROOT, Caller.OPERATOR}, routine=True),
 )

@@ -1,10 +1,10 @@
-"""The one server of a Unix socket: every program serves its own table of requests with it (fleet.sockets.callers).
+"""The server of a Unix socket: every program serves its own table of requests with it (fleet.sockets.callers).
 
-It knows who calls from `SO_PEERCRED`, keeps order within a connection, bounds frames, connections and time
-(fleet.sockets.callers), answers each request (rate, permission, deadline, the service's method, a line in the log), and
-tells the service when a connection ends. It runs in one asyncio loop. The other end: fleet.sockets.client.
+It identifies callers by `SO_PEERCRED`, keeps the order within a connection, bounds frames, connections and time
+(fleet.sockets.callers), answers each request (rate, permission, deadline, the service's method, a log line), and
+notifies the service when a connection ends. It runs in one asyncio loop. The client is fleet.sockets.client.
 
-A connection too many costs one accept() and one close(): no task or stream is made for it (fleet.sockets.listen).
+An excess connection costs one accept() and one close(): no task or stream is made for it (fleet.sockets.listen).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from fleet.sockets.deadline import within
 from fleet.sockets.listen import Listener
 
 FRAMES_AHEAD = 4
-"""Requests that a client may send ahead of their answers; then it is not read from any more."""
+"""How many requests a client may send ahead of the replies; then its socket is not read."""
 STRANGERS = -1
-"""Who may ask for nothing shares one account: it cannot grow with the number of UIDs."""
+"""The one account of all callers that may send no request, so that accounts do not grow with the number of UIDs."""
 
 REFUSALS = (NotAllowed, ProtocolError, RateLimited)
-"""Answers that are counted instead of logged: the caller could write the log full with them."""
+"""Errors that are counted and not logged each time, because a caller could flood the log with them."""
 
 
 class Service(Protocol):
-    """What a program does with its requests: for each row of its table it has a method of the request's name.
+    """A program's side: for each row of its table it has a method with the request's name.
 
     async def METHOD(self, connection: Connection, request: Request) -> Message
 
@@ -57,17 +57,17 @@ class Service(Protocol):
     """
 
     async def closed(self, connection: Connection) -> None:
-        """The connection has ended, however that came; whatever it held is to be given back."""
+        """The connection has ended, for any reason; release what it held."""
 
 
 Method = Callable[[Connection, wire.Request], Coroutine[Any, Any, wire.Message]]
 
 
 class Server:
-    """Serves its sockets until it is closed."""
+    """Serves its sockets until close()."""
 
     def __init__(self, table: Table, service: Service, *, caller: Callable[[Peer], Caller], limits: Limits) -> None:
-        """CALLER says what a peer is. LIMITS have a rate for each name of one in TABLE.
+        """CALLER classifies peers. LIMITS must have every rate that TABLE names.
 
         Raises AttributeError when SERVICE has no method for a row of TABLE.
         """
@@ -85,11 +85,11 @@ class Server:
         self._listeners: list[Listener] = []
 
     async def start(self, path: Path, mode: int = 0o660) -> None:
-        """Listen at PATH, beside others. A socket file somebody answers on is left alone (ConfigurationError)."""
+        """Listen at PATH too. Raises ConfigurationError when another program already answers there."""
         self._listeners.append(Listener(path, mode, self._let_in, self._log))
 
     async def serve(self, path: Path, **told: object) -> None:
-        """Until SIGTERM or SIGINT, at PATH alone; TOLD stands in the log when it is ready."""
+        """Serve at PATH until SIGTERM or SIGINT; TOLD is added to the log line that says it is ready."""
         stop = asked_to_end()
         await self.start(path)
         self._log.info(f"{self._table.program}.ready", pid=os.getpid(), **told)
@@ -98,7 +98,7 @@ class Server:
         path.unlink(missing_ok=True)
 
     async def close(self) -> None:
-        """Stop listening and end every connection; their leases are the service's to keep or end."""
+        """Stop listening and end every connection; the service decides what becomes of their leases."""
         for listener in self._listeners:
             listener.close()
         for task in list(self._tasks):
@@ -106,7 +106,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _let_in(self, connection: socket.socket) -> bool:
-        """Serve CONNECTION in a task of its own, or refuse it here and now."""
+        """Serve CONNECTION in its own task, or refuse it at once; returns whether it is served."""
         peer = peer_of(connection)
         caller = self._caller(peer)
         shut_out = self._table.shuts_out(caller, peer.uid)
@@ -153,7 +153,7 @@ class Server:
         finally:
             account.open -= 1
             if writer.transport.get_write_buffer_size():
-                # Who does not read would keep the descriptor until it does: close() waits for the buffer.
+                # close() waits for the buffer: a client that does not read would keep the descriptor open.
                 writer.transport.abort()
             writer.close()
             await self._service.closed(connection)
@@ -161,7 +161,7 @@ class Server:
     async def _converse(
         self, connection: Connection, account: Account, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Read and answer side by side: a hang-up is seen, and ends the request, while it is handled."""
+        """Read and answer concurrently, so that a hang-up is noticed during a request, and cancels it."""
         frames: asyncio.Queue[bytes] = asyncio.Queue(FRAMES_AHEAD)
         tasks = (
             asyncio.ensure_future(self._read_frames(reader, writer, frames)),
@@ -172,7 +172,7 @@ class Server:
         finally:
             for task in tasks:
                 task.cancel()
-            # The service's own clean-up of a cancelled request is waited for.
+            # Wait for the service's clean-up of a cancelled request.
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read_frames(
@@ -189,7 +189,7 @@ class Server:
             await within(self._limits.frame_seconds, writer.drain())
 
     async def _frame(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """The next line, empty at the end; a frame that is too long or too slow ends the connection."""
+        """The next line; empty at the end. A frame that is too long or too slow ends the connection."""
         first = await reader.read(1)
         if not first or first == b"\n":
             return first
@@ -205,7 +205,7 @@ class Server:
     # --- one request
 
     async def _answer(self, connection: Connection, account: Account, line: bytes) -> bytes:
-        """The reply to LINE, or the error it ends in, as a frame."""
+        """The reply to LINE, or its error, as a frame."""
         started, row = time.monotonic(), None
         try:
             await _turn(account.requests, "requests")
@@ -224,7 +224,7 @@ class Server:
         except FleetError as error:
             self._tell(connection, row, type(error).__name__, started)
             return wire.encode_error(error)
-        except Exception:  # noqa: BLE001 - a fault of ours must not take the other callers down
+        except Exception:  # noqa: BLE001 - a bug here must not affect other callers
             method = _name(row)
             self._log.exception("request.crashed", method=method, uid=connection.peer.uid)
             return wire.encode_error(FleetError(f"{method} failed inside; see the log"))
@@ -249,7 +249,7 @@ class Server:
 
 
 def asked_to_end() -> asyncio.Event:
-    """Set once SIGTERM or SIGINT has come, of which the running loop hears from now on."""
+    """An event that is set on SIGTERM or SIGINT, which the running loop handles from now on."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -257,12 +257,12 @@ def asked_to_end() -> asyncio.Event:
 
 
 def _name(row: Row | None) -> str:
-    """The method of a request; `?` where it was not understood."""
+    """The method of a request; `?` if it could not be decoded."""
     return row.request.method if row else "?"
 
 
 async def _turn(bucket: Bucket, what: str) -> None:
-    """Wait for a token of BUCKET; raises RateLimited, also then not at once, where it takes too long."""
+    """Wait for a token of BUCKET; raises RateLimited, after PATIENCE_SECONDS, if that would take longer."""
     wait = turn(bucket, PATIENCE_SECONDS)
     if wait != 0:
         await asyncio.sleep(PATIENCE_SECONDS if wait is None else wait)

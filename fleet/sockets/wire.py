@@ -1,10 +1,10 @@
-"""Frames of a Unix socket, and how values become frames: JSON, one object a line, a request at most 64 KiB.
+"""The frames of a Unix socket: JSON, one object per line; a request has at most 64 KiB.
 
     {"method": "connect", "parameters": {...}}
     {"result": {...}}   or   {"error": "NoKeyFree", "parameters": {"message", "hint", "data"}}
 
-A worker's request carries no uid, interface, table, path or key: who calls comes from the socket's
-peer credentials (`SO_PEERCRED`), never from the message.
+A worker's request contains no uid, interface, table, path or key: the caller is identified by the socket's
+peer credentials (`SO_PEERCRED`), never by the message.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from fleet.errors import FleetError, ProtocolError, from_wire
 
 FRAME_BYTES = 65_536
-"""Longest request, its newline included: what a server reads from callers it does not trust."""
+"""The longest request, with its newline, that a server reads from untrusted callers."""
 REPLY_BYTES = 1_048_576
-"""Longest reply: the status of 512 slots has some 160 kB."""
+"""The longest reply; the status of 512 slots has some 160 kB."""
 
 Address = IPv4Address | IPv6Address
 
@@ -31,14 +31,14 @@ class Message(BaseModel, frozen=True, extra="forbid", defer_build=True):
 
 
 class Request(Message):
-    """What a client asks for. Which kinds there are is the program's to say (fleet.sockets.callers)."""
+    """A client's request. Each program's table lists its kinds (fleet.sockets.callers)."""
 
     method: ClassVar[str]
-    """Its name on the wire, and that of the service's method that answers it."""
+    """Its name in the frame, and the name of the service's method that answers it."""
 
 
 class Done(Message):
-    """The answer of a request that has nothing to say."""
+    """The reply to a request without a result."""
 
 
 ReplyT = TypeVar("ReplyT", bound=Message)
@@ -53,12 +53,12 @@ def encode_result(reply: Message) -> bytes:
 
 
 def encode_error(error: FleetError) -> bytes:
-    """One line: the error's name and its data."""
+    """One line: the error's name, message, hint and data."""
     return _line({"error": type(error).__name__, "parameters": error.parameters()})
 
 
 def decode_request(line: bytes, kinds: Mapping[str, type[Request]]) -> Request:
-    """The request on LINE, one of KINDS by their methods; raises ProtocolError for anything else."""
+    """The request in LINE, one of KINDS (by method); raises ProtocolError for anything else."""
     document = _object(line, FRAME_BYTES)
     if document.keys() - {"method", "parameters"}:
         raise ProtocolError("a request has the fields method and parameters alone")
@@ -68,20 +68,20 @@ def decode_request(line: bytes, kinds: Mapping[str, type[Request]]) -> Request:
         raise ProtocolError(f"there is no method {ascii(method)[:40]}", hint=f"methods are {', '.join(kinds)}")
     if not isinstance(parameters, dict):
         raise ProtocolError(f"{method}: parameters is an object")
-    # Looked at before the validation, which says something about each: 9,000 of them take 0.1 s.
+    # Checked before the validation, which reports each unknown field: 9,000 of them take 0.1 s.
     unknown = sorted(parameters.keys() - kind.model_fields.keys())
     if unknown:
         raise ProtocolError(f"{method}: there is no field {ascii(unknown[0])[:40]}")
     try:
         return kind.model_validate(parameters)
     except ValidationError as error:
-        # Values stay out of the message: it may end in a log.
+        # Values stay out of the message, because it may be logged.
         fields = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ProtocolError(f"{method}: {fields[:500]}") from None
 
 
 def decode_reply(line: bytes, kind: type[ReplyT]) -> ReplyT:
-    """The reply on LINE; raises the error it carries, or ProtocolError when it is no reply of KIND."""
+    """The reply in LINE; raises the error that it contains, or ProtocolError when it is no reply of KIND."""
     document = _object(line, REPLY_BYTES)
     name, parameters = document.get("error"), document.get("parameters")
     if isinstance(name, str):
@@ -93,7 +93,7 @@ def decode_reply(line: bytes, kind: type[ReplyT]) -> ReplyT:
 
 
 def decode_error(line: bytes) -> FleetError | None:
-    """The error on LINE; None where LINE is anything else, a line of a log for example."""
+    """The error in LINE; None when LINE is anything else, for example a log line."""
     try:
         document = _object(line, REPLY_BYTES)
     except ProtocolError:
@@ -106,7 +106,7 @@ def decode_error(line: bytes) -> FleetError | None:
 
 def _line(document: dict[str, JsonValue]) -> bytes:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair has no UTF-8; backslashreplace writes it as JSON does.
+    # A lone surrogate has no UTF-8; backslashreplace writes it as JSON does.
     return text.encode(errors="backslashreplace") + b"\n"
 
 

@@ -1,1 +1,1 @@
-"""What a person at a terminal reads: the habits of every command line, and what may stand there."""
+"""The command lines: what all of them share, the hub's commands, manual pages, shapes."""

@@ -1,7 +1,7 @@
-"""What every command line shares: the parser's habits, errors to exit codes, tables beside JSON.
+"""What every command line shares: the parser, error messages and exit codes, tables and JSON.
 
-Standard output is the answer, standard error everything else. All of it passes fleet.visible: this file is the border
-to the terminal, and rich, which would obey markup in data, is in no other.
+The answer goes to standard output, everything else to standard error. All of it passes fleet.visible. Only this file
+writes to the terminal and uses rich, which would obey markup in data.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from fleet import VERSION, log, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 from fleet.machine import processes
 
-if TYPE_CHECKING:  # a sixth of the time in which any program starts, and few show a table
+if TYPE_CHECKING:  # importing rich takes a sixth of a program's start time, and few programs show a table
     from rich.console import Console
     from rich.table import Table as Table  # noqa: PLC0414 - what live_table() shows
     from rich.text import Text
 
 PLAIN_WIDTH = 160
-"""Of a table that is no terminal's to see."""
+"""Width of a table that does not go to a terminal."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with an example at the end of its help, whose mistakes are errors of ours: exit code 64."""
+    """An ArgumentParser with an example at the end of its help; mistakes raise UsageError (exit code 64)."""
 
     def __init__(self, *, example: str, **usual: Any) -> None:
         epilog, layout = f"example: {example}", argparse.RawDescriptionHelpFormatter
@@ -44,21 +44,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """An option's TEXT as a number of at least 1."""
+    """An option's TEXT as an integer of at least 1; raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
 
 
 WORKERS, KEYS, SERVERS = "_fleet_workers", "_fleet_keys", "_fleet_servers"
-"""What completion knows, by the names of the shell's functions."""
-# compgen -W (bash(1)) expands its words, $(...) in them too, and strangers have named these: plain ones are offered.
+"""The kinds of names that completion knows: the names of shell functions."""
+# compgen -W (bash(1)) expands its words, also $(...), and these names come from outside: only plain ones are offered.
 _PARTS = (
     r"netctl keys list --json 2>/dev/null | sed -n 's/^    \"\(PART\)\": \"\(.*\)\",*$/\2/p' | tr -s ', ' '\n' "
     "| grep -x '[[:alnum:]][[:alnum:].:_@/+-]*' | sort -u"
 )
 _LISTS = {
-    # Their accounts, as accounts.py makes them: everybody may read these. Keys are root's to list.
+    # Workers: their accounts, as accounts.py makes them, which every user may read. Only root may list keys.
     WORKERS: r"getent passwd | sed -n 's/^\(w[1-9][0-9]*\):.*:fleet worker:.*/\1/p'",
     KEYS: _PARTS.replace("PART", r"server\|region\|origin"),
     SERVERS: _PARTS.replace("PART", "server"),
@@ -66,21 +66,21 @@ _LISTS = {
 _SHELLS = {"bash": '{}() {{ compgen -W "$({})" -- "$1"; }}', "zsh": "{}() {{ compadd $({}) }}"}
 _PREAMBLE = {shell: "\n".join(form.format(*one) for one in _LISTS.items()) for shell, form in _SHELLS.items()}
 Command = Callable[[argparse.Namespace], "int | None"]
-"""Runs a verb; gives the exit code, None for 0."""
+"""Runs a verb; returns the exit code, None for 0."""
 
 
 class _Completion(argparse.Action):
-    """Prints the completion for a shell, and ends."""
+    """Prints the completion script of a shell and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, _space: object, shell: object, _option: object = None) -> None:
-        import shtab  # a tenth of the time in which any command starts
+        import shtab  # imported here because it takes a tenth of every command's start time
 
         print(shtab.complete(parser, shell=str(shell), preamble=_PREAMBLE))
         parser.exit()
 
 
 class _Manual(argparse.Action):
-    """Prints the manual page, and ends."""
+    """Prints the manual page and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, _space: object, _words: object, _option: object = None) -> None:
         from fleet.terminal import manual
@@ -90,7 +90,7 @@ class _Manual(argparse.Action):
 
 
 def parser(prog: str, description: str, example: str) -> Parser:
-    """A top parser with --version, --debug, --completion and --manual."""
+    """A top-level parser with --version, --debug, --completion and --manual."""
     made = Parser(prog=prog, description=description, example=example)
     made.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     made.add_argument("--debug", action="store_true", help="show tracebacks and debug lines")
@@ -101,12 +101,12 @@ def parser(prog: str, description: str, example: str) -> Parser:
 
 
 def worker(made: Parser, help: str, **usual: Any) -> None:
-    """The option --worker; completion knows the workers that there are."""
+    """Add the option --worker; completion offers the existing workers."""
     completed(made.add_argument("--worker", metavar="NAME", help=help, **usual), WORKERS)
 
 
 def completed(option: Any, what: str) -> None:
-    """Completion of OPTION knows WHAT (WORKERS, KEYS, SERVERS)."""
+    """Let completion of OPTION offer WHAT (WORKERS, KEYS, SERVERS)."""
     option.complete = {"bash": what, "zsh": what}
 
 
@@ -121,10 +121,10 @@ def command(
     answers: bool = False,
     start_seconds: float | None = None,
 ) -> Parser:
-    """Add one verb: its parser, its example, and the function that RUNs it.
+    """Add one verb: its parser, its example, and the function RUN.
 
-    ROOT: it is for root alone. ANSWERS: its answer can be had as JSON (answer()). START_SECONDS are supervisord's
-    `startsecs` where it runs this verb.
+    ROOT: only for root. ANSWERS: it has the option --json (answer()). START_SECONDS: supervisord's `startsecs`, if
+    supervisord runs this verb.
     """
     made = nouns.add_parser(name, help=help, description=help, example=example)
     made.set_defaults(run=run, parser=made, root=root, start_seconds=start_seconds)
@@ -140,7 +140,7 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     arguments = argparse.Namespace()
     try:
         arguments, unknown = made.parse_known_args(argv)
-        if unknown:  # the verb's own help says which words it knows
+        if unknown:  # reported by the verb's parser, whose help lists its options
             known: Parser = getattr(arguments, "parser", made)
             known.error(f"unrecognized arguments: {' '.join(unknown)}")
         log.configure(debug=arguments.debug)
@@ -158,10 +158,10 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader of our answer went away (`| head`): not an error, but nothing more can be written.
+        # The reader of our output has ended (`| head`): no error, but nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = int(ExitCode.DONE)
-    except Exception as error:  # the last place that can still say what happened
+    except Exception as error:  # the last place that can report it
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         code = _report(made.prog, error, ExitCode.TRY_LATER if full else ExitCode.INTERNAL, debug)
     sys.exit(code)
@@ -172,7 +172,7 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
         traceback.print_exception(error)
     first, *rest = describe(error)
     kind = "" if isinstance(error, FleetError) else f"{type(error).__name__}: "
-    # A message may begin with the program's name already, as in `fleet up needs root`.
+    # A message may already begin with the program's name, as in `fleet up needs root`.
     name = "" if not kind and first.startswith((f"{prog} ", f"{prog}: ")) else f"{prog}: "
     say("\n".join([f"{name}{kind}{first}", *(f"  {line}" for line in rest)]))
     programs.tell_error(error)
@@ -180,7 +180,7 @@ def _report(prog: str, error: Exception, code: ExitCode, debug: bool) -> int:
 
 
 def require_root(what: str) -> None:
-    """Raise NotAllowed unless this process is root; WHAT is the full command to repeat."""
+    """Raise NotAllowed unless this process is root; WHAT is the full command, for the hint."""
     if os.geteuid() != 0:
         raise NotAllowed(f"{what} needs root", hint=f"sudo {what}")
 
@@ -194,7 +194,7 @@ def answer(
     *lines: str,
     table: tuple[str, Sequence[str], Rows] | None = None,
 ) -> None:
-    """VALUE on standard output where --json asks for it, else TABLE (title, columns, rows) and LINES."""
+    """Print VALUE as JSON if --json was given, else TABLE (title, columns, rows) and LINES."""
     if arguments.json:
         print_json(value)
         return
@@ -204,31 +204,31 @@ def answer(
 
 
 def show(*lines: str) -> None:
-    """LINES on standard output."""
+    """Print LINES on standard output."""
     for text in lines:
         print(visible.lines(text))
 
 
 def copy(file: BinaryIO) -> None:
-    """All of FILE on standard output, which is no terminal: what is in it is no text."""
+    """Copy FILE, binary data, to standard output, which must be no terminal."""
     sys.stdout.flush()
     shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()
 
 
 def print_json(value: JsonValue) -> None:
-    """VALUE as indented JSON on standard output, Korean left readable."""
+    """Print VALUE as indented JSON on standard output, with Korean readable."""
     print(visible.json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
-    """A table on standard output; plain text when it is not a terminal.
+    """Print a table on standard output; plain text when it is not a terminal.
 
-    Where the terminal is too narrow for it each row is a block of lines `column: cell`, for a cut or folded column
-    cannot be read.
+    On a terminal that is too narrow each row is a block of lines `column: cell`, because cut or folded columns are
+    unreadable.
     """
     if title:
-        show(title)  # above the table and not in it: it may be wider
+        show(title)  # above the table and not in it, because it may be wider
     terminal = _console(sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     table = made_table("", columns, rows)
     needed = terminal.measure(table, options=terminal.options.update(max_width=sys.maxsize)).maximum
@@ -241,9 +241,9 @@ def print_table(title: str, columns: Sequence[str], rows: Rows) -> None:
 
 @contextlib.contextmanager
 def live_table() -> Iterator[Callable[[Table], None] | None]:
-    """A function that shows another made_table() in place of the last, on standard error.
+    """Yields a function that replaces the shown table by another made_table(), on standard error.
 
-    None where that is no terminal.
+    Yields None when standard error is no terminal.
     """
     terminal = _console(visible.unguarded_stderr())
     if not terminal.is_terminal:
@@ -252,19 +252,19 @@ def live_table() -> Iterator[Callable[[Table], None] | None]:
     from rich.live import Live
 
     with Live(console=terminal, refresh_per_second=4, transient=True) as live:
-        visible.guard()  # what others write meanwhile goes to rich, which would obey it
+        visible.guard()  # other output passes through rich meanwhile, which would obey markup
         yield live.update
 
 
 def _console(file: TextIO, width: int | None = None) -> Console:
-    """Without colours: there is no escape sequence in what it prints."""
+    """A console without colours, so that its output has no escape sequences."""
     from rich.console import Console
 
     return Console(file=file, width=width, color_system=None, markup=False, emoji=False, highlight=False)
 
 
 def made_table(title: str, columns: Sequence[str], rows: Rows) -> Table:
-    """A table in which everything stands as it is: a worker may have written it, for rich or the terminal to obey."""
+    """A table of literal cells: a worker may have written them, with markup or control characters."""
     from rich.table import Column, Table
 
     made = Table(
@@ -284,6 +284,6 @@ def cell(words: str) -> Text:
 
 
 def say(text: str) -> None:
-    """One line for people, on standard error; never fails because its reader is gone."""
+    """Print TEXT for people on standard error; does not fail when its reader is gone."""
     with contextlib.suppress(BrokenPipeError, ValueError):
         print(visible.lines(text), file=sys.stderr, flush=True)

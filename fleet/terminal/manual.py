@@ -1,4 +1,4 @@
-"""A program's manual page (man(7)), from its parser: what --help says of each verb, one after the other."""
+"""Makes a program's manual page (man(7)) from its parser: the --help of each verb, one after the other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fleet import VERSION
 
 
 def page(made: argparse.ArgumentParser) -> str:
-    """The page of MADE."""
+    """The manual page of the parser MADE."""
     name = made.prog
     head = [f'.TH {name.upper()} 8 "" "fleet {VERSION}"', ".SH NAME", f"{name} \\- {_text(made.description or name)}"]
     return "\n".join([*head, ".SH SYNOPSIS", *_verbatim(made.format_help()), ".SH COMMANDS", *_verbs(made), ""])
 
 
 def _verbs(made: argparse.ArgumentParser) -> Iterator[str]:
-    for action in made._actions:  # argparse has no other way to its subparsers
+    for action in made._actions:  # argparse has no public access to subparsers
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
                 yield f".SS {_text(verb.prog)}"
@@ -29,6 +29,6 @@ def _verbatim(text: str) -> list[str]:
 
 
 def _text(line: str) -> str:
-    """LINE as it is: neither a request nor an escape, each dash a minus that can be copied."""
+    """LINE quoted for roff: no requests or escapes, and each dash a minus that can be copied."""
     quoted = line.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{quoted}" if quoted[:1] in (".", "'") else quoted

@@ -1,4 +1,4 @@
-"""Outcomes and levels by their shape: a colour alone says nothing to many."""
+"""Shapes for outcomes and levels, because many people cannot tell colours apart."""
 
 from __future__ import annotations
 

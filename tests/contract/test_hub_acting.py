@@ -82,7 +82,7 @@ def test_what_could_not_be_done_is_said(scene: Scene) -> None:
     """A worker that there is not is unknown; where the program with the right does not answer, the page says so."""
     assert act("/workers/netctl", "stop", TOKEN) == act("/workers/w9999", "start", TOKEN) == 404
     code, _, text = ask(f"/workers/{ONE.name}?lang=en", "POST", urlencode({"what": "stop", "token": TOKEN}))
-    assert code == 503 and "nobody answers at" in text, text
+    assert code == 503 and "no program answers at" in text, text
     acts = [(one["what"], one["of"], one["done"]) for one in json.loads(ask("/api/acts")[2])["acts"]]
     assert acts[:2] == [("stop", ONE.name, "failed"), ("start", "w9999", "unknown")]
     assert "not done" in ask("/acts?lang=en")[2]

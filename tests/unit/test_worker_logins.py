@@ -116,7 +116,7 @@ def test_a_state_that_is_none(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("state", "why"),
-    [({"keep": True}, "needs sites"), ({"sites": [SITE]}, "keep = true"), ({"file": "a.json"}, "whole path")],
+    [({"keep": True}, "needs sites"), ({"sites": [SITE]}, "keep = true"), ({"file": "a.json"}, "absolute path")],
 )
 def test_what_is_kept_is_said_in_full(state: dict[str, object], why: str) -> None:
     """Half of it is a mistake of its key's."""
