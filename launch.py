@@ -1,7 +1,7 @@
 """Run one of this release's modules: `python -I launch.py PROGRAM ARGUMENT...`.
 
 Python's isolated mode keeps the current directory and PYTHONPATH out of a program that may run as
-root; this file then adds the one folder the code is in.
+root; this file then adds only the folder that contains the code.
 """
 
 import os
@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-# pydantic looks through all packages that are installed, at each start, for one that wants a say in what is valid.
+# Without this pydantic searches all installed packages for plugins at each start.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 name = sys.argv.pop(1)
