@@ -1,1 +1,1 @@
-"""rtnetlink, sockets, sysctls and namespaces: the kernel as it is, read and changed."""
+"""Reads and changes the kernel's state: rtnetlink, sockets, sysctls and namespaces."""

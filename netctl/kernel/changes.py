@@ -1,6 +1,6 @@
-"""Operations on links, addresses, routes, rules and sysctls, most through pyroute2; blocking, for a thread of its own.
+"""Operations on links, addresses, routes, rules and sysctls, mostly through pyroute2; they block and need a thread.
 
-Idempotent by errno at the bottom: adding what is there and deleting what is gone are successes.
+They are idempotent by errno: adding an object that exists and deleting one that does not are successes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def refused(operation: Operation, code: int) -> KernelRefused:
 
 
 def _fine(operation: Operation) -> set[int]:
-    """The errors that are successes. A name that is in use where a link is to move is a failure."""
+    """The errnos that count as success. A move fails with EEXIST: the name is in use in the target namespace."""
     return _GONE if operation.verb == "move" else _THERE | _GONE
 
 
 def index_of(interface: str) -> int | None:
-    """The index of a link; None when there is none of that name."""
+    """The index of the link called INTERFACE; None when there is none."""
     try:
         return socket.if_nametoindex(interface)
     except OSError:
@@ -46,7 +46,7 @@ def index_of(interface: str) -> int | None:
 
 
 class Changes:
-    """pyroute2's socket, and a raw one for what has to be deleted in the kernel's own words. For one thread."""
+    """pyroute2's socket, and a raw one for deletions that repeat the kernel's own bytes. For one thread."""
 
     def __init__(self, descriptor: Callable[[str], int]) -> None:
         """DESCRIPTOR returns an open file for a namespace's name."""
@@ -59,7 +59,7 @@ class Changes:
         self._raw.close()
 
     def apply(self, operations: Sequence[Operation]) -> None:
-        """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel does not take."""
+        """Apply OPERATIONS in order; raises KernelRefused at the first that the kernel refuses."""
         for operation in operations:
             try:
                 self._change(operation.thing, operation.verb)
@@ -81,7 +81,7 @@ class Changes:
         try:
             sysctl.file.write_text(str(sysctl.value))
         except FileNotFoundError:
-            return  # the interface has gone in the meantime
+            return  # the interface has been deleted meanwhile
         except OSError as error:
             raise FleetError(
                 f"{sysctl.file} cannot be set to {sysctl.value}: {error.strerror}",
@@ -95,9 +95,9 @@ class Changes:
             return
         index = index_of(link.interface)
         if index is None:
-            return  # gone: the notification of its end starts a repair
+            return  # deleted: its notification starts a repair
         if verb == "move":
-            # Asks for CAP_NET_ADMIN in both namespaces alone (rtnl_link_get_net_capable in net/core/rtnetlink.c).
+            # Needs only CAP_NET_ADMIN, in both namespaces (rtnl_link_get_net_capable in net/core/rtnetlink.c).
             self._ip.link("set", index=index, net_ns_fd=self._descriptor(link.space))
         elif verb == "up":
             self._ip.link("set", index=index, state="up")
@@ -132,7 +132,7 @@ class Changes:
 
     @_change.register
     def _change_rule(self, rule: Rule, verb: Verb) -> None:
-        """The kernel deletes the first rule that has all the attributes named, so a deletion names all that we set."""
+        """The kernel deletes the first rule that has all given attributes, so a deletion gives all that netctl sets."""
         if rule.listed:
             self._raw.request(rtnetlink.DEL_RULE, rule.listed)
             return

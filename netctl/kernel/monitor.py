@@ -1,4 +1,4 @@
-"""`netctl monitor`: address and link notifications of the kernel, each with the worker it belongs to."""
+"""`netctl monitor`: the kernel's address and link notifications, each with the worker it belongs to."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Notice(NamedTuple):
 
 
 async def notices(space: Path | None = None) -> AsyncIterator[Notice]:
-    """Notifications as they come, for ever. Needs no privilege, but for the namespace called SPACE.
+    """Notifications as they come, for ever. Needs no privilege, except to enter the namespace SPACE.
 
-    Moves this program into SPACE for good: names of links are looked up there. Raises OSError.
+    Moves this program into SPACE permanently, because names of links are looked up there. Raises OSError.
     """
     if space is not None:
         spaces.enter(space)

@@ -1,8 +1,8 @@
-"""Judges the kernel's notifications: does one tell that an object of netctl's is not as it should be?
+"""Checks the kernel's notifications: does one mean that an object of netctl's may not be as it should be?
 
 The cheap checks come first: a busy host (Docker, a routing daemon) sends thousands of notifications a second that
-do not concern netctl. What netctl's own sockets caused is told apart by the sender's port; a link's changes have no
-sender, and are judged by what the link is afterwards.
+do not concern netctl. Changes by netctl's own sockets are recognized by the sender's port. A link's changes have no
+sender; they are checked by the state of the link after the change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Kind(enum.Enum):
     SYSCTLS = "sysctls"
     LOST = "notifications lost"
     WAYS = "others' addresses and routes"
-    """Nothing of ours is wrong; but the host may reach a server from another address now."""
+    """No object of netctl's is wrong, but the host may reach a server from another address now."""
 
 
 LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4 = 1, 5, 7, 8, 9, 11, 19, 24
@@ -42,28 +42,28 @@ NFTABLES = 7
 _SUBSYSTEM = 10
 """NFNL_SUBSYS_NFTABLES, the upper byte of a message's type."""
 _TABLE_NAME = 1
-"""The first attribute of every message of nftables is its table's name."""
+"""The attribute with the table's name, the first in every nftables message."""
 _OUR_TABLES = (TABLE.encode() + b"\0", OWNED_TABLE.encode() + b"\0")
 READS_AT_ONCE = 64
-"""After so many messages the program's other work has its turn."""
+"""After this many datagrams the program does its other work."""
 _ALL_INTERFACES = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Something may be wrong: of what kind, and whose link came, went or changed."""
+    """Something of KIND may be wrong; for a link that appeared, disappeared or changed, its WORKER."""
 
     kind: Kind
     worker: Worker | None = None
     born: bool = False
-    """It is a link without a mark: it has just been made."""
+    """The link has no mark yet: it has just been created."""
 
 
 _WAYS = Sign(Kind.WAYS)
 
 
 class Judge:
-    """What a message of one namespace means to the fleet of MEMBERS."""
+    """Decides what a message from one namespace means for the fleet of MEMBERS."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class Judge:
         *,
         transit: bool,
     ) -> None:
-        """MTU_BYTES tells what a worker's link should have now, NAME the name of a link there.
+        """MTU_BYTES returns the MTU that a worker's link should have now, NAME a link's name in the namespace.
 
-        With TRANSIT links are only made here, and go elsewhere.
+        With TRANSIT, links are only created in this namespace and then moved to another.
         """
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._mtu_bytes = mtu_bytes
@@ -84,7 +84,7 @@ class Judge:
         self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
     def of_tables(self, message: Message) -> Sign | None:
-        """A message of nfnetlink: another program changed one of our tables."""
+        """The sign in an nfnetlink message: another program has changed one of netctl's tables."""
         if message.kind >> 8 != _SUBSYSTEM:
             return None
         for kind, value in netlink.attributes(message.body[4:40]):
@@ -93,7 +93,7 @@ class Judge:
         return None
 
     def of_routing(self, message: Message) -> Sign | None:
-        """A message of rtnetlink."""
+        """The sign in an rtnetlink message."""
         kind, body = message.kind, message.body
         if kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
             return self._of_link(message)
@@ -111,7 +111,7 @@ class Judge:
         return Sign(found) if found and self._foreign(ROUTE, message) else None
 
     def _foreign(self, protocol: int, message: Message) -> bool:
-        """Whether another program caused it. Our ports are looked up again for one not seen before."""
+        """Whether another program caused MESSAGE. netctl's own ports are looked up again for an unknown sender."""
         if message.sender in self._own[protocol]:
             return False
         self._own[protocol] = netlink.own_ports(protocol)
@@ -125,7 +125,7 @@ class Judge:
         as_it_should = link.alias == worker.alias and link.up and link.mtu_bytes == self._mtu_bytes(worker)
         made = message.kind == rtnetlink.NEW_LINK
         if self._transit and not (made and not link.alias):
-            return None  # it is on its way
+            return None  # the link is being moved
         if made and as_it_should and link.interface in self._workers:
             return None
         return Sign(Kind.LINKS, worker, born=made and not link.alias)
@@ -138,7 +138,7 @@ class Judge:
         return Sign(Kind.SYSCTLS) if ours else None
 
     def _our_route(self, body: bytes) -> bool:
-        # Tables above 255 have no room in the header.
+        # Tables above 255 do not fit into the header.
         above = rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE
         return above and of_priority(rtnetlink.read_route(body, {})[0].table) is not None
 
@@ -152,14 +152,14 @@ class Judge:
 
 
 class Notifications:
-    """Two sockets a namespace that hear everything; HEARD is called with what matters."""
+    """Two sockets per namespace that receive all notifications; calls HEARD with those that matter."""
 
     def __init__(self, heard: Callable[[Sign], None]) -> None:
         self._heard = heard
         self._sockets: dict[str, list[socket.socket]] = {}
 
     def open(self, space: str, judge: Judge, inside: Callable[[Callable[[], None]], None]) -> None:
-        """Listen to SPACE, INSIDE which we can do something, from now on, in the running loop; raises OSError."""
+        """Listen to SPACE in the running loop; INSIDE runs a function in that namespace. Raises OSError."""
         self.close(space)
         opened = self._sockets[space] = []
         groups = (LINK, ADDRESS4, ROUTE4, RULE4, ADDRESS6, ROUTE6, RULE6, NETCONF4)
@@ -168,7 +168,7 @@ class Notifications:
             asyncio.get_running_loop().add_reader(listening, self._read, listening, judged)
 
     def close(self, space: str | None = None) -> None:
-        """Listen no more, to SPACE or to any."""
+        """Stop listening to SPACE (None: to all)."""
         for name in [*self._sockets] if space is None else [space]:
             for listening in self._sockets.pop(name, []):
                 asyncio.get_running_loop().remove_reader(listening)
@@ -183,7 +183,7 @@ class Notifications:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # More came than we read, so anything may have changed.
+                # The socket's buffer has overflowed, so anything may have changed.
                 self._heard(Sign(Kind.LOST))
                 return
             for message in netlink.messages(data):

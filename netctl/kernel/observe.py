@@ -1,4 +1,4 @@
-"""What rtnetlink and /proc/sys hold inside our marks, as frozen values; blocking, for a thread of its own."""
+"""Reads the objects within netctl's marks from rtnetlink and /proc/sys, as frozen values; blocks and needs a thread."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ KINDS = {one.link_kind for one in BACKENDS.values()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one look at the kernel gave."""
+    """The result of one look at the kernel."""
 
     state: State
-    """Everything inside our marks."""
+    """All objects of netctl's."""
     foreign: tuple[tuple[str, str], ...]
-    """Objects inside our marks that are not ours: what it is, and the command that shows it."""
+    """Objects within netctl's marks that are not netctl's: each with its description and the command that shows it."""
     blocked: frozenset[int] = frozenset()
-    """UIDs of the workers in whose way one of those stands."""
+    """UIDs of the workers that such objects block."""
 
     def __or__(self, other: Found) -> Found:
         return Found(
@@ -42,22 +42,22 @@ class Found:
 
 @dataclass(slots=True, kw_only=True)
 class Sight:
-    """One look at one namespace while it is being put together."""
+    """The partial result of a look at one namespace."""
 
     space: str = HOST
     things: list[Thing] = field(default_factory=list)
-    """What is ours, but for nftables and the devices."""
+    """netctl's objects, except nftables and devices."""
     unmarked: list[Link] = field(default_factory=list)
-    """Under a name of ours, without a mark: ours if its program answers under that name."""
+    """Links with one of netctl's names but without a mark: netctl's if their program answers under that name."""
     names: dict[int, str] = field(default_factory=dict)
-    """Of every link, by its index."""
+    """The names of all links, by index."""
     interfaces: set[str] = field(default_factory=set)
-    """Names of the links that are ours or unmarked."""
+    """Names of the links that are netctl's or unmarked."""
     foreign: list[tuple[str, str]] = field(default_factory=list)
     blocked: set[int] = field(default_factory=set)
 
     def refuse(self, what: str, command: str, worker: Worker | None) -> None:
-        """Somebody else's WHAT stands in WORKER's way; COMMAND, one of `ip`, shows it."""
+        """Note the foreign object WHAT, which blocks WORKER; COMMAND, an `ip` command, shows it."""
         if self.space != HOST:
             what, command = f"{what} in {self.space}", f"ip -n {self.space}{command[2:]}"
         self.foreign.append((what, command))
@@ -65,21 +65,21 @@ class Sight:
             self.blocked.add(worker.uid)
 
     def own_link(self, link: Link) -> None:
-        """LINK is ours."""
+        """Note LINK as netctl's."""
         self.things.append(link)
         self.interfaces.add(link.interface)
 
     def refuse_link(self, link: Link) -> None:
-        """LINK has a name of ours and is not ours."""
+        """Note LINK, which has one of netctl's names but is not netctl's, as foreign."""
         what = f"link {link.interface} ({link.kind}, alias {link.alias!r})"
         self.refuse(what, f"ip -details link show {link.interface}", Worker.of_interface(link.interface))
 
 
 class Observer:
-    """Looks for the objects of MEMBERS, and by their marks for those of any other worker."""
+    """Finds the objects of MEMBERS, and by their marks those of any other worker."""
 
     def __init__(self, members: Iterable[Worker], backend: Backend | None) -> None:
-        """BACKEND has the members' links."""
+        """BACKEND is the one that the members' links belong to."""
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._priorities = {
             priority: worker
@@ -88,7 +88,7 @@ class Observer:
         }
         self._backend = backend
         self._own_links: set[tuple[str, int]] = set()
-        """Space and index of the links that were ours at an earlier look: a mark can be taken away."""
+        """Namespace and index of the links that were netctl's at an earlier look: their marks may have been removed."""
         self._judges: dict[int, Callable[[bytes, Sight], None]] = {
             rtnetlink.GET_ADDRESS: self._address,
             rtnetlink.GET_ROUTE: self._route,
@@ -96,7 +96,7 @@ class Observer:
         }
 
     def look(self, netlink: Socket, space: str = HOST) -> Sight:
-        """One look at SPACE, by a thread in there and through a socket made there; raises OSError."""
+        """Look once at SPACE; the calling thread must be in it, and NETLINK made in it. Raises OSError."""
         sight = Sight(space=space)
         if space != HOST:
             sight.things.append(Space(space=space))
@@ -114,7 +114,7 @@ class Observer:
         sight.names[index] = link.interface
         place, worker = (sight.space, index), self._workers.get(link.interface)
         if worker is None:
-            # By its mark alone: a former worker's, or renamed by another program.
+            # Only its mark shows that it is netctl's: a former worker's, or renamed by another program.
             if of_alias(link.alias) is not None and link.kind in KINDS:
                 sight.own_link(link)
         elif self._backend is None or link.kind != self._backend.link_kind:
@@ -136,12 +136,12 @@ class Observer:
         if name in sight.interfaces or (placeholder and name == "lo" and prefix == address.max_prefixlen):
             sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))
         elif placeholder:
-            text = f"address {address}/{prefix} on {name}, inside the placeholders {network}"
+            text = f"address {address}/{prefix} on {name}, within the placeholders {network}"
             sight.refuse(text, f"ip address show {name}", Worker.of_placeholder(address))
 
     def _route(self, body: bytes, sight: Sight) -> None:
         if rtnetlink.header_table(body) != rtnetlink.COMPAT_TABLE:
-            return  # ours are all above 255
+            return  # netctl's tables are all above 255
         route, prefix = rtnetlink.read_route(body, sight.names, sight.space)
         worker = self._priorities.get(route.table)
         if route.protocol == PROTOCOL and prefix == 0 and of_priority(route.table):
@@ -161,25 +161,25 @@ class Observer:
 
 
 def of_alias(alias: str) -> Worker | None:
-    """The worker whose mark ALIAS is."""
+    """The worker whose mark is ALIAS; None if it is no mark."""
     worker = Worker.named(alias.removeprefix("fleet:"))
     return worker if worker is not None and alias == worker.alias else None
 
 
 def of_priority(number: int) -> Worker | None:
-    """The worker whose table, lookups or prohibitions have NUMBER."""
+    """The worker whose table, lookup rules or prohibit rules have NUMBER; None: no worker's."""
     return Worker.numbered(number - TABLES) or Worker.numbered(number - TABLES - PROHIBIT_OFFSET)
 
 
 def has_ipv6() -> bool:
-    """False where the kernel was started with ipv6.disable=1: then there are no IPv6 rules to make."""
+    """False where the kernel was booted with ipv6.disable=1: then it has no IPv6 rules."""
     return Path("/proc/sys/net/ipv6").is_dir()
 
 
 def ipv6_stack() -> Stack:
-    """What this kernel has of IPv6 now: an administrator may turn it off, and on again."""
+    """Whether this kernel has IPv6, and whether it is on now: an administrator may turn it off and on."""
     try:
-        # Every rotation asks three times: unbuffered and without a Path it is 13 us and not 47.
+        # Every rotation reads it three times: unbuffered and without a Path it takes 13 us instead of 47.
         with open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "rb", buffering=0) as file:  # noqa: PTH123
             return "on" if file.read(1) == b"0" else "off"
     except FileNotFoundError:
@@ -187,7 +187,7 @@ def ipv6_stack() -> Stack:
 
 
 def source(way: Endpoint) -> IPv4Address | IPv6Address | None:
-    """The host's address that is used towards WAY; None where it has no way there. Nothing is sent (connect(2))."""
+    """The host's source address towards WAY; None where there is no route to it. Sends nothing (connect(2))."""
     family = socket.AF_INET6 if ":" in way.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
@@ -203,7 +203,7 @@ def families() -> tuple[int, ...]:
 
 
 def _sysctls(interfaces: set[str], space: str) -> Iterator[Sysctl]:
-    """Reverse path filtering of every interface, and how IPv6 is set on INTERFACES, in SPACE, where we are."""
+    """The rp_filter of every interface and the IPv6 settings of INTERFACES, in SPACE, where the calling thread is."""
     for folder in Path("/proc/sys/net/ipv4/conf").iterdir():
         yield from _set(rp_filter(folder.name, 0, space))
     for interface in interfaces:
@@ -212,6 +212,6 @@ def _sysctls(interfaces: set[str], space: str) -> Iterator[Sysctl]:
 
 
 def _set(sysctl: Sysctl) -> Iterator[Sysctl]:
-    """SYSCTL with the value that it has; nothing where the interface has just gone."""
+    """SYSCTL with its current value; nothing where the interface has just been deleted."""
     with contextlib.suppress(OSError, ValueError):
         yield replace(sysctl, value=int(sysctl.file.read_text()))

@@ -1,10 +1,11 @@
 """Deletes a link in a process of its own, with a deadline.
 
 Deleting a kernel WireGuard link closes sockets, frees peers, destroys three workqueues and waits for RCU in
-the caller (wg_destruct in drivers/net/wireguard/device.c): slow or stuck for good whenever the kernel's
-network lock or RCU is, and a caller that is stuck there cannot even be killed. So it is never netctl itself.
+the caller (wg_destruct in drivers/net/wireguard/device.c). That is slow or stuck for ever whenever the kernel's
+network lock or RCU is, and a caller that is stuck there cannot even be killed. So netctl itself never does it.
 
-Run as a script (`python -I -S removal.py INDEX DESCRIPTOR`) it is that process: the standard library alone, 20 ms.
+Run as a script (`python -I -S removal.py INDEX DESCRIPTOR`) this file is that process; it imports only the standard
+library and takes 20 ms.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ _LINK = struct.Struct("=BxHiII")
 
 
 def opened() -> socket.socket:
-    """A socket that deletes in the network namespace of this thread, whoever uses it."""
+    """A socket that deletes in the network namespace of the calling thread, whichever process uses it."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
 async def delete(index: int, netlink: socket.socket) -> bool:
-    """Delete the link of that INDEX through NETLINK; True when it is gone, False when that takes longer or is refused.
+    """Delete the link INDEX through NETLINK; False when that is refused or takes longer than DEADLINE_SECONDS.
 
-    A process that waits for a kernel which is stuck is left alone; it ends when the kernel lets it.
+    A process that is stuck in the kernel is left alone; it ends when the kernel lets it.
     """
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", __file__, str(index), str(netlink.fileno())),
@@ -46,7 +47,7 @@ async def delete(index: int, netlink: socket.socket) -> bool:
 
 
 def delete_now(index: int, descriptor: int) -> int:
-    """Delete the link of that INDEX and wait for the kernel's answer: 0, or the errno. Gone already is 0."""
+    """Delete the link INDEX and wait for the kernel's answer: returns 0, also for a missing link, or the errno."""
     with socket.socket(fileno=descriptor) as netlink:
         body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
         netlink.send(_HEADER.pack(_HEADER.size + len(body), RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)

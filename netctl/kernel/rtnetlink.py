@@ -1,7 +1,8 @@
-"""rtnetlink's messages as values: links, addresses, routes, rules (linux/rtnetlink.h, linux/fib_rules.h).
+"""Parses rtnetlink messages: links, addresses, routes, rules (linux/rtnetlink.h, linux/fib_rules.h).
 
-What is listed and what is notified have one form, so one reading serves both. Changes go through pyroute2
-(netctl/kernel/changes.py); a look at 200 workers is some 2,000 messages, 20 us each here and 1 ms each there.
+Dumps and notifications have the same format, so the same functions read both. Changes go through pyroute2
+(netctl/kernel/changes.py). One read of the state of 200 workers is some 2,000 messages, which take 20 us each here and
+1 ms each with pyroute2.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ UNICAST, UNREACHABLE = 1, 7
 TO_TABLE, PROHIBIT = 1, 8
 """FR_ACT_TO_TBL, FR_ACT_PROHIBIT."""
 LINK_SCOPE, COMPAT_TABLE = 253, 252
-"""RT_SCOPE_LINK; RT_TABLE_COMPAT stands in the header for every table above 255."""
+"""RT_SCOPE_LINK; RT_TABLE_COMPAT, which the header has for every table above 255."""
 IFF_UP = 1
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _INFO_KIND = 3, 4, 18, 20, 29, 1
@@ -35,10 +36,10 @@ _SKIP_STATISTICS = struct.pack("=I", 8)
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 4, 6, 7, 15
 _ROUTE_EXTRAS = {2, 3, 5, 8, 9, 11, 16, 18, 21, 22, 25, 30}
-"""A source, a gateway, metrics, several hops, a mark: none of our routes has one."""
+"""Attributes for a source, a gateway, metrics, several hops, a mark: none of netctl's routes has one."""
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_UID_RANGE, _FRA_PROTOCOL = 2, 6, 15, 20, 21
 _RULE_EXTRAS = {1, 3, 4, 10, 11, 12, 16, 17, 19, 22, 23, 24, 25, 26, 27, 28, 29}
-"""A destination, an interface, a mark, ports: none of our rules selects by them. Suppressors (13, 14) aside."""
+"""Attributes for a destination, an interface, a mark, ports: netctl's rules have none. Without suppressors (13, 14)."""
 _FRA_SUPPRESS_LENGTH = 14
 _NOTHING = 0xFFFFFFFF
 _NETCONF_INDEX, _NETCONF_RP_FILTER = 1, 3
@@ -46,11 +47,11 @@ _NETCONF_INDEX, _NETCONF_RP_FILTER = 1, 3
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
-"""struct rtmsg; struct fib_rule_hdr has the same layout, with its action where the route's type is."""
+"""struct rtmsg; struct fib_rule_hdr has the same layout, with the action in the place of the route's type."""
 
 
 class AddressLine(NamedTuple):
-    """An address of an interface, which the kernel names by its number."""
+    """An address of an interface, which is given by its index."""
 
     interface: int
     address: IPv4Address | IPv6Address
@@ -58,7 +59,7 @@ class AddressLine(NamedTuple):
 
 
 def read_link(body: bytes, space: str = HOST) -> tuple[int, Link]:
-    """The link in a message of SPACE, and the kernel's number for it."""
+    """The index and the link in a message of SPACE."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
@@ -79,7 +80,7 @@ def read_address(body: bytes) -> AddressLine:
 
 
 def read_route(body: bytes, names: Mapping[int, str], space: str = HOST) -> tuple[Route, int]:
-    """The route in a message of SPACE, whose links have NAMES; and its prefix, 0 for a default route."""
+    """The route in a message of SPACE, and its prefix length (0: a default route). NAMES has the links by index."""
     family, prefix, source_prefix, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
     found = dict(attributes(body[_ROUTE.size :]))
     plain = not source_prefix and kind in (UNICAST, UNREACHABLE) and not _ROUTE_EXTRAS & found.keys()
@@ -100,7 +101,7 @@ def read_route(body: bytes, names: Mapping[int, str], space: str = HOST) -> tupl
 
 
 def header_table(body: bytes) -> int:
-    """The table in the header of a route's message: COMPAT_TABLE for all above 255."""
+    """The table in the header of a route's message; COMPAT_TABLE for all above 255."""
     return body[4]
 
 
@@ -110,7 +111,7 @@ def read_rule(body: bytes, space: str = HOST) -> Rule:
     found = dict(attributes(body[_ROUTE.size :]))
     uids = struct.unpack_from("=II", found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None
     source = found.get(_FRA_SRC, b"")
-    # A number that is "unset" is listed as 4294967295 by some kernels and not at all by others.
+    # Some kernels list an unset number as 4294967295, others do not list it.
     suppressed = number(found.get(_FRA_SUPPRESS_LENGTH, b"\xff" * 4)) != _NOTHING
     odd = to_prefix or tos or flags or suppressed or _RULE_EXTRAS & found.keys()
     odd = odd or (uids and uids[0] != uids[1]) or action not in (TO_TABLE, PROHIBIT)
@@ -132,7 +133,7 @@ def _version(family: int) -> Family:
 
 
 def read_rp_filter(body: bytes) -> tuple[int, int] | None:
-    """(interface index, rp_filter) of a NETCONF message, None when it tells of something else. `all` is -1."""
+    """(interface index, rp_filter) of a NETCONF message; None when it has no rp_filter. `all` is -1."""
     found = dict(attributes(body[4:]))
     if _NETCONF_RP_FILTER not in found or _NETCONF_INDEX not in found:
         return None
@@ -151,7 +152,7 @@ def all_of(family: int) -> bytes:
 
 
 def link_name(index: int) -> str:
-    """The name of this namespace's link INDEX; empty when it has gone."""
+    """The name of this namespace's link INDEX; empty when there is none."""
     try:
         return socket.if_indextoname(index)
     except OSError:

@@ -1,7 +1,7 @@
-"""The workers' network namespaces, from netctl's side: entered for one call at a time, and never left open.
+"""The workers' network namespaces as netctl uses them: a thread enters one for a single call and leaves it again.
 
-CAP_SYS_ADMIN, which setns(2) asks for, is permitted but not effective: only here, around that one call, and only
-in the thread that moves. Root makes and removes the namespaces (fleet.machine.spaces).
+CAP_SYS_ADMIN, which setns(2) needs, is permitted but not effective. It becomes effective only here, around that one
+call, and only in the thread that moves. Root makes and removes the namespaces (fleet.machine.spaces).
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 
 class Spaces:
-    """The namespaces whose names lie in FOLDER; a descriptor is kept of each, so that it outlives its name."""
+    """The namespaces whose names are in FOLDER; keeps a descriptor of each, so that it outlives its name."""
 
     def __init__(self, folder: Path = Path("/nonexistent")) -> None:
         self._folder = folder
         self._host: int | None = None
         self._kept: dict[str, int] = {}
         self._before: dict[str, int] = {}
-        """Of the namespace that had the name before: a thread may still be about to enter it."""
+        """The descriptor of the namespace that had the name before: a thread may still be about to enter it."""
         self._counters: dict[str, int] = {}
 
     def known(self) -> frozenset[str]:
-        """The names of all there are."""
+        """The names of all existing namespaces."""
         return spaces.bound(self._folder)
 
     def there(self, space: str) -> bool:
-        """Whether a namespace of that name has been found, by refresh()."""
+        """Whether refresh() has found a namespace of that name."""
         return space == HOST or space in self._kept
 
     def refresh(self, space: str) -> bool:
-        """Look the name SPACE up; whether another namespace has it than before. A name that is gone changes nothing."""
+        """Look up the name SPACE; returns whether another namespace has it now. A missing name changes nothing."""
         path, kept = self._folder / space, self._kept.get(space)
         if space == HOST or not spaces.is_bound(path):
             return False
@@ -63,7 +63,10 @@ class Spaces:
         self._before[space] = kept
 
     def change(self, space: str, *, remove: bool) -> None:
-        """Remove the name of SPACE; who serves can neither do that nor make one. Raises SpaceGone."""
+        """With REMOVE, remove the name of SPACE; else only check that it is known, as `serve` cannot make one.
+
+        Raises SpaceGone.
+        """
         if not remove:
             self.descriptor(space)
             return
@@ -75,17 +78,17 @@ class Spaces:
             self._forget(space, kept)
 
     def identity(self, space: str) -> int:
-        """The same number as long as the name stands for the same namespace."""
+        """A number that stays the same as long as the name refers to the same namespace."""
         return 0 if space == HOST else os.fstat(self.descriptor(space)).st_ino
 
     def descriptor(self, space: str) -> int:
-        """An open file that stands for SPACE; raises SpaceGone."""
+        """The descriptor of SPACE; raises SpaceGone."""
         try:
             return self._kept[space]
         except KeyError:
             raise SpaceGone(
                 f"the network namespace {self._folder / space} is not there",
-                hint=f"fleet supervisorctl restart worker:{space.removeprefix('fleet-')} (its start makes another)",
+                hint=f"fleet supervisorctl restart worker:{space.removeprefix('fleet-')} (its start makes it again)",
             ) from None
 
     def inside(self, space: str, work: Callable[[], T]) -> T:
@@ -101,11 +104,11 @@ class Spaces:
             try:
                 _enter(self._host)
             except OSError:
-                # A thread astray would do the host's work in here, and the other way round.
+                # A thread left in SPACE would do the host's work there.
                 os._exit(ExitCode.FAILED)
 
     def counters(self) -> str:
-        """The links' counters of the host and of every space, as one /proc/net/dev (proc_pid_net(5))."""
+        """The counters of the links in the host and in every namespace, as one /proc/net/dev (proc_pid_net(5))."""
         text = Path("/proc/self/net/dev").read_text()
         for descriptor in self._counters.values():
             text += os.pread(descriptor, _LONGEST_BYTES, 0).decode().split("\n", 2)[2]
@@ -129,7 +132,7 @@ def _enter(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def _raised() -> Iterator[None]:
-    """CAP_SYS_ADMIN effective in this thread, and then what was effective before."""
+    """Make CAP_SYS_ADMIN effective in this thread, and restore the capabilities afterwards."""
     held = syscalls.capabilities()
     syscalls.set_capabilities(held._replace(effective=held.effective | 1 << CAP_SYS_ADMIN))
     try:
@@ -139,7 +142,7 @@ def _raised() -> Iterator[None]:
 
 
 class PerSpace(Generic[T]):
-    """One T for each namespace, made inside it at its first use, and again where another namespace has its name.
+    """One T for each namespace, made in it at its first use, and again when another namespace gets its name.
 
     For one thread.
     """
@@ -151,7 +154,7 @@ class PerSpace(Generic[T]):
         self._kept: dict[str, tuple[int, T]] = {}
 
     def at(self, space: str) -> T:
-        """That of SPACE; call it inside."""
+        """The T of SPACE; call it inside SPACE."""
         identity = self._where.identity(space)
         if space in self._kept:
             made_for, kept = self._kept[space]

@@ -1,1 +1,1 @@
-"""One tunnel for each worker: made, kept, mended and ended."""
+"""One tunnel for each worker: makes, keeps, repairs and ends it."""

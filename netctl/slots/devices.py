@@ -1,7 +1,7 @@
-"""Every slot's WireGuard device: that it answers, shakes hands, and is replaced when it does not.
+"""Every slot's WireGuard device: waits for its answers and handshakes, and replaces it when it fails.
 
-Where a program is the device it is killed and comes back under its name, the supervisor's business. A link of the
-kernel's cannot be killed: the slot goes on under its other name (netctl.slots.links).
+A device that is a program is killed, and the supervisor starts it again under the same name. A kernel link cannot be
+killed: the slot continues with the link's other name (netctl.slots.links).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from netctl.slots.sources import Sources
 from netctl.wireguard.contract import Reading, WireGuard, start_over, wait_for_handshake
 
 REPLACE_SECONDS = 10.0
-"""How long another device may take: the supervisor starts a program again at once, and rests when it fails."""
+"""How long a new device may take: the supervisor restarts a program at once, but pauses when it fails."""
 AGAIN_SECONDS = 0.05
 
 
@@ -40,8 +40,8 @@ class Devices:
         self._log = log.get("netctl")
 
     async def bring(self, slot: Slot, deadline: float) -> None:
-        """Bring SLOT to what it holds; a device that hangs or is gone is replaced once. Raises TunnelError."""
-        if slot.lease and slot.lease.key.address in numbers.placeholders():  # it would be taken for a worker's
+        """Set SLOT up for its lease; a device that hangs or is gone is replaced once. Raises TunnelError."""
+        if slot.lease and slot.lease.key.address in numbers.placeholders():  # it would be taken for a placeholder
             address, network = slot.lease.key.address, numbers.placeholders()
             raise TunnelError(f"the key's address {address} is among workers.placeholders ({network})")
         try:
@@ -49,7 +49,7 @@ class Devices:
             slot.repairing = False
             await self._reconciler.settle(slot.worker, slot.held)
             if not self._reconciler.knows(slot.worker):
-                # Its program runs, so its link is in a namespace that has lost its name.
+                # Its program runs, so its link is in a namespace that has no name any more.
                 raise TunnelError(f"{slot.worker.interface} is in no network namespace that netctl knows")
         except HandshakeTimeout:
             raise
@@ -57,12 +57,12 @@ class Devices:
             await self.replace(slot, str(error))
 
     async def replace(self, slot: Slot, reason: str) -> None:
-        """Another device for SLOT, with what it holds: gate closed, the old one got rid of, the new one set up.
+        """Replace SLOT's device: close the gate, remove the old device, set the new one up for the slot's lease.
 
-        Raises TunnelError when no other one comes, SpaceGone when it has nowhere to go; the gate is closed then.
+        Raises TunnelError when no new device appears, SpaceGone when its namespace is gone; the gate is then closed.
         """
         worker, old = slot.worker, self._links.name(slot.worker)
-        self.find_space(worker)  # without it another device has nowhere to go
+        self.find_space(worker)  # a new device needs it
         self._log.warning("device.replaced", worker=worker.name, interface=old, reason=reason)
         slot.repairing = True
         self._reconciler.forget(worker)
@@ -74,7 +74,7 @@ class Devices:
         await self._reconciler.settle(worker, slot.held)
 
     async def _other_one(self, slot: Slot) -> None:
-        """Wait for the new device; what hangs up on us may be the old one at its end."""
+        """Wait for the new device. Errors are retried: the answers may still come from the old one, which is ending."""
         deadline = time.monotonic() + REPLACE_SECONDS
         while True:
             try:
@@ -85,7 +85,7 @@ class Devices:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def ready(self, worker: Worker, deadline: float) -> None:
-        """Wait until the program that is WORKER's device answers (monotonic DEADLINE); raises TunnelError."""
+        """Wait until the program that provides WORKER's device answers (monotonic DEADLINE); raises TunnelError."""
         backend = self._wireguard.backend
         if backend.makes_links or self._reconciler.knows(worker):
             return
@@ -98,7 +98,7 @@ class Devices:
             await asyncio.sleep(LOOK_SECONDS)
 
     def find_space(self, worker: Worker) -> None:
-        """Look for WORKER's namespace; raises SpaceGone when there is none, nor ever was."""
+        """Look up WORKER's namespace; raises SpaceGone when there is none."""
         self._reconciler.find_space(worker)
         if (space := self._fleet.walls.space(worker)) != HOST:
             self._host.spaces.descriptor(space)
@@ -108,14 +108,14 @@ class Devices:
         return self._links.name(slot.worker)
 
     async def read(self, slot: Slot) -> Reading | None:
-        """SLOT's device; None when there is none. Raises TunnelError when it does not answer in time."""
+        """Read SLOT's device; None when there is none. Raises TunnelError when it does not answer in time."""
         return await self._wireguard.read(self.interface(slot), self._fleet.walls.space(slot.worker))
 
     async def shake_hands(self, slot: Slot, seconds: float, *, again: bool = False) -> float:
-        """Wait for the handshake of what SLOT's device was just given; how long it took.
+        """Wait for the handshake with the key that SLOT's device was just given; returns how many seconds it took.
 
-        AGAIN: a new session with the same key and server, by the way to it that SLOT holds now. The gate may stay open,
-        the exit is the same. Raises HandshakeTimeout, TunnelError.
+        AGAIN: start a new session with the same key and server, at the endpoint that SLOT has now. The gate may stay
+        open, as the exit is the same. Raises HandshakeTimeout, TunnelError.
         """
         device = self._device(slot)
         if again:

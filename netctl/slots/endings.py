@@ -1,4 +1,4 @@
-"""Ends what a worker's placeholder source still has in the kernel when its exit changes: sockets, conntrack entries."""
+"""Ends the sockets and conntrack entries of a worker's placeholder address when its exit changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from netctl.threads import WorkThread
 
 SOCKETS_SECONDS = 5.0
 CONNTRACK_SECONDS = 30.0
-"""A sweep takes 12 ms, and every worker's may wait in one row."""
+"""A sweep takes 12 ms, and the sweeps of all workers may be queued one after the other."""
 GATHERED_SECONDS = 10.0
-"""Sweeps that nobody waits for share a walk over the table, one in so long a time at most."""
+"""Sweeps for which no caller waits share one walk over the conntrack table, at most one in this time."""
 
 
 class Endings:
-    """The endings of all workers, in a thread for each kind of raw socket, so that each has one user at a time."""
+    """Endings for all workers, with one thread for each kind of netlink socket, so that each has one user at a time."""
 
     def __init__(self, fleet: Fleet, spaces: Spaces) -> None:
         self._fleet = fleet
@@ -35,21 +35,21 @@ class Endings:
         self._log = log.get("netctl")
 
     async def end_sockets(self, worker: Worker) -> None:
-        """Abort every socket of WORKER's source. A kernel that refuses leaves them to their time-outs."""
-        # Listing them costs the same for one worker and for many: those who come together share it.
+        """Abort every socket of WORKER's source. If the kernel refuses, they end by their timeouts."""
+        # Listing sockets costs the same for one worker and for many, so calls that come together share it.
         source = self._source(worker)
         work = self._sockets.run_together(self._connections.end_sockets, source, SOCKETS_SECONDS)
         await self._told("sockets.ended", work)
 
     async def sweep(self, worker: Worker) -> None:
-        """Abort every socket and conntrack entry of WORKER's source."""
+        """Abort every socket and delete every conntrack entry of WORKER's source."""
         await self.end_sockets(worker)
         await self._end_connections(Sweep(self._source(worker)))
 
     def sweep_later(self, worker: Worker, generation: int) -> None:
-        """End WORKER's conntrack entries of its lease of that GENERATION, in a moment: 12 ms that no reply needs.
+        """Delete the conntrack entries of WORKER's lease of that GENERATION later: no reply waits for these 12 ms.
 
-        Nothing meets them: what comes next has another zone.
+        No packet matches them meanwhile: the next lease has another zone.
         """
         self._over.append(Sweep(self._source(worker), zone(worker, generation)))
         if self._sweeping is None:
@@ -74,13 +74,13 @@ class Endings:
         try:
             count = await work
         except (OSError, SpaceGone, asyncio.TimeoutError) as error:
-            # The gate and the table's last chain hold all the same.
+            # The gate and the table's chain `last` still block old packets.
             self._log.warning(f"{action}.failed", error=str(error) or "the kernel did not answer in time")
         else:
             self._log.debug(action, count=count)
 
     async def close(self) -> None:
-        """Finish the sweeps that were begun, and let the threads end."""
+        """Finish the sweeps that have begun, and let the threads end."""
         self._closing.set()
         if self._sweeping is not None:
             await asyncio.wait({self._sweeping}, timeout=SOCKETS_SECONDS)

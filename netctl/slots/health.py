@@ -1,7 +1,7 @@
-"""Whether a tunnel is alive, and what to do when it is not: pure functions of what was counted.
+"""Whether a tunnel is alive, and what to do when it is not: pure functions of its counters.
 
-Passive first: a tunnel that sends and hears back is left alone, and one that sends nothing is not asked. Only
-one that sends and hears nothing is probed; an old handshake alone is no failure.
+Passive first: a tunnel that sends and receives is left alone, and one that sends nothing is not probed. Only a tunnel
+that sends but receives nothing is probed; an old handshake alone is no failure.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 LOOK_SECONDS = 5.0
-"""How often the counters of tunnels in use are read, and how long one may send without hearing anything."""
+"""How often the counters of tunnels in use are read, and how long a tunnel may send without receiving anything."""
 PROBE_SECONDS = 3.0
-"""A quiet tunnel is set up anew, with the same key and server, this often."""
+"""How often a quiet tunnel starts a new session with the same key and server."""
 DEAD_SECONDS = 15.0
-"""A tunnel that has sent and heard nothing for so long is given up."""
+"""A tunnel that has sent but received nothing for this long is given up."""
 KEEPALIVE_BYTES = 32
-"""A keepalive has no answer: an empty data message (the WireGuard paper, 5.4.6)."""
+"""The size of a keepalive, which has no answer: an empty data message (the WireGuard paper, 5.4.6)."""
 FIRST_SECONDS, LONGEST_SECONDS, JITTER = 10.0, 600.0, 0.2
 ALL_EVERY = 6
-"""Every so many looks all links count as moving, so that a device that hangs while idle is found as well."""
+"""At every sixth look all links count as moving, so that a device that hangs while idle is found as well."""
 
 
 class Verdict(enum.Enum):
-    """What a look at a tunnel in use says."""
+    """The result of a look at a tunnel in use."""
 
     FINE = "fine"
     QUIET = "quiet"
@@ -38,16 +38,16 @@ class Pulse:
 
     keepalive_seconds: int
     quiet_since: float | None = None
-    """When it was first seen to have sent something that nobody has answered since."""
+    """When it was first seen to have sent something without an answer since."""
     _last: tuple[float, int, int] | None = None
 
     @property
     def received_bytes(self) -> int | None:
-        """What the latest reading said; None before the first."""
+        """The value of the latest reading; None before the first."""
         return self._last[2] if self._last else None
 
     def look(self, now: float, sent_bytes: int, received_bytes: int) -> Verdict:
-        """The verdict over one more reading of the counters."""
+        """The verdict after one more reading of the counters."""
         before, self._last = self._last, (now, sent_bytes, received_bytes)
         if before is None or received_bytes != before[2] or sent_bytes < before[1]:
             self.quiet_since = None
@@ -56,17 +56,17 @@ class Pulse:
         return self.verdict(now)
 
     def verdict(self, now: float) -> Verdict:
-        """What the readings so far say at NOW."""
+        """The verdict at NOW from the readings so far."""
         if self.quiet_since is None:
             return Verdict.FINE
         return Verdict.QUIET if self.left_seconds(now) > 0 else Verdict.DEAD
 
     def left_seconds(self, now: float) -> float:
-        """How long a quiet tunnel has left before it is dead. It was quiet for a look already when that was seen."""
+        """How long a quiet tunnel has until it is dead. It was quiet for up to LOOK_SECONDS before that was seen."""
         return (self.quiet_since or now) + DEAD_SECONDS - LOOK_SECONDS - now
 
     def revived(self) -> None:
-        """A handshake has been answered; the counters begin anew with it."""
+        """A handshake has been answered: start again with new counters."""
         self.quiet_since, self._last = None, None
 
     def _unanswered(self, seconds: float) -> int:
@@ -75,7 +75,7 @@ class Pulse:
 
 
 class Step(enum.Enum):
-    """What is tried next when a handshake has failed. Setting the same key up anew has been tried by then."""
+    """What to try next after a failed handshake. A new session with the same key has been tried before."""
 
     OTHER_KEY = "another key"
     OTHER_SERVER = "another server"
@@ -85,8 +85,8 @@ class Step(enum.Enum):
 def next_step(failed: Sequence[str], working: frozenset[str]) -> Step:
     """FAILED: the servers that did not answer this device in a row; WORKING: those that answer other slots.
 
-    A server that answers others has refused this key, and another one may do. Where two servers are silent and one
-    of them answers others, or three are, it is the device that is deaf.
+    A server that answers other slots has refused this key, so another key may work. If two servers are silent and one
+    of them answers other slots, or if three are silent, the device is at fault.
     """
     distinct = set(failed)
     if len(distinct) >= 3 or (len(distinct) == 2 and distinct & working):
@@ -121,16 +121,16 @@ class Aside:
 
 
 def counters(text: str) -> dict[str, str]:
-    """Each link's counters, as text, by name (proc_pid_net(5), dev: two lines of headings)."""
+    """Each link's counters, as text, by name (proc_pid_net(5), dev: two header lines)."""
     lines = (line.partition(":") for line in text.splitlines()[2:])
     return {name.strip(): values for name, _, values in lines}
 
 
 class LinkCounters:
-    """Which links carry something: one read for all of them, so that tunnels at rest cost nothing.
+    """Finds the links with traffic by one read for all of them, so that idle tunnels cost nothing.
 
-    A device is asked for its own counters only when its link's have changed since the look before, or did at that look
-    (one that hangs takes nothing from its link any more), and now and then all the same.
+    A device is asked for its own counters only when its link's counters have changed at this look or the one before
+    (the link of a device that hangs stops counting), and at every ALL_EVERY-th look in any case.
     """
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -145,7 +145,7 @@ class LinkCounters:
         return name in self._last
 
     def look(self) -> frozenset[str]:
-        """The links to ask; those that were not there at the look before among them."""
+        """The links whose devices are to be asked; includes links that are new since the last look."""
         found = counters(self._read())
         before, self._moved = self._moved, frozenset(name for name in found if found[name] != self._last.get(name))
         self._last, self._looks = found, self._looks + 1

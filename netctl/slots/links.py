@@ -1,7 +1,7 @@
-"""Which of its two names each worker's link has, and the deletion of links that were given up.
+"""Knows which of its two names each worker's link has, and deletes links that were given up.
 
-A link of the kernel's cannot be killed, and its deletion may hang for ever. So the worker goes on at once under its
-link's other name, and the old link is quarantined: nothing looks at it while it is being deleted.
+A kernel link cannot be killed, and its deletion may hang for ever. So the worker continues at once with the link's
+other name, and the old link is quarantined: netctl ignores it while it is being deleted.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Links:
 
     @property
     def spare(self) -> frozenset[int]:
-        """UIDs of the workers whose links have their spare names."""
+        """UIDs of the workers whose links have the spare name."""
         return frozenset(self._spare)
 
     @property
     def quarantined(self) -> frozenset[str]:
-        """The links that were given up and are still there."""
+        """The links that were given up but still exist."""
         return frozenset(self._quarantined)
 
     def name(self, worker: Worker) -> str:
@@ -43,13 +43,13 @@ class Links:
         return worker.spare_interface if worker.uid in self._spare else worker.interface
 
     def adopt(self, found: State) -> None:
-        """Go on with the names that an earlier netctl left, as FOUND shows them."""
+        """Continue with the names that an earlier netctl used, as FOUND shows them."""
         self._spare = {worker.uid for worker in self._fleet.members if found.uses_spare(worker)}
 
     def give_up(self, worker: Worker) -> None:
-        """WORKER goes on under its link's other name; the old link is deleted meanwhile.
+        """Switch WORKER to its link's other name, and delete the old link in the background.
 
-        Raises TunnelError while the link of the other name is still being deleted.
+        Raises TunnelError while the link with the other name is still being deleted.
         """
         old, other = self.name(worker), next(name for name in worker.interfaces if name != self.name(worker))
         if other in self._quarantined:
@@ -61,7 +61,7 @@ class Links:
         task.add_done_callback(self._deletions.discard)
 
     async def _delete(self, interface: str, space: str) -> None:
-        """Delete a quarantined link however long that takes."""
+        """Delete a quarantined link, no matter how long that takes."""
         pause = DELETE_AGAIN_SECONDS
         while not await self._host.delete_link(interface, space):
             self._log.error("link.stuck", interface=interface, again_seconds=pause)
@@ -71,6 +71,6 @@ class Links:
         self._log.info("link.deleted", interface=interface)
 
     def close(self) -> None:
-        """Delete no further: a link that is still there is the next netctl's to find."""
+        """Stop deleting: the next netctl finds the links that still exist."""
         for task in self._deletions:
             task.cancel()

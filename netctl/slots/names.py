@@ -1,4 +1,4 @@
-"""Servers that a key's file names: providers name them, and names move."""
+"""Resolves the names of servers: providers use names, and their addresses change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAIL)
 
 
 async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
-    """Every address of WAYS, in their order; raises ServerNotFound where none of their names has one."""
+    """All addresses of the endpoints WAYS, in their order; raises ServerNotFound where none of their names has one."""
     if all(address_in(way.host) for way in ways):
         return [*ways]
     asked = await asyncio.gather(*map(_addresses, ways), return_exceptions=True)
@@ -29,20 +29,20 @@ async def resolved(ways: Sequence[Endpoint]) -> list[Endpoint]:
 async def _addresses(way: Endpoint) -> list[Endpoint]:
     if address_in(way.host):
         return [way]
-    # Of a family that this host has no address of none is asked for: nothing could be sent there.
+    # AI_ADDRCONFIG: no addresses of a family that this host has no address of, as it could not send there.
     asked = asyncio.get_running_loop().getaddrinfo(
         way.host, way.port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
     )
     try:
         found = await within(RESOLVE_SECONDS, asked)
     except UnicodeError:
-        raise ServerNotFound(f"the server's name {way.host} is no name", hint="correct its file") from None
+        raise ServerNotFound(f"the server's name {way.host} is not a valid name", hint="correct its file") from None
     except (OSError, asyncio.TimeoutError) as error:
         if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
             raise ServerNotFound(
-                f"the server's name {way.host} has no address", hint="is its file an old one? Import a new one"
+                f"the server's name {way.host} has no address", hint="its file may be old: import a new one"
             ) from None
         raise ServerNotFound(
-            f"no resolver of this host told an address of the server {way.host}", hint="does DNS work on this host?"
+            f"no resolver of this host has answered for the server {way.host}", hint="does DNS work on this host?"
         ) from None
     return [Endpoint(str(one[4][0]), way.port) for one in found]

@@ -1,7 +1,7 @@
 """Desired -> observed -> plan -> apply, for all or for one worker: start-up, hot path, repair and cleanup.
 
-The hot path compares with what was last applied instead of looking at the whole kernel; anything that
-throws doubt on that (an error, a cancelled task, a notification) forgets it, and the next call looks.
+The hot path compares with the state that was last applied instead of reading the whole kernel state. After anything
+that makes this uncertain (an error, a cancelled task, a notification) it is forgotten, and the next call reads again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from netctl.slots.rp_filter import FirstValues
 from netctl.slots.suspects import in_words
 
 FOREIGN_SECONDS = 2.0
-"""A program makes its link a moment before it answers for it; only what stays foreign is."""
+"""A program creates its link shortly before it answers for it; only a link that stays foreign this long is foreign."""
 LOOK_SECONDS = 0.02
 
 
 class Reconciler:
-    """Owner of all changes; used from one asyncio loop."""
+    """Makes all changes to the kernel's state; used from one asyncio loop."""
 
     def __init__(
         self, fleet: Fleet, backend: Backend, host: Host, links: Links, first_values: FirstValues | None = None
@@ -49,10 +49,10 @@ class Reconciler:
         self.shared = desired.shared(fleet, backend.link_kind)
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
-        """Observe the kernel, where WORKER (None: any worker) is; of the devices those in DEVICES (None: all).
+        """Observe the kernel in WORKER's namespace (None: in all), and the devices in DEVICES (None: all).
 
-        Raises ForeignObject, naming everything, when another program's object stays in the way of WORKER (None: of
-        any worker) for a moment.
+        Raises ForeignObject, naming all foreign objects, when another program's object blocks WORKER (None: any worker)
+        for FOREIGN_SECONDS.
         """
         deadline = time.monotonic() + FOREIGN_SECONDS
         while True:
@@ -62,8 +62,8 @@ class Reconciler:
                 return found
             if time.monotonic() > deadline:
                 raise ForeignObject(
-                    "\n".join(f"not ours, inside the fleet's marks: {what}" for what, _ in found.foreign),
-                    hint="look at it: " + "; ".join(dict.fromkeys(command for _, command in found.foreign)),
+                    "\n".join(f"not netctl's, but within the fleet's marks: {what}" for what, _ in found.foreign),
+                    hint="see: " + "; ".join(dict.fromkeys(command for _, command in found.foreign)),
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -81,9 +81,9 @@ class Reconciler:
         return diff.diff(wanted, (await self.look()).state)
 
     async def settle_all(self, held: Mapping[int, Held]) -> list[Worker]:
-        """Bring everything to HELD, by UID: what all share, what former workers left, then each worker on its own.
+        """Apply HELD, by UID: apply shared objects, remove leftovers of former workers, then settle each worker.
 
-        Returns the workers whose device hangs or whose slice the kernel refuses; a failure does not stop the rest.
+        Returns the workers that failed; a failure does not stop the rest.
         """
         self._known.clear()
         found = (await self.look()).state
@@ -94,20 +94,20 @@ class Reconciler:
         for worker in self._fleet.members:
             try:
                 await self._bring(self._slot(worker, held.get(worker.uid)), found.of_worker(worker), worker)
-            except Exception as error:  # noqa: BLE001 - whatever one worker's key raises, the others are settled
+            except Exception as error:  # noqa: BLE001 - after any error of one worker the others are settled
                 self._log.error("slot.not_settled", worker=worker.name, error=in_words(error))
                 failed.append(worker)
         return failed
 
     async def settle(self, worker: Worker, held: Held | None) -> tuple[Operation, ...]:
-        """Bring one worker's slice to HELD; returns what was done to it.
+        """Bring one worker's part of the state to HELD; returns what was done.
 
-        On any error its gate is no further open than it was.
+        On any error its gate is not more open than before.
         """
         try:
             return await self._settle(worker, held)
         except KernelRefused as error:
-            # Another program changed what this rests on; a firewall that reloads flushes every table.
+            # Another program has changed shared objects; a firewall that reloads flushes every table.
             mended, _ = await self.mend(whole=False)
             commands = [str(operation) for operation in mended]
             self._log.warning("kernel.changed", worker=worker.name, error=str(error), commands=commands)
@@ -121,7 +121,7 @@ class Reconciler:
             try:
                 found = await self._observe(own, spaces={self._space(worker)})
             except FleetError:
-                # What cannot be seen cannot be compared. But the worker is gone: its gate is closed whatever hangs.
+                # Without the observed state there is no diff. But the worker holds nothing: close its gate in any case.
                 await self._host.shut(worker)
                 raise
             if worker.uid in found.blocked:
@@ -139,8 +139,8 @@ class Reconciler:
         return operations
 
     async def _shut(self, worker: Worker, seen: State) -> tuple[Operation, ...]:
-        """Close the gate, remove key and peer, touch nothing else: a foreign object keeps no slot open."""
-        self._log.warning("slot.shut", worker=worker.name, reason="foreign objects inside the fleet's marks")
+        """Only close the gate and remove key and peer: a foreign object must not keep a slot open."""
+        self._log.warning("slot.shut", worker=worker.name, reason="foreign objects within the fleet's marks")
         devices = frozenset(Device(interface=link.interface, space=link.space) for link in seen.links)
         operations = diff.diff(replace(seen, gates=frozenset(), devices=devices), seen)
         await self._apply(operations)
@@ -151,10 +151,10 @@ class Reconciler:
         return desired.slot(self._fleet, worker, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
 
     async def mend(self, *, whole: bool = True) -> tuple[tuple[Operation, ...], State]:
-        """Bring back what all workers share.
+        """Restore the objects that all workers share.
 
-        Returns what was done, and what is there now, without devices, and without WHOLE nothing of the workers' own
-        namespaces. Where a worker's slice is not known to be whole its gate is closed until that is settled, under
+        Returns what was done, and the state after it: without devices, and without WHOLE also without the workers' own
+        namespaces. A worker whose part is not known to be intact has its gate closed until its part is settled under
         its own lock. Another program's object does not stop the rest.
         """
         found = await self._observe((), spaces=None if whole else ())
@@ -164,7 +164,7 @@ class Reconciler:
         return await self._settle_shared(found.state)
 
     def _passing(self, found: State, held: Mapping[int, Held]) -> frozenset[Gate]:
-        """The gates of FOUND that HELD has open: with other workers than before there is another table."""
+        """The gates in FOUND that HELD has open; they stay open in a new table, needed after a change of workers."""
         members = {worker.uid: worker for worker in self._fleet.members}
         wanted = [self._slot(members[uid], one).gates for uid, one in held.items()]
         return found.gates & frozenset[Gate]().union(*wanted)
@@ -172,9 +172,9 @@ class Reconciler:
     async def _settle_shared(
         self, found: State, passing: frozenset[Gate] = frozenset()
     ) -> tuple[tuple[Operation, ...], State]:
-        """Bring back what all workers share; returns what was done, and FOUND as it is then.
+        """Restore the objects that all workers share; returns what was done, and FOUND with these changes.
 
-        A new table has the gates open that are PASSING, and those of who is known to be whole.
+        In a new table the gates PASSING are open, and those of workers whose part is known to be intact.
         """
         wanted = self.shared
         host = found.at(HOST)
@@ -186,11 +186,11 @@ class Reconciler:
             try:
                 self._first_values.note(operations, host)
             except OSError as error:
-                self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will leave them as they are
+                self._log.warning("rp_filter.not_remembered", error=str(error))  # cleanup will not restore them
         gates = found.gates
         for missing in wanted.filters - host.filters:
-            # With the gates that no call is changing: a worker whose tunnel is whole hears nothing of a new table.
-            # A call that is changing a gate has taken it out of what is known, and goes on when this is done.
+            # With the gates that no call is changing: a worker whose tunnel is intact does not notice a new table.
+            # A call that is changing a gate has removed it from the known state, and continues after this.
             known = (gate for known in self._known.values() for gate in known.gates)
             opened = {gate for gate in (*passing, *known) if gate.space == HOST}
             await self._host.install(missing, opened)
@@ -199,7 +199,7 @@ class Reconciler:
         return operations, replace(found, gates=gates, filters=found.filters - host.filters | wanted.filters)
 
     def difference(self, worker: Worker, held: Held | None, seen: State) -> tuple[Operation, ...]:
-        """What would bring WORKER's slice in SEEN (without devices) to what HELD asks for."""
+        """The operations that would bring WORKER's part of SEEN (without devices) to HELD."""
         wanted = replace(self._slot(worker, held), devices=frozenset())
         return diff.diff(wanted, replace(seen.of_worker(worker), devices=frozenset()))
 
@@ -210,15 +210,15 @@ class Reconciler:
         await self._host.apply(operations)
 
     def forget(self, worker: Worker) -> None:
-        """Another program changed something of WORKER's: look again before the next change."""
+        """Forget WORKER's known state, because another program may have changed it: the next change reads it again."""
         self._known.pop(worker.uid, None)
 
     def knows(self, worker: Worker) -> bool:
-        """Whether WORKER's slice, its link with it, was as it should be when it was last settled."""
+        """Whether WORKER's part, including its link, was as it should be when it was last settled."""
         return worker.uid in self._known
 
     def find_space(self, worker: Worker) -> None:
-        """Look WORKER's namespace up: where another one has its name, nothing is known of it."""
+        """Look up WORKER's namespace: if another namespace has its name now, forget the worker's known state."""
         if self._host.spaces.refresh(self._space(worker)):
             self._log.warning("space.another", worker=worker.name, space=self._space(worker))
             self.forget(worker)

@@ -1,7 +1,7 @@
-"""Looks after the tunnels in use: passive first, then a probe, then another device, then the end of the lease.
+"""Watches the tunnels in use: first by their counters, then by a probe, then replaces the device, then ends the lease.
 
-The exit never changes under a worker: what cannot be mended with the same key ends the connection, and the worker
-asks for another tunnel. See netctl.slots.health for the times and the steps.
+The exit never changes under a worker: if a tunnel cannot be repaired with the same key, its connection ends, and the
+worker asks for another tunnel. See netctl.slots.health for the times and the steps.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from netctl.slots.tunnels import Tunnels
 from netctl.wireguard.contract import Reading
 
 BATCH_SECONDS = 0.25
-"""A new address is many notifications: it goes, comes, and its routes follow."""
+"""A change of address comes as many notifications: the old one goes, the new one comes, then its routes."""
 AT_ONCE, PART_SECONDS = 16, 0.1
-"""So many slots have their look together, the next ones so much later: rotations beside 200 at once wait for 80 ms."""
+"""Slots are looked at in groups of this size, this far apart: beside 200 looks at once rotations would wait 80 ms."""
 
 
 class Recovery:
-    """The care of all slots of TUNNELS, for ever."""
+    """Watches all slots of TUNNELS."""
 
     def __init__(self, fleet: Fleet, tunnels: Tunnels, devices: Devices, spaces: Spaces) -> None:
         self._fleet = fleet
@@ -40,7 +40,7 @@ class Recovery:
         self._devices = devices
         self._pulses: dict[int, tuple[Lease, Pulse]] = {}
         self._at_work: dict[int, asyncio.Task[None]] = {}
-        # A first failure costs no look: the device may be mended by then, and its server silent the moment after.
+        # Less than LOOK_SECONDS: a first failure skips no look, as the slot may be repaired by then.
         self._rest = Aside(first_seconds=health.LOOK_SECONDS / 2)
         self._counters = LinkCounters(spaces.counters)
         self._sources = devices.sources
@@ -48,7 +48,7 @@ class Recovery:
         self._log = log.get("netctl")
 
     async def tend(self) -> None:
-        """Look at every tunnel in use, and at every seal that was not confirmed, again and again."""
+        """Every LOOK_SECONDS look at all tunnels in use and retry seals that were not confirmed; for ever."""
         slots = [*self._tunnels.slots.values()]
         try:
             while True:
@@ -61,7 +61,7 @@ class Recovery:
         finally:
             for task in self._at_work.values():
                 task.cancel()
-            # A seal among them goes on to its end, and needs the key store.
+            # A seal among them still runs to its end, for which it needs the key store.
             await asyncio.gather(*self._at_work.values(), return_exceptions=True)
 
     def _tend(self, some: Sequence[Slot], moving: frozenset[str]) -> None:
@@ -73,7 +73,7 @@ class Recovery:
         self._follow_host(some)
 
     def ways_changed(self) -> None:
-        """An address or a route of the host is another."""
+        """Note that an address or a route of the host has changed."""
         self._ways_changed.set()
 
     async def _pause(self, end: float) -> None:
@@ -88,13 +88,13 @@ class Recovery:
             self._follow_host(self._tunnels.slots.values())
 
     def _follow_host(self, some: Iterable[Slot]) -> None:
-        """Begin anew those of SOME whose servers are reached from another address now."""
+        """Start new sessions for those of SOME whose servers are reached from another address now."""
         for slot in some:
             if slot.state in OPEN and slot.lease is not None and self._sources.moved(slot.lease):
                 self._begin(slot, self._follow)
 
     async def _follow(self, slot: Slot) -> None:
-        """The host has another address towards SLOT's server: a new session, from there."""
+        """Start a new session if the host now reaches SLOT's server from another address."""
         async with slot.lock:
             lease = slot.lease
             if lease is None or not slot.holds(lease) or (now := self._sources.moved(lease)) is None:
@@ -106,13 +106,13 @@ class Recovery:
         self._log.warning("tunnel.moved", worker=name, server=lease.key.server, source=str(now), answered=answered)
 
     def _concerns(self, slot: Slot, moving: frozenset[str]) -> bool:
-        """Whether SLOT's link moves, is not there, or has a lease that was not looked at yet."""
+        """Whether SLOT's link has traffic, is missing, or has a lease that was not looked at yet."""
         name, known = self._devices.interface(slot), self._pulses.get(slot.worker.uid)
         fresh = known is None or slot.lease is None or known[0].id != slot.lease.id
         return fresh or name in moving or not self._counters.there(name)
 
     def _begin(self, slot: Slot, work: Callable[[Slot], Coroutine[Any, Any, None]]) -> None:
-        """Do one thing at a time for each slot; no slot waits for another's."""
+        """Start WORK unless SLOT has work running or has just failed; slots do not wait for each other."""
         uid = slot.worker.uid
         before = self._at_work.get(uid)
         if (before is None or before.done()) and uid not in self._rest.until(time.monotonic()):
@@ -122,7 +122,7 @@ class Recovery:
         try:
             await work(slot)
             self._rest.worked(slot.worker.uid)
-        except Exception as error:  # noqa: BLE001 - one slot's trouble is no other's, and is tried again
+        except Exception as error:  # noqa: BLE001 - an error of one slot must not stop the others; it is tried again
             again = self._rest.failed(slot.worker.uid, time.monotonic())
             name = slot.worker.name
             self._log.error("slot.not_mended", worker=name, error=in_words(error), again_seconds=round(again))
@@ -135,7 +135,7 @@ class Recovery:
             await self._look(slot)
 
     async def _look(self, slot: Slot) -> None:
-        """One look at a tunnel in use; what is quiet is probed until it speaks or is dead."""
+        """Look once at a tunnel in use; probe a quiet one until it answers or is dead."""
         lease = slot.lease
         if lease is None:
             return
@@ -151,14 +151,14 @@ class Recovery:
         if before is not None and reading.received_bytes > before:
             self._tunnels.servers.answered(slot, lease)
         if verdict is not Verdict.FINE and self._sources.lost(lease):
-            return  # neither another device nor another server mends that
+            return  # the host has no route: neither another device nor another server helps
         while verdict is Verdict.QUIET and not await self._probe(slot, lease, pulse):
             verdict = pulse.verdict(time.monotonic())
         if verdict is Verdict.DEAD:
             await self._escalate(slot, lease)
 
     async def _read(self, slot: Slot) -> Reading | None:
-        """The device's counters; None when it is gone, or has not answered twice."""
+        """The device's counters; None when it is gone or did not answer twice."""
         for _ in range(2):
             try:
                 return await self._devices.read(slot)
@@ -188,7 +188,7 @@ class Recovery:
         return answered
 
     async def _shake_hands_again(self, slot: Slot, lease: Lease, seconds: float) -> bool:
-        """The first step; whether LEASE's server answers."""
+        """Start a new session; returns whether LEASE's server answers."""
         try:
             await self._devices.shake_hands(slot, seconds, again=True)
         except HandshakeTimeout:
@@ -197,14 +197,14 @@ class Recovery:
         return True
 
     async def _escalate(self, slot: Slot, lease: Lease) -> None:
-        """A server that answers others is not dead: then it is our device, or the key. Else the lease ends."""
+        """Replace the device if the server answers other slots: then device or key is at fault. Else end the lease."""
         if lease.key.server in self._tunnels.servers.working(slot):
             await self._mend(slot, lease, f"{lease.key.server} answers others")
         else:
             await self._give_up(slot, lease)
 
     async def _mend(self, slot: Slot, lease: Lease, reason: str) -> None:
-        """Another device with the same key; if that does not help either, the lease ends."""
+        """Replace the device, with the same key; if that does not help either, end the lease."""
         try:
             async with slot.lock:
                 if not slot.holds(lease):
@@ -217,7 +217,7 @@ class Recovery:
         await self._give_up(slot, lease)
 
     async def _give_up(self, slot: Slot, lease: Lease) -> None:
-        """Seal, put key and server aside, and hang up, so that the worker asks for another tunnel."""
+        """Seal the slot, put key and server aside, and hang up, so that the worker asks for another tunnel."""
         async with slot.lock:
             if not slot.holds(lease):
                 return

@@ -1,7 +1,7 @@
-"""Brings back what another program deleted or changed, as soon as the kernel tells of it.
+"""Restores what another program deleted or changed, as soon as the kernel reports it.
 
-A firewall's reload flushes our table, systemd-networkd removes rules it did not make, an administrator sets a link
-down. All of it is put right and logged, with a limit on how often (RepairPace).
+A firewall's reload flushes netctl's table, systemd-networkd removes rules it did not make, an administrator sets a link
+down. netctl repairs and logs all of that, at a limited rate (RepairPace).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from netctl.slots.slot import Slot
 from netctl.slots.tunnels import Tunnels
 
 FULL_LOOK_SECONDS = 60.0
-"""The kernel sends no notification of some changes; a look this often finds them."""
+"""How often everything is checked: the kernel sends no notification of some changes."""
 BUSY_SECONDS = 1.0
-"""A slot that was being changed is looked at again this much later."""
+"""After this time a slot that was being changed is checked again."""
 SHOWN = 20
-"""Commands in one line of the log."""
+"""The most commands in one log line."""
 BATCH_SECONDS = 0.25
-"""A firewall's reload or networkd's restart is many notifications; they are answered together."""
+"""How long notifications are collected: a firewall's reload or networkd's restart sends many of them."""
 BURST, EVERY_SECONDS = 10, 5.0
-"""So many repairs of a kind at once, and another one each so many seconds."""
+"""How many repairs of a kind may follow at once; then one more in every EVERY_SECONDS."""
 URGENT = frozenset({Kind.RULES, Kind.TABLES, Kind.LOST})
-"""What the kill switch is made of."""
+"""Changes that can affect the kill switch: repaired without waiting for a batch."""
 
 
 class RepairPace:
-    """When to repair: what holds workers back at once, the rest in batches, and each kind only so often.
+    """When to repair: what blocks the workers at once, the rest in batches, and each kind at a limited rate.
 
-    Otherwise netctl and another program could undo one another's changes without end. Pure: the caller passes the time,
-    in seconds of any steady clock.
+    Otherwise netctl and another program could undo each other's changes without end. Pure: the caller passes the time,
+    in seconds of any monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class RepairPace:
         return min((self._wait(kind, now) for kind in self._heard), default=None)
 
     def take(self, now: float) -> frozenset[Kind]:
-        """What was heard, each kind paid for, once one of them is due at NOW; else nothing.
+        """All kinds that were heard, if one of them is due at NOW, else none; each returned kind counts as a repair.
 
-        One look sees, and mends, all that was heard until then.
+        One look finds and repairs everything that was heard until then.
         """
         if all(self._wait(kind, now) > 0 for kind in self._heard):
             return frozenset()
@@ -82,7 +82,7 @@ class RepairPace:
 
 
 class Repair:
-    """Watches over the slots of TUNNELS, for ever."""
+    """Repairs the slots of TUNNELS and the shared objects."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Repair:
         *,
         ways_changed: Callable[[], None],
     ) -> None:
-        """WAYS_CHANGED is called when an address or a route of somebody else's is another."""
+        """WAYS_CHANGED is called when an address or a route that is not netctl's has changed."""
         (self._filter,) = reconciler.shared.filters
         self._owned_table = owned_table
         self._ways_changed = ways_changed
@@ -102,18 +102,18 @@ class Repair:
         self._spaces = spaces
         self._notifications = Notifications(self._hear)
         self._heard_in: dict[str, int] = {}
-        """Which namespace of that name is listened to."""
+        """By name: the identity of the namespace whose notifications are subscribed to."""
         self._tunnels = tunnels
         self._reconciler = reconciler
         self._pace = RepairPace()
         self._woken = asyncio.Event()
         self._changed: set[int] = set()
-        """UIDs whose links came, went or changed."""
+        """UIDs whose links appeared, disappeared or changed."""
         self._repairs: dict[int, asyncio.Task[None]] = {}
         self._log = log.get("netctl")
 
     async def start(self) -> None:
-        """Make the owned table and listen, before any gate opens. Raises ForeignObject."""
+        """Subscribe to notifications and make the owned table, before any gate opens. Raises ForeignObject."""
         self._listen()
         await self._owned_table.make(self._filter)
 
@@ -147,7 +147,7 @@ class Repair:
         if sign.worker is not None and sign.worker.uid not in self._tunnels.slots:
             return
         if sign.born and sign.worker is not None:
-            self._repair(sign.worker.uid)  # its program has just made it: that is no change to answer in a batch
+            self._repair(sign.worker.uid)  # its program has just created the link: set it up at once
             return
         if sign.worker is not None:
             self._changed.add(sign.worker.uid)
@@ -155,18 +155,18 @@ class Repair:
         self._woken.set()
 
     async def run(self) -> None:
-        """Look when something was heard, and every FULL_LOOK_SECONDS, for ever."""
+        """Check when something was heard, and every FULL_LOOK_SECONDS; for ever."""
         full = time.monotonic() + FULL_LOOK_SECONDS
         while True:
             await self._wait(full)
             kinds, now = self._pace.take(time.monotonic()), time.monotonic()
             if kinds or now >= full:
                 await self._guarded(kinds)
-                # Where a look takes long it is rarer.
+                # A check that takes long is made less often.
                 full = time.monotonic() + max(FULL_LOOK_SECONDS, 100 * (time.monotonic() - now))
 
     async def _wait(self, full: float) -> None:
-        """Until a repair or, at FULL, a look is due."""
+        """Wait until a repair is due, or until FULL (monotonic)."""
         while True:
             self._woken.clear()
             now = time.monotonic()
@@ -186,7 +186,7 @@ class Repair:
             self._log.error("repair.failed", error=str(error))
 
     async def _look(self, kinds: frozenset[Kind]) -> None:
-        """Look for what is not as it should be, put it right, and log that in one line."""
+        """Find what is not as it should be, repair it, and log that in one line."""
         self._log.debug("repair.looks", heard=sorted(kind.value for kind in kinds))
         self._listen()
         changed, self._changed = self._changed, set()
@@ -202,7 +202,7 @@ class Repair:
                     found += wrong  # it is being repaired already
                 else:
                     slots.append(slot)
-        # What was seen may have been a flush half done: what is told is what was changed in the end.
+        # SEEN may show a flush that was only half done, so log what was changed in the end.
         found += tuple(chain.from_iterable(await asyncio.gather(*(self._bring_back(slot) for slot in slots))))
         if found:
             commands = [str(operation) for operation in found]
@@ -216,7 +216,8 @@ class Repair:
     def _wrong(self, slot: Slot, seen: State) -> tuple[Operation, ...]:
         wrong = self._reconciler.difference(slot.worker, slot.held, seen)
         if wrong and slot.lock.locked():
-            # Whoever holds the lock is changing the slice, and was told nothing of this: look then, and again later.
+            # The task that holds the lock is changing this slot without knowing of it: make it read the state again,
+            # and check again later.
             self._reconciler.forget(slot.worker)
             asyncio.get_running_loop().call_later(BUSY_SECONDS, self._hear, Sign(Kind.LINKS))
             return ()

@@ -1,6 +1,6 @@
-"""The rp_filter values of other interfaces before netctl changed them, so that cleanup can put them back.
+"""Stores the rp_filter values of other interfaces before netctl changes them, so that cleanup can restore them.
 
-`all` has to be 0 for a link without an address, and every other interface's value is raised to what `all` was.
+`all` has to be 0 for a link without an address; every other interface's value is raised to the old value of `all`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from netctl.plan.state import State
 from netctl.plan.things import Sysctl
 
 _Values = dict[tuple[str, ...], tuple[int, int]]
-"""What it was, and what it was set to."""
+"""By path: the old value, and the value that netctl has set."""
 
 
 class FirstValues:
-    """A file in the key store's folder. One of another boot or network namespace is ignored."""
+    """A file in the key store's folder. It is ignored if it is from another boot or network namespace."""
 
     def __init__(self, paths: Paths) -> None:
         self._path = paths.key_store.with_name("rp_filter.json")
 
     def note(self, operations: Iterable[Operation], observed: State) -> None:
-        """OPERATIONS are about to change what is OBSERVED, in the host.
+        """Store the OBSERVED values of the host that OPERATIONS are about to change.
 
-        What was there first is kept, until somebody else has set another value.
+        The first value is kept, unless another program has set another one since.
         """
         before = {one.path: one.value for one in observed.sysctls}
         values = self._read()
@@ -43,7 +43,8 @@ class FirstValues:
             self._write(values)
 
     def restored(self, observed: State) -> list[Operation]:
-        """What puts the first values back where netctl's still stand; `all` first: no interface is filtered less."""
+        """Operations that restore the first values where netctl's are still set; `all` first, so that no interface is
+        filtered less meanwhile."""
         now = {one.path: one.value for one in observed.sysctls if one.space == HOST}
         found = [Sysctl(path=path, value=old) for path, (old, ours) in self._read().items() if now.get(path) == ours]
         changed = [one for one in found if now[one.path] != one.value]
@@ -51,7 +52,7 @@ class FirstValues:
         return [Operation(verb="set", thing=one) for one in changed]
 
     def forget(self) -> None:
-        """Remove the file: the values are put back."""
+        """Remove the file after the values were restored."""
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> _Values:
@@ -61,7 +62,7 @@ class FirstValues:
                 return {}
             return {tuple(path): (int(old), int(ours)) for path, old, ours in found["values"]}
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # none, or nothing that could be relied on
+            return {}  # missing or not valid
 
     def _write(self, values: _Values) -> None:
         listed = [[[*path], old, ours] for path, (old, ours) in values.items()]

@@ -1,4 +1,4 @@
-"""A slot: one worker's tunnel as a small state machine. What may follow what is one table.
+"""A slot: one worker's tunnel as a small state machine, with one table of its transitions.
 
     sealed ──connect──▶ connecting ──ready──▶ connected ──rotate──▶ connecting
        ▲                    │                     │
@@ -7,7 +7,7 @@
        └──────────end────────── orphaned ◀────────┘
                                    │ resume ──▶ connected
 
-Every state but `connected` and `orphaned` has its gate closed: failure is the blocked state.
+The gate is closed in every state but `connected` and `orphaned`, so any failure blocks the worker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from netctl.wireguard.contract import Reading
 
 
 class SlotState(enum.Enum):
-    """Where a slot is."""
+    """The states of a slot."""
 
     SEALED = "sealed"
     CONNECTING = "connecting"
@@ -36,7 +36,7 @@ class SlotState(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What happens to a slot."""
+    """The events that change a slot's state."""
 
     CONNECT = "connect"
     READY = "ready"
@@ -72,29 +72,29 @@ class Slot:
     state: SlotState = SlotState.SEALED
     owner: Connection | None = None
     holder: str = ""
-    """The process behind the owner, as fleet.machine.processes names it."""
+    """The owner's process, as named by fleet.machine.processes."""
     server: str | None = None
-    """The only one whose keys the owner wants."""
+    """The only server or region whose keys the owner wants; None: any."""
     lease: Lease | None = None
     generation: int = 0
     handshake_ms: float = 0.0
     reading: Reading | None = None
-    """The lease's device when it was last read, at `counted_at`."""
+    """The last reading of the lease's device, at the time `counted_at`."""
     counted_at: datetime | None = None
     since: datetime = field(default_factory=_now)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while no connection owns the slot."""
     repairing: bool = False
-    """Its device is being replaced, or could not be: the gate is closed in every state."""
+    """Its device is being replaced, or that has failed: the gate is closed in every state."""
     unconfirmed: bool = False
-    """Sealed, but its device or the key store has not confirmed that yet: its key is not handed out."""
+    """The device or the key store has not confirmed the last change yet: the key is not leased to anyone."""
 
     def __post_init__(self) -> None:
         self.freed.set()
 
     def step(self, event: Event) -> None:
-        """Take the transition; raises FleetError for one that is not in the table."""
+        """Make the transition for EVENT; raises FleetError for one that is not in the table."""
         after = TRANSITIONS.get((self.state, event))
         if after is None:
             raise FleetError(f"slot {self.worker.name} is {self.state.value}: it cannot {event.value}")
@@ -102,7 +102,7 @@ class Slot:
             self.state, self.since = after, _now()
 
     def own(self, connection: Connection | None, server: str | None = None) -> None:
-        """Hand the slot to CONNECTION, None: to no connection; with SERVER its keys are that one's alone."""
+        """Make CONNECTION the owner (None: no owner); with SERVER it gets only keys of that server or region."""
         self.owner, self.server = connection, server
         self.holder = processes.owner_of(connection.peer.pid) if connection else ""
         if connection is None:
@@ -111,21 +111,21 @@ class Slot:
             self.freed.clear()
 
     def hold(self, lease: Lease) -> None:
-        """The slot's tunnel is now LEASE's."""
+        """Make LEASE the slot's lease."""
         self.lease, self.generation = lease, lease.generation
         self.reading = self.counted_at = None
 
     def holds(self, lease: Lease) -> bool:
-        """Whether LEASE is that of its open tunnel."""
+        """Whether the slot's tunnel is open and has LEASE."""
         return self.state in OPEN and self.lease is not None and self.lease.id == lease.id
 
     def count(self, reading: Reading) -> None:
-        """The slot's device was read just now."""
+        """Store READING, which was read from the slot's device just now."""
         self.reading, self.counted_at = reading, _now()
 
     @property
     def held(self) -> Held | None:
-        """What the kernel should hold for this slot."""
+        """What the kernel should have for this slot; None: nothing."""
         if self.lease is None or self.state is SlotState.SEALED:
             return None
         lease, open_ = self.lease, self.state in OPEN and not self.repairing

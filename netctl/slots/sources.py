@@ -1,7 +1,7 @@
-"""From which of the host's addresses each worker's server is reached, and whether that is another one now.
+"""The host's source address for each worker's server, and whether it has changed.
 
-wireguard-go goes on from the address that it began with. Once the host has another one (DHCP, another uplink) the
-kernel refuses what it sends: it counts nothing, and hears nothing. A new session begins from the address of now.
+wireguard-go keeps the source address that it started with. Once the host has another one (DHCP, another uplink), the
+kernel refuses what it sends: its counters stop, and it receives nothing. A new session uses the new address.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from netctl.pool.contract import Lease
 
 
 class Sources:
-    """What was last known of each lease, by UID."""
+    """The last known source address of each lease, by UID."""
 
     def __init__(self, source: Callable[[Endpoint], Address | None]) -> None:
-        """SOURCE asks the kernel (netctl.kernel.observe)."""
+        """SOURCE asks the kernel for the source address towards an endpoint (netctl.kernel.observe)."""
         self._source = source
         self._known: dict[int, tuple[str, Address]] = {}
 
     def passable(self, ways: list[Endpoint]) -> list[Endpoint]:
-        """Those of WAYS that this host has a way to; raises NoWay where it has none to any."""
+        """Those of WAYS that this host has a route to; raises NoWay where there is none."""
         found = [way for way in ways if self._source(way) is not None]
         if not found:
             raise _no_way(ways)
         return found
 
     def require(self, lease: Lease) -> None:
-        """Raises NoWay where this host has none to LEASE's server now."""
+        """Raises NoWay where this host has no route to LEASE's server now."""
         if self.lost(lease):
             raise _no_way([lease.endpoint])
 
     def lost(self, lease: Lease) -> bool:
-        """Whether this host has no way to LEASE's server now."""
+        """Whether this host has no route to LEASE's server now."""
         return self._source(lease.endpoint) is None
 
     def moved(self, lease: Lease) -> Address | None:
-        """The address that LEASE's server is reached from now, if it is another than before."""
+        """The address from which LEASE's server is reached now, if it has changed; else None."""
         now, known = self._source(lease.endpoint), self._known.get(lease.uid)
         if now is None or known == (lease.id, now):
             return None
@@ -49,7 +49,7 @@ class Sources:
         return now
 
     def follow(self, lease: Lease, now: Address) -> None:
-        """LEASE's device sends from the address NOW."""
+        """Record that LEASE's device sends from the address NOW."""
         self._known[lease.uid] = lease.id, now
 
 

@@ -1,9 +1,9 @@
-"""Keys that could not be used, within one request: is it the key's fault? The next key decides.
+"""Keys that failed within one request: the next key shows whether the key was at fault.
 
-Whatever a key raises while it is looked up, resolved, set up or let through, the worker gets another one, of another
-server while there is one. Where that one works, the first is put aside, as the key of a silent server is, with its
-reason. Where it fails alike, it is not the keys (a kernel that refuses everything, a device that does not start): then
-no key is put aside, and the worker hears the error instead of using up the pool.
+After any error while a key is looked up, resolved, set up or let through, the worker gets another key, of another
+server if there is one. If that one works, the first is put aside with its reason, like the key of a silent server. If
+it fails in the same way, the keys are not at fault (a kernel that refuses everything, a device that does not start):
+then no key is put aside, and the worker gets the error instead of using up the pool.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from fleet.sockets.netctl_api import PoolStatus
 from netctl.pool.contract import Lease
 
 NO_KEYS_FAULT = (KeyStoreFailed, NoKeyFree, SpaceGone)
-"""Errors that no other key mends: not even the next one is tried."""
+"""Errors that another key cannot help with: no other key is tried."""
 MOST = 5
-"""So many keys may fail within one request, each in another way."""
+"""How many keys may fail within one request, each in another way."""
 
 
 class Suspects:
@@ -27,9 +27,9 @@ class Suspects:
         self._found: list[tuple[Lease, Exception]] = []
 
     def add(self, lease: Lease, error: Exception) -> bool:
-        """LEASE's key has raised ERROR; raises that, by a name of ours, where the key before it has raised the like.
+        """Record that LEASE's key has raised ERROR; raise it, as a FleetError, if another key has just raised its type.
 
-        Whether it is the very key that failed before: there is no other one to tell by.
+        Returns whether the same key failed before: then there is no other key to compare with.
         """
         before = self._found[-1] if self._found else None
         self._found.append((lease, error))
@@ -42,29 +42,29 @@ class Suspects:
 
     @property
     def servers(self) -> Iterator[str]:
-        """Where no key is taken from while there is another."""
+        """The servers to avoid while there are others."""
         return (lease.key.server for lease, _ in self._found)
 
     def guilty(self) -> Iterator[tuple[Lease, str]]:
-        """Each key with its reason, once it is clear that it is the keys."""
+        """Each key with its reason; for use when the keys are known to be at fault."""
         return ((lease, in_words(error)) for lease, error in self._found)
 
 
 def named(error: Exception) -> FleetError:
-    """ERROR as one that crosses the socket: a worker asks for another tunnel then."""
+    """ERROR as a FleetError, which can cross the socket; after it a worker asks for another tunnel."""
     return error if isinstance(error, FleetError) else TunnelError(f"no tunnel with this key: {in_words(error)}")
 
 
 def none_there(server: str | None) -> FleetError:
-    """The pool has no key; none of SERVER where that is wanted, and then to wait would hold up a worker for nothing."""
+    """The error for a pool without any key, or without one of SERVER: then waiting for one would be useless."""
     if server is None:
         return NoKeyFree("the key pool is empty", hint="netctl keys import PATH..., or netctl keys revive KEY")
-    hint = "netctl keys list names servers and regions; import keys of it, or ask for another exit"
+    hint = "netctl keys list shows servers and regions; import keys for it, or ask for another exit"
     return ConfigurationError(f"no key is of {server!r}, as a server or as a region", hint=hint)
 
 
 def none_free(numbers: PoolStatus, most_on_server: int, server: str | None) -> NoKeyFree:
-    """Why no key became free in time."""
+    """The error for a pool in which no key became free in time, with the reason."""
     if numbers.service:
         return NoKeyFree(f"no key became free in time: {numbers.service}", data=numbers.model_dump(mode="json"))
     full = f"every server has its {most_on_server} workers (netctl.workers_per_server)"
@@ -78,7 +78,7 @@ def none_free(numbers: PoolStatus, most_on_server: int, server: str | None) -> N
 
 
 def in_words(error: Exception) -> str:
-    """ERROR in words without the words of strangers: those may quote what they were given, a key for example."""
+    """ERROR as text. The text of a foreign exception is left out: it may quote its input, for example a key."""
     if isinstance(error, FleetError):
         return in_a_line(error)
     trace, place = error.__traceback__, ""
