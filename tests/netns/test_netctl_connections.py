@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,16 +12,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from fleet.isolation import HOST
-from netctl.kernel.connections import Connections, Source, Sweep
+from netctl.kernel import connections, netlink
+from netctl.kernel.connections import SOCK_DIAG_BY_FAMILY, Connections, Source, Sweep
 from netctl.kernel.setns import Spaces
 from netctl.plan.desired import zone
 from tests.unit.test_netctl_suspects import FLEET, ends_at, ground
 
 OLD, NEW = 7, 65_535
+TIME_WAIT = 6
+"""TCP_TIME_WAIT (net/tcp_states.h)."""
 LEASED = IPv4Address("10.64.0.9"), IPv6Address("fc00:bbbb::9")
 """One address at all servers, as many providers give it."""
 SOURCES = [Source(HOST, IPv4Address(f"10.255.0.{n}"), IPv6Address(f"fd66:6c65:6574::{n}")) for n in (1, 2, 3)]
@@ -133,3 +138,40 @@ def test_sockets_of_those_who_are_asked_for_end(sockets: list[dict[str, socket.s
     for place, those in enumerate(sockets):
         told = {name: one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for name, one in those.items()}
         assert set(told.values()) == {errno.ECONNABORTED if place < number else 0}, (place, told)
+
+
+class Before6(netlink.Socket):
+    """The kernel before 6.0, which ends no socket in TIME_WAIT (tcp_abort in net/ipv4/tcp.c)."""
+
+    waiting: ClassVar[set[bytes]] = set()
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        found = super().dump(kind, body)
+        self.waiting.update(one[4:52] for one in found if kind == SOCK_DIAG_BY_FAMILY and one[1] == TIME_WAIT)
+        return found
+
+    def request(self, kind: int, body: bytes) -> None:
+        if body[-48:] in self.waiting:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        super().request(kind, body)
+
+
+def test_one_that_an_older_kernel_keeps_saves_no_other(
+    sockets: list[dict[str, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that has ended waits for its time; those that live, which would send on, end all the same.
+
+    The control: it is there, and is refused.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as site, socket.socket() as ended:
+        ended.bind((str(SOURCES[0].address), 0))
+        ended.connect(site.getsockname())
+        answering, _ = site.accept()
+        ended.close()
+        assert answering.recv(1) == b""
+        answering.close()
+    monkeypatch.setattr(connections, "Socket", Before6)
+    assert Connections(Spaces()).end_sockets(SOURCES[:1]) == 6
+    assert Before6.waiting
+    told = {name: one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for name, one in sockets[0].items()}
+    assert set(told.values()) == {errno.ECONNABORTED}, told
