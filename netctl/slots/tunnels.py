@@ -252,13 +252,13 @@ class Tunnels:
     async def adopt(self) -> list[Slot]:
         """Take over what an earlier netctl left; returns the slots whose workers are expected back.
 
-        A lease whose owner still runs stays open; any other ends. Nothing that is as it should be is
-        touched, so no address event is sent.
+        A lease whose owner still runs stays open, unless it was being taken in place of another, whose sockets would go
+        on through it; any other ends. Nothing that is as it should be is touched, so no address event is sent.
         """
-        gone: list[int] = []
+        gone, rotating = list[int](), await self._pool.unfinished()
         for lease in await self._pool.held():
             slot = self.slots.get(lease.uid)
-            if slot is not None and processes.alive(lease.owner):
+            if slot is not None and processes.alive(lease.owner) and lease.uid not in rotating:
                 slot.hold(lease)
                 slot.step(Event.ADOPT)
             else:
