@@ -202,7 +202,8 @@ class Host:
     async def _write_devices(self, _: str, operations: list[Operation]) -> None:
         for operation in operations:
             assert self._wireguard is not None and isinstance(operation.thing, Device)
-            await self._wireguard.write(operation.thing)
+            change = self._wireguard.open if operation.verb == "open" else self._wireguard.write
+            await change(operation.thing)
 
     async def _change_tables(self, space: str, operations: list[Operation]) -> None:
         for operation in operations:

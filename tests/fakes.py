@@ -233,7 +233,7 @@ class FakeKernel:
     async def apply(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
             if isinstance(operation.thing, Device):
-                await self.write(operation.thing)
+                await (self.open if operation.verb == "open" else self.write)(operation.thing)
                 continue
             before = self.state
             self.state = after(before, operation)
@@ -269,6 +269,11 @@ class FakeKernel:
             received_bytes=92 if shaken else 0,
             sent_bytes=148 if up and device.peer is not None else 0,
         )
+
+    async def open(self, device: Device) -> None:
+        if device.interface in self.hung:
+            raise TunnelError(f"{device.interface} did not answer")
+        self.state = after(self.state, Operation(verb="open", thing=device))
 
     async def restart(self, interface: str) -> bool:
         """Where a program makes the links, its supervisor starts another."""

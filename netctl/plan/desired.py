@@ -155,7 +155,10 @@ def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, i
         public_key=held.key.server_public,
         preshared=held.key.preshared,
         keepalive_seconds=fleet.wireguard.keepalive_seconds,
-        ipv6=ipv6 and held.key.address_v6 is not None,
+        ipv6=held.open and ipv6 and held.key.address_v6 is not None,
+        # A program's device has a queue: what a worker sent through the gate before lies there still, and would be
+        # sealed for the new server as soon as that one is allowed anything. Until the gate opens it is thrown away.
+        open=held.open,
         endpoint=held.endpoint,
     )
     return Device(interface=interface, private=held.key.private, peer=peer, space=space)

@@ -13,7 +13,7 @@ from fleet.backends import makes_links
 from fleet.isolation import HOST
 from netctl.plan.desired import rp_filter
 from netctl.plan.state import State
-from netctl.plan.things import Address, Gate, Link, Route, Space, Sysctl, Thing, Verb, Way
+from netctl.plan.things import Address, Device, Gate, Link, Route, Space, Sysctl, Thing, Verb, Way
 
 LAST_PRIORITY = 2**32
 """After every rule: of a table that no rule looks up."""
@@ -112,7 +112,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     # On a link that has come from another namespace, and before the routes that prefer them.
     yield from _each("add", (one for one in new_addresses if one.interface != "lo"))
     yield from _each("add", (route for route in new_routes if route.interface is not None))
-    yield from _each("set", desired.devices - observed.devices)
+    yield from _devices(desired, observed)
     yield from _deletes(desired, observed)
     yield from _each("delete", observed.spaces - desired.spaces)
     yield from _each("open", desired.gates - kept)
@@ -170,6 +170,18 @@ def _links(desired: State, observed: State) -> Iterator[Operation]:
     yield from _each("set", (one for one in sysctls if one.on in own))
     # A link that moves goes down.
     yield from _each("up", (link for link in fresh if not (_place(link) in seen and seen[_place(link)].up)))
+
+
+def _devices(desired: State, observed: State) -> Iterator[Operation]:
+    """One that lacks its peer's networks alone gets those, and keeps its session."""
+    changed = desired.devices - observed.devices
+    waiting = frozenset(one for one in changed if _closed(one) in observed.devices)
+    yield from _each("set", changed - waiting)
+    yield from _each("open", waiting)
+
+
+def _closed(device: Device) -> Device:
+    return replace(device, peer=replace(device.peer, open=False, ipv6=False)) if device.peer else device
 
 
 def _arriving(desired: State, observed: State) -> frozenset[Link]:

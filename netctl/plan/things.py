@@ -201,19 +201,20 @@ class Sysctl(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The VPN server as a device knows it; everything is allowed through it."""
+    """The VPN server as a device knows it; everything is allowed through it once it is OPEN, and nothing before."""
 
     public_key: str
     preshared: Secret | None
     keepalive_seconds: int
     ipv6: bool = False
-    """Whether IPv6 is allowed through it too."""
+    """Whether IPv6 is allowed through it too; never without `open`."""
+    open: bool = True
     # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
     endpoint: Endpoint = field(compare=False)
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        return ("0.0.0.0/0", "::/0") if self.ipv6 else ("0.0.0.0/0",)
+        return (*["0.0.0.0/0"] * self.open, *["::/0"] * self.ipv6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +234,7 @@ class Device(Thing):
         return (
             f"wg set {self.interface} private-key (hidden) peer {self._peer_name} endpoint {self.peer.endpoint}"
             f" persistent-keepalive {self.peer.keepalive_seconds}"
-            f" allowed-ips {','.join(self.peer.allowed)}"
+            f" allowed-ips {','.join(self.peer.allowed) or repr('')}"
         )
 
     @property

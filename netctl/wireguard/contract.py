@@ -1,4 +1,4 @@
-"""What netctl asks of a backend: set a device's key and its one peer, and read them back with the counters.
+"""What netctl asks of a backend: set a device's key and its one peer, open that, read both back with the counters.
 
 And the handshake that follows: started over, and waited for.
 
@@ -56,6 +56,9 @@ class WireGuard(Protocol):
 
     async def write(self, device: Device) -> None:
         """Set key and peer, and remove every other peer. With a peer the handshake starts by itself."""
+
+    async def open(self, device: Device) -> None:
+        """Allow DEVICE's peer its networks, and change nothing else: its session goes on."""
 
     async def restart(self, interface: str) -> bool:
         """Kill the program that is the device, however it hangs; the supervisor starts another. Gone already is fine.

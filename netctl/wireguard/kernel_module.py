@@ -36,8 +36,8 @@ _GET, _SET = 0, 1
 _IFNAME, _PRIVATE, _FLAGS, _MARK, _PEERS = 2, 3, 5, 7, 8
 _P_PUBLIC, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_SHAKEN, _P_RECEIVED, _P_SENT = range(1, 9)
 _P_ALLOWED, _A_FAMILY, _A_ADDRESS, _A_PREFIX = 9, 1, 2, 3
-_REPLACE_PEERS, _REPLACE_ALLOWED = struct.pack("=I", 1), struct.pack("=I", 2)
-"""WGDEVICE_F_REPLACE_PEERS, WGPEER_F_REPLACE_ALLOWEDIPS."""
+_REPLACE_PEERS, _REPLACE_ALLOWED, _UPDATE_ALLOWED = (struct.pack("=I", flags) for flags in (1, 2, 2 | 4))
+"""WGDEVICE_F_REPLACE_PEERS; WGPEER_F_REPLACE_ALLOWEDIPS, and with WGPEER_F_UPDATE_ONLY."""
 _NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP)
 _NO_KEY = bytes(KEY_BYTES)
 T = TypeVar("T")
@@ -72,7 +72,11 @@ class KernelWireGuard:
 
     async def write(self, device: Device) -> None:
         space = device.space
-        await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(device))
+        await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(_written(device)))
+
+    async def open(self, device: Device) -> None:
+        space = device.space
+        await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(_opened(device)))
 
     async def restart(self, interface: str) -> bool:
         """See WireGuard.restart: the kernel itself is the device."""
@@ -107,9 +111,9 @@ class _Wireguard:
             raise
         return [body[4:] for body in found]
 
-    def set(self, device: Device) -> None:
-        """Change a device; raises OSError."""
-        self._socket.request(self._family, _head(_SET) + _written(device))
+    def set(self, written: bytes) -> None:
+        """Change a device by these attributes; raises OSError."""
+        self._socket.request(self._family, _head(_SET) + written)
 
 
 def _family(asking: Socket) -> int:
@@ -143,20 +147,23 @@ def _read(wireguard: _Wireguard, interface: str, space: str) -> Reading | None:
 
 
 def _peer(found: Mapping[int, bytes], *, ours: bool) -> Peer:
+    whole = {_is_all_of(value) for _, value in attributes(found.get(_P_ALLOWED, b""))}
     return Peer(
         public_key=base64.b64encode(found[_P_PUBLIC]).decode(),
         # Several peers or no mark is never netctl's: this Device equals none that is desired, so the plan sets it.
         preshared=_secret(found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
         keepalive_seconds=struct.unpack("=H", found.get(_P_KEEPALIVE, bytes(2)))[0],
-        ipv6=any(_is_all_v6(value) for _, value in attributes(found.get(_P_ALLOWED, b""))),
+        ipv6=16 in whole,
+        open=4 in whole,
         endpoint=_endpoint(found.get(_P_ENDPOINT, b"")),
     )
 
 
-def _is_all_v6(packed: bytes) -> bool:
-    """Whether a WGPEER_A_ALLOWEDIPS entry is ::/0."""
+def _is_all_of(packed: bytes) -> int:
+    """How long the addresses are of which a WGPEER_A_ALLOWEDIPS entry has all, in bytes; 0 where it has some."""
     found = dict(attributes(packed))
-    return found.get(_A_ADDRESS) == bytes(16) and found.get(_A_PREFIX, b"")[:1] == b"\0"
+    address = found.get(_A_ADDRESS, b"")
+    return len(address) if not any(address) and found.get(_A_PREFIX, b"")[:1] == b"\0" else 0
 
 
 def _endpoint(packed: bytes) -> Endpoint:
@@ -179,15 +186,30 @@ def _written(device: Device) -> bytes:
     return written
 
 
+def _opened(device: Device) -> bytes:
+    """Nothing but the networks of its peer, where it has that peer."""
+    assert device.peer is not None
+    peer = _name(device.peer) + attribute(_P_FLAGS, _UPDATE_ALLOWED) + _networks(device.peer)
+    return attribute(_IFNAME, device.interface.encode() + b"\0") + attribute(_PEERS | NESTED, attribute(NESTED, peer))
+
+
 def _written_peer(peer: Peer) -> bytes:
-    written = attribute(_P_PUBLIC, base64.b64decode(peer.public_key)) + attribute(_P_FLAGS, _REPLACE_ALLOWED)
+    written = _name(peer) + attribute(_P_FLAGS, _REPLACE_ALLOWED)
     written += attribute(_P_ENDPOINT, _sockaddr(peer.endpoint))
     # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
     # drivers/net/wireguard/netlink.c).
     written += attribute(_P_KEEPALIVE, struct.pack("=H", peer.keepalive_seconds))
-    networks = (attribute(NESTED, _written_network(ip_network(network))) for network in peer.allowed)
-    written += attribute(_P_ALLOWED | NESTED, b"".join(networks))
+    written += _networks(peer)
     return written + (attribute(_P_PRESHARED, peer.preshared.reveal()) if peer.preshared else b"")
+
+
+def _name(peer: Peer) -> bytes:
+    return attribute(_P_PUBLIC, base64.b64decode(peer.public_key))
+
+
+def _networks(peer: Peer) -> bytes:
+    networks = (attribute(NESTED, _written_network(ip_network(network))) for network in peer.allowed)
+    return attribute(_P_ALLOWED | NESTED, b"".join(networks))
 
 
 def _written_network(network: IPv4Network | IPv6Network) -> bytes:

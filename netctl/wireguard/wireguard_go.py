@@ -56,11 +56,18 @@ class UserspaceWireGuard:
         lines.append(f"private_key={device.private.reveal().hex() if device.private else NO_KEY}")
         if device.peer is not None:
             lines += _peer_lines(device.peer)
+        await self._set(device.interface, lines)
+
+    async def open(self, device: Device) -> None:
+        assert device.peer is not None
+        await self._set(device.interface, ["set=1", _name(device.peer), "update_only=true", *_networks(device.peer)])
+
+    async def _set(self, interface: str, lines: list[str]) -> None:
         try:
-            await self._ask(device.interface, "\n".join(lines) + "\n\n")
+            await self._ask(interface, "\n".join(lines) + "\n\n")
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise TunnelError(
-                f"wireguard-go of {device.interface} is not running", hint=f"supervisorctl status wg:{device.interface}"
+                f"wireguard-go of {interface} is not running", hint=f"supervisorctl status wg:{interface}"
             ) from error
 
     async def restart(self, interface: str) -> bool:
@@ -128,12 +135,20 @@ def _pairs(answer: bytes) -> list[tuple[str, str]]:
 
 
 def _peer_lines(peer: Peer) -> Iterable[str]:
-    yield f"public_key={base64.b64decode(peer.public_key).hex()}"
+    yield _name(peer)
     if peer.preshared is not None:
         yield f"preshared_key={peer.preshared.reveal().hex()}"
     yield f"endpoint={peer.endpoint}"
     # Above zero it also makes wireguard-go send one at once, which starts the handshake.
     yield f"persistent_keepalive_interval={peer.keepalive_seconds}"
+    yield from _networks(peer)
+
+
+def _name(peer: Peer) -> str:
+    return f"public_key={base64.b64decode(peer.public_key).hex()}"
+
+
+def _networks(peer: Peer) -> Iterable[str]:
     yield "replace_allowed_ips=true"
     yield from (f"allowed_ip={network}" for network in peer.allowed)
 
@@ -152,6 +167,7 @@ def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Readin
             preshared=None if preshared == NO_KEY else Secret(bytes.fromhex(preshared)),
             keepalive_seconds=int(values.get("persistent_keepalive_interval", "0")),
             ipv6=("allowed_ip", "::/0") in pairs,
+            open=("allowed_ip", "0.0.0.0/0") in pairs,
             endpoint=Endpoint.parse(values.get("endpoint", "0.0.0.0:0")),
         )
     private = values.get("private_key", NO_KEY)

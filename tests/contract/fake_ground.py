@@ -86,7 +86,7 @@ class FakeGround:
             return "(none)" if device.private is None else "(hidden)"
         if device.peer is None:
             return ""
-        allowed = f"{device.peer.public_key}\t{' '.join(device.peer.allowed)}"
+        allowed = f"{device.peer.public_key}\t{' '.join(device.peer.allowed) or '(none)'}"
         return device.peer.public_key if what == "peers" else allowed
 
     def add_peer(self, interface: str, public_key: str) -> None:

@@ -41,6 +41,10 @@ class Bench:
         """Set the device."""
         self.ground.call(lambda: self.wireguard.write(device))
 
+    def open(self, device: Device) -> None:
+        """Allow its peer everything."""
+        self.ground.call(lambda: self.wireguard.open(device))
+
     def shake(self, device: Device, seconds: float = 10) -> float:
         """Set the device and wait for its handshake."""
 
@@ -120,6 +124,21 @@ def test_the_handshake_starts_by_itself(bench: Bench) -> None:
         assert reading.last_handshake is not None
         assert reading.sent_bytes > 0
         assert reading.received_bytes > 0
+
+
+def test_a_closed_peer_shakes_hands_and_is_opened_with_its_session(bench: Bench) -> None:
+    """Nothing is allowed through it meanwhile, and the handshake is still that one when all is."""
+    whole = bench.device(1, 5)
+    assert whole.peer
+    closed = replace(whole, peer=replace(whole.peer, open=False))
+    bench.shake(closed)
+    before = bench.read()
+    assert before.device == closed
+    assert bench.ground.shown(INTERFACE, "allowed-ips").split()[1:] == ["(none)"]
+    for device in (whole, replace(whole, peer=replace(whole.peer, ipv6=True))):
+        bench.open(device)
+        after = bench.read()
+        assert (after.device, after.last_handshake) == (device, before.last_handshake)
 
 
 def test_a_silent_server_is_a_timeout_that_names_it(bench: Bench) -> None:
