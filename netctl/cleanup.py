@@ -27,10 +27,11 @@ async def plan(fleet: Fleet, paths: Paths) -> tuple[Operation, ...]:
     held: dict[int, Held] = {}
     if paths.key_store.exists():
         with commands.opened(paths) as store:
+            cut_off = store.unfinished()
             held = {
                 lease.uid: Held(key=lease.key, endpoint=lease.endpoint, open=True, generation=lease.generation)
                 for lease in store.held()
-                if processes.alive(lease.owner)
+                if processes.alive(lease.owner) and lease.uid not in cut_off
             }
     members = {worker.uid for worker in fleet.members}
     spaces = Spaces(paths.spaces)

@@ -255,10 +255,10 @@ class Tunnels:
         A lease whose owner still runs stays open, unless it was being taken in place of another, whose sockets would go
         on through it; any other ends. Nothing that is as it should be is touched, so no address event is sent.
         """
-        gone, rotating = list[int](), await self._pool.unfinished()
+        gone, cut_off = list[int](), await self._pool.unfinished()
         for lease in await self._pool.held():
             slot = self.slots.get(lease.uid)
-            if slot is not None and processes.alive(lease.owner) and lease.uid not in rotating:
+            if slot is not None and processes.alive(lease.owner) and lease.uid not in cut_off:
                 slot.hold(lease)
                 slot.step(Event.ADOPT)
             else:

@@ -179,6 +179,8 @@ def test_sockets_of_a_rotation_that_was_cut_off_take_no_other_exit(stage: Stage)
         stage.rig.kill_netctl()
     assert stage.rig.there(established).stdout
     assert stage.client.answer()["error"] == "HungUp"
+    planned = stage.rig.command("plan").stdout
+    assert "every peer removed" in planned and "add element" not in planned
     stage.rig.start_netctl()
     assert not stage.is_open() and stage.rig.slot()["state"] == "sealed"
     assert not stage.rig.there(established).stdout
