@@ -1,1 +1,1 @@
-"""One unprivileged program a host: jobs, results, uploads, alerts, the view."""
+"""The unprivileged program that each host runs once: jobs, results, uploads, alerts, the page."""

@@ -1,4 +1,4 @@
-"""`hub`: jobs and their results. `hub serve` is what supervisord runs; the rest an operator types as `fleet`."""
+"""`hub`: jobs and their results. supervisord runs `hub serve`; an operator types the other commands as `fleet ...`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fleet.terminal import console, hub_words
 
 def main() -> None:
     """Parse and run."""
-    name = "hub" if "serve" in sys.argv[1:2] else "fleet"  # as whoever reads an error has typed it
+    name = "hub" if "serve" in sys.argv[1:2] else "fleet"  # errors name the program that the operator typed
     top = console.parser(name, "Jobs and their results.", "fleet job list")
     snapshot.add_option(top)
-    top.add_argument("--file-is-given", action="store_true", help="the FILE of a command is opened: standard input")
+    top.add_argument("--file-is-given", action="store_true", help="read the command's FILE from standard input")
     nouns = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=console.Parser)
     hub_words.add(nouns, _run_of, root=False)
     seconds = processes.NETCTL_START_SECONDS

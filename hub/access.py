@@ -1,4 +1,4 @@
-"""The hub's socket: who a caller is, and what one may use of it."""
+"""The hub's socket: who a caller is, and what it may ask."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What each task's options may be, as the tasks have declared it (worker.tasks.declared): jobs are held against it
-where they are accepted. None of their code runs here: what a task makes of its options by functions, it alone knows.
+"""Which options each task accepts, as the tasks declared them (worker.tasks.declared). Jobs are checked against this
+when they are accepted. None of the tasks' code runs here, so their own validators are not applied.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Table(BaseModel):
 
 
 class Declared:
-    """The TASKS by name, with the JSON Schema of their options; None: such a task takes anything."""
+    """The TASKS by name, with the JSON Schema of their options; None: the task accepts anything."""
 
     def __init__(self, tasks: Mapping[str, Any]) -> None:
         self._tasks = tasks
@@ -51,12 +51,12 @@ class Declared:
         self._modules = {name.partition(":")[0] for name in tasks if ":" in name}
 
     def check(self, task: str, options: Mapping[str, Any]) -> None:
-        """Raise ValueError, with what is allowed, for a TASK or OPTIONS that its worker would refuse."""
+        """Raise ValueError, with what is allowed, for a TASK or OPTIONS that the worker would refuse."""
         if not self._tasks:
             return
         if task not in self._tasks:
             module, colon, _ = task.partition(":")
-            if colon and module not in self._modules:  # a module that only workers look into
+            if colon and module not in self._modules:  # a module that only workers import
                 return
             known = ", ".join(name for name, schema in self._tasks.items() if schema is not None)
             raise ValueError(f"task: there is no {task[:100]!r}; there are {known}")
@@ -72,7 +72,7 @@ class Declared:
 
 
 UNKNOWN = Declared({})
-"""Where nobody has declared anything."""
+"""For commands without a declaration."""
 
 
 def _wrong(item: Any) -> str:
@@ -90,9 +90,9 @@ def _group(given: object) -> str:
 
 
 class _Kinds:
-    """Types of Python for what SCHEMA says, as lax as a task is itself: "5" is a number.
+    """Python types for SCHEMA, as lax as the task itself: "5" is a number.
 
-    What is not known is anything.
+    An unknown part accepts anything.
     """
 
     def __init__(self, schema: Schema) -> None:

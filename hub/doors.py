@@ -1,4 +1,4 @@
-"""What the hub, which has no right of its own, asks of the programs that have one: each has a table of what it may."""
+"""What the hub, which has no rights, asks of netctl and acts; each has a table of the hub's requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fleet.sockets.netctl_api import AnotherExit, KeysByServer, Servers
 from fleet.sockets.wire import Done, ReplyT, Request
 
 ANSWER_SECONDS = 40.0
-"""netctl waits for a worker that is getting a tunnel."""
+"""netctl may wait for a worker that is getting a tunnel."""
 LOOK_SECONDS = 5.0
 FRESH_SECONDS = 10.0
-"""netctl answers few requests of the hub's."""
+"""netctl limits the hub's requests."""
 
 
 class Doors:
@@ -38,7 +38,7 @@ class Doors:
         await asyncio.to_thread(_ask, path, request, Done, ANSWER_SECONDS)
 
     async def servers(self) -> Servers:
-        """The keys by server, as they were FRESH_SECONDS ago at most; many who ask at one time cost one question."""
+        """The keys by server, at most FRESH_SECONDS old; callers at the same time share one request."""
         async with self._looking:
             if self._servers is None or time.monotonic() > self._until:
                 self._servers = await asyncio.to_thread(servers, self._paths)

@@ -1,4 +1,4 @@
-"""Ends of runs, written down together: those that come while the database has others in hand are one transaction."""
+"""Writes ends of runs together: those that arrive while the database is busy become one transaction."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hub.queue.values import Finished, Taken
 
 
 class Ends:
-    """Writes into STORE where DO does it; WROTE is called after each time."""
+    """Writes into STORE through DO; calls WROTE after each transaction."""
 
     def __init__(self, store: Store, do: Do, wrote: Callable[[], None]) -> None:
         self._store, self._do, self._wrote = store, do, wrote
         self._waiting: list[tuple[Finished, asyncio.Future[Taken]]] = []
 
     async def finish(self, end: Finished) -> Taken:
-        """What became of END, once it is written down. Raises DatabaseFailed."""
+        """How END was taken, once it is written. Raises DatabaseFailed."""
         told: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         self._waiting.append((end, told))
         if len(self._waiting) == 1:
@@ -27,7 +27,7 @@ class Ends:
         return await told
 
     async def _write(self) -> None:
-        await self._do(lambda: None)  # after what the database has in hand
+        await self._do(lambda: None)  # after the database's current work
         ends, self._waiting = self._waiting, []
         try:
             taken = await self._do(lambda: self._store.finish([end for end, _ in ends]))

@@ -1,4 +1,4 @@
-"""What people write of jobs, to jobs: words of a command line, JSON Lines, CSV. Pure; every mistake names its line."""
+"""Parses jobs from people's input: command lines, JSON Lines, CSV. Pure; every mistake names its line."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from hub.queue.repeat import Cron, Interval, Repeat
 from hub.queue.values import Job, Priority
 
 FIELDS = ("task", "site", "key", "priority", "not_before", "every", "cron", "zone", "attempts", "exits")
-"""What is said of a job beside its arguments."""
+"""The properties of a job beside its arguments."""
 MOST_BYTES = 256 << 20
 _MOST_TOLD = 10
 _REGION = 2
-"""Letters of a country."""
+"""Letters of a region (a country)."""
 Said = Mapping[str, Any]
-"""The FIELDS that were said, and `arguments`."""
+"""The FIELDS that were given, and `arguments`."""
 
 
 def argument(text: str) -> tuple[str, JsonValue]:
@@ -35,15 +35,15 @@ def argument(text: str) -> tuple[str, JsonValue]:
     typed = name.endswith(":")
     name = name.removesuffix(":").strip()
     if not (sign and name.isidentifier()):
-        raise ValueError(f"{text[:100]!r} is no argument of a job: NAME=TEXT, or NAME:=JSON")
+        raise ValueError(f"{text[:100]!r} is not an argument of a job: NAME=TEXT, or NAME:=JSON")
     try:
         return name, json.loads(value) if typed else value
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: {value[:100]!r} is no JSON: {error}") from None
+        raise ValueError(f"{name}: {value[:100]!r} is not JSON: {error}") from None
 
 
 def lines(text: str) -> Iterator[tuple[int, Said | ValueError]]:
-    """Each job of TEXT with the number of its line: JSON Lines where it begins with `{`, else CSV."""
+    """Each job of TEXT with its line number: JSON Lines if it begins with `{`, else CSV."""
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         for number, line in enumerate(text.lstrip("\ufeff").split("\n"), 1):
             if line.strip():
@@ -54,24 +54,24 @@ def lines(text: str) -> Iterator[tuple[int, Said | ValueError]]:
         for row in reader:
             yield reader.line_num, _of_row(row)
     except csv.Error as error:
-        yield reader.line_num, ValueError(f"is no CSV: {error}")
+        yield reader.line_num, ValueError(f"is not CSV: {error}")
 
 
 def _of_json(line: str) -> Said | ValueError:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return ValueError(f"is no JSON: {error}")
+        return ValueError(f"is not JSON: {error}")
     if not isinstance(found, dict):
-        return ValueError("is no JSON object")
+        return ValueError("is not a JSON object")
     if unknown := sorted(found.keys() - {*FIELDS, "arguments"}):
-        return ValueError(f"there is no {unknown[0][:50]!r}; an option of the task stands in `arguments`")
+        return ValueError(f"there is no {unknown[0][:50]!r}; an option of the task belongs in `arguments`")
     return found
 
 
 def _of_row(row: Mapping[str | None, Any]) -> Said | ValueError:
     if None in row or None in row.values():
-        return ValueError("has another number of cells than the first row")
+        return ValueError("has a different number of cells than the first row")
     said = {str(name).strip(): value for name, value in row.items() if value}
     try:  # a name with a colon at its end has JSON in its cells
         arguments = dict(argument(f"{name}={value}") for name, value in said.items() if name not in FIELDS)
@@ -89,7 +89,7 @@ def jobs(
     *,
     declared: Declared = UNKNOWN,
 ) -> list[Job]:
-    """The jobs of MANY, with what USUAL says where they say nothing; raises UsageError with the first mistakes."""
+    """The jobs of MANY, with the values of USUAL where they have none; raises UsageError with the first mistakes."""
     made: list[Job] = []
     wrong: list[str] = []
     for number, said in many:
@@ -98,7 +98,7 @@ def jobs(
                 raise said
             given = said.get("arguments", {})
             if not isinstance(given, dict):
-                raise ValueError("arguments: is no table of options")
+                raise ValueError("arguments: is not a table of options")
             made += each({**usual, **said, "arguments": {**usual["arguments"], **given}}, task, targets, declared)
         except ValueError as error:
             wrong.append(f"{origin}, line {number}: {error}")
@@ -112,17 +112,17 @@ def jobs(
 
 
 def each(said: Said, task: TaskSettings, targets: Collection[str] = (), declared: Declared = UNKNOWN) -> list[Job]:
-    """The job that was SAID, or one for each of its exits. Raises ValueError."""
+    """The job that SAID describes, or one for each of its exits. Raises ValueError."""
     one, words = job(said, task, targets, declared), said.get("exits")
     exits = (words or "any").split(",") if words is None or isinstance(words, str) else words
     if not (isinstance(exits, list) and exits and all(isinstance(word, str) and word.strip() for word in exits)):
-        raise ValueError(f"exits: {str(words)[:50]!r} is none of any, same, or servers and regions such as KR, JP")
+        raise ValueError(f"exits: {str(words)[:50]!r} is not any, same, or servers and regions such as KR, JP")
     names = [word.strip().upper() if len(word.strip()) == _REGION else word.strip() for word in exits]
     if len(names) == 1:
         name = "" if names[0] in ("any", "same") else names[0]
         return [replace(one, exit=name, same_exit=names[0] == "same")]
     if len({*names}) < len(names) or {"any", "same"} & {*names}:
-        raise ValueError("exits: in a list each is a server or a region, and stands there once")
+        raise ValueError("exits: a list contains servers and regions, each of them once")
     return [replace(one, exit=name, key=one.key and f"{one.key}@{name}") for name in names]
 
 
@@ -134,9 +134,9 @@ def job(
     *,
     patience_seconds: float | None = None,
 ) -> Job:
-    """The job that was SAID, for TARGETS; options of [TASK] are in place of what it does not say.
+    """The job that SAID describes, for TARGETS; options of [TASK] fill what it leaves out.
 
-    Raises ValueError, where the task takes no such options too.
+    Raises ValueError, also for options that the task does not accept.
     """
     name = _text(said, "task") or task.run
     arguments = {**(task.options if name == task.run else {}), **said["arguments"]}
@@ -161,7 +161,7 @@ def _site(arguments: Mapping[str, JsonValue]) -> str:
     hosts = sorted(found - {""})
     if len(hosts) != 1:
         named = f"names the sites {', '.join(hosts)[:200]}" if hosts else "names no address of a site"
-        raise ValueError(f"site: the job {named}; say whose pace it keeps with --site, or `site` in the file")
+        raise ValueError(f"site: the job {named}; name the site whose pace it keeps: --site, or `site` in the file")
     return hosts[0]
 
 
@@ -189,14 +189,14 @@ def _priority(text: str) -> Priority:
     try:
         return Priority[text.upper()]
     except KeyError:
-        raise ValueError(f"priority: {text[:50]!r} is none of high, normal, low") from None
+        raise ValueError(f"priority: {text[:50]!r} is not high, normal or low") from None
 
 
 def _moment(name: str, text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise ValueError(f"{name}: {text[:50]!r} is no time such as 2026-12-01T09:00+09:00") from None
+        raise ValueError(f"{name}: {text[:50]!r} is not a time such as 2026-12-01T09:00+09:00") from None
     if found.tzinfo is None:
         raise ValueError(f"{name}: {text[:50]!r} has no time zone, such as +09:00 at its end")
     return found
@@ -205,7 +205,7 @@ def _moment(name: str, text: str) -> datetime:
 def _text(said: Said, name: str) -> str | None:
     value = said.get(name)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name}: {value!r} is no text")
+        raise ValueError(f"{name}: {value!r} is not text")
     return value or None
 
 
@@ -218,5 +218,5 @@ def _number(said: Said, name: str) -> float | None:
     except (ValueError, OverflowError):
         found = None
     if found is None or (name == "attempts" and not found.is_integer()):
-        raise ValueError(f"{name}: {str(value)[:50]!r} is no number")
+        raise ValueError(f"{name}: {str(value)[:50]!r} is not a number")
     return found

@@ -1,6 +1,6 @@
-"""Where the keys of this host come out, for a queue that many hosts share: a job for another exit is left to them.
+"""The exits of this host's keys, for a queue that many hosts share: it leaves jobs for other exits to other hosts.
 
-On a host of its own such a job is taken all the same, and fails with netctl's reason.
+On a queue of one host such a job is taken anyway, and fails with netctl's reason.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ LOOK_AGAIN_SECONDS = 60.0
 
 
 class Exits:
-    """What is known of them; it is asked for each minute, while there are workers that wait."""
+    """The known exits; asked for each minute while workers wait."""
 
     def __init__(self, fleet: Fleet, paths: Paths) -> None:
-        # Of a key service nobody knows what it gives next.
+        # It is unknown which servers a key service will give next.
         self._asks = bool(fleet.hub.database) and fleet.keys.source is None
         self._doors = Doors(paths)
         self._known: frozenset[str] | None = None
         self._until = 0.0
 
     async def known(self) -> frozenset[str] | None:
-        """Servers and regions; None: all there are, as long as netctl has not told."""
+        """Servers and regions; None: any, until netctl has answered."""
         if self._asks and time.monotonic() > self._until:
             self._until = time.monotonic() + LOOK_AGAIN_SECONDS
             try:
                 self._known = exits_of(await self._doors.servers())
             except FleetError:
-                pass  # what it told last counts on
+                pass  # its last answer stays valid
         return self._known
 
 
 def missing(wanted: Iterable[str], fleet: Fleet, paths: Paths) -> list[str]:
-    """Those of the exits WANTED that no key of this host has, as far as netctl tells."""
+    """The exits of WANTED that no key of this host has; [] if netctl does not answer."""
     named = {*wanted} - {ANYWHERE}
     try:
         known = exits_of(servers(paths)) if named and fleet.keys.source is None else None
@@ -49,7 +49,7 @@ def missing(wanted: Iterable[str], fleet: Fleet, paths: Paths) -> list[str]:
 
 
 def exits_of(found: Servers) -> frozenset[str] | None:
-    """The servers of FOUND that have keys, and their regions; None where not all were told."""
+    """The servers of FOUND that have keys, and their regions; None if the list is not complete."""
     usable = [one for one in found.servers if one.keys > one.retired]
     names = {one.server for one in usable} | {one.region for one in usable if one.region}
     return None if found.more else frozenset(names)

@@ -1,5 +1,5 @@
-"""What this host is to the others that share a queue: it is on their list, says that it lives, and takes up or gives
-back the jobs that stand there under its name.
+"""This host among those that share a queue: it enters the list of hosts, reports that it lives, and takes up or gives
+back the jobs that are leased to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEASE_SECONDS = 30.0
 
 
 class Hosting:
-    """The host NAME in STORE, where DO asks it, with the workers of SERVICE; SETTINGS has to be that of the others."""
+    """The host NAME in STORE, through DO, with the workers of SERVICE; all hosts need the same SETTINGS."""
 
     def __init__(self, name: str, store: Store, do: Do, service: HubService, *, settings: str) -> None:
         self._store, self._do, self._service, self._settings = store, do, service, settings
@@ -38,17 +38,17 @@ class Hosting:
         await asyncio.sleep(LEASE_SECONDS / 3)
 
     async def beat(self) -> None:
-        """Say that this host lives, and look after those that do not. Raises HostFenced, DatabaseFailed."""
+        """Report that this host lives, and recover jobs of dead hosts. Raises HostFenced, DatabaseFailed."""
         await self._do(lambda: self._store.beat(self.host, LEASE_SECONDS))
         await self._do(self._store.recover)
 
     async def look_after(self) -> None:
-        """What was leased and has not arrived, and who is gone, is given back. Raises DatabaseFailed."""
+        """Give back leased jobs that never reached a worker, and those of absent workers. Raises DatabaseFailed."""
         await self._adopt(at_start=False)
         await self._service.settle_lost()
 
     async def again(self) -> None:
-        """This host was taken for dead: it begins another life. What its workers have is others' by now."""
+        """Begin another life, because this host was declared dead: other hosts may have its workers' jobs by now."""
         self._log.warning("host.fenced", host=self.host.name)
         self.host = Host(self.host.name, secrets.token_hex(8))
         try:
@@ -57,12 +57,12 @@ class Hosting:
             self._log.error("database.failed", error=error.message)
 
     async def give_back(self, jobs: Iterable[Held]) -> None:
-        """Nobody here has them."""
+        """End these runs as lost: no worker here has them."""
         if ends := [Finished(job=one.job, fence=one.fence, outcome="lost") for one in jobs]:
             await self._do(lambda: self._store.finish(ends))
 
     async def retire(self) -> None:
-        """Leave, unless a worker goes on with a job."""
+        """Leave the list, unless a worker still has a job."""
         if not any(seat.held for seat in self._service.seats.values()):
             await self._do(lambda: self._store.retire(self.host))
 
@@ -71,8 +71,8 @@ class Hosting:
         await self._do(lambda: self._store.enlist(self.host, LEASE_SECONDS, **named))
 
     async def _adopt(self, *, at_start: bool) -> None:
-        """Jobs that are leased to this host, and that no seat holds: from an earlier life, or of a claim whose answer
-        was lost. At the start they are their workers'; later nobody has been told of them.
+        """Take jobs that are leased to this host, but that no seat holds: from an earlier life, or of a claim whose
+        answer was lost. At the start their workers may still have them; later no worker was told of them.
         """
         seats = {seat.worker.name: seat for seat in self._service.seats.values()}
         before = {seat.held for seat in seats.values()}

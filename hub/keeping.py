@@ -1,4 +1,4 @@
-"""Lets go of what is old or too much, and sees to it that the disk has room for what comes."""
+"""Removes what is too old or too much, and checks that the disk has room for new results."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from hub.queue import expiry, rollups
 
 PASS_SECONDS = 600.0
 MOST_FILES = 5000
-"""That workers are told of in one pass."""
+"""The most that workers are told to remove in one pass."""
 _DAY_SECONDS = 86_400.0
 _SAY_AGAIN_SECONDS = 3600.0
 
 
 class Keeping:
-    """What is kept of HOST, by SETTINGS.
+    """Removes results of HOST as SETTINGS say.
 
-    TELL gets the names of the pictures that each worker may take away, and says who is a worker.
+    TELL gets the names of the pictures that each worker may remove, and returns who is a worker.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Keeping:
             await asyncio.sleep(PASS_SECONDS)
 
     async def once(self) -> None:
-        """One step down the ladder after the other, in small transactions: nobody waits long for them."""
+        """Remove pictures, then answers, then runs, in small transactions, so that no one waits long for them."""
         own = self._settings
         stale = await self._do(self._stale)
         names: dict[str, list[str]] = {}
         for worker, name in stale:
             names.setdefault(worker, []).append(name)
-        for worker in names.keys() - self._tell(names):  # no worker any more: nobody takes them away
+        for worker in names.keys() - self._tell(names):  # a former worker: its pictures cannot be removed by it
             gone = names[worker]
             await self._do(lambda worker=worker, gone=gone: self._forget(worker, gone))  # type: ignore[misc]
         counts = {"pictures": len(stale)}
@@ -88,7 +88,7 @@ class Keeping:
 
 
 class Space:
-    """Whether the disks of FOLDERS have room: it is said long before, and without it no work begins."""
+    """Whether the disks of FOLDERS have room: warns long before, and without room no work begins."""
 
     def __init__(self, folders: Iterable[Path], free_mebibytes: int) -> None:
         self._folders, self._least = [*folders], free_mebibytes

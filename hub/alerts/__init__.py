@@ -1,1 +1,1 @@
-"""What jobs find, held against rules; who has to hear of it gets a word through the outbox."""
+"""Checks results against alert rules; messages leave through the outbox."""

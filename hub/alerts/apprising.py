@@ -1,6 +1,6 @@
-"""Tells of an alert by apprise, which knows a hundred services: `launch.py hub.alerts.apprising`, a process of its own.
+"""Sends an alert through apprise, which supports a hundred services; a process: `launch.py hub.alerts.apprising`.
 
-It gets the address, which is a secret, on standard input. What the library logs may repeat that, so nobody reads it.
+It gets the address, which is a secret, on standard input. The library may log it, so its output is discarded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> None:
-    """Answer one question: whether it is sent, null where the address is none."""
+    """Answer one question: whether the message was sent, null if apprise does not know the address."""
     import apprise
 
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")

@@ -1,7 +1,7 @@
-"""Holds the pictures of runs against those before, for rules about pictures.
+"""Compares the pictures of runs with earlier ones, for rules about pictures.
 
-A look is a delivery of the outbox, to the target `hub.picture:RULE`: it holds no worker up, and comes again after a
-crash. What a rule then knows, and the word that goes out, are written in one transaction.
+A comparison is a delivery of the outbox, to the target `hub.picture:RULE`: it delays no worker, and is repeated after a
+crash. The new state of the rule and its messages are written in one transaction.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from hub.delivery.pictures import Pictures
 from hub.delivery.sending import Do
 
 _SECONDS = 60.0
-"""By the clock, on a machine as busy as it may be; of processor it gets less (hub.alerts.difference)."""
+"""Wall clock time, for a busy machine; the limit of processor time is shorter (hub.alerts.difference)."""
 _MOST_EXITS = 100
-"""So many exits of a job have a picture that others are held against."""
+"""The most exits of a job whose reference picture is kept."""
 
 
 class Comparing:
-    """Looks at pictures for RULES; HOST has them."""
+    """Compares pictures for RULES; they are on HOST."""
 
     def __init__(
         self, rules: Mapping[str, AlertSettings], host: str, pictures: Pictures, database: Database, do: Do
@@ -40,15 +40,15 @@ class Comparing:
         self._log = log.get("hub")
 
     async def carry(self, run: Delivery) -> JsonValue:
-        """Look at the picture of RUN, for the rule that its target names; raises Later or Refused."""
+        """Compare the picture of RUN for the rule that its target names; raises Later or Refused."""
         name = run.target.partition(":")[2]
         rule = self._rules.get(name)
         if rule is None or rule.when != "picture" or not run.pictures:
-            raise Refused(f"there is no alert {name} about pictures in fleet.toml any more")
-        async with self._one_at_a_time:  # for the memory; and a look needs what the one before has found
+            raise Refused(f"fleet.toml no longer has an alert {name} about pictures")
+        async with self._one_at_a_time:  # to limit memory; and a comparison needs the result of the one before
             state = await self._do(lambda: known(self._database, name, run.job))
             if run.fence <= (state or State()).seen:
-                return None  # one after it was looked at before, or this one
+                return None  # this run or a later one was compared already
             percent, why = await self._look(rule, state or State(), run)
             after, what = judged(rule, state or State(), run, (self._host, percent, why))
             here = (run.job, run.fence, self._host)
@@ -58,17 +58,17 @@ class Comparing:
         return {"percent": percent, "unread": why} if why else {"percent": percent}
 
     async def _look(self, rule: AlertSettings, state: State, run: Delivery) -> tuple[float | None, str]:
-        """By how many percent the picture differs, None: from nothing; and why it cannot be said."""
+        """By how many percent the picture differs, None: there is no reference; and why it cannot be compared."""
         shown, reference = run.pictures[0], _reference(state, run, self._host)
         try:
             new = await asyncio.to_thread(self._pictures.one, run.worker or "", shown.name, shown.sha256)
         except (Refused, OSError) as error:
             return None, str(error)
-        old = new  # by which it is seen whether it can be read
+        old = new  # compared with itself, to see whether it can be decoded
         if reference is not None:
             try:
                 old = await asyncio.to_thread(self._pictures.one, *reference)
-            except (Refused, OSError) as error:  # kept no longer: this one takes its place
+            except (Refused, OSError) as error:  # no longer kept: this one becomes the reference
                 self._log.warning("alert.picture_gone", job=run.job, fence=run.fence, reason=str(error))
                 reference = None
         percent, why = await compared(old, new, rule)
@@ -76,7 +76,7 @@ class Comparing:
 
 
 async def compared(old: bytes, new: bytes, rule: AlertSettings) -> tuple[float | None, str]:
-    """By how many percent they differ outside the masks of RULE, or why that cannot be said; raises Later."""
+    """By how many percent they differ outside the masks of RULE, or why they cannot be compared; raises Later."""
     question = {"masks": rule.masks, "sizes": [len(old), len(new)]}
     try:
         answer = await asked("hub.alerts.difference", question, old, new, seconds=_SECONDS)
@@ -90,7 +90,7 @@ async def compared(old: bytes, new: bytes, rule: AlertSettings) -> tuple[float |
 def judged(
     rule: AlertSettings, state: State, run: Delivery, look: tuple[str, float | None, str]
 ) -> tuple[State, str | None]:
-    """STATE after a LOOK (host, percent, why not) at the picture of RUN, and what has to be told; None: nothing."""
+    """STATE after a LOOK (host, percent, why not) at the picture of RUN, and what to report; None: nothing."""
     host, percent, why = look
     if why:
         return replace(state, seen=run.fence, unread=True), None if state.unread else UNREAD
@@ -104,7 +104,7 @@ def judged(
 
 
 def _reference(state: State, run: Delivery, host: str) -> tuple[str, str, str] | None:
-    """Owner, name and sum of the picture that the one of RUN is held against."""
+    """Worker, name and checksum of the reference for the picture of RUN."""
     for place, where, worker, name, sha256 in state.shown:
         if (place, where) == (run.exit or "", host):
             return worker, name, sha256

@@ -1,8 +1,8 @@
-"""How far one picture differs from another, in a process of its own: a page has made what is decoded here.
+"""How much one picture differs from another, in a separate process, because a page made the data that is decoded.
 
 It runs as `launch.py hub.alerts.difference`, gets a line of JSON and two pictures on standard input, and answers with a
-line of JSON. Before it looks at them it gives up every call but those that it needs to compute, and bounds its memory
-and its time.
+line of JSON. Before it decodes them it gives up every system call that it does not need to compute, and limits its
+memory and its time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError, WebPI
 MOST_PIXELS = 48_000_000
 """Of one picture: a page of 2560 x 16,000 is 41 million."""
 LEAST = 24
-"""Of 255, in one of red, green and blue: less is the edge of a letter that was drawn anew."""
+"""Of 255, in red, green or blue: a smaller difference is the edge of a letter that was drawn again."""
 _MEMORY_BYTES = 1 << 30
 _SECONDS = 10
-"""Of processor."""
+"""Of processor time."""
 _ROWS = 512
 _FORMATS = ("PNG", "WEBP")
 _CALLS = (
@@ -37,8 +37,8 @@ Box = tuple[int, int, int, int]
 
 
 def confine() -> None:
-    """Keep memory, time, and the calls of _CALLS; all others fail."""
-    Image.preinit()  # no file can be opened later
+    """Limit memory and time, and allow only the system calls of _CALLS; all others fail."""
+    Image.preinit()  # loads the decoders: no file can be opened later
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
@@ -49,7 +49,7 @@ def confine() -> None:
 
 
 def difference(before: bytes, after: bytes, masks: Sequence[Box]) -> float:
-    """Percent of what is outside MASKS that differs; what only one of both has, differs. Raises ValueError, OSError."""
+    """Percent of pixels outside MASKS that differ; an area of only one picture differs. Raises ValueError, OSError."""
     old, new = _picture(before), _picture(after)
     width, height = max(old.width, new.width), max(old.height, new.height)
     shared = (min(old.width, new.width), min(old.height, new.height))
@@ -67,13 +67,13 @@ def difference(before: bytes, after: bytes, masks: Sequence[Box]) -> float:
         looked_at += outside.histogram()[255]
         differing += ImageChops.darker(outside, differs).histogram()[255]
     if not looked_at:
-        raise ValueError("masks cover all of it")
+        raise ValueError("the masks cover the whole picture")
     return 100 * differing / looked_at
 
 
 def _picture(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-        if picture.width * picture.height > MOST_PIXELS:  # Pillow itself takes twice as many
+        if picture.width * picture.height > MOST_PIXELS:  # Pillow itself allows twice as many
             raise ValueError(f"has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS}")
         made: Image.Image = picture.convert("RGB")
         return made
@@ -88,7 +88,7 @@ def main(given: BinaryIO, out: BinaryIO) -> None:
     try:
         answer: dict[str, object] = {"percent": difference(before, after, asked["masks"])}
     except UnidentifiedImageError:
-        answer = {"error": "one is neither PNG nor WebP"}
+        answer = {"error": "one of the pictures is neither PNG nor WebP"}
     except Exception as error:  # noqa: BLE001 - a decoder may raise anything
         answer = {"error": f"{type(error).__name__}: {error}"[:300]}
     out.write(json.dumps(answer).encode() + b"\n")

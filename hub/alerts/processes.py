@@ -1,4 +1,4 @@
-"""Programs of ours that do for alerts what should not be done in the hub: one question, one answer, a deadline."""
+"""Runs the parts of alerts that must not run inside the hub: one question, one answer, a deadline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
 
 
 async def asked(module: str, question: Mapping[str, Any], *content: bytes, seconds: float) -> dict[str, Any]:
-    """What MODULE answers to QUESTION and CONTENT; raises asyncio.TimeoutError, and ValueError where that is nothing.
+    """What MODULE answers to QUESTION and CONTENT; raises asyncio.TimeoutError, and ValueError without a usable answer.
 
-    All of it goes through standard input: it may be secret.
+    All input goes through standard input, because it may be secret.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", str(_LAUNCH), module),
@@ -38,5 +38,5 @@ async def asked(module: str, question: Mapping[str, Any], *content: bytes, secon
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise ValueError(f"its process ended with {process.returncode}")
+        raise ValueError(f"its process ended with {process.returncode} and no answer")
     return answer

@@ -1,4 +1,4 @@
-"""The states of rules in the hub's database, changed in the transaction that ends a run, with the words that go out."""
+"""The states of rules in the hub's database, changed in the transaction that ends a run, with the messages."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ONE = (alerts.c.rule == sa.bindparam("of_rule"), alerts.c.job == sa.bindparam("
 _STATE = sa.select(alerts.c.state).where(*_ONE)
 _CHANGE = sa.update(alerts).where(*_ONE)
 Step = tuple[State | None, State, str | None]
-"""What was known before and is known after, and what has to be told; None: nothing."""
+"""The state before and after, and what to report; None: nothing."""
 _OPEN = alerts.c.raised == sa.true()
 
 
 def recorder(rules: Mapping[str, AlertSettings], host: str, first: Record) -> Record:
-    """What FIRST writes down, and then what RULES make of runs; HOST tells of it."""
+    """Record what FIRST records, then what RULES make of the runs; HOST sends the messages."""
     if not rules:
         return first
 
@@ -39,7 +39,7 @@ def recorder(rules: Mapping[str, AlertSettings], host: str, first: Record) -> Re
                     continue
                 if rule.when != "picture":
                     _hear(db, (name, rule), one, host, now)
-                elif one.end.outcome == "good" and one.end.pictures:  # looked at later: that takes its time
+                elif one.end.outcome == "good" and one.end.pictures:  # compared later, because that takes time
                     send(db, [(one.end.job, one.end.fence, f"{LOOKER}:{name}")], host, now)
 
     return record
@@ -54,19 +54,19 @@ def _hear(db: sa.Connection, named: tuple[str, AlertSettings], one: Ended, host:
     try:
         after, what = heard(rule, before or State(), told, one.end.exit or "")
     except (ValueError, TypeError, ArithmeticError, RecursionError):
-        # A worker may say anything: the end of a run waits for no rule.
+        # A worker may report anything: no rule may stop the end of a run.
         log.get("hub").exception("alert.not_judged", alert=name, job=job, fence=fence)
         return
     _change(db, named, (job, fence, host), (before, after, what), now)
 
 
 def known(database: Database, rule: str, job: int) -> State | None:
-    """What is known of RULE and JOB; None: nothing yet."""
+    """The state of RULE and JOB; None: nothing yet."""
     return database.run(lambda db: _known(db, rule, job), reading=True)
 
 
 def change(database: Database, named: tuple[str, AlertSettings], run: tuple[int, int, str], step: Step) -> None:
-    """By a RUN (job, fence, host) a STEP is made with a rule of that name and its job."""
+    """Record STEP of the named rule and the job of RUN (job, fence, host)."""
     database.run(lambda db: _change(db, named, run, step, database.now(db)))
 
 
@@ -93,10 +93,10 @@ def _change(
 
 
 def remind(database: Database, rules: Mapping[str, AlertSettings], host: str) -> int:
-    """Tell again of what HOST has told of, lasts, and nobody has handled; of how much."""
+    """Repeat the messages of HOST's alerts that last and that nobody has handled; returns how many."""
     repeated = {name: rule for name, rule in rules.items() if rule.repeat_minutes}
     there = sa.exists().where(jobs.c.id == alerts.c.job)
-    # A target that is away is not told of it once more for each time.
+    # While a message waits for its target, no repetition is added.
     waits = sa.exists().where(
         outbox.c.job == alerts.c.job, outbox.c.fence == alerts.c.fence, outbox.c.target.startswith(f"{CARRIER}:")
     )
@@ -120,13 +120,13 @@ def remind(database: Database, rules: Mapping[str, AlertSettings], host: str) ->
 
 
 def open_ones(database: Database) -> list[Mapping[str, Any]]:
-    """Those that last, the newest first."""
+    """The alerts that last, the newest first."""
     query = sa.select(alerts).where(_OPEN).order_by(alerts.c.since.desc(), alerts.c.rule, alerts.c.job)
     return [dict(row._mapping) for row in database.run(lambda db: db.execute(query).all(), reading=True)]
 
 
 def handle(database: Database, rule: str, job: int) -> bool:
-    """Somebody sees to it: it is told of again only when it is over. Whether there is such a one."""
+    """Mark the alert as handled: the next message is its end. Whether there is such an alert."""
     change = _CHANGE.where(_OPEN).values(handled=True)
     return bool(database.run(lambda db: db.execute(change, {"of_rule": rule, "of_job": job}).rowcount))
 
@@ -136,7 +136,7 @@ def _target(rule: str, what: str, target: str) -> str:
 
 
 def _text(state: State) -> str:
-    """Without what is as it is from the beginning: releases before pictures read it too."""
+    """STATE without its defaults, so that releases before picture rules can read it too."""
     return json.dumps({name: value for name, value in asdict(state).items() if value != getattr(State(), name)})
 
 

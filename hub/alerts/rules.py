@@ -1,8 +1,8 @@
-"""One rule and one job: what is known of them, and what a run adds to it. Pure.
+"""The state of one rule and one job, and how a run changes it. Pure.
 
-A run says one thing: yes or no where the rule is about what lasts, else what it found. A thing counts once as many
-exits as wanted have said it among the last runs, and is certain after as many runs in a row. Runs that found nothing
-out (failed, limited, refused, lost) say nothing: they neither begin nor end anything.
+A run makes one statement: yes or no for a rule about a state, else the value it found. A statement counts once as many
+exits as required have made it among the last runs, and is confirmed after as many runs in a row. Runs that found
+nothing out (failed, limited, refused, lost) are ignored: they neither begin nor end anything.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from fleet.settings.alerts import NUMBERS, PICTURE, STATES, AlertSettings
 BEGUN, OVER, AGAIN, HAPPENED, UNREAD = "begun", "over", "again", "happened", "unread"
 _KNOWING = ("good", "empty", "absent")
 _LONGEST = 200
-"""Of what is kept as it is: what is longer is kept as its sum."""
+"""Characters. A longer statement is kept as its checksum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What is known of a rule and a job."""
+    """The state of a rule and a job."""
 
     recent: tuple[tuple[str, str], ...] = ()
-    """Exit and thing said, of the last runs, the newest last."""
+    """Exit and statement of the last runs, the newest last."""
     said: str | None = None
-    """What was said last, by enough exits."""
+    """The last statement that enough exits made."""
     streak: int = 0
     base: str | None = None
-    """What was certain before, as JSON."""
+    """The last confirmed value, as JSON."""
     raised: bool = False
     shown: tuple[tuple[str, ...], ...] = ()
-    """Of pictures: exit, host, worker, name and sum of those that others are held against."""
+    """The reference pictures: exit, host, worker, name and checksum of each."""
     seen: int = 0
-    """The latest run (fence) whose picture was looked at."""
+    """The latest run (fence) whose picture was compared."""
     unread: bool = False
-    """Whether that picture could not be."""
+    """Whether that picture could not be compared."""
 
 
 def concerns(rule: AlertSettings, run: Mapping[str, Any]) -> bool:
-    """Whether RULE is about the job of RUN (its row)."""
+    """Whether RULE applies to the job of RUN (its row)."""
     matches = rule.jobs == "*" or fnmatch.fnmatchcase(run["key"] or "", rule.jobs)
     return matches and rule.site in ("", run["site"])
 
 
 def heard(rule: AlertSettings, state: State, told: Mapping[str, JsonValue], exit: str) -> tuple[State, str | None]:
-    """STATE after a run of which TOLD says all, and what has to be told; None: nothing."""
+    """STATE after the run that TOLD describes, and what to report; None: nothing."""
     if told["outcome"] not in _KNOWING:
         return state, None
     value = found(dict(told), PICTURE if rule.when == "picture" else rule.value)
@@ -82,14 +82,14 @@ def _certain(rule: AlertSettings, state: State, said: str, value: JsonValue) -> 
     if state.base is None:
         return replace(state, base=new), None
     if rule.when in ("percent", "moved"):
-        # Counted anew from here: the same way once more has to be as far again.
+        # Counted from here on: a further change in the same direction must be as large again.
         return (state, None) if said == "same" else (State(base=new), HAPPENED)
     happened = new != state.base and (rule.when == "changed" or said == "yes")
     return replace(state, base=new), HAPPENED if happened else None
 
 
 def _said(rule: AlertSettings, state: State, value: JsonValue) -> str | None:
-    """The thing that VALUE says; None: nothing."""
+    """The statement that VALUE makes; None: none."""
     if rule.when == "changed":
         text = json.dumps(value, sort_keys=True)
         return text if len(text) <= _LONGEST else hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Tells somebody of a change: a signed webhook (standardwebhooks.com), an e-mail, or what apprise knows."""
+"""Sends alerts: a signed webhook (standardwebhooks.com), an e-mail, or through apprise."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from hub.delivery.outbox import Delivery
 from hub.delivery.signing import secret_of, signed
 from hub.delivery.targets import document
 
-_WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "goes on"}
+_WORDS = {BEGUN: "begun", OVER: "over", AGAIN: "still lasts"}
 _LONGEST_VALUE = 200
 _LOG_IN_FIRST = 530
 
 
 class Teller:
-    """Tells of RULES. Raises ConfigurationError for a file that cannot be read, or a target that nobody has set."""
+    """Sends alerts of RULES. Raises ConfigurationError for a file that cannot be read, or a target that is not set."""
 
     def __init__(self, rules: Mapping[str, AlertSettings], targets: Mapping[str, AlertTargetSettings]) -> None:
         self._rules, self._targets = rules, targets
@@ -42,13 +42,13 @@ class Teller:
         for name, rule in rules.items():
             if missing := [one for one in rule.targets if one not in targets]:
                 words = f"hub.alerts.{name}.targets: there is no [hub.alert_targets.{missing[0]}]"
-                raise ConfigurationError(words, hint="write it, or take the name away")
+                raise ConfigurationError(words, hint="add that table, or remove the name from targets")
 
     async def carry(self, run: Delivery) -> JsonValue:
-        """Tell of what RUN has brought; its target says which rule, and to whom. Raises Later or Refused."""
+        """Send the alert of RUN; its target names the rule and the recipient. Raises Later or Refused."""
         _, rule, what, name = run.target.split(":")
         if rule not in self._rules or name not in self._targets:
-            raise Refused(f"there is no alert {rule} to {name} in fleet.toml any more")
+            raise Refused(f"fleet.toml no longer has an alert {rule} to {name}")
         told = message(rule, self._rules[rule], what, run)
         once = f"{run.job}.{run.fence}.{rule}.{what}"
         if name in self._webs:
@@ -74,9 +74,9 @@ class Teller:
         except ValueError as error:
             raise Later(str(error)) from None
         if answer.get("sent") is None:
-            raise Refused(f"hub.alert_targets.{name}.secret_file: apprise knows no service of that address")
+            raise Refused(f"hub.alert_targets.{name}.secret_file: apprise knows no service with this address")
         if answer["sent"] is not True:
-            raise Later("apprise could not send it; it says no more than that, for its words may hold the address")
+            raise Later("apprise could not send it; its message is not logged, because it may contain the address")
         return None
 
     def _mail(self, name: str, told: Mapping[str, JsonValue], once: str) -> None:
@@ -84,13 +84,13 @@ class Teller:
         letter = EmailMessage()
         letter["From"], letter["To"] = target.sender, ", ".join(target.recipients)
         letter["Subject"], letter["Date"] = str(told["words"])[:200], formatdate()
-        # A mailbox that gets it twice may know it by this.
+        # So a mailbox can recognise a message that it gets twice.
         letter["Message-ID"] = f"<{once}@{target.sender.partition('@')[2]}>"
         letter.set_content(_lines(told))
         try:
             self._send(target, self._secrets[name], letter)
-        except smtplib.SMTPAuthenticationError as error:  # without the server's words: it has heard the password
-            raise Later(f"the log-in is refused: {error.smtp_code}") from None
+        except smtplib.SMTPAuthenticationError as error:  # without the server's text, which may contain the password
+            raise Later(f"the server refused the log-in: {error.smtp_code}") from None
         except smtplib.SMTPResponseException as error:
             kind = Refused if 500 <= error.smtp_code < 600 and error.smtp_code != _LOG_IN_FIRST else Later
             raise kind(visible.line(f"{error.smtp_code} {error.smtp_error!r}")[:500]) from None
@@ -112,13 +112,13 @@ class Teller:
                 server.login(*secret.split(":", 1))
             server.send_message(letter)
             with contextlib.suppress(OSError, smtplib.SMTPException):
-                server.quit()  # the letter is there, however they part
+                server.quit()  # the message is delivered, whatever happens here
         finally:
             server.close()
 
 
 def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[str, JsonValue]:
-    """What is told of RUN."""
+    """The message about RUN."""
     kind = what.partition("-")[0]
     told, about = document(run), run.key or f"job {run.job}"
     limit = "" if rule.than is None else f" {rule.than:g}"
@@ -128,9 +128,9 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
         value, words = f"{what.partition('-')[2]} %", f"picture differs by more than{limit} %"
     words = f"{words}: {_text(value)[:_LONGEST_VALUE]}"
     if kind == UNREAD:
-        value, words = None, "a picture could not be looked at, the hub's log says why (alert.picture_unread)"
+        value, words = None, "a picture could not be compared; the hub's log says why (alert.picture_unread)"
     return {
-        # People read it where marks of direction and controls would be obeyed.
+        # People read it in terminals and mail programs that would obey control characters and direction marks.
         "words": visible.line(f"{name}: {about}: {words}"),
         "alert": name,
         "what": kind,

@@ -1,1 +1,1 @@
-"""What `fleet db|job|result|site` does, each with the database in its own hands; a hub that runs is told to look."""
+"""The commands `fleet db|job|result|site`: each opens the database itself, and tells a running hub to look."""

@@ -27,14 +27,14 @@ def show_list(arguments: argparse.Namespace) -> None:
         | with_times({"since_at": one["since"]})
         for one in found
     ]
-    console.answer(arguments, shown, table=("" if rows else "nothing lasts", _COLUMNS, rows))
+    console.answer(arguments, shown, table=("" if rows else "no alert lasts", _COLUMNS, rows))
 
 
 def handled(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
         known = recording.handle(place.database, arguments.alert, arguments.job)
     if not known:
-        words = f"there is no alert {arguments.alert} of job {arguments.job} that lasts"
+        words = f"no alert {arguments.alert} of job {arguments.job} lasts"
         raise UsageError(words, hint="fleet alert list")
-    words = f"{arguments.alert} of job {arguments.job} is told again when it is over"
+    words = f"{arguments.alert} of job {arguments.job}: the next message comes when it is over"
     console.answer(arguments, {"handled": True}, words)

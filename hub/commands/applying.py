@@ -1,4 +1,4 @@
-"""`fleet job apply`: the jobs of a file are those of the queue, no more and no fewer of its name."""
+"""`fleet job apply`: makes the queue's jobs of a file's name the same as those in the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Step:
     why: str = ""
     job: Job | None = None
     number: int = 0
-    """Of the job that is there."""
+    """Of the job that exists."""
 
 
 def apply(arguments: argparse.Namespace) -> int:
@@ -50,16 +50,16 @@ def apply(arguments: argparse.Namespace) -> int:
     same = len(wanted) - sum(step.what != "end" for step in steps)
     last = "" if arguments.yes or not steps else f"; nothing was done yet: fleet job apply --yes {arguments.file}"
     shown: list[JsonValue] = [{"what": step.what, "job": step.name, "why": step.why} for step in steps]
-    console.answer(arguments, {"steps": shown, "same": same}, *told, f"{same} as they are{last}")
+    console.answer(arguments, {"steps": shown, "same": same}, *told, f"{same} unchanged{last}")
     for one in failed:
-        console.say(f"fleet job apply: {one} runs, and cannot go to another site meanwhile: apply the file once more")
+        console.say(f"fleet job apply: {one} runs, and cannot change its site meanwhile: apply the file again later")
     if failed:
         return ExitCode.TRY_LATER
     return ExitCode.WOULD_CHANGE if steps and not arguments.yes else ExitCode.DONE
 
 
 def plan(place: Place, name: str, wanted: Mapping[str, Job]) -> list[Step]:
-    """What makes the queue's jobs of NAME those that are WANTED, by key."""
+    """The steps that make the queue's jobs of NAME equal to those that are WANTED, by key."""
     there = reading.jobs_of(place.database, f"{name}/")
     once = [key for key, job in wanted.items() if job.repeat is None and key not in there]
     done = reading.done(place.database, once)
@@ -89,9 +89,9 @@ def parsed(text: str, origin: str, fleet: Fleet, declared: Declared = UNKNOWN) -
     name, usual, jobs = tables.pop("name", None), tables.pop("usual", {}), tables.pop("jobs", {})
     wrong = [f"{origin}: {key[:50]}: there is no such key" for key in tables]
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", name)):
-        wrong.append(f'{origin}: name: is missing, or no word of small letters and digits, such as name = "shops"')
+        wrong.append(f'{origin}: name: missing, or not a word of small letters and digits, such as name = "shops"')
     if not isinstance(usual, dict) or not isinstance(jobs, dict):
-        wrong.append(f"{origin}: usual and jobs are tables")
+        wrong.append(f"{origin}: usual and jobs must be tables")
         usual = jobs = {}
     made: dict[str, Job] = {}
     for key, said in jobs.items():
@@ -107,11 +107,11 @@ def parsed(text: str, origin: str, fleet: Fleet, declared: Declared = UNKNOWN) -
 
 def _said(usual: Mapping[str, Any], said: object) -> dict[str, Any]:
     if not isinstance(said, dict):
-        raise ValueError("is no table")
+        raise ValueError("is not a table")
     both = {**usual, **said}
     if unknown := sorted(both.keys() - ({*entering.FIELDS, "arguments"} - {"key"})):
-        raise ValueError(f"there is no {unknown[0][:50]!r}; an option of the task stands in `arguments`")
+        raise ValueError(f"there is no {unknown[0][:50]!r}; an option of the task belongs in `arguments`")
     given = [one.get("arguments", {}) for one in (usual, said)]
     if not all(isinstance(one, dict) for one in given):
-        raise ValueError("arguments: is no table of options")
+        raise ValueError("arguments: is not a table of options")
     return {**both, "arguments": {**given[0], **given[1]}}

@@ -1,4 +1,4 @@
-"""Runs as Parquet, by DuckDB: rows in, a file out; in little memory, however many there are."""
+"""Runs as Parquet, by DuckDB: rows in, a file out; memory use does not grow with their number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES = {
 
 @contextlib.contextmanager
 def parquet(runs: Iterable[Mapping[str, JsonValue]]) -> Iterator[BinaryIO]:
-    """RUNS as a file, while it is looked at. Raises MissingProgram without the library."""
+    """RUNS as an open file. Raises MissingProgram without the library."""
     try:
         import duckdb
     except ImportError:
@@ -34,7 +34,7 @@ def parquet(runs: Iterable[Mapping[str, JsonValue]]) -> Iterator[BinaryIO]:
         with lines.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for run in runs:
                 file.write(json.dumps({key: run[key] for key in _TYPES}) + "\n")
-        # The types are ours: what a first page of rows holds, or no row, says nothing of the others.
+        # Fixed types, because the first rows, or none, do not show the types of the others.
         columns = ", ".join(f"{column}: '{kind}'" for column, kind in _TYPES.items())
         with duckdb.connect(config={"temp_directory": name, "autoinstall_known_extensions": "false"}) as db:
             db.execute(

@@ -33,7 +33,7 @@ def add(arguments: argparse.Namespace) -> None:
     value: JsonValue = [{"job": one.job, "added": one.added.value} for one in receipts]
     console.answer(arguments, value, f"{told}{f': {numbers}' if numbers else ''}")
     for name in nowhere:
-        console.say(f"fleet job add: no key of this host comes out at {name}; see: sudo netctl keys list")
+        console.say(f"fleet job add: no key of this host has the exit {name}; see: sudo netctl keys list")
     if jobs == "none":
         console.say(
             'fleet job add: no worker takes jobs here: set hub.jobs = "first" in fleet.toml, fleet down, fleet up'
@@ -47,7 +47,7 @@ def _said(arguments: argparse.Namespace, place: Place) -> list[Job]:
         usual = {**given, "arguments": dict(map(entering.argument, arguments.arguments))}
         if arguments.file is None:
             if not arguments.arguments:
-                raise ValueError("say what is to be done, by NAME=TEXT or --file")
+                raise ValueError("name the options of the job: NAME=TEXT, or --file")
             return entering.each(usual, task, targets, place.declared)
     except ValueError as error:
         raise UsageError(f"fleet job add: {error}", hint="fleet job add --help") from None
@@ -96,7 +96,7 @@ def cancel(arguments: argparse.Namespace) -> int:
         became = place.store.cancel(arguments.jobs)
     words = {
         Cancelled.GONE: "cancelled",
-        Cancelled.TOLD: "ends with the run it has now",
+        Cancelled.TOLD: "ends with its current run",
         Cancelled.UNKNOWN: "not there",
     }
     console.answer(
@@ -110,7 +110,7 @@ def cancel(arguments: argparse.Namespace) -> int:
 def retry(arguments: argparse.Namespace) -> int:
     with opened(arguments) as place:
         ready = place.store.retry(arguments.jobs)
-    words = {True: "ready again", False: "does not lie aside"}
+    words = {True: "ready again", False: "is not set aside"}
     became = {job: job in ready for job in dict.fromkeys(arguments.jobs)}
     console.answer(
         arguments,
@@ -134,5 +134,5 @@ def _left(entry: reading.Entry) -> str:
 
 def _number(text: str | None) -> int:
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise UsageError(f"--from: {text[:50]!r} is no number of a job")
+        raise UsageError(f"--from: {text[:50]!r} is not a job number")
     return int(text or 0)

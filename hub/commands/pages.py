@@ -17,11 +17,11 @@ def link(arguments: argparse.Namespace) -> None:
     try:
         token = look.token_in(web.token_file)
     except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", "") or "is no ASCII"
-        hint = "the user fleet-hub has to be able to read it"
+        words = getattr(error, "strerror", "") or "is not ASCII"
+        hint = "the user fleet-hub must be able to read it"
         raise ConfigurationError(f"hub.web.token_file: {web.token_file}: {words}", hint=hint) from None
     until = int(time.time() + arguments.hours * 3600)
     if not (made := look.link(token, until)):
-        raise ConfigurationError(f"hub.web.token_file: {web.token_file}: holds less than {look.LEAST_TOKEN} characters")
+        raise ConfigurationError(f"hub.web.token_file: {web.token_file}: has less than {look.LEAST_TOKEN} characters")
     address = f"http://127.0.0.1:{web.port}{made}/"
     console.answer(arguments, {"address": address, "until": until}, address)

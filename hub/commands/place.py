@@ -1,4 +1,4 @@
-"""What every command works with: the settings, the database, and the hub that may run beside it."""
+"""What every command works with: the settings, the database, and a running hub."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Place:
 
 
 def database(arguments: argparse.Namespace) -> tuple[Snapshot, Paths, Database]:
-    """The settings and their database, whatever its tables are."""
+    """The settings and their database; its tables are not checked."""
     started, paths = snapshot.read(arguments.settings), Paths.from_environment()
     fleet = started.fleet
     if not fleet.hub.database:
@@ -55,13 +55,13 @@ def database(arguments: argparse.Namespace) -> tuple[Snapshot, Paths, Database]:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Place]:
-    """The queue; raises ConfigurationError where this release cannot use its tables. What has changed rings the hub."""
+    """The queue; raises ConfigurationError if this release cannot use its tables. A change rings the hub."""
     started, paths, found = database(arguments)
     fleet = started.fleet
     rung: list[None] = []
     try:
         check(found)
-        # Of what a command ends, the host that does it has no picture.
+        # A run that a command ends has no pictures on this host.
         own = host_name(paths)
         record = alerting(fleet.hub.alerts, own, recorder(own))
         store = Store(found, lambda: rung.append(None), record=record)
@@ -73,25 +73,25 @@ def opened(arguments: argparse.Namespace) -> Iterator[Place]:
 
 
 def host_name(paths: Paths) -> str:
-    """Of this host's fleet, among all that share a database."""
+    """This host's fleet, distinct from all others that share the database."""
     import socket
 
     return socket.gethostname() + ("" if str(paths.root) == "/" else f":{paths.root}")
 
 
 def ring(paths: Paths) -> None:
-    """Tell the hub to look, where one runs."""
+    """Tell a running hub to look."""
     with contextlib.suppress(FleetError), Client(paths.hub_socket, timeout_seconds=_RING_SECONDS) as client:
         client.ask(Ring(), Done)
 
 
 def moment(value: JsonValue) -> str:
-    """A time of the database's for people: UTC."""
+    """A time of the database for people, in UTC."""
     return f"{of_seconds(value):%m-%d %H:%M:%S}" if isinstance(value, int | float) else "-"
 
 
 def read_text(arguments: argparse.Namespace) -> str:
-    """What is in the FILE of a command, "-": standard input. Raises UsageError."""
+    """The content of a command's FILE, "-": standard input. Raises UsageError."""
     name, given = arguments.file, arguments.file_is_given or arguments.file == "-"
     try:
         with open(sys.stdin.fileno(), "rb", closefd=False) if given else Path(name).open("rb") as file:
@@ -100,6 +100,6 @@ def read_text(arguments: argparse.Namespace) -> str:
             raise UsageError(f"{name} has more than {entering.MOST_BYTES >> 20} MiB", hint="add it in parts")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"is no UTF-8: {error}"
+        why = error.strerror if isinstance(error, OSError) else f"is not UTF-8: {error}"
         hint = "a file in UTF-8, or - for standard input"
         raise UsageError(f"{name} cannot be read: {why}", hint=hint) from None

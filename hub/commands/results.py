@@ -31,13 +31,13 @@ _CSV = (
 )
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
-"""Here a cell is a formula to a spreadsheet, whoever wrote it: some part cells at a semicolon, too."""
+"""The places where a spreadsheet would read a formula; some split cells at a semicolon, too."""
 
 
 def show_list(arguments: argparse.Namespace) -> None:
     before = None if arguments.start is None else _run(arguments.start, "--from")
     if before is not None and before[1] is None:
-        raise UsageError("--from: a run has two numbers, JOB.FENCE", hint="the last run of the list before")
+        raise UsageError("--from: a run has two numbers, JOB.FENCE", hint="the last run of the previous list")
     with opened(arguments) as place:
         found = reading.page_of_runs(
             place.database,
@@ -104,13 +104,13 @@ def upload_again(arguments: argparse.Namespace) -> None:
     with opened(arguments) as place:
         count = Outbox(place.database, host_name(place.paths)).again()
     ring(place.paths)
-    console.answer(arguments, {"again": count}, f"{count} are delivered once more")
+    console.answer(arguments, {"again": count}, f"{count} will be delivered again")
 
 
 def export(arguments: argparse.Namespace) -> None:
     since = 0.0 if arguments.since is None else _since(arguments.since).timestamp()
     if arguments.format == "parquet" and sys.stdout.isatty():
-        raise UsageError("--format parquet is no text for a terminal", hint="... --format parquet > runs.parquet")
+        raise UsageError("--format parquet is not text for a terminal", hint="... --format parquet > runs.parquet")
     with opened(arguments) as place:
         found = reading.all_runs(place.database, since)
         if arguments.format == "parquet":
@@ -143,13 +143,13 @@ def _cell(value: JsonValue) -> str:
         return "" if value is None else str(value)
     if isinstance(value, str):
         return _FORMULA.sub("'", visible.line(value))
-    # JSON says the same of a sign by its number.
+    # JSON may write a character as its number.
     return visible.json(json.dumps(value, ensure_ascii=False)).replace(";", "\\u003b")
 
 
 def _run(text: str, what: str) -> tuple[int, int | None]:
     if (found := re.fullmatch(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?", text, re.ASCII)) is None:
-        raise UsageError(f"{what}: {text[:50]!r} is no run", hint="JOB or JOB.FENCE, as in fleet result list")
+        raise UsageError(f"{what}: {text[:50]!r} is not a run", hint="JOB or JOB.FENCE, as in fleet result list")
     return int(found[1]), int(found[2]) if found[2] else None
 
 
@@ -160,9 +160,9 @@ def _since(text: str) -> datetime:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         if moment.tzinfo is not None:
             return moment
-    except (ValueError, OverflowError):  # the latter before the calendar begins
+    except (ValueError, OverflowError):  # OverflowError: a time before the year 1
         pass
-    raise UsageError(f"--since: {text[:50]!r} is no time", hint="such as 2026-12-01T09:00+09:00, or 90m, 24h, 7d ago")
+    raise UsageError(f"--since: {text[:50]!r} is not a time", hint="such as 2026-12-01T09:00+09:00, 90m, 24h, 7d ago")
 
 
 def _seconds(entry: reading.Entry) -> str:

@@ -43,7 +43,7 @@ def resume(arguments: argparse.Namespace) -> None:
 def _change(arguments: argparse.Namespace, *, paused: bool) -> None:
     with opened(arguments) as place:
         known = place.store.pause(arguments.site.lower(), paused=paused)
-    _answer(arguments, known, "paused: no job of it begins" if paused else "goes on")
+    _answer(arguments, known, "paused: no job of it begins" if paused else "resumed")
 
 
 def pace(arguments: argparse.Namespace) -> None:

@@ -1,1 +1,1 @@
-"""What has to reach somebody else: kept with the end of the run, sent a few at a time, told once or more."""
+"""Deliveries to targets: stored with the end of the run, sent a few at a time, at least once."""

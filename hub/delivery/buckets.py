@@ -1,6 +1,6 @@
-"""A bucket of an S3 service: each file of a run is put there once under its name, and never over another.
+"""A bucket of an S3 service: each file of a run is put there once under its name, and never overwrites another.
 
-The library's own tries are off: it does not heed how long a server wants to be left alone, and what did not arrive
+The library's own retries are off: it ignores how long a server wants to be left alone, and an undelivered file
 waits in the outbox.
 """
 
@@ -27,19 +27,19 @@ _KEYS = ("access_key_id", "secret_access_key")
 
 
 class Bucket:
-    """The bucket of the target NAME. Raises ConfigurationError without its keys, or without the library."""
+    """The bucket of the target NAME. Raises ConfigurationError without its keys or the library."""
 
     def __init__(self, name: str, target: TargetSettings) -> None:
         self._seconds = target.timeout_seconds
         self._secret, self._store = _opened(f"hub.targets.{name}", target)
 
     async def put(self, files: Mapping[str, bytes]) -> None:
-        """Put FILES, each under its key, in their order. Raises Later, Refused."""
+        """Put FILES, each under its key, in order. Raises Later, Refused."""
         for key, content in files.items():
             try:
                 await within(self._seconds, self._put(key, content))
             except asyncio.TimeoutError:
-                raise Later(f"no whole answer within {self._seconds:g} s") from None
+                raise Later(f"no complete answer within {self._seconds:g} s") from None
 
     async def _put(self, key: str, content: bytes) -> None:
         import obstore
@@ -51,8 +51,8 @@ class Bucket:
                 await obstore.put_async(self._store, key, content, mode="create", attributes=attributes)
             except AlreadyExistsError:
                 if not await self._is_there(key, content):
-                    raise Refused(f"another file lies there under {key}") from None
-        except BaseError as error:  # also what is forbidden, or not there: somebody may put that right
+                    raise Refused(f"the bucket has another file under {key}") from None
+        except BaseError as error:  # also forbidden or missing: somebody may correct that
             text = str(error).partition("\n")[0].replace(self._secret, "***")
             raise Later(visible.line(f"{type(error).__name__}: {text}")[:500]) from None
 
@@ -74,12 +74,12 @@ def _opened(table: str, target: TargetSettings) -> tuple[str, S3Store]:
         ) from None
     keys = lines_of(f"{table}.keys_file", target.keys_file)
     if sorted(keys) != sorted(_KEYS):
-        raise ConfigurationError(f"{table}.keys_file: {target.keys_file} holds the lines {', '.join(_KEYS)}, no others")
+        raise ConfigurationError(f"{table}.keys_file: {target.keys_file} must have only the lines {', '.join(_KEYS)}")
     parts, patience = urlsplit(target.url), timedelta(seconds=target.timeout_seconds)
     store = S3Store(
         parts.netloc,
         prefix=None,
-        # A service of one's own seldom has a name for each bucket.
+        # A self-hosted service seldom has a host name for each bucket.
         endpoint=target.endpoint or None,
         virtual_hosted_style_request=not target.endpoint,
         region=target.region,

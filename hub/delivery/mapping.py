@@ -1,4 +1,4 @@
-"""What servers of others are sent, and what they answer: the mapping of `[hub.source]` and `[hub.targets]`. Pure."""
+"""Builds requests to other servers and reads their answers: the mapping of `[hub.source]` and `[hub.targets]`. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LONGEST_ADDRESS = 4000
 
 
 def parts(form: FormSettings, values: JsonValue, picture: tuple[str, bytes] | None) -> list[tuple[str, Any]]:
-    """The parts of a FORM: its fields out of VALUES, and the PICTURE (name, content) where there is one."""
+    """The parts of a FORM: its fields from VALUES, and the PICTURE (name, content) if there is one."""
     fields: list[tuple[str, Any]] = [(name, (None, _text(found(values, at)))) for name, at in form.fields.items()]
     return fields if picture is None else [*fields, (form.file, (*picture, kind(picture[0])))]
 
 
 def document(answer: Answer, reply: ReplySettings) -> JsonValue:
-    """The JSON of an ANSWER that is no failure by the words of REPLY; raises Later."""
+    """The JSON of an ANSWER that REPLY does not call a failure; raises Later."""
     body = answer.body
     if not answer.whole:
         raise Later(f"answered with more than {ANSWER_BYTES >> 10} KiB")
@@ -30,20 +30,20 @@ def document(answer: Answer, reply: ReplySettings) -> JsonValue:
         said = answer.json()
         json.dumps(said, allow_nan=False)
     except ValueError:
-        raise Later(f"answered with something that is no JSON: {body[:100]!r}") from None
+        raise Later(f"answered with something that is not JSON: {body[:100]!r}") from None
     refuse_failure(said, reply)
     return said
 
 
 def refuse_failure(said: JsonValue, reply: ReplySettings) -> None:
-    """Raise Later where SAID, an answer's JSON, is that it has failed."""
+    """Raise Later if SAID, an answer's JSON, reports a failure."""
     word = found(said, reply.success)
     if reply.success_is is not None:
         failed = (type(word), word) != (type(reply.success_is), reply.success_is)
     else:
         failed = bool(reply.success) and word is False
     if failed:
-        raise Later(f"answered that it has failed: {_text(said)[:300]!r}")
+        raise Later(f"answered that it failed: {_text(said)[:300]!r}")
 
 
 def address(said: JsonValue, pointer: str) -> str:

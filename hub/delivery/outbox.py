@@ -1,7 +1,7 @@
-"""What has to reach somebody else: one row for each run and target, written with the end of the run itself.
+"""The outbox: one row for each run and target, written in the transaction of the run's end.
 
-At least once: a row stays until its target has said that it has it, and every target tells repeated ones by their run.
-The pictures lie on the host that made them, so that host's hub sends them. What a target refuses for good lies aside,
+At least once: a row stays until its target has confirmed it, and a target recognises repeated ones by their run.
+The pictures are on the host that made them, so that host's hub sends them. What a target refuses for good is set aside,
 where a person sees it.
 """
 
@@ -52,14 +52,14 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What of a host is still to be sent to a target."""
+    """What a host must still send to a target."""
 
     target: str
     waiting: int
     oldest_seconds: float
     aside: int
     why: str | None
-    """Why one of them has not arrived; None: none was tried."""
+    """Why one of them has not arrived; None: none was tried yet."""
 
 
 _MINE = (outbox.c.host == sa.bindparam("own"), outbox.c.aside == sa.false())
@@ -88,9 +88,9 @@ _LATER = (
 
 
 def recorder(host: str) -> Record:
-    """Writes down what goes with runs, in the transaction of their end; HOST is to deliver them.
+    """Record what belongs to runs, in the transaction of their end; HOST must deliver it, because it has the pictures.
 
-    It has their pictures; and a host that is dead delivers nothing, so what is lost with it is told by who found it.
+    A dead host delivers nothing: the host that finds its lost runs delivers them.
     """
 
     def record(db: sa.Connection, ended: Sequence[Ended], now: float) -> None:
@@ -104,7 +104,7 @@ def recorder(host: str) -> Record:
 
 
 def send(db: sa.Connection, what: Sequence[tuple[int, int, str]], host: str, now: float) -> None:
-    """Each of these runs (job, fence) is to be sent to its target, from HOST and from NOW on."""
+    """Queue these runs (job, fence) for their targets, from HOST, from NOW on."""
     new = {"host": host, "since": now, "due_at": now, "tries": 0, "aside": False}
     if what:
         rows = [{"job": job, "fence": fence, "target": target, **new} for job, fence, target in what]
@@ -112,7 +112,7 @@ def send(db: sa.Connection, what: Sequence[tuple[int, int, str]], host: str, now
 
 
 def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> None:
-    """Send the last run of JOB to TARGET once more, and now: it does not know of it any more."""
+    """Send the last run of JOB to TARGET again now: the target no longer knows it."""
     if (fence := db.scalar(sa.select(sa.func.max(runs.c.fence)).where(runs.c.job == job))) is None:
         return
     row = {"job": job, "fence": fence, "target": target}
@@ -122,16 +122,16 @@ def requeue(db: sa.Connection, job: int, target: str, host: str, now: float) -> 
 
 
 class Outbox:
-    """What the host HOST has to send."""
+    """The outbox of HOST."""
 
     def __init__(self, database: Database, host: str) -> None:
         self._database = database
         self._host = host
 
     def due(self, count: int) -> tuple[list[Delivery], float | None]:
-        """At most COUNT that are to be sent now, and when the next is; None: nothing is.
+        """At most COUNT deliveries that are due, and seconds until the next one; None: there is none.
 
-        They stay until arrived(), later() or refused(): only this host asks for them, and sends each once at a time.
+        They stay until arrived(), later() or refused(): only this host reads them, and sends each once at a time.
         """
 
         def work(db: sa.Connection) -> tuple[list[Delivery], float | None]:
@@ -145,7 +145,7 @@ class Outbox:
         return self._database.run(work, reading=True)
 
     def arrived(self, delivery: int, answer: Mapping[str, JsonValue] | None = None) -> None:
-        """The target has it, and ANSWERED so (where it lies, for instance). Told again, nothing changes."""
+        """The target has it, and sent ANSWER (such as its address). Repeating this changes nothing."""
 
         def work(db: sa.Connection) -> None:
             row = db.execute(_ONE, {"of": delivery}).one_or_none()
@@ -157,15 +157,15 @@ class Outbox:
         self._database.run(work)
 
     def later(self, delivery: int, error: str, wait_seconds: float = 0.0) -> None:
-        """It did not arrive, or nobody knows: it is tried again, later each time, after at least WAIT_SECONDS."""
+        """It did not arrive, or that is unknown: retry, later each time, after at least WAIT_SECONDS."""
         self._change(delivery, error, wait_seconds, aside=False)
 
     def refused(self, delivery: int, error: str) -> None:
-        """The target does not take it, and would not the next time: it lies aside."""
+        """The target refuses it, and would again: set it aside."""
         self._change(delivery, error, 0.0, aside=True)
 
     def again(self) -> int:
-        """Send once more, and now, whatever lies aside or waits for its next try; how much that is."""
+        """Send everything that is set aside or waits for its next try again now; returns how many."""
         change = sa.update(outbox).where(outbox.c.host == self._host)
 
         def work(db: sa.Connection) -> int:
@@ -174,7 +174,7 @@ class Outbox:
         return self._database.run(work)
 
     def backlog(self) -> list[Backlog]:
-        """By target, what is still to be sent."""
+        """By target, what must still be sent."""
         waits = sa.case((outbox.c.aside, 0), else_=1)
         oldest = sa.func.min(sa.case((outbox.c.aside, None), else_=outbox.c.since))
         columns = (outbox.c.target, sa.func.sum(waits), oldest, sa.func.count(), sa.func.max(outbox.c.error))

@@ -1,4 +1,4 @@
-"""The pictures of a run, read where its worker has left them: what has another sum by now is none."""
+"""The pictures of a run, read from the worker's spool; one whose checksum has changed is refused."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from hub.spooled import PICTURE_BYTES
 
 
 class Pictures:
-    """Those of a host's workers, and of who has left the fleet since: what a run brought home is still delivered."""
+    """The pictures of a host's workers, former workers included: their results are still delivered."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
     def of(self, run: Delivery) -> dict[str, bytes]:
-        """The pictures of RUN as they were when it ended, by name; raises Refused where they are not there, OSError."""
+        """The pictures of RUN as at its end, by name; raises Refused if one is missing or changed, OSError."""
         files = {}
         for picture in run.pictures:
             files[picture.name] = self.one(run.worker or "", picture.name, picture.sha256)
         return files
 
     def one(self, owner: str, name: str, sha256: str) -> bytes:
-        """The picture of that NAME and sum in the spool of OWNER; raises the same."""
+        """The picture with that NAME and checksum in the spool of OWNER; raises the same."""
         worker = Worker.named(owner)
         if worker is None:
-            raise Refused(f"{owner!r}, who has its picture, is no worker")
+            raise Refused(f"its picture belongs to {owner!r}, which is not a worker")
         try:
             with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
                 content = spool.read(name, PICTURE_BYTES)
         except FileNotFoundError:
-            raise Refused(f"its picture {name} is not there any more") from None
+            raise Refused(f"its picture {name} no longer exists") from None
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise Refused(f"its picture {name} is another one now")
+            raise Refused(f"its picture {name} has changed since its run ended")
         return content
 
 

@@ -1,4 +1,4 @@
-"""Sends what the outbox holds, a few at a time, and writes down what became of it; sleeps while there is nothing."""
+"""Sends what is in the outbox, a few at a time, and records the results; sleeps while there is nothing to send."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from hub.delivery.outbox import Delivery, Outbox
 
 AT_ONCE = 8
 AGAIN_SECONDS = 5.0
-"""After a database that failed."""
+"""Pause after an error of the database."""
 T = TypeVar("T")
 Carry = Callable[[Delivery], Awaitable[JsonValue]]
-"""Delivers a run; what its target answered. Raises Later or Refused."""
+"""Delivers a run and returns the target's answer. Raises Later or Refused."""
 
 
 class Do(Protocol):
-    """Runs work where the database is asked."""
+    """Runs work in the database's thread."""
 
     def __call__(self, work: Callable[[], T]) -> Awaitable[T]:
         """The result of WORK."""
 
 
 class Sender:
-    """Sends what OUTBOX holds by CARRIERS, each for the target of its name (up to a colon), until it is cancelled."""
+    """Sends what is in OUTBOX until it is cancelled, by the carrier with the target's name (up to a colon)."""
 
     def __init__(self, outbox: Outbox, carriers: Mapping[str, Carry], do: Do) -> None:
         self._outbox, self._carriers, self._do = outbox, carriers, do
@@ -44,14 +44,14 @@ class Sender:
             self.rung.clear()
             try:
                 sent, seconds = await self.once()
-            except DatabaseFailed as error:  # what was sent meanwhile is sent again: its target knows it
+            except DatabaseFailed as error:  # what was sent meanwhile is sent again, and its target recognises it
                 self._log.error("database.failed", error=error.message)
                 sent, seconds = 0, AGAIN_SECONDS
             if not sent:
                 await set_within(seconds, self.rung)
 
     async def once(self) -> tuple[int, float | None]:
-        """Send what is due, some of it; how many, and when the next will be."""
+        """Send some of what is due; returns how many, and seconds until the next."""
         due, seconds = await self._do(lambda: self._outbox.due(AT_ONCE))
         await asyncio.gather(*map(self._one, due))
         return len(due), seconds
@@ -61,7 +61,7 @@ class Sender:
         try:
             carry = self._carriers.get(run.target.partition(":")[0])
             if carry is None:
-                raise Refused(f"there is no {run.target} in fleet.toml any more")
+                raise Refused(f"fleet.toml no longer has {run.target}")
             answer: JsonValue = await carry(run)
         except Refused as error:
             why = str(error)

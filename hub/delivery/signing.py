@@ -1,4 +1,4 @@
-"""Signatures by which a receiver knows whose words these are, and that they are new (standardwebhooks.com)."""
+"""Signatures that tell a receiver who sent a message, and that it is new (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from fleet.errors import ConfigurationError
 
 
 def secret_of(key: str, file: str) -> str:
-    """The secret in FILE, "" without one; raises ConfigurationError, which names the KEY of the settings."""
+    """The secret in FILE, "" without one; raises ConfigurationError, which names KEY, the setting."""
     if not file:
         return ""
     try:
         secret = Path(file).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no ASCII"
-        raise ConfigurationError(f"{key}: {file}: {why}", hint="the user fleet-hub reads it") from None
+        why = error.strerror if isinstance(error, OSError) else "is not ASCII"
+        raise ConfigurationError(f"{key}: {file}: {why}", hint="the user fleet-hub must be able to read it") from None
     if not secret:
         raise ConfigurationError(f"{key}: {file} is empty", hint="one line, the secret")
     try:
         _key(secret)
     except ValueError:
-        raise ConfigurationError(f"{key}: {file}: what follows whsec_ is no base64, or nothing") from None
+        raise ConfigurationError(f"{key}: {file}: the part after whsec_ is empty or not base64") from None
     return secret
 
 
 def signed(once: str, body: bytes, secret: str, now: int | None = None) -> dict[str, str]:
-    """The headers of BODY, which is known by ONCE; without a SECRET no signature."""
+    """The headers of BODY, whose id is ONCE; no signature without a SECRET."""
     moment = int(time.time()) if now is None else now
-    # A dot ends the id in what is signed: with dots in it the same sum would hold for another id, time and body.
+    # A dot separates the signed parts: an id with dots would have the same signature as another id, time and body.
     once = once.replace(".", "-")
     headers = {"webhook-id": once, "webhook-timestamp": str(moment)}
     if secret:

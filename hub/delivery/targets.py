@@ -1,4 +1,4 @@
-"""One run to one target: its files into a folder, into a bucket, or over HTTP. Told twice, a run has the same name."""
+"""Sends a run to a target: its files to a folder, to a bucket, or over HTTP. Sent again, a run has the same name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEPT = 16_384
 
 
 class Carrier:
-    """Carries runs and their PICTURES to the target NAME. Raises ConfigurationError for bad files of secrets."""
+    """Carries runs and their PICTURES to the target NAME. Raises ConfigurationError for bad secret files."""
 
     def __init__(self, name: str, target: TargetSettings, pictures: Pictures) -> None:
         self._target, self._pictures = target, pictures
@@ -60,13 +60,13 @@ class Carrier:
         if self._target.method == "PUT":
             for name, content in files.items():
                 media = "application/json" if name.endswith(".json") else kind(name)
-                # Each file is a message: who drops what has come before, by its id, takes all of them.
+                # Each file is a message with its own id, so a target that drops repeated ids still takes all files.
                 await self._ask(_address(self._target, run, name), f"{once}.{name}", content, media)
             return None
         if self._target.form is not None:
             return await self._send_form(self._target.form, run, files, once)
         *pictures, (_, text) = files.items()
-        # A part for each, also where there is no picture: a target reads one kind of form.
+        # The form always has the same structure, also without a picture.
         parts: list[tuple[str, Any]] = [("run", (None, text))]
         parts += [("picture", (name, content, kind(name))) for name, content in pictures]
         answer = await self._ask(_address(self._target, run, ""), once, *form(parts))
@@ -81,7 +81,7 @@ class Carrier:
         parts = mapping.parts(form_wanted, values, shown)
         answer = await self._ask(_address(self._target, run, ""), once, *form(parts))
         told: dict[str, JsonValue] = {"status": answer.status, "body": answer.body[:_KEPT]}
-        if shown and form_wanted.address and answer.is_new:  # one that has it already need not say where
+        if shown and form_wanted.address and answer.is_new:  # a target that already has it need not give the address
             told["address"] = mapping.address(mapping.document(answer, self._target), form_wanted.address)
         return told
 
@@ -103,21 +103,21 @@ class Carrier:
 
 
 def carriers_of(fleet: Fleet, pictures: Pictures) -> dict[str, Carry]:
-    """By the name of each target of FLEET, who carries to it."""
+    """The carrier of each target of FLEET, by its name."""
     return {name: Carrier(name, target, pictures).carry for name, target in fleet.hub.targets.items()}
 
 
 def document(run: Delivery) -> dict[str, JsonValue]:
-    """What a target is told of RUN."""
+    """The JSON that a target gets for RUN."""
     told = {name: value for name, value in asdict(run).items() if name not in ("id", "target", "tries")}
     return with_times({**told, "pictures": [*told["pictures"]]})
 
 
 def _into_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """The JSON last: who sees it has all of the run."""
+    """Write FILES, the JSON last: where it is, the run is complete."""
     for name, content in files.items():
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder")  # a disk that is not mounted is not made up for
+            raise FileNotFoundError(f"{folder} is not a folder")  # never created: its disk may not be mounted
         write_durably(folder / name, content, 0o640)
 
 

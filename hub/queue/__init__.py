@@ -1,1 +1,1 @@
-"""The queue: jobs in, runs out, each site as often as it bears it, over all hosts."""
+"""The queue: jobs in, runs out; each site at its pace, over all hosts."""

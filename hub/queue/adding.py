@@ -1,4 +1,4 @@
-"""Jobs come into the queue, in parcels: a long list holds a site no longer than a short one."""
+"""Adds jobs to the queue in parcels, so that a long list locks a site no longer than a short one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _THERE = sa.select(jobs.c.key, jobs.c.id).where(among(jobs.c.key, _KEYS))
 _ASKED = each(_KEYS)
 _OF_KEY = sa.select(runs.c.job).where(runs.c.key == _ASKED.c.value).order_by(runs.c.ended_at.desc()).limit(1)
 DONE = sa.select(_ASKED.c.value, _OF_KEY.correlate(_ASKED).scalar_subquery())
-"""Of each of the keys asked for, a job that has run, or none: however many runs it has had."""
+"""For each key, a job that has run, or none; the cost does not depend on its number of runs."""
 _DELETE = sa.delete(jobs).where(among(jobs.c.id, _IDS))
 
 
 def add(db: sa.Connection, parcel: Sequence[Job], pace: Pace, now: float) -> list[Receipt]:
-    """Add PARCEL, each job under its key once and never again; new sites get PACE."""
+    """Add PARCEL, each job only once under its key; new sites get PACE."""
     make_sites(db, {job.site for job in parcel}, pace)
     plain = {index: job for index, job in enumerate(parcel) if job.key is None}
     keyed: dict[str, Job] = {}
@@ -57,18 +57,18 @@ def add(db: sa.Connection, parcel: Sequence[Job], pace: Pace, now: float) -> lis
 def _add_keyed(
     db: sa.Connection, keyed: Mapping[str, Job], now: float
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """By key, the jobs that are new, those that are there, and those that are done.
+    """By key, the jobs that are new, those that are in the queue, and those that are done.
 
-    A job that is done leaves the queue in the transaction that writes its run. Whoever adds it again meanwhile waits
-    for that at the unique key, and finds the run by a look after the insertion: a look before it would find neither.
-    What was there at the insertion may have left before it is looked for: then it is done, as the next round finds.
+    A job that is done leaves the queue in the transaction that writes its run. Another hub that adds it meanwhile waits
+    at the unique key, and finds the run by a query after the insertion: a query before it would find neither.
+    A job that was in the queue at the insertion may have left before the query: then the next round finds it done.
     """
     new: dict[str, int] = {}
     there: dict[str, int] = {}
     done: dict[str, int] = {}
     while left := {key: job for key, job in keyed.items() if key not in new and key not in there and key not in done}:
         inserted = _insert_keyed(db, left, now)
-        # What repeats leaves the queue by an order alone, and comes again by one.
+        # A repeating job leaves the queue only by an order, and can then be added again.
         left_before = _ids(db, DONE, [key for key in inserted if keyed[key].repeat is None])
         if left_before:
             db.execute(_DELETE, {"ids": sorted(inserted[key] for key in left_before)})
@@ -79,7 +79,7 @@ def _add_keyed(
 
 
 def make_sites(db: sa.Connection, names: Set[str], pace: Pace) -> None:
-    """There are sites of these NAMES; those that are new have PACE."""
+    """Make the sites of NAMES that do not exist; new ones get PACE."""
     new = sorted(names - {row.name for row in db.execute(_NAMES, {"names": sorted(names)})})
     if new:
         site = Site(name="", interval_seconds=pace.interval_seconds, most=pace.most, room=pace.most)
@@ -95,7 +95,7 @@ def _insertion(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite
 
 
 def _insert(db: sa.Connection, new: Sequence[Job], now: float) -> list[int]:
-    """The ids of the jobs NEW, in their order."""
+    """The ids of NEW jobs, in their order."""
     if not new:
         return []
     statement = sa.insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
@@ -103,7 +103,7 @@ def _insert(db: sa.Connection, new: Sequence[Job], now: float) -> list[int]:
 
 
 def _insert_keyed(db: sa.Connection, keyed: Mapping[str, Job], now: float) -> dict[str, int]:
-    """By key, the ids of those that were not there; in the keys' order, in which everybody waits for everybody."""
+    """By key, the ids of those that did not exist; in the keys' order, so that transactions cannot deadlock."""
     statement = _insertion(db, jobs).on_conflict_do_nothing().returning(jobs.c.key, jobs.c.id)
     return {row.key: row.id for row in db.execute(statement, [row_of(keyed[key], now) for key in sorted(keyed)])}
 
@@ -114,7 +114,7 @@ def _ids(db: sa.Connection, query: sa.Select[Any], keys: Any) -> dict[str, int]:
 
 
 def _ring(db: sa.Connection, new: Sequence[Job], now: float) -> None:
-    """Set the alarms of the sites of NEW jobs."""
+    """Set the wake-up times of the sites of NEW jobs."""
     heads: dict[str, list[Head]] = {}
     for job in new:
         heads.setdefault(job.site, []).append(Head(_due_at(job, now), job.priority))
@@ -129,7 +129,7 @@ def _due_at(job: Job, now: float) -> float:
 
 
 def row_of(job: Job, now: float) -> dict[str, Any]:
-    """JOB as it comes into the queue."""
+    """The row of a new JOB."""
     due_at = _due_at(job, now)
     return {
         "key": job.key,

@@ -1,4 +1,4 @@
-"""A job that is in the queue becomes another one under its key: its history goes on."""
+"""Changes a job in the queue under its key; its history continues."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _CHANGE = sa.update(jobs).where(jobs.c.id == sa.bindparam("of"))
 
 
 def differences(there: Mapping[str, Any], wanted: Job) -> list[str]:
-    """The columns in which the job THERE (a row whose JSON is read) is not WANTED."""
+    """The columns in which the job THERE (a row with decoded JSON) differs from WANTED."""
     row = adding.row_of(wanted, 0.0)
     row |= {name: json.loads(row[name]) for name in ("arguments", "targets")}
     if there["same_exit"] and wanted.same_exit:
-        row["exit"] = there["exit"]  # where its first run came out
+        row["exit"] = there["exit"]  # the exit of its first run
     return [name for name in _SAME if there[name] != row[name]]
 
 
 def change(db: sa.Connection, number: int, to: Job, pace: Pace, now: float) -> bool:
-    """The job NUMBER becomes TO, and what lay aside is ready; a run that it has goes on as it began.
+    """Turn the job NUMBER into TO; a job that was set aside becomes ready. A run in progress continues as it began.
 
-    False: it is not there any more, or it runs, and would belong to another site.
+    False: it no longer exists, or it runs and would change its site.
     """
     adding.make_sites(db, {to.site}, pace)
     there = sa.select(jobs).where(jobs.c.id == number)

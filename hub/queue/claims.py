@@ -1,4 +1,4 @@
-"""Which jobs begin now, and for whom."""
+"""Chooses which jobs begin now, and for which workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hub.queue.schema import LEASED, READY, jobs
 from hub.queue.values import ANYWHERE, Claimed, Claims
 
 LOCKED_SECONDS = 0.05
-"""Until the next look, where another hub holds the sites that are awake: it does so for some milliseconds."""
+"""Pause until the next look when another hub holds the awake sites, which takes it some milliseconds."""
 FOREIGN_SECONDS = 1.0
-"""The same, where all that is awake is for other exits than ours."""
+"""The same when all awake jobs are for exits that this host does not have."""
 _IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _DETAILS = sa.select(jobs.c.id, jobs.c.fence, jobs.c.site, jobs.c.task, jobs.c.arguments, jobs.c.exit).where(
     among(jobs.c.id, _IDS)
@@ -54,11 +54,11 @@ def claim(
     now: float,
     clock: Callable[[], float],
 ) -> Claims:
-    """A job for each of WORKERS, as far as there are any; EXITS are those that HOST can have, None: all."""
+    """A job for each of WORKERS, as far as there are any; EXITS are those that HOST has, None: all."""
     offered = None if exits is None else {ANYWHERE, *exits}
     before = locks.awake(db, len(workers), now, offered)
     if before:
-        # Under the locks: a hub that stood still before would date its runs before the ends which made room for them,
+        # Read under the locks: an earlier time would date the runs before the ends that made room for them,
         # and let the next ones begin too early.
         now = clock()
     groups = locks.groups(db, before)
@@ -105,7 +105,7 @@ def _pick(
 
 
 def _members(db: sa.Connection, group: Group, count: int) -> Iterator[tuple[int, float | None]]:
-    """The first COUNT jobs of GROUP, each with when the next is due."""
+    """The first COUNT jobs of GROUP, each with the due time of the next."""
     if count == 1 or group.next_due_at is None:
         yield group.id, group.next_due_at
         return
@@ -137,5 +137,5 @@ def _lease(db: sa.Connection, host: str, to: dict[int, str], now: float) -> tupl
         for one in sorted(claimed, key=lambda one: one.job)
     ]
     changed = db.execute(_LEASE, changes).rowcount
-    assert changed == len(changes), "a job changed while its site was ours"
+    assert changed == len(changes), "a job changed while its site was locked"
     return claimed

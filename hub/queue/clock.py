@@ -1,8 +1,8 @@
-"""A database's clock that was set back.
+"""Corrects for a database clock that was set back.
 
-All that waits has its time by that clock. Set back by an hour, it would let every site rest for an hour, and a dead
-host live as long. So each beat notes the latest time; whoever finds it to come moves what was counted from it back
-as well. What has a date of its own (not before, cron, the beat of an interval) stays on that date.
+All due times use that clock. Set back by an hour, it would make every site rest for an hour, and a dead host live as
+long. So each beat notes the latest time; if that is in the future, everything counted from it moves back as well.
+Times with a date of their own (not before, cron, the beat of an interval) stay.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TRIES = sa.update(outbox).where(outbox.c.due_at > sa.bindparam("now")).values(d
 
 
 def note(db: sa.Connection, now: float) -> None:
-    """It is NOW; where it was later before, make up for that."""
+    """Note that it is NOW; if an earlier note is later, correct for the step."""
     latest = float(db.scalar(_LATEST) or 0.0)
     if now > latest:
         db.execute(_NOTE, {"now": now})

@@ -1,6 +1,6 @@
-"""How a run ends. One place for every end: what a worker tells, and what is lost with its host.
+"""Ends runs. The only place for every end: reported by a worker, or lost with its host.
 
-The run is written, and its job leaves or is ready again (hub.queue.rests), in the same transaction.
+The run is written, and its job leaves or becomes ready again (hub.queue.rests), in the same transaction.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ _OF_JOB = ("key", "site", "task", "arguments", "host", "worker", "began_at")
 
 
 class Ended(NamedTuple):
-    """A run that has ended, for what is written down with it."""
+    """A run that has ended, for what is recorded with it."""
 
     run: Mapping[str, Any]
     """Its row."""
     end: Finished
     targets: frozenset[str]
-    """To whom it has to be delivered: those of the run, and, where it is the answer, those of its job."""
+    """The targets of its deliveries: those of the run, and, if it answers its job, those of the job."""
 
 
 Record = Callable[[sa.Connection, Sequence[Ended], float], None]
-"""Writes down what else goes with runs, in the transaction in which they end."""
+"""Records what belongs to runs, in the transaction in which they end."""
 
 
 def nothing(_: sa.Connection, _ended: Sequence[Ended], _now: float) -> None:
-    """The Record of a queue alone."""
+    """A Record that records nothing more."""
 
 
 def finish(db: sa.Connection, ends: Sequence[Finished], now: float, record: Record = nothing) -> list[Taken]:
-    """Take each of ENDS, all in one transaction, and RECORD those in effect; what each of them was."""
+    """Take ENDS in one transaction, and RECORD those in effect; returns how each was taken."""
     ids = sorted({one.job for one in ends})
     before = locks.lock(db, db.scalars(SITES_OF, {"ids": ids}))
     rows = {row.id: row for row in db.execute(JOBS_OF, {"ids": ids})} if before else {}
@@ -83,7 +83,7 @@ def in_effect(row: Any, fence: int) -> bool:
 
 
 def _of_another(one: Finished, outcome: str | None) -> Taken:
-    """LOST and CANCELLED are the queue's own words: nobody tells them twice."""
+    """Only the queue itself writes LOST and CANCELLED, so no worker repeats them."""
     return Taken.REPEATED if outcome == one.outcome else Taken.STALE
 
 
@@ -99,7 +99,7 @@ def _end(
     now: float,
     record: Record,
 ) -> None:
-    """Runs end, each with its job's row; the sites are locked, and were as BEFORE."""
+    """End runs, each with its job's row; the sites are locked, and were as BEFORE."""
     after = [rests.rest(row, one.outcome, one.wait_seconds, now) for row, one in ends]
     ended = [
         ended_run(row, one, now, answers=stays is None or not stays.unfinished)
@@ -132,7 +132,7 @@ def _change(row: Any, one: Finished, stays: rests.Rest) -> dict[str, Any]:
 
 
 def ended_run(row: Any, end: Finished, now: float, *, answers: bool) -> Ended:
-    """A run of the job of ROW that ends NOW. It ANSWERS the job where the same is not tried once more."""
+    """A run of the job of ROW that ends NOW. It ANSWERS the job unless the job is tried again."""
     run = {
         "job": end.job,
         "fence": end.fence,
@@ -148,13 +148,13 @@ def ended_run(row: Any, end: Finished, now: float, *, answers: bool) -> Ended:
 
 
 def write_runs(db: sa.Connection, ended: Sequence[Ended], now: float, record: Record) -> None:
-    """Write down the runs and what goes with them. The primary key refuses a second end of one lease."""
+    """Write the runs and what belongs to them. The primary key refuses a second end of one lease."""
     db.execute(sa.insert(runs), [one.run for one in ended])
     rollups.add(db, [one.run for one in ended])
     record(db, ended, now)
 
 
 def settle(db: sa.Connection, before: Mapping[str, politeness.Site], changed: Mapping[str, politeness.Site]) -> None:
-    """Write down CHANGED sites, each with the alarm that its jobs ask for now."""
+    """Write CHANGED sites, each with the wake-up time that its jobs need now."""
     heads = locks.heads(db, changed)
     locks.keep(db, before, [politeness.alarm(site, heads[name]) for name, site in changed.items()])

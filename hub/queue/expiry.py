@@ -1,7 +1,7 @@
-"""What goes first when there is too much: pictures by age and size, then answers, then whole runs.
+"""Removes in this order: pictures by age and size, then answers, then whole runs.
 
-Nothing goes that still has to be delivered. What a worker has to take away itself, the files, stays in the tables until
-it has.
+Nothing is removed that must still be delivered. Files that a worker must remove itself stay in the tables until it
+has removed them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _OF_WORKER = (
 
 
 def stale(db: sa.Connection, host: str, before: float, most_bytes: float, count: int) -> list[tuple[str, str]]:
-    """Workers of HOST and the pictures that each may take away: what ended BEFORE, and the oldest above MOST_BYTES."""
-    # Runs without pictures may be many: those before the first one with some are not looked at again.
+    """Workers of HOST and the pictures that each may remove: of runs ended BEFORE, and the oldest above MOST_BYTES."""
+    # There may be many runs without pictures: those before the first one with pictures are not read again.
     step = f"{_PICTURES} {host}"
     since = float(db.scalar(_MARK, {"of": step}) or 0.0)
     if (first := db.execute(_OLDEST.limit(1), {"own": host, "since": since}).first()) is None:
@@ -62,7 +62,7 @@ def stale(db: sa.Connection, host: str, before: float, most_bytes: float, count:
 
 
 def forget(db: sa.Connection, host: str, worker: str, names: Collection[str]) -> None:
-    """WORKER has taken away the pictures NAMES."""
+    """Record that WORKER has removed the pictures NAMES."""
     rows = db.execute(_OF_WORKER, {"names": list(names), "own": host, "worker": worker}).all()
     for row in rows:
         of = {pictures.c[name]: value for name, value in row._mapping.items()}
@@ -70,20 +70,20 @@ def forget(db: sa.Connection, host: str, worker: str, names: Collection[str]) ->
 
 
 def clear_answers(db: sa.Connection, before: float) -> int:
-    """Of some runs that ended BEFORE, leave only what they came to; how many."""
+    """Clear answers and details of some runs that ended BEFORE; returns how many."""
     since = float(db.scalar(_MARK, {"of": _ANSWERS}) or 0.0)
     known = sa.or_(runs.c.answer.is_not(None), runs.c.details.is_not(None))
     rows = db.execute(_AGED.where(known, ~_WAITS), {"since": since, "before": before}).all()
     for row in rows:
         db.execute(sa.update(runs).where(*_of(runs, row)).values(answer=None, details=None))
         db.execute(sa.update(delivered).where(*_of(delivered, row)).values(answer=None))
-    # Those before the mark are not looked at again: what waited then keeps its answer until the run goes.
+    # Runs before the mark are not read again: one that waited then keeps its answer until the run is removed.
     _mark(db, _ANSWERS, max(since, rows[-1].ended_at if rows else before))
     return len(rows)
 
 
 def drop_runs(db: sa.Connection, before: float) -> int:
-    """Forget some runs that ended BEFORE, but for those whose pictures are still there; how many."""
+    """Remove some runs that ended BEFORE, except those that still have pictures; returns how many."""
     has_pictures = sa.exists().where(*_SAME)
     query = _AGED.where(~_WAITS, ~has_pictures)
     rows = db.execute(query, {"since": 0.0, "before": before}).all()

@@ -1,7 +1,7 @@
-"""Hosts and their leases: one heartbeat a host, not one a job; the jobs of a host that is silent are given to others.
+"""Hosts and their leases: one heartbeat per host, not one per job; other hosts get the jobs of a silent host.
 
-A hub that was silent for longer than its lease is fenced before any job of it is touched: its next beat says so. What
-it still tells of its runs is stale by their fence.
+A hub that was silent for longer than its lease is fenced before any of its jobs is touched: its next beat reports it.
+What it still reports of its runs is stale by their fence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HELD = sa.select(jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.cancelled, jobs
 
 
 class Lease(NamedTuple):
-    """A job that a host has."""
+    """The lease of a host on a job."""
 
     fence: int
     worker: str
@@ -46,38 +46,38 @@ class Lease(NamedTuple):
 
 
 def enlist(db: sa.Connection, host: str, incarnation: str, *, version: str, settings: str, until: float) -> None:
-    """HOST has begun a life as INCARNATION. What an earlier life of it holds stays leased to it: see held()."""
+    """Begin a life of HOST as INCARNATION. Jobs of an earlier life stay leased to it: see held()."""
     values = {"incarnation": incarnation, "until": until, "version": version, "settings": settings}
     insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
     db.execute(insert(hosts).values(name=host, **values).on_conflict_do_update(index_elements=["name"], set_=values))
 
 
 def beat(db: sa.Connection, host: str, incarnation: str, until: float) -> None:
-    """HOST lives. Raises HostFenced when it was taken for dead, or has begun another life."""
+    """Renew HOST's lease. Raises HostFenced if it was declared dead, or has begun another life."""
     if not db.execute(_BEAT, {"host": host, "own": incarnation, "to": until}).rowcount:
         raise HostFenced
 
 
 def require_alive(db: sa.Connection, host: str, incarnation: str, now: float) -> None:
-    """Raise HostFenced unless HOST has its lease: what it took now would soon be taken from it."""
+    """Raise HostFenced unless HOST has its lease: otherwise it would soon lose what it takes now."""
     if db.scalar(_ALIVE, {"host": host, "own": incarnation, "now": now}) is None:
         raise HostFenced
 
 
 def fence(db: sa.Connection, now: float) -> None:
-    """Whoever is silent for longer than its lease is fenced."""
+    """Fence every host that was silent for longer than its lease."""
     if silent := list(db.scalars(_SILENT, {"now": now})):
         db.execute(_FENCE, {"names": silent})
 
 
 def retire(db: sa.Connection, host: str, incarnation: str) -> None:
-    """HOST ends: nobody waits for its lease to run out."""
+    """End HOST's lease now, so that no other host waits for it."""
     change = sa.update(hosts).where(*_MINE).values(incarnation=None)
     db.execute(change, {"host": host, "own": incarnation})
 
 
 def recover(db: sa.Connection, now: float, record: endings.Record) -> int:
-    """Give jobs of fenced hosts to others; how many, 0 when none is left. One parcel, so that nobody waits long."""
+    """Give jobs of fenced hosts to others; returns how many, 0 when none is left. One parcel keeps the locks short."""
     fenced = list(db.scalars(_FENCED))
     left = db.execute(_LEFT, {"names": fenced}).all() if fenced else []
     endings.finish(db, [Finished(job=job, fence=held, outcome="lost") for job, held in left], now, record)

@@ -1,7 +1,7 @@
-"""The one order of locks, and what is read under them.
+"""The order of locks, and what is read under them.
 
-Sites first, by name; nothing else is locked after that: whoever holds a site's row may change its jobs. The queries
-pick ids, and changes go by primary key. Each query has one text, however many sites it is asked about.
+Sites first, by name; nothing else is locked after that: a transaction that holds a site's row may change its jobs. The
+queries pick ids, and changes go by primary key. Each query has one text, for any number of sites.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMES = sa.bindparam("names", type_=Many(sa.Text))
 _EXITS = sa.bindparam("exits", type_=Many(sa.Text))
 _PRIORITIES = (0, 1, 2)
 
-# What depends on a site's row is its own affair: no key of it changes, and who only refers to it does not wait.
+# No key of a site's row changes, so a transaction that only refers to the row does not wait for it.
 _LOCK = sa.select(*_COLUMNS).where(among(sites.c.name, _NAMES)).order_by(sites.c.name).with_for_update(key_share=True)
 _ALL = sa.select(*_COLUMNS).order_by(sites.c.name)
 _LOOK_AT_ALL = (
@@ -30,7 +30,7 @@ _LOOK_AT_ALL = (
     .order_by(sites.c.wake_at)
     .limit(sa.bindparam("count"))
 )
-# No EXISTS: PostgreSQL would make a join of it, and ask for all sites before it takes the first.
+# Not EXISTS: PostgreSQL would turn it into a join, and read all sites before it takes the first.
 _FOR_US = (
     sa.select(jobs.c.id)
     .where(
@@ -74,7 +74,7 @@ class Group(NamedTuple):
 
 
 def _heads() -> sa.Select[tuple[int, str, str, int, float, float]]:
-    """Of each group the head: one jump through the index for each, whatever lies in between."""
+    """The first job of each group: one index lookup for each, whatever lies in between."""
     first, head, later, second = (jobs.alias(name) for name in ("first", "head", "later", "second"))
 
     def sort(one: sa.FromClause) -> list[sa.ColumnElement[Any]]:
@@ -85,7 +85,7 @@ def _heads() -> sa.Select[tuple[int, str, str, int, float, float]]:
 
     start = found(first, first.c.site == sites.c.name).scalar_subquery()
     chain = sa.select(start.label("id")).where(among(sites.c.name, _NAMES)).cte("chain", recursive=True)
-    # In two jumps: SQLite uses no more than the first of two columns that are compared as one.
+    # Two lookups: of two columns that are compared as a pair, SQLite uses only the first.
     jumps = [
         (later.c.site == head.c.site, later.c.exit == head.c.exit, later.c.priority > head.c.priority),
         (later.c.site == head.c.site, later.c.exit > head.c.exit),
@@ -108,19 +108,19 @@ _HEADS = _heads()
 
 
 def lock(db: sa.Connection, names: Iterable[str]) -> dict[str, Site]:
-    """The sites of NAMES that there are, ours until the transaction ends."""
+    """The existing sites of NAMES, locked until the transaction ends."""
     return {row.name: Site(**row._mapping) for row in db.execute(_LOCK, {"names": sorted(set(names))})}
 
 
 def every(db: sa.Connection) -> list[Site]:
-    """All sites by name, nobody's."""
+    """All sites by name, not locked."""
     return [Site(**row._mapping) for row in db.execute(_ALL)]
 
 
 def awake(db: sa.Connection, count: int, now: float, exits: Collection[str] | None) -> dict[str, Site]:
-    """At most COUNT sites that have a job which can begin NOW, by priority, then those that have waited longest.
+    """At most COUNT sites that have a job which can begin NOW, by priority, then by waiting time; locked.
 
-    With EXITS only those with a job for one of them. What another hub holds just now is left out.
+    With EXITS only those with a job for one of them. Sites that another hub holds are left out.
     """
     found: dict[str, Site] = {}
     query, given = (_AWAKE, {}) if exits is None else (_AWAKE_FOR_US, {"exits": sorted(exits)})
@@ -132,13 +132,13 @@ def awake(db: sa.Connection, count: int, now: float, exits: Collection[str] | No
 
 
 def is_awake_for(db: sa.Connection, now: float, exits: Collection[str]) -> bool:
-    """Whether a site has a job for one of EXITS that can begin NOW, whoever holds that site."""
+    """Whether a site has a job for one of EXITS that can begin NOW, locked or not."""
     given = {"now": now, "count": 1, "exits": sorted(exits)}
     return any(db.execute(_LOOK, {"priority": priority, **given}).first() for priority in _PRIORITIES)
 
 
 def next_wake(db: sa.Connection) -> float | None:
-    """When the next site wakes, past or to come."""
+    """When the next site wakes, past or future."""
     return min((at for at in db.execute(_NEXT).one() if at is not None), default=None)
 
 
@@ -152,13 +152,13 @@ def groups(db: sa.Connection, names: Iterable[str]) -> dict[str, list[Group]]:
 
 
 def heads(db: sa.Connection, names: Iterable[str]) -> dict[str, list[Head]]:
-    """By site, what its alarm is set by."""
+    """By site, the heads of its groups, which set its wake-up time."""
     found = groups(db, names)
     return {name: [Head(one.due_at, one.priority) for one in of_site] for name, of_site in found.items()}
 
 
 def keep(db: sa.Connection, before: Mapping[str, Site], after: Iterable[Site]) -> None:
-    """Write down the sites AFTER, where they are not as BEFORE."""
+    """Write the sites of AFTER that differ from BEFORE."""
     changed = [site for site in after if before[site.name] != site]
     if changed:
         rows = [{f"new_{name}": value for name, value in asdict(site).items()} | {"of": site.name} for site in changed]

@@ -1,7 +1,7 @@
-"""How hubs hear of work that another one has added or recovered: PostgreSQL's LISTEN, on a connection of its own.
+"""Tells a hub of work that another one has added or recovered: PostgreSQL's LISTEN, on a connection of its own.
 
-With SQLite there is one hub, which rings itself. A notification is a reason to look, no message: what was missed while
-the connection was away is made up for by a ring after it is back.
+With SQLite there is one hub, which rings itself. A notification is only a reason to look: after a lost connection one
+ring replaces all that were missed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fleet.db import Database
 from hub.queue.store import CHANNEL
 
 LOOK_SECONDS = 1.0
-"""How long close() waits at most, and how long it is until the next try to connect."""
+"""The longest wait of close(), and the pause before the next try to connect."""
 
 
 class Notices:
@@ -30,13 +30,13 @@ class Notices:
             self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _follow(self) -> None:
-        import psycopg  # a seventh of the hub's start, and of no use to SQLite
+        import psycopg  # takes a seventh of the hub's start, and SQLite does not need it
 
         while not self._closing.is_set():
             try:
@@ -49,7 +49,7 @@ class Notices:
         import psycopg
 
         own = db.connection.driver_connection
-        db.detach()  # it is closed at the end, and not used by anybody else with its LISTEN
+        db.detach()  # closed at the end: with its LISTEN it must not return to the pool
         assert isinstance(own, psycopg.Connection)
         own.autocommit = True
         own.execute(f"LISTEN {CHANNEL}")

@@ -1,4 +1,4 @@
-"""What a person orders: a job ends, is tried once more; a site rests, or has another pace."""
+"""A person's orders: cancel a job or retry it; pause a site or change its pace."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def cancel(
     outcome: Ending = "cancelled",
     error: str | None = None,
 ) -> tuple[set[int], set[int]]:
-    """Cancel the jobs IDS: those that left at once, with OUTCOME, and those whose workers have to be told.
+    """Cancel the jobs IDS: those that left at once, with OUTCOME, and those whose workers must be told.
 
-    What lay aside has been answered already.
+    A job that was set aside has been answered already.
     """
     wanted = sorted(set(ids))
     before = locks.lock(db, db.scalars(SITES_OF, {"ids": wanted}))

@@ -65,7 +65,7 @@ def test_what_the_command_line_says_is_for_every_line() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ('{"query": "x"}', "there is no 'query'"),
         ('{"arguments": [1]}', "arguments"),
         ('{"arguments": {"query": NaN}}', "JSON"),
@@ -101,7 +101,7 @@ def test_many_mistakes_are_one_short_message() -> None:
 
 def test_a_table_with_another_number_of_cells_is_told() -> None:
     """A row that has lost a comma does not become another job."""
-    assert "line 3: has another number of cells" in wrong("query,key\na,b\nc\n")
+    assert "line 3: has a different number of cells" in wrong("query,key\na,b\nc\n")
 
 
 @pytest.mark.parametrize(("text", "value"), [("a=1", "1"), ("a=", ""), ("a=b=c", "b=c"), ("a:=[1]", [1])])
@@ -113,7 +113,7 @@ def test_an_argument_is_text_or_json(text: str, value: object) -> None:
 @pytest.mark.parametrize("text", ["a", "=1", "a b=1", "a:=x", "--a=1"])
 def test_what_is_no_argument_is_said(text: str) -> None:
     """As words of the command line may be."""
-    with pytest.raises(ValueError, match=r"no argument|no JSON"):
+    with pytest.raises(ValueError, match=r"not an argument|not JSON"):
         entering.argument(text)
 
 

@@ -1,4 +1,4 @@
-"""Sites, jobs, runs, hosts and the outbox, with what PostgreSQL's statistics need."""
+"""Sites, jobs, runs, hosts and the outbox, with the settings that PostgreSQL's statistics need."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def _outbox() -> None:
 
 
 def _settings() -> None:
-    """Rows of these change all the time: their dead versions are cleared away early, and counted often.
+    """Rows of these tables change all the time: their dead versions are removed early, and counted often.
 
-    The space left free lets a new version of a row lie beside the old one. What only grows is looked at seldom.
+    The free space lets a new version of a row lie beside the old one. Tables that only grow are analysed seldom.
     """
     for table in ("sites", "jobs", "outbox"):
         op.execute(

@@ -1,4 +1,4 @@
-"""What is known of work out of somebody else's queue."""
+"""Tables for work from another server's queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "1"
 
 
 def upgrade() -> None:
-    """Add to the tables; those who do not know of it leave it empty."""
+    """Add to the tables; older releases leave the new parts empty."""
     op.add_column("jobs", sa.Column("until", sa.Double))
     op.add_column("pictures", sa.Column("address", sa.Text))
     op.create_table("asks", sa.Column("host", sa.Text, primary_key=True), sa.Column("word", sa.Text, nullable=False))

@@ -1,4 +1,4 @@
-"""What robots.txt of a site asks for."""
+"""The Crawl-delay of a site's robots.txt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rules know of jobs."""
+"""The states of alert rules."""
 
 from __future__ import annotations
 

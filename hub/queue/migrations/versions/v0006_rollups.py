@@ -1,4 +1,4 @@
-"""Counts of runs by minute, hour and day; indexes for what is rare among many runs and jobs."""
+"""Counts of runs by minute, hour and day; indexes for rare rows among many runs and jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "5"
 
 
 def upgrade() -> None:
-    """Add the table, filled with what has ended so far, and the indexes."""
+    """Add the table, filled from the runs so far, and the indexes."""
     op.create_table(
         "rollups",
         sa.Column("span_seconds", sa.Integer, primary_key=True, autoincrement=False),
@@ -35,8 +35,8 @@ def upgrade() -> None:
             "ALTER TABLE rollups SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, "
             "autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0)"
         )
-    # Once, and then never again by looking at all runs. Of minutes and hours those that are kept, and a day more: what
-    # is too old goes a minute at a time, and a year has half a million of them.
+    # This reads all runs once, and never again. Minutes and hours only as long as they are kept, and a day more: old
+    # ones are removed a minute at a time, and a year has half a million of them.
     for span, days in ((60, 3), (3600, 91), (86_400, 1_000_000)):
         start = f"CAST(floor(ended_at / {span}) AS BIGINT) * {span}"
         if op.get_bind().dialect.name == "sqlite":

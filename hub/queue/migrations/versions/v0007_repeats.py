@@ -1,4 +1,4 @@
-"""Jobs that repeat are found among all that wait."""
+"""An index that finds repeating jobs among all waiting ones."""
 
 from __future__ import annotations
 
