@@ -1,1 +1,1 @@
-"""The process of one worker: its own UID, its own tunnel, its own Chrome, one loop after another."""
+"""The program of one worker: under its own UID, with its own tunnel and Chrome, it does one loop after another."""

@@ -1,4 +1,4 @@
-"""The program `worker`: prepare (root, at fleet up), run and verify (one worker, started by its launcher)."""
+"""The program `worker`: prepare (as root, at `fleet up`); run, verify and try (one worker, started by its launcher)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     paths = Paths.from_environment()
     fleet = snapshot.read(paths.snapshot).fleet
-    # Where there are jobs alone, [task] is for `fleet run`, whose workers say what is wrong with it.
+    # With hub.jobs = "only" [task] is used only by `fleet run`, whose workers check it themselves.
     if fleet.loops_task:
         registry.check(fleet.task)
     installed = prepare.prepare(fleet, paths, home())
@@ -48,13 +48,13 @@ def _answer(arguments: argparse.Namespace, installed: Installed, *lines: str) ->
 
 @contextmanager
 def _being(name: str, stage: str, *, hint: str) -> Iterator[tuple[Fleet, Paths, Worker]]:
-    """Whose this process is; at its end nothing that it started is left. A signal raises Stopped inside.
+    """Run as the worker NAME: in the block a signal raises Stopped; at its end all child processes are killed.
 
-    Raises NotAllowed, with HINT, under another UID than that of the worker NAME.
+    Raises NotAllowed, with HINT, when this process does not have the worker's UID.
     """
-    # Whoever takes the browser over has this UID: it must not read or change this process's memory, which holds the
-    # connection to netctl (ptrace(2), "Ptrace access mode checking"). exec has just undone what the launcher's UID
-    # change did.
+    # An attacker who takes the browser over has this UID and must not read or change this process's memory, which holds
+    # the connection to netctl (ptrace(2), "Ptrace access mode checking"). exec has just reset what the launcher's UID
+    # change had set.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     from worker.browser import reap
 
@@ -63,7 +63,7 @@ def _being(name: str, stage: str, *, hint: str) -> Iterator[tuple[Fleet, Paths, 
     worker = fleet.worker(name)
     if os.getuid() != worker.uid:
         raise NotAllowed(f"{worker.name} runs under UID {worker.uid}, not {os.getuid()}", hint=hint)
-    sys.path.append(str(paths.tasks))  # last: no file there takes the place of one of ours
+    sys.path.append(str(paths.tasks))  # last, so that no file there replaces a module of ours
     log.bind(worker=worker.name, loop=0, stage=stage)
     with Interrupts() as interrupts:
         reap.adopt_orphans()
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
             order = read_order(paths)
             task = registry.resolve(fleet.task) if order or fleet.loops_task else None
             loop = Loop(fleet, paths, worker, prepare.installed_from(os.environ), task)
-            logger.info("worker.started", pid=os.getpid(), task=task.name if task else "jobs alone")
+            logger.info("worker.started", pid=os.getpid(), task=task.name if task else "only jobs")
             loop.run(order)
             logger.info("worker.finished")
             processes.outlive(processes.WORKER_START_SECONDS)
@@ -116,7 +116,7 @@ def _declare(arguments: argparse.Namespace) -> None:
     from worker.tasks import declared
 
     answer = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a module may print
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # an imported module may print
     found = declared.built_in()
     with suppress(OSError):
         declared.give_up_root()
@@ -151,13 +151,13 @@ def main() -> None:
     nouns = parser.add_subparsers(metavar="COMMAND")
     words = "check browser and driver, write launch specs"
     console.command(nouns, "prepare", _prepare, words, "sudo worker prepare --json", root=True, answers=True)
-    words = "say which browser and driver there are, fail unless they fit"
+    words = "show the browser and the driver; fail unless they fit"
     snapshot.add_option(console.command(nouns, "check", _check, words, "worker check --json", answers=True))
     run = console.command(
         nouns,
         "run",
         _run,
-        "be one worker (its launcher calls this)",
+        "run one worker (its launcher calls this)",
         "worker run --worker w1101",
         start_seconds=processes.WORKER_START_SECONDS,
     )
@@ -170,11 +170,11 @@ def main() -> None:
         "worker verify --worker w1101",
     )
     verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
-    words = "say what is wrong with the task on standard input (fleet try calls this)"
+    words = "check the task on standard input (fleet try calls this)"
     console.command(nouns, "task", _task, words, "worker task")
-    words = "say as JSON which options each task takes (fleet calls this)"
+    words = "print the options of each task as JSON (fleet calls this)"
     declare = console.command(nouns, "declare", _declare, words, "worker declare --task prices:prices")
-    declare.add_argument("--task", default="", metavar="TASK", help="one that [task] names")
+    declare.add_argument("--task", default="", metavar="TASK", help="the task of [task], which is included")
     words = "do one loop with the task on standard input (fleet try calls this, through the launcher)"
     trial = console.command(nouns, "try", _try, words, "worker try --worker w1101")
     trial.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")

@@ -1,11 +1,11 @@
-"""One table: what a site's answer means. The first row that fits counts; beside it stands failures.py.
+"""The table of what a site's answer means. The first row that fits counts. (failures.py has the table of errors.)
 
-refused   the site does not want this visitor: it is asked no second time, and by no other exit
-limited   it asks to be left alone for a while: nobody asks before that is over
+refused   the site does not want this visitor: it is not asked again, nor through another exit
+limited   it asks to be left alone for a while: it is not asked before that is over
 absent    there is no such page
-failed    something is wrong with the site, and may pass
+failed    something is wrong with the site, which may pass
 
-We observe. None of these is ever answered by another exit, another browser or another name.
+The fleet only observes. It never reacts to these with another exit, another browser or another name.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from fleet.outside.rest import retry_after
 from fleet.result import MOST_REST_SECONDS
 
 UNTOLD_SECONDS = 60.0
-"""The rest after a limited page whose site says no time; it doubles with each one in a row."""
+"""How long a site is left alone that is `limited` and names no time; it doubles with each one in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table."""
+    """One row of the table."""
 
     outcome: str
     why: str
     status: str
-    """A regular expression over the whole status."""
+    """A regular expression that matches the whole status."""
     header: str = ""
-    """`name: pattern`; the pattern is searched in the value."""
+    """`name: pattern`; the pattern is searched in the header's value."""
 
     def fits(self, status: int, headers: Mapping[str, str]) -> bool:
         name, _, pattern = self.header.partition(": ")
@@ -50,12 +50,12 @@ RULES = (
     Rule("absent", "there is no such page", "404|410"),
     Rule("failed", "the site does not take this request", "4.."),
     Rule("failed", "the site has failed", "5.."),
-    Rule("failed", "no status of the web's", "[6789].."),
+    Rule("failed", "no status of HTTP", "[6789].."),
 )
 
 
 def judge(url: str, status: int | None, headers: Mapping[str, str]) -> None:
-    """Raise Answered for an answer that is not the page, PageFailed for a failure of the site's."""
+    """Raise Answered for an answer other than the page, PageFailed for a failure of the site."""
     rule = next((rule for rule in RULES if rule.fits(status or 200, headers)), None)
     if rule is None:
         return

@@ -1,1 +1,1 @@
-"""Chrome behind one small interface, whichever driver moves it; no other place imports selenium."""
+"""Chrome behind one small interface, for both drivers; selenium is imported only here."""

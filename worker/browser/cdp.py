@@ -1,7 +1,7 @@
-"""The Chrome DevTools Protocol over one WebSocket to the whole browser: commands, events, sessions of its targets.
+"""The Chrome DevTools Protocol over one WebSocket to the browser: commands, events, the sessions of its targets.
 
-Why not WebDriver BiDi: three subscriptions cost 0.5 s and 0.3 processor seconds a start, and a hidden tab of 30 MiB.
-ChromeDriver starts the browser and is then silent; everything a page is asked goes this way.
+Why not WebDriver BiDi: three subscriptions cost 0.5 s and 0.3 processor seconds per start, and a hidden tab of 30 MiB.
+ChromeDriver only starts the browser; all other commands go this way.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import websocket
 
 Parameters = Mapping[str, Any]
 Command = tuple[str, Parameters]
-"""A method with its parameters."""
+"""A method and its parameters."""
 Heard = Callable[[str, str, Parameters], None]
-"""An event: its session (empty: the browser's own), its name, its parameters. Must not wait for the browser."""
+"""A handler of events: session (empty: the browser's own), name, parameters. It must not wait for the browser."""
 _CONNECT_SECONDS = 10
 _WRONG = (OSError, websocket.WebSocketException, http.client.HTTPException, ValueError)
 
@@ -40,14 +40,14 @@ class Gone(Exception):
 
 @dataclass
 class Answer:
-    """What will come of a command."""
+    """The future answer to a command."""
 
     method: str
     come: threading.Event = field(default_factory=threading.Event)
     message: Parameters | None = None
 
     def result(self, seconds: float) -> Any:
-        """What came; raises Refused, Gone, and Silent after SECONDS: it may be waited for once more."""
+        """Wait for the result; raises Refused, Gone, or Silent after SECONDS, after which it may be called again."""
         if not self.come.wait(seconds):
             raise Silent(f"{self.method} was not answered within {seconds:g} s")
         if self.message is None:
@@ -67,9 +67,9 @@ class Connection:
         self._answers: dict[int, Answer] = {}
         self._closed = False
         self.heard_at = time.monotonic()
-        """When the browser last said anything."""
+        """When the browser last sent a message (monotonic)."""
         try:
-            # No Origin: Chrome refuses pages by it (--remote-allow-origins), and we are none.
+            # No Origin header: by it Chrome refuses pages (--remote-allow-origins), and this is no page.
             self._socket = websocket.create_connection(
                 _address(port), timeout=_CONNECT_SECONDS, suppress_origin=True, http_no_proxy=["*"]
             )
@@ -80,7 +80,7 @@ class Connection:
         self._thread.start()
 
     def call(self, method: str, parameters: Parameters | None = None, *, session: str = "", seconds: float) -> Any:
-        """What METHOD gives; raises Refused, Silent after SECONDS, Gone."""
+        """The result of METHOD; raises Refused, Silent after SECONDS, Gone."""
         return self.begin(method, parameters, session=session).result(seconds)
 
     def begin(self, method: str, parameters: Parameters | None = None, *, session: str = "") -> Answer:
@@ -90,14 +90,14 @@ class Connection:
         return answer
 
     def post(self, method: str, parameters: Parameters | None = None, *, session: str = "") -> None:
-        """The same without waiting, and whatever comes of it: the one that event handlers may use."""
+        """Send METHOD and ignore its result and errors; event handlers may use only this."""
         try:
             self._send(method, parameters, session, None)
         except Gone:
-            pass  # who waits for something is told
+            pass  # code that waits for an answer gets the error
 
     def close(self) -> None:
-        """The thread has ended afterwards."""
+        """Close the connection and wait for the end of its thread."""
         self._closed = True
         self._socket.shutdown()  # type: ignore[no-untyped-call]
         self._thread.join(5)

@@ -1,4 +1,4 @@
-"""What a task may do with a browser, put together from tab, readiness, hands and picture."""
+"""The commands that a task may give to a browser, made of tab, readiness, hands and picture."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _SETTLE_SECONDS = 1.0
 
 
 class Browser:
-    """One running Chrome. Selectors are CSS, and reach into open shadow roots and frames of the same site.
+    """One running Chrome. Selectors are CSS, and also match in open shadow roots and frames of the same site.
 
-    Every wait ends within its seconds or raises ElementMissing. Everything that reads reads what a person would see.
+    Every wait succeeds within its seconds or raises ElementMissing. Reading methods return only what a person would
+    see.
     """
 
     def __init__(
@@ -61,32 +62,32 @@ class Browser:
         self.wait_loaded(seconds=max(0.1, deadline - time.monotonic()), until=until)
 
     def wait_loaded(self, *, seconds: float, until: Condition = "quiet") -> None:
-        """Wait until the page stands, as after a form was sent; raises as `open` does."""
+        """Wait until the page is loaded, for example after a form was sent; raises like `open`."""
         readiness.loaded(self._tab, until, seconds=seconds, patience=self._patience)
         self._count_page()
 
     def _count_page(self) -> None:
-        """One more page, unless it is the one counted last: a form's answer may come without `open`."""
+        """Count the page, unless it is the one counted last: a form's answer may come without `open`."""
         if (number := self._tab.documents.current.number) != self._counted:
             self._counter.add(Losses(pages=1))
             self._counted = number
 
     def wait(self, *selectors: str, seconds: float, state: State = "stable", unlike: Look | None = None) -> int:
-        """Wait until all SELECTORS are in STATE, and no longer as one looked in UNLIKE; how many match."""
+        """Wait until all SELECTORS are in STATE, and differ from UNLIKE; returns the number of matches."""
         found = readiness.selected(self._tab, selectors, state, seconds=seconds, unlike=unlike, patience=self._patience)
         self._count_page()
         return found
 
     def fill(self, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
-        """Type TEXT into a field in place of what is there, and Enter if SUBMIT."""
+        """Type TEXT into a field, replacing its content, then Enter if SUBMIT."""
         hands.fill(self._tab, selector, text, submit=submit, seconds=seconds)
 
     def click(self, selector: str, *, seconds: float = 0) -> None:
-        """Press the first visible match, once nothing covers it."""
+        """Click the first visible match, once nothing covers it."""
         hands.click(self._tab, selector, seconds=seconds)
 
     def press(self, key: str) -> None:
-        """Press a key where the cursor is: Enter, Tab, Escape and others of worker/browser/hands.py."""
+        """Press a key in the focused element: Enter, Tab, Escape and others of worker/browser/hands.py."""
         hands.press(self._tab, key)
 
     def choose(self, selector: str, value: str) -> None:
@@ -94,7 +95,7 @@ class Browser:
         hands.choose(self._tab, selector, value)
 
     def scroll(self, selector: str | None = None, pixels: int | None = None) -> bool:
-        """Scroll what scrolls around SELECTOR, or the page; by PIXELS, or most of what is seen; whether it moved."""
+        """Scroll the container of SELECTOR, or the page, by PIXELS or most of its height; returns whether it moved."""
         return hands.scroll(self._tab, selector, pixels)
 
     def look(self, selector: str) -> Look:
@@ -102,19 +103,19 @@ class Browser:
         return readiness.look(self._tab, selector)
 
     def texts(self, selector: str) -> list[str]:
-        """The text of every visible match, in the page's order; none is an empty list."""
+        """The text of every visible match, in the page's order; empty when there is none."""
         return [str(text) for text in self._tab.ask("texts", selector, MOST_ITEMS)]
 
     def attributes(self, selector: str, name: str) -> list[str | None]:
-        """That attribute of every visible match, None where it has none."""
+        """The attribute NAME of every visible match; None for a match without it."""
         return list(self._tab.ask("attributes", selector, name, MOST_ITEMS))
 
     def html(self, selector: str) -> list[str]:
-        """The source of every visible match."""
+        """The HTML source of every visible match."""
         return [str(text) for text in self._tab.ask("html", selector, MOST_ITEMS)]
 
     def fields(self, picks: Mapping[str, Pick]) -> Raw:
-        """What PICKS take of the page."""
+        """The values of PICKS in the page."""
         found = self._tab.ask("page", _told(picks))
         for name, over in found["over"].items():
             if over:
@@ -124,7 +125,7 @@ class Browser:
     def rows(
         self, selector: str, picks: Mapping[str, Pick], *, advertisement: str = "", most: int = MOST_ITEMS
     ) -> Rows:
-        """What PICKS take of each visible match; ADVERTISEMENT is a selector."""
+        """The values of PICKS in each visible match; ADVERTISEMENT is a selector that marks advertisements."""
         found = self._tab.ask("rows", selector, _told(picks), advertisement, min(most, MOST_ITEMS))
         rows = tuple(
             Row(
@@ -140,21 +141,21 @@ class Browser:
         return Rows(rows=rows, count=int(found["count"]), partial=bool(found["partial"]))
 
     def json_ld(self) -> list[str]:
-        """The page's structured data (schema.org), each script's source."""
+        """The source of each script with structured data (schema.org, JSON-LD)."""
         return [str(text) for text in self._tab.ask("jsonLd")]
 
     def boxes(self, selector: str) -> list[Box]:
-        """Where the visible matches are."""
+        """The places of the visible matches."""
         return [_box(box) for box in self._tab.ask("boxes", selector)]
 
     def screenshot(self, *, full: bool = False, selector: str | None = None, kind: Picture = "png") -> bytes:
-        """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
+        """A picture of the window's content; FULL: of the whole page; SELECTOR: of its first visible match."""
         return self.capture(full=full, selector=selector, kind=kind).image
 
     def capture(
         self, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
     ) -> Capture:
-        """The same as `screenshot`, with its place; QUALITY (1 to 100) is a WebP's."""
+        """Like `screenshot`, with its place on the page; QUALITY (1 to 100) is for WebP."""
         return picture.take(self._tab, full=full, selector=selector, kind=kind, quality=quality)
 
     def reveal(self, box: Box) -> None:
@@ -163,39 +164,39 @@ class Browser:
 
     @property
     def location(self) -> str:
-        """Where the page says it is (`location.href`)."""
+        """The page's `location.href`."""
         return str(self._tab.ask("address"))
 
     @property
     def page(self) -> Page:
-        """How the document came that stands in the browser."""
+        """How the present document was loaded."""
         load = self._tab.documents.unshown or self._tab.documents.current
         return Page(number=load.number, url=load.url, status=load.status, redirects=tuple(load.redirects))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else a person would have seen: dialogs and their text, refused downloads; one line each."""
+        """What a person would have noticed beside the page: dialogs, refused downloads; one line each."""
         return tuple(self._tab.documents.notes)
 
     def judge(self) -> None:
-        """Raise as `open` does unless a whole page stands in the browser."""
+        """Raise like `open` unless the present page is complete."""
         self._tab.judge()
 
     def evaluate(self, script: str, *arguments: JsonValue) -> JsonValue:
-        """What SCRIPT, the body of a function with ARGUMENTS, gives in the page; a promise is waited for."""
+        """The result of SCRIPT, the body of a function with ARGUMENTS, in the page; a promise is awaited."""
         value: JsonValue = self._tab.evaluate(script, arguments)
         return value
 
     def restore(self, known: logins.State) -> None:
-        """Begin with what is KNOWN; raises ConfigurationError for what Chrome does not take."""
+        """Begin with the cookies and storage KNOWN; raises ConfigurationError for what Chrome does not accept."""
         state.restore(self._tab, known)
 
     def state(self, sites: Sequence[str]) -> logins.State:
-        """What the browser knows of SITES: cookies and local storage. No page stands in it afterwards."""
+        """The cookies and local storage of SITES. Afterwards the browser shows an empty page."""
         return state.taken(self._tab, sites)
 
     def counts(self) -> Losses:
-        """Since the browser's start; waits a moment for requests that are still under way."""
+        """The counts since the browser's start; waits up to 1 s for open requests."""
         self._counter.settle(seconds=_SETTLE_SECONDS)
         return self._counter.losses
 

@@ -1,7 +1,7 @@
 """Counts a browser's requests and losses from DevTools events, of all its tabs, frames and workers.
 
-A request is known by its identifier, whichever target tells of it: the script of a worker is told of by the page that
-starts it and by the worker itself. A redirect keeps the identifier and is one more request, as the site sees it.
+A request is identified by its requestId, whichever target reports it: the script of a web worker is reported by the
+page that starts it and by the worker itself. A redirect keeps the id and counts as one more request.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 ABORTED = "ERR_ABORTED"
 _COUNTED = ("http://", "https://", "ws://", "wss://")
 _OPEN_ENDED = ("EventSource", "WebSocket", "Ping")
-"""Kinds of requests that may stay open for as long as the page does; nobody waits for their end."""
+"""Kinds of requests that may stay open as long as the page; their end is not awaited."""
 _UNREAD_SECONDS = 0.5
 _CHANGES = ("XHR", "Fetch", "Script", "Document", "Stylesheet")
 
 
 class Counter:
-    """The running numbers of one browser session, and what is under way in it."""
+    """The counts of one browser session, and its open requests."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -31,7 +31,7 @@ class Counter:
         self._under_way: dict[str, tuple[str, str]] = {}
         """Kind and address by identifier."""
         self._parts: dict[str, float] = {}
-        """When something of an answer last came, by identifier."""
+        """When a part of an answer last arrived, by identifier."""
         self._open = set[str]()
         self._ended = set[str]()
         self._moved = time.monotonic()
@@ -48,7 +48,7 @@ class Counter:
         }
 
     def hear(self, event: str, parameters: Parameters) -> None:
-        """Count what an EVENT of any target tells."""
+        """Count an EVENT of any target."""
         if handler := self._heard.get(event):
             with self._changed:
                 handler(parameters)
@@ -57,7 +57,7 @@ class Counter:
 
     @property
     def losses(self) -> Losses:
-        """So far."""
+        """The counts so far."""
         return self._losses
 
     def add(self, more: Losses) -> None:
@@ -66,7 +66,7 @@ class Counter:
             self._losses += more
 
     def go_back(self, losses: Losses) -> None:
-        """Count from LOSSES again: what came after was no request to anybody."""
+        """Reset the counts to LOSSES, because the later requests did not go to a site."""
         with self._changed:
             self._losses = losses
 
@@ -76,19 +76,19 @@ class Counter:
             return time.monotonic() - self._moved
 
     def under_way(self) -> tuple[str, ...]:
-        """The addresses of the requests whose end is waited for."""
+        """The addresses of the requests whose end is awaited."""
         with self._changed:
             return tuple(url for _, url in self._under_way.values())
 
     def styles(self) -> str:
-        """The address of a style sheet that is under way: Chrome draws nothing before it has come."""
+        """The address of a style sheet that is still loading, or "": Chrome draws nothing before it has loaded."""
         with self._changed:
             return next((url for kind, url in self._under_way.values() if kind == "Stylesheet"), "")
 
     def changing(self) -> bool:
-        """Whether something is under way that may change what the page says.
+        """Whether a request is open that may change the page's content.
 
-        An answer that a script does not read to its end is never told to have ended.
+        Chrome never reports the end of an answer that a script does not read to its end.
         """
         now = time.monotonic()
         with self._changed:
@@ -96,7 +96,7 @@ class Counter:
             return any(now - self._parts.get(number, now) < _UNREAD_SECONDS for number in coming)
 
     def leave(self, document: str) -> None:
-        """Another DOCUMENT stands: nobody waits for what the one before had asked for."""
+        """Another DOCUMENT has replaced the present one: the old one's requests are no longer awaited."""
         with self._changed:
             for number in [number for number in self._under_way if number != document]:
                 del self._under_way[number]
@@ -104,7 +104,7 @@ class Counter:
             self._changed.notify_all()
 
     def settle(self, *, seconds: float) -> None:
-        """Wait until no request is under way, at most SECONDS: pages may poll for ever."""
+        """Wait until no request is open, at most SECONDS: pages may poll forever."""
         with self._changed:
             self._changed.wait_for(lambda: not self._under_way, timeout=seconds)
 
@@ -140,7 +140,7 @@ class Counter:
             self._losses += Losses(network_changed=changed, other_losses=not changed and ABORTED not in text)
 
     def _end(self, number: str) -> bool:
-        """Whether this is the first end of that request."""
+        """Note the end of request NUMBER; returns whether it was the first end of it."""
         known = self._under_way.pop(number, None) is not None or number in self._open
         self._open.discard(number)
         self._parts.pop(number, None)

@@ -1,6 +1,6 @@
-"""What Chrome tells of the one tab: which document stands in it, how it came, and what happened on the way.
+"""The state of the tab as Chrome reports it: the present document, how it was loaded, and what happened meanwhile.
 
-Documents are told apart by Chrome's own identifier of their load (`loaderId`), never by anything the page says.
+Documents are distinguished by Chrome's own id of their load (`loaderId`), never by anything in the page.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from worker.browser.cdp import Parameters
 
 MOST_DIALOGS = 10
-"""A page that opens more of them than a person would close."""
+"""A page that opens more dialogs than this has failed: no person would close them."""
 MOST_LOADS = 20
-"""A page that replaces itself more often than this, unasked, would be asked for for ever."""
+"""A page that replaces itself more often than this has failed: it might do so forever."""
 _COMES_SECONDS = 5.0
 _SOON_SECONDS = 5.0
-"""A page that says that another one follows so soon is on the way, and none that is meant to be read."""
+"""A page that announces another one within this time is only a step on the way and is not read."""
 _KEPT = 50
 _PAGES = ("http://", "https://", "about:", "data:", "blob:", "chrome:", "file:")
 _NOTED = 200
@@ -27,55 +27,55 @@ _NOTED = 200
 
 @dataclass
 class Load:
-    """One load of a document in the tab, from its request to its end."""
+    """One load of a document in the tab, from its request to its last byte."""
 
     number: str
     url: str = ""
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    """By lower-case name."""
+    """The response headers, by lower-case name."""
     redirects: list[str] = field(default_factory=list)
     error: str = ""
-    """Chrome's name of what ended it, without `net::`."""
+    """Chrome's name of the error that ended it, without `net::`; "": none."""
     committed: bool = False
-    """It stands in the tab, or stood there."""
+    """Whether it is or was the tab's document."""
     unreachable: bool = False
-    """What stands is Chrome's own error page."""
+    """Whether the tab shows Chrome's own error page for it."""
     ended_at: float | None = None
-    """The monotonic time at which its last byte came, or its failure."""
+    """The monotonic time of its last byte, or of its failure."""
     stages: set[str] = field(default_factory=set)
-    """DOMContentLoaded, load."""
+    """The stages reached: DOMContentLoaded, load."""
 
     @property
     def is_arriving(self) -> bool:
-        """Whether more of it is to come over the network."""
+        """Whether more of it is still to arrive over the network."""
         return self.status is not None and self.ended_at is None and not self.unreachable
 
     def is_coming(self, now: float) -> bool:
-        """Whether it will stand in the tab; the last byte of a short page is told of before it does."""
+        """Whether it will become the tab's document; the last byte of a short page is reported before it does."""
         if self.committed or self.error or self.status in (204, 205):
             return False
         return self.ended_at is None or now - self.ended_at < _COMES_SECONDS
 
 
 class Documents:
-    """The state of the tab; events come in one thread, questions from another."""
+    """The state of the tab; events arrive in one thread, queries come from another."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.frame = self.session = ""
         self.notes: list[str] = []
-        """What a person would have seen beside the page: dialogs, refused downloads; one line each."""
+        """What a person would have noticed beside the page: dialogs, refused downloads; one line each."""
         self.closed = self.crashed = False
         self.dialogs = self.loads = self.downloads = 0
-        """Since the last page that was asked for."""
+        """Counted since the last page was requested."""
         self.moved = time.monotonic()
         self._all: dict[str, Load] = {}
         self._current = Load("")
         self._follows_at = 0.0
-        """The monotonic time at which the page's own word (`<meta http-equiv=refresh>`) leads to another one."""
+        """When the page itself (`<meta http-equiv=refresh>`) goes to another one (monotonic); 0: it does not."""
         self.unshown: Load | None = None
-        """A page that was asked for and did not come to stand in the tab."""
+        """A page that was requested but did not become the tab's document."""
         self._heard: dict[str, Callable[[Parameters], None]] = {
             "Network.requestWillBeSent": self._on_request,
             "Network.responseReceived": self._on_response,
@@ -89,47 +89,47 @@ class Documents:
             "Page.frameStoppedLoading": self._on_stop,
             "Page.javascriptDialogOpening": self._on_dialog,
             "Page.downloadWillBegin": self._on_download,
-            "Page.windowOpen": lambda told: self.note(f"another window, which nobody looks into: {told.get('url')}"),
+            "Page.windowOpen": lambda told: self.note(f"another window, which is not read: {told.get('url')}"),
             "Inspector.targetCrashed": self._on_crash,
         }
 
     def hear(self, event: str, told: Parameters) -> None:
-        """Keep what an EVENT of the tab tells."""
+        """Record an EVENT of the tab."""
         if handler := self._heard.get(event):
             with self.changed:
                 handler(told)
                 self.changed.notify_all()
 
     def lost(self) -> None:
-        """The tab is no more."""
+        """Record that the tab is gone."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
 
     def begin(self) -> None:
-        """A page is asked for: what is counted is counted from here."""
+        """A page is requested: reset the counts."""
         with self.changed:
             self.dialogs = self.loads = self.downloads = 0
             self.unshown = None
 
     def note(self, text: str) -> None:
-        """Keep a line, once, and not without end."""
+        """Keep TEXT as one line, once; at most 50 lines of 200 characters."""
         line = " ".join(text.split())[:_NOTED]
         if line not in self.notes and len(self.notes) < _KEPT:
             self.notes.append(line)
 
     @property
     def current(self) -> Load:
-        """What stands in the tab."""
+        """The load of the tab's present document."""
         return self._current
 
     def of(self, number: str) -> Load:
-        """The load of that NUMBER, empty when nothing was told of it."""
+        """The load with the id NUMBER; an empty one when it is unknown."""
         return self._all.get(number) or Load(number)
 
     @property
     def pending(self) -> bool:
-        """Whether another document is on its way into the tab."""
+        """Whether another document is about to replace the present one."""
         return time.monotonic() < self._follows_at or self._is_coming()
 
     def _is_coming(self) -> bool:
@@ -144,7 +144,7 @@ class Documents:
         return self._all[number]
 
     def _of_tab(self, told: Parameters) -> Load | None:
-        """The load that an event of the network belongs to, None for anything but the tab's document."""
+        """The load that a network event belongs to; None for anything but the tab's own document."""
         number = str(told.get("requestId"))
         if told.get("type") == "Document" and told.get("frameId") == self.frame and number == told.get("loaderId"):
             return self._load(number)
@@ -153,7 +153,7 @@ class Documents:
     def _on_request(self, told: Parameters) -> None:
         url = str(told["request"]["url"])
         if not url.startswith(_PAGES) and told.get("frameId") == self.frame and told.get("type") == "Document":
-            self.note(f"not followed, for it leads out of the browser: {url}")
+            self.note(f"not followed, because it leads out of the browser: {url}")
         elif load := self._of_tab(told):
             if "redirectResponse" in told and len(load.redirects) < _KEPT:
                 load.redirects.append(load.url[:2000])
@@ -167,7 +167,7 @@ class Documents:
             self._answered(load, int(response["status"]), response["headers"])
 
     def _on_headers(self, told: Parameters) -> None:
-        """Chrome drops the body of some answers (401, an empty 500) and tells of no response; of headers it does."""
+        """Chrome drops the body of some answers (401, an empty 500) and reports only headers, but no response."""
         load = self._all.get(str(told.get("requestId")))
         if load and "statusCode" in told:
             self._answered(load, int(told["statusCode"]), told["headers"])
@@ -183,7 +183,7 @@ class Documents:
     def _on_failed(self, told: Parameters) -> None:
         if load := self._all.get(str(told.get("requestId"))):
             load.ended_at, load.error = time.monotonic(), str(told.get("errorText", "")).removeprefix("net::")
-            if load.error == "ERR_UNEXPECTED_PROXY_AUTH":  # Chrome takes a 407 from proxies alone, and tells of none
+            if load.error == "ERR_UNEXPECTED_PROXY_AUTH":  # Chrome accepts a 407 only from proxies; it hides the status
                 load.status = 407
 
     def _on_navigated(self, told: Parameters) -> None:
@@ -200,14 +200,14 @@ class Documents:
         self.moved = time.monotonic()
 
     def _on_plan(self, told: Parameters) -> None:
-        """A page that loads itself again is not on the way to another."""
+        """Note a planned navigation; a page that reloads itself does not go to another one."""
         if told.get("frameId") == self.frame:
             delay, url = float(told["delay"]), str(told["url"]).partition("#")[0]
             soon = delay <= _SOON_SECONDS and url.startswith("http") and url != self._current.url.partition("#")[0]
             self._follows_at = time.monotonic() + delay + 1 if soon else 0.0
 
     def _on_end_of_plan(self, told: Parameters) -> None:
-        """It is asked for now, which is told of in a moment, or is given up."""
+        """The planned page is requested now, which is reported in a moment, or the plan was dropped."""
         if told.get("frameId") == self.frame and self._follows_at:
             self._follows_at = time.monotonic() + 1
 
@@ -215,11 +215,11 @@ class Documents:
         if told.get("frameId") == self.frame:
             number = str(told["loaderId"])
             if number not in self._all:
-                self._load(number).committed = True  # it stood there before anybody listened
+                self._load(number).committed = True  # it was loaded before these events were enabled
             self._all[number].stages.add(str(told["name"]))
 
     def _on_stop(self, told: Parameters) -> None:
-        """Nothing more comes: a link out of the browser ends a document's loading without its load event."""
+        """Loading has ended: a link out of the browser ends it without a load event."""
         if told.get("frameId") == self.frame and not self._is_coming():
             self._current.stages |= {"DOMContentLoaded", "load"}
 

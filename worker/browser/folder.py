@@ -1,4 +1,4 @@
-"""The folder of one browser session: two wrapper programs, the profile, the temporary files, the messages.
+"""The folder of one browser session: two wrapper programs, the profile, temporary files, the programs' messages.
 
 It lies in the worker's private /tmp, a tmpfs that the kernel frees when the worker's last process ends.
 """
@@ -24,10 +24,10 @@ _numbers = itertools.count(1)
 
 
 class Folder:
-    """Makes the session's folder and reads the messages of its programs until it is removed."""
+    """Makes the session's folder, and reads the messages of its programs until remove()."""
 
     def __init__(self, settings: BrowserSettings, installed: Installed, ports: BrowserPorts) -> None:
-        # No mkdtemp: a random name can hold `lang`, which undetected-chromedriver would interpret.
+        # No mkdtemp: a random name may contain `lang`, which undetected-chromedriver would interpret.
         self.path = Path(tempfile.gettempdir()) / f"b{os.getpid()}-{next(_numbers)}"
         self.path.mkdir(mode=0o700)
         for name in ("profile", "t", "home"):
@@ -51,8 +51,8 @@ class Folder:
             drop=drop,
             log=self._messages[name].path,
             pid=self.path / f"{name}.pid",
-            # Short: Chrome's sockets lie below it, and a socket's path has at most 108 bytes.
-            # A home of its own: what Chrome keeps beside its profile (certificates, crash reports) ends with it too.
+            # TMPDIR is short: Chrome's sockets are below it, and a socket's path has at most 108 bytes.
+            # HOME is in the session's folder: files beside the profile (certificates, crash reports) are removed too.
             environment={"TMPDIR": str(self.path / "t"), "HOME": str(self.path / "home"), **self._clock},
         )
         path.write_text(text, encoding="utf-8")
@@ -61,30 +61,30 @@ class Folder:
 
     @property
     def browser_pid(self) -> int | None:
-        """The browser's process once its wrapper has run, else None."""
+        """The pid of the browser; None before its wrapper has run."""
         try:
             return int((self.path / "chrome.pid").read_text(encoding="ascii"))
         except (FileNotFoundError, ValueError):
             return None
 
     def messages(self) -> str:
-        """The newest messages of the browser; the driver's where the browser said nothing."""
+        """The newest messages of the browser, or the driver's if the browser wrote none."""
         return self._messages["chrome"].text() or self._messages["driver"].text()
 
     def remove(self) -> None:
-        """The folder is gone and the readers have ended; the session's processes must be gone before."""
+        """End the readers and remove the folder; the session's processes must have ended before."""
         for messages in self._messages.values():
             messages.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 class _Messages:
-    """A FIFO whose readers never stop: whoever writes cannot block for long, and no file grows."""
+    """A FIFO that is read all the time: a writer cannot block for long, and no file grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         os.mkfifo(path, 0o600)
-        # Read and write: no end of file between two writers.
+        # Opened for reading and writing, so that there is no end of file between two writers.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._kept: deque[bytes] = deque(maxlen=KEPT_BYTES // 512)
         self._closing = False

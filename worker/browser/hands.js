@@ -1,4 +1,4 @@
-// What a person does to a page, and where; seeing.js and reading.js come before.
+// The actions of a person on a page, and their places; loaded after seeing.js and reading.js.
 (() => {
     const {
         nodeType, ownerDocument, shadowRoot, localName, attribute, boxOf, scrollIntoView, clientHeight,
@@ -17,7 +17,7 @@
         const all = find(selector), seen = all.find(isVisible);
         return {all, seen};
     };
-    // Where a person would press: scrolled to, and with what lies over it.
+    // The point where a person would click, after scrolling to it, and what covers it.
     const point = selector => {
         const {all, seen} = target(selector);
         if (!seen) return {present: all.length, visible: 0};
@@ -61,7 +61,7 @@
         for (const kind of ["input", "change"]) seen.dispatchEvent(new Event(kind, {bubbles: true}));
         return {present: all.length, visible: 1};
     };
-    // The nearest thing that scrolls around the first match, or the page.
+    // The nearest scrollable ancestor of the first match, or the page.
     const scroll = (selector, pixels) => {
         let place = selector ? find(selector)[0] : null;
         while (place && !(place.scrollHeight > clientHeight(place) + 1 && /auto|scroll/.test(styleOf(place).overflowY))) {
@@ -73,7 +73,7 @@
         place.scrollTop = before + by;
         return {moved: Math.abs(place.scrollTop - before) >= 1};
     };
-    // Scrolled to BOX as to something a person looks at.
+    // Scroll to BOX as a person would, to look at it.
     const reveal = (left, top, width, height) => {
         scrollTo({left: Math.max(0, left + width - innerWidth), top: Math.max(0, top + height / 2 - innerHeight / 2), behavior: "instant"});
     };

@@ -1,6 +1,6 @@
-"""What a person's hands do on a page: click, type, press keys, choose, scroll. Chrome gets them as real input.
+"""A person's input to a page: click, type, press keys, choose, scroll; Chrome gets it as real input events.
 
-Nothing is pressed that cannot be seen, and what lies over it is named.
+Only visible elements are clicked; if something covers one, the error names it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ KEYS = {
     "PageDown": ("PageDown", 34, ""),
     "End": ("End", 35, ""),
 }
-"""By name: code, number, text."""
+"""By name: code, virtual key code, text."""
 
 
 def click(tab: Tab, selector: str, *, seconds: float = 0) -> None:
-    """Press the first visible match once it is free; raises ElementMissing saying why it never was."""
+    """Click the first visible match once nothing covers it; raises ElementMissing saying why that did not happen."""
     last: dict[str, Any] = {}
 
     def free() -> bool:
@@ -46,7 +46,7 @@ def click(tab: Tab, selector: str, *, seconds: float = 0) -> None:
 
 
 def fill(tab: Tab, selector: str, text: str, *, submit: bool = False, seconds: float = 0) -> None:
-    """Type TEXT into the first visible match in place of what is there, then Enter if SUBMIT."""
+    """Type TEXT into the first visible match, replacing its content, then Enter if SUBMIT."""
     last: dict[str, Any] = {}
 
     def focused() -> bool:
@@ -67,7 +67,7 @@ def fill(tab: Tab, selector: str, text: str, *, submit: bool = False, seconds: f
 
 
 def press(tab: Tab, key: str) -> None:
-    """Press a key of KEYS where the cursor is."""
+    """Press a key of KEYS in the focused element."""
     code, number, text = KEYS[key]
     made = {"key": key, "code": code, "windowsVirtualKeyCode": number, "nativeVirtualKeyCode": number}
     down = {**made, "type": "keyDown" if text else "rawKeyDown", **({"text": text} if text else {})}
@@ -76,7 +76,7 @@ def press(tab: Tab, key: str) -> None:
 
 
 def choose(tab: Tab, selector: str, value: str) -> None:
-    """Choose the option of that VALUE or text in the first visible match."""
+    """Choose the option with that VALUE or text in the first visible match."""
     found = tab.ask("choose", selector, value)
     if not found["visible"]:
         raise _unusable(tab, selector, found)
@@ -85,13 +85,13 @@ def choose(tab: Tab, selector: str, value: str) -> None:
 
 
 def scroll(tab: Tab, selector: str | None = None, pixels: int | None = None) -> bool:
-    """Scroll what scrolls around SELECTOR, or the page, by PIXELS or most of its height; whether it moved."""
+    """Scroll the container of SELECTOR, or the page, by PIXELS or most of its height; returns whether it moved."""
     return bool(tab.ask("scroll", selector, pixels)["moved"])
 
 
 def _type(tab: Tab, character: str) -> None:
     if ord(character) > 0xFFFF or not character.isprintable():
-        tab.press("Input.insertText", {"text": character})  # no keyboard has it
+        tab.press("Input.insertText", {"text": character})  # no key types it
         return
     key = {"key": character, "text": character, "unmodifiedText": character}
     tab.press("Input.dispatchKeyEvent", {"type": "keyDown", **key})

@@ -1,4 +1,4 @@
-"""What goes into a browser and comes out of it: values alone. What a task may do with one: commands.py."""
+"""The values that go into a browser and come out of it. commands.py has what a task may do with one."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from fleet.model import BrowserSettings
 from fleet.numbers import BrowserPorts
 
 MOST_ITEMS = 1000
-"""So many matches are read at once."""
+"""The most matches that are read at once."""
 
 Condition = Literal["load", "dom", "quiet"]
-"""When a page counts as loaded; worker/browser/readiness.py says what each means."""
+"""When a page counts as loaded; worker/browser/readiness.py explains each."""
 State = Literal["present", "visible", "gone", "stable", "filled"]
-"""What is waited for of a selector."""
+"""The states of a selector that can be awaited."""
 Picture = Literal["png", "webp"]
 Raw = dict[str, "list[str | None]"]
-"""What was picked, by its name: of each match; None: an attribute that it does not have."""
+"""Picked values by name, one for each match; None: the match does not have the attribute."""
 Box = tuple[int, int, int, int]
 """Left, top, width and height on the page, in CSS pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """What is taken of the first visible match of `select`, of `every` one, or of the `meta` elements of a name."""
+    """What to take from the first visible match of `select`, from `every` one, or from `meta` elements of a name."""
 
     select: str = ":scope"
     attribute: str = ""
     html: bool = False
     valid: bool = False
-    """Of a text what is not struck through."""
+    """Only the text that is not struck through."""
     figures: bool = False
-    """It is read for a number: raised digits and pictures of digits are told apart from others (numerals.py)."""
+    """It is read as a number: raised digits and pictures of digits are marked (numerals.py)."""
     every: bool = False
     meta: str = ""
 
@@ -46,11 +46,11 @@ class Row:
     advertisement: bool
     box: Box
     words: str
-    """A print of what it says."""
+    """A hash of its text."""
     key: str
-    """Tells two items of one list apart."""
+    """Distinguishes two items of one list."""
     blank: bool
-    """Nothing stands in it (yet)."""
+    """It has no content (yet)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +59,27 @@ class Rows:
 
     rows: tuple[Row, ...]
     count: int
-    """Visible ones, those included that were too many to be read."""
+    """The number of visible items, also those that were too many to be read."""
     partial: bool
-    """The list keeps more items than the page holds now: it is drawn while one scrolls."""
+    """The list has more items than the page holds now: they are added while one scrolls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a selector matched at one moment; two that differ were looks at two things."""
+    """What a selector matched at one moment; two that differ show that the matches have changed."""
 
     document: str
     present: int
     visible: int
     blank: int
     busy: int
-    """Of the visible ones: the page says that they are loading (`aria-busy`)."""
+    """Visible matches that the page marks as loading (`aria-busy`)."""
     print: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """A picture, and what of the page it shows."""
+    """A picture, and the part of the page that it shows."""
 
     image: bytes
     box: Box
@@ -87,15 +87,15 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """How the document came that stands in the browser."""
+    """How the present document was loaded."""
 
     number: str
-    """Chrome's own of its load; another document has another one."""
+    """Chrome's id of its load; another document has another id."""
     url: str
     status: int | None
-    """None: nothing of the network's (`chrome:`, `data:`)."""
+    """The HTTP status; None: not loaded over the network (`chrome:`, `data:`)."""
     redirects: tuple[str, ...]
-    """The addresses before this one."""
+    """The addresses that redirected to this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +104,11 @@ class Installed:
 
     browser: Path
     driver: Path
-    """For `undetected` the patched copy."""
+    """For `undetected` this is the patched copy."""
     version: str
-    """The browser's, for example 156.0.7500.3."""
+    """The browser's version, for example 156.0.7500.3."""
     stamp: str = ""
-    """Of the browser's file: an update gives it another."""
+    """Identifies the browser's file; it changes with an update."""
 
     @property
     def major(self) -> int:
@@ -117,17 +117,17 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Everything one browser start needs."""
+    """Everything that one browser start needs."""
 
     settings: BrowserSettings
     installed: Installed
     ports: BrowserPorts
     folder: Path
-    """The session's own: wrappers, profile and temporary files; removed at its end."""
+    """The session's folder with wrappers, profile and temporary files; removed at its end."""
     browser: Path
-    """The wrapper that stands for the browser."""
+    """The wrapper to start as the browser."""
     driver: Path
-    """The wrapper that stands for the driver."""
+    """The wrapper to start as the driver."""
 
     @property
     def profile(self) -> Path:

@@ -1,7 +1,7 @@
-"""Answers a site that asks for a name and a password (HTTP authentication, RFC 7235), its own origin alone.
+"""Answers HTTP authentication (RFC 7235) with a name and a password, only for the origin that they belong to.
 
-A site is told once. Where it asks again the answer was wrong: its refusal is what the page is then. Nobody is told of
-another origin, and none by a page of another one: only the tab's document and what belongs to it may ask.
+A site gets them once per request. If it asks again, they were wrong, and its refusal becomes the page. No other origin
+gets them, and a page of another origin cannot cause them to be sent: only the tab's document and its own requests may.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from worker.browser.cdp import Command, Parameters
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of URL, as the address of a site has them."""
+    """Scheme, host and port of URL, in lower case."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
 
 
 class Passwords:
-    """Those of one tab."""
+    """The passwords of one tab."""
 
     def __init__(self, by_origin: Mapping[str, str]) -> None:
-        """BY_ORIGIN: `user:password`."""
+        """BY_ORIGIN: origin -> `user:password`."""
         self._by_origin = dict(by_origin)
         self._told = set[str]()
         self.refused = set[str]()
-        """The origins that did not take what they were told."""
+        """The origins that refused their password."""
 
     def commands(self) -> tuple[Command, ...]:
-        """What the tab is told: requests to these origins stop until they are let through."""
+        """The commands for the tab: requests to these origins are paused until they are continued."""
         patterns = [{"urlPattern": f"{one}/*"} for one in self._by_origin]
         return (("Fetch.enable", {"handleAuthRequests": True, "patterns": patterns}),) if patterns else ()
 
     def react(self, event: str, told: Parameters, *, frame: str, document: str) -> Command | None:
-        """What is to be answered to EVENT of a tab in whose FRAME the address DOCUMENT stands."""
+        """The command that answers EVENT, of a tab whose FRAME shows the address DOCUMENT; None: no answer."""
         number = told.get("requestId")
         if event == "Fetch.requestPaused":
             return "Fetch.continueRequest", {"requestId": number}

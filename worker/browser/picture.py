@@ -1,4 +1,4 @@
-"""Pictures of the page: the window, the whole page, or one element of it; PNG or WebP."""
+"""Takes pictures of the window, the whole page, or one element; PNG or WebP."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from worker.browser.tab import Tab
 from worker.browser.target import ANSWER_SECONDS
 
 MOST_PIXELS = 16_383
-"""Of one side. A surface of Chrome's has 16,384 (a texture of the GPU process; it repeats the picture beyond), a WebP
-one less."""
+"""The longest side. A surface of Chrome has 16,384 (a texture of the GPU process; beyond that the picture repeats), a
+WebP one less."""
 MOST_AREA = 32_000_000
-"""Of a whole picture: 128 MB while it is made."""
+"""The largest area; such a picture takes 128 MB while it is made."""
 NOT_DRAWN = "NOT_DRAWN"
 _TRIES = 3
 _UNDRAWN_SECONDS = 6.0
-"""For a page that Chrome may never draw: a style sheet hangs, or its document broke off."""
+"""The time-out for a page that Chrome may never draw, because a style sheet hangs or its document broke off."""
 
 
 def take(
     tab: Tab, *, full: bool = False, selector: str | None = None, kind: Picture = "png", quality: int | None = None
 ) -> Capture:
-    """The window's content; FULL: the whole page; SELECTOR: its first visible match."""
+    """A picture of the window's content; FULL: of the whole page; SELECTOR: of its first visible match."""
     order: dict[str, Any] = {"format": kind, **({"quality": quality} if quality else {})}
-    tab.press("Page.bringToFront", {})  # another window may lie over it: Chrome draws nothing then
+    tab.press("Page.bringToFront", {})  # Chrome does not draw a tab that another window covers
     for _ in range(_TRIES):
         whole = _box(tab, full, selector)
         box = _bounded(tab, whole)
@@ -35,14 +35,14 @@ def take(
         beyond = {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True} if full or selector else {}
         image = base64.b64decode(_captured(tab, {**order, **beyond}))
         if _box(tab, full, selector) == whole:
-            break  # else it has moved under the camera
+            break  # else it has moved meanwhile
     if box != whole:
         tab.documents.note(f"the picture has {box[2]} x {box[3]} of {whole[2]} x {whole[3]} pixels of the page")
     return Capture(image=image, box=box)
 
 
 def _box(tab: Tab, full: bool, selector: str | None) -> Box:
-    """What of the page is to be in the picture."""
+    """The part of the page to take a picture of."""
     if selector:
         boxes = tab.ask("boxes", selector)
         if not boxes:
@@ -57,7 +57,7 @@ def _box(tab: Tab, full: bool, selector: str | None) -> Box:
 
 
 def _bounded(tab: Tab, box: Box) -> Box:
-    """As much of BOX as a picture may have: its end is cut."""
+    """BOX, cut at its end to the size that a picture may have."""
     left, top, width, height = box
     scale = tab.settings.scale_factor
     width = min(width, int(MOST_PIXELS / scale))
@@ -65,7 +65,7 @@ def _bounded(tab: Tab, box: Box) -> Box:
 
 
 def _captured(tab: Tab, order: dict[str, Any]) -> str:
-    """While one document replaces another there is nothing to be taken a picture of, for a moment."""
+    """The picture in base64; retried, because nothing can be captured while one document replaces another."""
     for _ in range(20):
         styles, load = tab.counter.styles(), tab.documents.current
         try:

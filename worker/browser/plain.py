@@ -1,4 +1,4 @@
-"""Chrome started by selenium and ChromeDriver as they are; moved over its DevTools port (cdp.py)."""
+"""Starts Chrome with plain selenium and ChromeDriver; it is then controlled over its DevTools port (cdp.py)."""
 
 from __future__ import annotations
 

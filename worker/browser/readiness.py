@@ -1,12 +1,12 @@
 """When a page is ready, by named conditions.
 
-load      Chrome's load event: everything the document names has come
+load      Chrome's load event: everything that the document names has loaded
 dom       the document itself is complete
-quiet     complete, and no request has begun or ended for a moment; longer while some hang
+quiet     the document is complete, and no request has begun or ended for a moment (longer while some are open)
 a state of a selector: present, visible, gone, stable (visible, and its count and text rest for a moment), filled
 (stable for longer, no match is blank, and nothing that could change them is under way)
 
-Nothing here waits for a request that never ends: a page with one hanging picture can be read.
+No condition but `load` waits for a request that never ends: a page with a hanging picture can be read.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from worker.browser.tab import Tab
 
 QUIET_SECONDS = 0.5
 HANGING_SECONDS = 2.0
-"""Quiet of a page that has requests under way: pictures that hang, long polls."""
+"""How long a page with open requests (hanging pictures, long polls) must be quiet."""
 AFTER_LOAD_SECONDS = 5.0
-"""A page that polls is never quiet: so long after its load event it is taken as it is."""
+"""A page that polls is never quiet: after this time from its load event it counts as ready."""
 AFTER_DOM_SECONDS = 15.0
 REST_SECONDS = {"visible": 0.0, "stable": 0.5, "filled": 1.0}
 LONGEST_REST_SECONDS = 3.0
-"""A list that has rested for so long is taken while something that could change it is still under way."""
+"""A list that has been at rest this long is read even while a request is open that could change it."""
 
 
 def loaded(tab: Tab, condition: Condition, *, seconds: float, patience: float = 1) -> None:
     """Wait until the tab's document meets CONDITION, then judge it; raises PageFailed or Answered.
 
-    Every rest is PATIENCE times as long as it says above.
+    All rest times above are multiplied by PATIENCE.
     """
     seen = _Since(patience)
 
@@ -65,7 +65,7 @@ def loaded(tab: Tab, condition: Condition, *, seconds: float, patience: float = 
 
 
 def look(tab: Tab, selector: str) -> Look:
-    """What SELECTOR matches now."""
+    """The present matches of SELECTOR."""
     number = tab.documents.current.number
     found = tab.ask("state", selector)
     return Look(
@@ -87,9 +87,9 @@ def selected(
     unlike: Look | None = None,
     patience: float = 1,
 ) -> int:
-    """Wait until all SELECTORS are in STATE at once, and differ from UNLIKE, in a whole document; how many match.
+    """Wait until all SELECTORS are in STATE at once and differ from UNLIKE; returns the number of matches.
 
-    Raises ElementMissing with what was there instead.
+    Raises ElementMissing, which describes what was there instead.
     """
     seen: list[Look] = []
     rest = _Rest(patience)
@@ -122,7 +122,7 @@ def selected(
 
 
 def _is(now: Look, state: State) -> bool:
-    """Whether NOW is in STATE, whether at rest or not."""
+    """Whether NOW is in STATE, apart from being at rest."""
     if state in ("gone", "present"):
         return not now.visible if state == "gone" else bool(now.present)
     return bool(now.visible) and not (state == "filled" and now.blank == now.visible)
@@ -135,10 +135,10 @@ def _differs(now: Look, before: Look | None) -> bool:
 def _missing(
     tab: Tab, selector: str, last: Look | None, unlike: Look | None, seconds: float
 ) -> ElementMissing | PageFailed:
-    """Why SELECTOR was not what was waited for."""
+    """The error that says why SELECTOR did not reach its state."""
     url = tab.documents.current.url
     if tab.documents.pending:
-        return tab.late()  # the next page never came: the way or the site is bad
+        return tab.late()  # the next page did not arrive: the path or the site is bad
     if last is None or not last.present:
         what = f"has no {selector!r}"
     elif not last.visible:
@@ -158,7 +158,7 @@ def _missing(
 
 
 class _Since:
-    """Since when something holds, in seconds of so much PATIENCE."""
+    """How long conditions have held, in seconds divided by PATIENCE."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -168,13 +168,13 @@ class _Since:
         self._begun.clear()
 
     def seconds(self, name: str) -> float:
-        """So long has NAME been asked for; the empty one never holds."""
+        """Seconds since NAME was first asked for; -1 for the empty name, which never holds."""
         begun = self._begun.setdefault(name, time.monotonic())
         return (time.monotonic() - begun) / self._patience if name else -1.0
 
 
 class _Rest:
-    """How long a value has been what it is, in seconds of so much PATIENCE."""
+    """How long a value has been unchanged, in seconds divided by PATIENCE."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience

@@ -1,4 +1,4 @@
-// What is read of a page, bounded before it leaves it; seeing.js comes before.
+// Reads a page; everything is bounded before it leaves the page. Loaded after seeing.js.
 (() => {
     const {
         nodeType, textContent, outerHTML, attribute, matches, boxOf, documentElement, contentType, first, LENGTH, HTML_LENGTH, TOTAL,
@@ -52,14 +52,14 @@
                 [attribute(one, "name"), attribute(one, "property"), attribute(one, "itemprop")].includes(pick.meta))
                 .slice(0, 200).map(one => attribute(one, "content")?.slice(0, LENGTH) ?? null);
         }
-        // An attribute may stand at what nobody sees (`<meta itemprop=price content=...>`); text may not.
+        // An attribute may belong to an invisible element (`<meta itemprop=price content=...>`); text may not.
         const found = find(pick.select, root).filter(one => pick.attribute || isVisible(one));
         return found.slice(0, pick.every ? 200 : 1).map(element => taken(element, pick));
     };
     const row = (root, picks) => Object.fromEntries(Object.entries(picks).map(([name, pick]) => [name, picked(root, pick)]));
     const onPage = box => [box.x + scrollX, box.y + scrollY, box.width, box.height].map(Math.round);
-    // In the order in which they are read: a layout may turn that of the page's source around, and a list that is drawn
-    // while one scrolls uses its elements again. Columns, one after another, are an order too.
+    // In reading order: a layout may reverse the order of the source, and a list that is drawn while one scrolls reuses
+    // its elements. Columns, one after another, are also an order.
     const inOrder = seen => {
         const places = new Map(seen.map(element => [element, placed(element)]));
         const flip = seen.length && styleOf(seen[0]).direction === "rtl" ? -1 : 1;
@@ -82,14 +82,14 @@
         })).filter(one => (left -= JSON.stringify(one.fields).length) >= 0);
         return {rows: made, count: seen.length, partial: seen.length > 0 && isVirtual(seen)};
     };
-    // A list that keeps in the page what is near its window alone: far more room than its items take up.
+    // Whether a list keeps only the items near the window in the page: it has far more height than its items take up.
     const isVirtual = seen => {
         const boxes = seen.map(element => boxOf(element));
         const span = Math.max(...boxes.map(box => box.bottom)) - Math.min(...boxes.map(box => box.top));
         const parent = above(seen[0]);
         return Boolean(parent) && boxOf(parent).height > 2 * span + innerHeight;
     };
-    // What lies over the window where the first match is, such as a notice.
+    // What covers the window at the first match, such as a notice.
     const over = pick => {
         const seen = pick.attribute || pick.meta ? undefined : visibles(pick.select)[0];
         const found = seen && cover(seen, boxOf(seen));
@@ -105,7 +105,7 @@
     const view = () => [scrollX + visualViewport.offsetLeft, scrollY + visualViewport.offsetTop, innerWidth, innerHeight]
         .map(Math.round);
 
-    // Why it is no whole page: what Chrome makes of an answer without a body, and of XML that breaks off.
+    // Why the page is not complete: Chrome's page for an answer without a body, or for XML that breaks off.
     const fault = () => {
         const root = documentElement(document);
         if (!root || (first(document, ":not(html, head, body)") === null && textContent(root).trim() === "")) return "NO_CONTENT";

@@ -1,7 +1,7 @@
-"""The certain end of processes: everything this process ever started, however deep, killed and waited for.
+"""Ends processes for certain: kills and reaps everything that this process ever started, at any depth.
 
 A worker is a subreaper (prctl(2)): a process whose parent ends becomes its child, so the tree below it
-is complete and nothing escapes by forking twice. Used as root by nobody.
+is complete and nothing escapes by forking twice. Not for use as root.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def descendants() -> list[int]:
 
 
 def end_descendants(*, seconds: float = 10) -> None:
-    """SIGKILL for everything below this process; returns when all are gone and reaped.
+    """Kill everything below this process with SIGKILL; returns when all have ended and are reaped.
 
-    No polite request first: the profile is thrown away, and a hung browser does not hear one. Raises
-    FleetError naming what is left after SECONDS (a process in an uninterruptible wait).
+    No SIGTERM first: the profile is thrown away, and a hung browser ignores it. Raises FleetError naming
+    the processes that are left after SECONDS (in an uninterruptible wait).
     """
     deadline = time.monotonic() + seconds
     while descendants():
@@ -51,13 +51,13 @@ def end_descendants(*, seconds: float = 10) -> None:
 
 
 def kill_descendants(deadline: float) -> None:
-    """SIGKILL for everything below this process now; waits for each end, until DEADLINE (monotonic), and reaps none."""
+    """Kill everything below this process now; waits for each end until DEADLINE (monotonic), and reaps nothing."""
     for pid in descendants():
         processes.kill(pid, deadline)
 
 
 def _collect() -> None:
-    """Reap every child that has ended; libraries that wait for theirs cope with finding none."""
+    """Reap every child that has ended; libraries that wait for their own children cope with that."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

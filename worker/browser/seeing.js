@@ -1,6 +1,6 @@
-// What a person sees of a page, in an isolated world: the page's own scripts can change nothing here, and do not see it.
-// Names of forms and pictures still hide the properties of their form or document (`<input name=children>`), so every
-// property is read by its prototype's own getter. Everything is bounded before it leaves the page.
+// What a person sees of a page. It runs in an isolated world, which the page's scripts can neither change nor see.
+// Names in forms and pictures still hide properties of their form or document (`<input name=children>`), so every
+// property is read with its prototype's own getter. Everything is bounded before it leaves the page.
 (() => {
     const bound = method => Function.prototype.call.bind(method);
     const getter = (kind, name) => bound(Object.getOwnPropertyDescriptor(kind.prototype, name).get);
@@ -44,7 +44,7 @@
         if (box.width <= 1 || box.height <= 1 || outside(box, defaultView(ownerDocument(element)))) return null;
         try { return inner[name](element); } catch { return null; }
     };
-    // Every match in ROOT, open shadow roots and frames of the same site included.
+    // All matches in ROOT, including those in open shadow roots and frames of the same site.
     const find = (selector, root = document) => {
         if (selector === "" || selector === ":scope") return nodeType(root) === ELEMENT ? [root] : [];
         const found = [], visit = place => {
@@ -65,7 +65,7 @@
     const isXml = element => /xml/.test(contentType(ownerDocument(element))) &&
         ![HTML, "http://www.w3.org/2000/svg"].includes(namespace(element));
 
-    // Ways of hiding that Chrome's own checkVisibility does not know: no room, a clip, a single pixel for screen readers.
+    // Ways of hiding that Chrome's checkVisibility does not detect: no size, a clip, a single pixel for screen readers.
     const describe = element => {
         const id = attribute(element, "id"), kind = (attribute(element, "class") || "").trim().split(/\s+/)[0];
         return `<${localName(element)}${id ? "#" + id : ""}${kind ? "." + kind : ""}>`.slice(0, 80);
@@ -113,7 +113,7 @@
 
     const colourless = style => /^rgba\(.*, 0\)$/.test(style.webkitTextFillColor || style.color) &&
         !/text/.test(style.webkitBackgroundClip || "") && style.textShadow === "none";
-    // Of a control, whose text has no box to ask for.
+    // For a control, whose text has no box of its own.
     const inked = style => !colourless(style) && parseFloat(style.fontSize) > 0;
     const cased = (text, style) => style.textTransform === "uppercase" ? text.toUpperCase()
         : style.textTransform === "lowercase" ? text.toLowerCase() : text;
@@ -131,8 +131,8 @@
         for (let node = other; node; node = above(node)) if (node === element) return true;
         return false;
     };
-    // What lies over the middle of a BOX of ELEMENT and hides it, and whether it is a layer over the
-    // whole window (a notice) or a part of the page.
+    // What covers the middle of a BOX of ELEMENT, and whether that is a layer over the whole window (a notice) or a
+    // part of the page.
     const cover = (element, box) => {
         const own = ownerDocument(element), x = box.left + box.width / 2, y = box.top + box.height / 2;
         const top = fromPoint(own, x, y); // null beside the window
@@ -161,8 +161,8 @@
         }
         return childNodes(element);
     };
-    // A line drawn through text by an element around it; it passes on to what stands in the same lines alone (CSS
-    // Text Decoration 3, 2.1.1).
+    // A line through text by an ancestor; it applies only to content in the same line boxes (CSS Text Decoration 3,
+    // 2.1.1).
     const struck = element => {
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
             const style = styleOf(node);
@@ -171,7 +171,7 @@
         }
         return false;
     };
-    // A line that the page draws itself, as an empty box through the middle of the text.
+    // A line that the page draws as an empty box through the middle of the text.
     const crossed = element => boxOf(element).height < 200 && ["::before", "::after"].some(which => {
         const style = getComputedStyle(element, which), box = boxOf(element), line = parseFloat(style.height);
         if (style.content !== '""' || style.position !== "absolute" || !(box.height > 0)) return false;
@@ -179,8 +179,8 @@
         const thin = line <= 3 && (edge > 0 || !/^rgba\(.*, 0\)$/.test(style.backgroundColor));
         return thin && parseFloat(style.width) > box.width * 0.6 && top > box.height * 0.2 && top < box.height * 0.8;
     });
-    // Two pieces of text are one number where they stand side by side, as high and as large as each other; raised digits
-    // are decimals or a footnote, and what stands elsewhere is no part of it. RAISED tells of the first.
+    // Two pieces of text are one number if they are side by side, at the same height and of the same size; raised digits
+    // are decimals or a footnote (marked with RAISED), and text elsewhere does not belong to it.
     const RAISED = "\ue000";
     const joined = (out, text, boxes, size) => {
         const before = out.last, box = boxes[0];
@@ -199,7 +199,7 @@
         const name = localName(element);
         if (UNSEEN.has(name)) return;
         if (name === "br") { out.text += "\n"; return; }
-        // A digit may be a picture.
+        // A picture may stand for a digit.
         if (name === "img" && out.figures && shown(element) && /\d/.test(attribute(element, "alt") || "")) out.text += "\ufffc";
         const style = styleOf(element);
         if (style.display === "none" || style.opacity === "0") return;
@@ -233,8 +233,8 @@
         }
         return name === "select" ? String(element.selectedOptions[0]?.text ?? "") : null;
     };
-    // The text of ELEMENT as a person sees it; only what is VALID: nothing that is struck through.
-    // FIGURES: for a number, of which no piece may be lost or be another's.
+    // The text of ELEMENT as a person sees it. VALID: without what is struck through.
+    // FIGURES: it is read as a number, so no piece may be lost or come from elsewhere.
     const words = (element, valid = false, figures = false) => {
         if (isXml(element)) return textContent(element).trim().slice(0, LENGTH);
         const value = shown(element) ? valued(element) : null;

@@ -1,4 +1,4 @@
-"""One browser session, the same for both drivers: start and certain end. What is done in it: commands.py."""
+"""Starts and ends one browser session, for both drivers. commands.py has what is done in it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from worker.logins import NONE, Logins
 _NOISE = re.compile(
     r"dbus|DevTools listening|unexpected operator|^#\d|^\s*$|Starting ChromeDriver|suggestions on keeping"
 )
-"""Lines of Chrome's and ChromeDriver's that they write at every start, or that say nothing to a person."""
+"""Lines that Chrome and ChromeDriver write at every start, or that do not help a person."""
 _log = log.get("worker")
 
 
 def _module(driver: str) -> ModuleType:
-    """What starts the browser; undetected-chromedriver may not be installed (bin/setup --without-undetected)."""
+    """The module that starts the browser; undetected-chromedriver may be missing (bin/setup --without-undetected)."""
     if driver == "selenium":
         return plain
     from worker.browser import undetected
@@ -43,7 +43,7 @@ def _module(driver: str) -> ModuleType:
 
 
 class Session(Browser):
-    """A running Chrome; a context manager whose exit is the certain end."""
+    """A running Chrome; a context manager whose exit ends it for certain."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Session(Browser):
         before_open: Callable[[str], None] = lambda _: None,
         logins: Logins = NONE,
     ) -> None:
-        """TURN is held while the browser starts. BEFORE_OPEN gets each address that is to be opened, and may raise."""
+        """TURN is held while the browser starts. BEFORE_OPEN is called with each address to open, and may raise."""
         super().__init__(settings.page_load_timeout_seconds, settings.patience, before_open)
         self._settings, self._logins = settings, logins
         self._kind = _module(settings.driver)
@@ -85,19 +85,19 @@ class Session(Browser):
             raise BrowserStartFailed("; ".join([f"the browser did not start: {reason}", *tail]), hint=hint) from error
 
     def close(self) -> None:
-        """No process, no profile, no temporary file of it is left. Never raises."""
+        """End the browser: all its processes, its profile, its temporary files. Never raises."""
         driver, self._driver = self._driver, None
         tab, self._connected = self._connected, None
         try:
             reap.end_descendants()
-        except Exception:  # noqa: BLE001 - an end must not hide the error that led to it
+        except Exception:  # noqa: BLE001 - an error here must not hide the one that led to the end
             _log.exception("browser.left_over")
         if tab is not None:
             tab.close()
         if driver is not None:
             self._kind.forget(driver)
             with contextlib.suppress(wrong.WebDriverException, HTTPError, OSError):
-                # The driver library leaves its own process's pipe to the garbage collector.
+                # The driver library leaves the pipe of its process to the garbage collector.
                 if (pipe := driver.service.process.stdin) is not None:  # type: ignore[attr-defined]
                     pipe.close()
                 _remote(driver).close()  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ def _remote(driver: WebDriver) -> RemoteConnection:
 
 
 def _refuse_taken(*ports: int) -> None:
-    """A stranger that listens on our port would be taken for our browser."""
+    """Refuse ports that another program has: it would be taken for our browser."""
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,7 +125,7 @@ def _refuse_taken(*ports: int) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 taken = error.errno == errno.EADDRINUSE
-                words = "is taken" if taken else "cannot be had"
+                words = "is taken" if taken else "cannot be used"
                 raise BrowserStartFailed(
                     f"port {port} of loopback, the browser's own, {words}: {error.strerror}",
                     hint=f"who has it: ss -ltnp sport = :{port}" if taken else "ip route show table local dev lo",

@@ -1,6 +1,6 @@
-"""What a browser knows of sites: cookies, and local storage, into a new browser and out of one that ends.
+"""Puts cookies and local storage into a new browser, and reads them from one that ends.
 
-Local storage can be had by a page of its site alone: an empty one stands in for it, and the site is asked nothing.
+Only a page of a site can access its local storage: an empty page is served in its place, without asking the site.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SECONDS = 10.0
 
 
 def restore(tab: Tab, known: State) -> None:
-    """TAB begins with what is KNOWN; raises ConfigurationError for what Chrome does not take."""
+    """Put KNOWN into TAB; raises ConfigurationError for cookies that Chrome does not accept."""
     try:
         tab.command("Network.setCookies", {"cookies": [one.model_dump(exclude_none=True) for one in known.cookies]})
     except Refused:
         raise ConfigurationError(
-            "browser.state: Chrome does not take its cookies", hint="a name or domain of them is none"
+            "browser.state: Chrome does not accept its cookies", hint="the name or domain of one is invalid"
         ) from None
     if not known.origins:
         return
@@ -34,10 +34,10 @@ def restore(tab: Tab, known: State) -> None:
 
 
 def taken(tab: Tab, sites: Sequence[str]) -> State:
-    """What TAB knows of SITES."""
+    """The cookies and local storage of SITES in TAB."""
     hosts = [str(urlsplit(site).hostname) for site in sites]
     every = tab.command("Network.getAllCookies")["cookies"]
-    # One that counts below another site alone (CHIPS) is no log-in at its own.
+    # A partitioned cookie (CHIPS) is valid only inside another site, so it is no log-in at its own.
     cookies = [one for one in every if _is_for(one["domain"], hosts) and "partitionKey" not in one]
     places = []
     with tab.standing_in():

@@ -1,6 +1,6 @@
-"""Chrome's switches and policies, and why each is there.
+"""Chrome's switches and policies, with the reasons.
 
-Policies hold for the worker alone: the launcher shows them in the worker's private /etc.
+Policies apply only to the worker: the launcher puts them into the worker's private /etc.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from fleet.model import BrowserSettings
 Network = IPv4Network | IPv6Network
 
 DROP = (
-    "--no-sandbox",  # undetected-chromedriver adds it, whatever it is told
+    "--no-sandbox",  # undetected-chromedriver always adds it
     "--test-type",
     "--lang",
     "--window-size",
     "--start-maximized",
     "--log-level",
-    "--disable-features",  # Chrome hears the last one alone
+    "--disable-features",  # Chrome heeds only the last one
     "data:,",  # ChromeDriver's own first page
-    "--disable-popup-blocking",  # a page's window would take the tab's place, and its input
+    "--disable-popup-blocking",  # a window that a page opens would take the tab's place and input
 )
-"""Beginnings of arguments that no driver may give to Chrome; the wrapper takes them out."""
+"""Prefixes of arguments that the wrapper removes from those that a driver gives to Chrome."""
 
 _ALWAYS = [
     "--no-first-run",
@@ -40,30 +40,30 @@ _ALWAYS = [
     "--disable-domain-reliability",
     "--disable-breakpad",
     "--disable-client-side-phishing-detection",
-    "--disable-auto-reload",  # an error page that loads itself again would hide a lost page
-    "--password-store=basic",  # asks no keyring of a desktop
+    "--disable-auto-reload",  # an error page that reloads itself would hide a lost page
+    "--password-store=basic",  # does not ask a desktop's keyring
     "--log-level=2",
-    # Chrome's own pages in two renderers, for an address bar that no one types into: half of all that a start and a
-    # short page cost (Chrome 156). And a renderer kept for the next site.
+    # Two renderers with pages of the address bar, which is never used: half of the cost of a start and a short page
+    # (Chrome 156). And a spare renderer for the next site.
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess",
 ]
 
 _MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
-"""What can hover and is fine (third_party/blink/public/mojom/webpreferences)."""
+"""A pointer that can hover and is fine (third_party/blink/public/mojom/webpreferences)."""
 _NETWORK: dict[str, JsonValue] = {
-    "BuiltInDnsClientEnabled": False,  # no reaction to a changed resolv.conf; only the tunnel's resolvers
+    "BuiltInDnsClientEnabled": False,  # ignore changes of resolv.conf; use only the tunnel's resolvers
     "DnsOverHttpsMode": "off",
     "WebRtcIPHandling": "disable_non_proxied_udp",
     "WebRtcLocalIpsAllowedUrls": [],
     "WebRtcTextLogCollectionAllowed": False,
-    "ProxySettings": {"ProxyMode": "direct"},  # none of the host's, and no look for one (WPAD)
+    "ProxySettings": {"ProxyMode": "direct"},  # no proxy of the host, and no search for one (WPAD)
     "WPADQuickCheckEnabled": False,
     "QuicAllowed": True,
     "IntranetRedirectBehavior": 1,  # no look-ups of made-up names
 }
-"""Where packets may go and who is asked for names."""
+"""Policies about where packets may go and which resolvers are asked."""
 _SILENCE: dict[str, JsonValue] = {
-    "NetworkPredictionOptions": 2,  # no connections a page did not ask for
+    "NetworkPredictionOptions": 2,  # no connections that a page did not request
     "SearchSuggestEnabled": False,
     "SafeBrowsingProtectionLevel": 0,
     "AlternateErrorPagesEnabled": False,
@@ -86,21 +86,21 @@ _SILENCE: dict[str, JsonValue] = {
     "EnableMediaRouter": False,
     "PrintingEnabled": False,  # the dialog of print() takes all input from the page
     "ExtensionInstallBlocklist": ["*"],
-    "DefaultDirectSocketsSetting": 2,  # no device of the host's, and no socket but the web's
+    "DefaultDirectSocketsSetting": 2,  # no device of the host, and no raw sockets
     "DefaultWebBluetoothGuardSetting": 2,
     "AudioCaptureAllowed": False,
     "VideoCaptureAllowed": False,
 }
-"""What Chrome would send, keep or offer of its own accord."""
+"""Policies against what Chrome would send, keep or offer of its own accord."""
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "metadata.google.internal", "file://*")  # noqa: S104
-"""What no tab may be navigated to. The format knows no ranges of addresses: netctl's table holds the rest."""
+"""Where no tab may navigate to. The format has no address ranges: netctl's table blocks the rest."""
 
 
 def add(settings: BrowserSettings) -> list[str]:
-    """The switches the wrapper puts in front of the driver's own.
+    """The switches that the wrapper puts before the driver's own.
 
-    They are added there because undetected-chromedriver interprets the words `headless` and `lang`
-    inside any argument it sees.
+    The wrapper adds them because undetected-chromedriver interprets the words `headless` and `lang`
+    in any argument that it sees.
     """
     language = settings.language
     made = [
@@ -111,34 +111,34 @@ def add(settings: BrowserSettings) -> list[str]:
         f"--window-size={settings.window_width},{settings.window_height}",
     ]
     if not settings.mobile:
-        # Without a screen Chrome finds no mouse, and pages take the machine for a telephone: (hover: none).
+        # Without a display Chrome finds no mouse, and pages take the machine for a telephone: (hover: none).
         made.append(f"--blink-settings={_MOUSE}")
     if not settings.sandbox:
         made.append("--no-sandbox")
-    # ChromeDriver takes every argument for a switch. With no address Chrome opens its page for new tabs, or the
-    # distribution's, which takes 12 s on a dead network.
+    # Added here because ChromeDriver takes every argument for a switch. Without an address Chrome opens its page for
+    # new tabs, or the distribution's, which takes 12 s on a dead network.
     return [*made, "about:blank"]
 
 
 def policies(authorities: Iterable[Path], reachable: Iterable[Network] = ()) -> dict[str, JsonValue]:
-    """The managed policies: nothing but what a page asks for leaves the browser, names go through the system.
+    """The managed policies: the browser sends only what a page requests, and looks names up through the system.
 
-    Pages reach no private address but those in REACHABLE. An older Chrome ignores what it does not know.
+    Pages reach no private addresses except those in REACHABLE. An older Chrome ignores unknown policies.
     """
     return {**_NETWORK, **_reach(reachable), **_SILENCE, "CACertificates": _encoded(authorities)}
 
 
 def _reach(reachable: Iterable[Network]) -> dict[str, JsonValue]:
-    """Local Network Access: whatever a page loads from private addresses (Chrome 139; the split pair from 146)."""
+    """Local Network Access: block what a page loads from private addresses (Chrome 139; the split pair from 146)."""
     everywhere: dict[str, JsonValue] = {
         f"{what}BlockedForUrls": ["*"] for what in ("LocalNetworkAccess", "LocalNetwork", "LoopbackNetwork")
     }
-    # An exception is made of addresses, and not of pages: they count as public.
+    # The exceptions are addresses and not pages: these addresses count as public.
     exceptions: list[JsonValue] = [f"{_in_brackets(network)}=public" for network in reachable]
     return {
         **everywhere,
         "LocalNetworkAccessIpAddressSpaceOverrides": exceptions,
-        "URLBlocklist": list(LOCAL),  # a tab itself is no matter of Local Network Access
+        "URLBlocklist": list(LOCAL),  # Local Network Access does not restrict navigations of a tab
     }
 
 
@@ -152,7 +152,7 @@ def _encoded(authorities: Iterable[Path]) -> list[JsonValue]:
 
 
 def certificates(path: Path) -> list[bytes]:
-    """The certificates in the PEM file at PATH, as DER; raises ConfigurationError when there are none."""
+    """The certificates in the PEM file at PATH, as DER; raises ConfigurationError when it cannot be read."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(path)

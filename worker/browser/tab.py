@@ -1,4 +1,4 @@
-"""The one tab of a browser: its documents, loaded and judged, and questions to them in an isolated world."""
+"""The one tab of a browser: loads and judges documents, and queries them in an isolated world."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tab(Target):
     # --- documents
 
     def go(self, url: str, *, seconds: float) -> None:
-        """Ask for URL until its document stands; raises PageFailed."""
+        """Request URL and wait until its document is in the tab; raises PageFailed or Answered."""
         if self.documents.loads >= MOST_LOADS:
             self._post("Emulation.setScriptExecutionDisabled", {"value": False})
         self.documents.begin()
@@ -58,20 +58,20 @@ class Tab(Target):
         load = self.documents.of(str(answer.get("loaderId", "")))
         load.url = load.url or url
         self.documents.unshown = load
-        with self.documents.changed:  # Chrome's own error page replaces the one before, if there is to be one
+        with self.documents.changed:  # Chrome's error page, if there is one, replaces the present document
             self.documents.changed.wait_for(lambda: self.documents.current.unreachable, timeout=_ERROR_PAGE_SECONDS)
         if answer.get("isDownload") or self.documents.downloads:
             raise PageFailed(url, "DOWNLOAD")
         if load.status in (204, 205):
             raise PageFailed(url, "NO_CONTENT")
         if load.status is not None:
-            answers.judge(url, load.status, load.headers)  # a refusal without a body is a refusal
+            answers.judge(url, load.status, load.headers)  # for a refusal without a body
         if code == NETWORK_CHANGED and self.counter.losses.network_changed == before:
-            self.counter.add(Losses(network_changed=1))  # no event told of it
+            self.counter.add(Losses(network_changed=1))  # no event reported it
         raise PageFailed(url, code)
 
     def _arrived(self, number: str) -> None:
-        """The load of that NUMBER stands, or stood, in the tab: the answer to a command may overtake the event."""
+        """Wait until the load NUMBER is, or was, the tab's document: a command's answer may overtake the event."""
         with self.documents.changed:
             self.documents.changed.wait_for(
                 lambda: not number or self.documents.of(number).committed or bool(self.documents.of(number).error),
@@ -79,7 +79,7 @@ class Tab(Target):
             )
 
     def judge(self) -> Load:
-        """What stands in the tab; raises PageFailed or Answered for anything but a whole page that was meant."""
+        """The load of the present document; raises PageFailed or Answered unless it is a complete, intended page."""
         self.refuse_lost()
         load = self.documents.current
         if self.documents.dialogs > MOST_DIALOGS:
@@ -91,16 +91,16 @@ class Tab(Target):
         if load.unreachable:
             raise PageFailed(load.url, load.error or "ERR_UNKNOWN")
         if load.error not in ("", ABORTED):
-            raise PageFailed(load.url, load.error)  # cut in the middle: half a page is no page
+            raise PageFailed(load.url, load.error)  # the document was cut off: half a page does not count
         return load
 
     def late(self) -> PageFailed:
-        """Nobody waits for the next page any more: what stands can be looked at then."""
+        """Stop loading the next page, so that the present one can be read; returns the error to raise."""
         self._post("Page.stopLoading")
         return PageFailed(self.documents.current.url, "TIMEOUT")
 
     def until(self, ready: Callable[[], bool], *, seconds: float, look: float = 0.05) -> bool:
-        """Whether READY comes to hold within SECONDS; it is asked every LOOK seconds, and costs the page a little."""
+        """Whether READY becomes true within SECONDS; it is called every LOOK seconds, which costs the page a little."""
         deadline = time.monotonic() + seconds
         while True:
             self.judge_soon()
@@ -111,7 +111,7 @@ class Tab(Target):
             self.pause(min(look, left))
 
     def judge_soon(self) -> None:
-        """What needs no waiting to be told: raises for a lost tab, a cut page, dialogs and loads without end."""
+        """Raise at once for what waiting cannot cure: a lost tab, a page that was cut off, endless dialogs or loads."""
         self.refuse_lost()
         cut = self.documents.current.error not in ("", ABORTED) and not self.documents.pending
         if cut or self.documents.dialogs > MOST_DIALOGS or self.documents.loads >= MOST_LOADS:
@@ -120,12 +120,12 @@ class Tab(Target):
     # --- questions
 
     def ask(self, name: str, *given: object) -> Any:
-        """What the script's function NAME gives; raises ConfigurationError for a selector that is none."""
+        """The result of the function NAME of our scripts; raises ConfigurationError for an invalid selector."""
         for _ in range(20):
             try:
                 return self._ask(name, given)
             except Refused as error:
-                # The document was replaced under the question; the next one is asked.
+                # The document was replaced meanwhile: ask the next one.
                 if not _CONTEXT_GONE.search(str(error)):
                     raise BrowserDied(f"the browser does not answer: {error}") from error
                 self._world = ("", 0)
@@ -154,7 +154,7 @@ class Tab(Target):
         raise PageFailed(self.documents.current.url, f"UNREADABLE ({value['message'][:200]})")
 
     def _in_world(self) -> int:
-        """The isolated world of the document that stands now, made when there is none."""
+        """The isolated world of the present document, made if there is none."""
         loader = self.documents.current.number
         if self._world[0] != loader or not loader:
             made = self.command(
@@ -167,7 +167,7 @@ class Tab(Target):
         return self._world[1]
 
     def evaluate(self, script: str, arguments: tuple[object, ...]) -> Any:
-        """What SCRIPT, the body of a function, gives in the page's own world; a promise is waited for."""
+        """The result of SCRIPT, the body of a function, in the page's own world; a promise is awaited."""
         call = {"expression": f"(function () {{ {script}\n }}).apply(null, {json.dumps(arguments)})"}
         answer = self.command("Runtime.evaluate", {**call, "returnByValue": True, "awaitPromise": True}, seconds=60)
         if "exceptionDetails" in answer:

@@ -1,4 +1,4 @@
-"""The one tab of a browser as a target of DevTools: what Chrome tells of it is kept, commands are sent to it."""
+"""The one tab of a browser as a DevTools target: records its events, sends it commands."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from worker.browser.document import MOST_LOADS, Documents
 from worker.browser.passwords import Passwords
 
 ANSWER_SECONDS = 12.0
-"""A page may take this long for one answer; then the browser itself is asked whether it is there, a third as long."""
+"""How long a page may take for one answer; then the browser itself is asked whether it lives, for a third of this."""
 _OWN_PAGES = re.compile(r"chrome(-untrusted)?://[\w-]+\.top-chrome/|chrome-extension://|devtools://")
-"""Parts of Chrome's window that are pages themselves, such as the list below its address bar: nobody's requests."""
+"""Parts of Chrome's window that are pages themselves, such as the list below its address bar; they are not counted."""
 _SMALL = {"maxTotalBufferSize": 1_000_000, "maxResourceBufferSize": 100_000, "maxPostDataSize": 0}
-"""Bodies that nobody asks for stay in Chrome otherwise, up to 100 MB of them (Network.enable)."""
+"""Chrome would otherwise keep up to 100 MB of bodies, which are never read (Network.enable)."""
 _EMPTY_PAGE = base64.b64encode(b"<!doctype html><link rel=icon href=data:,>").decode()
 _ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
-"""Every target that comes to be waits until its requests are counted from the first."""
+"""Every new target waits until its events are enabled, so that all its requests are counted."""
 
 
 def _instead(told: Parameters) -> Command:
-    """What a paused request is answered with while somebody stands in for the sites."""
+    """The answer to a paused request in standing_in(): an empty page for a document, else a failure."""
     if told.get("resourceType") != "Document":
         return "Fetch.failRequest", {"requestId": told["requestId"], "errorReason": "Aborted"}
     kind = [{"name": "Content-Type", "value": "text/html"}]
@@ -80,11 +80,11 @@ class Target:
             *self._passwords.commands(),
         ):
             self._plain(method, parameters)
-        # A page's downloads would lie in the worker's home for ever; the policy refuses them too.
+        # Downloads would stay in the worker's home forever; the policy refuses them too.
         self._browser("Browser.setDownloadBehavior", {"behavior": "deny", "eventsEnabled": True})
 
     def _hear(self, session: str, event: str, told: Parameters) -> None:
-        """In the connection's thread: nothing here waits for the browser."""
+        """Runs in the connection's thread: it must not wait for the browser."""
         if event == "closed":
             self.documents.lost()
         elif event == "Target.attachedToTarget":
@@ -123,18 +123,18 @@ class Target:
         if event == "Page.frameNavigated" and "parentId" not in told["frame"]:
             self.counter.leave(str(told["frame"]["loaderId"]))
         if event == "Page.javascriptDialogOpening":
-            # As a person does who only looks: read, close, decline. A page may be left.
+            # Like a person who only looks: close alerts, decline questions. Leaving a page is allowed.
             accept = told.get("type") in ("alert", "beforeunload")
             self._post("Page.handleJavaScriptDialog", {"accept": accept})
         elif event == "Page.frameNavigated" and self.documents.loads >= MOST_LOADS:
             self._post("Emulation.setScriptExecutionDisabled", {"value": True})
             self._post("Page.stopLoading")
-            if self.documents.loads > MOST_LOADS + 3:  # it needs no script for that
+            if self.documents.loads > MOST_LOADS + 3:  # it reloads without scripts
                 self._post("Page.navigate", {"url": "about:blank"})
 
     @contextlib.contextmanager
     def standing_in(self) -> Iterator[None]:
-        """Every page that is opened meanwhile is an empty one; its site is asked nothing, and nothing is counted."""
+        """In the block every opened page is replaced by an empty one, without asking its site or counting requests."""
         counted = self.counter.losses
         self.command("Network.setBypassServiceWorker", {"bypass": True})
         self.command("Fetch.disable")
@@ -162,7 +162,7 @@ class Target:
         self._connection.post(method, parameters, session=self.documents.session)
 
     def command(self, method: str, parameters: Parameters | None = None, *, seconds: float = ANSWER_SECONDS) -> Any:
-        """What METHOD gives for the tab; raises PageFailed (the page keeps Chrome busy), BrowserDied, Refused."""
+        """The result of METHOD for the tab; raises PageFailed (the page keeps Chrome busy), BrowserDied, Refused."""
         self.refuse_lost()
         deadline = time.monotonic() + seconds
         try:
@@ -180,15 +180,15 @@ class Target:
             self._refuse_frozen()
             if method == "Page.navigate":
                 raise PageFailed(self.documents.current.url, "TIMEOUT") from error
-            self._post("Runtime.terminateExecution")  # what keeps the page busy ends: it can be looked at
+            self._post("Runtime.terminateExecution")  # end the script that keeps the page busy, so that it can be read
             raise PageFailed(self.documents.current.url, "BUSY") from error
 
     def press(self, method: str, parameters: Parameters) -> None:
-        """The same without waiting for its end."""
+        """Send METHOD to the tab without waiting."""
         self._post(method, parameters)
 
     def acknowledged(self, method: str, parameters: Parameters, *, seconds: float = 2) -> None:
-        """The same, waiting for its end for a moment: what an input leads to (a new page, a dialog) may swallow it."""
+        """Send METHOD and wait briefly for its answer, which a new page or a dialog after an input may swallow."""
         try:
             self._plain(method, parameters, seconds)
         except Refused:
@@ -200,14 +200,14 @@ class Target:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
     def _refuse_frozen(self) -> None:
-        """Raise BrowserDied for a browser that answers nothing at all."""
+        """Raise BrowserDied when the browser itself does not answer."""
         try:
             self._connection.call("Browser.getVersion", seconds=self.answer_seconds / 3)
         except (Silent, Gone, Refused) as error:
             raise BrowserDied(f"the browser does not answer: {error}") from error
 
     def refuse_lost(self) -> None:
-        """Raise PageFailed for a window that its page closed, BrowserDied for a tab that crashed."""
+        """Raise PageFailed when the page has closed its window, BrowserDied when the tab has crashed."""
         if self.documents.crashed:
             raise BrowserDied("the browser's tab has crashed")
         if self.documents.closed:
@@ -215,11 +215,11 @@ class Target:
             raise PageFailed(self.documents.current.url, "WINDOW_CLOSED")
 
     def close(self) -> None:
-        """The connection ends."""
+        """Close the connection."""
         self._connection.close()
 
     def pause(self, seconds: float) -> None:
-        """Before something is looked at again; raises BrowserDied when the browser says nothing any more."""
+        """Wait SECONDS before another look; raises BrowserDied when the browser no longer answers."""
         if time.monotonic() - self._connection.heard_at > self.answer_seconds:
             self._refuse_frozen()
         self._never.wait(seconds)

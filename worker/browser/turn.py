@@ -1,6 +1,6 @@
-"""A worker's turn to start its browser. netctl hands turns out, so many at once on this host.
+"""Waits for a worker's turn to start its browser. netctl gives a limited number of turns at a time on this host.
 
-Eight Chromes that start together on two cores take longer than eight in pairs, and each risks its time-out.
+Eight Chromes that start together on two cores take longer than in pairs, and each may exceed its time-out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _PAUSE_SECONDS = 0.1
 
 @contextlib.contextmanager
 def of_mine(socket: Path) -> Iterator[None]:
-    """Wait for a turn and hold it: a connection of its own, whose end is the turn's. Raises what netctl answers."""
+    """Wait for a turn and hold it in the block, by a connection whose end ends the turn. Raises netctl's errors."""
     with contextlib.closing(Client(socket, timeout_seconds=TURN_WAIT_SECONDS + MARGIN_SECONDS)) as client:
         _wait(client)
         yield
 
 
 def _wait(client: Client) -> None:
-    """Ask until the turn is there: again, when netctl ends meanwhile, as soon as there is another one."""
+    """Ask for the turn and wait for it; if netctl ends meanwhile, ask the next one."""
     begun = there = time.monotonic()
     while True:
         try:
@@ -40,7 +40,7 @@ def _wait(client: Client) -> None:
             finally:
                 there = time.monotonic()
         except Unavailable:
-            answered = client.fileno() >= 0  # it is there, and has no turn for us
+            answered = client.fileno() >= 0  # netctl itself has answered: there is no turn for us
             now = time.monotonic()
             if answered or now - there > AWAY_SECONDS or now - begun > TURN_WAIT_SECONDS:
                 raise

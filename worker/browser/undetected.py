@@ -1,7 +1,7 @@
-"""Chrome moved by undetected-chromedriver (UC) 3.5.5. Its habits, each measured, are tamed here.
+"""Starts Chrome with undetected-chromedriver (UC) 3.5.5, and works around its habits, each of which was measured.
 
-UC starts Chrome itself and lets ChromeDriver attach over a port of loopback. It never patches here: the
-driver it is given is a wrapper that says it is patched, and the program behind is the copy of set-up.
+UC starts Chrome itself and lets ChromeDriver attach over a loopback port. It never patches here: it gets a
+wrapper that claims to be patched, which runs the copy that was patched at preparation.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from worker.browser.interface import Start
 
-# UC registers a finaliser that holds the driver it waits for: no session would ever be freed (two
-# descriptors and a zombie each), and at exit it kills process numbers that may be somebody else's by then.
+# UC registers a finaliser that keeps the driver alive: no session would ever be freed (two descriptors
+# and a zombie each), and at exit it would kill pids that may have been reused.
 undetected_chromedriver.finalize = lambda *_: None
 
 
 def start(order: Start) -> WebDriver:
     """A driver with a browser that has one empty page open."""
     options = undetected_chromedriver.ChromeOptions()
-    undetected_chromedriver.Patcher.data_path = str(order.folder / "t")  # it makes a folder in HOME else
+    undetected_chromedriver.Patcher.data_path = str(order.folder / "t")  # else it makes a folder in HOME
     with _ports(order.ports.devtools, order.ports.driver):
         driver = undetected_chromedriver.Chrome(
             options=options,
@@ -38,13 +38,13 @@ def start(order: Start) -> WebDriver:
 
 
 def forget(driver: WebDriver) -> None:
-    """Keep DRIVER's destructor from signalling a process number that is long somebody else's."""
+    """Keep DRIVER's destructor from signalling a pid that may have been reused."""
     driver.browser_pid = None  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def _ports(*ports: int) -> Iterator[None]:
-    """UC has no setting for ChromeDriver's port: for both ports it asks this function, in this order."""
+    """Let UC use PORTS: it has no setting for ChromeDriver's port, and calls free_port for both, in this order."""
     given = iter(ports)
     original = utils.free_port
     utils.free_port = lambda: next(given)

@@ -1,7 +1,7 @@
-"""Ends a browser start that cannot succeed: the browser is gone already, or the time is over.
+"""Ends a browser start that cannot succeed: the browser has ended already, or the time is over.
 
-ChromeDriver waits a minute for a browser that died in its first millisecond; the libraries above wait
-with it. Killing everything makes them fail at once, and the reason stands here.
+ChromeDriver waits a minute for a browser that died in its first millisecond, and the libraries above wait
+with it. Killing everything makes them fail at once; `reason` holds the cause.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.1
 
 
 class Watchdog:
-    """Watches while its `with` block runs; `reason` says afterwards why it bit, empty if it did not."""
+    """Watches during its `with` block; afterwards `reason` says why it killed the start, "" if it did not."""
 
     def __init__(self, folder: Folder, seconds: float) -> None:
         self.reason = ""
@@ -45,7 +45,7 @@ class Watchdog:
             while not self.reason:
                 left, gone = deadline - time.monotonic(), False
                 try:
-                    # Its process is known once its wrapper has run.
+                    # The pid is known once the wrapper has run.
                     if browser is None and (pid := self._folder.browser_pid) is not None:
                         browser = stack.enter_context(Handle(pid))
                 except ProcessLookupError:
@@ -61,6 +61,6 @@ class Watchdog:
             self._kill_until_done()
 
     def _kill_until_done(self) -> None:
-        """Again and again: the driver library may start its next program after the first time."""
+        """Kill repeatedly, because the driver library may start its next program after the first time."""
         while not select.select([self._done_reader], [], [], _LOOK_SECONDS)[0]:
             reap.kill_descendants(time.monotonic() + 1)

@@ -1,8 +1,8 @@
-"""The window as pages see it: its size, scale and language, and whether it is a telephone's.
+"""Sets how pages see the window: its size, scale and language, and whether it is a telephone's.
 
-By Chrome's own device emulation (DevTools, domain Emulation). Left to itself a headless Chrome gives a page 87 pixels
-less than `--window-size` says, a screen of 800 x 600, and dates in English whatever `--lang` says: on Linux the
-language of its own words is the environment's (ui/base/l10n/l10n_util.cc).
+It uses Chrome's device emulation (DevTools, domain Emulation). Without it a headless Chrome gives a page 87 pixels less
+than `--window-size`, a screen of 800 x 600, and English dates whatever `--lang` is: on Linux the language of its own
+texts comes from the environment (ui/base/l10n/l10n_util.cc).
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from fleet.model import BrowserSettings
 from worker.browser.cdp import Command
 
 _TOUCHES = 5
-"""Fingers at once; the number that DevTools gives its telephones."""
+"""Touch points at once; the number that DevTools uses for telephones."""
 _PLATFORM = re.compile(r"\([^)]*\)")
 
 
 def everywhere(settings: BrowserSettings, user_agent: str) -> tuple[Command, ...]:
-    """What every page, frame and worker of a browser is told that calls itself USER_AGENT."""
+    """The commands for every page, frame and web worker of a browser whose own user agent is USER_AGENT."""
     language: Command = ("Emulation.setLocaleOverride", {"locale": settings.language})
     if not settings.mobile:
         return (language,)
-    # What Chrome says on any Android (its reduced user agent); all else of its own name stays.
+    # The platform part of Chrome's reduced user agent on Android; the rest is unchanged.
     name = _PLATFORM.sub("(Linux; Android 10; K)", user_agent, count=1).replace(" Safari/", " Mobile Safari/")
     hints = {"platform": "Android", "platformVersion": "10", "architecture": "", "model": "", "mobile": True}
     return language, ("Emulation.setUserAgentOverride", {"userAgent": name, "userAgentMetadata": hints})
 
 
 def of_tab(settings: BrowserSettings) -> tuple[Command, ...]:
-    """What the tab is told."""
+    """The commands for the tab."""
     size = metrics(settings, settings.window_width, settings.window_height)
-    # They come and go with a picture of the whole page, which would be laid out anew.
+    # Scrollbars would appear and vanish with a picture of the whole page, and so change the page's layout.
     bars: Command = ("Emulation.setScrollbarsHidden", {"hidden": True})
     touch: Command = ("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": _TOUCHES})
     return (size, bars, touch) if settings.mobile else (size, bars)
 
 
 def metrics(settings: BrowserSettings, width: int, height: int) -> Command:
-    """A page has WIDTH and HEIGHT of the window, which is all of the screen."""
+    """The command that gives a page WIDTH and HEIGHT, as the size of the window and of the screen."""
     size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
     kind = {"deviceScaleFactor": settings.scale_factor, "mobile": settings.mobile}
     return "Emulation.setDeviceMetricsOverride", {**size, **kind}

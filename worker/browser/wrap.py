@@ -1,7 +1,7 @@
-"""The script that stands in front of Chrome and of ChromeDriver, written for one session.
+"""The wrapper script that starts Chrome or ChromeDriver, written for one session.
 
-It dies with its parent, sends its output where it cannot block, tidies the arguments, becomes the program. A shell: it
-runs twice at every start, and Python alone would take longer than all of it.
+It dies with its parent, sends output where it cannot block, filters the arguments, and execs the program. It is a shell
+script because it runs twice at every start, and starting Python would take longer than all of it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# Chrome outlives a killed worker otherwise: 13 processes stay. And eight browsers keep two cores busy for seconds: what
-# carries their packets (wireguard-go, netctl, the worker's own loop) is small and goes first, or a handshake waits
-# behind somebody else's page. `env -S` splits words: the kernel gives a script's first line as one (execve(2)).
+# pdeathsig: Chrome would otherwise outlive a killed worker, with 13 processes. nice: eight browsers keep two cores busy
+# for seconds; the small programs that carry their packets (wireguard-go, netctl, the worker's own loop) must go first,
+# or a handshake waits for another worker's page. `env -S` splits words, because the kernel passes the rest of a
+# script's first line as one argument (execve(2)).
 _SCRIPT = """\
 #!/usr/bin/env -S setpriv --pdeathsig KILL nice -n 10 sh
-# For undetected-chromedriver a file with the words `undetected chromedriver` is patched: the program below is.
-[ "$PPID" != 1 ] || exit 1 # the parent was gone before its death was to be told
-# Nobody reads the pipes the driver library opens here; Chrome would freeze after 64 KiB of messages.
+# undetected-chromedriver takes a file with the words `undetected chromedriver` for patched: the program below is.
+[ "$PPID" != 1 ] || exit 1 # the parent had ended before pdeathsig was set
+# The pipes that the driver library opens here are never read; Chrome would freeze after 64 KiB of messages.
 exec </dev/null >{log} 2>&1
 echo $$ >{pid}
 for word do
@@ -32,7 +33,7 @@ exec {program} "$@"
 def script(
     program: Path, add: Iterable[str], *, drop: Iterable[str], log: Path, pid: Path, environment: Mapping[str, str]
 ) -> str:
-    """The text for PROGRAM: with ADD in front of its arguments, without those that begin as one of DROP."""
+    """The script for PROGRAM: it puts ADD before the arguments, and removes those that begin with one of DROP."""
     return _SCRIPT.format(
         log=_quoted(log),
         pid=_quoted(pid),
