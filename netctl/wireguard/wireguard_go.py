@@ -27,6 +27,8 @@ from netctl.plan.things import Device, Peer
 from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
 
 NO_KEY = "0" * 64
+MOST_KEPT = 64
+"""Connections that are kept: a rotation asks its device some seven times, and more do not rotate at once."""
 
 
 async def found(_: Spaces | None = None) -> UserspaceWireGuard:
@@ -42,6 +44,8 @@ class UserspaceWireGuard:
     def __init__(self, sockets: Path | None = USERSPACE.sockets) -> None:
         assert sockets is not None
         self._sockets = sockets
+        self._kept: dict[str, socket.socket] = {}
+        """Connections with no question under way, that of the latest question last."""
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
         try:
@@ -102,21 +106,55 @@ class UserspaceWireGuard:
         """The answer. By hand and not through streams: a handshake is looked for a few times, and with many workers
         at once the streams' 0.5 ms of processor time a look are what all of them wait for."""
         deadline = time.monotonic() + CALL_SECONDS
-        answer = b""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.setblocking(False)
-            try:
-                connection.connect(str(self._sockets / f"{interface}.sock"))
-                connection.send(text.encode())  # less than a socket's buffer always has room for
-                await asyncio.sleep(0)  # with many at once it has answered by then
-                while not answer.endswith(b"\n\n"):
-                    answer += await _received(connection, deadline)
-            except (asyncio.TimeoutError, BlockingIOError):
-                # BlockingIOError: so many questions wait there already that no other is taken.
-                raise TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s") from None
-            except (ConnectionResetError, BrokenPipeError):
+        kept = self._kept.pop(interface, None)
+        connection = kept or self._connected(interface)
+        try:
+            answer = await _answered(connection, text, deadline)
+        except BaseException as error:
+            connection.close()  # an answer may still come
+            if isinstance(error, ConnectionResetError | BrokenPipeError):
+                if kept is not None:
+                    return await self._exchange(interface, text)  # of a program that is no more
                 raise TunnelError(f"wireguard-go of {interface} hung up") from None
+            if isinstance(error, asyncio.TimeoutError | BlockingIOError):
+                raise _silent(interface) from None
+            raise
+        self._keep(interface, connection)
         return answer
+
+    def _connected(self, interface: str) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.setblocking(False)
+        try:
+            connection.connect(str(self._sockets / f"{interface}.sock"))
+        except OSError as error:
+            connection.close()
+            if isinstance(error, BlockingIOError):  # so many wait there already that no other is taken
+                raise _silent(interface) from None
+            raise
+        return connection
+
+    def _keep(self, interface: str, connection: socket.socket) -> None:
+        """For what is asked next: a new connection costs wireguard-go three times what a question does."""
+        if (other := self._kept.pop(interface, None)) is not None:
+            other.close()
+        self._kept[interface] = connection
+        if len(self._kept) > MOST_KEPT:
+            self._kept.pop(next(iter(self._kept))).close()
+
+
+def _silent(interface: str) -> TunnelError:
+    return TunnelError(f"wireguard-go of {interface} did not answer within {CALL_SECONDS:g} s")
+
+
+async def _answered(connection: socket.socket, text: str, deadline: float) -> bytes:
+    """What is said to TEXT; raises asyncio.TimeoutError, BlockingIOError; OSError where nobody is there any more."""
+    connection.send(text.encode())  # less than a socket's buffer always has room for
+    await asyncio.sleep(0)  # with many at once it has answered by then
+    answer = b""
+    while not answer.endswith(b"\n\n"):
+        answer += await _received(connection, deadline)
+    return answer
 
 
 async def _received(connection: socket.socket, deadline: float) -> bytes:
