@@ -266,35 +266,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def cut(handler: Handler, _: str) -> None:
-    """Less than the length that was promised."""
-    body = page(f"<ul>{items(1, 3)}</ul>").encode()
-    handler.begin(200, "text/html; charset=utf-8", Content_Length=str(len(body) + 5000))
-    handler.wfile.write(body)
+def cut(missing: int, body: str, handler: Handler) -> None:
+    """All of BODY, and MISSING bytes less than the length that was promised."""
+    content = body.encode()
+    handler.begin(200, "text/html; charset=utf-8", Content_Length=str(len(content) + missing))
+    handler.wfile.write(content)
     handler.close_connection = True
 
 
-def cut_chunks(handler: Handler, _: str) -> None:
-    """Chunks without their end."""
-    handler.begin(200, "text/html; charset=utf-8", Transfer_Encoding="chunked")
-    handler.chunk(page(f"<ul>{items(1, 3)}</ul>"))
-    handler.close_connection = True
+def chunked(*parts: tuple[str, float]) -> Callable[[Handler, str], None]:
+    """One answer in PARTS, after each of which nothing comes for so many seconds; whole if the last one is empty."""
 
+    def answer(handler: Handler, _: str) -> None:
+        handler.begin(200, "text/html; charset=utf-8", Transfer_Encoding="chunked")
+        for part, seconds in parts:
+            handler.chunk(part)
+            FOREVER.wait(seconds)
+        handler.close_connection = True
 
-def stream(handler: Handler, _: str) -> None:
-    """Ten items, one after another, in one answer."""
-    handler.begin(200, "text/html; charset=utf-8", Transfer_Encoding="chunked")
-    for part in (page("<ul>"), *(items(n, n) for n in range(1, 11)), ""):
-        handler.chunk(part)
-        FOREVER.wait(0.1)
-
-
-def drip(handler: Handler, _: str) -> None:
-    """Five items, then nothing for longer than a list has to rest, then five more."""
-    handler.begin(200, "text/html; charset=utf-8", Transfer_Encoding="chunked")
-    for part, seconds in ((page("<ul>") + items(1, 5), 4), (items(6, 10), 0), ("", 0)):
-        handler.chunk(part)
-        FOREVER.wait(seconds)
+    return answer
 
 
 def euckr(handler: Handler, query: str) -> None:
@@ -308,11 +298,6 @@ def bomb(handler: Handler, _: str) -> None:
     """Ten megabytes in a few kilobytes, in a comment of a page that is whole."""
     content = gzip.compress((page("<p id=late>x</p>") + "<!--" + "a" * 10_000_000).encode(), 6)
     handler.whole(content, Content_Encoding="gzip")
-
-
-def shelf_page(handler: Handler, query: str) -> None:
-    """One of the three pages."""
-    handler.whole(shelf(int(query.partition("page=")[2] or 1)))
 
 
 def later(seconds: float, body: str) -> Callable[[Handler, str], None]:
@@ -332,26 +317,13 @@ def events(handler: Handler, _: str) -> None:
     FOREVER.wait(60)
 
 
-def moved(handler: Handler, query: str) -> None:
-    """Once more, each time under another address."""
-    handler.whole("", 302, Location=f"/redirects?{int(query or 0) + 1}")
-
-
-def challenged(handler: Handler, _: str) -> None:
-    """A page that wants a proof of a person."""
-    handler.whole(page("<h1>잠시만요</h1>"), 403, Cf_Mitigated="challenge")
-
-
 def mutant(handler: Handler, query: str) -> None:
     """A right page or a broken one."""
     status, body, is_cut = mutants.page(query)
-    if not is_cut:
+    if is_cut:
+        cut(1, body, handler)
+    else:
         handler.whole(body, status)
-        return
-    content = body.encode()
-    handler.begin(200, "text/html; charset=utf-8", Content_Length=str(len(content) + 1))
-    handler.wfile.write(content)
-    handler.close_connection = True
 
 
 def private(handler: Handler, query: str) -> None:
@@ -366,25 +338,25 @@ def private(handler: Handler, query: str) -> None:
 
 
 ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
-    "/cut": cut,
+    "/cut": lambda one, _: cut(5000, page(f"<ul>{items(1, 3)}</ul>"), one),
     "/mutant": mutant,
-    "/cut-chunks": cut_chunks,
-    "/stream": stream,
+    "/cut-chunks": chunked((page(f"<ul>{items(1, 3)}</ul>"), 0)),
+    "/stream": chunked((page("<ul>"), 0.1), *((items(n, n), 0.1) for n in range(1, 11)), ("", 0)),
     "/home-euckr": lambda one, _: one.whole(
         "<meta charset=euc-kr><form action=/euckr><input id=q name=q></form>", kind="text/html"
     ),
     "/euckr": euckr,
     "/bomb": bomb,
-    "/shelf": shelf_page,
+    "/shelf": lambda one, query: one.whole(shelf(int(query.partition("page=")[2] or 1))),
     "/hang": later(60, ""),
     "/slow-items": later(0.7, items(1, 5)),
     "/tiny": lambda one, _: one.whole(
         "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'></svg>", kind="image/svg+xml"
     ),
     "/events": events,
-    "/redirects": moved,
+    "/redirects": lambda one, query: one.whole("", 302, Location=f"/redirects?{int(query or 0) + 1}"),
     "/moved": lambda one, _: one.whole("", 302, Location="/ok"),
-    "/challenge": challenged,
+    "/challenge": lambda one, _: one.whole(page("<h1>잠시만요</h1>"), 403, Cf_Mitigated="challenge"),
     "/headers": lambda one, _: one.whole(page("".join(f"<p id={name.lower()}>{one.headers.get(name)}</p>" for name in TOLD))),
     "/204": lambda one, _: one.begin(204, "text/html"),
     "/401-empty": lambda one, _: one.whole("", 401, WWW_Authenticate='Basic realm="x"'),
@@ -393,7 +365,8 @@ ANSWERS: dict[str, Callable[[Handler, str], Any]] = {
     "/attachment": lambda one, _: one.whole(b"x" * 100_000, kind="application/octet-stream", Content_Disposition="attachment; filename=prices.bin"),
     "/sandboxed": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="sandbox"),
     "/strict": lambda one, _: one.whole(PAGES["/ok"], Content_Security_Policy="require-trusted-types-for 'script'; script-src 'none'"),
-    "/drip": drip,
+    # Nothing for longer than a list has to rest, in the middle.
+    "/drip": chunked((page("<ul>") + items(1, 5), 4), (items(6, 10), 0), ("", 0)),
     "/goods/17": lambda one, _: one.whole("", 302, Location="/"),
     "/private": private,
     "/logs-in": lambda one, _: one.whole(
