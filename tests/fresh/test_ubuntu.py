@@ -15,9 +15,10 @@ import pytest
 
 from fleet import VERSION
 from fleet.errors import ExitCode
+from lab.vpn import Key
 from tests import kept
 from tests.fresh.test_fresh import INSIDE, NOTHING_LEFT, OUTSIDE, entered
-from tests.fresh.world import CHECKOUT, CONF, call
+from tests.fresh.world import CHECKOUT, CONF
 
 CHROME = """Package: google-chrome-stable
 Version: 1
@@ -54,8 +55,8 @@ def test_the_package_on_ubuntu(root: None, tmp_path: Path, pytestconfig: pytest.
         outside("cp", "--archive", "--reflink=auto", jammy(pytestconfig.option.ubuntu), made)
         (made / INSIDE / "chrome/DEBIAN").mkdir(parents=True)
         (made / INSIDE / "chrome/DEBIAN/control").write_text(CHROME)
-        private = call("wg", "genkey")
-        text = CONF.format(private=private, address="10.9.9.4", server=call("wg", "pubkey", given=private))
+        key = Key.fresh()
+        text = CONF.format(private=Key.text(key.private), address="10.9.9.4", server=Key.text(key.public))
         (made / INSIDE / "kr.conf").write_text(text)
         outside(CHECKOUT / "bin/package", "--python", "3.10", "--to", made / INSIDE)
         with entered(made, None) as terminal:
