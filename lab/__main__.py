@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 
@@ -35,7 +36,7 @@ def _status(arguments: argparse.Namespace) -> int:
     """0 up, 1 down or broken."""
     status = _lab(arguments).status()
     if arguments.json:
-        console.print_json(status.as_json())
+        console.print_json(dataclasses.asdict(status))
     else:
         console.show(f"lab {status.name}: {status.state}, {status.servers} VPN servers, {status.keys} client keys")
         if status.missing:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -81,8 +80,10 @@ def _run_in(
         if arguments.control:  # in a namespace of its own a browser could hear of no address of the host's
             changes = {"": {"isolation": "uid"}, "workers": {"deny_netlink": False}}
         run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
-        with AddressListener(lab.topology.namespace("host")) as listener:
-            with _control(lab, arguments.control, members):
+        host = lab.topology.namespace("host")
+        control = habit(host, members, run.paths(lab)) if arguments.control else contextlib.nullcontext()
+        with AddressListener(host) as listener:
+            with control:
                 _fleet_run(lab, arguments, interrupts)
             spools = {worker.name: run.paths(lab).spool(worker) for worker in members}
             read = [Reader(folder, worker=name).look(_READ_SECONDS) for name, folder in spools.items()]
@@ -113,12 +114,6 @@ def _run_in(
     return made, results
 
 
-def _control(lab: Lab, control: str | None, members: tuple[Worker, ...]) -> contextlib.AbstractContextManager[object]:
-    if control is None:
-        return contextlib.nullcontext()
-    return habit(lab.topology.namespace("host"), members, run.paths(lab))
-
-
 def _fleet_run(lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
     """`fleet run` inside the host, its live table on our terminal; raises FleetError when it could not run."""
     numbers = ("--workers", str(arguments.workers), "--loops", str(arguments.loops))
@@ -126,17 +121,8 @@ def _fleet_run(lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts) 
     # us alone, and the fleet once, from us.
     command = ["setpriv", "--pdeathsig", "TERM", *run.program("fleet", "run", *numbers)]
     child = lab.popen("host", command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    with _ended(child, interrupts):
-        code = child.wait()
-    if code not in (ExitCode.DONE, ExitCode.FAILED):
-        raise FleetError(f"fleet run ended with code {code}; its own message is above")
-
-
-@contextlib.contextmanager
-def _ended(child: subprocess.Popen[str], interrupts: Interrupts) -> Iterator[None]:
-    """CHILD has ended when this is left, whatever for."""
     try:
-        yield
+        code = child.wait()
     finally:
         if child.poll() is None:
             with interrupts.shield():
@@ -147,6 +133,8 @@ def _ended(child: subprocess.Popen[str], interrupts: Interrupts) -> Iterator[Non
                     _log.warning("fleet.killed", after_seconds=STOP_SECONDS)  # the lab's end gets the rest
                     child.kill()
                     child.wait()
+    if code not in (ExitCode.DONE, ExitCode.FAILED):
+        raise FleetError(f"fleet run ended with code {code}; its own message is above")
 
 
 def _say(text: str) -> None:

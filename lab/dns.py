@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from fleet.errors import MissingProgram
 from lab.topology import ECHO_NAME, REBIND_NAME, SITE_NAME, WEB_ADDRESS, WEB_ADDRESS_V6, Server
+from lab.wires import program
 
 Address = IPv4Address | IPv6Address
 
 
 def command(addresses: Sequence[Address], queries: Path, servers: Sequence[Server] = ()) -> list[str]:
     """The command line of a resolver at ADDRESSES; it knows SERVERS; every query, with its asker, goes to QUERIES."""
-    program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if program is None:
-        raise MissingProgram("dnsmasq is not there", hint="run: sudo bin/setup")
     return [
-        program,
+        program("dnsmasq"),
         "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--pid-file=",

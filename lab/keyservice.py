@@ -1,7 +1,8 @@
 """A stand-in for a key service, with the faults of real ones: `launch.py lab.keyservice FOLDER ADDRESS PORT`.
 
 FOLDER/keys.json    its keys: each an object of the fields of an answer
-FOLDER/fault        one of FAULTS, or nothing: what the next answers are like; read at every request
+FOLDER/fault        what the next answers are like, read at every request: slow, silent, garbage, types, mismatch,
+                    stranger, endless, redirect, twice, refuses, broken; or nothing
 FOLDER/journal      what was lent, answered and given back, a JSON object a line; so it is the same after a kill
 """
 
@@ -16,19 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-FAULTS = (
-    "slow",
-    "silent",
-    "garbage",
-    "types",
-    "mismatch",
-    "stranger",
-    "endless",
-    "redirect",
-    "twice",
-    "refuses",
-    "broken",
-)
 SLOW_SECONDS = 1.5
 SILENT_SECONDS = 60.0
 _GIVES = ("", "slow", "mismatch", "stranger")

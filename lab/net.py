@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,6 @@ class Status:
     keys: int
     missing: tuple[str, ...]
     processes: tuple[processes.Member, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Lab:

@@ -7,7 +7,6 @@ one `key=value` a line, an empty line at the end, `errno=0` back.
 from __future__ import annotations
 
 import base64
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fleet.backends import wireguard_go
-from fleet.errors import FleetError, MissingProgram
+from fleet.errors import FleetError
 from lab import wires
 from lab.topology import TUNNEL_RESOLVER, TUNNELS, TUNNELS_V6, WIREGUARD_PORT, Server, brought_up
 
@@ -48,11 +47,8 @@ class Key:
 
 def command(server: Server) -> list[str]:
     """wireguard-go in the foreground; its device and socket are named after the interface."""
-    program = shutil.which(wireguard_go(), path="/usr/local/bin:/usr/bin:/bin")
-    if program is None:
-        raise MissingProgram("wireguard-go is not there", hint="run: sudo bin/setup")
     # nice: a real server does not share its processor with the browsers.
-    return ["nice", "--adjustment=-10", program, "-f", server.interface]
+    return ["nice", "--adjustment=-10", wires.program(wireguard_go()), "-f", server.interface]
 
 
 def ask(path: Path, *lines: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,13 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from fleet.errors import FleetError, ForeignObject
+from fleet.errors import FleetError, ForeignObject, MissingProgram
 from fleet.machine import spaces
 from lab.topology import Topology
 
 NAMESPACES = Path("/run/netns")
 """Where `ip netns` keeps its names."""
 Result = TypeVar("Result")
+
+
+def program(name: str) -> str:
+    """Where it is; raises MissingProgram."""
+    if found := shutil.which(name, path="/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"):
+        return found
+    raise MissingProgram(f"{name} is not there", hint="run: sudo bin/setup")
 
 
 def inside(namespace: str | Path, work: Callable[[], Result]) -> Result:

@@ -56,7 +56,7 @@ class Service:
         self.process.wait(10)
 
     def fault(self, word: str) -> None:
-        """From here on it is like that (lab.keyservice.FAULTS)."""
+        """From here on it is like that (lab/keyservice.py has the words)."""
         (self.folder / "fault").write_text(word)
 
     def events(self) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fleet import log, supervise
+from fleet import log, status, supervise
 from fleet.errors import FleetError
 from fleet.model import Paths, Worker
 from fleet.operate import journal, overview, progress
@@ -25,8 +25,6 @@ from fleet.operate.verify.verdicts import judge
 from fleet.probes import Answer
 from fleet.programs import Installation, told_error
 from fleet.result import RunOrder
-from fleet.spool import newest
-from fleet.status import FleetStatus, WorkerStatus
 from fleet.supervise import ProgramState
 from fleet.terminal import console
 from lab import report
@@ -72,7 +70,7 @@ def show_spools(paths: Paths) -> Board:
     console.print_table(progress.summary(run), progress.COLUMNS, [progress.row(one) for one in run.runs])
     console.show(*progress.reasons(run))
     _as_json(run.model_dump(mode="json"))
-    seen = FleetStatus(supervisor_pid=1, programs=(), netctl=None, workers=tuple(_one(paths, one) for one in MEMBERS))
+    seen = status.take(MEMBERS, Installation(paths=paths)).model_copy(update={"supervisor_pid": 1})
     console.show(*overview.text(seen, paths, datetime.now(timezone.utc), ()))
     _as_json(seen.model_dump(mode="json"))
     made = report.make(run.runs, workers=2, loops=LOOPS, address_events=0, wall_seconds=1.0)
@@ -81,20 +79,6 @@ def show_spools(paths: Paths) -> Board:
     for name, value in report.summary(made, run.runs):
         console.show(f"{name} {value}")
     return board
-
-
-def _one(paths: Paths, worker: Worker) -> WorkerStatus:
-    found = newest(paths.spool(worker), worker.name)
-    whys, failed = tuple(one.why for one in found.unreadable), next((one for one in found.recent if not one.ok), None)
-    return WorkerStatus(
-        worker=worker.name,
-        process=None,
-        slot=None,
-        last=found.result,
-        last_failed=failed,
-        unreadable=whys,
-        set_aside=found.set_aside,
-    )
 
 
 def _as_json(value: object) -> None:
