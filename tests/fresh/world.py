@@ -45,8 +45,8 @@ def standing(folder: Path) -> Iterator[list[str]]:
         batch(WORLD, [wire, *brought_up("eth0", [f"{ROUTER}/24"]), f"address add {SITE}/32 dev lo"])
         batch(HOST, [*brought_up("eth0", ["198.51.100.10/24"]), f"route add default via {ROUTER}"])
         certificate.write(folder / "site.crt", folder, ())
-        files = folder / "cert.pem", folder / "key.pem"
-        _serve(stack, sys.executable, "-m", "tests.programs.plain_site", SITE, *files)
+        site = (sys.executable, "-m", "tests.programs.one_page", folder / "cert.pem", folder / "key.pem")
+        _serve(stack, *site, f"{SITE}:443")
         _serve(stack, "wireguard-go", "-f", DEVICE)
         until("the device", lambda: f" {DEVICE}: " in tell(WORLD, ("ip", "link")))
         # Answers to an exit are for who is translated to it.

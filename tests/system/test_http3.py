@@ -41,7 +41,8 @@ class ForcedStage(Stage):
 def site(lab: Lab) -> Iterator[Ear]:
     """The site, which says who asked and how."""
     files = [str(lab.places.site / name) for name in ("cert.pem", "key.pem")]
-    with speaking(lab, "web", program(lab, "http3_site", *files, str(QUIC), str(CLOSED)), "(QUIC)") as ear:
+    both = [f"{WEB_ADDRESS}:{port}" for port in (QUIC, CLOSED)]
+    with speaking(lab, "web", program(lab, "one_page", *files, *both, "--quic", both[0]), "(QUIC)") as ear:
         yield ear
 
 
