@@ -5,7 +5,6 @@ What needs root fails without it: a skip would hide a promise nobody checked.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -115,17 +114,17 @@ def bare(lab: Lab) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def traces() -> Callable[[str], list[str]]:
     """Everything of the lab of that name that other tools can see: namespaces, mounts, processes, files."""
+    import psutil
+
     from lab.places import LABS
 
     def look(name: str) -> list[str]:
         listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
         found = [line for line in listed.splitlines() if line.startswith(f"{name}-")]
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line.split()[1]]
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                command = path.read_bytes().decode(errors="replace")
-                if any(mark in command for mark in (f"fleet-lab/{name}/", f"lab.site\0{name}\0", f"{name}v1")):
-                    found.append(command)
+        commands = (" ".join(one.info["cmdline"] or ()) + " " for one in psutil.process_iter(["cmdline"]))
+        marks = (f"fleet-lab/{name}/", f"lab.site {name} ", f"{name}v1")
+        found += [command for command in commands if any(mark in command for mark in marks)]
         return found + [str(path) for path in LABS.glob(f"*{name}*")]
 
     return look

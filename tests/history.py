@@ -80,8 +80,6 @@ class Ledger:
         """Every key that was added, and the job that its caller was told of, the last one."""
         self.new: set[int] = set()
         """Jobs that somebody was told are new."""
-        self.names: list[str] = []
-        """The same keys."""
         self.cancelled: set[int] = set()
         """Jobs that somebody has tried to cancel."""
         self.claimed: dict[tuple[int, int], Claimed] = {}
@@ -89,8 +87,6 @@ class Ledger:
         """By host, the runs that workers have in hand."""
         self.told: dict[tuple[int, int], tuple[Ending, Taken]] = {}
         """Ends that were acknowledged."""
-        self.ended: list[tuple[int, int]] = []
-        """The same runs."""
 
     def receipt(self, key: str, one: Receipt) -> None:
         """Who added KEY was told ONE. What repeats leaves by an order, and may come again, before that is told."""
@@ -116,8 +112,6 @@ class Ledger:
         """A worker of HOST was told that its end was TAKEN so."""
         run = (one.job, one.fence)
         with self.lock:
-            if run not in self.told:
-                self.ended.append(run)
             before = self.told.setdefault(run, (one.outcome, taken))
             assert (before[1] is Taken.STALE) == (taken is Taken.STALE), f"{run}: {before}, then {one.outcome} {taken}"
             assert taken is Taken.STALE or before[0] is one.outcome, f"{run}: {before}, then {one.outcome} {taken}"
@@ -204,11 +198,10 @@ class MortalHub:
         """New jobs, and some that were added before; what was not acknowledged is added again some day."""
         ledger = self._ledger
         with ledger.lock:
-            known = self._random.sample(ledger.names, min(2, len(ledger.names)))
+            known = self._random.sample([*ledger.keys], min(2, len(ledger.keys)))
             new = [f"{self.name} {self._number + offset}" for offset in range(self._random.randint(1, 4))]
             self._number += len(new)
             keys = [*new, *known]
-            ledger.names += new
             ledger.keys |= dict.fromkeys(new)
         receipts = self.store.add([one_of(key) for key in keys])
         with ledger.lock:
@@ -228,8 +221,8 @@ class MortalHub:
         with ledger.lock:
             mine = sorted(ledger.held[self.name])
             runs = self._random.sample(mine, min(self._random.randint(1, 4), len(mine)))
-            if ledger.ended and self._random.random() < 0.2:
-                runs.append(self._random.choice(ledger.ended))
+            if ledger.told and self._random.random() < 0.2:
+                runs.append(self._random.choice([*ledger.told]))
         ends = []
         for run in dict.fromkeys(runs):
             # A worker that was not answered tells the same again: its result is on disk.
@@ -250,7 +243,7 @@ class MortalHub:
         """Cancel some job."""
         ledger = self._ledger
         with ledger.lock:
-            names = self._random.sample(ledger.names, min(1, len(ledger.names)))
+            names = self._random.sample([*ledger.keys], min(1, len(ledger.keys)))
             chosen = [job for job in map(ledger.keys.get, names) if job is not None]
             ledger.cancelled |= set(chosen)
         found = self.store.cancel(chosen)
