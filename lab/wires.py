@@ -79,7 +79,7 @@ def _prepare(sysctls: dict[str, str]) -> None:
         Path("/proc/sys/net", name).write_text(value)
 
 
-def batch(namespace: str, lines: Iterable[str]) -> None:
+def batch(namespace: str | Path, lines: Iterable[str]) -> None:
     """Give LINES to `ip -batch` in the network namespace; raises FleetError."""
     tell(namespace, ("ip", "-batch", "-"), "\n".join(lines))
 

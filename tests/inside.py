@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fleet.sockets import client
-from fleet.sockets.netctl_api import NetctlStatus, Status
 from lab import run
 from lab.net import Lab
 from lab.topology import WEB_ADDRESS, WIREGUARD_PORT
@@ -112,12 +110,6 @@ class Client:
         """SIGKILL, and wait for the end."""
         self.process.kill()
         self.process.wait(10)
-
-
-def netctl_status(path: Path) -> dict[str, Any]:
-    """What `netctl status --json` prints, asked for at the socket PATH: to start a program takes half a second."""
-    with client.Client(path, timeout_seconds=10) as netctl:
-        return netctl.ask(Status(), NetctlStatus).model_dump(mode="json")
 
 
 class Ear:

@@ -25,7 +25,8 @@ from fleet.errors import FleetError
 from fleet.machine import spaces
 from fleet.model import Fleet, Worker
 from lab.events import AddressListener
-from lab.wires import inside, tell
+from lab.topology import brought_up
+from lab.wires import batch, inside, tell
 from netctl.host import Host
 from netctl.kernel.setns import Spaces
 from netctl.wireguard.contract import WireGuard
@@ -85,13 +86,11 @@ class Wired:
         for place in (self._host, self._far):
             (self._folder / place.name).mkdir()
             spaces.make(place)
-        at(self._host, f"ip link add up0 type veth peer name up0 netns {self._far}")
-        for place, address in ((self._host, "198.51.100.10/24"), (self._far, "198.51.100.1/24")):
-            at(place, f"ip address add {address} dev up0")
-            # Its link-local address would be an event a second or two later, in the middle of a test.
-            at(place, "ip link set up0 addrgenmode none up")
+        # A link-local address would be an event a second or two later, in the middle of a test.
+        silent, wire = "link set up0 addrgenmode none", f"link add up0 type veth peer name up0 netns {self._far}"
+        batch(self._host, [wire, silent, *brought_up("up0", ["198.51.100.10/24"])])
+        batch(self._far, [silent, *brought_up("up0", ["198.51.100.1/24"]), f"address add {TELLER[0]}/32 dev lo"])
         at(self._host, "ip route add default via 198.51.100.1")
-        at(self._far, f"ip address add {TELLER[0]}/32 dev lo")
         for server in SERVERS:
             self._make_server(server)
         self._programs["teller"] = self._start(self._far, "/usr/bin/python3", "-ISc", TELL)
@@ -106,8 +105,7 @@ class Wired:
         peers = [f"peer {one.private.public()} allowed-ips {one.address}/32" for one in keys]
         settings = f"listen-port {keys[0].port} private-key {private} {' '.join(peers)}"
         self._wg(self._far, f"set {interface} {settings}")
-        at(self._far, f"ip link set {interface} up")
-        at(self._far, f"ip route add 198.18.{server}.0/24 dev {interface}")
+        batch(self._far, [f"link set {interface} up", f"route add 198.18.{server}.0/24 dev {interface}"])
 
     def _make_device(self, place: Path, interface: str) -> None:
         if self.name == "kernel":

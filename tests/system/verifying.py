@@ -49,16 +49,11 @@ class Verified(Host):
         listed = json.loads(self.command("keys", "list", "--json", check=True).stdout)
         self.command("keys", "remove", *(one["public_key"] for one in listed), check=True)
         with tempfile.TemporaryDirectory() as folder:
-            files = [self._client(Path(folder), one, ipv6=ipv6) for one in sorted(self.lab.places.keys.glob("*.conf"))]
-            self.command("keys", "import", *map(str, files), check=True)
-
-    def _client(self, folder: Path, given: Path, *, ipv6: bool) -> Path:
-        """The client's file GIVEN by the lab, as a provider without IPv6 hands it out, or one with."""
-        host, _, number = given.stem.rpartition("-")
-        server = next(one for one in self.lab.topology.vpn if one.host == host)
-        made = folder / given.name
-        made.write_text(with_ipv6(given.read_text(), server, int(number)) if ipv6 else given.read_text())
-        return made
+            for given in self.lab.places.keys.glob("*.conf"):
+                (host, _, number), text = given.stem.rpartition("-"), given.read_text()
+                server = next(one for one in self.lab.topology.vpn if one.host == host)
+                Path(folder, given.name).write_text(with_ipv6(text, server, int(number)) if ipv6 else text)
+            self.command("keys", "import", *map(str, sorted(Path(folder).iterdir())), check=True)
 
     def private_keys(self) -> set[str]:
         """Every private key of the pool's."""

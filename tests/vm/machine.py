@@ -47,68 +47,6 @@ class MachineFailed(Exception):
     """The machine did not come up, or did not come to its end; the message holds its last words."""
 
 
-class Running:
-    """A machine that is under way; what it has to tell waits in the pipe until it is asked for."""
-
-    def __init__(self, process: subprocess.Popen[bytes], console: Path) -> None:
-        self._process = process
-        self._conversation = Conversation(process, console)
-
-    def outcome(self, seconds: float) -> tuple[int, str]:
-        """Wait for the end of its program, give its exit code and output; from now on the machine yields to nothing.
-
-        Raises MachineFailed when it is not up UP_SECONDS from now, or has not ended SECONDS after that.
-        """
-        with suppress(ProcessLookupError):  # it has ended
-            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
-        up = self._conversation.until(UP, UP_SECONDS, "did not come up")
-        end = self._conversation.until(EXIT, seconds, "has not ended")
-        return int(end[1]), self._conversation.text[up.end() : end.start()]
-
-
-@contextmanager
-def started(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str, str]) -> Iterator[Running]:
-    """Boot, run ARGV as root in FOLDER with the environment SETTINGS, power off; left, the machine is gone."""
-    with tempfile.TemporaryDirectory(prefix="fleet-vm-", dir="/var/tmp") as made:
-        job = Path(made)
-        _write_job(job, kernel, [*(f"{name}={value}" for name, value in settings.items()), *argv], folder)
-        with _qemu(job, kernel) as process:
-            yield Running(process, job / "console")
-
-
-def _write_job(job: Path, kernel: Kernel, words: Sequence[str], folder: Path) -> None:
-    shutil.copy(HERE / "inside.sh", job)
-    (job / "argv").write_bytes(b"\0".join(word.encode() for word in words))
-    (job / "folder").write_text(str(folder))
-    (job / "modules").symlink_to(kernel.modules)
-    (job / "initramfs").write_bytes(initramfs(kernel, HERE / "init"))
-
-
-def command(kernel: Kernel, job: Path, memory: str, words: str) -> list[str]:
-    """What runs qemu: JOB holds the initramfs, WORDS are for it; its second serial line is our pipe."""
-    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
-    argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", memory]
-    argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs"), "-append", f"{COMMAND_LINE} {words}"]
-    argv += ["-serial", f"file:{job / 'console'}", "-serial", "stdio", "-device", "virtio-rng-pci"]
-    argv += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
-    return argv
-
-
-@contextmanager
-def _qemu(job: Path, kernel: Kernel) -> Iterator[subprocess.Popen[bytes]]:
-    # It yields to the tests that run beside it, until its own test waits for it.
-    argv = ["nice", "--adjustment=19", *command(kernel, job, "1G", f"fleet.job={job}")]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        # Raised before `nice` has lowered it, it would yield for all of its time.
-        until("it yields", lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == 19)
-        yield process
-    finally:
-        process.kill()
-        process.wait(30)
-
-
 class Conversation:
     """What the machine writes on its second serial line, followed to a deadline."""
 
@@ -138,6 +76,55 @@ class Conversation:
         console = self._console.read_text(errors="replace") if self._console.exists() else ""
         parts = (("output", self.text), ("console", console.replace("\r", "")))
         return "\n".join(f"--- {name}\n" + "\n".join(text.splitlines()[-40:]) for name, text in parts)
+
+
+class Running(Conversation):
+    """A machine that is under way; what it has to tell waits in the pipe until it is asked for."""
+
+    def outcome(self, seconds: float) -> tuple[int, str]:
+        """Wait for the end of its program, give its exit code and output; from now on the machine yields to nothing.
+
+        Raises MachineFailed when it is not up UP_SECONDS from now, or has not ended SECONDS after that.
+        """
+        with suppress(ProcessLookupError):  # it has ended
+            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
+        up = self.until(UP, UP_SECONDS, "did not come up")
+        end = self.until(EXIT, seconds, "has not ended")
+        return int(end[1]), self.text[up.end() : end.start()]
+
+
+@contextmanager
+def started(kernel: Kernel, argv: Sequence[str], folder: Path, settings: Mapping[str, str]) -> Iterator[Running]:
+    """Boot, run ARGV as root in FOLDER with the environment SETTINGS, power off; left, the machine is gone."""
+    with tempfile.TemporaryDirectory(prefix="fleet-vm-", dir="/var/tmp") as made:
+        job = Path(made)
+        shutil.copy(HERE / "inside.sh", job)
+        words = [*(f"{name}={value}" for name, value in settings.items()), *argv]
+        (job / "argv").write_bytes(b"\0".join(word.encode() for word in words))
+        (job / "folder").write_text(str(folder))
+        (job / "modules").symlink_to(kernel.modules)
+        (job / "initramfs").write_bytes(initramfs(kernel, HERE / "init"))
+        # It yields to the tests that run beside it, until its own test waits for it.
+        qemu = ["nice", "--adjustment=19", *command(kernel, job, "1G", f"fleet.job={job}")]
+        process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            # Raised before `nice` has lowered it, it would yield for all of its time.
+            until("it yields", lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == 19)
+            yield Running(process, job / "console")
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+def command(kernel: Kernel, job: Path, memory: str, words: str) -> list[str]:
+    """What runs qemu: JOB holds the initramfs, WORDS are for it; its second serial line is our pipe."""
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", memory]
+    argv += ["-kernel", str(kernel.image), "-initrd", str(job / "initramfs"), "-append", f"{COMMAND_LINE} {words}"]
+    argv += ["-serial", f"file:{job / 'console'}", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    argv += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+    return argv
 
 
 def initramfs(kernel: Kernel, init: Path, more: tuple[str, ...] = ()) -> bytes:
