@@ -1,7 +1,7 @@
-"""The exit proof: which address does the world see, asked through the worker's own sockets.
+"""The exit proof: asks through the worker's own sockets which address the world sees.
 
-The worker works through no exit but the leased one. Where the key's exit is not known netctl judges what was seen;
-where another one was seen than the leased one, netctl is told, for exits move.
+The worker uses no exit but the leased one. If the key's exit is unknown, netctl judges the address that was seen; if
+another address than the leased one was seen, it is reported to netctl, because exits change their addresses.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fleet.sockets import netctl_api, wire
 
 _log = log.get("worker")
 ToNetctl = Callable[[wire.Address], None]
-"""Tells netctl what was seen; raises WrongExit where that cannot be the exit."""
+"""Reports the seen address to netctl; raises WrongExit when that cannot be the exit."""
 
 
 class Prover:
-    """Proves exits; made once, as its Asker is."""
+    """Proves exits; make it once, like its Asker."""
 
     def __init__(self, settings: EgressSettings, authorities: Path) -> None:
         filled = authorities.is_file() and authorities.stat().st_size
@@ -30,7 +30,7 @@ class Prover:
         """The address that the world sees; see Asker.seen."""
 
     def prove(self, leased: wire.Address | None, to_netctl: ToNetctl) -> wire.Address:
-        """Ask and check; the address that is proven."""
+        """Ask and check; returns the proven address. Raises Unproved, WrongExit."""
         seen = self.seen()
         check(seen, leased, to_netctl)
         _log.info("exit.proven", address=str(seen), leased=leased is not None)
@@ -38,7 +38,7 @@ class Prover:
 
 
 def check(seen: wire.Address, leased: wire.Address | None, to_netctl: ToNetctl) -> None:
-    """Raise WrongExit unless SEEN is the LEASED exit; with none known, unless netctl takes SEEN for it."""
+    """Raise WrongExit unless SEEN is the LEASED exit or, if that is unknown (None), netctl accepts SEEN."""
     if seen == leased:
         return
     to_netctl(seen)
@@ -47,9 +47,9 @@ def check(seen: wire.Address, leased: wire.Address | None, to_netctl: ToNetctl) 
 
 
 def agrees(told: wire.Address, seen: wire.Address, tunnel: netctl_api.Tunnel | None, to_netctl: ToNetctl) -> bool:
-    """Whether a page that TOLD this address came through the TUNNEL whose IPv4 exit was SEEN.
+    """Whether a page that showed the address TOLD came through TUNNEL, whose IPv4 exit was SEEN.
 
-    Over IPv6 a site sees the other exit; where no file names that, netctl says whether it is the host's.
+    Over IPv6 a site sees the IPv6 exit; if no file names that, netctl checks that it is not the host's.
     """
     if told == seen:
         return True

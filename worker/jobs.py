@@ -1,4 +1,4 @@
-"""What the hub gives this worker to do. The connection is the worker's hold on its job: who hangs up has lost it."""
+"""Gets jobs from the hub. A job belongs to the worker's connection: a worker that hangs up loses it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from fleet.sockets.wire import Done, ReplyT
 
 _ANSWER_SECONDS = 60.0
 _AGAIN_SECONDS = (0.05, 5.0)
-"""After the first failure, and at most."""
+"""The pause after the first failure, and the longest."""
 _log = log.get("worker")
 
 
 class Jobs:
-    """A context manager, whose exit hangs up. ONLY: without a job there is nothing else to do."""
+    """A context manager whose exit hangs up. ONLY: this worker does nothing but jobs."""
 
     def __init__(self, socket: Path, *, only: bool, forget: Callable[[str], bool]) -> None:
-        """FORGET takes a file away that is no longer wanted; whether it is gone."""
+        """FORGET deletes a file that is no longer wanted, and returns whether it is gone."""
         self._forget, self._forgotten = forget, tuple[str, ...]()
         self._client = Client(socket, timeout_seconds=TAKE_SECONDS + _ANSWER_SECONDS)
         self._only = only
 
     def take(self, seconds: float) -> Work | None:
-        """A job as soon as there is one; None after SECONDS without, or, where there are only jobs, never."""
+        """Wait for a job; returns None after SECONDS without one, or never if ONLY is set."""
         for tries in itertools.count():
             try:
                 while True:
@@ -53,7 +53,7 @@ class Jobs:
         raise AssertionError("counting ends")
 
     def finish(self, work: Work) -> None:
-        """The result of WORK is handed in; returns once the hub has it, however long it is away."""
+        """Report that the result of WORK is in the spool; waits for the hub, however long it is away."""
         for tries in itertools.count():
             try:
                 self._ask(Finish(job=work.job, fence=work.fence), Done)
@@ -63,7 +63,7 @@ class Jobs:
                 if tries == 0:
                     _log.warning("hub.away", reason=str(error))
             except FleetError as error:
-                # It looks into the spool itself before it gives this worker another job.
+                # The hub reads the spool itself before it gives this worker another job.
                 _log.error("job.not_finished", job=work.job, reason=str(error))
                 return
             rest(back_off(tries + 1, *_AGAIN_SECONDS))
@@ -81,6 +81,6 @@ class Jobs:
 
 
 def rest(seconds: float) -> None:
-    """A rest, which SIGTERM ends."""
+    """Wait; SIGTERM ends the wait."""
     if seconds > 0:
         threading.Event().wait(seconds)  # nothing sets it

@@ -1,4 +1,4 @@
-"""The log-ins that stay from loop to loop, in a file of the worker's own home; without `browser.state.keep` none."""
+"""Keeps log-ins from loop to loop, in a file in the worker's home, if `browser.state.keep` is set."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _log = log.get("worker")
 
 class _File(BaseModel, frozen=True, hide_input_in_errors=True):
     begun: str
-    """A print of what the operator's file held then: with another one the log-in begins again."""
+    """A hash of the operator's file at that time: after a change of the file the log-in starts from it again."""
     state: State
 
 
 class Kept:
-    """What one worker keeps."""
+    """The kept log-ins of one worker."""
 
     def __init__(self, home: Path, settings: StateSettings, given: State | None) -> None:
-        """GIVEN is what the operator's file holds."""
+        """GIVEN is the content of the operator's file."""
         self._path, self._settings, self._given = home / "logins.json", settings, given
         content = given.model_dump_json() if given else ""
         self._begun = hashlib.sha256(content.encode()).hexdigest()
 
     def restore(self, browser: Browser) -> None:
-        """BROWSER begins with what was kept, else with what was given. Raises ConfigurationError for the latter."""
+        """Give BROWSER the kept state, else the operator's. Raises ConfigurationError if Chrome refuses the latter."""
         if kept := self._stored():
             try:
                 browser.restore(kept)
                 return
             except ConfigurationError:
-                _log.warning("logins.dropped", why="Chrome does not take what was kept")
+                _log.warning("logins.dropped", why="Chrome does not accept the kept state")
                 self._path.unlink(missing_ok=True)
         if self._given:
             browser.restore(self._given)
 
     def save(self, browser: Browser) -> None:
-        """What BROWSER knows of the sites is there in the next loop. Where it cannot be had, what was kept stays."""
+        """Keep BROWSER's state of the sites for the next loop; if it cannot be read, the old one is kept."""
         if not self._settings.keep:
             return
         try:
@@ -57,11 +57,11 @@ class Kept:
         if len(made) > STATE_BYTES:
             _log.warning("logins.not_kept", why=f"they have {len(made)} bytes, more than {STATE_BYTES}")
             return
-        with contextlib.suppress(OSError):  # a full disk is told of where the result is handed in
+        with contextlib.suppress(OSError):  # a full disk is reported when the result is written
             write_durably(self._path, made, 0o600)
 
     def _stored(self) -> State | None:
-        """What was kept of the settings as they are."""
+        """The kept state, if it belongs to the present settings."""
         try:
             if self._settings.keep and self._path.lstat().st_size <= STATE_BYTES:
                 found = _File.model_validate_json(self._path.read_bytes())

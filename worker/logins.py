@@ -1,7 +1,7 @@
-"""What root reads of the operator's files so that a worker can log in, and hands to that worker alone.
+"""Reads the operator's files of log-ins as root, and gives them only to the worker that needs them.
 
 `worker prepare` reads the files and puts what a worker needs into its private /etc, which no other user sees; the
-settings, which every worker can read, hold the files' names alone.
+settings, which every worker can read, contain only the files' names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATE_BYTES = 1 << 20
 
 
 class _Part(BaseModel, frozen=True, hide_input_in_errors=True, allow_inf_nan=False):
-    """A part of what Playwright stores; what it stores beside is left out."""
+    """A part of Playwright's storageState; other fields are ignored."""
 
 
 class Cookie(_Part):
@@ -35,14 +35,14 @@ class Cookie(_Part):
     domain: str
     path: str = "/"
     expires: float = -1
-    """In seconds since 1970; -1: with the browser's end."""
+    """Seconds since 1970; -1: a session cookie."""
     httpOnly: bool = False  # noqa: N815 - Playwright's name, and Chrome's
     secure: bool = False
     sameSite: Literal["Strict", "Lax", "None"] | None = None  # noqa: N815
 
 
 class Stored(_Part):
-    """An entry of a local storage."""
+    """An entry of local storage."""
 
     name: str
     value: str = Field(repr=False)
@@ -56,7 +56,7 @@ class Place(_Part):
 
 
 class State(_Part):
-    """What a browser knows of sites."""
+    """Cookies and local storage of sites."""
 
     cookies: tuple[Cookie, ...] = Field(default=(), max_length=3000)
     origins: tuple[Place, ...] = Field(default=(), max_length=100)
@@ -68,21 +68,21 @@ class Logins(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     passwords: dict[str, str] = Field(default_factory=dict, repr=False)
     """`user:password` by origin."""
     state: State | None = None
-    """What a loop begins with."""
+    """The state that a loop begins with."""
 
 
 NONE = Logins()
 
 
 def etc_files(settings: BrowserSettings, worker: Worker) -> Mapping[str, str]:
-    """What WORKER sees in /etc; raises ConfigurationError naming key and file, and nothing of what is in it."""
+    """The file for WORKER's /etc; raises ConfigurationError naming key and file, but nothing of its content."""
     passwords = {origin: _password(origin, path) for origin, path in settings.auth.items()}
     made = Logins(passwords=passwords, state=_state(settings.state.file, worker))
     return {MINE.name: made.model_dump_json()} if made != NONE else {}
 
 
 def mine(path: Path = MINE) -> Logins:
-    """Those of this worker."""
+    """The log-ins of this worker."""
     try:
         return Logins.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -113,9 +113,9 @@ def _state(file: str, worker: Worker) -> State | None:
 
 
 def read(key: str, path: Path, most_bytes: int) -> str:
-    """The text in PATH, a secret that KEY names; raises ConfigurationError unless its owner alone can read it."""
+    """The text in PATH, the secret file of KEY; raises ConfigurationError unless only its owner can read it."""
     try:
-        # Not blocking: of a FIFO nobody would ever write.
+        # O_NONBLOCK: opening a FIFO without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(f"{key}: {path} cannot be read: {error.strerror}") from None

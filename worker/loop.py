@@ -1,6 +1,6 @@
-"""The loop of a worker: tunnel -> exit proven -> Chrome -> task -> handed in, again and again.
+"""The loop of a worker: tunnel -> exit proof -> Chrome -> task -> result, again and again.
 
-Nested `with` blocks, so that leaving is the transition. Whatever fails costs the loop it fails in, never the worker.
+It is made of nested `with` blocks, so that leaving one cleans up. A failure costs at most its loop, never the worker.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from worker.tasks.registry import Ready, resolve
 from worker.tunnel import Tunnel
 
 FOREVER = "always"
-"""The run's name where nobody ordered one."""
+"""The run's name without an order of `fleet run`."""
 _MOST_REST_SECONDS = 60.0
 _log = log.get("worker")
 
 
 def read_order(paths: Paths) -> RunOrder | None:
-    """What `fleet run` asks, None for loops without end; raises ConfigurationError."""
+    """The order of `fleet run`; None: loop forever. Raises ConfigurationError."""
     try:
         return RunOrder.model_validate_json(paths.run_order.read_bytes())
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read_order(paths: Paths) -> RunOrder | None:
 
 
 class Loop:
-    """Everything that outlives one loop: the tunnel's connection, the proof's authorities, the spool."""
+    """What outlives one loop: the connections to netctl and the hub, the proof's authorities, the spool."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Loop:
         *,
         server: str | None = None,
     ) -> None:
-        """TASK is that of every loop, None: there are only jobs. With SERVER through exits of that one alone."""
+        """TASK is the task of every loop; None: only jobs. SERVER: use only exits of that server."""
         self._fleet, self._paths, self._worker = fleet, paths, worker
         self._installed, self._task = installed, task
         self._prover = Prover(fleet.egress, prepare.AUTHORITIES)
@@ -85,7 +85,7 @@ class Loop:
         self._tunnel = Tunnel(paths.netctl_socket, deadline_seconds=deadline, server=server)
 
     def run(self, order: RunOrder | None) -> None:
-        """Loop until ORDER's loops are done, for ever without one; goes on where an earlier life ended."""
+        """Loop until ORDER's loops are done, or forever without one; continues after the last loop in the spool."""
         name = order.run if order else FOREVER
         failed_in_a_row, seconds = 0, 0.0
         self._last = self._spool.newest()
@@ -102,19 +102,19 @@ class Loop:
                 seconds = self._pause(0 if order else failed_in_a_row, job=work is not None)
 
     def _next(self, order: RunOrder | None, seconds: float) -> Work | None:
-        """After a rest of SECONDS, which a job cuts short, that job; None: it is the turn of `[task]`."""
+        """Rest for SECONDS; returns a job, which cuts the rest short, or None when `[task]` is next."""
         if order is None and self._fleet.hub.jobs != "none":
             return self._jobs.take(seconds)
         rest(seconds)
         return None
 
     def _pause(self, failed_in_a_row: int, *, job: bool) -> float:
-        """Politeness to the watched site, for a job the hub's; growing rest for a worker that only fails, for ever."""
+        """Seconds to rest: politeness to the site (for jobs the hub does that), and more after each failure."""
         grown = min(_MOST_REST_SECONDS, 2.0**failed_in_a_row) if failed_in_a_row else 0.0
         return grown if job else max(self._fleet.loop.pause_seconds, self._robots.delay_seconds or 0.0) + grown
 
     def _do(self, work: Work) -> bool:
-        """A job of the hub's, handed in and told of; whether it failed."""
+        """Do a job and report it to the hub; returns whether it failed."""
         with log.bound(job=work.job, fence=work.fence):
             failed = self._one(*of_job(work.job, work.fence), work)
             self._jobs.finish(work)
@@ -122,22 +122,22 @@ class Loop:
         return failed
 
     def _one(self, run: str, number: int, work: Work | None = None) -> bool:
-        """One loop with all its attempts, handed in whatever it came to; whether it failed."""
+        """Do one loop with all its attempts and write its result; returns whether it failed."""
         with log.bound(loop=number, stage="loop"):
             record = self._worked(work)
             return not self._handed_in(run, number, record, work) or record.failed
 
     def _handed_in(self, run: str, number: int, record: Record, work: Work | None) -> bool:
         try:
-            with deferred():  # half a result is not handed in
+            with deferred():  # a signal must not leave half a result
                 self._hand_in(run, number, record, work)
-        except Exception:  # noqa: BLE001 - of a full disk, say, the log alone can tell; the next loop may do better
+        except Exception:  # noqa: BLE001 - for example a full disk, which can only be logged; the next loop may succeed
             _log.exception("loop.not_handed_in")
             return False
         return True
 
     def once(self) -> Record:
-        """One loop of which nothing is handed in."""
+        """Do one loop without writing its result."""
         with self._tunnel:
             return self._worked()
 
@@ -146,8 +146,8 @@ class Loop:
         try:
             self._attempts(record, work)
         except Answered:
-            pass  # the record has it
-        except Exception as error:  # noqa: BLE001 - the loop's last word: it is handed in as failed
+            pass  # it is in the record
+        except Exception as error:  # noqa: BLE001 - the loop has failed, which its result says
             _log.error("loop.failed", errors=describe(error), attempts=len(record.failures))
             record.failed = True
         return record
@@ -201,7 +201,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _naming_late_pages(self) -> Iterator[None]:
-        """A page that came to no end over a tunnel that stands may be too large for its path: netctl looks."""
+        """A page that times out over a connected tunnel may have too large packets for the path: netctl checks that."""
         try:
             yield
         except PageFailed as error:
@@ -233,7 +233,7 @@ class Loop:
                 browser.close()
 
     def _compare(self, record: Record, shown: str, tunnel: netctl_api.Tunnel, proven: Address) -> None:
-        """The site's own word against the proof: the page may have come another way than the question."""
+        """Compare the address that the site SHOWED with the proven one: the page may have taken another way."""
         try:
             told = ipaddress.ip_address(shown)
         except ValueError:

@@ -1,7 +1,7 @@
-"""What Debian's package manager says of the browser: while it is replaced, its files are of two releases.
+"""Asks Debian's package manager whether the browser is being replaced: its files are then of two releases.
 
-Chromium is four packages, each unpacked by itself: for seconds a browser of one release finds the files of another,
-says its own version all the same, and cannot start.
+Chromium is four packages, which are unpacked separately: for seconds a browser of one release finds the files of
+another; it still prints its own version, but cannot start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def settled(browser: Path, database: Path = _DATABASE) -> None:
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return  # no Debian; whoever waits for an answer has to go on
+        return  # not Debian, or no answer in time
     releases: dict[str, dict[str, str]] = defaultdict(dict)
     for source, version, state, name in (one for line in listed.splitlines() if len(one := line.split()) == 4):
         if state == "half-installed":

@@ -1,6 +1,6 @@
-"""A page of the world in the worker's own Chrome that asks for what it must not get: `fleet verify`'s hostile page.
+"""The hostile page of `fleet verify`: a page in the worker's own Chrome that requests what it must not reach.
 
-The page is whatever the exit service shows: a secure page, so that Chrome's rules for those are the ones in force.
+The page is that of the exit service: an https page, so that Chrome's rules for secure pages apply.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ return new Promise(done => {
 """
 _LOOK_UP = "return fetch(arguments[0], {mode: 'no-cors'}).then(() => true, () => true);"
 _ADEQUATE = "adequately sandboxed"
-"""Chrome's own words at the end of chrome://sandbox (chrome/browser/resources/sandbox_internals)."""
+"""Chrome's words at the end of chrome://sandbox (chrome/browser/resources/sandbox_internals)."""
 _REACHED = {"ERR_EMPTY_RESPONSE", "ERR_INVALID_HTTP_RESPONSE", "ERR_CONNECTION_RESET"}
-"""Somebody was there and did not speak HTTP."""
+"""Errors that mean that something listened there but did not speak HTTP."""
 
 
 def look(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, order: Order) -> tuple[Page, bool]:
-    """What the page saw, and whether it asked for the name that ORDER has for Chrome. Raises FleetError."""
+    """What the page saw, and whether it looked up the name that ORDER has for Chrome. Raises FleetError."""
     held = partial(turn.of_mine, paths.netctl_socket)
     with Session(fleet.browser, installed, uid=worker.uid, turn=held) as browser:
         _open_one(browser, fleet.egress.urls)
@@ -74,7 +74,7 @@ def look(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, order
 
 
 def _open_one(browser: Session, urls: tuple[str, ...]) -> None:
-    """The first of URLS that stands; raises what was said of the last."""
+    """Open the first of URLS that loads; raises the error of the last."""
     for last, url in enumerate(urls, 1):
         try:
             browser.open(url)
@@ -86,14 +86,14 @@ def _open_one(browser: Session, urls: tuple[str, ...]) -> None:
 
 
 def _candidates(found: JsonValue) -> tuple[bool, tuple[str, ...]]:
-    """Whether they were gathered at all, and each one's address: the fifth word (RFC 8839, section 5.1)."""
+    """Whether candidates were gathered, and their addresses: the fifth word of each (RFC 8839, section 5.1)."""
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], list):
         raise FleetError(f"the page gave no candidates: {json.dumps(found)[:200]}")
     words = [str(one).split() for one in found[1]]
     related = [one[one.index("raddr") + 1] for one in words if "raddr" in one[:-1]]
     addresses = [one[4] for one in words if len(one) > 4] + [one for one in related if one not in ("0.0.0.0", "::")]  # noqa: S104
-    # It never comes to its end where Chrome may not ask for the host's interfaces (workers.deny_netlink): it waits for
-    # the list of them. Eight seconds of gathering are enough for whatever it has.
+    # Gathering never completes when Chrome may not list the host's interfaces (workers.deny_netlink), because it waits
+    # for that list. Eight seconds are enough for the other candidates.
     return found[0] in ("gathering", "complete"), tuple(dict.fromkeys(addresses))
 
 
@@ -104,7 +104,7 @@ def _attack(browser: Session, target: Reach) -> int:
 
 
 def _shows(browser: Session, target: Reach) -> bool:
-    """Whether a tab gets there: by a page, or by an error that only who has connected can have."""
+    """Whether a tab reaches TARGET: it shows a page, or an error that only occurs after connecting."""
     host = f"[{target.address}]" if ":" in target.address else target.address
     try:
         browser.open(f"http://{host}:{target.port}/")

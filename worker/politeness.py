@@ -1,4 +1,4 @@
-"""How long a worker leaves a site alone that asked for it. It stands in the last result: a restart forgets nothing."""
+"""How long a worker leaves a site alone that asked for it. The last result has the time, so a restart keeps it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.answers import UNTOLD_SECONDS
 
 
 def rest(answered: Answered | None, before: Result | None) -> float:
-    """The seconds to keep to after a limited loop: the site's own word, else twice those of the loop BEFORE."""
+    """The seconds to wait after a `limited` loop: what the site asks for, else twice those of the loop BEFORE."""
     if answered is not None and (told := answered.retry_after_seconds) is not None:
         return told
     last = before.retry_after_seconds if before is not None and before.outcome == "limited" else None
@@ -18,7 +18,7 @@ def rest(answered: Answered | None, before: Result | None) -> float:
 
 
 def seconds_left(before: Result | None, now: datetime | None = None) -> float:
-    """Of the rest after the loop BEFORE; 0 when it asked for none. A clock that was set back costs no more than it."""
+    """What is left of the rest after the loop BEFORE; 0 when there was none; never more than the whole rest."""
     if before is None or before.outcome != "limited" or before.retry_after_seconds is None:
         return 0.0
     passed = ((now or datetime.now(timezone.utc)) - before.finished).total_seconds()

@@ -1,7 +1,7 @@
-"""`worker prepare`, as root at `fleet up`: finds browser and driver, patches one driver copy, writes launch specs.
+"""`worker prepare`, as root at `fleet up`: finds browser and driver, patches a copy of the driver, writes launch specs.
 
-Nothing is downloaded and nothing is patched while workers run: 25 of 32 concurrent starts that each
-patched the same file failed with "Text file busy".
+Nothing is downloaded or patched while workers run: of 32 concurrent starts that each patched the same
+file, 25 failed with "Text file busy".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from worker.browser.interface import Installed
 BROWSERS = ("google-chrome", "google-chrome-stable", "chromium")
 DRIVERS = ("chromedriver",)
 AUTHORITIES = Path("/etc/fleet-authorities.pem")
-"""In the worker's private /etc: the settings' further authorities in one file."""
+"""In the worker's private /etc: browser.certificate_authorities in one file."""
 _VERSION = re.compile(r"\b(\d+(?:\.\d+){1,3})\b")
 _INJECTED = re.compile(rb"\{window\.cdc.*?;\}", re.DOTALL)
 _REPLACEMENT = b'{console.log("undetected chromedriver 1337!")}'
@@ -43,7 +43,7 @@ _log = log.get("worker")
 
 
 def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
-    """Make everything the workers of FLEET need to be launched; HOME is where the driver copy goes."""
+    """Make everything that is needed to launch the workers of FLEET; the driver's copy goes below HOME."""
     installed = find(fleet.browser, home)
     etc = etc_files(fleet)
     for worker in fleet.members:
@@ -56,7 +56,7 @@ def prepare(fleet: Fleet, paths: Paths, home: Path) -> Installed:
 
 
 def find(settings: BrowserSettings, home: Path) -> Installed:
-    """Browser and driver as the workers will use them; raises like fitting()."""
+    """The browser and the driver that the workers will use; raises like fitting()."""
     installed = fitting(settings)
     if settings.driver != "undetected":
         return installed
@@ -64,9 +64,10 @@ def find(settings: BrowserSettings, home: Path) -> Installed:
 
 
 def current(installed: Installed, settings: BrowserSettings, *, doubted: bool = False) -> Installed:
-    """INSTALLED, or what an update has put in its place since `fleet up`; raises like fitting().
+    """INSTALLED, or what an update has replaced it by since `fleet up`; raises like fitting().
 
-    In the worker: a patched copy lies in its own /tmp then. DOUBTED, it has failed, maybe in the middle of an update.
+    For use in the worker: a new patched copy then goes into its own /tmp. DOUBTED: the browser has failed, perhaps
+    during an update.
     """
     if doubted:
         packages.settled(installed.browser)
@@ -78,7 +79,7 @@ def current(installed: Installed, settings: BrowserSettings, *, doubted: bool = 
 
 
 def _stamp(program: Path) -> str:
-    """Another one when the file of PROGRAM is another one."""
+    """A text that changes when the file PROGRAM is replaced; "" when there is none."""
     try:
         found = program.stat()
     except OSError:
@@ -87,7 +88,7 @@ def _stamp(program: Path) -> str:
 
 
 def fitting(settings: BrowserSettings) -> Installed:
-    """Browser and driver that fit; raises MissingProgram or ConfigurationError with a hint, TryLater amid an update."""
+    """A browser and its driver, of one version; raises MissingProgram, ConfigurationError, or TryLater in an update."""
     if settings.driver == "undetected" and not undetected_is_installed():
         raise MissingProgram(
             'browser.driver is "undetected", and undetected-chromedriver is not installed here',
@@ -98,7 +99,7 @@ def fitting(settings: BrowserSettings) -> Installed:
         "browser.driver_binary", settings.driver_binary, DRIVERS, "install chromium-driver, or Chrome's ChromeDriver"
     )
     stamp, version, driver_version = _stamp(browser), _version(browser), _version(driver)
-    packages.settled(browser)  # last: what was read in an update may be of two releases
+    packages.settled(browser)  # last, because versions that are read during an update may be of two releases
     if version.partition(".")[0] != driver_version.partition(".")[0]:
         raise ConfigurationError(
             f"{browser} is version {version}, but {driver} is for version {driver_version}",
@@ -110,7 +111,7 @@ def fitting(settings: BrowserSettings) -> Installed:
 def _program(setting: str, chosen: Path | None, names: tuple[str, ...], hint: str) -> Path:
     if chosen is not None:
         if not os.access(chosen, os.X_OK):
-            raise MissingProgram(f"{setting}: {chosen} is no program", hint=f"{hint}, or mend the setting")
+            raise MissingProgram(f"{setting}: {chosen} is no program", hint=f"{hint}, or correct the setting")
         return chosen
     for name in names:
         found = shutil.which(name, path=SEARCH_PATH)
@@ -134,7 +135,7 @@ def _version(program: Path) -> str:
 
 
 def patched_copy(driver: Path, home: Path) -> Path:
-    """The patched copy of DRIVER below HOME, made when its bytes are new; root's, and readable by all."""
+    """The patched copy of DRIVER below HOME, made if there is none for these bytes; every user may run it."""
     content = driver.read_bytes()
     folder = home / "driver" / hashlib.sha256(content).hexdigest()[:16]
     copy = folder / "chromedriver"
@@ -144,12 +145,12 @@ def patched_copy(driver: Path, home: Path) -> Path:
             place.chmod(0o755)
         write_durably(copy, patch(content, str(driver)))
         _log.info("driver.patched", source=str(driver), copy=str(copy))
-    copy.chmod(0o755)  # also where an earlier set-up ended before this line
+    copy.chmod(0o755)  # also for a copy of a set-up that ended before this line
     return copy
 
 
 def patch(content: bytes, origin: str) -> bytes:
-    """What undetected-chromedriver's own patcher does: the block that betrays the driver says nothing now."""
+    """CONTENT, patched like undetected-chromedriver does it: the block that reveals the driver is replaced."""
     found = _INJECTED.search(content)
     if found is None:
         raise ConfigurationError(
@@ -160,7 +161,7 @@ def patch(content: bytes, origin: str) -> bytes:
 
 
 def etc_files(fleet: Fleet) -> dict[str, str]:
-    """What a worker sees in /etc in place of the host's files."""
+    """The files in a worker's /etc that replace the host's."""
     authorities = fleet.browser.certificate_authorities
     policies = json.dumps(switches.policies(authorities, sorted(fleet.reach.networks, key=str)), indent=1)
     resolvers = "".join(f"nameserver {address}\n" for address in fleet.dns.resolvers)
@@ -174,9 +175,9 @@ def etc_files(fleet: Fleet) -> dict[str, str]:
 
 
 def hosts(path: Path) -> str:
-    """The host's own table as it is now, for the worker's whole life; `localhost` is always in it.
+    """The host's /etc/hosts as it is now, for the worker's whole life, with `localhost` added if missing.
 
-    Chrome drops lookups under way when the file changes, and selenium finds its driver by that name.
+    It does not change, because Chrome aborts open lookups then; selenium finds its driver by the name `localhost`.
     """
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     known = any("localhost" in line.partition("#")[0].split()[1:] for line in text.splitlines())
@@ -184,7 +185,7 @@ def hosts(path: Path) -> str:
 
 
 def launch_spec(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed, etc: dict[str, str]) -> LaunchSpec:
-    """What the launcher is told about WORKER."""
+    """The launch spec of WORKER."""
     release = Path(__file__).resolve().parent.parent
     home = str(paths.home(worker))
     environment = {
@@ -240,7 +241,7 @@ def user_namespaces() -> bool:
 
 
 def installed_from(environment: Mapping[str, str]) -> Installed:
-    """What the launch spec said about browser and driver; raises ConfigurationError outside a launched worker."""
+    """The browser and driver of the launch spec; raises ConfigurationError outside a launched worker."""
     browser, driver = environment.get("FLEET_BROWSER"), environment.get("FLEET_DRIVER")
     version, stamp = environment.get("FLEET_BROWSER_VERSION"), environment.get("FLEET_BROWSER_STAMP", "")
     if not (browser and driver and version):

@@ -1,4 +1,4 @@
-"""What one loop gathers while it runs: the times of its stages, what failed, and at its end the Result."""
+"""Collects the data of one loop while it runs: the times of its stages, its failures, and at the end the Result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _now() -> datetime:
 
 @dataclass
 class Record:
-    """One loop. A browser's losses count with every attempt: trying again does not undo a loss."""
+    """The data of one loop. The browsers' losses of all attempts are summed up."""
 
     started: datetime = field(default_factory=_now)
     stages_ms: dict[str, float] = field(default_factory=dict)
@@ -39,23 +39,23 @@ class Record:
     found: Found = field(default_factory=Found)
     losses: Losses = field(default_factory=Losses)
     page: Page | None = None
-    """That stood last."""
+    """The last page that was loaded."""
     notes: tuple[str, ...] = ()
     answered: Answered | None = None
-    """The site's answer, where that was not the page."""
+    """The site's answer, if it was not the page."""
     reaction: Reaction | None = None
-    """To the failure noted last."""
+    """The reaction to the last failure."""
     stage: str = "start"
-    """In which a failure happens that passes now."""
+    """The present stage, to which a failure now belongs."""
     failed: bool = False
-    """It has ended without what it was for."""
+    """Whether the loop has failed."""
     _noted: Exception | None = None
 
     @contextlib.contextmanager
     def timed(self, stage: str, *, ending: bool = False) -> Iterator[None]:
-        """Name and time a stage; attempts add up. Log lines inside carry its name.
+        """Name and time a stage; the times of all attempts are added. Log lines in the block have its name.
 
-        A stage that is ENDING something runs also while the worker stops.
+        An ENDING stage also runs while the worker is stopping.
         """
         if not ending:
             raise_if_stopped()
@@ -73,7 +73,7 @@ class Record:
 
     @contextlib.contextmanager
     def noting(self, budget: Budget) -> Iterator[None]:
-        """Every failure is noted once, where it first passes."""
+        """Record failures that pass through the block; each is recorded once, by the innermost block."""
         try:
             yield
         except Answered as error:
@@ -101,20 +101,20 @@ class Record:
 
     @property
     def keeps_tunnel(self) -> bool:
-        """Whether the failure noted last is nothing that another exit would help."""
+        """Whether another exit would not help against the last failure."""
         browser_waits = self.reaction is Reaction.WAIT and self.failures[-1].stage == "browser_start"
         return browser_waits or self.reaction in (Reaction.RETRY, Reaction.RESTART)
 
     @property
     def outcome(self) -> Outcome:
-        """Of a loop that has ended."""
+        """The outcome of the ended loop."""
         if self.answered is not None:
             return self.answered.outcome
         return "failed" if self.failed else self.found.outcome
 
     @property
     def reason(self) -> str:
-        """Why it is not good, in one line."""
+        """Why it is not good, as one line."""
         if self.answered is not None:
             text = str(self.answered)
         elif self.failed:
@@ -124,7 +124,7 @@ class Record:
         return " ".join(text.split())[:500]
 
     def result(self, run: str, worker: str, loop: int) -> Result:
-        """What is handed in; its screenshots lie beside it."""
+        """The result to write; it names its screenshots, which are written beside it."""
         tunnel, page = self.tunnel, self.page
         outcome = self.outcome
         made = Result(

@@ -1,8 +1,8 @@
-"""robots.txt (RFC 9309) of the sites that a task opens: asked through the worker's own tunnel, kept for a day.
+"""robots.txt (RFC 9309) of the sites that a task opens: requested through the worker's own tunnel, kept for a day.
 
-What a task opens by its address is asked about; what a person would reach there by clicking and typing is not crawled.
-A site that has none (4xx), or that cannot be reached for it, allows everything: the page itself will tell. One that
-has failed (5xx) is left alone. An answer is no more to be trusted than a page: it has a deadline and a size.
+Only addresses that a task opens are checked; following a link by a click, as a person does, is no crawling. A site that
+has none (4xx), or that cannot be reached, allows everything: opening the page will show the error. A site that fails
+(5xx) is left alone. An answer is no more trusted than a page: its time and size are bounded.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ with absent("trio", "h2"):
     import httpcore
 
 NAME = "fleet"
-"""Under which a robots.txt may name us."""
+"""The user agent by which a robots.txt may name us."""
 KEPT_SECONDS = 86_400.0
 UNREACHED_SECONDS = 600.0
 MOST_DELAY_SECONDS = 3600.0
 _SECONDS = 10.0
 _BYTES = 512_000
-"""RFC 9309, 2.5: at least 500 KiB are read."""
+"""RFC 9309, 2.5: at least 500 KiB must be read."""
 _REDIRECTS = 5
 _STARS = 8
-"""In one pattern: more of them would take for ever to match. What is cut off matches more, not less."""
+"""The most `*` in one pattern; more could take forever to match. A pattern that is cut matches more, not less."""
 _HEADERS = (("User-Agent", f"{NAME}/{VERSION}"), ("Accept-Encoding", "identity"))
 _log = log.get("worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a site said, its headers' names in small letters."""
+    """A site's answer; the names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -58,7 +58,7 @@ Ask = Callable[[str], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a site, and until when."""
+    """The rules of a site, and how long they are valid (monotonic)."""
 
     rules: Protego
     delay_seconds: float | None
@@ -66,16 +66,16 @@ class Known:
 
 
 class Robots:
-    """What sites allow. ASK gets their answers."""
+    """The rules of sites; ASK requests their robots.txt."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._known: dict[str, Known] = {}
         self.delay_seconds: float | None = None
-        """The longest Crawl-delay of those that were asked about since it was set to None; 0: they have none."""
+        """The longest Crawl-delay of all sites checked since this was set to None; 0: they have none."""
 
     def check(self, url: str) -> None:
-        """Raise Answered where the site of URL does not allow it, or has failed to say."""
+        """Raise Answered when the site's robots.txt disallows URL, or the site fails to serve it."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
             return
@@ -126,7 +126,7 @@ def _tame(line: str) -> str:
 
 
 def asking(authorities: Path) -> Ask:
-    """Asks over IPv4, as the exit is proven; AUTHORITIES are trusted beside the system's."""
+    """A function that requests over IPv4, like the exit proof; AUTHORITIES are trusted beside the system's."""
     trust = ssl.create_default_context()
     if authorities.is_file() and authorities.stat().st_size:
         trust.load_verify_locations(authorities)

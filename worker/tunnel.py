@@ -1,8 +1,8 @@
-"""The worker's hold on its tunnel: one connection to netctl, kept for as long as the worker lives.
+"""The worker's lease of a tunnel: one connection to netctl, kept for as long as the worker lives.
 
-The connection is the lease. When netctl goes away while the tunnel is in use, the tunnel itself goes on
-in the kernel; a watching thread then connects again and asks for the same lease back, unnoticed by the
-browser. Only if netctl refuses does the loop learn of it, as TunnelLost.
+The lease belongs to the connection. When netctl ends while the tunnel is in use, the tunnel itself goes on
+in the kernel; a watching thread reconnects and asks for the same lease, which the browser does not notice.
+Only if netctl refuses, the loop gets TunnelLost.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from fleet.sockets.client import Client
 from fleet.sockets.wire import Address, Done
 
 MARGIN_SECONDS = 5
-"""netctl answers within its own deadline; this much later it counts as gone."""
+"""Added to netctl's own deadline: without an answer by then netctl counts as gone."""
 AWAY_SECONDS = 30
-"""How long a request waits for a netctl that is not there (supervisord starts it again in seconds)."""
+"""How long a request waits for a netctl that does not run (supervisord restarts it within seconds)."""
 _LET_GO_SECONDS = 1
 _log = log.get("worker")
 
 
 class Tunnel:
-    """Gives the loop one tunnel after another; a context manager, whose exit gives the lease back."""
+    """Gives the loop one tunnel after another; a context manager whose exit releases the lease."""
 
     def __init__(self, socket: Path, *, deadline_seconds: float, server: str | None = None) -> None:
-        """With SERVER over keys of that one alone."""
+        """SERVER: use only keys of that server."""
         self._usual, self._server = server, server
         self._client = Client(socket, timeout_seconds=deadline_seconds + MARGIN_SECONDS)
         self._lock = threading.RLock()
@@ -41,16 +41,16 @@ class Tunnel:
         self._lost: FleetError | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         self._closing = False
-        # A thread starts without context variables: its log lines would not say whose they are.
+        # A new thread has no context variables, so its log lines would lack the worker's name.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._watch,), name="tunnel", daemon=True)
         self._thread.start()
 
     def fresh(self, server: str = "") -> tuple[netctl_api.Tunnel, bool]:
-        """A tunnel over a fresh key, and whether it was a rotation (False: the first connect, or a new one).
+        """A tunnel with a new key, and whether it was a rotation (False: a new connection).
 
-        With SERVER, or a region, over keys of that one alone; another one than before is connected to anew. Waits while
-        netctl is away. Raises the named errors of netctl.
+        With SERVER (or a region) only keys of that one are used; a change of it needs a new connection. Waits while
+        netctl is away. Raises netctl's errors.
         """
         with self._lock:
             wanted = server or self._usual
@@ -72,7 +72,7 @@ class Tunnel:
             return self._client.ask(netctl_api.Rotate(), netctl_api.Tunnel)
         except (Unavailable, TunnelLost) as error:
             if isinstance(error, Unavailable) and self._client.fileno() >= 0:
-                raise  # netctl's own answer: it is there, and it is busy
+                raise  # netctl itself has answered: it is busy
             _log.info("tunnel.reconnecting", reason=str(error))
             return self._connect()
 
@@ -81,10 +81,10 @@ class Tunnel:
         return self._ask_whoever_comes(netctl_api.Connect(server=self._server))
 
     def _ask_whoever_comes(self, request: netctl_api.Connect) -> netctl_api.Tunnel:
-        """Connect and ask, again while nobody is there.
+        """Connect and ask; retry while netctl is away.
 
-        A netctl that is killed closes its connections before its listening socket: who comes back in
-        that moment is let in and thrown out at once.
+        A netctl that is killed closes its connections before its listening socket: a worker that reconnects
+        in that moment is accepted and disconnected at once.
         """
         return tenacity.Retrying(
             stop=tenacity.stop_after_delay(AWAY_SECONDS),
@@ -98,17 +98,17 @@ class Tunnel:
         return self._client.ask(request, netctl_api.Tunnel)
 
     def _nobody_there(self, error: BaseException) -> bool:
-        # Unavailable on a connection that stands is netctl's own answer.
+        # Unavailable on an open connection is netctl's own answer.
         return isinstance(error, Unavailable) and self._client.fileno() < 0
 
     def _hang_up(self) -> None:
         self._client.close()
         self._current = None
-        # The watcher's poll holds the socket open until it returns: netctl would not hear of the end before.
+        # The watcher's poll keeps the socket open until it returns: netctl would not notice the end before.
         self._wake()
 
     def proved(self, address: Address) -> None:
-        """Tell netctl what address the world has seen; raises WrongExit where that cannot be the exit."""
+        """Report the address that the world has seen to netctl; raises WrongExit when that cannot be the exit."""
         claim = netctl_api.Proved(address=address)
         with self._lock:
             try:
@@ -121,9 +121,9 @@ class Tunnel:
                 self._client.ask(claim, Done)
 
     def stuck(self) -> None:
-        """Tell netctl that nobody answers through the tunnel, so that it looks at the path.
+        """Report to netctl that nothing answers through the tunnel, so that it checks the path.
 
-        Raises NoWay where this host has none to the server; no matter what else netctl says.
+        Raises NoWay when this host has no route to the server; other errors are ignored.
         """
         with self._lock:
             try:
@@ -135,16 +135,16 @@ class Tunnel:
 
     @property
     def current(self) -> netctl_api.Tunnel | None:
-        """The tunnel in use; None before the first, and after it is lost."""
+        """The tunnel in use; None before the first one, and after a loss."""
         return None if self._lost else self._current
 
     def check(self) -> None:
-        """Raise TunnelLost when the lease has ended under the worker."""
+        """Raise TunnelLost when the lease has ended while it was in use."""
         if self._lost is not None:
             raise TunnelLost("the tunnel ended while it was in use") from self._lost
 
     def _watch(self) -> None:
-        """Wait for the other side's end, and only for that: replies are somebody else's business."""
+        """Wait until netctl closes the connection; replies are read by the thread that asked."""
         while not self._closing:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
@@ -159,12 +159,12 @@ class Tunnel:
     def _resume(self, descriptor: int) -> None:
         with self._lock:
             if self._closing or self._client.fileno() != descriptor or not _is_hung_up(descriptor):
-                return  # a request noticed first and has dealt with it
+                return  # a request has noticed it first and has handled it
             self._client.close()
             self._take_back()
 
     def _take_back(self) -> None:
-        """netctl went away: the same lease of whoever comes; where there is none, it is lost."""
+        """netctl has ended: ask the next one for the same lease; if it refuses, or none comes, the tunnel is lost."""
         if (held := self._current) is None:
             return
         _log.warning("netctl.gone", lease=held.lease)
@@ -181,10 +181,10 @@ class Tunnel:
         os.write(self._wake_writer, b"w")
 
     def close(self) -> None:
-        """Give the lease back; netctl seals the slot."""
+        """Release the lease; netctl seals the slot."""
         self._closing = True
         self._wake()
-        # The watcher may be waiting for a netctl that is away; an ending worker does not wait for it.
+        # The watcher may hold the lock while it waits for netctl; an ending worker does not wait for that.
         if self._lock.acquire(timeout=_LET_GO_SECONDS):
             try:
                 self._hang_up()

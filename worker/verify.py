@@ -1,7 +1,7 @@
-"""The worker's half of `fleet verify`: as the worker's UID, behind its walls, tries every way past its tunnel.
+"""The worker's half of `fleet verify`: under the worker's UID and restrictions it tries every way past the tunnel.
 
-`worker verify` is launched as `worker run` is. It reads its order (fleet.probes.Order) from standard input and answers
-(fleet.probes.Answer) on standard output: no file that it could write is read by root.
+`worker verify` is launched like `worker run`. It reads its order (fleet.probes.Order) from standard input and answers
+(fleet.probes.Answer) on standard output, so that root reads no file that it could write.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = log.get("worker")
 
 @dataclass
 class Half:
-    """Everything that the answer is made of, gathered a step at a time: a step that fails leaves the others."""
+    """Collects the answer step by step; a step that fails does not affect the others."""
 
     fleet: Fleet
     paths: Paths
@@ -41,7 +41,7 @@ class Half:
     """Fields of fleet.probes.Answer, which validates them."""
 
     def run(self) -> Answer:
-        """All of it."""
+        """Do all steps; returns the answer."""
         self.found["sealed"] = [probes.send(probe) for probe in self.order.sealed]
         deadline = self.fleet.netctl.request_deadline_seconds
         with Tunnel(self.paths.netctl_socket, deadline_seconds=deadline) as tunnel:
@@ -87,7 +87,7 @@ class Half:
         if name := lookups.get("getaddrinfo"):
             probes.resolve(name)
             asked.append("getaddrinfo")
-        if name := lookups.get("getent"):  # a C program's way, by nsswitch.conf
+        if name := lookups.get("getent"):  # a C program, which uses nsswitch.conf
             try:
                 subprocess.run(
                     ["/usr/bin/getent", "ahosts", name], capture_output=True, timeout=_LOOKUP_SECONDS, check=False
@@ -103,7 +103,7 @@ class Half:
         try:
             seen, asked = page.look(self.fleet, self.paths, self.worker, self.installed, self.order)
         except FleetError as error:
-            # Behind that word ChromeDriver puts addresses within itself.
+            # After that word come memory addresses of ChromeDriver.
             self.found["page_error"] = in_a_line(error).partition("Stacktrace:")[0]
             return
         self.found["page"] = seen
@@ -113,7 +113,7 @@ class Half:
 
 
 def answer(fleet: Fleet, paths: Paths, worker: Worker, installed: Installed) -> None:
-    """Read the order, do it, write the answer."""
+    """Read the order, carry it out, print the answer."""
     order = Order.model_validate_json(sys.stdin.readline())
     done = Half(fleet=fleet, paths=paths, worker=worker, installed=installed, order=order).run()
     console.print_json(done.model_dump(mode="json"))

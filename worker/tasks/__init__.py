@@ -1,1 +1,1 @@
-"""What a loop does in the browser: two kinds built in, others by entry point or dotted path."""
+"""The tasks of a loop: `watch` and its presets are built in, others come by entry point or `module:function`."""

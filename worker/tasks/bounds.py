@@ -1,4 +1,4 @@
-"""What a page may put into an answer: it chooses how long texts are and how many, and a result has a bound."""
+"""Bounds the size of an answer, because a page decides how many texts there are and how long they are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 ANSWER_BYTES = 3 << 20
 """The largest answer, as JSON."""
 TEXT_CHARACTERS = 100_000
-"""Of one text."""
+"""The longest text."""
 MOST_ENTRIES = 10_000
-"""Of one list or table."""
+"""The most entries of one list or object."""
 _DEPTH = 300
-"""Below it nothing is looked at: a reader could not read it back anyway. A list in itself is as deep."""
+"""The deepest level that is checked; readers could not read deeper ones. A list that contains itself ends here too."""
 
 
 def bounded(answer: dict[object, object]) -> tuple[object, bool]:
-    """ANSWER within those bounds, and whether something had to be cut; what is no JSON stays as it is."""
+    """ANSWER within these bounds, and whether something was cut; values that are no JSON are kept as they are."""
     walk = _Walk()
     kept = walk.kept(answer, _DEPTH)
     return (kept, True) if walk.cut else (answer, False)
@@ -27,7 +27,7 @@ class _Walk:
         self.cut = False
 
     def kept(self, value: object, depth: int) -> object:
-        """VALUE, or as much of it as there is room for."""
+        """VALUE, or the part of it that there is room for."""
         if isinstance(value, str):
             return self._text(value)
         if depth and isinstance(value, (list, dict)):

@@ -1,4 +1,4 @@
-"""What a task gets and what it brings home: all that a task of your own has to know."""
+"""The input and output of a task: all that your own task has to know."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, kw_only=True)
 class Context(Generic[Options]):
-    """What a task has to work with."""
+    """The input of a task."""
 
     browser: Browser
     options: Options
-    """As the task's model has checked them; of a task without one, the table of fleet.toml as it stands."""
+    """The options, validated by the task's model; for a task without a model, the table as in fleet.toml."""
     stage: Callable[[str], AbstractContextManager[None]]
-    """`with context.stage("load"):` names and times a part of the task; load, search, screenshot."""
+    """`with context.stage("load"):` names and times a part of the task: load, search, screenshot."""
 
 
 def _kept(answer: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """ANSWER, which a reader of the result can read back; raises ValueError."""
+    """ANSWER; raises ValueError when it is no JSON that readers of the result can parse."""
     from_json(to_json({"answer": answer}))
     return answer
 
 
 class Found(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
-    """What a task brings home."""
+    """The output of a task."""
 
     screenshot: bytes | None = None
     """PNG or WebP."""
     more_screenshots: tuple[bytes, ...] = Field(default=(), max_length=MOST_PICTURES - 1)
-    """Of other pages, in their order."""
+    """Pictures of other pages, in order."""
     outcome: Literal["good", "empty"] = "good"
-    """`empty`: the site says itself that there is nothing. What a site refuses is raised, see fleet.errors.Answered."""
+    """`empty`: the site itself says that there is nothing. A refusal is raised instead, see fleet.errors.Answered."""
     reason: str = ""
-    """Of an empty outcome: what the site says, in one line."""
+    """For an empty outcome: what the site says, as one line."""
     seen_address: str | None = None
-    """The address the site saw, when the page shows it."""
+    """The visitor's address, if the page shows it."""
     answer: Annotated[dict[str, JsonValue], AfterValidator(_kept)] = Field(default_factory=dict)
-    """JSON alone: text, finite numbers, true, false, None, lists, and tables whose keys are text."""
+    """Only JSON: strings, finite numbers, True, False, None, lists, and dicts with string keys."""
     answer_cut: bool = False
-    """Whether the answer was longer than it may be (worker.tasks.bounds), and texts or entries were left out."""
+    """Whether the answer was too long (worker.tasks.bounds), so that texts or entries were cut."""
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +66,7 @@ Task = Callable[[Context[Any]], Found]
 
 
 def takes(model: type[Model]) -> Callable[[Callable[[Context[Model]], Found]], Callable[[Context[Model]], Found]]:
-    """The decorator of a task whose `[task.options]` are a MODEL: it becomes the task's attribute `Options`."""
+    """A decorator for a task whose `[task.options]` are validated by MODEL, which becomes its attribute `Options`."""
 
     def mark(task: Callable[[Context[Model]], Found]) -> Callable[[Context[Model]], Found]:
         vars(task)["Options"] = model

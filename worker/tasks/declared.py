@@ -1,7 +1,7 @@
-"""What the options of each task may be, as JSON Schema: jobs are held against it where they are accepted.
+"""Declares the options of each task as JSON Schema, by which jobs are checked when they are added.
 
-Modules in /etc/fleet/tasks and installed packages are imported for it. So a process of its own does that, which first
-gives up root and, by a network namespace in which nothing is, every way out of this host.
+For that, modules in /etc/fleet/tasks and of installed packages are imported. So a separate process does it, which first
+drops root and enters an empty network namespace, from which nothing on or off this host can be reached.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IMPORT_SECONDS = 10
 
 
 class _Lenient(GenerateJsonSchema):
-    """Of what a function makes before it is looked at, anything may be given, unless the function says what."""
+    """Where a function preprocesses a value, any input is allowed, unless the function declares its input's schema."""
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         given = schema.get("json_schema_input_schema")
@@ -40,11 +40,11 @@ class _Lenient(GenerateJsonSchema):
         return {}
 
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Of a default that is no JSON: nobody reads defaults."""
+        """Ignore warnings about defaults that are no JSON, because defaults are not used."""
 
 
 def give_up_root() -> None:
-    """Be nobody, in a network of one's own; raises OSError where the machine makes no network namespaces."""
+    """Become nobody in an empty network namespace; raises OSError when the machine cannot make one."""
     if os.geteuid() == 0:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         os.setgroups([])
@@ -54,12 +54,12 @@ def give_up_root() -> None:
 
 
 def built_in() -> dict[str, JsonValue]:
-    """Those of this release."""
+    """The declarations of this release's tasks, by name."""
     return {name: _declaration(task) for name, task in BUILT_IN.items()}
 
 
 def others(folder: Path, chosen: str) -> dict[str, JsonValue]:
-    """Those of installed packages, of the modules in FOLDER, and of CHOSEN's. What cannot be imported is left out."""
+    """The declarations of installed packages, of modules in FOLDER, and of CHOSEN's module, if they can be imported."""
     sys.path.append(str(folder))
     signal.signal(signal.SIGALRM, _too_long)
     found: dict[str, JsonValue] = {}
@@ -77,11 +77,11 @@ def others(folder: Path, chosen: str) -> dict[str, JsonValue]:
 
 
 def _tried(load: Callable[[], Any]) -> Iterator[Any]:
-    """What LOAD gives; nothing where it fails, ends the program or takes too long."""
+    """The result of LOAD; nothing when it raises anything or takes longer than 10 s."""
     signal.alarm(_IMPORT_SECONDS)
     try:
         made = [load()]
-    except BaseException:  # noqa: BLE001 - a module may raise anything; the worker that runs it says what
+    except BaseException:  # noqa: BLE001 - a module may raise anything; the worker that runs it reports that
         made = []
     finally:
         signal.alarm(0)
@@ -93,7 +93,7 @@ def _too_long(_: int, __: FrameType | None) -> None:
 
 
 def _declaration(task: object) -> JsonValue:
-    """None: it takes anything."""
+    """The schema of TASK's options; None: any."""
     model = getattr(task, "Options", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return None

@@ -1,4 +1,4 @@
-"""One item among many: by several of its fields. All of them together count most, then two, then one."""
+"""Finds one item among many by several of its fields. The item that matches the most fields wins."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from worker.tasks.items import Item
 from worker.tasks.numerals import UNSEEN
 
 Wanted = dict[str, str]
-"""By the name of an item's field, its text."""
+"""The wanted text of each field, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An item and which of the wanted fields it has."""
+    """An item and the wanted fields that it matches."""
 
     item: Item
     matched: dict[str, JsonValue]
-    """The wanted ones, null for what did not match."""
+    """The text of each wanted field; null: it did not match."""
 
     @property
     def strength(self) -> int:
@@ -28,7 +28,7 @@ class Match:
 
 
 def match(item: Item, wanted: Wanted) -> Match | None:
-    """How ITEM matches, None when nothing of it does; an advertisement without a rank never does."""
+    """How ITEM matches; None when no field does, or when it is an advertisement without a rank."""
     if item.rank is None:
         return None
     found: dict[str, JsonValue] = {
@@ -39,7 +39,7 @@ def match(item: Item, wanted: Wanted) -> Match | None:
 
 
 def better(found: Match | None, known: Match | None) -> bool:
-    """Whether FOUND is to be taken in place of the one KNOWN before it; the first of equals stays."""
+    """Whether FOUND is a better match than KNOWN; of equal ones the first is kept."""
     return found is not None and (known is None or found.strength > known.strength)
 
 
@@ -50,5 +50,5 @@ def _same(value: JsonValue, text: str) -> bool:
 
 
 def folded(text: str) -> str:
-    """TEXT as it is compared: what looks alike is alike, however it is composed or broken."""
+    """TEXT for comparison: Unicode composition, blanks, line breaks and case make no difference."""
     return " ".join(UNSEEN.sub("", unicodedata.normalize("NFKC", text)).split()).casefold()

@@ -1,4 +1,4 @@
-"""The items of a list over all its pages: read, typed, counted; each page only when it is there."""
+"""Reads the items of a list over all its pages, converts and counts them; each page is read once it has loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.tasks.values import Bound, NoValue, typed
 
 MOST_SCROLLS = 200
 _FAR = 10_000_000
-"""Pixels: further than any page."""
+"""Pixels; more than the height of any page."""
 _COMES_SECONDS = 5.0
 
 
@@ -27,20 +27,20 @@ class ItemsOptions(Settings):
     select: Selector
     fields: Fields = Field(default_factory=lambda: {"text": FieldOptions()})
     next: Selector | None = None
-    """What leads to the next page; the last page has none that can be pressed."""
+    """The link or button to the next page; on the last page it is missing or disabled."""
     most_pages: int = Field(default=10, ge=1, le=100)
     most: int = Field(default=1000, ge=1, le=5000)
-    """So many items are counted."""
+    """The most items that are counted."""
     kept: int = Field(default=100, ge=0, le=1000)
-    """So many of them are brought home."""
+    """The most items that go into the answer."""
     total: Selector | None = None
-    """An element by which the page says how many there are in all."""
+    """An element in which the page shows the total number of items."""
     advertisement: str = ""
-    """What marks an item as an advertisement: itself, or something in it."""
+    """A selector that matches an advertisement, or something in it."""
     count_advertisements: bool = False
-    """Whether they have ranks, too."""
+    """Whether advertisements have ranks, too."""
     scroll: bool = False
-    """The list shows its items while one scrolls."""
+    """Whether the list adds its items while one scrolls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Item:
 
     fields: dict[str, JsonValue]
     rank: int | None
-    """From 1, over all pages; None: an advertisement, which has none."""
+    """From 1, over all pages; None: an advertisement without a rank."""
     page: int
     advertisement: bool
     box: Box
@@ -57,27 +57,27 @@ class Item:
 
 @dataclass(slots=True)
 class List:
-    """What is known of the whole list so far."""
+    """The state of reading the whole list."""
 
     options: ItemsOptions
     count: int = 0
-    """Items seen, advertisements included."""
+    """The items read, advertisements included."""
     ranked: int = 0
     pages: int = 0
     total: int | None = None
     complete: bool = False
-    """The last page was seen to its end."""
+    """Whether the last page was read to its end."""
     partial: bool = False
-    """A page keeps more items than it holds at once, and `scroll` is not set."""
+    """Whether a page has more items than it holds at once, and `scroll` is not set."""
     _before: tuple[str, list[str]] = ("", [])
-    """The document read last, and what its items said."""
+    """The document read last, and the hashes of its items' texts."""
 
     def walk(
         self, browser: Browser, *, seconds: float, unlike: Look | None = None, leave: Callable[[], None]
     ) -> Iterator[list[Item]]:
-        """The items page by page, until the last page, or until there are enough; raises ElementMissing, PageFailed.
+        """Yield the items page by page, until the last page or `most` items; raises ElementMissing, PageFailed.
 
-        LEAVE is called on each page but the last, when its items have been looked at.
+        LEAVE is called on each page but the last, after its items have been yielded.
         """
         while True:
             browser.wait(self.options.select, seconds=seconds, state="filled", unlike=unlike)
@@ -97,7 +97,7 @@ class List:
                 return
 
     def _new(self, browser: Browser, rows: list[Row]) -> list[Row] | None:
-        """ROWS without those of the page before: lists grow or turn pages; None: the same page again."""
+        """ROWS without those of the previous page (a list may grow in place); None: it is the same page again."""
         document, said = browser.look(self.options.select).document, [row.words for row in rows]
         known, before = self._before
         if document != known and said == before:
@@ -108,7 +108,7 @@ class List:
         return rows[len(before) :] if grown and 2 * same > len(before) else rows
 
     def _goes_on(self, browser: Browser) -> bool:
-        """Whether more comes when one scrolls to the end: nobody has seen a list to its end before."""
+        """Whether more items appear when one scrolls to the end; only then is the end of the list certain."""
         options, before = self.options, self._before[1]
         if options.scroll or (self.total or 0) in range(1, self.count + 1) or not browser.scroll(options.select, _FAR):
             return False
@@ -121,7 +121,7 @@ class List:
         return len(said) > len(before) or 2 * len(set(said) - set(before)) > len(said)
 
     def _rows(self, browser: Browser, seconds: float) -> list[Row]:
-        """The rows of one page, all read of one state of it."""
+        """The rows of one page, all read in one state of it."""
         options = self.options
         wanted = options.most - self.count
         for _ in range(3):
@@ -138,7 +138,7 @@ class List:
         return self._scrolled(browser, [*found.rows], wanted) if options.scroll else [*found.rows]
 
     def _scrolled(self, browser: Browser, rows: list[Row], wanted: int) -> list[Row]:
-        """ROWS and those that come while one scrolls to the end."""
+        """ROWS, and those that appear while one scrolls to the end."""
         options, rows = self.options, [row for row in rows if not row.blank]
         known = {row.key for row in rows}
         for _ in range(MOST_SCROLLS):
@@ -146,7 +146,7 @@ class List:
             browser.wait(options.select, seconds=5, state="stable")
             found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
             fresh = [row for row in found.rows if row.key not in known and not row.blank]
-            if not (moved or fresh):  # the end; what it asks for may be on its way
+            if not (moved or fresh):  # the end, but more items may still be loading
                 browser.wait(options.select, seconds=_COMES_SECONDS, state="filled")
                 found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
                 fresh = [row for row in found.rows if row.key not in known and not row.blank]
@@ -173,7 +173,7 @@ class List:
         return Item(fields=fields, rank=rank, page=self.pages, advertisement=row.advertisement, box=row.box)
 
     def _told(self, browser: Browser) -> int | None:
-        """The page's own total, None also for one that is about or more than a number."""
+        """The total that the page shows; None when it shows none, or only an approximate or minimal number."""
         if self.options.total is None:
             return None
         texts = browser.texts(self.options.total)
@@ -186,7 +186,7 @@ class List:
         return number if isinstance(number, int) else None
 
     def _turn(self, browser: Browser, seconds: float, leave: Callable[[], None]) -> bool:
-        """Whether there is a next page; it is on its way then."""
+        """Go to the next page; returns whether there is one."""
         selector = self.options.next
         if selector is None or not browser.look(selector).visible:
             return False
@@ -202,7 +202,7 @@ _HINT = "the selector may be too wide or too narrow; `optional = true` allows it
 
 
 def value(raw: Sequence[str | None], options: FieldOptions) -> JsonValue:
-    """RAW as the field's kind; raises NoValue, also for a field that has to be there and is not."""
+    """RAW, converted to the field's kind; raises NoValue, also for a missing field that is not optional."""
     if options.every:
         return [None if one is None else typed(one, options) for one in raw]
     found = [one for one in raw if one is not None and (one or options.kind == "text")]

@@ -1,4 +1,4 @@
-"""The one number in a text, as shops write it: grouped, with decimals either way, or in Korean tens. Never a guess."""
+"""Parses the one number in a text as shops write it: with groups, decimals, or Korean units. It never guesses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import unicodedata
 from decimal import Decimal
 
 Decimals = str
-"""The sign before decimals, `.` or `,`; empty: what the number itself shows."""
+"""The decimal sign, `.` or `,`; empty: as the number itself shows."""
 DOTTED = frozenset(
     {"KRW", "EUR", "VND", "IDR", "BRL", "DKK", "SEK", "NOK", "ISK", "TRY", "HUF", "RON", "CLP", "COP", "ARS", "PYG"}
     | {"RSD", "PLN", "CZK", "UAH", "RUB", "kr", "TL", "Ft", "lei"}
 )
-"""Currencies in which 1.299 is more than a thousand; elsewhere it may be one and a bit."""
+"""Currencies in which 1.299 means 1299; in others it may mean 1 and 299 thousandths."""
 SPACED = frozenset(["EUR", "DKK", "SEK", "NOK", "PLN", "CZK", "UAH", "RUB", "HUF", "CHF", "kr", "Ft"])
-"""Currencies in which a blank parts thousands, whatever words stand before."""
+"""Currencies in which a blank separates thousands, whatever words precede the number."""
 _TOKEN = re.compile(
     r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:[.,]\d{1,2})?(?![\d.,’']*\d)|(?:(?<![\w.,)])\.)?\d(?:[\d.,'’]*\d)?"
 )
@@ -25,19 +25,19 @@ _SPOKEN = re.compile(
 )
 _PART = re.compile(r"(\d[\d,.]*)\s*([조억만천백십]*)")
 _LETTERS = re.compile(r"(?<![A-Za-z])[OolI]+\d|\d[.,]?[OolI]+(?![A-Za-z])")
-"""Letters that look like digits, beside some."""
+"""Letters that look like digits, next to digits."""
 _SHORT = re.compile(
     r"\d\s*([kKmM](?![A-Za-zÀ-ɏ²³])|(?:lakhs?|lac|crores?|cr|millions?|millionen|mio|mln|mrd|bn|billions?|thousand|tsd|mil|"
     r"milyon|bin|млн|млрд|тыс|triệu|tr|tỷ|nghìn|ngàn|ribu|rb|juta|jt)(?!\w)|พัน|หมื่น|แสน|ล้าน)",
     re.IGNORECASE,
 )
-"""A number that goes on in words, of which others than Korean, Chinese and Japanese ones are not read."""
+"""A number followed by a word like "thousand"; only Korean, Chinese and Japanese ones are parsed."""
 _SHOWN = r"\W{0,3}(?:[A-Z]{1,3}\W{0,2}|(?:Rp|kr|zł)\W{0,2})?(?=\d)"
-"""What stands between a word and its number."""
+"""What may stand between a word and its number."""
 _BOUND = re.compile(
     r"[~∼〜⁓≈≃≤≥]|[<>]\s*[₩$€£¥₹]?\s*(?=\d)|(?<=[\d원円元€$])\s*[-–—]\s*$|"
     r"(?<=[\d원円元개명건점만천백억회€$])\s*(?:부터|까지|이상|이하|미만|초과|내외|정도|から|より|起|以上|以下|まで)|"
-    # "From" and "up to" where they stand before the number: some of them are names elsewhere.
+    # "From" and "up to", only before the number, because elsewhere some of them are names.
     r"(?<!\w)(?:à partir de|dès|jusqu['’]à|a?partir de|a partire da|da|fino a|desde|hasta|até|vanaf|tot|fra|från|"
     rf"alkaen|od|do|от|до|mulai|từ|başlayan|max\.|min\.|maximum|minimum|starts at|as low as|เริ่มต้น){_SHOWN}|"
     r"(?:and|or) (?:above|more|less|below)|et plus|o más|ou mais|başlayan|"
@@ -49,11 +49,11 @@ _BOUND = re.compile(
 )
 _SIGN = re.compile(r"(?:^|[^0-9A-Za-z가-힣])([-−–+▲▼△▽↑↓])\s*(?:[A-Z]{0,3}[₩$€£¥₹]|[A-Z]{3})?\s*$")
 RAISED = "\ue000"
-"""What the browser puts between digits and raised ones that follow them (seeing.js)."""
+"""The mark that the browser's script puts between digits and raised digits after them (seeing.js)."""
 _NOT_A_DIGIT = re.compile(r"\ufffc\d|\d\ufffc")
-"""A picture that stands for one."""
+"""A picture in place of a digit."""
 _LONGEST = 25
-"""More signs than any number has that a shop means."""
+"""The longest number, in characters, that a shop can mean."""
 _WRITTEN_SO = {
     **{"￦": "₩", "￥": "¥", "٬": ",", "٫": "."},
     **{"萬": "만", "万": "만", "億": "억", "亿": "억", "兆": "조", "千": "천", "百": "백", "十": "십"},
@@ -66,18 +66,18 @@ class NoValue(ValueError):
 
 
 class Bound(NoValue):
-    """The text holds the end of a span, or something near a number."""
+    """The text holds a limit of a range, or an approximate number."""
 
 
 def plain(text: str) -> str:
-    """TEXT with digits, signs and tens of thousands written in one way, and without what has no width."""
+    """TEXT with digits, signs and Chinese units normalised, and without zero-width characters."""
     made = UNSEEN.sub("", text)
     narrow = (chr(ord(one) - 0xFEE0) if "！" <= one <= "～" else _WRITTEN_SO.get(one, one) for one in made)
     return "".join(str(unicodedata.decimal(one, one)) for one in narrow)
 
 
 def number(text: str, *, signed: bool, currency: str = "", decimals: Decimals = "", of: str = "") -> Decimal:
-    """The number in TEXT, which is plain() and a part of OF; raises NoValue, Bound. A price is not SIGNED."""
+    """The number in TEXT, which has passed plain() and is part of OF; raises NoValue, Bound. Prices are not SIGNED."""
     told = repr((of or text)[:80])
     if found := _SHORT.search(text):
         raise NoValue(f"{told} is short for a number ({found[1]})")
@@ -104,7 +104,7 @@ def number(text: str, *, signed: bool, currency: str = "", decimals: Decimals = 
 def _written(
     text: str, rest: str, currency: str, decimals: Decimals, *, signed: bool
 ) -> list[tuple[int, int, Decimal]]:
-    """The numbers in REST, which is TEXT without spoken ones, with their places."""
+    """The numbers in REST, which is TEXT without those in Korean units, with their places."""
     made = []
     for found in _TOKEN.finditer(rest):
         around = rest[max(0, found.start() - 1) : found.start()] + rest[found.end() : found.end() + 1]
@@ -118,12 +118,12 @@ def _written(
 
 
 def _without_names(text: str) -> str:
-    """TEXT before a number, without the currency that stands there."""
+    """TEXT, which precedes a number, without a currency at its end."""
     return re.sub(r"(?:[A-Z]{1,3}\s?[₩$€£¥₹]|[A-Z]{3}|[₩$€£¥₹])\s*$", "", text)
 
 
 def _decimal(token: str, currency: str, decimals: Decimals, *, signed: bool) -> Decimal:
-    """1,299.00 and 1.299,00 are the same; what could mean two numbers raises NoValue."""
+    """The value of TOKEN; 1,299.00 and 1.299,00 are equal. Raises NoValue when it could mean two numbers."""
     if len(token) > _LONGEST:
         raise NoValue(f"{token[:80]!r} is no number")
     head, *groups = re.split(r"[.,'’ \u00a0\u202f]", token)
@@ -149,7 +149,7 @@ def _decimal(token: str, currency: str, decimals: Decimals, *, signed: bool) -> 
 
 
 def _is_fraction(token: str, head: str, tail: str, sign: str, currency: str) -> bool:
-    """Whether TAIL, after the only SIGN, are decimals; raises NoValue where nobody could know."""
+    """Whether TAIL, after the only SIGN, is decimals; raises NoValue when that cannot be known."""
     if len(tail) != 3 or head in ("", "0") or len(head) > 3:
         return sign == "." or len(tail) < 3 or head == "0"
     if sign == "." and currency not in DOTTED:
@@ -166,7 +166,7 @@ def _is_grouped(head: str, groups: list[str], currency: str) -> bool:
 
 
 def _spoken(text: str) -> Decimal:
-    """3만 5천, 1만2,500 and 1억 2천만."""
+    """The value of a number in Korean units: 3만 5천, 1만2,500, 1억 2천만."""
     total, section = Decimal(0), Decimal(0)
     great, small = Decimal(10**16), Decimal(10**4)
     for digits, units in _PART.findall(text):

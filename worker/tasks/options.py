@@ -1,4 +1,4 @@
-"""What the options of the built-in tasks are made of: selectors, texts to look for, fields."""
+"""The parts of the built-in tasks' options: selectors, marks, fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAIRS = {")": "(", "]": "["}
 
 
 def checked_selector(text: str) -> str:
-    """TEXT, unless it is certainly no CSS; whether it is, only the browser knows."""
+    """TEXT; raises ValueError when it is certainly no CSS selector. Only the browser can check it fully."""
     bare = re.sub(r"\\.|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "", text)
     for pattern, why in _NOT_CSS:
         if found := re.search(pattern, bare):
@@ -37,7 +37,7 @@ def checked_selector(text: str) -> str:
 
 
 Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(checked_selector)]
-"""CSS. Open shadow roots and frames of the same site are searched too."""
+"""A CSS selector. It also matches in open shadow roots and frames of the same site."""
 
 
 def by(key: str, table: type[Settings]) -> BeforeValidator:
@@ -48,7 +48,7 @@ def by(key: str, table: type[Settings]) -> BeforeValidator:
 
 
 class MarkOptions(Settings):
-    """Something by which a page tells what it is: a selector that is visible, a text in it, or both."""
+    """A mark that identifies a page: a visible match of a selector, a text in it, or both."""
 
     select: Selector = "body"
     text: str = ""
@@ -66,24 +66,24 @@ Marks = Annotated[
 
 
 class FieldOptions(Settings):
-    """One field: where it is, and what it is."""
+    """One field: its place and its kind."""
 
     select: Selector = ":scope"
     attribute: str = ""
-    """What is taken; without it the visible text."""
+    """The attribute to take; without it the visible text."""
     meta: str = ""
     """The name, property or itemprop of a `<meta>` in place of a selector."""
     json_ld: str = ""
     """A path into the page's structured data, such as `Product.offers.price`, in place of a selector."""
     kind: Literal["text", "number", "price", "date", "html"] = "text"
     currency: str = ""
-    """Of a price whose text names none."""
+    """The currency of a price whose text names none."""
     per: str = Field(default="", max_length=40)
-    """Of a price for so much of something, such as `kg` or `100g`: what the page has to say then."""
+    """For a price per unit, such as `kg` or `100g`: the unit that the page must show."""
     decimals: Literal["", ".", ","] = ""
-    """The sign before decimals, where a number does not tell by itself (1.299)."""
+    """The decimal sign, for numbers that are ambiguous (1.299)."""
     every: bool = False
-    """All matches as a list, in place of the first."""
+    """All matches as a list, instead of the first."""
     optional: bool = False
     """It may be missing, and is null then."""
 
@@ -96,7 +96,7 @@ class FieldOptions(Settings):
 
     @property
     def pick(self) -> Pick:
-        """What the browser takes."""
+        """What the browser has to read."""
         return Pick(
             select=self.select,
             attribute=self.attribute,
@@ -109,7 +109,7 @@ class FieldOptions(Settings):
 
     @property
     def is_one(self) -> bool:
-        """Whether several matches have to say the same: of texts the first counts, of what is counted none does."""
+        """Whether all matches must have the same value (numbers, prices, dates); of texts the first is taken."""
         return not self.every and self.kind in ("number", "price", "date")
 
 
@@ -124,9 +124,9 @@ class TaskOptions(Settings):
     wait_seconds: float = Field(default=20, gt=0, le=600)
     """How long a selector may take to appear."""
     seen_address: Selector | None = None
-    """An element that shows the address the site sees; the loop compares it with the leased exit."""
+    """An element that shows the visitor's address; the loop compares it with the leased exit."""
 
 
 def picks(fields: dict[str, Any]) -> dict[str, Pick]:
-    """What the browser takes of FIELDS; those of the structured data are read apart."""
+    """What the browser has to read for FIELDS, except those from structured data, which are read separately."""
     return {name: field.pick for name, field in fields.items() if not field.json_ld}

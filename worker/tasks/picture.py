@@ -1,4 +1,4 @@
-"""Which picture of a page is taken, and what is drawn on it, never on the page: the found item's outline, masks."""
+"""Takes the picture of a page, and draws on the picture, not on the page: the found item's outline, and masks."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _EDGE, _ROOM, _COLOUR, _MASK = 4, 6, (214, 0, 60), (96, 96, 96)
 
 
 class ShotOptions(Settings):
-    """`screenshot`: of what, and how."""
+    """`screenshot`: what to show, and how."""
 
     of: str = "window"
     """`window`, `full` or `element:SELECTOR`."""
     format: Literal["png", "webp"] = "png"
     quality: int = Field(default=_QUALITY, ge=1, le=100)
-    """Of a WebP."""
+    """For WebP."""
     mask: tuple[Selector, ...] = ()
-    """What nobody is to see: grey in the picture, that of a failed loop included."""
+    """Parts to be hidden: grey in the picture, also in that of a failed loop."""
     each: bool = False
-    """A picture of each page that the task comes by, not of the last alone; MOST_PICTURES at most."""
+    """A picture of each page that the task opens, not only of the last; at most MOST_PICTURES."""
 
     @field_validator("of")
     @classmethod
@@ -57,7 +57,7 @@ WINDOW = ShotOptions()
 
 
 class Album:
-    """The picture of a visit, and those of the other pages it came by where `each` asks for them."""
+    """The picture of a visit and, with `each`, those of the other pages that were opened."""
 
     def __init__(self, browser: Browser, shot: ShotOptions) -> None:
         self._browser, self._shot = browser, shot
@@ -65,37 +65,37 @@ class Album:
         self._chosen: int | None = None
 
     def take(self, mark: Box | None = None) -> None:
-        """The picture is of the page as it is, with an outline around MARK."""
+        """Take the picture of the present page, with an outline around MARK."""
         self._taken = [*(self._taken if self._shot.each else ()), shoot(self._browser, self._shot, mark=mark)]
         self._chosen = len(self._taken) - 1
 
     def forget(self) -> None:
-        """The picture is of another state of the page than what was read."""
+        """Drop the picture, because it shows another state of the page than the one that was read."""
         if self._chosen is not None:
             del self._taken[self._chosen]
             self._chosen = None
 
     def pass_by(self) -> None:
-        """The page as it is, which is not the one."""
+        """Take a picture of the present page, which is not the final one, if `each` is set."""
         if self._shot.each and len(self._taken) < MOST_PICTURES:
             self._taken.append(shoot(self._browser, self._shot))
 
     @property
     def picture(self) -> bytes | None:
-        """The one."""
+        """The picture of the final page."""
         return None if self._chosen is None else self._taken[self._chosen]
 
     @property
     def others(self) -> tuple[bytes, ...]:
-        """Those of the other pages, in their order."""
+        """The pictures of the other pages, in order."""
         others = [one for number, one in enumerate(self._taken) if number != self._chosen]
         return tuple(others[: MOST_PICTURES - 1])
 
 
 def shoot(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> bytes:
-    """The picture that SHOT says, with an outline around MARK; the window is scrolled to it.
+    """Take the picture that SHOT describes, with an outline around MARK, to which the window is scrolled.
 
-    Texts are read before the page's own pictures have come: these are waited for, as long as that helps.
+    It first waits for the page's own pictures, because texts are read before these have loaded.
     """
     with contextlib.suppress(PageFailed):
         browser.wait_loaded(seconds=_PICTURES_SECONDS)
@@ -105,7 +105,7 @@ def shoot(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> by
 
 
 def snap(browser: Browser, shot: ShotOptions, *, mark: Box | None = None) -> bytes:
-    """The same of the page as it is."""
+    """The same without waiting or scrolling."""
     selector = shot.of.removeprefix(ELEMENT) if shot.of.startswith(ELEMENT) else None
     drawn = bool(mark or shot.mask)
     kind: Picture = "png" if drawn else shot.format
@@ -124,7 +124,7 @@ def _masked(browser: Browser, selectors: Sequence[str]) -> list[Box]:
 
 
 def _drawn(taken: Capture, mark: Box | None, masks: Sequence[Box], shot: ShotOptions) -> bytes:
-    """The picture with MASKS over it and a frame around MARK; both are places on the page."""
+    """The picture with grey MASKS and a frame around MARK; both are places on the page."""
     from PIL import Image, ImageDraw
 
     with Image.open(io.BytesIO(taken.image)) as picture:
@@ -146,7 +146,7 @@ def _drawn(taken: Capture, mark: Box | None, masks: Sequence[Box], shot: ShotOpt
 def _corners(
     box: Box, shown: Box, scale: float, size: tuple[int, int], *, room: int
 ) -> tuple[float, float, float, float] | None:
-    """Where BOX and some ROOM around it are in a picture of that SIZE of what is SHOWN of the page; None: not in it."""
+    """The corners of BOX, with ROOM around it, in a picture of SIZE that shows the part SHOWN; None: outside."""
     left, top = (box[0] - shown[0]) * scale, (box[1] - shown[1]) * scale
     right, bottom = left + box[2] * scale, top + box[3] * scale
     if right <= 0 or bottom <= 0 or left >= size[0] or top >= size[1]:

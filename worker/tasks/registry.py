@@ -1,7 +1,7 @@
-"""From `[task]` in fleet.toml to something that can be run, with every mistake named before the first loop.
+"""Turns `[task]` of fleet.toml into a task that can be run, and reports every mistake before the first loop.
 
-A task is a function from a Context to what it Found. Its options are checked by the pydantic model in
-the function's attribute `Options` (contract.takes), if it has one; else it gets them as they stand.
+A task is a function that takes a Context and returns a Found. Its options are validated by the pydantic
+model in the function's attribute `Options` (contract.takes), if it has one; else they are passed unchanged.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from worker.tasks.contract import Context, Found, Task
 
 GROUP = "fleet.tasks"
 BUILT_IN: dict[str, Task] = {"watch": watch.watch, "search": search.search, "visit": visit.visit}
-_HINT = "docs/own-task.md says what a task may bring home"
+_HINT = "docs/own-task.md says what a task may return"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """A task with its checked options."""
+    """A task with its validated options."""
 
     name: str
     run: Task
     options: Any
 
     def perform(self, browser: Browser, stage: Callable[[str], AbstractContextManager[None]]) -> Found:
-        """Run it; raises TaskFailed for what it brings home that cannot be kept."""
+        """Run it; raises TaskFailed when its answer cannot be stored."""
         try:
             found: object = self.run(Context(browser=browser, options=self.options, stage=stage))
         except ValidationError as error:
@@ -49,7 +49,7 @@ class Ready:
 
 
 def resolve(settings: TaskSettings, prefix: str = "task.options.") -> Ready:
-    """The task that SETTINGS name; raises ConfigurationError with every mistake, each option's name after PREFIX."""
+    """The task that SETTINGS name; raises ConfigurationError with every mistake; PREFIX precedes option names."""
     run = _find(settings.run)
     model = getattr(run, "Options", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -62,9 +62,9 @@ def resolve(settings: TaskSettings, prefix: str = "task.options.") -> Ready:
 
 
 def check(settings: TaskSettings) -> None:
-    """Raise what is wrong with SETTINGS as far as that is known without importing a task: for root, who imports none.
+    """Raise ConfigurationError for mistakes in SETTINGS that can be found without importing a task, as root must not.
 
-    The worker names the rest (resolve).
+    The worker finds the rest (resolve).
     """
     if settings.run in BUILT_IN:
         resolve(settings)
@@ -73,7 +73,7 @@ def check(settings: TaskSettings) -> None:
 
 
 def _installed(name: str) -> list[EntryPoint]:
-    """What packages' metadata say of NAME; nothing is imported for it."""
+    """The entry points called NAME, by the packages' metadata, without importing them."""
     return [entry for entry in entry_points(group=GROUP) if entry.name == name]
 
 
@@ -102,10 +102,10 @@ def _import(name: str) -> object:
 
 
 def _unkept(error: ValidationError) -> str:
-    """Which fields are wrong, and why; the first of them."""
+    """The first wrong fields, and why they are wrong."""
 
     def field(place: tuple[int | str, ...]) -> str:
-        # Below `answer.KEY` a place names the kind of each value on the way as well: list, dict.
+        # Below `answer.KEY` a place also has the type of each value on the way: list, dict.
         return ".".join(map(str, (*place[:2], *place[3::2])))[:200]
 
     return "; ".join(

@@ -1,4 +1,4 @@
-"""Task `search`, a preset of `watch`: load a site, type a query into its search box, take home what it finds."""
+"""Task `search`, a preset of `watch`: loads a site, types a query into its search box, reads the results."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Options(TaskOptions):
     query: str = Field(min_length=1)
     result_items: Selector
     click_first: tuple[Selector, ...] = ()
-    """Pressed before, where they are there: a notice about cookies, the sign that opens the search box."""
+    """Clicked first if they exist: a cookie notice, the icon that opens the search box."""
     search_button: Selector | None = None
-    """Pressed in place of Enter."""
+    """Clicked instead of pressing Enter."""
     empty: Marks = ()
     limited: Marks = ()
     refused: Marks = ()
@@ -33,7 +33,7 @@ class Options(TaskOptions):
     screenshot: Shot = WINDOW
 
     def as_watch(self) -> watch.Options:
-        """The same, in the words of `watch`."""
+        """The equivalent options of `watch`."""
         button = [Step(click=self.search_button)] if self.search_button else []
         return watch.Options(
             pages=(self.home,),

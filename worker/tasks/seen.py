@@ -1,4 +1,4 @@
-"""The address that a site says it sees, found in the text around it."""
+"""Finds the visitor's address in a text of the site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORDS = re.compile(r"[0-9A-Fa-f:.]{3,45}")
 
 
 def seen_address(browser: Browser, options: TaskOptions) -> str | None:
-    """What `seen_address` shows; raises ElementMissing where it shows no address, or several: nothing was proven."""
+    """The address in `seen_address`; raises ElementMissing unless it shows exactly one address."""
     if options.seen_address is None:
         return None
     browser.wait(options.seen_address, seconds=options.wait_seconds, state="visible")
@@ -29,7 +29,7 @@ def seen_address(browser: Browser, options: TaskOptions) -> str | None:
 
 
 def addresses(text: str) -> list[str]:
-    """The IP addresses in TEXT, each once; versions and times of day are none."""
+    """The IP addresses in TEXT, each once; versions and times of day do not count."""
     found: list[str] = []
     for word in _WORDS.findall(text):
         try:

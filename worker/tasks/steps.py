@@ -1,4 +1,4 @@
-"""What is done on a page before it is read, one step after another."""
+"""The steps that are done on a page before it is read, one after another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from worker.browser.hands import KEYS
 from worker.tasks.options import Selector
 
 OPTIONAL_SECONDS = 3.0
-"""How long a step that need not be is waited for: a notice about cookies comes a moment after its page."""
+"""How long to wait for an optional step's element: a cookie notice appears a moment after its page."""
 _KINDS = ("click", "fill", "press", "choose", "scroll", "wait")
 
 
 class Step(Settings):
-    """One step: one of click, fill, press, choose, scroll and wait, and what belongs to it."""
+    """One step: one of click, fill, press, choose, scroll and wait, with its options."""
 
     click: Selector | None = None
     fill: Selector | None = None
@@ -26,16 +26,16 @@ class Step(Settings):
     text: str = ""
     submit: bool = False
     press: str | None = None
-    """A key, where the cursor is."""
+    """A key, in the focused element."""
     choose: Selector | None = None
     """The option `value` (or of that text) of a select."""
     value: str = ""
     scroll: Literal["end"] | int | None = None
-    """So many pixels, or until the page grows no more."""
+    """A number of pixels, or `end`: until the page grows no more."""
     wait: Selector | None = None
     state: Literal["present", "visible", "gone", "stable"] = "stable"
     optional: bool = False
-    """A step that cannot be done is left out."""
+    """Skip the step if it cannot be done."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Step:
@@ -47,7 +47,7 @@ class Step(Settings):
         return self
 
     def take(self, browser: Browser, *, seconds: float) -> None:
-        """Do it; raises ElementMissing unless it is optional."""
+        """Do the step; raises ElementMissing unless it is optional."""
         try:
             self._take(browser, min(seconds, OPTIONAL_SECONDS) if self.optional else seconds)
         except ElementMissing:
@@ -73,7 +73,7 @@ class Step(Settings):
 
     @property
     def leads_on(self) -> bool:
-        """Whether another page, or another content of this one, may come of it."""
+        """Whether it may lead to another page or other content."""
         return self.click is not None or self.submit or self.press == "Enter"
 
 
@@ -81,7 +81,7 @@ MOST_SCROLLS = 200
 
 
 def scroll_to_end(browser: Browser, *, seconds: float) -> None:
-    """Scroll the page until it goes no further; what comes on the way is waited for."""
+    """Scroll until the page goes no further; waits for what loads on the way."""
     for _ in range(MOST_SCROLLS):
         if not browser.scroll():
             browser.wait_loaded(seconds=seconds)

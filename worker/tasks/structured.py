@@ -1,4 +1,4 @@
-"""What stands in a page's structured data (schema.org, JSON-LD)."""
+"""Reads a page's structured data (schema.org, JSON-LD)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from worker.tasks.numerals import NoValue
 
 _OF_A_REFERENCE = {"@type", "@id", "@context", "name", "url"}
-"""An object with nothing else names another one."""
+"""An object with no other keys is only a reference."""
 
 
 def parsed(texts: list[str]) -> list[object]:
-    """The scripts that are JSON."""
+    """The scripts that are JSON, parsed."""
     made: list[object] = []
     for text in texts:
         try:
@@ -23,9 +23,9 @@ def parsed(texts: list[str]) -> list[object]:
 
 
 def only(data: Any, path: str) -> str | None:
-    """The one value at PATH in DATA, None where there is none; `Product.offers.price` begins with a type.
+    """The one value at PATH in DATA; None when there is none; `Product.offers.price` begins with a type.
 
-    Raises NoValue for values that differ, and where one of several objects of that type has none: it may be the one.
+    Raises NoValue for different values, and when one of several objects of that type has none: it may be the right one.
     """
     first, *rest = path.split(".")
     typed = first[:1].isupper()
@@ -48,7 +48,7 @@ def _below(place: dict[str, Any], keys: list[str]) -> list[str]:
 
 
 def _whole(places: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """PLACES, those of one identifier as one, without mere references to others."""
+    """PLACES, with those of the same @id merged, and without mere references."""
     by_name: dict[str, dict[str, Any]] = {}
     for number, one in enumerate(places):
         if name := one.get("@id"):

@@ -1,4 +1,4 @@
-"""From what a page says to a typed value: text, number, price, date. What could mean two things is an error."""
+"""Converts a page's text to a typed value: text, number, price, date. An ambiguous text is an error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _LESS = re.compile(
     r"(?:\b(?:save|spare|sparen|économisez|ahorra|risparmi)\b|할인\s*(?:액|금액)|적립금?|포인트)\W{0,3}(?:[A-Z]{1,3}\W?)?(?=\d)",
     re.IGNORECASE,
 )
-"""What is saved, and no price; of a percentage it may be said beside a price."""
+"""An amount that is saved, which is no price; a saved percentage may stand beside a price."""
 _COUNTED = re.compile(
     rf"\d[\d.,]*\s?(?:{_UNITS}|점|위|년|분|초|주|번|호|층|세|px|gb|mb|tb|w|mah|hz|p|pt|포인트|마일|마일리지|x|×|¢|ct|cents?|센트|전)(?![A-Za-z가-힣])|¢\s*\d",
     re.IGNORECASE,
@@ -69,18 +69,18 @@ _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d\S*)?")
 _SPAN = re.compile(r"[~∼〜]|부터|까지")
 _LONGEST = 500
-"""Of a value: ten thousand digits keep the patterns here busy for half a minute."""
+"""The longest text of a value: on ten thousand digits these patterns take half a minute."""
 _UTF_8 = ("utf-8", r"[\u0080-\uffff]")
 _READ_AS = {
     "cp1252": (_UTF_8, ("euc-kr", r"^[가-힣]{2,}$|^원$"), ("shift_jis", r"[ぁ-ヿ].*[ぁ-ヿ]")),
     "cp1251": (_UTF_8,),
     "cp949": (("utf-8", r"[가-힣]{2}|[가-힣].*[가-힣]"),),
 }
-"""By the encoding that a text was read in, those it may have been written in, with what it says then."""
+"""Encoding that a text was decoded with -> encodings that may be the right ones, each with a pattern of its result."""
 
 
 def typed(raw: str, field: FieldOptions) -> JsonValue:
-    """What RAW says as a value of the FIELD's kind; raises NoValue."""
+    """RAW as a value of the FIELD's kind; raises NoValue."""
     if field.kind != "html" and _misread(raw):
         raise NoValue(f"{raw[:80]!r} was written in another encoding than the page says")
     if field.kind in ("number", "price", "date") and len(raw) > _LONGEST:
@@ -113,14 +113,14 @@ def _price(raw: str, field: FieldOptions) -> dict[str, JsonValue]:
 
 
 def _with_cents(found: re.Match[str]) -> str:
-    """Raised digits after a whole number are its decimals."""
+    """FOUND with raised digits after a whole number as its decimals."""
     whole, cents = found.groups()
     sign = "" if whole[-1] in ".," else "," if "." in whole else "."
     return f"{whole}{sign}{cents}"
 
 
 def _currency(text: str) -> str:
-    """Beside the number, or, as price-parser knows them, anywhere; raises NoValue for a price in several."""
+    """The currency next to the number, or anywhere (by price-parser); raises NoValue for several currencies."""
     beside = [one[1] for pattern in (_AFTER, _BEFORE) for one in pattern.finditer(text)]
     found = {_CURRENCIES.get(one, one): None for one in beside}
     if len(found) > 1 and len(re.findall(r"\d[\d.,'’\s]*", text)) > 1:
@@ -148,7 +148,7 @@ def _date(text: str) -> str:
 
 
 def _misread(text: str) -> bool:
-    """Whether TEXT holds what no decoder could read, or what was written in another encoding than it was read in."""
+    """Whether TEXT has undecodable characters, or was decoded with the wrong encoding."""
     if "\ufffd" in text:
         return True
     parts = () if text.isascii() else (text, *re.findall(r"[^\x00-\x7f]{2,}", text))
@@ -161,7 +161,7 @@ def _misread(text: str) -> bool:
 
 
 def _written(text: str, encoding: str) -> bytes:
-    """The bytes that a browser reads as TEXT, where there are some; what an encoding leaves free is C1 to it."""
+    """The bytes that a browser decodes to TEXT, if there are any; it decodes unassigned bytes to C1 characters."""
     try:
         return b"".join(one.encode("latin-1" if "\x80" <= one <= "\x9f" else encoding) for one in text)
     except UnicodeError:

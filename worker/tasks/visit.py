@@ -1,4 +1,4 @@
-"""Task `visit`, a preset of `watch`: load one page or several, wait for something on each, screenshot of the last."""
+"""Task `visit`, a preset of `watch`: loads pages, waits for something on each, takes a screenshot of the last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Options(TaskOptions):
 
 @takes(Options)
 def visit(context: Context[Options]) -> Found:
-    """Every page in order, then the screenshot."""
+    """Open every page in order, then take the screenshot."""
     options = context.options
     same = {name: getattr(options, name) for name in Options.model_fields if name != "urls"}
     as_watch = watch.Options(pages=options.urls, **same)

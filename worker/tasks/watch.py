@@ -1,4 +1,4 @@
-"""Task `watch`: pages, steps on them, fields, a list over several pages, one item of it; described in fleet.toml."""
+"""Task `watch`: opens pages, does steps, reads fields and a list over several pages, and finds one item of it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Options(TaskOptions):
     """`[task.options]` of `watch`."""
 
     pages: tuple[WebAddress, ...] = Field(min_length=1)
-    """Opened one after another; fields, list and picture are of the last."""
+    """Opened one after another; fields, list and picture come from the last one."""
     steps: tuple[Step, ...] = ()
     wait_for: Selector | None = None
     fields: Fields = Field(default_factory=dict)
     items: ItemsOptions | None = None
     find: Wanted | None = None
-    """Values of an item's fields; the one that has most of them is the one."""
+    """Wanted values of an item's fields; the item that matches most of them is found."""
     empty: Marks = ()
-    """By what the page says that there is nothing: an answer."""
+    """Marks of a page that says that there is nothing, which is an answer."""
     limited: Marks = ()
-    """By what it says that it was asked too often."""
+    """Marks of a page that says that it was asked too often."""
     refused: Marks = ()
     absent: Marks = ()
-    """By what it says that there is no such thing (any more), whatever its status."""
+    """Marks of a page that says that there is no such thing (any more), whatever its status."""
     screenshot: Shot = WINDOW
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ def watch(context: Context[Options]) -> Found:
                 album.take()
         if _standing(browser, options) == stood:
             break
-        if options.items:  # its first pages are not read once more
+        if options.items:  # the list's first pages cannot be read again
             raise PageFailed(browser.page.url, "CHANGING")
         album.forget()
     else:
@@ -94,28 +94,28 @@ def watch(context: Context[Options]) -> Found:
 
 
 def _standing(browser: Browser, options: Options) -> object:
-    """What answer and picture have to be of: the document, and what its fields say."""
+    """The state that answer and picture must share: the document and its fields' values."""
     said = {name: field for name, field in options.fields.items() if not field.attribute and field.kind != "html"}
     return browser.page.number, browser.fields(picks(said)) if said else None
 
 
 def _refuse_front(asked: str, shown: str) -> None:
-    """Raise Answered where a shop leads from a thing that is gone to its front page: its prices are of other things."""
+    """Raise Answered when a shop redirects from a removed item to its front page, which has other items' prices."""
     there, here = urlsplit(asked), urlsplit(shown)
     thing = there.path.strip("/") and re.search(r"\d", f"{there.path}?{there.query}")
     if thing and not here.path.strip("/") and not here.query:
-        raise Answered("absent", f"the site leads to its front page in place of {asked}", url=shown)
+        raise Answered("absent", f"the site leads to its front page instead of {asked}", url=shown)
 
 
 def _refuse_log_in(browser: Browser, asked: str) -> None:
-    """Raise Answered where a site leads to its log-in in place of the page that was ASKED for."""
+    """Raise Answered when a site redirects to its log-in instead of the page that was ASKED for."""
     shown = browser.page.url
     if _LOG_IN.search(shown) and not _LOG_IN.search(asked) and browser.look("input[type=password]").visible:
-        raise Answered("refused", f"the site leads to its log-in in place of {asked}", url=shown)
+        raise Answered("refused", f"the site leads to its log-in instead of {asked}", url=shown)
 
 
 def _do(browser: Browser, options: Options) -> Look | None:
-    """The steps; how the list looked before the last one that leads on, which the list after it must not."""
+    """Do the steps; returns the list's state before the last step that leads on, from which it must then differ."""
     before: Look | None = None
     for step in options.steps:
         if step.leads_on and options.items:
@@ -134,7 +134,7 @@ def _read(browser: Browser, options: Options, before: Look | None, album: Album)
             _await_list(browser, options, options.items.select, before)
         return _found(browser, options, before, album)
     except ElementMissing:
-        # What was looked for is not there: the page may say why.
+        # Something is missing: the page may say why.
         _refuse_marked(browser, options)
         if said := _said(browser, options.empty):
             answer = {"address": browser.location}
@@ -143,7 +143,7 @@ def _read(browser: Browser, options: Options, before: Look | None, album: Album)
 
 
 def _await_list(browser: Browser, options: Options, select: str, before: Look | None) -> None:
-    """Until the list shows, or a page at rest says that it will not; raises ElementMissing then."""
+    """Wait until the list is visible; raises ElementMissing when a page at rest has a mark instead."""
     deadline = time.monotonic() + options.wait_seconds
     marks = (*options.empty, *options.limited, *options.refused, *options.absent)
     while marks:
@@ -178,7 +178,7 @@ def _found(browser: Browser, options: Options, before: Look | None, album: Album
 
 
 def _refuse_marked(browser: Browser, options: Options) -> None:
-    """A page may show what was looked for, and say beside it that it is not the page."""
+    """Raise Answered for a page with marks of a refusal, even if it also has what was wanted."""
     for outcome in ("refused", "limited", "absent"):
         if said := _said(browser, getattr(options, outcome)):
             raise Answered(outcome, f"the page says: {said}", url=browser.page.url) from None
@@ -220,12 +220,12 @@ def _list(
             place |= {"rank": best.item.rank, "page": best.item.page, "item": best.item.fields, "matched": best.matched}
         answer["find"] = place
     if whole.partial:
-        answer["note"] = "the list shows its items while one scrolls: items.scroll = true reads them all"
+        answer["note"] = "the list adds its items while one scrolls: items.scroll = true reads them all"
     return answer
 
 
 def fields(browser: Browser, wanted: dict[str, FieldOptions], *, seconds: float) -> dict[str, JsonValue]:
-    """The page's WANTED fields, typed; raises ElementMissing for one that is not there, or is not what it should be."""
+    """The page's WANTED fields, typed; raises ElementMissing for one that is missing or not of its kind."""
     shown = {one.select for one in wanted.values() if not (one.optional or one.meta or one.json_ld or one.attribute)}
     if shown:
         browser.wait(*sorted(shown), seconds=seconds, state="filled")
