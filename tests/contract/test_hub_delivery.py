@@ -287,7 +287,7 @@ def test_a_picture_that_is_another_one_by_now_is_not_sent(
     assert [body for _, _, body in server.taken if b"root:" in body] == []
     assert len(server.taken) == 1 and PICTURE + str(kept).encode() in server.taken[0][2]
     errors = [row.error for row in queue.rows("SELECT error FROM outbox ORDER BY job")]
-    assert len(errors) == 3 and "another one" in errors[0] and "not there" in errors[2]
+    assert len(errors) == 3 and "has changed" in errors[0] and "no longer exists" in errors[2]
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_several_exits_have_to_agree(queue: Queue, tmp_path: Path, hook: Server)
 def test_a_picture_that_cannot_be_looked_at_is_told(queue: Queue, tmp_path: Path, hook: Server) -> None:
     """Once, until one can be again; the next is held against the last good one. One that was changed is none."""
     host = Host(queue, tmp_path, hook)
-    words = "look: tea: a picture could not be looked at, the hub's log says why (alert.picture_unread)"
+    words = "look: tea: a picture could not be compared; the hub's log says why (alert.picture_unread)"
     broken = PAGE[:-30]
     assert [host.run(one) for one in (broken, broken, PAGE, broken)] == [[words], [], [], [words]]
     assert len(host.run(OTHER)) == 1
