@@ -1,7 +1,7 @@
-"""The life of `hub serve`: it enlists its host, learns what its workers have, hands out and takes back until it is told
-to stop.
+"""The life of `hub serve`: it enlists its host, learns what its workers have, and hands out jobs and takes results
+until it is told to stop.
 
-Nothing polls: the queue is looked at when it rings (a job was added, a run has ended, a worker waits), when the next
+Nothing polls: it checks the queue when it rings (a job was added, a run has ended, a worker waits), when the next
 site wakes, and with each beat.
 """
 
@@ -53,9 +53,9 @@ from hub.web.view import Queue
 
 PATIENCE_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
-"""After a database that failed."""
+"""Pause after an error of the database."""
 LOOK_AGAIN_SECONDS = 2.0
-"""After a disk that is full."""
+"""Pause while the disk is full."""
 T = TypeVar("T")
 
 
@@ -79,7 +79,7 @@ class Hub:
         self.database = Database(fleet.hub.address(paths))
         name = host_name(paths)
         self._store = Store(self.database, self._ring, record=alerting(fleet.hub.alerts, name, recorder(name)))
-        # One: a SQLite file has one writer, and ends of runs come in an order.
+        # One thread: a SQLite file has one writer, and ends of runs keep their order.
         self._thread = ThreadPoolExecutor(1, "database")
         self._written = Ends(self._store, self._do, self._ended_some)
         self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
@@ -104,7 +104,7 @@ class Hub:
         self._keeping = Keeping(self.database, name, fleet.hub.keep, self._do, self.service.forget)
 
     def close(self) -> None:
-        """Let go of the database; send the last traces."""
+        """Close the database; send the last traces."""
         self._thread.shutdown()
         self.database.close()
         if self._traces is not None:
@@ -120,7 +120,7 @@ class Hub:
         lives = [self._hand_out(), self._beat(), self._sender.run(), self._keeping.run()]
         lives += [self._asking.run()] if self._asking else []
         if self._fleet.hub.web.port:
-            from hub.web import serving  # a web server: 17 MB that a hub without a page does not need
+            from hub.web import serving  # a web server of 17 MB, which a hub without a page does not need
 
             seats, ends, away = self.service.seats, self.service.ends, partial(given_up.read, self._paths.given_up)
             queue = Queue(self._store, self._do, seats, self._space.is_full, away, ends, self._declared)
@@ -134,14 +134,14 @@ class Hub:
         notices.close()
         for task in (*tasks, ended):
             if task.done():
-                task.result()  # a fault of ours ends the hub: supervisord starts it again
+                task.result()  # raises a bug of the hub: supervisord restarts it
             task.cancel()
         await self._hosting.retire()
         self._paths.hub_socket.unlink(missing_ok=True)
         self._log.info("hub.stopped")
 
     async def _open(self, server: Server) -> None:
-        """The door; whose supervisord was killed a moment ago, a hub of before, may still be about to close it."""
+        """Open the socket; a hub whose supervisord was just killed may still be about to close it."""
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -163,14 +163,14 @@ class Hub:
         self._rung.set()
 
     def heard(self) -> None:
-        """Somebody else has changed the tables."""
+        """Another program has changed the tables."""
         self._rung.set()
         self._ended_some()
 
     # --- the queue
 
     async def _hand_out(self) -> None:
-        """Claim jobs for those who wait, whenever there may be some."""
+        """Claim jobs for waiting workers whenever there may be some."""
         seconds: float | None = None
         while True:
             await set_within(seconds, self._rung)
@@ -195,7 +195,7 @@ class Hub:
                 seconds = AGAIN_SECONDS
 
     async def _beat(self) -> None:
-        """Say that this host lives, and look after those that do not."""
+        """Report that this host lives, and recover jobs of dead hosts."""
         while True:
             await self._hosting.rest()
             try:
@@ -210,20 +210,20 @@ class Hub:
             self._rung.set()
 
     async def finish(self, end: Finished) -> Taken:
-        """In one transaction with all that come while the database has another in hand."""
+        """In one transaction with all ends that arrive while the database is busy."""
         return await self._written.finish(end)
 
     async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
-        """WORKER has taken pictures away."""
+        """Record that WORKER has removed pictures."""
         await self._do(lambda: self.database.run(lambda db: forget(db, self._hosting.host.name, worker.name, names)))
 
     def _ended_some(self) -> None:
-        """There is something to deliver, and room for more work of others."""
+        """There may be something to deliver, and room for more work from a source."""
         self._sender.rung.set()
         if self._asking:
             self._asking.rung.set()
 
     async def ended(self, worker: Worker, asked: Held) -> bool:
-        """Whether that run of WORKER has been written down."""
+        """Whether the end of that run of WORKER is in the database."""
         runs = await self._do(lambda: reading.runs_of(self.database, asked.job))
         return any((run["fence"], run["worker"]) == (asked.fence, worker.name) for run in runs)

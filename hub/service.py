@@ -1,8 +1,8 @@
-"""What each request of a worker does: it waits for a job, has one, and its end is written down.
+"""The requests of workers: a worker waits for a job, has one, and reports its end.
 
-A worker holds its job by its connection. One that hangs up, or asks for another, has lost it: its spool is looked at
-first, for what was handed in counts. After a restart of the hub nobody is connected: then the next word of a worker
-counts, and after ABSENT_SECONDS without one its job is lost.
+A worker holds its job by its connection. A worker that hangs up, or asks for another job, has lost it; but first the
+hub checks its spool, because a stored result counts. After a restart of the hub no worker is connected: then the
+worker's next request counts, and after ABSENT_SECONDS without one its job is lost.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hub.spooled import Held, end_of
 ABSENT_SECONDS = 900.0
 """Longer than a loop takes."""
 RUN_SECONDS = 3600.0
-"""After which a worker that still has its job has lost it: its site waits for nobody for ever."""
+"""After this time a worker that still has its job has lost it: no site waits for it for ever."""
 MOST_REST_SECONDS = 300.0
 PROMPT_SECONDS = 5.0
-"""How long a worker that does not want to wait waits for a database that is slow."""
+"""How long a request that does not want to wait for a job waits for a slow database."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,40 +41,40 @@ class Seat:
     connection: Connection | None = None
     held: Held | None = None
     work: Work | None = None
-    """A job that it has not been told of yet."""
+    """A job that it has not received yet."""
     waiting: asyncio.Future[None] | None = None
     patient: bool = False
-    """It waits until there is one."""
+    """Whether it waits until there is one."""
     forget: dict[str, None] = field(default_factory=dict)
-    """Pictures that it may take away, in their order."""
+    """Pictures that it may remove, in order."""
     told: set[str] = field(default_factory=set)
-    """Those that it has been told of."""
+    """Pictures that it was told to remove."""
     gone: bool = False
-    """It has hung up, or was not heard of for too long."""
+    """Whether it hung up, or was silent for too long."""
     since: float = 0.0
     """When it got its job."""
     lost: int = 0
-    """Runs that it has lost in a row. Each makes its rest longer: it does not use up the attempts of all jobs."""
+    """Runs lost in a row. Each makes its rest longer, so that it does not use up the attempts of all jobs."""
     rests_until: float = 0.0
 
 
 class Queue(Protocol):
-    """What the service needs of the hub."""
+    """What the service needs from the hub."""
 
     async def finish(self, end: Finished) -> Became:
-        """Write an end down."""
+        """Write the end of a run."""
 
     async def ended(self, worker: Worker, asked: Held) -> bool:
-        """Whether that run of WORKER has been written down."""
+        """Whether the end of that run of WORKER is in the database."""
 
     async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
-        """WORKER has taken pictures away."""
+        """Record that WORKER has removed pictures."""
 
     def look(self) -> None:
         """There may be a job for a worker that waits."""
 
     def heard(self) -> None:
-        """Somebody else has changed the tables."""
+        """Another program has changed the tables."""
 
 
 class HubService:
@@ -85,18 +85,18 @@ class HubService:
         self._log = log.get("hub")
         self.seats: Mapping[int, Seat] = {worker.uid: Seat(worker=worker) for worker in members}
         self.stopping = False
-        """True: connections end because we do; what workers hold they go on with."""
+        """True: connections end because the hub stops; workers keep their jobs."""
         self.ends: list[Callable[[str, Finished], None]] = []
-        """Who is told of each end, with the name of its worker."""
+        """Called for each end, with the name of its worker."""
 
     def idle(self) -> list[str]:
-        """The workers that wait for a job."""
+        """Names of the workers that wait for a job."""
         now = time.monotonic()
         waiting = [seat for seat in self.seats.values() if seat.waiting and not seat.held]
         return [seat.worker.name for seat in waiting if seat.rests_until <= now]
 
     def hand_out(self, claimed: Iterable[Claimed], asked: Collection[str]) -> list[Held]:
-        """Give CLAIMED, what there was for ASKED, to its workers; the jobs whose worker is not there."""
+        """Give CLAIMED, the jobs for ASKED, to its workers; returns the jobs whose worker is gone."""
         seats = {seat.worker.name: seat for seat in self.seats.values()}
         left = []
         for one in claimed:
@@ -105,7 +105,7 @@ class HubService:
             if seat.held or seat.connection is None:
                 left.append(held)
                 if not seat.held:
-                    self._rest(seat, lost=True)  # it hung up while its job was looked for
+                    self._rest(seat, lost=True)  # it hung up while the hub claimed its job
                 continue
             seat.held, seat.since = held, time.monotonic()
             named = {"job": one.job, "fence": one.fence, "claim": held.claim}
@@ -118,7 +118,7 @@ class HubService:
         return left
 
     def forget(self, names: Mapping[str, Iterable[str]]) -> Set[str]:
-        """By worker, the NAMES of pictures that it may take away; who there is."""
+        """Set, by worker, the NAMES of pictures that it may remove; returns the names of all workers."""
         for seat in self.seats.values():
             seat.forget, seat.told = dict.fromkeys(names.get(seat.worker.name, ())), set()
         return {seat.worker.name for seat in self.seats.values()}
@@ -138,7 +138,7 @@ class HubService:
         if not (seat.work or forget):
             await self._wait(seat, request.seconds)
         work, seat.work = seat.work, None
-        for name in forget:  # once: one that cannot take them away is not asked again and again
+        for name in forget:  # told once: a worker that cannot remove them is not asked again and again
             seat.told.add(name)
             seat.forget.pop(name, None)
         return Taken(work=work, forget=forget)
@@ -154,7 +154,7 @@ class HubService:
                 seat.waiting = None
 
     async def finish(self, connection: Connection, request: Finish) -> Done:
-        """The caller has handed in the result of its job."""
+        """The caller has stored the result of its job."""
         seat = self.seats[connection.peer.uid]
         seat.connection = connection
         asked = Held(job=request.job, fence=request.fence, claim=seat.held.claim if seat.held else "")
@@ -170,7 +170,7 @@ class HubService:
         return Done()
 
     async def closed(self, connection: Connection) -> None:
-        """See fleet.sockets.rpc.Service: a worker that is gone has lost its job, unless it had handed in its result."""
+        """See fleet.sockets.rpc.Service: a worker that hangs up has lost its job, unless its result is stored."""
         seat = self.seats.get(connection.peer.uid)
         if seat is None or self.stopping or seat.connection is not connection:
             return
@@ -179,11 +179,11 @@ class HubService:
         await self.settle_lost()
 
     def absent(self, uid: int) -> None:
-        """The worker UID has not said a word since the hub began: what it held is lost, at the next settle_lost()."""
+        """Mark the worker UID, silent since the hub started, as gone: settle_lost() then ends what it held."""
         self.seats[uid].gone = True
 
     async def settle_lost(self) -> None:
-        """End the runs of workers that are gone or take too long; where the database fails, the next call does."""
+        """End the runs of workers that are gone or take too long; after a database error the next call does."""
         late = time.monotonic() - RUN_SECONDS
         for seat in self.seats.values():
             if seat.held and ((seat.gone and seat.connection is None) or seat.since < late):
@@ -193,7 +193,7 @@ class HubService:
                     self._log.error("job.not_ended", worker=seat.worker.name, error=error.message)
 
     async def _settle(self, seat: Seat, *, promised: bool) -> None:
-        """The run that SEAT holds has ended. Raises DatabaseFailed, and it is held as before."""
+        """End the run that SEAT holds. Raises DatabaseFailed; then the seat still holds it."""
         held = seat.held
         assert held
         end = await asyncio.to_thread(end_of, self._paths, seat.worker, held, promised=promised)
@@ -221,5 +221,5 @@ class HubService:
 
 
 def claim_of(job: int, fence: int, began_at: float) -> str:
-    """What names a run among those of all queues: two of them do not begin in the same microsecond."""
+    """The name of a run among those of all queues: no two begin in the same microsecond."""
     return f"{job}.{fence}.{began_at!r}"

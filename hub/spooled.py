@@ -1,7 +1,7 @@
-"""The end of a job's run, as its worker has handed it in.
+"""Reads the end of a job's run from the result that its worker stored.
 
-The file may hold anything, and is read by the one careful reader. What it says of the page is its worker's word; that
-it is the result of this run is not: file, worker and claim have to agree.
+The file may contain anything, and only the careful reader reads it. Its content is the worker's claim, except that it
+is the result of this run: for that, file, worker and claim must agree.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Held:
 
 
 def _is_our_own(error: BaseException) -> bool:
-    """Whether the hub lacks something, such as descriptors: no file is to blame for that."""
+    """Whether the hub itself lacks something, such as descriptors, so that no file is the cause."""
     found = error if isinstance(error, OSError) else error.__cause__
     return isinstance(found, OSError) and found.errno in _OWN_WANT
 
@@ -54,14 +54,14 @@ _patient = tenacity.retry(
 
 
 def end_of(paths: Paths, worker: Worker, held: Held, *, promised: bool) -> Finished:
-    """How the run that WORKER held has ended: as its result says; without one it is lost, or failed where one was
+    """The end of the run of WORKER, from its result; without one it is lost, or failed if a result was
     PROMISED.
     """
     run, loop = of_job(held.job, held.fence)
     try:
         result = _patient(read_result)(paths.spool(worker) / f"{run}-{loop:06d}.json", worker.name)
         if result.claim != held.claim:
-            raise FleetError("the result in its spool is of another queue's job")
+            raise FleetError("the result in its spool belongs to a job of another queue")
     except FleetError as error:
         outcome: Ending = "failed" if promised else "lost"
         return Finished(job=held.job, fence=held.fence, outcome=outcome, error=visible.line(error.message))
@@ -85,12 +85,12 @@ def _finished(paths: Paths, worker: Worker, held: Held, result: Result) -> Finis
     }
     try:
         return Finished(**common, answer=result.answer, details=details)  # type: ignore[arg-type]
-    except ValueError:  # JSON of the database has more letters than that of the file
+    except ValueError:  # in the database's form its JSON is too long
         return Finished(**common, details={"answer_cut": True})  # type: ignore[arg-type]
 
 
 def _pictures(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Picture, ...], list[str]]:
-    """The pictures beside RESULT, and what is wrong where one cannot be had."""
+    """The pictures of RESULT, and what is wrong with one that cannot be read."""
     found, trouble, room = list[Picture](), list[str](), PICTURE_BYTES
     for name in dict.fromkeys(filter(None, (result.screenshot, *result.more_screenshots))):
         try:

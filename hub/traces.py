@@ -1,7 +1,7 @@
-"""A trace for each run, to a collector of OpenTelemetry's: the run with its stages in it, one after another.
+"""Sends a trace of each run to an OpenTelemetry collector: the run with its stages, one after another.
 
-The library is an extra, and has a thread of its own: a collector that is slow or down holds nothing up. Of traces alone
-some may then be missing.
+The library is optional, and has its own thread: a slow or dead collector blocks nothing, but some traces may then
+be missing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _CLOSE_SECONDS = 3.0
 
 
 class Traces:
-    """Of one life of a hub on HOST. Raises ConfigurationError without the library."""
+    """The traces of one life of a hub on HOST. Raises ConfigurationError without the library."""
 
     def __init__(self, settings: TracesSettings, host: str) -> None:
         self._provider = _provider(settings, host)
         self._tracer = self._provider.get_tracer("fleet")
 
     def ended(self, worker: str, end: Finished) -> None:
-        """Tell a run of WORKER that ends now. Its details are a worker's words: what is no time is nothing."""
+        """Send a run of WORKER that ends now. Its details come from a worker: values that are not times are ignored."""
         from opentelemetry import trace
 
         details = end.details or {}
@@ -53,7 +53,7 @@ class Traces:
         run.end(now)
 
     def close(self) -> None:
-        """Send what waits, as far as there is somebody to take it in that time, which the library does not heed."""
+        """Send the rest within _CLOSE_SECONDS, because the library itself does not respect a time limit."""
         last = threading.Thread(target=self._provider.force_flush, name="traces", daemon=True)
         last.start()
         last.join(_CLOSE_SECONDS)
@@ -86,7 +86,7 @@ def _provider(settings: TracesSettings, host: str) -> TracerProvider:
 
 
 class _Said(logging.Handler):
-    """What the library says of traces that did not arrive, among the hub's own lines."""
+    """Logs the library's messages about undelivered traces in the hub's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log.get("hub").warning("traces.failed", reason=record.getMessage()[:500])

@@ -52,7 +52,7 @@ def cancel(
 
 
 def retry(db: sa.Connection, ids: Iterable[int], now: float) -> set[int]:
-    """Make those of the jobs IDS ready again that are aside: which they were."""
+    """Make those of the jobs IDS that are set aside ready again; returns them."""
     wanted = sorted(set(ids))
     before = locks.lock(db, db.scalars(SITES_OF, {"ids": wanted}))
     spent = {row.id: row for row in db.execute(JOBS_OF, {"ids": wanted}) if row.state == SPENT}
@@ -64,12 +64,12 @@ def retry(db: sa.Connection, ids: Iterable[int], now: float) -> set[int]:
 
 
 def pause(db: sa.Connection, name: str, *, paused: bool) -> bool:
-    """PAUSED, no job of the site NAME begins; those that run go on. Whether there is such a site."""
+    """If PAUSED, no job of the site NAME begins; running ones continue. Whether there is such a site."""
     return _change(db, name, paused=paused)
 
 
 def pace(db: sa.Connection, name: str, to: Pace) -> None:
-    """Give the site NAME another pace, also before the first job of it: what runs already goes on."""
+    """Give the site NAME another pace, even before its first job; running jobs continue."""
     adding.make_sites(db, {name}, to)
     _change(db, name, interval_seconds=to.interval_seconds, most=to.most)
 

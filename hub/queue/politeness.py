@@ -1,7 +1,7 @@
-"""When a site may be asked again: values in, values out; what holds its row asks here.
+"""Computes when a site may be asked again. Pure; the transaction that holds the site's row calls it.
 
-A site is asked no sooner than its interval after the beginning of the run before, by no more runs than it bears. What
-it says by `limited` slows it: the interval doubles, and a rest goes before the next run; good runs undo that.
+A site is asked no sooner than its interval after the start of the previous run, by no more runs at once than allowed.
+After `limited` the interval doubles, and the next run waits for a rest; good runs undo that.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from hub.queue.values import Priority
 
 SLOWEST = 64.0
 LEAST_REST_SECONDS = 30.0
-"""After `limited`, where the site has not said how long."""
+"""After `limited`, if the site has not said how long."""
 LONGEST_DELAY_SECONDS = 3600.0
-"""Of a robots.txt: a worker tells it, and no worker stops a site for all others."""
+"""Of a Crawl-delay: a worker reports it, and no worker may stop a site for all others."""
 LONGEST_REST_SECONDS = 86_400.0
-"""What a site may ask for."""
+"""The longest rest that a site may ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A site's row; what is not said is that of a new one."""
+    """A site's row; the defaults are those of a new one."""
 
     name: str
     interval_seconds: float
@@ -36,11 +36,11 @@ class Site:
     priority: int = Priority.LOW
     wake_at: float | None = None
     crawl_delay: float | None = None
-    """What its robots.txt asks for, in seconds."""
+    """The Crawl-delay of its robots.txt, in seconds."""
 
     @property
     def pace_seconds(self) -> float:
-        """From the beginning of one run to that of the next."""
+        """From the start of one run to that of the next."""
         interval = max(self.interval_seconds, self.crawl_delay or 0.0)
         return interval if self.slowed <= 1 else max(interval, 1.0) * self.slowed
 
@@ -66,7 +66,7 @@ def begun(site: Site, count: int, now: float) -> Site:
 
 
 def over(site: Site, ends: Sequence[tuple[Ending, float | None]], now: float) -> Site:
-    """SITE after runs of it have ended, each with its outcome and the rest that the site asked for."""
+    """SITE after runs of it have ended, each with its outcome and the rest that the site asked for, in seconds."""
     for outcome, wait_seconds in ends:
         running = site.running - 1
         site = replace(site, running=running, room=max(site.most, running))
@@ -81,7 +81,7 @@ def over(site: Site, ends: Sequence[tuple[Ending, float | None]], now: float) ->
 
 
 def asked(site: Site, crawl_delay: float | None, now: float) -> Site:
-    """SITE after its robots.txt was read; one that says nothing changes nothing: not every run reads it."""
+    """SITE after a run; without a Crawl-delay nothing changes, because not every run reads robots.txt."""
     if crawl_delay is None:
         return site
     wanted = min(max(crawl_delay, 0.0), LONGEST_DELAY_SECONDS)
@@ -91,12 +91,12 @@ def asked(site: Site, crawl_delay: float | None, now: float) -> Site:
 
 
 def set_back(site: Site, seconds: float, now: float) -> Site:
-    """SITE after the clock went back by SECONDS, and shows NOW: what is left of a rest is left."""
+    """SITE after the clock went back by SECONDS to NOW: the remaining rest stays the same."""
     return replace(site, polite_at=site.polite_at - seconds) if site.polite_at > now else site
 
 
 def alarm(site: Site, heads: Iterable[Head]) -> Site:
-    """SITE with the alarm that HEADS, all its ready jobs' first ones, ask for."""
+    """SITE with the wake-up time for HEADS, the first jobs of all its groups."""
     found = list(heads)
     if not found or site.paused or site.running >= site.most:
         return replace(site, wake_at=None, priority=Priority.LOW)
@@ -105,6 +105,6 @@ def alarm(site: Site, heads: Iterable[Head]) -> Site:
 
 
 def earlier(site: Site, new: Iterable[Head]) -> Site:
-    """SITE with its alarm after NEW jobs came to those that it has been set for."""
+    """SITE with its wake-up time after NEW jobs were added."""
     there = [] if site.wake_at is None else [Head(site.wake_at, site.priority)]
     return alarm(site, [*there, *new])

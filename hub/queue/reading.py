@@ -1,6 +1,6 @@
-"""What is in the queue, and what came of it, for people and their programs: nothing here changes anything.
+"""Reads the queue and its history for people and their programs; changes nothing.
 
-Long lists come in pages that begin after the last entry of the one before: they cost the same however long the list is.
+A page of a long list begins after the last entry of the previous one, so its cost does not depend on the list's length.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SHORT_ANSWER = 20_000
 _MOST_AROUND = 200
 _LONGEST_RUN_SECONDS = 3600.0
 Entry = Mapping[str, Any]
-"""A row, its columns by name; what is JSON in it is read."""
+"""A row, its columns by name; JSON is decoded."""
 
 
 def _brief(error: int) -> list[sa.ColumnElement[Any]]:
-    """Of a run what is short, and so many letters of its ERROR."""
+    """The short columns of a run, and the first ERROR characters of its error."""
     long = ("arguments", "error", "answer", "details")
     return [*(one for one in runs.c if one.name not in long), sa.func.substr(runs.c.error, 1, error).label("error")]
 
@@ -52,7 +52,7 @@ def page_of_jobs(
 
 
 def job(database: Database, number: int) -> Entry | None:
-    """The job of that NUMBER, where it is not done."""
+    """The job of that NUMBER, unless it is done."""
     return next(iter(_entries(database, sa.select(jobs).where(jobs.c.id == number))), None)
 
 
@@ -74,21 +74,21 @@ def runs_of(database: Database, number: int) -> list[Entry]:
 
 
 def runs_until(database: Database, number: int, fence: int, count: int, *, brief: bool = False) -> list[Entry]:
-    """At most COUNT runs of a job, that of FENCE and those before it, the newest first."""
+    """At most COUNT runs of a job, up to that of FENCE, the newest first."""
     query = sa.select(*_BRIEF) if brief else sa.select(runs)
     query = query.where(runs.c.job == number, runs.c.fence <= fence).order_by(runs.c.fence.desc()).limit(count)
     return _entries(database, query)
 
 
 def runs_with_answers(database: Database, number: int, count: int) -> list[Entry]:
-    """The newest COUNT runs of a job, with their answers where these are short."""
+    """The newest COUNT runs of a job, with their answers if these are short."""
     short = sa.case((sa.func.length(runs.c.answer) <= _SHORT_ANSWER, runs.c.answer)).label("answer")
     query = sa.select(*_TOLD, short).where(runs.c.job == number).order_by(runs.c.fence.desc()).limit(count)
     return _entries(database, query)
 
 
 def runs_around(database: Database, begins: float, ends: float) -> list[Entry]:
-    """At most _MOST_AROUND runs that lasted then, by their end, without what they found."""
+    """At most _MOST_AROUND runs of that time, by their end, without their answers."""
     lasted = (runs.c.ended_at >= begins, runs.c.ended_at <= ends + _LONGEST_RUN_SECONDS)
     began = sa.func.coalesce(runs.c.began_at, runs.c.ended_at) <= ends
     query = sa.select(*_TOLD, runs.c.details).where(*lasted, began).order_by(runs.c.ended_at).limit(_MOST_AROUND)
@@ -104,7 +104,7 @@ def page_of_runs(
     site: str | None = None,
     brief: bool = False,
 ) -> list[Entry]:
-    """At most COUNT runs, the newest first; BEFORE that of this job and fence. BRIEF: without what is long."""
+    """At most COUNT runs, the newest first, BEFORE the run of this job and fence. BRIEF: without long columns."""
     picked = sa.select(*_RUN).order_by(*_NEWEST_FIRST).limit(count)
     if before is not None:
         its = sa.select(*_RUN).where(runs.c.job == before[0], runs.c.fence == before[1])
@@ -124,7 +124,7 @@ def page_of_runs(
 
 
 def all_runs(database: Database, since: float) -> Iterator[Entry]:
-    """The runs that have ended since SINCE, the oldest first; however many, in little memory."""
+    """The runs that ended after SINCE, the oldest first; memory use does not grow with their number."""
     after: Sequence[Any] = (since, 0, 0)
     query = sa.select(runs).order_by(*_RUN).limit(PAGE)
     while found := _entries(database, query.where(sa.tuple_(*_RUN) > sa.tuple_(*map(sa.literal, after)))):
@@ -139,7 +139,7 @@ def pictures_of(database: Database, number: int, fence: int) -> list[Entry]:
 
 
 def deliveries_of(database: Database, number: int, fence: int) -> list[Entry]:
-    """Who has a run, since when, and what the target has answered."""
+    """The targets that have a run, since when, and their answers."""
     return _entries(
         database,
         sa.select(delivered.c.target, delivered.c.at.label("delivered_at"), delivered.c.answer)
@@ -149,7 +149,7 @@ def deliveries_of(database: Database, number: int, fence: int) -> list[Entry]:
 
 
 def _first(parts: Sequence[sa.Select[Any]], count: int, *, newest: bool = False) -> sa.Select[Any]:
-    """The first COUNT of all PARTS, each of which is sorted by its columns and has no more: an index serves each."""
+    """The first COUNT of all PARTS; each part is sorted by its columns and has no others, so an index serves it."""
     if len(parts) == 1:
         return parts[0]
     union = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()

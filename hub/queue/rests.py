@@ -1,4 +1,4 @@
-"""What becomes of a job after a run of it: it leaves, is ready once more, or lies aside. Pure."""
+"""Decides what a job does after a run: it leaves, becomes ready again, or is set aside. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ READY, SPENT = "ready", "aside"
 
 
 class Rest(NamedTuple):
-    """What a job is after a run, where it stays."""
+    """The state of a job after a run, if it stays."""
 
     state: str
     scheduled_at: float
     due_at: float
     attempts_left: int
     unfinished: bool = False
-    """The same is tried once more: that run was not the answer."""
+    """The same is tried again: that run was not the answer."""
 
 
 def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> Rest | None:
-    """What becomes of the job of ROW after a run of it ended with OUTCOME; None: it leaves."""
+    """The state of the job of ROW after a run ended with OUTCOME; None: it leaves."""
     if row.cancelled:
         return None
     if outcome == "limited":
@@ -36,7 +36,7 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
     left = row.attempts_left - 1
     trouble = outcome in ("failed", "lost")
     if trouble and left > 0:
-        # What was lost with its host begins at once: it is not known to be at fault.
+        # A run lost with its host is retried at once: the job is probably not the cause.
         pause = 0.0 if outcome == "lost" else back_off(row.attempts - left, BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
         if _in_time(row, now + pause):
             return Rest(READY, row.scheduled_at, now + pause, left, unfinished=True)
@@ -45,9 +45,9 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
             due_at = repeat.after(row.scheduled_at, now)
             return Rest(READY, due_at, due_at, row.attempts)
     except ValueError:
-        # Its zone is not on this host, or it never comes again: a person has to look, and no other end waits for that.
+        # This host lacks its zone, or it never comes again: a person must look, and other ends must not wait for that.
         trouble = True
-    # Who waits for an answer has it then: nothing is left for a person to decide.
+    # Whoever waits for an answer (`until`) has one now: nothing is left for a person to decide.
     return Rest(SPENT, row.scheduled_at, row.due_at, 0) if trouble and row.until is None else None
 
 

@@ -1,7 +1,7 @@
-"""How many runs ended, by minute, hour and day, site and outcome: charts look here, and never count through history.
+"""Counts of ended runs by minute, hour and day, site and outcome, so that charts never read the whole history.
 
-Counted in the transaction that ends the runs. Who ends a run holds its site's row, so two never wait for each other's
-counts in a circle.
+Counted in the transaction that ends the runs. That transaction holds its sites' rows, so two of them cannot deadlock on
+the counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hub.queue.schema import rollups
 
 SPANS = {"minute": 60, "hour": 3600, "day": 86_400}
 KEPT_DAYS = {"minute": 2.0, "hour": 90.0}
-"""Days stay as long as runs do."""
+"""Counts by day stay as long as runs do."""
 _KEY = ("span_seconds", "begins_at", "site", "outcome")
 _NAMES = [column.name for column in rollups.c]
 
@@ -29,7 +29,7 @@ def _counted(new: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sqli
 
 
 def _in_one() -> postgresql.Insert | sqlite.Insert:
-    """All rows as one statement: a statement for each costs PostgreSQL and its client three times as much."""
+    """All rows in one statement: one statement per row costs PostgreSQL and its client three times as much."""
     columns = [sa.bindparam(column.name, type_=Many(type(column.type))) for column in rollups.c]
     of_all = sa.func.unnest(*columns).table_valued(*_NAMES, name="new").render_derived()
     return _counted(postgresql.insert(rollups).from_select(_NAMES, sa.select(*of_all.c)))
@@ -45,7 +45,7 @@ _SINCE = (rollups.c.span_seconds == sa.bindparam("span"), rollups.c.begins_at >=
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Of the runs that ended in a span: how many came to OUTCOME, and how many seconds they took together."""
+    """The runs of a span with OUTCOME: their number and their total seconds."""
 
     begins_at: int
     outcome: str
@@ -54,7 +54,7 @@ class Count:
 
 
 def add(db: sa.Connection, ended: Iterable[Mapping[str, Any]]) -> None:
-    """Count runs that have ended: their rows."""
+    """Count ended runs, given as rows."""
     found: dict[tuple[int, int, str, str], list[float]] = {}
     for run in ended:
         seconds = 0.0 if run["began_at"] is None else max(0.0, run["ended_at"] - run["began_at"])
@@ -71,7 +71,7 @@ def add(db: sa.Connection, ended: Iterable[Mapping[str, Any]]) -> None:
 
 
 def counts(db: sa.Connection, span: str, since: float, site: str | None = None) -> list[Count]:
-    """What ended in each SPAN since the one that SINCE lies in, the oldest first; of all sites, or of SITE."""
+    """The counts of each SPAN since the one that contains SINCE, the oldest first; of all sites, or of SITE."""
     sums = (sa.func.sum(rollups.c.runs), sa.func.sum(rollups.c.seconds))
     by = (rollups.c.begins_at, rollups.c.outcome)
     query = sa.select(*by, *sums).where(*_SINCE).group_by(*by).order_by(*by)
@@ -82,7 +82,7 @@ def counts(db: sa.Connection, span: str, since: float, site: str | None = None) 
 
 
 def drop(db: sa.Connection, span: str, before: float) -> int:
-    """Forget the oldest SPAN that there is, where it ended BEFORE; how many rows that were."""
+    """Delete the oldest SPAN if it ended BEFORE; returns how many rows that were."""
     oldest = db.scalar(_OLDEST, {"span": SPANS[span]})
     if oldest is None or oldest + SPANS[span] > before:
         return 0

@@ -1,7 +1,7 @@
 """The hub's tables, with the invariants that no mistake of the code can break. hub/queue/migrations makes them.
 
-Times are seconds since 1970 by the database's clock. A job belongs to one site for ever, and whoever changes a job
-holds its site's row: that one lock orders everything (hub.queue.locks).
+Times are seconds since 1970 by the database's clock. A job belongs to one site, and a transaction that changes a job
+locks its site's row: that one lock orders everything (hub.queue.locks).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ sites = sa.Table(
     sa.Column("crawl_delay", sa.Double),
     sa.CheckConstraint("running BETWEEN 0 AND room", name="never_too_many"),
 )
-"""A site: its lock, its bucket and its alarm clock.
+"""A site: its lock, its bucket and its wake-up time.
 
-`slowed` multiplies the interval after refusals. `most` is what was asked for, `room` what is in force: no less than
-what runs already. `crawl_delay` is what its robots.txt asks for. `wake_at` is when a job of it can begin, none without
-one; `priority` is that job's.
+`slowed` multiplies the interval after refusals. `most` is the wanted limit, `room` the one in force: at least as many
+as already run. `crawl_delay` comes from its robots.txt. `wake_at` is when a job of it can begin, null without one;
+`priority` is that job's.
 """
 awake = sa.Index("sites_awake", sites.c.priority, sites.c.wake_at)
 
@@ -65,15 +65,15 @@ jobs = sa.Table(
     sa.CheckConstraint("(state = 'leased') = (host IS NOT NULL)", name="leased_to_a_host"),
     sqlite_autoincrement=True,
 )
-"""What can still run. `ready`: from due_at on. `leased`: a host has it. `aside`: its attempts are spent.
+"""Jobs that can still run. `ready`: from due_at on. `leased`: a host has it. `aside`: its attempts are used up.
 
-`due_at` is when it may run next, `scheduled_at` when that run was due before any failure: the beat of what repeats.
-`fence` counts how often it was leased. `exit` is where it has to come out, "" anywhere. After `until` its last run is
-the answer, whatever that was.
+`due_at` is when it may run next, `scheduled_at` when that run was due before any failure: the beat of repeating jobs.
+`fence` counts its leases. `exit` is the exit it needs, "" any. After `until` its last run is
+the answer, whatever its outcome.
 """
 READY: sa.ColumnClause[str] = sa.literal_column("'ready'")
 LEASED: sa.ColumnClause[str] = sa.literal_column("'leased'")
-"""Literal: a partial index serves a prepared statement only where its condition stands in the text."""
+"""Literals: PostgreSQL uses a partial index for a prepared statement only if the condition is in its text."""
 _ready = jobs.c.state == READY
 _leased = jobs.c.state == LEASED
 waiting = sa.Index(
@@ -111,9 +111,9 @@ runs = sa.Table(
     sa.Column("answer", sa.Text),
     sa.Column("details", sa.Text),
 )
-"""What has ended. The primary key is "exactly once": no lease of a job ends twice.
+"""Ended runs. The primary key ensures "exactly once": no lease of a job ends twice.
 
-`details` is what the worker says beside its answer, as JSON: stages, requests, losses, addresses.
+`details` is what the worker reports beside its answer, as JSON: stages, requests, losses, addresses.
 """
 ended = sa.Index("runs_ended", runs.c.ended_at)
 _NEWEST = (runs.c.ended_at, runs.c.job, runs.c.fence)
@@ -132,7 +132,7 @@ rollups = sa.Table(
     sa.Column("runs", sa.BigInteger, nullable=False),
     sa.Column("seconds", sa.Double, nullable=False),
 )
-"""By minute, hour and day, how many runs of a site came to what, and how long they took (hub.queue.rollups)."""
+"""By minute, hour and day, the number and total seconds of a site's runs with an outcome (hub.queue.rollups)."""
 of_sites_rollups = sa.Index("rollups_site", rollups.c.site, rollups.c.span_seconds, rollups.c.begins_at)
 
 hosts = sa.Table(
@@ -144,7 +144,7 @@ hosts = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("settings", sa.Text, nullable=False),
 )
-"""A host's lease, one for all its jobs. Without an incarnation it is fenced: it was dead for longer than its lease."""
+"""A host's lease, one for all its jobs. Without an incarnation it is fenced: it was silent beyond its lease."""
 
 pictures = sa.Table(
     "pictures",
@@ -156,9 +156,9 @@ pictures = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("address", sa.Text),
 )
-"""`address` is where the server of a source has it."""
+"""`address` is where the server of a source stores it."""
 in_order = (sa.func.length(pictures.c.name), pictures.c.name)
-"""The picture of a run first, then those of the other pages (fleet.result): their names are longer."""
+"""The main picture of a run first, then those of the other pages (fleet.result), whose names are longer."""
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -175,7 +175,7 @@ outbox = sa.Table(
     sa.UniqueConstraint("job", "fence", "target"),
     sqlite_autoincrement=True,
 )
-"""What is still to be sent: a row that has arrived leaves it for `delivered` in the same transaction."""
+"""Deliveries that must still be sent: one that has arrived moves to `delivered` in the same transaction."""
 to_send = sa.Index("outbox_due", outbox.c.host, outbox.c.aside, outbox.c.due_at)
 delivered = sa.Table(
     "delivered",
@@ -186,12 +186,12 @@ delivered = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("answer", sa.Text),
 )
-"""What has arrived, and what the target answered."""
+"""Deliveries that have arrived, and what the target answered."""
 
 asks = sa.Table(
     "asks", metadata, sa.Column("host", sa.Text, primary_key=True), sa.Column("word", sa.Text, nullable=False)
 )
-"""By host, the word under which a source has been asked for work, until its answer is written down."""
+"""By host, the key under which a source was asked for work, until its answer is written."""
 allocations = sa.Table(
     "allocations",
     metadata,
@@ -200,12 +200,12 @@ allocations = sa.Table(
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("said", sa.Text, nullable=False),
 )
-"""What a source has given out to this fleet, and has had no answer to."""
+"""Allocations that a source has given to this fleet, and that are not answered yet."""
 
 kept = sa.Table(
     "kept", metadata, sa.Column("step", sa.Text, primary_key=True), sa.Column("until", sa.Double, nullable=False)
 )
-"""By step of the ladder, until when it has been done (hub.queue.expiry)."""
+"""By step of hub.queue.expiry, until which time it has been done."""
 
 alerts = sa.Table(
     "alerts",
@@ -221,10 +221,10 @@ alerts = sa.Table(
     sa.Column("handled", sa.Boolean, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
 )
-"""By rule and job, what is known (hub.alerts.rules, as JSON), and the run that was told of last, by which host."""
+"""By rule and job, the state (hub.alerts.rules, as JSON), and the last reported run, with the host that reports it."""
 
 clock = sa.Table("clock", metadata, sa.Column("latest", sa.Double, nullable=False))
-"""One row: the latest time that a beat has seen (hub.queue.clock)."""
+"""One row: the latest time that a beat has noted (hub.queue.clock)."""
 
 schema = sa.Table(
     "schema_version",

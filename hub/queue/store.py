@@ -1,6 +1,6 @@
-"""The queue over one database, for the hub: every method is a transaction of its own, or several one after the other.
+"""The queue in one database, for the hub: every method is one transaction, or several one after the other.
 
-What is called here blocks. What each word means: hub/queue/values.py.
+These methods block. The values are explained in hub/queue/values.py.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from hub.queue.values import Cancelled, Claims, Finished, Job, Pace, Receipt, Ta
 
 T = TypeVar("T")
 CHANNEL = "fleet_jobs"
-"""Where PostgreSQL tells every hub that there is work: for added and recovered jobs alone. A notification takes a lock
-of the whole database at its commit, which ends of runs would queue for."""
+"""The channel on which PostgreSQL tells every hub about added and recovered jobs, and nothing else: a notification
+takes a lock of the whole database at its commit, for which ends of runs would queue."""
 
 
 class Host(NamedTuple):
-    """A host in this life of its hub."""
+    """A host in one life of its hub."""
 
     name: str
     incarnation: str
 
 
 class Turn(NamedTuple):
-    """What those need who change the queue within a transaction."""
+    """What a change of the queue within a transaction needs."""
 
     db: sa.Connection
     now: float
@@ -38,7 +38,7 @@ class Turn(NamedTuple):
 
 
 class Store:
-    """The queue. RING is called, after the commit, when a worker of this hub may have something to do."""
+    """The queue. RING is called after the commit when there may be a job for a worker of this hub."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Store:
         pace: Pace | None = None,
         record: endings.Record = endings.nothing,
     ) -> None:
-        """PACE is that of a site nobody has said anything about. RECORD writes down what else goes with an end."""
+        """PACE is that of new sites. RECORD records what belongs to an end."""
         self._database = database
         self._ring = ring
         self._pace = pace or Pace()
@@ -56,7 +56,7 @@ class Store:
     # --- jobs
 
     def add(self, jobs: Sequence[Job]) -> list[Receipt]:
-        """Add JOBS, in parcels. What was cut off is simply added again: keys see to it that nothing is there twice."""
+        """Add JOBS, in parcels. After an interruption add all again: keys prevent duplicates."""
         parcels = (jobs[start : start + adding.PARCEL] for start in range(0, len(jobs), adding.PARCEL))
         return [receipt for parcel in parcels for receipt in self._add(parcel)]
 
@@ -64,10 +64,10 @@ class Store:
         return self.turn(lambda turn: adding.add(turn.db, parcel, turn.pace, turn.now))
 
     def claim(self, host: Host, workers: Sequence[str], exits: Collection[str] | None = None) -> Claims:
-        """A job for each of WORKERS of HOST, where there are any; EXITS that it can have, None: all there are.
+        """A job for each of WORKERS of HOST, as far as there are any; EXITS that it has, None: all.
 
-        Raises HostFenced: a beat says whether that is so for good. After any other error nobody knows what was leased:
-        held() tells, and what no worker has in hand is finished as lost.
+        Raises HostFenced: a beat shows whether that is final. After any other error it is unknown what was leased:
+        held() returns it, and jobs that no worker has are finished as lost.
         """
 
         def work(db: sa.Connection) -> Claims:
@@ -78,13 +78,13 @@ class Store:
         return self._database.run(work)
 
     def finish(self, ends: Sequence[Finished]) -> list[Taken]:
-        """Take the ENDS of runs, all in one transaction. Told again after a lost answer, they change nothing."""
+        """Take the ENDS of runs in one transaction. Repeating them after a lost answer changes nothing."""
         taken = self._database.run(lambda db: endings.finish(db, ends, self._database.now(db), self._record))
         self._ring()
         return taken
 
     def cancel(self, ids: Iterable[int]) -> dict[int, Cancelled]:
-        """Cancel jobs; a run that has ended before its worker was told keeps its outcome."""
+        """Cancel jobs; a run that ended before its worker was told keeps its outcome."""
         wanted = list(ids)
         gone, told = self._database.run(lambda db: orders.cancel(db, wanted, self._database.now(db), self._record))
         return {
@@ -93,12 +93,12 @@ class Store:
         }
 
     def retry(self, ids: Iterable[int]) -> set[int]:
-        """Try jobs that are aside once more: which of IDS they were."""
+        """Retry jobs that were set aside; returns those of IDS that were."""
         wanted = list(ids)
         return self.turn(lambda turn: orders.retry(turn.db, wanted, turn.now))
 
     def turn(self, work: Callable[[Turn], T]) -> T:
-        """The result of WORK, one transaction that may add and end jobs."""
+        """The result of WORK, a transaction that may add and end jobs."""
 
         def told(db: sa.Connection) -> T:
             done = work(Turn(db, self._database.now(db), self._pace, self._record))
@@ -116,20 +116,20 @@ class Store:
         return self._database.run(locks.every, reading=True)
 
     def pause(self, site: str, *, paused: bool) -> bool:
-        """PAUSED: no job of SITE begins; or they do again. Whether there is such a site."""
+        """Pause SITE, so that no job of it begins, or resume it. Whether there is such a site."""
         known = self._database.run(lambda db: orders.pause(db, site, paused=paused))
         self._ring()
         return known
 
     def pace(self, site: str, pace: Pace) -> None:
-        """Give SITE another PACE, also before the first job of it."""
+        """Give SITE another PACE, even before its first job."""
         self._database.run(lambda db: orders.pace(db, site, pace))
         self._ring()
 
     # --- hosts
 
     def enlist(self, host: Host, seconds: float, *, version: str, settings: str) -> None:
-        """HOST begins a life, with a lease of SECONDS; VERSION and SETTINGS are for people."""
+        """Begin a life of HOST with a lease of SECONDS; VERSION and SETTINGS are for people."""
         about = {"version": version, "settings": settings}
         self._database.run(lambda db: hosts.enlist(db, *host, until=self._database.now(db) + seconds, **about))
 
@@ -144,15 +144,15 @@ class Store:
         self._database.run(work)
 
     def retire(self, host: Host) -> None:
-        """HOST ends its life in order."""
+        """End HOST's life in order."""
         self._database.run(lambda db: hosts.retire(db, *host))
 
     def held(self, host: Host) -> dict[int, hosts.Lease]:
-        """The jobs that a host has, by id, also from an earlier life."""
+        """The jobs that a host has, by id, including those of an earlier life."""
         return self._database.run(lambda db: hosts.held(db, host.name), reading=True)
 
     def recover(self) -> int:
-        """Give jobs of silent hosts to others; how many. Every hub does, a third of its lease apart."""
+        """Give jobs of silent hosts to others; returns how many. Every hub does this each third of its lease."""
         recovered = 0
         while count := self._database.run(self._recover_some):
             recovered += count

@@ -1,7 +1,7 @@
-"""The database's tables and this release: made, brought up to date, or refused.
+"""The database's tables and this release: makes, upgrades or refuses them.
 
-Each migration says in OLDEST_READERS which version of these programs may still use what it makes, so that hosts
-can be brought to a new release one after the other: first the database, then they.
+For each migration OLDEST_READERS names the oldest version of these programs that may still use its tables, so that
+hosts can be upgraded one after the other: first the database, then the hosts.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from hub.queue.schema import schema
 VERSION = 7
 """The version of the tables that this release knows."""
 OLDEST_READERS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
-"""By version, the oldest release that can use it. What a release before it does not know may only be added."""
+"""By version, the oldest release that can use it. A migration may only add what older releases do not know."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x666C656574
-"""Of pg_advisory_xact_lock: two upgrades wait for each other, not for the hubs."""
+"""The key of pg_advisory_xact_lock: upgrades wait for one another, not for hubs."""
 
 
 def upgrade(database: Database) -> tuple[int, int]:
-    """Bring the tables up to VERSION, in one transaction; the versions before, 0 for none, and after.
+    """Upgrade the tables to VERSION, in one transaction; returns the versions before (0: no tables) and after.
 
-    Raises ConfigurationError where they are newer than this release.
+    Raises ConfigurationError if they are newer than this release.
     """
     return database.run(_upgrade)
 
 
 def check(database: Database) -> int:
-    """The version of the tables; raises ConfigurationError where this release cannot use them."""
+    """The version of the tables; raises ConfigurationError if this release cannot use them."""
     found = database.run(_read, reading=True)
     version, oldest = found or (0, 0)
     if version < VERSION:
@@ -55,7 +55,7 @@ def _upgrade(db: sa.Connection) -> tuple[int, int]:
         raise _newer(db, version)
     if version >= VERSION:
         return version, version
-    from alembic import command  # a tenth of the time in which any command starts
+    from alembic import command  # takes a tenth of the time in which any command starts
     from alembic.config import Config
 
     config = Config()

@@ -1,4 +1,4 @@
-"""What the queue holds in numbers, and how the jobs that repeat are doing: nothing here changes anything."""
+"""Counts of the queue, and the state of its repeating jobs; changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hub.queue.schema import LEASED, READY, alerts, jobs, outbox, repeats, runs,
 
 MOST_WATCHES = 1000
 LOOKED_BACK = 50
-"""Runs of a watch among which its last good one is looked for."""
+"""The number of a watch's last runs in which its last good one is looked for."""
 _LATELY = sa.and_(runs.c.job == jobs.c.id, runs.c.fence > jobs.c.fence - LOOKED_BACK)
 _COLUMNS = ("id", "key", "site", "task", "state", "fence", "scheduled_at", "interval_seconds", "cron", "zone")
 _WATCHES = (
@@ -45,19 +45,19 @@ class Watch:
     task: str
     state: str
     fence: int
-    """How often it has begun."""
+    """How often it was leased."""
     scheduled_at: float
     repeat: Repeat
     paused: bool
-    """Its site is."""
+    """Whether its site is paused."""
     last_at: float | None
     last_good_at: float | None
-    """Of its last LOOKED_BACK runs."""
+    """Among its last LOOKED_BACK runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What waits."""
+    """What waits in the queue."""
 
     ready: int
     leased: int
@@ -65,7 +65,7 @@ class Backlog:
     unsent: int
     """Deliveries, of all hosts."""
     unsent_since: float | None
-    """That of the oldest one."""
+    """The time of the oldest one."""
     unsent_aside: int
     alerts: int
     """Those that last."""

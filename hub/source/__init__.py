@@ -1,1 +1,1 @@
-"""Work out of somebody else's queue: asked for, done as a job of ours, and answered, whatever it came to."""
+"""Work from another server's queue: asked for, done as a job, and answered, whatever its outcome."""

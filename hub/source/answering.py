@@ -1,10 +1,11 @@
-"""Answers an allocation: its picture is put where the source wants it, then the source is told what it came to.
+"""Answers an allocation: uploads its picture where the source wants it, then reports the result.
 
-What can be told is a document with these places, which `hub.source.picture.fields` and `hub.source.result.body` name:
+The report is built from a document with these places, which `hub.source.picture.fields` and `hub.source.result.body`
+name:
 
-/allocation          as the source gave it out
-/run                 as every target is told (hub.delivery.targets.document): /run/answer/... is what the task found
-/outcome             the source's word for what it came to
+/allocation          as the source sent it
+/run                 as every target gets it (hub.delivery.targets.document): /run/answer/... is what the task found
+/outcome             the source's word for the outcome
 /picture             the address of the picture, null without one
 /picture_or_outcome  the address of the picture of a good run; the word of any other
 /file                the name of the picture's file, null without one
@@ -41,14 +42,14 @@ class Answering:
         self._source, self._web, self._pictures, self._journal, self._do = source, web, pictures, journal, do
 
     async def carry(self, run: Delivery) -> JsonValue:
-        """Answer the allocation that RUN was for; what the source said. Raises Later or Refused."""
+        """Answer the allocation of RUN; returns what the source answered. Raises Later or Refused."""
         allocation = await self._do(lambda: self._journal.allocation(run.job))
         if allocation is None:
-            return None  # answered before, and the hub died then
+            return None  # answered already, before the hub died
         name, said = allocation
         try:
             address = await self._put(run, name, said)
-        except Refused as error:  # a picture that nobody can have is an answer too
+        except Refused as error:  # a picture that is lost for good is reported as a failure
             words = "; ".join(filter(None, (run.error, str(error))))
             run, address = replace(run, outcome="failed", error=words), None
         values = self._known(run, said, address)
@@ -68,7 +69,7 @@ class Answering:
         return {"status": answer.status, "body": answer.body[:16_384]}
 
     async def _put(self, run: Delivery, name: str, said: JsonValue) -> str | None:
-        """Put the picture of RUN where it is wanted; its address. Raises Later, Refused."""
+        """Upload the picture of RUN; returns its address. Raises Later, Refused."""
         settings = self._source.picture
         if settings is None or not run.pictures:
             return None

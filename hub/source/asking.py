@@ -1,4 +1,4 @@
-"""Asks a source for work, as much as the workers of this host can do, and puts it into the queue."""
+"""Asks a source for work, as much as this host's workers can do, and adds it to the queue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_NAME = 200
 
 
 class Allocation(NamedTuple):
-    """What a source wants to have done."""
+    """A piece of work from a source."""
 
     name: str
     said: JsonValue
@@ -66,7 +66,7 @@ class Asking:
                 await set_within(seconds, self.rung)
 
     async def once(self) -> float:
-        """Ask for one allocation, where there is room; how long to wait with the next question."""
+        """Ask for one allocation if there is room; returns seconds until the next question."""
         if self._is_full():
             return self._source.pause_seconds
         try:
@@ -78,7 +78,7 @@ class Asking:
             self._log.warning("source.failed", reason=str(error), failures=self._failures)
             asked = error.wait_seconds if isinstance(error, Later) else 0.0
             return max(asked, back_off(self._failures, FIRST_SECONDS, LONGEST_SECONDS))
-        except DatabaseFailed as error:  # the same question is asked again: the source knows it
+        except DatabaseFailed as error:  # the same question is asked again, and the source recognises it
             self._log.error("database.failed", error=error.message)
             return FIRST_SECONDS
         return seconds
@@ -94,20 +94,20 @@ class Asking:
         job, trouble = made(allocation, self._source, self._fleet, self._declared)
         added = await self._do(lambda: self._journal.take(*allocation, job, trouble))
         if trouble is not None:
-            # Settings that fit no allocation would use up all there are: each costs more time than the one before.
+            # Settings that fit no allocation would use up the whole queue: wait longer after each.
             self._log.error("source.cannot_be_done", id=allocation.name, reason=trouble)
             self._failures += 1
             return back_off(self._failures, FIRST_SECONDS, LONGEST_SECONDS)
         self._failures = 0
         self._log.info("source.taken", id=allocation.name, added=added.value)
-        # Where the source gives out again what it has given out, it has nothing else.
+        # A source that repeats an allocation has no other.
         return 0.0 if added is Added.NEW else self._source.pause_seconds
 
 
 def read(answer: Answer, source: SourceSettings) -> Allocation | None:
-    """The allocation in ANSWER, None: there is nothing to do. Raises Later for one that is none.
+    """The allocation in ANSWER, None: there is no work. Raises Later if it is not a valid one.
 
-    An empty answer with another status than 204 may be one that broke off: the question stays.
+    An empty answer with another status than 204 may be a truncated one: the question stays open.
     """
     if answer.status == NO_CONTENT:
         return None
@@ -130,7 +130,7 @@ def read(answer: Answer, source: SourceSettings) -> Allocation | None:
 def made(
     allocation: Allocation, source: SourceSettings, fleet: Fleet, declared: Declared = UNKNOWN
 ) -> tuple[Job, str | None]:
-    """The job that ALLOCATION is, and why it cannot be done, where that is certain."""
+    """The job for ALLOCATION, and why it cannot be done, if that is certain."""
     key, targets = f"source:{allocation.name}", (SOURCE, *fleet.hub.targets)
     usual: dict[str, JsonValue] = {"key": key, "attempts": source.attempts}
     patience = {"patience_seconds": source.wait_seconds}

@@ -1,10 +1,10 @@
-"""What is known of each allocation, in the hub's database: a hub that dies between any two steps goes on from there.
+"""The state of each allocation, in the hub's database: a hub that dies between any two steps continues from there.
 
-asked for   a word for the question is written down before it is asked; asked again after a death, the server knows it
-taken       the job, and what the server has said, in one transaction that also ends the question
-done        the run's end brings it into the outbox (hub.delivery.outbox), as it does for every target
-put         where the picture lies, as soon as its server has said so
-answered    the allocation is forgotten; the outbox keeps that it was delivered
+asked for   a key for the question is written before it is asked; repeated after a death, the server recognises it
+taken       the job, and what the server sent, in one transaction that also ends the question
+done        the run's end brings it into the outbox (hub.delivery.outbox), as for every target
+put         the picture's address, as soon as its server has answered
+answered    the allocation is removed; the outbox records that it was delivered
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Journal:
         self._database, self._store, self._host = database, store, host
 
     def room(self, most: int) -> int:
-        """How many more allocations may be asked for; what waited for too long ends first."""
+        """How many more allocations may be asked for; first ends those that waited too long."""
 
         def look(db: sa.Connection) -> tuple[list[tuple[int, Ending]], int]:
             rows = db.execute(_LATE, {"own": self._host, "now": self._database.now(db)})
@@ -61,7 +61,7 @@ class Journal:
         return most - there + len(late)
 
     def ask(self) -> str:
-        """A word for the next question: the one of before, where its answer was never read."""
+        """A key for the next question: the previous one if its answer was never read."""
 
         def work(db: sa.Connection) -> str:
             word = db.scalar(sa.select(asks.c.word).where(asks.c.host == self._host))
@@ -77,7 +77,7 @@ class Journal:
         self._database.run(self._end_question)
 
     def take(self, name: str, said: JsonValue, job: Job, trouble: str | None) -> Added:
-        """The allocation NAME, of which the server has SAID this, becomes JOB; with TROUBLE it has failed already."""
+        """Turn the allocation NAME, which the server sent as SAID, into JOB; with TROUBLE it has failed already."""
 
         def work(turn: Turn) -> Added:
             self._end_question(turn.db)
@@ -98,24 +98,24 @@ class Journal:
         return self._store.turn(work)
 
     def allocation(self, job: int) -> tuple[str, JsonValue] | None:
-        """Name and words of the allocation that JOB is; None: it has been answered."""
+        """Name and JSON of the allocation of JOB; None: it has been answered."""
         query = sa.select(allocations.c.name, allocations.c.said).where(allocations.c.job == job)
         row = self._database.run(lambda db: db.execute(query).one_or_none(), reading=True)
         return None if row is None else (row.name, json.loads(row.said))
 
     def put(self, job: int, fence: int, name: str, address: str) -> None:
-        """The picture NAME of a run lies at ADDRESS."""
+        """Record that the picture NAME of a run has this ADDRESS."""
         self._database.run(
             lambda db: db.execute(sa.update(pictures).where(*_of(job, fence, name)).values(address=address))
         )
 
     def address(self, job: int, fence: int, name: str) -> str | None:
-        """Where it lies."""
+        """The recorded address of that picture."""
         query = sa.select(pictures.c.address).where(*_of(job, fence, name))
         return self._database.run(lambda db: db.scalar(query), reading=True)
 
     def answered(self, job: int) -> None:
-        """The allocation that JOB was has been answered."""
+        """Remove the allocation of JOB: it has been answered."""
         self._database.run(lambda db: db.execute(sa.delete(allocations).where(allocations.c.job == job)))
 
     def _end_question(self, db: sa.Connection) -> None:

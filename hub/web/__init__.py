@@ -1,1 +1,1 @@
-"""What people see of the queue and the fleet in a browser, and programs as JSON; and jobs that come over HTTP."""
+"""The queue and the fleet for people in a browser, for programs as JSON; and jobs over HTTP."""

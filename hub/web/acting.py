@@ -1,9 +1,9 @@
-"""What a person who has the token does on the page: with sites, with jobs that lie aside, and with workers.
+"""The acts of a person with the token on the page: on sites, on jobs that were set aside, and on workers.
 
-Which of it, `hub.web.acts` says.
+`hub.web.acts` says which are allowed.
 
-The token is typed with each act, and there is no cookie: browsers give those of one port of 127.0.0.1 to every other
-port, and another user's server may listen there. Everybody else only reads.
+The token is typed for each act, and there is no cookie: browsers send cookies of one port of 127.0.0.1 to every other
+port, and another user's server may listen there. Without the token the page only reads.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SITE, RETRY, WORKER = ("pause", "resume"), "retry", ("stop", "start", "rotate")
 Do = Callable[[], Awaitable[bool]]
 MOST_KEPT = 200
 MOST_REFUSED = 20
-"""Apart from the others: whoever is refused pushes nothing out that somebody has done."""
+"""Kept apart from the others, so that refused tries do not push out what was done."""
 _MOST_BYTES = 4096
 
 
 class Act(BaseModel, frozen=True):
-    """Something that was done here, or tried."""
+    """An act that was done here, or tried."""
 
     at: float
     what: str
@@ -49,7 +49,7 @@ class Act(BaseModel, frozen=True):
 
 
 class Acts(BaseModel, frozen=True):
-    """Those of this life of the hub, the newest first."""
+    """The acts since the hub started, the newest first."""
 
     acts: tuple[Act, ...]
 
@@ -82,18 +82,18 @@ class Acting:
         return html(request, "acts.j2", acts=found.acts, can=offered(self._web))
 
     async def site(self, request: Request) -> Response:
-        """It pauses, or goes on."""
+        """Pause it, or resume it."""
         name, store = request.path_params["name"], self._view.queue.store
         known = {what: self._stored(partial(store.pause, name, paused=what == "pause")) for what in SITE}
         return await self._act(request, name, known)
 
     async def job(self, request: Request) -> Response:
-        """It is tried once more."""
+        """Retry it."""
         job, store = number(request, "job"), self._view.queue.store
         return await self._act(request, str(job), {RETRY: self._stored(lambda: bool(store.retry([job])))})
 
     async def worker(self, request: Request) -> Response:
-        """It ends, begins, or comes out elsewhere."""
+        """Stop it, start it, or change its exit."""
         name = request.path_params["name"]
         return await self._act(request, name, {what: partial(self._told, what, name) for what in WORKER})
 
@@ -110,7 +110,7 @@ class Acting:
         said, known = await _form(request), {what: do for what, do in every.items() if what in self._web.acts}
         what = said.get("what", "")
         if what not in known:
-            raise HTTPException(400, f"what: {what[:30]!r} is none of {', '.join(known)}")
+            raise HTTPException(400, f"what: {what[:30]!r} is not one of {', '.join(known)}")
         try:
             permit(request, self._web.token_file, typed=said.get("token", ""))
         except HTTPException:
@@ -138,7 +138,7 @@ class Acting:
 
 
 def offered(web: WebSettings) -> tuple[str, ...]:
-    """What the page has buttons for."""
+    """The acts for which the page has buttons."""
     return web.acts if web.token_file else ()
 
 

@@ -1,6 +1,6 @@
-"""`POST /api/jobs`: JSON Lines or CSV, as `fleet job add --file`, from who has the token.
+"""`POST /api/jobs`: JSON Lines or CSV, as for `fleet job add --file`, from a client with the token.
 
-A browser sends no such header for another site's page: that would need a permission which is not given here.
+A browser does not send this header for another site's page: that would need a CORS permission, which is not given.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _NO_TOKEN = Seldom()
 
 
 def permit(request: Request, token_file: str, *, typed: str = "") -> None:
-    """Raise HTTPException for who does not show the token in TOKEN_FILE, in a header or TYPED into a form.
+    """Raise HTTPException for a client without the token in TOKEN_FILE, in a header or TYPED into a form.
 
-    It is read each time: it may be changed.
+    The file is read each time, because it may change.
     """
     token = token_of(token_file)
     if len(token) < look.LEAST_TOKEN:
         raise HTTPException(
-            403, f"hub.web.token_file names no token of {look.LEAST_TOKEN} characters: nothing is changed here"
+            403, f"hub.web.token_file names no token of {look.LEAST_TOKEN} characters: this page changes nothing"
         )
     if not shows(f"{_WORDS}{typed}" if typed else request.headers.get("authorization", ""), token):
         raise HTTPException(401, "the token is needed (a program sends Authorization: Bearer and the token)")
@@ -45,26 +45,26 @@ async def jobs_of(request: Request, fleet: Fleet, declared: Declared) -> list[Jo
         lines = entering.lines(body.decode())
         found = entering.jobs(lines, {"arguments": {}}, fleet.task, "body", tuple(fleet.hub.targets), declared=declared)
     except UnicodeDecodeError as error:
-        raise HTTPException(400, f"is no UTF-8: {error}") from None
+        raise HTTPException(400, f"is not UTF-8: {error}") from None
     except UsageError as error:
         raise HTTPException(400, error.message) from None
     for one in found:
         if ":" in one.task and one.task != fleet.task.run:
-            raise HTTPException(400, f"task: {one.task[:50]!r} names a function; over HTTP a task has a name")
+            raise HTTPException(400, f"task: {one.task[:50]!r} names a function; over HTTP use the name of a task")
     return found
 
 
 def shows(words: str, token: str) -> bool:
-    """Whether a header of these WORDS holds TOKEN, which is long enough to be one."""
+    """Whether the header WORDS contains TOKEN, if that is long enough."""
     good = words.startswith(_WORDS) and hmac.compare_digest(words.removeprefix(_WORDS).encode(), token.encode())
     return good and len(token) >= look.LEAST_TOKEN
 
 
 def token_of(path: str) -> str:
-    """The token in the file at PATH; "" where there is none."""
+    """The token in the file at PATH; "" if there is none."""
     try:
         return look.token_in(path) if path else ""
     except (OSError, ValueError) as error:
         if _NO_TOKEN.due():
-            log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is no ASCII")
+            log.get("hub").error("web.no_token", file=path, error=getattr(error, "strerror", "") or "is not ASCII")
         return ""

@@ -74,7 +74,7 @@ class Site:
         self._view, self._shelf, self._live = view, shelf, live
 
     async def fleet(self, request: Request) -> Response:
-        """The first look."""
+        """The overview."""
         fleet = await self._view.fleet()
         if wants_json(request):
             return json(fleet)
@@ -103,7 +103,7 @@ class Site:
         return json(found) if wants_json(request) else html(request, "run.j2", it=found, run=found.run)
 
     async def jobs(self, request: Request) -> Response:
-        """What can still run, by number."""
+        """Jobs that can still run, by number."""
         after, state = number(request, "after", 0), one_of(request, "state", ("ready", "leased", "aside"))
         site = request.query_params.get("site") or None
         found = await self._view.read(
@@ -131,7 +131,7 @@ class Site:
         return Response(content[0], media_type=content[1])
 
     async def live(self, request: Request) -> Response:
-        """How the first look changes."""
+        """Changes of the overview, as events."""
         if self._live.watchers >= MOST_WATCHERS:
             return PlainTextResponse("too many watch\n", 503)
         return StreamingResponse(self._live.events(language(request)), media_type="text/event-stream")

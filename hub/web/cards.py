@@ -1,4 +1,4 @@
-"""Workers, watches and sites at a glance: from what is known of them to cards. Pure."""
+"""Workers, watches and sites at a glance: builds their cards. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hub.web.health import state_of
 TICKS = 20
 MOST_SITES = 200
 IN_A_ROW = 3
-"""So many bad ends one after the other are trouble."""
+"""Bad ends in a row that mean trouble."""
 AWAY = ("away", "stopped")
-"""Workers that are not there: by themselves, and because somebody said so."""
+"""States of workers that do not run: by themselves, and stopped by somebody."""
 _WORKERS_FAULT = ("failed", "lost")
 _SITES_WORD = ("failed", "refused", "limited", "absent")
 Level = Literal["wrong", "watch", "fine"]
@@ -30,7 +30,7 @@ _ORDER: tuple[Level, ...] = ("wrong", "watch", "fine")
 
 
 class Run(BaseModel, frozen=True):
-    """An end, without what was found."""
+    """An ended run, without its answer."""
 
     job: int
     fence: int
@@ -55,19 +55,19 @@ class Card(BaseModel, frozen=True):
     level: Level
     detail: str
     last_at: float | None
-    """When its last run ended, of those that are looked at."""
+    """When its last run ended, among the runs that are read."""
     ticks: tuple[Run, ...]
-    """The newest runs, the oldest of them first."""
+    """The newest runs, in order of time."""
 
 
 class Fleet(BaseModel, frozen=True):
-    """The first look. Cards that have trouble come first."""
+    """The overview. Cards with trouble come first."""
 
     now: float
     last_at: float | None
     last_good_at: float | None
     trouble: Trouble
-    """One word for what stops all of it, or for watches that are late; "": nothing."""
+    """One word for what stops all work, or for late watches; "": nothing."""
     given_up: tuple[GivenUp, ...]
     """Programs of this host that supervisord has given up."""
     workers: tuple[Card, ...]
@@ -84,7 +84,7 @@ def fleet_of(
     full: bool,
     away: All,
 ) -> Fleet:
-    """The first look."""
+    """The overview."""
     now = time.time()
     of_worker, of_site, of_job = grouped(runs, "worker"), grouped(runs, "site"), grouped(runs, "job")
     workers = [_worker(seat, of_worker.get(seat.worker.name, ()), away.stopped) for seat in seats]
@@ -114,7 +114,7 @@ def _trouble(workers: Collection[Card], runs: list[Run], *, full: bool) -> Troub
 
 
 def are_away(workers: Collection[Card]) -> bool:
-    """Whether there are workers, and none of them is there."""
+    """Whether there are workers, and none of them runs."""
     return bool(workers) and all(card.state in AWAY for card in workers)
 
 

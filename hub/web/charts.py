@@ -1,4 +1,4 @@
-"""Numbers over time as the points of lines: what draws them is the template, and a table stands beside each."""
+"""Numbers over time as the points of lines; the template draws them, with a table beside each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.outside.pointers import number
 
 WIDTH, HEIGHT = 600, 160
 MOST_LINES = 6
-"""Each is dashed in another way: a colour alone says nothing to many."""
+"""Each has its own dashes, because colour alone is not accessible to all."""
 Points = Sequence[tuple[float, float]]
 """Moments and values, the oldest first."""
 
@@ -22,7 +22,7 @@ class Line:
 
     name: str
     points: str
-    """Of an SVG's polyline in a box of WIDTH by HEIGHT."""
+    """The points of an SVG polyline in a box of WIDTH by HEIGHT."""
     dots: tuple[tuple[float, float], ...]
 
 
@@ -39,7 +39,7 @@ class Chart:
 
 
 def chart(name: str, many: Mapping[str, Points]) -> Chart | None:
-    """The first MOST_LINES of MANY, by name; None where there is nothing to draw."""
+    """The first MOST_LINES of MANY, by name; None if there is nothing to draw."""
     drawn = {one: points for one, points in list(many.items())[:MOST_LINES] if points}
     if sum(map(len, drawn.values())) < 2:
         return None
@@ -61,7 +61,7 @@ def chart(name: str, many: Mapping[str, Points]) -> Chart | None:
 
 
 def numbers(answer: Mapping[str, JsonValue] | None) -> dict[str, float]:
-    """By name, what of ANSWER is a number: its own fields, and those of its table `fields`."""
+    """By name, the numbers of ANSWER: its own fields, and those of its table `fields`."""
     found: dict[str, float] = {}
     inner = (answer or {}).get("fields")
     for fields in (answer or {}, inner if isinstance(inner, dict) else {}):

@@ -1,4 +1,4 @@
-"""A closer look at one thing, as values: a watch from its exits side by side, a worker, a site, the exits, a moment."""
+"""Details of one thing, as values: a watch by its exits, a worker, a site, the exits, a moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hub.web.cards import Card, Run
 from hub.web.charts import Points, numbers
 
 LOOKED_AT = 200
-"""Runs of a watch."""
+"""The most runs of a watch that are read."""
 MOST_EXITS = 12
 MOST_NUMBERS = 6
 MARGIN_SECONDS = 30.0
@@ -24,7 +24,7 @@ MOST_EVENTS = 500
 
 
 class Seen(BaseModel, frozen=True):
-    """A watch as it is from one exit: its newest run from there."""
+    """A watch as seen from one exit: its newest run there."""
 
     exit: str
     run: Run
@@ -40,12 +40,12 @@ class Watched(BaseModel, frozen=True):
     site: str
     task: str
     state: str
-    """`done` when it is not in the queue any more."""
+    """`done` when it is no longer in the queue."""
     due_at: float | None
     exits: tuple[Seen, ...]
     """The newest first."""
     series: Mapping[str, Mapping[str, tuple[tuple[float, float], ...]]]
-    """By number and exit, its moments and values."""
+    """By name of the number and by exit, its times and values."""
     runs: tuple[Run, ...]
 
 
@@ -55,13 +55,13 @@ class One(BaseModel, frozen=True):
     card: Card
     facts: Mapping[str, str | float | bool | None]
     runs: tuple[Run, ...]
-    """Those of the newest ones of all."""
+    """Those among the newest runs of all."""
     hours: tuple[rollups.Count, ...] = ()
-    """Of a site: the last HOURS, however many runs there were."""
+    """Of a site: all runs of the last HOURS."""
 
     @property
     def lines(self) -> dict[str, Points]:
-        """Of a site, runs by hour and outcome."""
+        """Runs of a site by hour and outcome."""
         return {
             outcome: [(one.begins_at, one.runs) for one in self.hours if one.outcome == outcome]
             for outcome in dict.fromkeys(one.outcome for one in self.hours)
@@ -74,13 +74,13 @@ class One(BaseModel, frozen=True):
 
 
 class Exit(BaseModel, frozen=True):
-    """A VPN server by what came out of it."""
+    """A VPN server by the results of its runs."""
 
     name: str
     runs: int
     good: int
     refused: int
-    """Refused or limited: what the sites said there."""
+    """Refused or limited by the sites."""
     failed: int
     """Failed or lost."""
     workers: int
@@ -88,16 +88,16 @@ class Exit(BaseModel, frozen=True):
 
 
 class Exits(BaseModel, frozen=True):
-    """All of them, the worst first."""
+    """All exits, the worst first."""
 
     exits: tuple[Exit, ...]
 
 
 class Event(BaseModel, frozen=True):
-    """Something that a worker's run says of itself."""
+    """Something that a worker's run reports."""
 
     at: float | None
-    """None: while it ran, nobody knows when."""
+    """None: at an unknown time while it ran."""
     worker: str | None
     run: str
     what: str
@@ -113,13 +113,13 @@ class Moment(BaseModel, frozen=True):
 
 
 def hours(database: Database, site: str, now: float) -> tuple[rollups.Count, ...]:
-    """How the last HOURS of SITE were."""
+    """Counts of SITE for the last HOURS."""
     since = now - 3600 * HOURS
     return tuple(database.run(lambda db: rollups.counts(db, "hour", since, site), reading=True))
 
 
 def watched(database: Database, job: int) -> Watched | None:
-    """That job; None: there is neither it nor a run of it."""
+    """That job; None: neither the job nor a run of it exists."""
     there, found = reading.job(database, job), reading.runs_with_answers(database, job, LOOKED_AT)
     if there is None and not found:
         return None
@@ -149,7 +149,7 @@ def _seen(database: Database, server: str, one: Mapping[str, Any]) -> Seen:
 
 
 def _first(series: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Those MOST_NUMBERS that most runs have."""
+    """The MOST_NUMBERS numbers that most runs have."""
     return sorted(series.items(), key=lambda each: -sum(map(len, each[1].values())))[:MOST_NUMBERS]
 
 
@@ -183,7 +183,7 @@ def by_exit(runs: Iterable[Run]) -> tuple[Exit, ...]:
 
 
 def moment(database: Database, job: int, fence: int) -> Moment | None:
-    """What all workers did around a run, in the order of time."""
+    """What all workers did around a run, in order of time."""
     run = next(iter(reading.runs_until(database, job, fence, 1)), None)
     if run is None or run["fence"] != fence:
         return None
@@ -206,7 +206,7 @@ def _events(one: Mapping[str, Any]) -> Iterable[Event]:
 
 
 def _texts(found: object, *names: str) -> Iterable[str]:
-    """What a worker has listed, as lines: texts, or tables with these NAMES."""
+    """What a worker has listed, as lines: texts, or the values of NAMES in tables."""
     for one in found if isinstance(found, list) else ():
         if isinstance(one, dict):
             yield ": ".join(str(one[name]) for name in names if name in one)[:1000]

@@ -1,4 +1,4 @@
-"""The OpenAPI document of what programs may ask."""
+"""The OpenAPI document of the addresses for programs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from hub.web.view import Whole
 
 
 class Results(BaseModel, frozen=True):
-    """A page of runs; `next` is `from` of the next one, "" at the end."""
+    """A page of runs; `next` is the `from` of the next page, "" at the end."""
 
     runs: tuple[Run, ...]
     next: str
 
 
 class Jobs(BaseModel, frozen=True):
-    """A page of what can still run; `next` is `after` of the next one, "" at the end."""
+    """A page of jobs that can still run; `next` is the `after` of the next page, "" at the end."""
 
     jobs: tuple[dict[str, Any], ...]
     next: str
 
 
 class Receipt(BaseModel, frozen=True):
-    """What became of a job that was sent: `new`, or `there` or `done` where its key was known."""
+    """How a job was added: `new`, or `there` or `done` if its key was known."""
 
     job: int
     added: str
 
 
 class Refusal(BaseModel, frozen=True):
-    """Why there is no answer."""
+    """Why a request was refused."""
 
     error: str
 
@@ -58,7 +58,7 @@ _LISTED: dict[str, tuple[tuple[str, ...], _Kind]] = {
     "/api/jobs": (("after", "state", "site"), Jobs),
 }
 _STATES: dict[str, _Kind] = {"/healthz": Health, "/pressure": Pressed}
-"""What they say with 200 they say with 503 too."""
+"""Their answers have the same form with 200 and 503."""
 _WRONG = {"400": "the question is wrong", "404": "there is no such thing", "503": "the database does not answer"}
 _UNSENT = {"400": "a job is wrong", "401": "the token is needed", "403": "there is no token", "413": "too much at once"}
 _PLACE = "#/components/schemas/{model}"

@@ -1,7 +1,7 @@
-"""Whom the page answers, and what a browser may do with what it gets.
+"""Decides whom the page answers, and what a browser may do with the answer.
 
-It listens on loopback. A name that a stranger's DNS points there is refused by its Host, and what another site's page
-asks for by Sec-Fetch-Site and Origin; a link from elsewhere may be followed, and a form may not be sent.
+It listens on loopback. A foreign DNS name that points there is refused by its Host header, and a request from another
+site's page by Sec-Fetch-Site and Origin; following a link from elsewhere is allowed, sending a form is not.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _HEADERS = {
 
 
 _FOR_ALL = ("/page.css", "/page.js", "/favicon.ico")
-_NEEDED = "Who looks here needs a link: sudo fleet page link\n보려면 링크가 필요합니다: sudo fleet page link\n"
-_ENDED = "This link has ended, or is none.\n끝났거나 없는 링크입니다.\n"
+_NEEDED = "This page needs a link: sudo fleet page link\n보려면 링크가 필요합니다: sudo fleet page link\n"
+_ENDED = "This link has expired, or is not valid.\n끝났거나 없는 링크입니다.\n"
 
 
 class Guard:
-    """In front of APP."""
+    """Middleware in front of APP."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,7 +59,7 @@ class Guard:
 
 
 class Readers:
-    """In front of APP, behind the guard: it opens a link, and where links are needed shows nothing without one."""
+    """Middleware between Guard and APP: it opens a link, and shows nothing without one if links are needed."""
 
     def __init__(self, app: ASGIApp, web: WebSettings) -> None:
         self._app, self._web = app, web
@@ -84,11 +84,11 @@ def _refused(headers: Headers, reads: bool) -> str:
     host, _, _ = headers.get("host", "").partition(":")
     if host not in HOSTS:
         return f"ask for http://{HOSTS[0]}:PORT/\n"
-    # A browser that says where a form comes from says "null" for its origin here: pages of ours give no referrer.
+    # For forms of this page a browser that sends Sec-Fetch-Site sends the origin "null", because pages set no-referrer.
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if not reads and site is None and origin not in (None, f"http://{headers.get('host')}"):
-        return "not for the pages of others\n"
+        return "not for pages of other sites\n"
     follows = reads and (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not follows:
-        return "not for the pages of others\n"
+        return "not for pages of other sites\n"
     return ""

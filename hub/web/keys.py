@@ -1,4 +1,4 @@
-"""The keys at each VPN server, as netctl tells them in numbers: the worst server first. Pure."""
+"""The keys of each VPN server, as numbers from netctl, the worst server first. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from hub.web.cards import Level, ranked
 
 
 class KeysOf(ServerKeys, frozen=True):
-    """Those of one server, judged."""
+    """The keys of one server, judged."""
 
     state: str
-    """`none_left`: none can be leased, now or in a moment. `some_aside`: some have failed. `usable`: neither."""
+    """`none_left`: none can be leased, now or soon. `some_aside`: some have failed. `usable`: neither."""
     level: Level
 
 
 class Keys(BaseModel, frozen=True):
-    """Those of all."""
+    """The keys of all servers."""
 
     servers: tuple[KeysOf, ...]
     more: int
-    """Servers that are not told."""
+    """Servers that are not listed."""
 
 
 def judged(found: Servers) -> Keys:

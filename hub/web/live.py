@@ -1,4 +1,4 @@
-"""Server-sent events: first how all stands, then the cards that have changed, and their order where that has."""
+"""Server-sent events: first the whole state, then the changed cards, and their order if that has changed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_WATCHERS = 32
 
 
 class Live:
-    """Everybody who watches."""
+    """Serves all viewers of the live page."""
 
     def __init__(self, view: View, stopping: asyncio.Event) -> None:
         self._view, self._stopping = view, stopping
         self.watchers = 0
 
     async def events(self, language: str) -> AsyncIterator[str]:
-        """Until the hub stops, or whoever watches is gone."""
+        """Events until the hub stops, or the viewer is gone."""
         self.watchers += 1
         try:
             told: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Live:
             self.watchers -= 1
 
     async def _changes(self, told: dict[str, Any], language: str) -> dict[str, Any]:
-        """What is not yet in TOLD, and put there."""
+        """The changes since TOLD, which is updated."""
         try:
             fleet = await self._view.fleet()
         except DatabaseFailed:

@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: what the hub counts as runs end, and what is known at the moment of the question.
+"""`/metrics` for Prometheus: counters of ended runs, and values at the moment of the request.
 
-A stage has no worker's name, and a worker no histogram: with both, 64 workers would be thousands of lines. Moments are
-timestamps, for `time() - ...` in a rule goes on when nobody answers any more.
+A stage has no worker's name, and a worker has no histogram: with both, 64 workers would be thousands of lines. Times
+are timestamps, because `time() - ...` in a rule keeps growing when the hub no longer answers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hub.web.view import Sight
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 STAGES = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
-"""Those that fleet.result knows. The names come from a worker: any other one is `other`."""
+"""The stages of fleet.result. Names come from a worker: any other one is counted as `other`."""
 WORKER_STATES = ("working", "busy", "away", "stopped", "resting", "waiting")
 SITE_STATES = ("paused", "slowed", "running", "quiet")
 WATCH_STATES = ("fresh", "late", "paused")
@@ -32,7 +32,7 @@ _LOSSES = {"network_changed": "network_changed", "other_losses": "other"}
 
 
 class Metrics:
-    """Of one life of a hub."""
+    """The metrics of one life of a hub."""
 
     def __init__(self) -> None:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -49,7 +49,7 @@ class Metrics:
         )
 
     def ended(self, worker: str, end: Finished) -> None:
-        """Count a run of WORKER. Its details are a worker's words: what is no number is nothing."""
+        """Count a run of WORKER. Its details come from a worker: values that are not numbers are ignored."""
         self._runs.labels(end.outcome).inc()
         details = end.details or {}
         stages = details.get("stages_ms")
@@ -61,13 +61,13 @@ class Metrics:
             self._lost.labels(worker, why).inc(lost if isinstance(lost, int) and lost > 0 else 0)
 
     def text(self, sight: Sight | None, room: Room) -> bytes:
-        """All of it, with what is in SIGHT; None: the database does not answer."""
+        """The metrics as text, with those of SIGHT; None: the database does not answer."""
         seen = _Seen([*_of_host(sight, room), *(_of_fleet(sight) if sight else ())])
         return prometheus.generate_latest(self._registry) + prometheus.generate_latest(seen)
 
 
 class _Seen(Collector):
-    """Values of a moment."""
+    """The values of one moment."""
 
     def __init__(self, found: Iterable[Metric]) -> None:
         self._found = list(found)
@@ -81,10 +81,10 @@ def _of_host(sight: Sight | None, room: Room) -> Iterator[Metric]:
     info.add_metric([], {"version": VERSION})
     yield info
     yield _gauge("fleet_database_up", "Whether the database answers.", float(sight is not None))
-    yield _gauge("fleet_disk_free_bytes", "Room on the fullest of the hub's disks.", room.free_mebibytes << 20)
-    yield _gauge("fleet_disk_needed_bytes", "With less of it no job begins.", room.least_mebibytes << 20)
+    yield _gauge("fleet_disk_free_bytes", "Free space on the fullest of the hub's disks.", room.free_mebibytes << 20)
+    yield _gauge("fleet_disk_needed_bytes", "With less free space no job begins.", room.least_mebibytes << 20)
     under = "database" if sight is None else sight.pressure
-    yield _states("fleet_pressure", "What holds work up.", "reason", PRESSURES, [under])
+    yield _states("fleet_pressure", "What blocks work.", "reason", PRESSURES, [under])
 
 
 def _of_fleet(sight: Sight) -> Iterator[Metric]:
@@ -93,7 +93,7 @@ def _of_fleet(sight: Sight) -> Iterator[Metric]:
     yield _states("fleet_trouble", "What stops work.", "reason", get_args(Trouble)[1:], [fleet.trouble])
     yield from _of_workers(fleet)
     yield _gauge("fleet_programs_given_up", "Programs that supervisord has given up.", len(fleet.given_up))
-    again = GaugeMetricFamily("fleet_program_again_timestamp_seconds", "When it is started again.", labels=["program"])
+    again = GaugeMetricFamily("fleet_program_again_timestamp_seconds", "When it starts again.", labels=["program"])
     for one in fleet.given_up:
         again.add_metric([one.name], one.again_at)
     yield again
@@ -103,7 +103,7 @@ def _of_fleet(sight: Sight) -> Iterator[Metric]:
     for state in ("ready", "leased", "aside"):
         queued.add_metric([state], getattr(waits, state))
     yield queued
-    yield _gauge("fleet_job_timestamp_seconds", "When the next job can begin, or could.", sight.since)
+    yield _gauge("fleet_job_timestamp_seconds", "When the next job can begin, past or future.", sight.since)
     unsent = GaugeMetricFamily("fleet_deliveries", "Results that have not arrived.", labels=["state"])
     unsent.add_metric(["waiting"], waits.unsent)
     unsent.add_metric(["aside"], waits.unsent_aside)
@@ -132,7 +132,7 @@ def _gauge(name: str, words: str, value: float | None) -> Metric:
 
 
 def _states(name: str, words: str, label: str, known: Iterable[str], found: Sequence[str]) -> Metric:
-    """How many of FOUND are each of KNOWN: a series does not come and go."""
+    """How many of FOUND are each of KNOWN; every series always exists."""
     made = GaugeMetricFamily(name, words, labels=[label])
     for one in known:
         made.add_metric([one], found.count(one))

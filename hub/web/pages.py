@@ -1,4 +1,4 @@
-"""From values to HTML. All that is no markup of our own is escaped, and what has no shape is shown by its number."""
+"""Turns values into HTML. Everything but this page's own markup is escaped; invisible characters appear as numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page(template: str, language: str, **values: Any) -> str:
 
 
 def shown(card: Card, language: str) -> dict[str, Any]:
-    """CARD as text alone, for the page and for what keeps it up to date."""
+    """CARD as text, for the page and its live updates."""
     t, last = words(language), card.ticks[-1] if card.ticks else None
     good = sum(one.outcome in OK for one in card.ticks)
     return {
@@ -65,7 +65,7 @@ def _document(value: Any) -> Markup:
 
 
 def told(many: Iterable[GivenUp], language: str) -> list[str]:
-    """A line for each of those that supervisord has given up."""
+    """A line for each program that supervisord has given up."""
     t = words(language)
 
     def line(one: GivenUp) -> str:

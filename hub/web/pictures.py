@@ -1,4 +1,4 @@
-"""Pictures of runs for the page: those on this host, while they have the sum that they had at the end."""
+"""Pictures of runs for the page: those on this host, while their checksum is unchanged since the run's end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
 class Shelf:
-    """Those of a fleet, and of who has left it since."""
+    """The pictures of a fleet's workers, former workers included."""
 
     def __init__(self, paths: Paths, database: Database) -> None:
         self._pictures, self._database = Pictures(paths), database
 
     def known(self, job: int, fence: int) -> tuple[str, Sequence[reading.Entry]]:
-        """Whose run it was, and its pictures."""
+        """The worker of a run, and its pictures."""
         run = reading.runs_until(self._database, job, fence, 1, brief=True)
         return str(run[0]["worker"]) if run else "", reading.pictures_of(self._database, job, fence)
 
     def content(self, worker: str, pictures: Sequence[reading.Entry], name: str) -> tuple[bytes, str] | None:
-        """The bytes of the one called NAME and their media type; None where they are not what they were."""
+        """The bytes of picture NAME and their media type; None if they have changed."""
         sums = {each["name"]: each["sha256"] for each in pictures}
         if name not in sums:
             return None

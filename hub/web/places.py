@@ -1,4 +1,4 @@
-"""Addresses of a closer look, at a watch, a worker, a site, exits, keys, a moment; and the same under /api."""
+"""Pages with details of a watch, a worker, a site, exits, keys, a moment; and the same under /api."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Places:
     """A method for each address; under /api it answers with JSON."""
 
     def __init__(self, view: View, doors: Doors, can: tuple[str, ...]) -> None:
-        """CAN: what the page has buttons for."""
+        """CAN: the acts for which the page has buttons."""
         self._view, self._doors, self._can = view, doors, can
 
     def routes(self) -> list[Route]:
@@ -46,7 +46,7 @@ class Places:
         return [Route(f"{before}{path}", method) for before in ("", "/api") for path, method in found.items()]
 
     async def watch(self, request: Request) -> Response:
-        """A job from its exits side by side."""
+        """A job by its exits, side by side."""
         job = number(request, "job")
         found = await self._view.read(lambda: watched(self._view.database, job))
         if found is None:

@@ -1,6 +1,6 @@
-"""What the page shows, as values: the same for people, programs and whoever watches it live.
+"""The content of the page, as values: the same for people, programs and live viewers.
 
-Its cost is that of the newest NEWEST runs, however many there have been: nothing here counts through history.
+It reads the newest NEWEST runs, so its cost does not depend on the length of the history.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from hub.web.health import Pressure, could_begin_since, pressure
 NEWEST = 1000
 FRESH_SECONDS = 1.0
 COUNTED_SECONDS = 10.0
-"""What is counted, and which jobs repeat, is so old at most."""
+"""The greatest age of counts and of the list of repeating jobs."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """The first look, and what programs want to know beside it."""
+    """The overview, and what programs ask for in addition."""
 
     fleet: Fleet
     runs: tuple[Run, ...]
-    """The newest, the newest of them first."""
+    """The newest runs, the newest first."""
     sites: tuple[Site, ...]
     backlog: watching.Backlog
     site_states: tuple[str, ...]
     since: float | None
-    """When the next job can begin, or could."""
+    """When the next job can begin, past or future."""
     pressure: Pressure
 
 
 class Whole(BaseModel, frozen=True):
-    """A run with all that is known of it."""
+    """A run with everything that is known of it."""
 
     run: Run
     arguments: Mapping[str, JsonValue]
@@ -53,30 +53,30 @@ class Whole(BaseModel, frozen=True):
     details: Mapping[str, JsonValue] | None
     pictures: tuple[str, ...]
     pictures_before: tuple[str, ...]
-    """Those of the run before."""
+    """The pictures of the previous run."""
     before: tuple[Run, ...]
     """Earlier runs of the same job, the newest first."""
     changed: Mapping[str, tuple[JsonValue, JsonValue]]
-    """What of the answer differs from that of the run before: then, and now."""
+    """What differs in the answer from the previous run: the value then, and now."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What the hub's own life lends to its page."""
+    """What the hub provides for its page."""
 
     store: Store
     do: Do
-    """Where the store is used: what waits there holds up the workers."""
+    """Runs work in the store's thread: what waits there delays the workers."""
     seats: Mapping[int, Seat]
     is_full: Callable[[], bool]
     away: Callable[[], All]
     ends: list[Callable[[str, Finished], None]]
-    """Who is told of each end: the worker's name, and what came."""
+    """Called for each end, with the worker's name."""
     declared: Declared
 
 
 class View:
-    """Looks at DATABASE where READ does it, which is not where the queue works: no question holds a worker up."""
+    """Reads DATABASE in the thread of READ, not in the queue's, so that no request delays a worker."""
 
     def __init__(self, database: Database, read: Do, queue: Queue) -> None:
         self.database, self.read, self.queue = database, read, queue
@@ -86,15 +86,15 @@ class View:
         self._counted_until = 0.0
 
     async def fleet(self) -> Fleet:
-        """The first look. Raises DatabaseFailed."""
+        """The overview. Raises DatabaseFailed."""
         return (await self.sight()).fleet
 
     def forget(self) -> None:
-        """Somebody has changed something: the next look is a new one."""
+        """Read anew at the next request, because something has changed."""
         self._until = self._counted_until = 0.0
 
     async def sight(self) -> Sight:
-        """The same with all that is known beside it; many who ask at one time cost one. Raises DatabaseFailed."""
+        """The overview and more; requests at the same time share one reading. Raises DatabaseFailed."""
         if self._seen is None or time.monotonic() > self._until:
             self._until = time.monotonic() + FRESH_SECONDS
             runs = await self.read(lambda: newest(self.database, NEWEST))
@@ -115,7 +115,7 @@ class View:
         return self._counted
 
     async def run(self, job: int, fence: int) -> Whole | None:
-        """That run, with the job's runs before it."""
+        """That run, with the job's earlier runs."""
         return await self.read(lambda: _whole(self.database, job, fence))
 
 

@@ -1,4 +1,4 @@
-"""The page's words in English and Korean. What data says stays as it is."""
+"""The page's texts in English and Korean. Data are shown unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = {
     "region": ("Region", "지역"),
     "put_aside": ("Put aside", "제쳐 둠"),
     "keys_of": (
-        "VPN keys at each server, as netctl has them now. Leased: how many of all. What was put aside is chosen last.",
+        "VPN keys at each server, as netctl has them now. Leased: how many of all. Keys put aside are chosen last.",
         "서버마다 netctl이 지금 가진 VPN 키입니다. 빌려 준 수/전체. 제쳐 둔 키는 마지막에 고릅니다.",
     ),
     "server": ("Server", "서버"),
@@ -59,7 +59,7 @@ _WORDS = {
     "again_at": ("starts again at (UTC)", "다시 시작 (UTC)"),
     "acts": ("Actions", "조작"),
     "who_acts": (
-        "Who has the token does what hub.web.acts names. This is what was done since the hub's start.",
+        "With the token you can do what hub.web.acts lists. This is what was done since the hub started.",
         "토큰이 있는 사람은 hub.web.acts에 적힌 조작을 할 수 있습니다. 허브가 시작된 뒤의 기록입니다.",
     ),
     "nobody_acts": (
@@ -175,13 +175,13 @@ _WORDS = {
 
 
 def words(language: str) -> Mapping[str, str]:
-    """Those of LANGUAGE, one of LANGUAGES."""
+    """The texts in LANGUAGE, one of LANGUAGES."""
     at = LANGUAGES.index(language)
     return {key: both[at] for key, both in _WORDS.items()}
 
 
 def language_of(accepted: str) -> str:
-    """The first of an Accept-Language that is spoken here; English otherwise."""
+    """The first language of an Accept-Language header that this page has; otherwise English."""
     for part in accepted.split(","):
         if (found := part.strip()[:2].lower()) in LANGUAGES:
             return found
