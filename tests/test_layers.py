@@ -57,7 +57,6 @@ ARROWS: dict[str, str] = {
         "operate.hub operate.init operate.journal operate.reload operate.trial operate.uninstall operate.verbs "
         "operate.watching"
     ),
-    "fleet.operate.accounts": "operate.folders",
     "fleet.operate.borrowed": "operate.ask operate.lifecycle",
     "fleet.operate.doctor": "operate.folders operate.ports operate.render",
     "fleet.operate.init": "operate.configuration",

@@ -38,13 +38,20 @@ def holder(descriptor: int) -> str:
 
 @contextmanager
 def waited_for(path: Path) -> Iterator[None]:
-    """Wait for the lock on the file PATH, which is made if missing, and hold it in the block. Raises OSError."""
-    descriptor = opened(path)
-    try:
-        wait(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
+    """Wait for the lock on the file PATH and hold it in the block; the file is removed at the end. Raises OSError."""
+    while True:
+        descriptor = opened(path)
+        try:
+            wait(descriptor)
+            if not os.fstat(descriptor).st_nlink:  # the holder before us has removed it: lock the next one
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

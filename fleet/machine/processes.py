@@ -12,12 +12,14 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 PROC = Path("/proc")
 NETCTL_START_SECONDS, WORKER_START_SECONDS = 2, 1
 """supervisord's `startsecs`: see outlive()."""
+_NAMED = 5
 _MARGIN_SECONDS = 0.1
 """supervisord's clock begins before the fork, and the kernel counts a process's start in ticks of 10 ms."""
 
@@ -90,6 +92,16 @@ def status(process: int | Path) -> dict[str, str]:
     """The lines of proc_pid_status(5) about PROCESS (a pid or its /proc folder): name -> value. Raises OSError."""
     lines = (PROC / str(process) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def starters(pids: Iterable[int]) -> str:
+    """Who has started PIDS, a few of them by number and name; "nobody that is left" where their parents have gone."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError, KeyError):
+            parent = status(pid)["PPid"]
+            found.add(f"{parent} ({status(int(parent))['Name']})")
+    return ", ".join(sorted(found)[:_NAMED]) or "nobody that is left"
 
 
 def owner_of(pid: int) -> str:

@@ -26,14 +26,12 @@ from fleet.model import (
     Fleet,
     Worker,
 )
-from fleet.operate import folders
-from fleet.operate.folders import Folder
 from fleet.programs import PLAIN_ENVIRONMENT, call
 from fleet.sockets.callers import group_number
 
-LOCK = Path("/run/fleet-accounts/lock")
-"""One per machine and not per FLEET_ROOT, as /etc/passwd is. It is in a folder that only root can enter: a user who
-can open a file can hold its lock, and /run/lock is open to every user."""
+LOCK = Path("/run/fleet-accounts.lock")
+"""One per machine and not per FLEET_ROOT, as /etc/passwd is. Only root can open it, or make a file in its folder: a
+user who can open a file can hold its lock, and /run/lock is open to every user."""
 _DEADLINE_SECONDS = 60.0
 _OF_ITS_OWN = {HUB_ACCOUNT: "fleet's hub", KEYS_ACCOUNT: "fleet's key service"}
 """Accounts that have a group of their own, because they may read what workers may not."""
@@ -181,6 +179,5 @@ def _run(*command: str) -> None:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Hold LOCK, so that two commands at once wait for each other; the kernel ends it with its holder."""
-    folders.make(Folder(path=LOCK.parent, mode=0o700))
     with lockfile.waited_for(LOCK):
         yield

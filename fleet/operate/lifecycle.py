@@ -16,7 +16,7 @@ import psutil
 from fleet import log, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
-from fleet.machine import lockfile, spaces
+from fleet.machine import lockfile, processes, spaces
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths, Worker
 from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
@@ -194,23 +194,35 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
     Workers end their browsers themselves, and the kernel ends the rest with their PID namespace; this is for processes
     that neither reached. Another network namespace may hold another fleet with the same UIDs. A process may fork
     between the listing and the kill, so only two empty listings in a row are the end. Raises TryLater, naming them,
-    when some do not end: then the rules that block their UIDs must stay.
+    when some do not end, or new ones start: then the rules that block their UIDs must stay.
     """
-    deadline, empty_looks = time.monotonic() + _SWEEP_SECONDS, 0
+    deadline, empty_looks, killed = time.monotonic() + _SWEEP_SECONDS, 0, set[psutil.Process]()
     while empty_looks < 2:
         left = list(left_over(paths, uids))
         empty_looks = 0 if left else empty_looks + 1
         if left and time.monotonic() > deadline:
-            named = ", ".join(f"{process.pid} ({process.info['name']})" for process in left)
-            raise TryLater(
-                f"processes of workers do not end, even after SIGKILL: {named}; their UIDs stay blocked",
-                hint="fleet down again; a process in an uninterruptible wait ends with what it waits for",
-            )
+            raise _not_ended([one for one in left if one in killed], left)
         for process in left:
             _log.warning("process.left_over", pid=process.pid, command=process.info["name"])
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=_SWEEP_SECONDS / 10)
+        killed.update(left)
+
+
+def _not_ended(killed: list[psutil.Process], left: list[psutil.Process]) -> TryLater:
+    """The error for processes that are LEFT; KILLED are those of them that were killed before."""
+    named = ", ".join(f"{one.pid} ({one.info['name']})" for one in killed or left)
+    if killed:
+        return TryLater(
+            f"processes of workers do not end, even after SIGKILL: {named}; their UIDs stay blocked",
+            hint="fleet down again; a process in an uninterruptible wait ends with what it waits for",
+        )
+    starters = processes.starters(one.pid for one in left)
+    return TryLater(
+        f"processes of workers come again as fast as they are killed, now {named}; their UIDs stay blocked",
+        hint=f"end who starts them ({starters}), then fleet down again",
+    )
 
 
 def left_over(paths: Paths, uids: Container[int]) -> Iterator[psutil.Process]:

@@ -57,7 +57,6 @@ def _places(paths: Paths) -> Iterator[Path]:
     yield from (paths.root / NETWORKD, paths.root / NETWORK_MANAGER)
     if paths.root != _MACHINE:
         return
-    yield accounts.LOCK.parent
     yield from (backend.sockets for backend in BACKENDS.values() if backend.sockets is not None)
     if _UNIT.is_file() and "/fleet up --foreground" in _UNIT.read_text(errors="replace"):
         yield _UNIT

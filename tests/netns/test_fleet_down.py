@@ -33,6 +33,13 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 """A tracer that lets no process end: ptrace(2), PTRACE_EVENT_EXIT, where SIGKILL has no effect either."""
+COMES_AGAIN = """
+import subprocess, sys
+print("ready", flush=True)
+while True:
+    subprocess.run(["sleep", "99"], user=int(sys.argv[1]), group=int(sys.argv[1]), extra_groups=[])
+"""
+"""A service whose account is a worker's."""
 
 
 @contextlib.contextmanager
@@ -81,3 +88,13 @@ def test_what_does_not_end_stays_held_back(rig: Rig) -> None:
             until("what it has left is seen", lambda: any(f"{WEB_ADDRESS}.443" in one for one in capture.lines()))
         assert rig.operate("down").returncode == 0
     assert rig.host(["nft", "list", "table", "inet", "fleet"]).returncode
+
+
+def test_who_starts_processes_of_workers_is_named(rig: Rig) -> None:
+    """75, and who it is, in the place of a word about SIGKILL; when that has ended, 0."""
+    with python(rig, COMES_AGAIN, str(rig.worker().uid)) as starter:
+        rig.kill_netctl()
+        done = rig.operate("down")
+        assert done.returncode == 75 and "as fast as they are killed" in done.stderr, done.stderr
+        assert f"end who starts them ({starter} (" in done.stderr and "SIGKILL" not in done.stderr, done.stderr
+    assert rig.operate("down").returncode == 0

@@ -193,7 +193,7 @@ def test_no_local_user_holds_it_up(script: Script) -> None:
         "signal.signal(signal.SIGALRM, late)\n"
         "accounts.remove()\n"
         "print(*held(accounts.LOCK, 30))\n"
-        "accounts.LOCK = Path('/mnt/lock'); accounts.folders.make = lambda folder: None\n"
+        "accounts.LOCK = Path('/mnt/lock')\n"
         "syscalls.mount('tmpfs', '/mnt', 'tmpfs', 0, 'mode=1777')\n"
         "print(*held(accounts.LOCK, 2))\n"
     )
