@@ -46,6 +46,8 @@ class Paths:
     """In a folder of its own, like netctl's."""
     hub_database = _Below("var/lib/fleet/hub/hub.db")
     """The database of a fleet on one host; several hosts share a PostgreSQL."""
+    hub_host = _Below("var/lib/fleet/hub/host")
+    """The name of this host in the queue."""
     keyservice_socket = _Below("run/fleet/keyservice/keyservice.sock")
     """In a folder of its own; only netctl is answered there."""
     snapshot = _Below("run/fleet/settings/fleet.json")

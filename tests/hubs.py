@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -49,10 +49,10 @@ def laid_out(paths: Paths, fleet: Fleet) -> Database:
     return database
 
 
-def started(paths: Paths, answers: Callable[[], object]) -> subprocess.Popen[bytes]:
-    """A hub that ANSWERS."""
+def started(paths: Paths, answers: Callable[[], object], prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """A hub that ANSWERS, started by PREFIX."""
     installation, path = Installation(paths=paths), paths.root / "hub.log"
-    argv, environment = installation.module("hub", "serve"), installation.environment
+    argv, environment = [*prefix, *installation.module("hub", "serve")], installation.environment
     with path.open("ab") as log:
         process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -76,10 +76,11 @@ class Scene:
                 os.chown(folder, worker.uid, worker.uid)
         self.store = Store(self.database, lambda: None, Pace(interval_seconds=0, most=100))
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []
 
     def start(self) -> None:
         """Start the hub, and wait until it answers."""
-        self.process = started(self.paths, self.rings)
+        self.process = started(self.paths, self.rings, self.prefix)
         self.paths.hub_socket.chmod(0o666)  # no worker here is of the fleet's group
 
     def rings(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import JsonValue
 from fleet import snapshot
 from fleet.db import Database
 from fleet.errors import ConfigurationError, FleetError, UsageError
+from fleet.machine.files import write_durably
 from fleet.model import Fleet, Paths
 from fleet.snapshot import Snapshot
 from fleet.sockets.client import Client
@@ -28,6 +30,7 @@ from hub.queue.upgrade import check
 from hub.queue.values import moment as of_seconds
 
 _RING_SECONDS = 5.0
+_MACHINE = Path("/etc/machine-id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +76,25 @@ def opened(arguments: argparse.Namespace) -> Iterator[Place]:
 
 
 def host_name(paths: Paths) -> str:
-    """This host's fleet, distinct from all others that share the database."""
+    """The name of this host's fleet, distinct from all others that share the database.
+
+    Deliveries and pictures belong to a host by its name, so the first name of the machine is kept in a file and stays
+    after it is renamed. A copy of that file on another machine (machine-id(5)) does not count.
+    """
     import socket
 
-    return socket.gethostname() + ("" if str(paths.root) == "/" else f":{paths.root}")
+    machine = _MACHINE.read_text().strip() if _MACHINE.exists() else ""
+    name: str | None
+    of: str | None
+    try:
+        name, of = json.loads(paths.hub_host.read_text())
+    except (OSError, ValueError):
+        name = of = None
+    if name is None or of != machine:
+        name = socket.gethostname()
+        with contextlib.suppress(OSError):  # on a full disk the next call writes it
+            write_durably(paths.hub_host, json.dumps([name, machine]).encode(), 0o644)
+    return name + ("" if str(paths.root) == "/" else f":{paths.root}")
 
 
 def ring(paths: Paths) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fleet.model import Fleet
 from fleet.settings.alerts import AlertSettings, AlertTargetSettings
+from fleet.settings.hub import TargetSettings
 from hub.delivery.signing import signed
 from hub.queue.repeat import Interval
 from tests.hubs import FLEET, Scene, client, finish, running, take
@@ -59,3 +60,26 @@ def test_a_word_arrives_once_when_it_begins_and_once_when_it_is_over(root: None,
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_machine_that_is_called_otherwise_finds_what_waits_for_it(root: None, tmp_path: Path) -> None:
+    """A run that could not be delivered is, after a new start under another host name; other files, another host."""
+    folder = tmp_path / "results"
+    target = TargetSettings(url=folder.as_uri())
+    fleet = FLEET.model_copy(update={"hub": FLEET.hub.model_copy(update={"targets": {"folder": target}})})
+    with running(fleet) as scene:
+        scene.add("tea", targets=("folder",))
+        priced(scene, 7)
+        waiting = "SELECT host FROM outbox WHERE tries > 0"
+        until("it was tried", lambda: scene.database.run(lambda db: db.exec_driver_sql(waiting).all()), 30)
+        scene.kill()
+        folder.mkdir()
+        scene.prefix = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
+        scene.start()
+        scene.database.run(lambda db: db.exec_driver_sql("UPDATE outbox SET due_at = 0"))
+        scene.rings()
+        until("it is delivered", lambda: [*folder.rglob("*.json")], 30)
+        scene.kill()
+        scene.paths.hub_host.unlink()
+        scene.start()
+        assert "elsewhere" in scene.paths.hub_host.read_text()
