@@ -215,6 +215,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "warning",
         "fs.file-max=",
     ),
+    "no resolver": ("resolved", lambda laid: laid.write("etc/resolv.conf", ""), "warning", "stub-resolv.conf"),
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
     "another fleet": (
         "second-fleet",
@@ -330,7 +331,16 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         "fleet up makes",
     ),
     "wireguard-go": ("wireguard", both(GO, tun), "one process a worker"),
-    "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "of their own"),
+    "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "the host asks 192.0.2.53"),
+    "resolved by nsswitch.conf alone": (
+        "resolved",
+        both(
+            lambda laid: laid.process(3, "systemd-resolve"),
+            lambda laid: (laid.root / "etc/resolv.conf").unlink(),
+            lambda laid: laid.write("etc/nsswitch.conf", "passwd: files\nhosts: files resolve [!UNAVAIL=return] dns\n"),
+        ),
+        "the host asks it",
+    ),
     "Docker unheard": ("docker", lambda laid: (laid.root / "sys/class/net/docker0").mkdir(parents=True), "docker0"),
     "set-UID helper": (
         "sandbox",

@@ -16,6 +16,7 @@ from fleet.operate.doctor.machine import NOT_THERE, Answer, Case, Machine
 _IPV4 = "/proc/sys/net/ipv4"
 FILTERS = f"{_IPV4}/conf"
 _RESERVED = f"{_IPV4}/ip_local_reserved_ports"
+_NSSWITCH = "/etc/nsswitch.conf"
 _LISTEN = "0A"
 """TCP_LISTEN (net/tcp_states.h)."""
 _LIBRARIES = ("/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/lib", "/lib/*-linux-gnu*")
@@ -216,17 +217,23 @@ def filters(case: Case) -> tuple[int, dict[str, int]]:
     return numbers.pop("all", 0), numbers
 
 
-@check("resolved", "systemd-resolved would send a worker's DNS query outside the tunnel, under its own UID")
+@check("resolved", "workers must not ask the host's resolver, and netctl must, for servers that keys name")
 def resolved(case: Case) -> Finding:
-    """Which resolver the host uses; the launcher and the kill switch keep workers from it."""
+    """Which resolver the host uses, if any; the launcher and the kill switch keep workers from it."""
     servers = re.findall(r"^nameserver\s+(\S+)", case.machine.text("/etc/resolv.conf"), re.MULTILINE)
     runs = any(process.name == "systemd-resolve" for process in case.processes)
+    if not servers and not (runs and re.search(r"^hosts:.*\bresolve\b", case.machine.text(_NSSWITCH), re.MULTILINE)):
+        return warning(
+            "/etc/resolv.conf names no resolver, so this host may find no server that a key names; workers only ask "
+            "through their tunnels",
+            "ls -l /etc/resolv.conf; for systemd-resolved it is a link to /run/systemd/resolve/stub-resolv.conf",
+        )
     if runs or "127.0.0.53" in servers:
         return ok(
-            "systemd-resolved answers the host; workers have a resolv.conf and an nsswitch.conf of their own, "
-            "and port 53 is open to them through their tunnels alone"
+            f"systemd-resolved runs, the host asks {', '.join(servers) or 'it'}; workers have a resolv.conf and an "
+            "nsswitch.conf of their own, and port 53 is open to them through their tunnels alone"
         )
-    return ok(f"not here; the host asks {', '.join(servers) or 'no server'}, workers only ask through their tunnels")
+    return ok(f"not here; the host asks {', '.join(servers)}, workers only ask through their tunnels")
 
 
 @check(
