@@ -62,7 +62,7 @@ def own_processes(death_signal: int, group: str) -> Inside:
     group GROUP ("": none) is removed after the last process.
     """
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC)
-    # Blocked and waited for: no signal is lost between the fork and a handler.
+    # Block the signals and take them with sigwait(3): so none is lost between the fork and a handler.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     outside, held = os.pipe()
     reading, status = os.pipe()

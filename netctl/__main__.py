@@ -41,7 +41,7 @@ def main() -> None:
     words, seconds = "serve the workers until told to stop", processes.NETCTL_START_SECONDS
     console.command(verbs, "serve", _serve, words, "netctl serve", start_seconds=seconds)
     add = partial(console.command, verbs, answers=True)
-    probe = add("probe", _probe, "say which WireGuard can be used here", "netctl probe --json")
+    probe = add("probe", _probe, "print which WireGuard backend this host can use", "netctl probe --json")
     probe.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="auto", help="wireguard.backend (default: auto)"
     )

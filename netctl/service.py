@@ -87,7 +87,7 @@ class NetctlService:
             if request.resume is not None:
                 return await self._resume(slot, connection, request.resume, request.server)
             if slot.state is SlotState.ORPHANED:
-                await self.tunnels.seal(slot, "its worker came back without it")
+                await self.tunnels.seal(slot, "its worker connected again without resuming it")
             slot.own(connection, request.server)
             slot.step(Event.CONNECT)
             return await self._answer(slot, started)

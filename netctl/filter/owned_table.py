@@ -97,7 +97,7 @@ class OwnedTable:
         return self._owner != 0 and (found is None or found.port != self._owner)
 
     def close(self) -> None:
-        """Let the kernel delete the table."""
+        """Close the socket that owns the table, so that the kernel deletes it."""
         self._owner = 0
         if self._context is not None:
             self._context.close()

@@ -1,1 +1,1 @@
-"""Pure values: what the kernel should hold, and in which order to get there."""
+"""Pure values: the state that the kernel should have, and the operations that lead to it in order."""

@@ -1,4 +1,4 @@
-"""A WireGuard key: where its server is, and the secrets in it, which no log, traceback or repr shows."""
+"""A WireGuard key: its server's endpoints, and its secrets, which no log, traceback or repr shows."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fleet.machine import syscalls
 from fleet.sockets.wire import Address
 
 KEY_BYTES = 32
-# The base64 of 32 bytes, of either alphabet, with its padding or without; or their 64 hexadecimal digits. A name of so
-# many small letters is no key: of 43 random characters some are capitals, but for one key in 10^9.
+# The base64 of 32 bytes, in either alphabet, with or without padding; or their 64 hexadecimal digits. A text of only
+# lower-case letters is no key: 43 random characters have an upper-case one, except for one key in 10^9.
 _IN_BASE64 = re.compile(r"(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9+/_-]{43}")
 _IN_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 @final
 class Secret:
-    """32 bytes that no log, traceback or repr shows; compared in constant time."""
+    """32 bytes that no log, traceback or repr shows; they are compared in constant time."""
 
     __slots__ = ("_value",)
 
@@ -30,16 +30,16 @@ class Secret:
         if len(value) != KEY_BYTES:
             raise ValueError(f"a WireGuard key has {KEY_BYTES} bytes")
         self._value = bytes(value)
-        syscalls.lock(self._value)  # where not all of the process is (netctl/privileges.py)
+        syscalls.lock(self._value)  # unless the whole process is locked (netctl/privileges.py)
 
     @classmethod
     def parse(cls, text: str) -> Secret:
-        """From the base64 of a .conf file; raises ValueError without repeating the text."""
+        """From the base64 in a .conf file; raises ValueError without repeating the text."""
         return cls(decode(text))
 
     @classmethod
     def parse_private(cls, text: str) -> Secret:
-        """A private key, with the bits set as every device sets them (RFC 7748, 5): else it never reads back equal."""
+        """A private key, with the bits set as every device sets them (RFC 7748, 5), so that it reads back equal."""
         value = bytearray(decode(text))
         if len(value) == KEY_BYTES:
             value[0] &= 248
@@ -47,12 +47,12 @@ class Secret:
         return cls(bytes(value))
 
     def reveal(self) -> bytes:
-        """The 32 bytes; for the kernel, wireguard-go and the key store alone."""
+        """The 32 bytes; only for the kernel, wireguard-go and the key store."""
         return self._value
 
     def public(self) -> str:
-        """The public key that belongs to it, base64."""
-        # Asked for when keys are imported; the server would carry 7 MB for nothing.
+        """Its public key, as base64."""
+        # Imported here because it is needed only when keys are imported: `serve` saves 7 MB of memory.
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -75,14 +75,14 @@ class Secret:
 
 
 class Endpoint(NamedTuple):
-    """An address or a name, and a UDP port; as text HOST:PORT, an IPv6 address in brackets."""
+    """An address or a name, and a UDP port; as text HOST:PORT, with an IPv6 address in brackets."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """The endpoint in TEXT; raises ValueError where it has no port. What HOST may be is not looked at."""
+        """The endpoint in TEXT; raises ValueError if it has no port. HOST is not checked."""
         host, _, port = text.rpartition(":")
         if not port.isdecimal():
             raise ValueError(f"{text!r} is not HOST:PORT")
@@ -93,16 +93,16 @@ class Endpoint(NamedTuple):
 
 
 Ways = NewType("Ways", tuple[Endpoint, ...])
-"""Where one server is reached too."""
+"""Other endpoints of a server."""
 
 
 LEAST_IPV6_BYTES = 1280
-"""The least that a link with IPv6 carries in a packet (RFC 8200, 5)."""
+"""The smallest MTU of a link with IPv6 (RFC 8200, 5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One client key at one server: everything a tunnel needs."""
+    """One client key at one server: everything that a tunnel needs."""
 
     private: Secret
     preshared: Secret | None = None
@@ -113,40 +113,40 @@ class Key:
     server_public: str
     """The server's public key, base64."""
     server: str
-    """Address or name of the exit server: what two keys of one server share."""
+    """Address or name of the exit server; two keys of one server have it in common."""
     port: int
     others: Ways = Ways(())
     """Other ports or addresses of the same server, tried in turn."""
     exit_address: Address | None = None
     exit_address_v6: IPv6Address | None = None
     mtu_bytes: int | None = None
-    """The most that its tunnel carries in a packet; None: the file does not say."""
+    """The MTU of its tunnel; None: the file does not give one."""
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the server is reached, by the name that the key's file has for it."""
+        """The server's first endpoint, with the name that the key's file has for it."""
         return Endpoint(self.server, self.port)
 
     @property
     def ways(self) -> tuple[Endpoint, ...]:
-        """All ways to the server, the first one first."""
+        """All endpoints of the server, `endpoint` first."""
         return self.endpoint, *self.others
 
 
 def could_be_key(text: str) -> bool:
-    """Whether a key may stand in TEXT, in one piece or with blanks, colons or dashes in it."""
+    """Whether TEXT may contain a key, in one piece or with blanks, colons or dashes in it."""
     packed = "".join(text.split())
     return bool(_IN_BASE64.search(packed) or _IN_HEX.search(re.sub("[:-]", "", packed)))
 
 
 def sayable(name: str) -> str:
-    """NAME, of a file say, for a message; not where a key may have been pasted in its place."""
+    """NAME, for example of a file, for a message; hidden if a key may have been pasted in its place."""
     *_, last = name.rpartition("/")
     return "(a name that could be a key)" if could_be_key(last) or _is_key(name) else name
 
 
 def _is_key(text: str) -> bool:
-    """Whether TEXT is nothing but a key: one with slashes in it looks like a path."""
+    """Whether the whole TEXT is a key: a key with slashes in it looks like a path."""
     packed = "".join(text.split()).rstrip("=")
     return len(packed) in (43, 64) and could_be_key(packed)
 

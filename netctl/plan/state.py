@@ -1,4 +1,4 @@
-"""What the kernel should hold, or holds: a set of things of each kind. The plan compares two States."""
+"""The state that the kernel has or should have: a set of things of each kind. The plan compares two States."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Rule,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All of it, or one worker's slice."""
+    """The whole state, or one worker's part of it."""
 
     spaces: frozenset[Space] = frozenset()
     links: frozenset[Link] = frozenset()
@@ -26,7 +26,7 @@ class State:
     devices: frozenset[Device] = frozenset()
     gates: frozenset[Gate] = frozenset()
     filters: frozenset[Filter] = frozenset()
-    """None or one in each namespace; a set like the others, so that the plan needs no special case."""
+    """At most one in each namespace; a set like the others, so that the plan needs no special case."""
 
     def __or__(self, other: State) -> State:
         return State(**{name: getattr(self, name) | getattr(other, name) for name in _PARTS})
@@ -35,11 +35,11 @@ class State:
         return State(**{name: getattr(self, name) - getattr(other, name) for name in _PARTS})
 
     def things(self) -> Iterator[Thing]:
-        """All of it, one by one."""
+        """All things in it."""
         return chain.from_iterable(getattr(self, name) for name in _PARTS)
 
     def keep(self, wanted: Callable[[Thing], bool]) -> State:
-        """What of it is WANTED."""
+        """The State with only the things that are WANTED."""
         return State(**{name: frozenset(filter(wanted, getattr(self, name))) for name in _PARTS})
 
     @staticmethod
@@ -51,33 +51,33 @@ class State:
         return State(**{name: frozenset(found) for name, found in parts.items()})
 
     def at(self, space: str) -> State:
-        """What of it lies in SPACE."""
+        """The things in SPACE."""
         return self.keep(lambda one: one.space == space)
 
     def of_worker(self, worker: Worker) -> State:
-        """What of it is WORKER's: by its marks in the host, and all of its own space."""
+        """WORKER's things: those with its marks in the host, and all in its own namespace."""
         found = _by_mark(self)
         return State.of(one for mark in marks_of(worker) for one in found.get(mark, ()))
 
     def of_former_workers(self, fleet: Fleet) -> State:
-        """What of it is no worker's of FLEET, which had more workers earlier, or others."""
+        """The things that belong to no worker of FLEET: those of workers that it had earlier."""
         marks = frozenset[Hashable]().union(*map(marks_of, fleet.members))
         return self.keep(
             lambda one: marks.isdisjoint(one.marks) and (one.space != HOST or not isinstance(one, Filter | Sysctl))
         )
 
     def uses_spare(self, worker: Worker) -> bool:
-        """Whether WORKER's table leads to the link of the spare name: an earlier netctl gave the usual one up."""
+        """Whether WORKER's table leads to the link with the spare name: an earlier netctl gave up the usual one."""
         spare = worker.spare_interface
         used = any(one.interface == spare for one in self.routes)
         return used and any(one.interface == spare for one in self.links)
 
     def without(self, interfaces: frozenset[str]) -> State:
-        """It as if the links INTERFACES were not there; but for gates, which have to be closed all the same."""
+        """The State as if the links INTERFACES did not exist; but with their gates, which still have to be closed."""
         return replace(self.keep(lambda one: one.on not in interfaces), gates=self.gates)
 
 
-@lru_cache(maxsize=1)  # a look is sliced for one worker after the other
+@lru_cache(maxsize=1)  # one State is divided for one worker after the other
 def _by_mark(state: State) -> Mapping[Hashable, Sequence[Thing]]:
     found: dict[Hashable, list[Thing]] = {}
     for one in state.things():

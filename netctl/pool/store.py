@@ -32,7 +32,7 @@ KEPT_LEASES = 20
 
 
 class Store:
-    """The file. Every method is one transaction; an instance belongs to one thread."""
+    """The key store's file. Every method is one transaction; an instance belongs to one thread."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = schema.clock) -> None:
         self._clock = clock

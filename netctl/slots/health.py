@@ -104,7 +104,7 @@ class Aside:
     _failures: dict[Hashable, tuple[int, float]] = field(default_factory=dict)
 
     def failed(self, name: Hashable, now: float) -> float:
-        """Put NAME aside once more; for how many seconds."""
+        """Put NAME aside once more; returns for how many seconds."""
         count = self._failures.get(name, (0, 0.0))[0] + 1
         seconds = min(self.first_seconds * 2.0 ** min(count - 1, 10), self.longest_seconds)
         seconds *= 1 + JITTER * (2 * self.random() - 1)
@@ -112,7 +112,7 @@ class Aside:
         return seconds
 
     def worked(self, name: Hashable) -> None:
-        """NAME is as good as new."""
+        """Forget the failures of NAME."""
         self._failures.pop(name, None)
 
     def until(self, now: float) -> dict[Hashable, float]:

@@ -75,7 +75,7 @@ class Reconciler:
         return self._fleet.walls.space(worker)
 
     async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
-        """What settle_all would do."""
+        """The operations that settle_all would make."""
         kind, spare = self._backend.link_kind, self._links.spare
         wanted = desired.desired(self._fleet, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
         return diff.diff(wanted, (await self.look()).state)

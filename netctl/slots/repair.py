@@ -56,7 +56,7 @@ class RepairPace:
         self._heard: dict[Kind, float] = {}
 
     def hear(self, kind: Kind, now: float) -> None:
-        """A notification of KIND came at NOW."""
+        """Record that a notification of KIND came at NOW."""
         self._heard.setdefault(kind, now)
 
     def due(self, now: float) -> float | None:

@@ -1,1 +1,1 @@
-"""WireGuard devices: one contract, and a file for each backend that keeps it."""
+"""WireGuard devices: one contract, and a file for each backend that implements it."""

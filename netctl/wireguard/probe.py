@@ -1,4 +1,4 @@
-"""Which backend this machine has."""
+"""Finds the WireGuard backend of this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from netctl.wireguard import kernel_module, wireguard_go
 from netctl.wireguard.contract import WireGuard
 
 _FOUND = {"kernel": kernel_module.found, "userspace": wireguard_go.found}
-"""By the name of its row: makes the backend, or tells that this kernel has none."""
+"""By the backend's name: a function that makes it, or returns None if this kernel has none."""
 
 
 async def probe(setting: Literal["auto", Name], spaces: Spaces | None = None) -> WireGuard:
-    """What SETTING asks for, with devices in SPACES too; `auto` takes the first there is. Raises MissingProgram."""
+    """The backend that SETTING names, for devices in SPACES too; `auto`: the first available. Raises MissingProgram."""
     for name in BACKENDS if setting == "auto" else (setting,):
         if (found := await _FOUND[name](spaces)) is not None:
             return found
