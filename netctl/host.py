@@ -1,6 +1,6 @@
-"""The kernel side: observe() into frozen values, apply(operation) back, each call under a deadline.
+"""The kernel side: observe() reads into frozen values, apply() makes operations; each call has a deadline.
 
-rtnetlink and nftables have a thread each. No netlink message and no JSON of nftables leaves their files.
+rtnetlink and nftables have one thread each. Netlink messages and nftables' JSON are used only in their own files.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from netctl.threads import WorkThread
 from netctl.wireguard.contract import Reading, WireGuard
 
 CALL_SECONDS = 5.0
-"""A call that waits longer for one of the kernel's locks has failed, and only the slot it was made for with it."""
+"""A call that waits longer, for one of the kernel's locks, fails; only the slot it was made for fails with it."""
 CHANGE_SECONDS = 0.02
-"""Each of many changes in one call adds so much to its deadline."""
+"""How much each change in one call adds to its deadline."""
 T = TypeVar("T")
 
 
 class Host:
-    """rtnetlink, raw to look and pyroute2 to change; one nftables context; one WireGuard backend.
+    """rtnetlink (raw for reads, pyroute2 for changes), one nftables context for each namespace, one WireGuard backend.
 
     Use as an async context manager.
     """
@@ -49,17 +49,18 @@ class Host:
     def __init__(
         self, wireguard: WireGuard | None, fleet: Fleet | None, spaces: Spaces | None = None, root: Path | None = None
     ) -> None:
-        """Without a FLEET whatever has our marks is found, and nothing is foreign. Without WIREGUARD no device is seen.
+        """Without a FLEET it finds everything with netctl's marks, and nothing is foreign. Without WIREGUARD it sees no
+        devices.
 
-        SPACES are the workers' own namespaces, where the isolation gives them some; without a FLEET all there are.
-        ROOT is the fleet's FLEET_ROOT, for whoever installs a table.
+        SPACES are the workers' own namespaces, if the isolation uses them; without a FLEET all existing ones are read.
+        ROOT, the fleet's FLEET_ROOT, is written into the tables that it installs.
         """
         self._wireguard = wireguard
         self.spaces = spaces or Spaces()
         self.source = source
         self._fleet = fleet
         self._observer = Observer(fleet.members if fleet else (), wireguard.backend if wireguard else None)
-        # Each made by the thread that uses it.
+        # Each socket is made by the thread that uses it.
         self._netlink = PerSpace(self.spaces, lambda _: Socket(ROUTE), Socket.close)
         self._changes = PerSpace(self.spaces, lambda _: Changes(self.spaces.descriptor), Changes.close)
         made = partial(Tables, fleet=named(root) if root else "")
@@ -85,7 +86,7 @@ class Host:
             try:
                 await thread.run(end, CALL_SECONDS)
             except asyncio.TimeoutError:
-                pass  # the kernel has the thread; it ends with the program
+                pass  # the thread is stuck in the kernel; it ends with the program
             thread.close()
 
     def _close_netlink(self) -> None:
@@ -95,16 +96,16 @@ class Host:
     # --- observe
 
     async def observe(self, *, devices: Container[str] | None = None, spaces: Iterable[str] | None = None) -> Found:
-        """Look at all that has our marks in the host and in SPACES (None: all); of the devices read those in DEVICES.
+        """Read all objects with netctl's marks in the host and in SPACES (None: all), and the devices in DEVICES.
 
-        Callers who ask while a look is under way share the next one. Raises KernelRefused.
+        Callers that come while a read is running share the next one. Raises KernelRefused, ForeignObject.
         """
         self._asked |= set(self._all_spaces() if spaces is None else spaces) - {HOST}
         if self._next_look is None:
             self._next_look = asyncio.ensure_future(self._look_after(self._looking))
         found = await asyncio.shield(self._next_look)
         asked = [link for link in found.state.links if devices is None or link.interface in devices]
-        # All at once: a device that hangs takes its whole deadline, and no other waits for it.
+        # All at once: a device that hangs takes its whole deadline, but the others do not wait for it.
         answers = await asyncio.gather(*(self._device(link) for link in asked))
         return replace(found, state=replace(found.state, devices=frozenset(one for one in answers if one is not None)))
 
@@ -120,7 +121,7 @@ class Host:
         asked, self._asked = self._asked, set()
         for space in asked:
             self.spaces.refresh(space)
-        # One after the other, each with a deadline of its own.
+        # One after the other, each with its own deadline.
         looks = [await self._look(space) for space in (HOST, *sorted(filter(self.spaces.there, asked)))]
         return reduce(Found.__or__, looks)
 
@@ -130,14 +131,14 @@ class Host:
             sight = await self._in_time(self._routing, space, lambda: look(self._netlink.at(space), space))
             filters, gates = await self._in_time(self._filtering, space, lambda: self._tables_seen(space))
         except ForeignObject as error:
-            # The error names all of them at once.
-            others = [f"not ours, inside the fleet's marks: {what}" for what, _ in sight.foreign]
+            # The error names all foreign objects at once.
+            others = [f"not netctl's, but within the fleet's marks: {what}" for what, _ in sight.foreign]
             hint = "; ".join(dict.fromkeys([error.hint, *(f"see: {command}" for _, command in sight.foreign)]))
             raise ForeignObject("\n".join([error.message, *others]), hint=hint) from None
         except OSError as error:
-            raise KernelRefused(f"the kernel refused to be looked at: {error.strerror or error}") from None
+            raise KernelRefused(f"the kernel's state cannot be read: {error.strerror or error}") from None
         except NftError as error:
-            raise KernelRefused(f"nftables refused to be looked at: {error}") from None
+            raise KernelRefused(f"nftables cannot be read: {error}") from None
         await self._claim_unmarked(sight)
         state = State.of((*sight.things, *filters, *gates))
         return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
@@ -148,10 +149,10 @@ class Host:
         except ForeignObject:
             if self._fleet is not None:
                 raise
-            return frozenset(), frozenset()  # another program's table, with the name of netctl's
+            return frozenset(), frozenset()  # another program's table with the name of netctl's
 
     async def _claim_unmarked(self, sight: Sight) -> None:
-        """A program makes its link without our alias; if it answers under that name the link is ours."""
+        """A program makes its link without the alias; if it answers under that name, the link is netctl's."""
         answers = await asyncio.gather(*(self._answers(link) for link in sight.unmarked))
         for link, answered in zip(sight.unmarked, answers, strict=True):
             if answered:
@@ -163,10 +164,10 @@ class Host:
         try:
             return await self._read(link) is not None
         except TunnelError:
-            return True  # it is there, and hangs
+            return True  # it exists but hangs
 
     async def _device(self, link: Link) -> Device | None:
-        """None for one that does not answer: only its own slot is affected."""
+        """The device of LINK; None if it does not answer, so that only its own slot is affected."""
         try:
             reading = await self._read(link)
         except TunnelError:
@@ -179,7 +180,7 @@ class Host:
     # --- apply
 
     async def apply(self, operations: Sequence[Operation]) -> None:
-        """Apply OPERATIONS in order, neighbours of one way and place in one call, gates in one transaction.
+        """Apply OPERATIONS in order. Consecutive ones of the same way and namespace are one call, or transaction.
 
         Raises KernelRefused, SpaceGone, TunnelError.
         """
@@ -197,7 +198,10 @@ class Host:
     async def _remove_links(self, space: str, operations: list[Operation]) -> None:
         for operation in operations:
             if not await self.delete_link(str(operation.thing.on), space):
-                raise TunnelError(f"the kernel did not finish in time: {operation}", hint=f"try it: {operation}")
+                raise TunnelError(
+                    f"the kernel did not delete it within {removal.DEADLINE_SECONDS:g} s: {operation}",
+                    hint=f"try it: {operation}",
+                )
 
     async def _write_devices(self, _: str, operations: list[Operation]) -> None:
         for operation in operations:
@@ -212,7 +216,7 @@ class Host:
 
     async def _change_gates(self, _: str, operations: list[Operation]) -> None:
         with _refusal(f"`{operations[0]}`"):
-            # Workers who come together share one transaction: each takes nearly 1 ms.
+            # Calls that come together share one transaction: each takes nearly 1 ms.
             await self._answered(self._filtering.run_together(self._turn_gates, operations, CALL_SECONDS))
 
     def _set_table(self, operation: Operation) -> None:
@@ -235,18 +239,18 @@ class Host:
             await self._in_time(self._filtering, HOST, lambda: self._tables.at(HOST).install(wanted, opened))
 
     async def shut(self, worker: Worker) -> None:
-        """Close WORKER's gate by nftables alone, whatever the rest of the kernel does. Raises KernelRefused."""
+        """Close WORKER's gate by nftables only, so that no other part of the kernel delays it. Raises KernelRefused."""
         space = self._fleet.walls.space(worker) if self._fleet is not None else HOST
         if not self.spaces.there(space):
-            return  # nothing was ever opened there
+            return  # no gate was ever opened there
         with _refusal(f"to close the gate of {worker.name}"):
             await self._in_time(self._filtering, space, lambda: self._tables.at(space).shut(worker))
 
     async def delete_link(self, interface: str, space: str = HOST) -> bool:
-        """Delete a link; True when it is gone, False when the kernel does not finish in time."""
+        """Delete a link; True when it is gone, False when the kernel refuses or does not finish in time."""
         if not self.spaces.there(space):
             return True
-        # Neither call blocks; an index and a socket belong to the namespace they are made in.
+        # Neither call blocks; an index and a socket belong to the namespace in which they are made.
         index = self.spaces.inside(space, lambda: index_of(interface))
         if index is None:
             return True
@@ -266,7 +270,7 @@ class Host:
 
 @contextmanager
 def _refusal(what: str) -> Iterator[None]:
-    """A refusal of nftables is that of WHAT."""
+    """Raise an NftError as KernelRefused, which names WHAT."""
     try:
         yield
     except NftError as error:
@@ -274,5 +278,5 @@ def _refusal(what: str) -> Iterator[None]:
 
 
 def _together(operation: Operation) -> tuple[Way, str, str]:
-    """What is the same for all operations of one call; a transaction that seals gates opens none."""
+    """Operations with the same value share a call. Opening and sealing gates are separate transactions."""
     return operation.way, operation.space, operation.verb if operation.way == "gate" else ""

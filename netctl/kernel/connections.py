@@ -1,9 +1,9 @@
-"""Ends what a placeholder source still has in the kernel: conntrack entries and sockets.
+"""Ends the sockets and conntrack entries of a placeholder source.
 
-Sockets end while the slot is sealed, between two leases: they would send on, and show both exits to be
-one worker. Old conntrack entries are in a zone of their own, where nothing meets them: they take
-room alone, and may go a moment later. Raw netlink, because a delete has to repeat the kernel's own
-bytes (the tuple, the socket's cookie) and because pyroute2 takes 1 ms an entry where this takes 20 us.
+Sockets are ended while the slot is sealed, between two leases: otherwise they would continue to send and link both
+exits to one worker. Old conntrack entries are in a zone of their own, where no packet matches them: they only take
+room and may be deleted later. Raw netlink, because a deletion has to repeat the kernel's own bytes (the tuple, the
+socket's cookie), and because pyroute2 takes 1 ms for an entry, this 20 us.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _SOURCES: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 ALL_STATES = 0xFFFFFFFF
 MAPPED = bytes(10) + b"\xff\xff"
-"""In front of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
+"""The prefix of an IPv4 address that an IPv6 socket uses (RFC 4291, 2.5.5.2)."""
 _BYTECODE = 1
-"""INET_DIAG_REQ_BYTECODE (linux/inet_diag.h), which the kernel asks of each socket before it lists it."""
+"""INET_DIAG_REQ_BYTECODE (linux/inet_diag.h), a program that the kernel runs for each socket before it lists it."""
 _JUMP, _SOURCE_IS = 1, 7
 """INET_DIAG_BC_JMP, _S_COND."""
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Source(NamedTuple):
-    """A worker's placeholders, and the network namespace they are used in."""
+    """A worker's placeholders, and the network namespace in which they are used."""
 
     space: str
     address: IPv4Address
@@ -47,9 +47,9 @@ class Source(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """The conntrack entries that SOURCE began; with a ZONE only those in it.
+    """The conntrack entries of connections from SOURCE; with a ZONE only those in it.
 
-    The slot may be in use under the next lease already, whose zone is another.
+    The slot may already be in use with the next lease, which has another zone.
     """
 
     source: Source
@@ -57,7 +57,7 @@ class Sweep(NamedTuple):
 
 
 class Connections:
-    """One socket a protocol and a namespace, for the program's life; for one thread.
+    """One socket for each protocol and namespace, for the program's life; for one thread.
 
     Closing a netfilter socket after a change of nftables waits for an RCU grace period, some 10 ms
     (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
@@ -70,10 +70,10 @@ class Connections:
         }
 
     def end_tracked(self, sweeps: Iterable[Sweep]) -> int:
-        """Delete the conntrack entries of SWEEPS; their number. Raises OSError, SpaceGone.
+        """Delete the conntrack entries of SWEEPS; returns their number. Raises OSError, SpaceGone.
 
-        The kernel walks its whole table for the list, 12 ms with the usual 262,144 buckets: one walk in a namespace
-        is for all that come together.
+        For a dump the kernel walks its whole table, 12 ms with the usual 262,144 buckets, so all SWEEPS in a namespace
+        share one walk.
         """
         together: dict[str, list[Sweep]] = {}
         for sweep in sweeps:
@@ -85,9 +85,9 @@ class Connections:
         return self._spaces.inside(space, lambda: _end_tracked(opened.at(space), sweeps))
 
     def end_sockets(self, sources: Iterable[Source]) -> int:
-        """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); their number. Raises OSError, SpaceGone.
+        """Abort TCP and UDP sockets bound to SOURCES (SOCK_DESTROY); returns their number. Raises OSError, SpaceGone.
 
-        A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own time-outs.
+        A kernel without CONFIG_INET_DIAG_DESTROY keeps them: they then end by their own timeouts.
         """
         together: dict[str, list[Source]] = {}
         for source in sources:
@@ -107,11 +107,11 @@ def _end_tracked(asking: Socket, sweeps: Sequence[Sweep]) -> int:
     wanted = {(address.packed, sweep.zone) for sweep in sweeps for address in sweep.source[1:]}
     ours = re.compile(b"|".join({re.escape(source) for source, _ in wanted}), re.DOTALL)
     entries = []
-    # Of both families at once. The kernel's own filter takes one address, is none before 5.8, and returns every IPv6
-    # entry but those asked for (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
+    # Both families at once. The kernel's own filter takes one address, does not exist before 5.8, and returns every
+    # IPv6 entry except those asked for (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
     for body in _dump(asking, CT_GET, _head(socket.AF_UNSPEC)):
         if not ours.search(body):
-            continue  # 100,000 entries of others take a tenth of a second so, and ten times that read whole
+            continue  # 100,000 other entries take 0.1 s with this check, and 1 s if each is parsed
         parts = dict(attributes(body[4:]))
         source = _source_of(parts.get(CTA_TUPLE_ORIG, b""), body[0])
         if not wanted.isdisjoint({(source, None), (source, int.from_bytes(parts.get(CTA_ZONE, b""), "big"))}):
@@ -132,9 +132,9 @@ def _end_sockets(asking: Socket, sources: Sequence[Source]) -> int:
     count = 0
     packed = tuple(source.address.packed for source in sources)
     own_v6 = tuple(source.address_v6.packed for source in sources)
-    # An IPv6 socket may speak IPv4, under a mapped address; only a dump of its own family has it.
+    # An IPv6 socket may use IPv4 with a mapped address; only a dump of its own family lists it.
     bound = {socket.AF_INET: packed, socket.AF_INET6: own_v6 + tuple(MAPPED + address for address in packed)}
-    # Of a mapped address the kernel knows that it is the IPv4 one.
+    # The kernel's filter treats a mapped address as the IPv4 address.
     listed = attribute(_BYTECODE, _any_of([*packed, *own_v6]))
     for (family, addresses), protocol in itertools.product(bound.items(), (socket.IPPROTO_TCP, socket.IPPROTO_UDP)):
         head = struct.pack("=BBBBI", family, protocol, 0, 0, ALL_STATES)
@@ -142,22 +142,23 @@ def _end_sockets(asking: Socket, sources: Sequence[Source]) -> int:
         found = [body[4:52] for body in _dump(asking, SOCK_DIAG_BY_FAMILY, head + bytes(48) + listed)]
         ours = [identity for identity in found if identity[4:].startswith(addresses)]
         for identity in ours:
-            # Before Linux 6.0 one in TIME_WAIT is refused in the words of a kernel that ends none: the next may end.
+            # Before Linux 6.0 a socket in TIME_WAIT gets the same errno as on a kernel without SOCK_DESTROY: go on.
             count += _request(asking, SOCK_DESTROY, head + identity) not in UNSUPPORTED
     return count
 
 
 def _any_of(addresses: Sequence[bytes]) -> bytes:
-    """The kernel's program that lets sockets pass whose source is one of ADDRESSES (inet_diag_bc_run).
+    """The filter program for sockets whose source is one of ADDRESSES (run by inet_diag_bc_run in the kernel).
 
-    Else every socket of every worker would be listed for each of them.
+    Without it the kernel would list every socket of every worker for each of them.
     """
     program = b""
     for address in reversed(addresses):
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         condition = struct.pack("=BBxxi", family, 8 * len(address), -1) + address
         size = 4 + len(condition)
-        # Met: it goes on behind the condition, from there to the program's end. Not met: to the next, or past the end.
+        # If the condition is true, go on after it, and jump to the program's end: accept. If not, go to the next
+        # condition, or past the end: reject.
         jump = struct.pack("=BBH", _JUMP, 4, 4 + len(program)) if program else b""
         program = struct.pack("=BBH", _SOURCE_IS, size, size + 4) + condition + jump + program
     return program
@@ -168,12 +169,12 @@ def _dump(asking: Socket, kind: int, body: bytes) -> list[bytes]:
         return asking.dump(kind, body)
     except OSError as error:
         if error.errno in (errno.ENOENT, *UNSUPPORTED):
-            return []  # this kernel has no such table, or no diag for this protocol
+            return []  # this kernel has no conntrack table, or no diag for this protocol
         raise
 
 
 def _request(asking: Socket, kind: int, body: bytes) -> int:
-    """0, or the errno of a kernel that cannot. Gone already is 0."""
+    """Returns 0, also if the object is gone, or the errno of a kernel that does not support the request."""
     try:
         asking.request(kind, body)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the kernel should hold: a pure function of the fleet and of the leases it holds."""
+"""The state that the kernel should have: a pure function of the fleet and its leases."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
 
 _GENERATIONS = 128
-"""So many zones lie between a worker's and the next one's: 512 workers share none for a while."""
+"""The distance between the first zones of two workers: the zones of 512 workers do not overlap at first."""
 LAST_METRIC = 4294967295
-"""The metric that loses against every other: 2^32 - 1."""
+"""The metric with the lowest priority: 2^32 - 1."""
 
 
 FIRST_METRIC_V6 = 1024
-"""What an IPv6 route without a metric gets (IP6_RT_PRIO_USER); 0 never reads back."""
+"""The metric of an IPv6 route set without one (IP6_RT_PRIO_USER): the kernel lists this instead of 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a slot holds: the key, where its server is, and whether traffic may pass yet."""
+    """What a slot holds: the key, its server's endpoint, and whether traffic may pass yet."""
 
     key: Key
     endpoint: Endpoint
-    """Address and port; names are resolved."""
+    """Address and port; a name is resolved already."""
     open: bool
     generation: int = 0
-    """The lease's, which each of a worker has another of; 0: not known."""
+    """The lease's generation, different for each lease of a worker; 0: not known."""
 
 
 def desired(
     fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: Stack = "on", spare: frozenset[int] = frozenset()
 ) -> State:
-    """The State that FLEET and LEASES (by UID) ask for; KIND is the backend's link kind.
+    """The State for FLEET and LEASES (by UID); KIND is the backend's link kind.
 
     The links of the workers in SPARE (UIDs) have their spare names.
     """
@@ -50,9 +50,10 @@ def desired(
 
 
 def shared(fleet: Fleet, kind: str) -> State:
-    """What belongs to no one worker, all of it in the host: the table that holds all back, and rp_filter of `all`.
+    """The objects that belong to no single worker, all in the host: the table that blocks all workers, and rp_filter
+    of `all`.
 
-    With a space for each worker the table's gates there stay closed for ever, and no sysctl is touched.
+    With a namespace for each worker, this table's gates are never opened, and no sysctl is changed.
     """
     alone = any(fleet.walls.space(worker) != HOST for worker in fleet.members)
     return State(
@@ -64,9 +65,9 @@ def shared(fleet: Fleet, kind: str) -> State:
 
 
 def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST, *, marked: bool = False) -> Filter:
-    """The table that holds WORKERS back in SPACE; MARKED where the kernel itself sends what leaves a tunnel.
+    """The table that blocks WORKERS in SPACE; MARKED if the kernel itself sends a tunnel's outer packets.
 
-    A link's outer packets leave from the namespace in which it was made, which is the host's.
+    A link's outer packets leave from the namespace in which it was made, the host's.
     """
     return Filter(
         uids=frozenset(worker.uid for worker in workers),
@@ -81,7 +82,7 @@ def holding(fleet: Fleet, workers: Iterable[Worker], space: str = HOST, *, marke
 def slot(
     fleet: Fleet, worker: Worker, held: Held | None, *, kind: str, ipv6: Stack = "on", spare: bool = False
 ) -> State:
-    """One worker's slice: its layers always, its device and gate as HELD says, under the SPARE name or the usual."""
+    """One worker's part: always its layers; device and gate for HELD; the link has the SPARE or the usual name."""
     name, space = worker.spare_interface if spare else worker.interface, fleet.walls.space(worker)
     link = Link(interface=name, kind=kind, alias=worker.alias, mtu_bytes=mtu_bytes(fleet, held), space=space)
     room = ipv6 == "on" and link.mtu_bytes >= LEAST_IPV6_BYTES
@@ -105,34 +106,34 @@ def slot(
 def zone(worker: Worker, generation: int) -> int:
     """The connection tracking zone of WORKER's lease of that GENERATION.
 
-    A zone has 16 bits, and 0 is everybody's. One comes round again after 65,535 leases of a worker; that two workers
-    share one does no harm, since their sources differ.
+    A zone has 16 bits, and 0 is the default zone. A worker's zones repeat after 65,535 leases. Two workers may share a
+    zone, because their source addresses differ.
     """
     return 1 + (worker.number * _GENERATIONS + generation) % (2**16 - 1) if generation else 0
 
 
 def mtu_bytes(fleet: Fleet, held: Held | None) -> int:
-    """What a tunnel carries in a packet: the smaller of the setting and what the key's file says."""
+    """The tunnel's MTU: the smaller of the setting and the value in the key's file."""
     return min(fleet.wireguard.mtu, held.key.mtu_bytes or fleet.wireguard.mtu) if held else fleet.wireguard.mtu
 
 
 @cache
 def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carried: bool) -> State:
-    """What a worker's tunnel through LINK stands on; made once, for it is the same with every key of a kind.
+    """The layers below a worker's tunnel through LINK; cached, as they are the same for all keys with and without IPv6.
 
-    CARRIED: with a way out for IPv6. Its placeholder is there wherever it can be, with any key: an address
-    that came with one would be an event for everybody.
+    CARRIED: with a route for IPv6. The IPv6 placeholder exists with every key wherever the kernel allows it: adding it
+    with a key would be an address event for all browsers.
     """
     name, space = link.interface, link.space
     addresses = {Address(address=worker.placeholder, interface=walls.address_on(name), space=space)}
     sysctls = [rp_filter(name, 0, space)]
-    # A link with a smaller MTU loses all of IPv6, its sysctls too (NETDEV_CHANGEMTU in net/ipv6/addrconf.c).
+    # A link with a smaller MTU loses IPv6 with its sysctls (NETDEV_CHANGEMTU in net/ipv6/addrconf.c).
     if ipv6 != "absent" and link.mtu_bytes >= LEAST_IPV6_BYTES:
         sysctls += [addr_gen_mode(name, space), disable_ipv6(name, space, off=not carried)]
     if space != HOST:
-        sysctls.append(rp_filter("all", 0, space))  # the host's is shared, this one is not
+        sysctls.append(rp_filter("all", 0, space))  # the host's is in shared()
     if ipv6 == "on":
-        # Never on the link, which loses it with IPv6: a key without an address turns that off.
+        # On `lo`, not on the link: a key without an IPv6 address turns IPv6 off there, which deletes its addresses.
         addresses.add(Address(address=worker.placeholder_v6, prefix=128, space=space))
     return State(
         spaces=frozenset[Space]() if space == HOST else frozenset({Space(space=space)}),
@@ -147,7 +148,7 @@ def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carrie
 
 
 def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, ipv6: bool = True) -> Device:
-    """WORKER's device INTERFACE as HELD says; with IPV6 only where it can be carried."""
+    """WORKER's device INTERFACE for HELD; IPV6: whether the tunnel can carry IPv6."""
     space = fleet.walls.space(worker)
     if held is None:
         return Device(interface=interface, space=space)
@@ -156,8 +157,9 @@ def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, i
         preshared=held.key.preshared,
         keepalive_seconds=fleet.wireguard.keepalive_seconds,
         ipv6=held.open and ipv6 and held.key.address_v6 is not None,
-        # A program's device has a queue: what a worker sent through the gate before lies there still, and would be
-        # sealed for the new server as soon as that one is allowed anything. Until the gate opens it is thrown away.
+        # A device that is a program has a queue: packets that the worker sent through the last gate may still be in it,
+        # and would be encrypted for the new server as soon as it has allowed ips. Until the gate opens it has none, so
+        # these packets are discarded.
         open=held.open,
         endpoint=held.endpoint,
     )
@@ -176,9 +178,9 @@ def _routes(worker: Worker, interface: str, *, ipv6: bool, carried: bool) -> Ite
 
 
 def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
-    """Lookup by UID and by placeholder source, and for each a prohibit that is asked next.
+    """A lookup rule by UID and one by placeholder source, and for each a prohibit rule that comes after it.
 
-    The source rules catch what the kernel sends for a socket that is gone: it carries no UID.
+    The source rules match packets that the kernel sends for a closed socket: these have no UID.
     """
     yield Rule(family=4, priority=worker.table, uid=worker.uid, table=worker.table)
     yield Rule(family=4, priority=worker.table, source=worker.placeholder, table=worker.table)
@@ -192,17 +194,17 @@ def _rules(worker: Worker, ipv6: bool) -> Iterable[Rule]:
 
 
 def rp_filter(interface: str, value: int, space: str = HOST) -> Sysctl:
-    """Reverse path filtering of INTERFACE, `all` or `default`."""
+    """Reverse path filtering of INTERFACE, which may be `all` or `default`."""
     return Sysctl(path=("net", "ipv4", "conf", interface, "rp_filter"), value=value, space=space)
 
 
 def disable_ipv6(interface: str, space: str = HOST, *, off: bool = True) -> Sysctl:
-    """IPv6 OFF, or on: then routes may lead through INTERFACE. Turning it off deletes them without a notification."""
+    """IPv6 OFF or on; on, routes may lead through INTERFACE. Turning it off deletes these without a notification."""
     return Sysctl(path=("net", "ipv6", "conf", interface, "disable_ipv6"), value=int(off), space=space)
 
 
 def addr_gen_mode(interface: str, space: str = HOST) -> Sysctl:
-    """No link-local address when the link goes up, or IPv6 on: that would be an address event.
+    """No link-local address when the link goes up or IPv6 is turned on: that would be an address event.
 
     1 is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). It has to be set before `disable_ipv6`, and sorts before it.
     """

@@ -1,7 +1,7 @@
-"""What to do, as a pure function: diff(desired, observed) -> operations in a safe order.
+"""Makes the plan, as a pure function: diff(desired, observed) -> operations in a safe order.
 
-Block before open, add before delete: a gate that changes, or whose device, link or route changes, is
-sealed first and opened last, so that no prefix of a plan lets anything out that neither State did.
+Block before open, add before delete: a gate that changes, or whose device, link or route changes, is sealed first and
+opened last. So wherever a plan stops, it lets out no packet that both States would block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Gate, Link, Route, Space, Sysctl, Thing, Verb, Way
 
 LAST_PRIORITY = 2**32
-"""After every rule: of a table that no rule looks up."""
+"""A number after every priority, for a table that no rule looks up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Operation:
 
     @property
     def space(self) -> str:
-        """The namespace it is done in: what makes a namespace, or moves a link there, is done in the host's."""
+        """The namespace in which it is done: to make a namespace, or to move a link there, the host's."""
         return self.thing.place(self.verb)
 
     @property
@@ -51,7 +51,8 @@ def diff(desired: State, observed: State) -> tuple[Operation, ...]:
 
 
 def _doomed(desired: State, observed: State) -> State:
-    """OBSERVED without what ends with the spaces that go, but for links and gates: a process may still be in there."""
+    """OBSERVED without the objects that end with removed namespaces, but with their links and gates: a process may
+    still be in there."""
     going = {one.space for one in observed.spaces - desired.spaces}
     if not going:
         return observed
@@ -59,9 +60,9 @@ def _doomed(desired: State, observed: State) -> State:
 
 
 def _after_deletion(strange: frozenset[Address], desired: State, observed: State) -> State:
-    """OBSERVED as it is once the STRANGE addresses on our links are deleted.
+    """OBSERVED as it is once the STRANGE addresses on netctl's links are deleted.
 
-    With a link's last IPv4 address the kernel deletes its routes as well, without a notification (fib_disable_ip
+    With a link's last IPv4 address the kernel also deletes its routes, without a notification (fib_disable_ip
     in net/ipv4/fib_frontend.c).
     """
     if not strange:
@@ -81,10 +82,10 @@ def _place(one: Link | Address | Route) -> tuple[str, str | None]:
 
 
 def _trim(desired: State, observed: State) -> State:
-    """DESIRED without what hangs on a link that its program has not made yet: we cannot make it."""
+    """DESIRED without the objects on a link that its program has not made yet: netctl cannot make that link."""
     there = {_place(link) for link in observed.links}
     awaited = [link for link in desired.links if not makes_links(link.kind)]
-    # It is made in the host; from there it moves.
+    # A program makes its link in the host; from there it is moved.
     missing = {link.interface for link in awaited if not {_place(link), (HOST, link.interface)} & there}
     return desired.keep(lambda one: one.on not in missing) if missing else desired
 
@@ -93,7 +94,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     kept = _kept_gates(desired, observed)
     fresh_filters = desired.filters - observed.filters
     fresh = {one.space for one in fresh_filters}
-    # A new table has no gate open; the old one may lack the very sets that a seal would change.
+    # A new table has no open gates, and the old one may lack the sets that a seal would change.
     yield from _each("seal", (gate for gate in observed.gates - kept if gate.space not in fresh))
     yield from _each("add", desired.spaces - observed.spaces)
     yield from _each("add", fresh_filters)
@@ -102,14 +103,14 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
     yield from _each("add", (route for route in new_routes if route.interface is None))
-    # What leads astray goes before anything leads on: the prohibits and unreachables just added catch its packets.
-    # A table has one route of each metric, so the old one also has to make room.
+    # Delete wrong lookups and routes before new ones are added: the prohibit rules and unreachable routes just added
+    # catch the packets. A table has one route of each metric, so an old route must also go before the new one.
     yield from _astray(desired, observed)
     new_addresses = desired.addresses - observed.addresses
     yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
     yield from _links(desired, observed)
-    # On a link that has come from another namespace, and before the routes that prefer them.
+    # After a link has been moved from another namespace, and before the routes that have these as their source.
     yield from _each("add", (one for one in new_addresses if one.interface != "lo"))
     yield from _each("add", (route for route in new_routes if route.interface is not None))
     yield from _devices(desired, observed)
@@ -121,9 +122,9 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
 
 
 def _astray(desired: State, observed: State) -> Iterator[Operation]:
-    """Delete lookups and routes that lead somewhere else, in the reverse of the order in which a packet meets them.
+    """Delete lookups and routes that lead elsewhere, in the reverse of the order in which the kernel uses them.
 
-    Each deletion uncovers the next one that a packet would meet, which has been deleted by then.
+    Each deletion exposes the next lookup or route that a packet would use, which has been deleted by then.
     """
     first: dict[tuple[str, int], int] = {}
     for rule in observed.rules:
@@ -143,10 +144,10 @@ def _astray(desired: State, observed: State) -> Iterator[Operation]:
 
 
 def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
-    """Gates that stay open throughout: nothing below them changes."""
+    """Gates that stay open all the time, because nothing below them changes."""
     below = (desired.devices ^ observed.devices, desired.links ^ observed.links, desired.routes ^ observed.routes)
     changed = {one.on for part in below for one in part}
-    # A new table has no gate; they open at the end.
+    # A new table has no open gates; they are opened at the end.
     fresh = {one.space for one in desired.filters - observed.filters}
     return frozenset(
         gate for gate in desired.gates & observed.gates if gate.interface not in changed and gate.space not in fresh
@@ -158,7 +159,7 @@ def _links(desired: State, observed: State) -> Iterator[Operation]:
     fresh = desired.links - observed.links
     sysctls = desired.sysctls - observed.sysctls
     own = {link.interface for link in desired.links}
-    # Made and configured in the host, so that its own UDP socket stays there; without an address, so silently.
+    # Made and configured in the host, so that its UDP socket stays there; without an address, so without an event.
     moving = _arriving(desired, observed)
     at_home = [replace(link, space=HOST) if link in moving else link for link in fresh]
     yield from _each("set", _preserved(desired, observed))
@@ -166,14 +167,14 @@ def _links(desired: State, observed: State) -> Iterator[Operation]:
     yield from _each("add", (link for link in at_home if _place(link) not in seen))
     yield from _each("set", at_home)
     yield from _each("move", moving)
-    # Before the link goes up: IPv6 would give it a link-local address, an event Chrome hears.
+    # Before the link goes up: IPv6 would give it a link-local address, an event that Chrome notices.
     yield from _each("set", (one for one in sysctls if one.on in own))
-    # A link that moves goes down.
+    # A move sets a link down.
     yield from _each("up", (link for link in fresh if not (_place(link) in seen and seen[_place(link)].up)))
 
 
 def _devices(desired: State, observed: State) -> Iterator[Operation]:
-    """One that lacks its peer's networks alone gets those, and keeps its session."""
+    """Set the changed devices. One that lacks only its peer's allowed ips gets these, and keeps its session."""
     changed = desired.devices - observed.devices
     waiting = frozenset(one for one in changed if _closed(one) in observed.devices)
     yield from _each("set", changed - waiting)
@@ -185,15 +186,15 @@ def _closed(device: Device) -> Device:
 
 
 def _arriving(desired: State, observed: State) -> frozenset[Link]:
-    """The links that are not in their space yet."""
+    """The links that are not in their namespace yet."""
     seen = {_place(link) for link in observed.links}
     return frozenset(link for link in desired.links if link.space != HOST and _place(link) not in seen)
 
 
 def _preserved(desired: State, observed: State) -> Iterator[Sysctl]:
-    """Before `all` of a namespace is lowered, its old value goes to every other interface there and to `default`.
+    """Before `all` of a namespace is lowered, set its old value on every other interface there and on `default`.
 
-    The kernel uses max(all, interface), so nothing else is filtered less than before.
+    The kernel uses max(all, interface), so no other interface is filtered less than before.
     """
     lowered = {one.space for one in desired.sysctls if one == rp_filter("all", 0, one.space)}
     old = {one.space: one.value for one in observed.sysctls if one.path == rp_filter("all", 0).path}
@@ -210,7 +211,7 @@ def _deletes(desired: State, observed: State) -> Iterator[Operation]:
     old_prohibits = (rule for rule in observed.rules - desired.rules if rule.table is None)
     wanted = {_place(link) for link in desired.links}
     wanted |= {(HOST, link.interface) for link in _arriving(desired, observed)}
-    # A device that goes with its link needs no seal of its own.
+    # A device is deleted with its link, so it needs no seal.
     yield from _each("delete", (link for link in observed.links if _place(link) not in wanted))
     yield from _each("delete", old_prohibits)
     yield from _each("delete", (route for route in old_routes if route.interface is None))
@@ -219,6 +220,6 @@ def _deletes(desired: State, observed: State) -> Iterator[Operation]:
 
 def _each(verb: Verb, things: Iterable[Thing]) -> Iterator[Operation]:
     operations = [Operation(verb=verb, thing=thing) for thing in things]
-    if len(operations) > 1:  # what one worker's rotation changes is one of each kind, and its text costs something
-        operations.sort(key=str)  # the same plan reads the same every time
+    if len(operations) > 1:  # a rotation changes one thing of each kind: do not make its text for nothing
+        operations.sort(key=str)  # the same plan has the same text every time
     yield from operations

@@ -1,7 +1,7 @@
-"""The kinds of kernel object that netctl owns, as frozen values: one class a kind.
+"""The kinds of kernel object that netctl owns, as frozen values: one class for each kind.
 
-A value says everything that is to be known of it outside the kernel: its equality is "nothing to do", it prints its
-changes as commands, and it tells whose marks it bears, on which link it hangs and which way its changes go.
+A value has everything that is known about the object outside the kernel. Equal values mean "nothing to do". A value
+prints its changes as commands, and knows its marks, the link that it belongs to, and how its changes are applied.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ TABLE, OWNED_TABLE = "fleet", "fleet_hold"
 """The nftables tables of netctl, family inet: the one with the gates, and the one that only its owner can change."""
 Family = Literal[4, 6]
 Stack = Literal["absent", "off", "on"]
-"""What the kernel has of IPv6: nothing, all but addresses (net.ipv6.conf.all.disable_ipv6), or all of it."""
+"""IPv6 in the kernel: none, all but addresses (net.ipv6.conf.all.disable_ipv6), or all of it."""
 Verb = Literal["add", "set", "move", "up", "delete", "open", "seal"]
 Way = Literal["space", "routing", "removal", "device", "gate", "table"]
-"""How a change gets into the kernel: see netctl.host."""
+"""How a change is applied to the kernel: see netctl.host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Thing:
-    """One kernel object, in the network namespace SPACE: the host's (""), or the one of that name."""
+    """One kernel object, in the network namespace `space`: the host's (""), or the one with that name."""
 
     space: str = HOST
 
     part: ClassVar[str]
-    """The field of a State that holds this kind."""
+    """The field of a State that has this kind."""
     marked_by: ClassVar[tuple[str, ...]] = ()
-    """The fields that tell whose it is in the host's namespace."""
+    """The fields that show which worker it belongs to in the host's namespace."""
     way: ClassVar[Way] = "routing"
     """How it is changed."""
     way_out: ClassVar[Way | None] = None
-    """How it is deleted, where that is not the same."""
+    """How it is deleted, if not in the same way."""
 
     def describe(self, verb: Verb) -> str:
         """The command that an administrator would type for VERB in its namespace; keys are never shown."""
@@ -51,24 +51,24 @@ class Thing:
 
     @property
     def marks(self) -> tuple[Hashable, ...]:
-        """What tells whose it is: a worker's namespace, or in the host's any of these; see marks_of()."""
+        """Its worker's marks: the worker's namespace, or in the host's namespace any of these; see marks_of()."""
         return tuple(getattr(self, name) for name in self.marked_by) if self.space == HOST else (self.space,)
 
     @property
     def on(self) -> str | None:
-        """The link that it hangs on, or that it is."""
+        """The name of the link that it belongs to, or that it is."""
         return getattr(self, "interface", None)
 
 
 def marks_of(worker: Worker) -> frozenset[Hashable]:
-    """All marks of WORKER: names, numbers and addresses, of which no two kinds overlap."""
+    """All marks of WORKER: names, numbers and addresses; marks of two kinds are never equal."""
     numbers = worker.uid, worker.table, worker.prohibit_priority
     return frozenset({*worker.interfaces, worker.alias, worker.space, *worker.placeholders, *numbers})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space(Thing):
-    """The namespace of that name itself. Root makes and removes it; netctl only enters."""
+    """The namespace itself. Root makes and removes it; netctl only enters it."""
 
     part, way = "spaces", "space"
 
@@ -81,7 +81,7 @@ class Space(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Thing):
-    """A worker's interface, made by netctl or by the program that is its device, as the backend of its kind says."""
+    """A worker's interface, made by netctl or by the program that is its device, depending on the backend."""
 
     part = "links"
     marked_by = ("interface", "alias")
@@ -110,7 +110,7 @@ class Link(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address(Thing):
-    """A placeholder, on `lo` or, in a space, on the interface; also what another program has put on an interface."""
+    """A placeholder, on `lo` or in a worker's namespace on the interface; or an address that another program added."""
 
     part = "addresses"
     marked_by = ("address", "interface")
@@ -125,7 +125,7 @@ class Address(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Thing):
-    """A default route of a worker's table: through its interface, or `unreachable`, which every other one precedes."""
+    """A default route of a worker's table: through its interface, or `unreachable` with the lowest priority."""
 
     part = "routes"
     marked_by = ("table",)
@@ -138,7 +138,7 @@ class Route(Thing):
     metric: int = 0
     protocol: int = PROTOCOL
     listed: bytes = field(default=b"", repr=False)
-    """The kernel's own words for one with attributes that netctl never sets: deleted by them."""
+    """The kernel's message for a route with attributes that netctl never sets; the deletion repeats it."""
 
     def describe(self, verb: Verb) -> str:
         kind = "unreachable default" if self.interface is None else f"default dev {self.interface}"
@@ -150,7 +150,7 @@ class Route(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Thing):
-    """A policy rule that selects by UID or by placeholder source, and looks a table up or prohibits."""
+    """A policy rule that selects by UID or by placeholder source, and looks up a table or prohibits."""
 
     part = "rules"
     marked_by = ("priority",)
@@ -163,7 +163,7 @@ class Rule(Thing):
     """None: prohibit."""
     protocol: int = PROTOCOL
     listed: bytes = field(default=b"", repr=False)
-    """The kernel's own words for one with attributes that netctl never sets: deleted by them."""
+    """The kernel's message for a rule with attributes that netctl never sets; the deletion repeats it."""
 
     def describe(self, verb: Verb) -> str:
         who = f"from {self.source}" if self.source else f"uidrange {self.uid}-{self.uid}"
@@ -195,21 +195,22 @@ class Sysctl(Thing):
 
     @property
     def file(self) -> Path:
-        """It, in the namespace of the thread that asks."""
+        """Its file; it shows the namespace of the calling thread."""
         return Path("/proc/sys", *self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The VPN server as a device knows it; everything is allowed through it once it is OPEN, and nothing before."""
+    """The VPN server as a device's peer. It has no allowed ips before it is `open`; then all of IPv4, and with `ipv6`
+    all of IPv6."""
 
     public_key: str
     preshared: Secret | None
     keepalive_seconds: int
     ipv6: bool = False
-    """Whether IPv6 is allowed through it too; never without `open`."""
+    """Never without `open`."""
     open: bool = True
-    # The kernel follows a server that answers from elsewhere: a moved endpoint is no difference.
+    # The kernel follows a server that answers from another address, so a changed endpoint is no difference.
     endpoint: Endpoint = field(compare=False)
 
     @property
@@ -239,7 +240,7 @@ class Device(Thing):
 
     @property
     def _peer_name(self) -> str:
-        """The server's public key; a file may have its own private one there."""
+        """The server's public key; hidden if it is the private or preshared key, put there by mistake in the file."""
         assert self.peer is not None
         told = Secret.parse_private(self.peer.public_key)
         return "(hidden)" if told in (self.private, self.peer.preshared) else self.peer.public_key
@@ -247,7 +248,7 @@ class Device(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate(Thing):
-    """An opening in the nftables table: this worker may leave, as ADDRESS, through its own interface."""
+    """An opening in the nftables table: this worker may send, as ADDRESS, through its own interface."""
 
     part, way = "gates", "gate"
     marked_by = ("uid",)
@@ -258,7 +259,7 @@ class Gate(Thing):
     """None: closed for IPv6."""
     interface: str
     zone: int = 0
-    """What its connections are tracked in, and those of no other lease of the worker; 0: with everybody's."""
+    """The zone in which only this lease's connections are tracked; 0: the default zone."""
 
     @property
     def worker(self) -> Worker:
@@ -276,20 +277,20 @@ class Gate(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter(Thing):
-    """The table `inet fleet` without its gates: whom it holds back, and which resolvers, networks, ports are open."""
+    """The table `inet fleet` without its gates: the workers it blocks, and the resolvers, networks, ports it allows."""
 
     part, way = "filters", "table"
 
     uids: frozenset[int]
     resolvers: frozenset[IPv4Address | IPv6Address]
     reachable: frozenset[IPv4Network | IPv6Network] = frozenset()
-    """Private networks that may be reached through the tunnel; none overlaps another."""
+    """Private networks that may be reached through the tunnel; they do not overlap."""
     loopback_ports: frozenset[int] = frozenset()
     """TCP ports of the loopback interface that every worker may connect to."""
     marked: bool = False
-    """UDP with OUTER_MARK passes: the kernel's WireGuard sends under the UID of whom it carries."""
+    """UDP with OUTER_MARK passes: the kernel's WireGuard sends its packets under the UID of the worker."""
     intact: bool = True
-    """False when observed chains or rules are not what this program writes."""
+    """False when observed chains, sets or rules are not as this program writes them."""
 
     def describe(self, verb: Verb) -> str:
         if verb == "delete":

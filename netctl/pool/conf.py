@@ -28,7 +28,7 @@ _KNOWN = (
 )
 """Entry names that messages may repeat as the file spells them; any other could be a key that was pasted there."""
 _AMNEZIA = re.compile(r"[sh][1-4]")
-"""AmneziaWG's parameters that both sides must share, besides H1 to H4; the others concern only the client."""
+"""AmneziaWG's parameters that both sides must share: S1 to S4, H1 to H4. Its others concern only the client."""
 _LAN_ALONE = "ask for a file with 0.0.0.0/0, or write that yourself if the server allows it"
 
 

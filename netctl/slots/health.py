@@ -21,7 +21,7 @@ KEEPALIVE_BYTES = 32
 """The size of a keepalive, which has no answer: an empty data message (the WireGuard paper, 5.4.6)."""
 FIRST_SECONDS, LONGEST_SECONDS, JITTER = 10.0, 600.0, 0.2
 ALL_EVERY = 6
-"""At every sixth look all links count as moving, so that a device that hangs while idle is found as well."""
+"""At every ALL_EVERY-th look all links count as moving, so that a device that hangs while idle is found as well."""
 
 
 class Verdict(enum.Enum):

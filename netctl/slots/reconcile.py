@@ -49,7 +49,7 @@ class Reconciler:
         self.shared = desired.shared(fleet, backend.link_kind)
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
-        """Observe the kernel in WORKER's namespace (None: in all), and the devices in DEVICES (None: all).
+        """Observe the host and WORKER's own namespace (None: all namespaces), and the devices in DEVICES (None: all).
 
         Raises ForeignObject, naming all foreign objects, when another program's object blocks WORKER (None: any worker)
         for FOREIGN_SECONDS.

@@ -62,7 +62,8 @@ class Servers:
         return replace(lease, key=replace(key, mtu_bytes=most, address_v6=v6))
 
     def silent(self, slot: Slot, lease: Lease, failed: list[str]) -> Step:
-        """LEASE's server, the last of FAILED, did not answer SLOT: put it or its key aside; returns the next step."""
+        """LEASE's server, the last of FAILED, did not answer SLOT: put the key aside, and the server unless it answers
+        other slots; returns the next step."""
         now, working = self._clock(), self.working(slot)
         step = next_step(failed, working)
         # The key is put aside at all its servers: else a revoked key would be tried at each, and have each put aside.

@@ -88,7 +88,7 @@ class Slot:
     repairing: bool = False
     """Its device is being replaced, or that has failed: the gate is closed in every state."""
     unconfirmed: bool = False
-    """The device or the key store has not confirmed the last change yet: the key is not leased to anyone."""
+    """The device or the key store has not confirmed the last change yet: until then the key is not leased again."""
 
     def __post_init__(self) -> None:
         self.freed.set()

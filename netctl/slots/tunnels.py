@@ -1,4 +1,4 @@
-"""A slot's tunnel, made and ended: lease -> sealed gate -> key and peer -> handshake -> open gate, and back."""
+"""Makes and ends a slot's tunnel: lease -> sealed gate -> key and peer -> handshake -> open gate, and back."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from netctl.slots.slot import Event, Slot, SlotState
 from netctl.slots.suspects import MOST, NO_KEYS_FAULT, Suspects, in_words, named, none_free, none_there
 
 POOL_SECONDS = 0.25
-"""How often a request that waits for a key looks at the pool: another program may have added one."""
+"""How often a request that waits for a key checks the pool: another program may have added one."""
 REPAIR_SECONDS = 10.0
 LAST_TRY_SECONDS = 0.5
-"""With less than this left before the deadline no other key is tried."""
+"""With less time than this before the deadline no other key is tried."""
 NEW_DEVICE_SECONDS = 3.0
-"""And with less than this no other device: the supervisor needs one to start it, and a handshake follows."""
+"""With less time than this no other device is tried: the supervisor needs 1 s to start it, then comes a handshake."""
 
 
 class Tunnels:
-    """All slots, and the only code that changes what they hold."""
+    """All slots, and the only code that changes their leases."""
 
     def __init__(
         self, *, fleet: Fleet, pool: ThreadedPool, reconciler: Reconciler, devices: Devices, endings: Endings
@@ -52,30 +52,30 @@ class Tunnels:
         return self._devices.interface(slot)
 
     async def renew(self, slot: Slot, deadline: float) -> Lease:
-        """Another key for SLOT, up to the open gate (monotonic DEADLINE). Call with the slot's lock held.
+        """Give SLOT another key and open its gate (monotonic DEADLINE). Call with the slot's lock held.
 
-        On any error, being cancelled included, the slot is sealed and nobody's. Raises NoKeyFree,
+        On any error, also when it is cancelled, the slot is sealed and has no owner. Raises NoKeyFree,
         HandshakeTimeout, TunnelError.
         """
         try:
-            # Before a key is taken that no device can be given, and whose end none could confirm: one worker that asks
-            # again and again would empty the pool.
+            # Before a key is taken: without a namespace no device could use the key or confirm its end, so one worker
+            # that asks again and again would empty the pool.
             self._devices.find_space(slot.worker)
             old = slot.lease
             lease = await self._connect(slot, deadline)
         except BaseException as error:
-            # A hang-up cancels us; sealing has to be finished all the same, before the lock is let go.
+            # A hang-up cancels this call; the slot must still be sealed before the lock is released.
             await self.seal(slot, f"no tunnel: {type(error).__name__}")
             raise
         if old is not None:
             self._endings.sweep_later(slot.worker, old.generation)
-        # Those before this lease alone: by then a next request may be at work, with its key in the device.
+        # Only leases before this one: by then the next request may be running, with its key in the device.
         self.book.later(partial(self._pool.ended, slot.worker.uid, before=lease.generation))
         slot.unconfirmed = False
         return lease
 
     async def _connect(self, slot: Slot, deadline: float) -> Lease:
-        """Keys are tried until one carries a tunnel; whatever one raises, the next is tried (netctl.slots.suspects)."""
+        """Try keys until one has a working tunnel; after any error the next is tried (netctl.slots.suspects)."""
         silent: list[str] = []
         nowhere: list[str] = []
         suspects = Suspects()
@@ -99,7 +99,7 @@ class Tunnels:
                     raise
             except NO_KEYS_FAULT:
                 raise
-            except Exception as error:  # noqa: BLE001 - a key may raise anything, and the pool goes on
+            except Exception as error:  # noqa: BLE001 - a key may raise anything; the next one is tried
                 self._log.warning(
                     "key.failed", worker=slot.worker.name, file=lease.origin, key=lease.key_id, reason=in_words(error)
                 )
@@ -112,14 +112,14 @@ class Tunnels:
         return lease
 
     async def _bring_up(self, slot: Slot, lease: Lease, deadline: float) -> Lease:
-        """LEASE's device up, sealed; the sockets of the one before ended; the server's answer; then the gate open."""
+        """Set up LEASE's device, sealed; end the old lease's sockets; wait for the handshake; then open the gate."""
         if slot.state is SlotState.CONNECTED:
-            slot.step(Event.ROTATE)  # the key before this failed at its open gate
+            slot.step(Event.ROTATE)  # the key before this one failed after its handshake
         slot.hold(lease)
         ways = self._devices.sources.passable(await resolved(lease.key.ways))
         ways = self.servers.in_turn(lease, ways)
         lease = await self._aim(slot, lease, ways.pop(0))
-        # Then it has let go of the old key; the store hears of it after the reply, see renew().
+        # After this the device has dropped the old key; the store is updated after the reply, see renew().
         await self._devices.bring(slot, deadline)
         lease = await self._reach(slot, lease, ways, deadline)
         slot.step(Event.READY)
@@ -127,7 +127,7 @@ class Tunnels:
         return lease
 
     async def _aim(self, slot: Slot, lease: Lease, way: Endpoint) -> Lease:
-        """SLOT holds LEASE by this WAY to its server."""
+        """Set WAY as the endpoint of SLOT's LEASE."""
         if way != lease.endpoint:
             lease = replace(lease, endpoint=way)
             await self._pool.renew(lease)
@@ -135,8 +135,8 @@ class Tunnels:
         return lease
 
     async def _reach(self, slot: Slot, lease: Lease, others: list[Endpoint], deadline: float) -> Lease:
-        """The handshake, by the way that SLOT's device has or by OTHERS in turn; raises HandshakeTimeout with all."""
-        # The old sources are ended while the new server's answer is waited for.
+        """Wait for a handshake at the endpoint of SLOT's device, then at OTHERS in turn. Raises HandshakeTimeout."""
+        # The old sockets are ended during the wait for the new server's answer.
         ending = asyncio.ensure_future(self._endings.end_sockets(slot.worker))
         silent: list[str] = []
         try:
@@ -158,7 +158,7 @@ class Tunnels:
     async def _prepare_next_try(
         self, slot: Slot, lease: Lease, failed: list[str], error: HandshakeTimeout, deadline: float
     ) -> None:
-        """What has to be done before another key is tried; raises ERROR where there is no time for that."""
+        """Prepare for another key; raises ERROR if there is no time for it."""
         step = self.servers.silent(slot, lease, failed)
         self.book.failed("handshake.failed", lease, f"{error.message}; next: {step.value}", slot)
         left = deadline - time.monotonic()
@@ -169,7 +169,7 @@ class Tunnels:
             failed.clear()
 
     async def _take_key(self, slot: Slot, avoid: frozenset[str], deadline: float) -> Lease:
-        """Lease a key, waiting until one is free. Raises NoKeyFree, or ConfigurationError where none ever is."""
+        """Lease a key, waiting until one is free. Raises NoKeyFree, or ConfigurationError if there can be none."""
         most, server = self._fleet.netctl.workers_per_server, slot.server
         while True:
             uid, owner, aside = slot.worker.uid, slot.holder, self.servers.aside()
@@ -181,7 +181,7 @@ class Tunnels:
             if numbers.service is None and not await self._pool.is_there(server):
                 raise none_there(server)
             if slot.lease is not None:
-                await self._give_back(slot)  # our own old key may be the only one there is
+                await self._give_back(slot)  # the slot's old key may be the only one in the pool
                 continue
             left = deadline - time.monotonic()
             if left <= 0:
@@ -189,9 +189,9 @@ class Tunnels:
             await asyncio.sleep(min(POOL_SECONDS, left))
 
     async def _give_back(self, slot: Slot) -> None:
-        """The slot's lease ends: gate closed, key and peer gone from the device, then the key is free.
+        """End the slot's lease: close the gate, remove key and peer from the device, then free the key.
 
-        The store is told at the same time: one that fails or hangs keeps no gate open, and keeps the key.
+        The store is updated at the same time: if it fails or hangs, the gate is closed anyway, and the key stays taken.
         """
         slot.lease = None
         outcomes = await asyncio.gather(
@@ -206,9 +206,9 @@ class Tunnels:
         await self._endings.sweep(worker)
 
     async def seal(self, slot: Slot, reason: str) -> None:
-        """Nothing leaves, nobody owns it, its key goes back. Call with the slot's lock held.
+        """Close the gate, remove the owner, return the key. Call with the slot's lock held.
 
-        Runs to its end also when its caller is cancelled. Whoever wants the slot next waits for the lock.
+        It runs to its end even if its caller is cancelled. The next user of the slot waits for the lock.
         """
         slot.step(Event.END)
         slot.own(None)
@@ -218,14 +218,14 @@ class Tunnels:
         lease = slot.lease
         try:
             await self._give_back(slot)
-        except Exception as error:  # noqa: BLE001 - whatever its key raises here as well, the slot is sealed
-            # The gate is closed: that comes first. A key that may still be in a device is nobody else's.
+        except Exception as error:  # noqa: BLE001 - after any error the slot counts as sealed
+            # The gate is closed first. A key that may still be in a device is not leased to another worker.
             slot.unconfirmed = True
             self._log.error("slot.seal_unconfirmed", worker=slot.worker.name, error=in_words(error))
         self._log.info("slot.sealed", worker=slot.worker.name, reason=reason, lease=lease.id if lease else None)
 
     async def confirm(self, slot: Slot) -> None:
-        """Finish a seal that device or store did not confirm. Call with the slot's lock held."""
+        """Finish a seal that the device or the store did not confirm. Call with the slot's lock held."""
         if slot.repairing:
             await self._devices.replace(slot, "it did not answer when netctl started")
         else:
@@ -237,7 +237,7 @@ class Tunnels:
     # --- start and repair
 
     async def repair(self, uid: int) -> None:
-        """A worker's link has come or gone: bring its slice back, once its device answers."""
+        """Restore a worker's part after its link has appeared, disappeared or changed, once its device answers."""
         slot = self.slots[uid]
         self._reconciler.forget(slot.worker)
         try:
@@ -250,10 +250,10 @@ class Tunnels:
             self._log.error("slot.repair_failed", worker=slot.worker.name, error=in_a_line(error))
 
     async def adopt(self) -> list[Slot]:
-        """Take over what an earlier netctl left; returns the slots whose workers are expected back.
+        """Take over the tunnels of an earlier netctl; returns the slots whose workers are expected back.
 
-        A lease whose owner still runs stays open, unless it was being taken in place of another, whose sockets would go
-        on through it; any other ends. Nothing that is as it should be is touched, so no address event is sent.
+        A lease whose owner still runs stays open, unless it was just replacing another lease, whose sockets would
+        continue through it; other leases end. What is as it should be is not touched, so there is no address event.
         """
         gone, cut_off = list[int](), await self._pool.unfinished()
         for lease in await self._pool.held():
@@ -276,7 +276,7 @@ class Tunnels:
         return [slot for slot in self.slots.values() if slot.state is SlotState.ORPHANED]
 
     async def expire(self, slot: Slot) -> None:
-        """Seal an adopted slot when its owner ends, or has not come back within the grace time."""
+        """Seal an adopted slot when its owner ends or does not come back within the grace time."""
         lease = slot.lease
         assert lease is not None
         grace = self._fleet.netctl.owner_grace_seconds
@@ -287,12 +287,12 @@ class Tunnels:
 
 
 def _late(deadline: float) -> bool:
-    """Whether no other key, nor another way, is worth a try before DEADLINE."""
+    """Whether there is too little time before DEADLINE to try another key or endpoint."""
     return deadline - time.monotonic() < LAST_TRY_SECONDS
 
 
 async def ended_in_time(owner: str, seconds: float) -> bool:
-    """Whether the process that OWNER names (fleet.machine.processes) has ended, at once or within SECONDS."""
+    """Whether the process OWNER (see fleet.machine.processes) has ended already or ends within SECONDS."""
     process = processes.handle_of(owner)
     if process is None:
         return True

@@ -1,8 +1,8 @@
-"""What netctl asks of a backend: set a device's key and its one peer, open that, read both back with the counters.
+"""What a backend does for netctl: set a device's key and its one peer, open the peer, read both and the counters.
 
-And the handshake that follows: started over, and waited for.
+Also starts a handshake again and waits for one.
 
-Every call has a deadline. Links are not its business: see netctl.host.
+Every call has a deadline. netctl.host makes and deletes links.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from netctl.plan.things import Device
 CALL_SECONDS = 2.0
 """How long one call may take; wireguard-go answers in 1 ms."""
 POLL_SECONDS = 0.001
-"""A handshake takes 2-5 ms: it is looked for this often, and less often the longer it takes."""
+"""How often to look for a handshake, which takes 2-5 ms; less often the longer it takes."""
 AGAIN_SECONDS = 1.0
-"""A lost first packet is sent again by WireGuard after 5 s (REKEY_TIMEOUT); we start over sooner."""
+"""WireGuard sends a lost first packet again after 5 s (REKEY_TIMEOUT); netctl starts again sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A device as it is now."""
+    """The current state of a device."""
 
     device: Device
     last_handshake: datetime | None
@@ -37,7 +37,7 @@ class Reading:
 
 
 def moment(seconds: int, nanoseconds: int) -> datetime | None:
-    """The time of a handshake as a device tells it; none yet is all 0."""
+    """The time of a handshake as a device reports it; None for 0, which means none yet."""
     return datetime.fromtimestamp(seconds + nanoseconds / 1e9, timezone.utc) if seconds or nanoseconds else None
 
 
@@ -46,35 +46,38 @@ class WireGuard(Protocol):
 
     @property
     def backend(self) -> Backend:
-        """What it is."""
+        """The backend's row in fleet.backends."""
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
-        """The device of that name in SPACE, None when there is none; raises TunnelError when none answers in time.
+        """The device INTERFACE in SPACE; None when there is none. Raises TunnelError when it does not answer in time.
 
-        A program answers in the host, wherever its device is: it is what SPACE says.
+        A program answers in the host, wherever its device is, so its answer is reported as being in SPACE.
         """
 
     async def write(self, device: Device) -> None:
-        """Set key and peer, and remove every other peer. With a peer the handshake starts by itself."""
+        """Set key and peer, and remove every other peer. With a peer, the handshake starts at once."""
 
     async def open(self, device: Device) -> None:
-        """Allow DEVICE's peer its networks, and change nothing else: its session goes on."""
+        """Set the allowed ips of DEVICE's peer, and change nothing else: its session goes on."""
 
     async def restart(self, interface: str) -> bool:
-        """Kill the program that is the device, however it hangs; the supervisor starts another. Gone already is fine.
+        """Kill the program that is the device, if it runs, even if it hangs; the supervisor starts another.
 
-        False where no program is: then its link has to be replaced.
+        False for a backend without programs: then the link has to be replaced.
         """
 
 
 async def start_over(wireguard: WireGuard, device: Device) -> None:
-    """A new session of DEVICE with the key and the peer that it has. Written alone they would be no change."""
+    """Start a new session of DEVICE with its key and peer: seal it first, as writing the same again changes nothing."""
     await wireguard.write(Device(interface=device.interface, space=device.space))
     await wireguard.write(device)
 
 
 async def wait_for_handshake(wireguard: WireGuard, device: Device, timeout_seconds: float) -> tuple[float, Reading]:
-    """Seconds until DEVICE, just written, has shaken hands, and what was read then; raises HandshakeTimeout."""
+    """Wait for a handshake of DEVICE, just written. Returns the seconds it took and the reading.
+
+    Raises HandshakeTimeout.
+    """
     started = time.monotonic()
     again = started + AGAIN_SECONDS
     while True:
@@ -92,5 +95,5 @@ async def wait_for_handshake(wireguard: WireGuard, device: Device, timeout_secon
         if now > again:
             again = now + AGAIN_SECONDS
             await start_over(wireguard, device)
-        # With many workers at once the looks themselves are what makes them wait.
+        # Rarer over time: with many workers at once, the reads themselves would delay them.
         await asyncio.sleep(max(POLL_SECONDS, min((now - started) / 4, 0.02)))

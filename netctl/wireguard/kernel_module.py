@@ -1,8 +1,8 @@
 """The kernel's WireGuard over generic netlink (include/uapi/linux/wireguard.h, linux/genetlink.h).
 
-Raw: one request sets key and peer and removes every other peer (pyroute2's `set` never does), so there is no moment
-between; and a device is read every millisecond while a handshake is waited for, which costs 0.1 ms. One thread for
-the program's life: it is the one that waits where the kernel holds its network lock.
+Raw, because one request sets key and peer and removes every other peer (pyroute2's `set` never does), without a moment
+in between; and because a device is read every millisecond during a handshake, which costs 0.1 ms here. One thread for
+the program's life makes the calls, so only it waits while the kernel's network lock is held.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ T = TypeVar("T")
 
 
 async def found(spaces: Spaces | None = None) -> KernelWireGuard | None:
-    """The kernel's WireGuard in SPACES; None where it has none. Asking for its family loads the module."""
+    """The kernel's WireGuard, for devices in SPACES too; None if the kernel has none. Looking up its family loads the
+    module."""
     return KernelWireGuard(spaces) if await asyncio.to_thread(_available) else None
 
 
@@ -64,7 +65,7 @@ class KernelWireGuard:
     def __init__(self, spaces: Spaces | None = None) -> None:
         self._thread = WorkThread("wireguard")
         self._spaces = spaces or Spaces()
-        # By the thread that uses it; the kernel looks a device up where the socket was made.
+        # Made by the thread that uses it; the kernel looks up a device in the namespace where the socket was made.
         self._wireguard = PerSpace(self._spaces, lambda _: _Wireguard(), _Wireguard.close)
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
@@ -79,7 +80,7 @@ class KernelWireGuard:
         await self._in_time(device.interface, space, lambda: self._wireguard.at(space).set(_opened(device)))
 
     async def restart(self, interface: str) -> bool:
-        """See WireGuard.restart: the kernel itself is the device."""
+        """See WireGuard.restart: there is no program."""
         return False
 
     async def _in_time(self, interface: str, space: str, work: Callable[[], T]) -> T:
@@ -92,7 +93,7 @@ class KernelWireGuard:
 
 
 class _Wireguard:
-    """A socket, and the number of WireGuard's family there."""
+    """A generic netlink socket, and the number of the WireGuard family."""
 
     def __init__(self) -> None:
         self._socket = Socket(GENERIC)
@@ -102,7 +103,7 @@ class _Wireguard:
         self._socket.close()
 
     def get(self, interface: str) -> list[bytes]:
-        """The attributes of a device: several messages where it has many peers, none where there is no device."""
+        """The attributes of a device: several messages if it has many peers, none if there is no device."""
         try:
             found = self._socket.dump(self._family, _head(_GET) + attribute(_IFNAME, interface.encode() + b"\0"))
         except OSError as error:
@@ -112,7 +113,7 @@ class _Wireguard:
         return [body[4:] for body in found]
 
     def set(self, written: bytes) -> None:
-        """Change a device by these attributes; raises OSError."""
+        """Change a device by the attributes WRITTEN; raises OSError."""
         self._socket.request(self._family, _head(_SET) + written)
 
 
@@ -150,7 +151,8 @@ def _peer(found: Mapping[int, bytes], *, ours: bool) -> Peer:
     whole = {_is_all_of(value) for _, value in attributes(found.get(_P_ALLOWED, b""))}
     return Peer(
         public_key=base64.b64encode(found[_P_PUBLIC]).decode(),
-        # Several peers or no mark is never netctl's: this Device equals none that is desired, so the plan sets it.
+        # netctl never sets several peers or no mark: then make this Device unequal to any desired one, so that the plan
+        # sets it.
         preshared=_secret(found.get(_P_PRESHARED)) if ours else Secret(b"\xff" * KEY_BYTES),
         keepalive_seconds=struct.unpack("=H", found.get(_P_KEEPALIVE, bytes(2)))[0],
         ipv6=16 in whole,
@@ -160,14 +162,14 @@ def _peer(found: Mapping[int, bytes], *, ours: bool) -> Peer:
 
 
 def _is_all_of(packed: bytes) -> int:
-    """How long the addresses are of which a WGPEER_A_ALLOWEDIPS entry has all, in bytes; 0 where it has some."""
+    """The address length (4 or 16 bytes) of a WGPEER_A_ALLOWEDIPS entry that has all addresses; else 0."""
     found = dict(attributes(packed))
     address = found.get(_A_ADDRESS, b"")
     return len(address) if not any(address) and found.get(_A_PREFIX, b"")[:1] == b"\0" else 0
 
 
 def _endpoint(packed: bytes) -> Endpoint:
-    """From what _sockaddr() makes."""
+    """The endpoint in a struct sockaddr_in or sockaddr_in6."""
     if len(packed) < 8:
         return Endpoint("", 0)
     family, port = struct.unpack_from("=H", packed)[0], struct.unpack_from(">H", packed, 2)[0]
@@ -176,9 +178,9 @@ def _endpoint(packed: bytes) -> Endpoint:
 
 
 def _written(device: Device) -> bytes:
-    """Everything in one request: peers first removed, then the key, then the peer (wg_set_device)."""
+    """The attributes that set everything: the kernel removes the peers, sets the key, then the peer (wg_set_device)."""
     written = attribute(_IFNAME, device.interface.encode() + b"\0") + attribute(_FLAGS, _REPLACE_PEERS)
-    # The table lets a worker's encrypted packets pass by it (netctl/filter/rules.py).
+    # By this mark the table lets a worker's encrypted packets pass (netctl/filter/rules.py).
     written += attribute(_MARK, struct.pack("=I", OUTER_MARK))
     written += attribute(_PRIVATE, device.private.reveal() if device.private else _NO_KEY)
     if device.peer is not None:
@@ -187,7 +189,7 @@ def _written(device: Device) -> bytes:
 
 
 def _opened(device: Device) -> bytes:
-    """Nothing but the networks of its peer, where it has that peer."""
+    """The attributes that set only the allowed ips of its peer, and only if the device has that peer."""
     assert device.peer is not None
     peer = _name(device.peer) + attribute(_P_FLAGS, _UPDATE_ALLOWED) + _networks(device.peer)
     return attribute(_IFNAME, device.interface.encode() + b"\0") + attribute(_PEERS | NESTED, attribute(NESTED, peer))
@@ -196,7 +198,7 @@ def _opened(device: Device) -> bytes:
 def _written_peer(peer: Peer) -> bytes:
     written = _name(peer) + attribute(_P_FLAGS, _REPLACE_ALLOWED)
     written += attribute(_P_ENDPOINT, _sockaddr(peer.endpoint))
-    # Above zero the kernel sends one at once when it is set, which starts the handshake (set_peer in
+    # Above zero the kernel sends a keepalive at once when this is set, which starts the handshake (set_peer in
     # drivers/net/wireguard/netlink.c).
     written += attribute(_P_KEEPALIVE, struct.pack("=H", peer.keepalive_seconds))
     written += _networks(peer)

@@ -1,7 +1,7 @@
 """wireguard-go over its socket (the cross-platform userspace protocol, wireguard.com/xplatform).
 
-wireguard-go runs under the supervisor, one process an interface; its socket folder is fixed and the
-same for every network namespace, so interface names are unique on a machine.
+wireguard-go runs under the supervisor, one process for each interface. Its socket folder is fixed and the same for
+every network namespace, so interface names are unique on a machine.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from netctl.wireguard.contract import CALL_SECONDS, Reading, moment
 
 NO_KEY = "0" * 64
 MOST_KEPT = 64
-"""Connections that are kept: a rotation asks its device some seven times, and more do not rotate at once."""
+"""How many connections are kept: a rotation asks its device some seven times, and no more workers rotate at once."""
 
 
 async def found(_: Spaces | None = None) -> UserspaceWireGuard:
-    """wireguard-go; `fleet doctor` knows whether it is installed."""
+    """wireguard-go; `fleet doctor` checks whether it is installed."""
     return UserspaceWireGuard()
 
 
@@ -45,7 +45,7 @@ class UserspaceWireGuard:
         assert sockets is not None
         self._sockets = sockets
         self._kept: dict[str, socket.socket] = {}
-        """Connections with no question under way, that of the latest question last."""
+        """Connections without a request under way, by interface; the last used one comes last."""
 
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
         try:
@@ -55,7 +55,7 @@ class UserspaceWireGuard:
         return _reading(interface, space, lines)
 
     async def write(self, device: Device) -> None:
-        # The peers go first: with another key wireguard-go computes a shared secret for each that it has.
+        # Remove the peers first: when the key changes, wireguard-go computes a shared secret for each peer.
         lines = ["set=1", "replace_peers=true"]
         lines.append(f"private_key={device.private.reveal().hex() if device.private else NO_KEY}")
         if device.peer is not None:
@@ -75,7 +75,7 @@ class UserspaceWireGuard:
             ) from error
 
     async def restart(self, interface: str) -> bool:
-        """See WireGuard.restart. A process that is stopped still listens: the kernel knows whose the socket is."""
+        """See WireGuard.restart. A stopped process still listens, and the kernel knows the socket's process."""
         with contextlib.ExitStack() as stack:
             asking = stack.enter_context(socket.socket(socket.AF_UNIX))
             asking.setblocking(False)
@@ -90,7 +90,7 @@ class UserspaceWireGuard:
                     f"wireguard-go of {interface} hangs and cannot be ended: {error.strerror}",
                     hint=f"supervisorctl restart wg:{interface}",
                 ) from None
-            # Until it has ended, its socket still takes requests, which get no answer.
+            # Until it has ended, its socket still accepts requests, which get no answer.
             await readable(process.fileno(), CALL_SECONDS)
         return True
 
@@ -98,23 +98,23 @@ class UserspaceWireGuard:
         pairs = _pairs(await self._exchange(interface, text))
         code = int(dict(pairs).get("errno", "0"))
         if code:
-            # Its errno is negative; our own request is not repeated: it holds the key.
+            # Its errno is negative. The error does not repeat the request, which has the key.
             raise TunnelError(f"wireguard-go of {interface} refused: {os.strerror(abs(code))}")
         return pairs
 
     async def _exchange(self, interface: str, text: str) -> bytes:
-        """The answer. By hand and not through streams: a handshake is looked for a few times, and with many workers
-        at once the streams' 0.5 ms of processor time a look are what all of them wait for."""
+        """The answer to TEXT. Without asyncio streams: a handshake needs a few reads, and streams cost 0.5 ms of
+        processor time for each, for which many workers at once would wait."""
         deadline = time.monotonic() + CALL_SECONDS
         kept = self._kept.pop(interface, None)
         connection = kept or self._connected(interface)
         try:
             answer = await _answered(connection, text, deadline)
         except BaseException as error:
-            connection.close()  # an answer may still come
+            connection.close()  # an answer may still come through it
             if isinstance(error, ConnectionResetError | BrokenPipeError):
                 if kept is not None:
-                    return await self._exchange(interface, text)  # of a program that is no more
+                    return await self._exchange(interface, text)  # KEPT was to a program that has ended
                 raise TunnelError(f"wireguard-go of {interface} hung up") from None
             if isinstance(error, asyncio.TimeoutError | BlockingIOError):
                 raise _silent(interface) from None
@@ -129,13 +129,13 @@ class UserspaceWireGuard:
             connection.connect(str(self._sockets / f"{interface}.sock"))
         except OSError as error:
             connection.close()
-            if isinstance(error, BlockingIOError):  # so many wait there already that no other is taken
+            if isinstance(error, BlockingIOError):  # the socket's queue of connections is full
                 raise _silent(interface) from None
             raise
         return connection
 
     def _keep(self, interface: str, connection: socket.socket) -> None:
-        """For what is asked next: a new connection costs wireguard-go three times what a question does."""
+        """Keep CONNECTION for the next request: a new one costs wireguard-go three times as much as a request."""
         if (other := self._kept.pop(interface, None)) is not None:
             other.close()
         self._kept[interface] = connection
@@ -148,9 +148,9 @@ def _silent(interface: str) -> TunnelError:
 
 
 async def _answered(connection: socket.socket, text: str, deadline: float) -> bytes:
-    """What is said to TEXT; raises asyncio.TimeoutError, BlockingIOError; OSError where nobody is there any more."""
-    connection.send(text.encode())  # less than a socket's buffer always has room for
-    await asyncio.sleep(0)  # with many at once it has answered by then
+    """The answer to TEXT; raises asyncio.TimeoutError, BlockingIOError, OSError if the program has ended."""
+    connection.send(text.encode())  # always fits into a socket's buffer
+    await asyncio.sleep(0)  # with many calls at once it has answered by then
     answer = b""
     while not answer.endswith(b"\n\n"):
         answer += await _received(connection, deadline)
@@ -158,7 +158,7 @@ async def _answered(connection: socket.socket, text: str, deadline: float) -> by
 
 
 async def _received(connection: socket.socket, deadline: float) -> bytes:
-    """What comes next; raises asyncio.TimeoutError, ConnectionResetError."""
+    """The next bytes; raises asyncio.TimeoutError, ConnectionResetError."""
     while True:
         with contextlib.suppress(BlockingIOError):
             if chunk := connection.recv(1 << 16):
@@ -177,7 +177,7 @@ def _peer_lines(peer: Peer) -> Iterable[str]:
     if peer.preshared is not None:
         yield f"preshared_key={peer.preshared.reveal().hex()}"
     yield f"endpoint={peer.endpoint}"
-    # Above zero it also makes wireguard-go send one at once, which starts the handshake.
+    # Above zero it also makes wireguard-go send a keepalive at once, which starts the handshake.
     yield f"persistent_keepalive_interval={peer.keepalive_seconds}"
     yield from _networks(peer)
 
@@ -192,10 +192,10 @@ def _networks(peer: Peer) -> Iterable[str]:
 
 
 def _reading(interface: str, space: str, pairs: list[tuple[str, str]]) -> Reading:
-    """PAIRS in wireguard-go's order: the device's, then each peer's after its public_key."""
+    """The reading in PAIRS, which are in wireguard-go's order: the device's, then each peer's after its public_key."""
     values = dict(pairs)
     if sum(name == "public_key" for name, _ in pairs) > 1:
-        # Several peers are never netctl's: this Device equals none that is desired, so the plan replaces them.
+        # netctl never sets several peers: make this Device unequal to any desired one, so that the plan replaces them.
         values["preshared_key"] = "f" * 64
     peer = None
     if "public_key" in values:
