@@ -1,1 +1,1 @@
-"""Measurements of the speeds that the documents promise; each prints its numbers and what they were made on."""
+"""Measures the speeds that the documents promise; each module prints its numbers and the machine."""

@@ -1,4 +1,4 @@
-"""An address of a host that comes and goes, as Docker, NetworkManager or DHCP have it."""
+"""An address of a host that appears and disappears, as with Docker, NetworkManager or DHCP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyroute2.iproute import IPRoute
 from lab.wires import beside
 
 EACH_SECONDS = 0.5
-"""From one change to the next: an address appears, half a second later it is gone, and so on."""
+"""Between two changes: an address appears, half a second later it disappears, and so on."""
 INTERFACE = "churn"
 ADDRESS = "192.0.2.77"
 
@@ -23,7 +23,7 @@ def changing(namespace: str) -> AbstractContextManager[None]:
 
 def _change(ending: threading.Event) -> None:
     with IPRoute() as kernel:
-        # It stays down: Chrome hears of its addresses all the same, and no link-local one comes by itself.
+        # It stays down: Chrome still sees its address events, and no link-local address appears.
         kernel.link("add", ifname=INTERFACE, kind="veth", peer={"ifname": f"{INTERFACE}p"})
         (index,) = kernel.link_lookup(ifname=INTERFACE)
         try:

@@ -32,11 +32,11 @@ class Case:
 
     isolation: str
     netlink: bool
-    """Whether Chrome may listen to the kernel."""
+    """Whether Chrome may use netlink."""
 
     @property
     def loses(self) -> bool:
-        """Whether it has to lose requests: there is something to hear, and somebody who listens."""
+        """Whether it must lose requests: there are events, and Chrome can see them."""
         return self.isolation == "uid" and self.netlink
 
     def __str__(self) -> str:
@@ -52,14 +52,14 @@ CASES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one run: of every loop that was under way while the addresses changed."""
+    """The result of one run: of every loop that was running while the addresses changed."""
 
     case: str
     must_lose: bool
     seconds: float
-    """Of changes, from when the last browser began to load pages."""
+    """Seconds of changes, from when the last browser began to load pages."""
     address_events: int
-    """Heard in the host's namespace in that time."""
+    """Seen in the host's namespace in that time."""
     loops: int
     failed_loops: int
     pages: int
@@ -69,7 +69,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Nothing lost, or something where that has to be; never, when nothing happened."""
+        """Nothing lost, or something in the control; never if nothing happened."""
         happened = self.requests > 0 and self.address_events >= 0.9 * self.seconds / EACH_SECONDS
         lost_nothing = not (self.network_changed or self.other_losses or self.failed_loops)
         return happened and (self.network_changed > 0 if self.must_lose else lost_nothing)
@@ -97,11 +97,11 @@ def measure(crowd: Crowd, case: Case, seconds: float) -> Outcome:
 
 
 def _watch(crowd: Crowd, case: Case, began: datetime, seconds: float) -> None:
-    """Wait for SECONDS, and tell how it goes."""
+    """Wait for SECONDS, and report progress."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         console.say(f"churn: {case}: {seconds - left:.0f} of {seconds:g} s, {_lost(crowd.results(began))}")
-        time.sleep(min(SAY_SECONDS, left))  # the time is what is measured over
+        time.sleep(min(SAY_SECONDS, left))  # the measured time itself
 
 
 def _lost(results: Sequence[Result]) -> str:

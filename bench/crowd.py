@@ -48,7 +48,7 @@ def frame(method: str) -> bytes:
 
 
 def result(answer: bytes) -> dict[str, Any]:
-    """What was answered; an error ends the measurement."""
+    """The answer; an error ends the measurement."""
     document: dict[str, Any] = json.loads(answer)
     if "result" not in document:
         raise SystemExit(f"netctl answered {answer[:500]!r}")
@@ -85,7 +85,7 @@ def groups(connections: Sequence[socket.socket], size: int) -> Iterator[Sequence
 
 
 def stage(name: str, numbers: Any = None) -> None:
-    """Tell what was measured, so that the other side can look at netctl's processor time in between."""
+    """Print what was measured, so that the parent can read netctl's processor time in between."""
     print(json.dumps({"stage": name, "numbers": numbers}), flush=True)
     sys.stdin.readline()
 

@@ -1,4 +1,4 @@
-"""What the hub adds to a loop: `sudo bin/bench hub`.
+"""The time that the hub adds to a loop: `sudo bin/bench hub`.
 
 Sixty-four workers under their own UIDs take a job, hand in a result and a picture of 200 kB, and tell of it: as fast as
 they can, then a loop every two seconds each, as browsers do. The database lies on the disk, which is waited for.

@@ -31,7 +31,7 @@ DIRECTIONS: Final = ("down", "up")
 
 Kind = TypeVar("Kind", bound=Side)
 Samples = dict[str, dict[str, list[float]]]
-"""By what is measured, then by who."""
+"""By measurement, then by side."""
 
 
 def starts(uid: Walled, netns: Walled, count: int) -> Samples:
@@ -64,7 +64,7 @@ def streams(found: Sides, rounds: int, seconds: float) -> tuple[Samples, Samples
 
 
 def _in_turn(sides: Mapping[str, Kind], number: int) -> list[tuple[str, Kind]]:
-    """SIDES, of which each is first in another round: what comes first in a round may have it easier."""
+    """SIDES, with another one first in each round, because the first may have an advantage."""
     found = list(sides.items())
     first = number % len(found)
     return [*found[first:], *found[:first]]

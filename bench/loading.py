@@ -1,4 +1,4 @@
-"""Real workers of a fleet in a lab, whose browsers do nothing but load pages."""
+"""Real workers of a fleet in a lab, whose browsers only load pages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Crowd:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[str]]:
-        """`fleet run` with more loops than anybody waits for; everything has ended afterwards."""
+        """`fleet run` with more loops than needed; everything has ended afterwards."""
         # An order without an end would let a worker that only fails rest longer and longer.
         words = ("--workers", str(self.workers), "--loops", "100000")
         command = ["setpriv", "--pdeathsig", "TERM", *run.program("fleet", "run", *words)]

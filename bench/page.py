@@ -27,10 +27,10 @@ from tests.hubs import FLEET
 LISTS = ("/results", "/results?outcome=limited", "/results?site=s7", "/results?site=s7&outcome=limited", "/jobs")
 LOOKS = 20
 UPDATES, FIRST = 80, 10
-"""Updates, of which the FIRST are not counted: scripts are compiled then."""
+"""Updates; the FIRST are not counted, because scripts are compiled then."""
 CARDS = 64
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-"""Ends once the browser has drawn what there is."""
+"""Ends when the browser has drawn everything."""
 UPDATE = f"() => {{ heard({{data: update}}); return {DRAWN}; }}"
 SECOND = f"() => {{ ahead += 1; ages(); return {DRAWN}; }}"
 OUTCOMES = ("good", "failed", "limited")

@@ -65,7 +65,7 @@ def main() -> None:
             upgrade.upgrade(database)
             for history in (0, arguments.history):
                 past(database, history)
-                for hubs in (1, 2) if process else (1,):  # a file is one host's
+                for hubs in (1, 2) if process else (1,):  # a file can serve only one host
                     title = f"{name}, {hubs} hub{'s' * (hubs > 1)}, {history:,} runs before"
                     report[title] = measured(database, address, hubs, arguments.jobs, process)
                     print(title, report[title], file=sys.stderr)
@@ -122,7 +122,7 @@ def woken(database: Database, address: str) -> str:
     rung = threading.Event()
     own = Database(address)
     hub = Store(own, rung.set, PACE)
-    # With PostgreSQL the adder rings nobody: the hub hears of it from the server.
+    # With PostgreSQL the adder does not ring the hub: it hears from the server.
     adder = Store(database, (lambda: None) if own.name == "postgresql" else rung.set, PACE)
     host = Host("sleeper", "1")
     hub.enlist(host, 3600, version="", settings="")

@@ -39,7 +39,7 @@ def measured(rounds: int) -> tuple[list[float], list[float]]:
             times = []
             for _ in range(rounds):
                 times.append([_rotated(client) for client in clients])
-                rig.status()  # half a second: no loop is shorter, and keys are fetched ahead meanwhile
+                rig.status()  # half a second, as long as the shortest loop; keys are fetched ahead meanwhile
         finally:
             rig.stop()
             asking.wait(10)
@@ -55,7 +55,7 @@ def _rotated(client: Client) -> float:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50, help="rotations of each (%(default)s)")
     files, services = measured(parser.parse_args().rounds)

@@ -30,7 +30,7 @@ PORT = 5201
 FIRST_UID = 1295
 DEVICE = "bare0"
 FREE_UID = 4321
-"""No worker's."""
+"""A UID outside the fleet."""
 WAIT_SECONDS = 30.0
 CHANGES: run.Changes = {
     "netctl": {"key_cooldown_seconds": 0},
@@ -72,7 +72,7 @@ class Side:
         return sum(processor(one.pid) for one in processes.members(places.recorded().namespaces, places.at("")))
 
     def who(self, argv: list[str]) -> list[str]:
-        """ARGV as whoever uses the device."""
+        """ARGV under the UID that uses the device."""
         return ["setpriv", f"--reuid={FREE_UID}", f"--regid={FREE_UID}", "--clear-groups", *argv]
 
     def end(self) -> None:
@@ -86,7 +86,7 @@ class Side:
 
 
 class Bare(Side):
-    """The device alone: an address, a route, no rule, no table and nobody who looks after it."""
+    """The device alone: an address, a route, no rule, no table, no netctl."""
 
     def __init__(self, lab: Lab, mtu: int, stack: ExitStack) -> None:
         super().__init__(lab, stack)
@@ -114,7 +114,7 @@ class Walled(Side):
 
     def __init__(self, lab: Lab, isolation: str, stack: ExitStack) -> None:
         super().__init__(lab, stack)
-        # No other lab of ours has this UID: a launcher ends what its UID runs.
+        # No other lab has this UID, because a launcher ends what its UID runs.
         uid = FIRST_UID + (isolation == "netns")
         self.rig = Rig(lab, first_uid=uid, isolation=isolation, changes=CHANGES, debug=False)
         stack.callback(self.rig.stop)

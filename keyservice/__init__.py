@@ -1,1 +1,1 @@
-"""The program that speaks HTTP to a key service, under its own account: its answers are strangers'."""
+"""Speaks HTTP to a key service, under its own account, because the answers come from an untrusted server."""

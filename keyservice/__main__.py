@@ -1,4 +1,4 @@
-"""`keyservice serve`: what supervisord runs; `keyservice check`: whether the settings can be used by this account."""
+"""`keyservice serve` is run by supervisord; `keyservice check` tells whether this account can use the settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> None:
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     words, seconds = "serve netctl until told to stop (supervisord runs this)", processes.NETCTL_START_SECONDS
     console.command(verbs, "serve", _serve, words, "keyservice serve", start_seconds=seconds)
-    console.command(verbs, "check", _check, "say what is wrong with the settings", "keyservice check")
+    console.command(verbs, "check", _check, "report what is wrong with the settings", "keyservice check")
     console.main(top)
 
 
@@ -51,7 +51,7 @@ def _settings(arguments: argparse.Namespace) -> KeyServiceSettings:
 
 
 def _web(settings: KeyServiceSettings) -> Web:
-    """Raises ConfigurationError for a file of headers that cannot be read, or that workers can read."""
+    """Raises ConfigurationError for a headers file that cannot be read, or that workers can read."""
     web = Web("keys.source", settings)
     if settings.headers_file:
         found = Path(settings.headers_file).stat()

@@ -1,4 +1,4 @@
-"""What an answer of the key service holds, by the JSON pointers of the settings. Pure; nothing is judged here.
+"""Reads an answer of the key service by the JSON pointers of the settings. Pure; netctl judges the key.
 
 No word of an answer that could be a key enters a message.
 """
@@ -19,32 +19,32 @@ from fleet.sockets.keyservice_api import Allocated
 _LONGEST_WORDS = 200
 _LONGEST_BACK = 4096
 _LONGEST_WORD = 30
-"""Of a reason: a key has more letters without a blank."""
+"""Letters of a word of a reason: a key is longer."""
 
 
 def document(answer: Answer, settings: KeyServiceSettings) -> dict[str, JsonValue]:
-    """The object that ANSWER is; raises Unanswered where it is none, or says that it has failed."""
+    """The object in ANSWER; raises Unanswered if it is not one, or reports a failure."""
     if not answer.whole:
         raise Unanswered(f"the answer has more than {ANSWER_BYTES} bytes")
     try:
         said = answer.json()
     except ValueError:
-        raise Unanswered("the answer is no JSON") from None
+        raise Unanswered("the answer is not JSON") from None
     if not isinstance(said, dict):
-        raise Unanswered("the answer is no JSON object")
+        raise Unanswered("the answer is not a JSON object")
     if found(said, settings.fields.success) not in (True, None):
         raise Unanswered(f"it refused: {_reason(found(said, settings.fields.error))}")
     return said
 
 
 def allocated(answer: Answer, settings: KeyServiceSettings) -> Allocated:
-    """The key in ANSWER; raises Unanswered, with the pointer that leads to nothing or to no text."""
+    """The key in ANSWER; raises Unanswered, with the pointer that finds nothing or no text."""
     said, fields = document(answer, settings), settings.fields
     back = {name: found(said, pointer) for name, pointer in settings.send_back.items()}
     if missing := [settings.send_back[name] for name, value in back.items() if value is None]:
-        raise Unanswered(f"the answer has nothing at {missing[0]!r}, which is to be sent back")
+        raise Unanswered(f"the answer has nothing at {missing[0]!r}, which must be sent back")
     if len(json.dumps(back)) > _LONGEST_BACK:
-        raise Unanswered(f"what is to be sent back has more than {_LONGEST_BACK} characters")
+        raise Unanswered(f"what must be sent back has more than {_LONGEST_BACK} characters")
     if fields.config is not None:
         return Allocated(config=_text(said, fields.config), public_key=_any(said, fields.public_key), back=back)
     return Allocated(
@@ -66,12 +66,12 @@ def _text(said: JsonValue, pointer: str) -> str:
 
 
 def _any(said: JsonValue, pointer: str) -> str | None:
-    """Text or a number, which a port may be; None where there is nothing."""
+    """Text or a number, such as a port; None if there is nothing."""
     value = found(said, pointer)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Unanswered(f"the answer has no text and no number at {pointer!r}")
+        raise Unanswered(f"the answer has neither text nor a number at {pointer!r}")
     return str(value)
 
 

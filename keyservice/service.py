@@ -1,4 +1,4 @@
-"""The three questions that are put to the key service, by the host's own route."""
+"""The three requests to the key service, over the host's own route."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AT_ONCE = 8
 
 
 class KeyService:
-    """What is done with each row of fleet.sockets.keyservice_api.TABLE (fleet.sockets.rpc.Service)."""
+    """A method for each row of fleet.sockets.keyservice_api.TABLE (fleet.sockets.rpc.Service)."""
 
     def __init__(self, settings: KeyServiceSettings, web: Web) -> None:
         self._settings, self._web = settings, web
@@ -50,6 +50,6 @@ class KeyService:
             try:
                 return await self._web.ask(method, url, secrets.token_hex(8), **content)
             except (Later, Refused) as error:
-                words = str(error)  # but for those of its answer, which may quote a key
+                words = str(error)  # but without text of the answer, which may quote a key
                 told = words.partition(": ")[0] if words.startswith("answered with") else words
                 raise Unanswered(told) from None

@@ -28,7 +28,7 @@ def _down(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
     stood = lab.status().state != "down"
     lab.down()
-    console.say(f"lab {lab.name}: removed" if stood else f"lab {lab.name}: nothing of it was there")
+    console.say(f"lab {lab.name}: removed" if stood else f"lab {lab.name}: there was nothing to remove")
     return ExitCode.DONE
 
 
@@ -49,7 +49,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _exec(arguments: argparse.Namespace) -> int:
     if not arguments.command:
-        raise UsageError("say what to run", hint=f"lab exec {arguments.host} -- ip address")
+        raise UsageError("name the program to run", hint=f"lab exec {arguments.host} -- ip address")
     _become(arguments, arguments.command)
     return ExitCode.INTERNAL
 
@@ -72,15 +72,15 @@ def _become(arguments: argparse.Namespace, command: list[str]) -> None:
 
 
 def build(command: list[str]) -> console.Parser:
-    """The command line; COMMAND is what stood behind `--`, which argparse cannot tell from our own words."""
+    """The command line; COMMAND is what came after `--`, which argparse cannot tell from the lab's own options."""
     made = console.parser("lab", "A small internet in network namespaces.", "lab up && lab exec host -- ip address")
     verbs = made.add_subparsers(dest="verb", metavar="VERB")
-    up = console.command(verbs, "up", _up, "make it; no harm when it stands", "lab up --servers 3 --keys 10")
+    up = console.command(verbs, "up", _up, "make it, if it is not up", "lab up --servers 3 --keys 10")
     up.add_argument("--servers", type=int, default=3, help="VPN servers (default 3)")
     up.add_argument("--keys", type=int, default=10, help="client keys of each server (default 10)")
     up.add_argument("--ipv6", action="store_true", help="tunnels carry IPv6 as well")
     down = console.command(verbs, "down", _down, "remove every trace of it", "lab down")
-    status = console.command(verbs, "status", _status, "what there is of it", "lab status --json")
+    status = console.command(verbs, "status", _status, "show what exists of it", "lab status --json")
     run = console.command(verbs, "exec", _exec, "run a program inside a host", "lab exec host -- ip address")
     shell = console.command(verbs, "shell", _shell, "a shell inside a host", "lab shell vpn1")
     for verb in (up, status):

@@ -1,7 +1,7 @@
 """`demo`: the lab, the fleet inside it, and a report of what happened, with one command.
 
-The order of clean-up is the reverse of the order of making, and a signal at any moment goes through
-it. What a killed demo could not clean up, the next one does first: everything of it is a lab.
+It cleans up in the reverse order of making, also after a signal at any moment. The next demo removes what a killed one
+left behind: everything that it makes belongs to a lab.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STOP_SECONDS = 90
 """How long `fleet run` may take to end everything after a signal."""
 _SERVERS = 3
 _READ_SECONDS, _MOST_NAMED = 60.0, 20
-"""Of one spool."""
+"""Limits for reading one spool: seconds, and unreadable files that are logged."""
 _log = log.get("demo")
 
 
@@ -42,7 +42,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     # Twice as many keys as workers, so that every loop finds a fresh one while others rest.
     keys = max(10, -(-2 * arguments.workers // _SERVERS))
     lab = Lab(arguments.lab, servers=_SERVERS, keys=keys)
-    try:  # numbers that cannot be are said before anything is made or removed
+    try:  # impossible numbers are reported before anything is made or removed
         members = WorkersSettings(count=arguments.workers, first_uid=arguments.first_uid).members
     except ValidationError as error:
         raise ConfigurationError(mistakes(error, "bin/demo: workers.")) from None
@@ -70,14 +70,14 @@ def _run_in(
     keep = False
     try:
         if lab.places.root.exists():
-            _say(f"lab {lab.name}: what an earlier run left or kept is removed first")
+            _say(f"lab {lab.name}: removing what an earlier run left or kept")
             lab.down()
         _say(f"lab {lab.name}: coming up")
         lab.up()
         changes: dict[str, dict[str, JsonValue]] = {
             "": {"isolation": arguments.isolation} if arguments.isolation else {}
         }
-        if arguments.control:  # in a namespace of its own a browser could hear of no address of the host's
+        if arguments.control:  # in its own namespace a browser would see no address event of the host
             changes = {"": {"isolation": "uid"}, "workers": {"deny_netlink": False}}
         run.prepare(lab, arguments.workers, first_uid=arguments.first_uid, changes=changes)
         host = lab.topology.namespace("host")
@@ -115,10 +115,10 @@ def _run_in(
 
 
 def _fleet_run(lab: Lab, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
-    """`fleet run` inside the host, its live table on our terminal; raises FleetError when it could not run."""
+    """`fleet run` inside the host, with its live table on this terminal; raises FleetError if it could not run."""
     numbers = ("--workers", str(arguments.workers), "--loops", str(arguments.loops))
-    # pdeathsig: should we be killed, it ends everything by itself. A session of its own: Ctrl-C reaches
-    # us alone, and the fleet once, from us.
+    # pdeathsig: if this program is killed, the child ends everything by itself. A session of its own: Ctrl-C reaches
+    # only this program, which then signals the fleet once.
     command = ["setpriv", "--pdeathsig", "TERM", *run.program("fleet", "run", *numbers)]
     child = lab.popen("host", command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -151,10 +151,10 @@ def build() -> console.Parser:
     made.add_argument("--loops", type=int, default=2, metavar="L", help="loops of each (default 2)")
     made.add_argument("--isolation", choices=["uid", "netns"], help="of the tunnels (default: the product's)")
     made.add_argument("--report", type=Path, default=Path("report"), metavar="DIR", help="where (default: report)")
-    made.add_argument("--keep", action="store_true", help="leave the lab standing, to look around in it")
+    made.add_argument("--keep", action="store_true", help="keep the lab, to look around in it")
     made.add_argument("--lab", default="demo", metavar="NAME", help="name of its lab (default: demo)")
     made.add_argument("--first-uid", type=int, default=1101, metavar="UID", help="the workers' UIDs (default: 1101)")
-    # For the tests: the same with today's habit beside it, and Chrome able to hear it.
+    # For the tests: the same with today's habit beside it, and with Chrome able to see address events.
     made.add_argument("--control", choices=["habit"], help=argparse.SUPPRESS)
     return made
 

@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 
 
 def command(addresses: Sequence[Address], queries: Path, servers: Sequence[Server] = ()) -> list[str]:
-    """The command line of a resolver at ADDRESSES; it knows SERVERS; every query, with its asker, goes to QUERIES."""
+    """The command line of a resolver at ADDRESSES; it knows SERVERS, and logs queries with their clients to QUERIES."""
     return [
         program("dnsmasq"),
         "--keep-in-foreground",
@@ -29,7 +29,7 @@ def command(addresses: Sequence[Address], queries: Path, servers: Sequence[Serve
         f"--host-record=www.{SITE_NAME},{WEB_ADDRESS},{WEB_ADDRESS_V6},60",
         *(f"--host-record={server.name},{server.address},60" for server in servers),
         *(f"--server=/{name}/{WEB_ADDRESS}" for name in (ECHO_NAME, REBIND_NAME)),
-        # Chrome's own look-ups of other names get a quick "there is no such name".
+        # Chrome's own look-ups of other names get NXDOMAIN at once.
         "--address=/#/",
         *(f"--listen-address={address}" for address in addresses),
     ]

@@ -1,10 +1,10 @@
 """Run a program inside a lab's host: `enter.py RECORD INSTANCE NETWORK SEEN NAMES FLEET_ROOT PROGRAM ARGUMENT...`.
 
-A small program of its own that ends in exec, so that callers need no preexec function and their
-threads stay where they are. Inside are the host's NETWORK and, in a private mount namespace, its own
-/etc/resolv.conf, /etc/nsswitch.conf and /run/wireguard, from the folder SEEN: wireguard-go knows one
-socket folder for the whole machine, whatever the namespace. It runs before every program of a lab:
-started by Python itself, without `site`, it imports as little as it can.
+A separate program that ends in exec, so that callers need no preexec function and their
+threads stay in their namespaces. Inside are the host's NETWORK and, in a private mount namespace, its own
+/etc/resolv.conf, /etc/nsswitch.conf and /run/wireguard, from the folder SEEN, because wireguard-go uses one
+socket folder for the whole machine, in every namespace. It runs before every program of a lab, so it is
+started without `site` and imports as little as possible.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fleet.machine import spaces, syscalls
 def enter(network: Path, seen: Path, names: Path) -> None:
     """Move this process into the host of that NETWORK; raises OSError."""
     spaces.enter(network)
-    # The names of the workers' namespaces show to everybody who enters, whoever makes them, and when.
+    # Every process that enters sees the names of the workers' namespaces, even those made later.
     private_mounts_but(names)
     spaces.own_sysfs()
     for name in ("resolv.conf", "nsswitch.conf"):
@@ -57,8 +57,8 @@ def main() -> None:
         enter(Path(network), Path(seen), Path(names))
         if root:
             os.environ["FLEET_ROOT"] = root
-        # Whoever started us may have been killed and its lab removed and made again since: a program of
-        # the old life has no business in the new one. From here on `down` finds us by our namespace.
+        # The caller may have been killed and its lab removed and made again since: a program for
+        # the old lab must not run in the new one. From here on `down` finds this process by its namespace.
         if f'"{instance}"' not in Path(record).read_text():
             sys.exit(f"lab: the lab of {network} was removed while {command[0]} was being started in it")
         os.execvp(command[0], command)  # noqa: S606 - becoming the caller's program is the purpose

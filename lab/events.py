@@ -1,4 +1,4 @@
-"""A listener for address events in a namespace: what Chrome would hear there, heard by somebody else."""
+"""Listens for address events in a namespace: what Chrome would see there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with bare("pyroute2"):
     from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 _SO_RCVBUFFORCE = 33
-"""Above net.core.rmem_max, for root (socket(7)); Python has no name for it."""
+"""Sets a buffer above net.core.rmem_max, for root (socket(7)); Python has no name for it."""
 _KINDS = {"RTM_NEWADDR": "new", "RTM_DELADDR": "del"}
 
 
@@ -57,7 +57,7 @@ class AddressListener:
         self._woken.close()
 
     def between(self, start: datetime, end: datetime) -> list[AddressEvent]:
-        """The events of that time; raises FleetError when the kernel had to drop some."""
+        """The events of that time; raises FleetError if the kernel dropped any."""
         if self._overrun:
             raise FleetError("the kernel dropped address events: the count would be too low")
         return [event for event in self._events if start <= event.time <= end]

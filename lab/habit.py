@@ -1,7 +1,7 @@
 """Today's habit, as a positive control: for every loop of a worker its interface is deleted and made again.
 
-That is what `wg-quick down` and `up` did: the interface comes back with its address, in the host's
-namespace, where every browser of the machine hears of it. The zeros of the demo mean something only
+`wg-quick down` and `up` did that: the interface comes back with its address, in the host's
+namespace, where every browser of the machine sees the address events. The demo's zeros mean something only
 if this, beside the same browsers and the same site, loses pages.
 """
 
@@ -24,7 +24,7 @@ _log = log.get("lab")
 
 
 def habit(namespace: str, members: Sequence[Worker], paths: Paths) -> AbstractContextManager[None]:
-    """While entered, keeps the habit for MEMBERS in NAMESPACE: once at first, then at each new loop."""
+    """While entered, repeats the habit for MEMBERS in NAMESPACE: once at first, then at each new loop."""
     return beside(namespace, partial(_keep, namespace, tuple(members), paths))
 
 
@@ -32,7 +32,7 @@ def _keep(namespace: str, members: Sequence[Worker], paths: Paths, ending: threa
     finished = dict.fromkeys(members, -1)
     while not ending.wait(_LOOK_SECONDS):
         for worker in members:
-            # A result handed in is the sign that the worker's next loop begins.
+            # A stored result shows that the worker's next loop begins.
             count = sum(1 for _ in paths.spool(worker).glob("*.json"))
             if count != finished[worker]:
                 _make_again(namespace, worker, first=finished[worker] < 0)

@@ -1,9 +1,9 @@
 """A stand-in for a key service, with the faults of real ones: `launch.py lab.keyservice FOLDER ADDRESS PORT`.
 
-FOLDER/keys.json    its keys: each an object of the fields of an answer
-FOLDER/fault        what the next answers are like, read at every request: slow, silent, garbage, types, mismatch,
+FOLDER/keys.json    its keys: each an object with the fields of an answer
+FOLDER/fault        the kind of the next answers, read at every request: slow, silent, garbage, types, mismatch,
                     stranger, endless, redirect, twice, refuses, broken; or nothing
-FOLDER/journal      what was lent, answered and given back, a JSON object a line; so it is the same after a kill
+FOLDER/journal      what was lent, answered and given back, a JSON object per line, so a restart changes nothing
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 SLOW_SECONDS = 1.5
 SILENT_SECONDS = 60.0
 _GIVES = ("", "slow", "mismatch", "stranger")
-"""In these moods a key is lent."""
+"""With these faults a key is still lent."""
 
 
 class KeyService(ThreadingHTTPServer):
@@ -33,9 +33,9 @@ class KeyService(ThreadingHTTPServer):
         self.folder = folder
         self.keys: list[dict[str, Any]] = json.loads((folder / "keys.json").read_text())
         self.lent: dict[str, None] = {}
-        """Public keys that are out, the youngest last."""
+        """Public keys that are lent, the latest last."""
         self.used: dict[str, int] = {}
-        """Those that were out: one that has come back is lent after the others."""
+        """Keys that were lent before: one that has come back is lent after the others."""
         self.lock, self.ended = threading.Lock(), threading.Event()
         for line in self._lines():
             self._replay(json.loads(line))
@@ -43,19 +43,19 @@ class KeyService(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
-        """Let go of the port."""
+        """Close the port."""
         self.ended.set()
         self.shutdown()
         self.server_close()
 
     @property
     def fault(self) -> str:
-        """What is wrong with it now."""
+        """The fault that it has now."""
         path = self.folder / "fault"
         return path.read_text().strip() if path.exists() else ""
 
     def note(self, event: str, public: str) -> None:
-        """Write down what became of a key."""
+        """Record an event of a key."""
         with (self.folder / "journal").open("a") as journal:
             journal.write(json.dumps({"event": event, "public_key": public}) + "\n")
         self._replay({"event": event, "public_key": public})
@@ -72,7 +72,7 @@ class KeyService(ThreadingHTTPServer):
             self.used[line["public_key"]] = max(self.used.values(), default=0) + 1
 
     def lend(self, server: str, fault: str) -> dict[str, Any]:
-        """An answer with a key, of SERVER where one is named."""
+        """An answer with a key, of SERVER if one is named."""
         with self.lock:
             if fault == "twice" and self.lent:
                 youngest = next(reversed(self.lent))
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(self.server.take_back(said["public_key"]))
 
     def _misbehaves(self, fault: str) -> bool:
-        """Answer as FAULT says, where it leaves no good answer."""
+        """Answer as FAULT says, if it allows no good answer."""
         if fault in ("slow", "silent"):
             self.server.ended.wait(SLOW_SECONDS if fault == "slow" else SILENT_SECONDS)
         if fault in (*_GIVES, "twice"):
@@ -160,14 +160,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b'{"success": [' + b"1," * 8192)
 
     def handle(self) -> None:
-        """A client that has gone away is nobody's trouble."""
+        """Ignore a client that has disconnected."""
         try:
             super().handle()
         except ConnectionError:
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: what counts stands in the journal."""
+        """Log nothing: the journal has what counts."""
 
 
 if __name__ == "__main__":

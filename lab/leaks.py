@@ -1,4 +1,4 @@
-"""What went past the tunnels, told by those it would have reached: the shop, and the ISP's resolver."""
+"""Leaks past the tunnels, as seen by their destinations: the shop, and the ISP's resolver."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _requests(places: Places, window: Window, exits: Collection[str]) -> Iterato
 
 
 def _questions(places: Places, window: Window) -> Iterator[str]:
-    """The resolver's clock shows whole seconds: those that lie in the window from end to end count."""
+    """The resolver's log has whole seconds: only seconds that are completely inside the window count."""
     for moment, kind, name, asker in _QUESTION.findall(places.queries("isp").read_text(errors="replace")):
         time = _with_year(moment, window[0])
         inside = window[0] <= time and time + timedelta(seconds=1) <= window[1]
@@ -43,7 +43,7 @@ def _questions(places: Places, window: Window) -> Iterator[str]:
 
 
 def _with_year(moment: str, near: datetime) -> datetime:
-    """The year that MOMENT (UTC, without one) has when it lies NEAR."""
+    """MOMENT (UTC, without a year) as the time closest to NEAR."""
     made = []
     for year in (near.year - 1, near.year, near.year + 1):
         with contextlib.suppress(ValueError):  # 29 February

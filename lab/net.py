@@ -1,4 +1,4 @@
-"""A lab on this machine: made, looked at, entered, and removed to the last trace."""
+"""A lab on this machine: makes, inspects, enters and completely removes it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from lab.topology import ISP_RESOLVER, ISP_RESOLVER_V6, TUNNEL_RESOLVER, WEB_ADD
 LAUNCH = Path(__file__).resolve().parent.parent / "launch.py"
 ENTER = Path(__file__).resolve().with_name("enter.py")
 START_SECONDS = 20
-"""A server that does not answer by then is an error; on an idle machine all do within two."""
+"""A server that does not answer within this time is an error; on an idle machine all answer within two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What there is of a lab."""
+    """What exists of a lab."""
 
     name: str
     state: str
@@ -55,10 +55,10 @@ class Lab:
     # -- up and down ------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """Make the lab; a lab that stands already is left alone, a broken one is made again.
+        """Make the lab; one that is up is left alone, a broken one is made again.
 
-        Raises ForeignObject (a namespace of that name is somebody else's), TryLater (another up or
-        down is at work), ConfigurationError (it stands with other numbers), FleetError.
+        Raises ForeignObject (a namespace of that name belongs to another program), TryLater (another up or
+        down is running), ConfigurationError (it is up with other numbers), FleetError.
         """
         with places.lock(self.name, "lab"):
             wires.refuse_foreign(self._wanted(), self.places.recorded().namespaces)
@@ -73,7 +73,7 @@ class Lab:
                 raise
 
     def down(self) -> None:
-        """Remove everything, also what a crash left; nothing to do is fine. Raises FleetError, TryLater."""
+        """Remove everything, also what a crash left; succeeds if there is nothing. Raises FleetError, TryLater."""
         with places.lock(self.name, "lab"):
             self._remove()
 
@@ -114,7 +114,7 @@ class Lab:
         self.places.ready.touch()
 
     def _lay_out(self) -> None:
-        """Every folder and small file; what is secret is 0600 or in a 0700 folder."""
+        """Make every folder and small file; secrets have mode 0600 or are in a 0700 folder."""
         self.places.root.mkdir(parents=True, mode=0o755)
         self.places.claim(self.topology.servers, self.topology.keys, self.topology.ipv6, self._wanted())
         for folder in (self.places.keys, self.places.site):
@@ -130,7 +130,7 @@ class Lab:
             (seen / "nsswitch.conf").write_text(NSSWITCH)
 
     def _make_server(self, server: Server, started: dict[str, subprocess.Popen[bytes]]) -> None:
-        """One VPN server, up to answering; its clients' files are written."""
+        """Start one VPN server and wait until it answers; write its clients' files."""
         own, clients = vpn.Key.fresh(), [vpn.Key.fresh() for _ in range(self.topology.keys)]
         for number, client in enumerate(clients, start=1):
             vpn.write_client(self.places.keys, server, number, own, client)
@@ -144,7 +144,7 @@ class Lab:
         self._wait_for(program, started, server.host, lambda: _listens(TUNNEL_RESOLVER, 53))
 
     def _start(self, host: str, program: str, argv: list[str]) -> subprocess.Popen[bytes]:
-        """Start a server of the lab; it outlives us, and `down` finds it by its namespace."""
+        """Start a server of the lab; it outlives this program, and `down` finds it by its namespace."""
         with self.places.log(program).open("ab") as log:
             return subprocess.Popen(
                 self.command(host, argv),
@@ -152,14 +152,14 @@ class Lab:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC0"},  # logs that mean the same everywhere
+                env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC0"},  # the same log format on every machine
                 start_new_session=True,
             )
 
     def _wait_for(
         self, program: str, started: dict[str, subprocess.Popen[bytes]], host: str, ready: Callable[[], bool]
     ) -> None:
-        """Wait until READY says so inside HOST; raises FleetError with the last of the program's log."""
+        """Wait until READY is true inside HOST; raises FleetError with the last line of the program's log."""
 
         def look() -> bool:
             if started[program].poll() is not None:
@@ -184,7 +184,7 @@ class Lab:
     # -- looking and entering ---------------------------------------------------------------------
 
     def status(self) -> Status:
-        """What is there; never changes anything."""
+        """What exists of the lab; changes nothing."""
         record = self.places.recorded()
         names = record.namespaces
         found = tuple(processes.members(names, self.places.at("")))

@@ -1,11 +1,11 @@
 """Where a lab keeps its files, and the record of what it is. Standard library, fleet.errors, fleet.machine.lockfile.
 
 /var/lib/fleet-lab/NAME/
-    lab.json         parameters, and the namespaces that are ours
-    ready            there once everything answers
+    lab.json         parameters, and the lab's own namespaces
+    ready            exists once everything answers
     keys/*.conf      client configurations
     ca.pem           the authority of the shop's certificate
-    log/             output of every server; queries and requests as they were seen
+    log/             output of every server; queries and requests as they arrived
     at/HOST/         what is mounted over /etc and /run for programs inside HOST
     host/            FLEET_ROOT of the programs inside `host`
 """
@@ -26,17 +26,17 @@ LABS = Path("/var/lib/fleet-lab")
 
 
 class Record(NamedTuple):
-    """The content of lab.json: a lab that is there, or nothing."""
+    """The content of lab.json: a lab that exists, or the defaults."""
 
     instance: str = ""
-    """Tells this life of the lab from the next one of the same name."""
+    """Distinguishes this life of the lab from the next one of the same name."""
     servers: int = 0
     keys: int = 0
     """Of each server."""
     ipv6: bool = False
     """In tunnels."""
     namespaces: Sequence[str] = ()
-    """Those it made or was about to make."""
+    """Namespaces that it made or was about to make."""
 
 
 class Places:
@@ -50,7 +50,7 @@ class Places:
         """The shop's certificate and its key."""
         self.fleet_root = self.root / "host"
         self.spaces = self.fleet_root / "run/netns"
-        """The names of the network namespaces of the workers inside `host` (fleet.paths)."""
+        """The names of the workers' network namespaces inside `host` (fleet.paths)."""
         self.access_log = self.root / "log/access.jsonl"
         """What the shop was asked: JSON lines of time, client address, path, protocol."""
 
@@ -59,11 +59,11 @@ class Places:
         return self.root / f"log/{program}.log"
 
     def queries(self, host: str) -> Path:
-        """What the resolver at HOST was asked; at `isp`, a query of a worker is a leak; at `web`, who asks who asks."""
+        """Queries of the resolver at HOST: at `isp` a worker's query is a leak; at `web` those of the echo names."""
         return self.root / f"log/queries-{host}.log"
 
     def at(self, host: str) -> Path:
-        """What programs inside HOST see instead of the machine's own."""
+        """The folder whose files programs inside HOST see instead of the machine's own."""
         return self.root / "at" / host
 
     def wireguard_socket(self, host: str, interface: str) -> Path:
@@ -77,7 +77,7 @@ class Places:
         fresh.replace(self.record)
 
     def recorded(self) -> Record:
-        """What lab.json says."""
+        """The content of lab.json."""
         try:
             return Record(**json.loads(self.record.read_text()))
         except (FileNotFoundError, ValueError):
@@ -86,9 +86,9 @@ class Places:
 
 @contextlib.contextmanager
 def lock(name: str, what: str) -> Iterator[None]:
-    """Hold the lock WHAT of the lab NAME; raises TryLater naming the holder. Dies with its holder.
+    """Hold the lock WHAT of the lab NAME; raises TryLater naming the holder. The lock ends with its holder.
 
-    Held while a lab changes, not while it stands. The file is removed by whoever lets go.
+    Held while a lab changes, not while it is up. The last holder removes the file.
     """
     path = LABS / f".{name}.{what}"
 
@@ -113,7 +113,7 @@ def _opened(path: Path) -> int:
             descriptor = lockfile.opened(path)
             holder = "" if lockfile.take(descriptor) else lockfile.holder(descriptor)
             if holder and not Path("/proc", holder).exists():
-                # It was killed while it started a child, which has its lock until its exec.
+                # It was killed while it started a child, which keeps the lock until its exec.
                 lockfile.wait(descriptor)
             if os.fstat(descriptor).st_nlink:
                 return descriptor

@@ -1,8 +1,8 @@
 """Which processes belong to a lab, and their end.
 
-A record of pids alone would miss what a crashed `up` had started and what those programs started in
-turn. So membership is read from the kernel: a process belongs to a lab when its network namespace is
-one of the lab's, or when its mounts include the lab's own folder (workers that moved on to another
+A record of pids would miss what a crashed `up` had started and what those programs started in
+turn. So membership is read from the kernel: a process belongs to a lab if its network namespace is
+one of the lab's, or if its mounts include the lab's own folder (workers that moved to another
 namespace keep those).
 """
 
@@ -57,8 +57,8 @@ def _member(path: Path, inodes: dict[int, str], folder: Path) -> Member | None:
 def _mounts(path: Path, folder: Path) -> bool:
     """Whether something below FOLDER is mounted for the process at PATH.
 
-    By device and place inside the file system: a container may have a lab at the same path, in a
-    folder of its own.
+    Compared by device and place inside the file system: a container may have a lab at the same path, in another
+    folder.
     """
     device, place = _inside_file_system(folder)
     with (path / "mountinfo").open() as lines:
@@ -73,7 +73,7 @@ def _inside_file_system(folder: Path) -> tuple[str, str]:
     with (processes.PROC / "self/mountinfo").open() as lines:
         for line in lines:
             _, _, device, root, point, _ = line.split(" ", 5)
-            # The last of several mounts on one place is the one that is seen.
+            # Of several mounts on one place the last one is visible.
             if folder.is_relative_to(point) and len(point) >= len(best[2]):
                 best = (device, root, point)
     device, root, point = best
@@ -81,7 +81,7 @@ def _inside_file_system(folder: Path) -> tuple[str, str]:
 
 
 def end_all(namespaces: Iterable[str], folder: Path, deadline_seconds: float = 10) -> None:
-    """Kill every member and wait until none is left, new ones included; raises FleetError naming the last."""
+    """Kill every member and wait until none is left, new ones included; raises FleetError naming those left."""
     deadline = time.monotonic() + deadline_seconds
     names = tuple(namespaces)
     while left := members(names, folder):
@@ -92,7 +92,7 @@ def end_all(namespaces: Iterable[str], folder: Path, deadline_seconds: float = 1
 
 
 def _kill(one: Member, namespaces: tuple[str, ...], folder: Path, deadline: float) -> None:
-    """By a handle on the process, checked again: a pid alone may be somebody else's by now."""
+    """Kill by a handle on the process, checked again: another process may have the pid by now."""
     try:
         process = processes.Handle(one.pid)
     except ProcessLookupError:

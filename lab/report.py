@@ -1,4 +1,4 @@
-"""What a demo came to: report.json, report.html, screenshots beside them, and a summary in words."""
+"""The result of a demo: report.json, report.html, screenshots beside them, and a summary as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEMPLATE: Final = "report.html.j2"
 _SCREENSHOT_BYTES: Final = 64 << 20
 STAGES: Final = ("tunnel", "proof", "browser_start", "load", "search", "screenshot", "browser_end", "hand_in")
 BROWSER_STAGES: Final = ("browser_start", "load", "search", "screenshot", "browser_end")
-"""What a loop spends in Chrome and on the page; the rest is the loop's own."""
+"""The stages of a loop in Chrome and on the page; the rest is the loop's own time."""
 
 
 class Run(BaseModel, frozen=True):
@@ -51,13 +51,13 @@ class Report(Losses, frozen=True):
     address_events: int
     """In the host's namespace, from the first browser start to the last browser end."""
     failures: int
-    """Loops that failed, were seen from another address than the leased exit, or never came."""
+    """Loops that failed, were seen from another address than the leased exit, or have no result."""
     wall_seconds: float
     runs: tuple[Run, ...]
     unreadable: int = Field(default=0, exclude=True)
-    """Files in the spools that have the name of a result and hold none."""
+    """Files in the spools that have the name of a result and are not one."""
     leaks: tuple[str, ...] = Field(default=(), exclude=True)
-    """What went past the tunnels; for people, not in the file."""
+    """Leaks past the tunnels; for people, not in the file."""
 
     @property
     def ok(self) -> bool:
@@ -86,7 +86,7 @@ def make(
     leaks: tuple[str, ...] = (),
     unreadable: int = 0,
 ) -> Report:
-    """The report on RESULTS of WORKERS that were asked for LOOPS each."""
+    """The report on RESULTS of WORKERS that should do LOOPS each."""
     runs = tuple(_run(result) for result in sorted(results, key=lambda one: (one.worker, one.loop)))
     return Report(
         workers=workers,
@@ -117,7 +117,7 @@ def _run(result: Result) -> Run:
 
 
 def own_milliseconds(result: Result) -> float:
-    """What the loop took outside Chrome and the page."""
+    """The time that the loop took outside Chrome and the page."""
     whole = (result.finished - result.started).total_seconds() * 1000
     return whole - sum(result.stages_ms.get(name, 0) for name in BROWSER_STAGES)
 
@@ -131,8 +131,8 @@ def summary(report: Report, results: Sequence[Result]) -> list[tuple[str, str]]:
         ("requests lost to ERR_NETWORK_CHANGED", str(report.network_changed)),
         ("requests lost to anything else", str(report.other_losses)),
         ("address events while browsers ran", str(report.address_events)),
-        ("requests and questions past the tunnels", str(len(report.leaks))),
-        ("files in the spools that hold no result", str(report.unreadable)),
+        ("requests and queries past the tunnels", str(len(report.leaks))),
+        ("files in the spools that are not results", str(report.unreadable)),
         ("exits used", str(len({run.exit for run in report.runs if run.exit}))),
         ("rotate, median", _median((one.rotate_ms for one in results), "ms")),
         ("handshake, median", _median((one.handshake_ms for one in results), "ms")),
@@ -171,7 +171,7 @@ def write(folder: Path, report: Report, results: Sequence[Result], spools: dict[
     screenshots.mkdir(parents=True)
     for result in results:
         if result.screenshot and (home := spools.get(result.worker)):
-            # The name comes from a worker: its last part alone, and never through a link.
+            # A worker chose the name: use only its last part, and follow no link.
             with contextlib.suppress(OSError), Folder(home.parent, home.name) as spool:
                 png = spool.read(Path(result.screenshot).name, _SCREENSHOT_BYTES)
                 (screenshots / f"{result.worker}-{result.loop}.png").write_bytes(png)

@@ -1,4 +1,4 @@
-"""The fleet inside a lab's host: its fleet.toml, its keys, and the words that start its programs."""
+"""The fleet inside a lab's host: its fleet.toml, its keys, and the command lines of its programs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ NO_CHANGES: Changes = {}
 
 
 def paths(lab: Lab) -> Paths:
-    """Where the fleet inside LAB's host keeps its things, seen from outside."""
+    """The folders of the fleet inside LAB's host, seen from outside."""
     return Paths(root=lab.places.fleet_root)
 
 
 def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes = NO_CHANGES) -> Tables:
     """The lab's fleet.toml as tables; CHANGES are keys to set, by table: `{"workers": {"deny_netlink": False}}`.
 
-    The table "" is what belongs to none.
+    The table "" has the keys outside every table.
     """
     made: Tables = {
-        "": {},  # TOML has it in front of every other
+        "": {},  # TOML needs it before all others
         "workers": {"count": workers, "first_uid": first_uid},
         "dns": {"resolvers": [str(TUNNEL_RESOLVER)]},
         "egress": {"urls": [f"https://{SITE_NAME}/ip"]},
@@ -47,7 +47,7 @@ def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes 
             "certificate_authorities": [str(lab.places.authority)],
             **({} if programs.undetected_is_installed() else {"driver": "selenium"}),
         },
-        "loop": {"pause_seconds": 0},  # the lab's site is asked as often as it likes
+        "loop": {"pause_seconds": 0},  # the lab's site needs no politeness
         "task": {"run": "search"},
         "task.options": {
             "home": f"https://{SITE_NAME}/",
@@ -63,7 +63,7 @@ def settings(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes 
 
 
 def toml(tables: Tables) -> str:
-    """TABLES as TOML: strings, numbers, truths and lists of these, which JSON writes the same way."""
+    """TABLES as TOML: strings, numbers, booleans and lists of these, which JSON writes the same way."""
     lines: list[str] = []
     for name, keys in tables.items():
         lines += [
@@ -75,9 +75,9 @@ def toml(tables: Tables) -> str:
 
 
 def prepare(lab: Lab, workers: int, *, first_uid: int = 1101, changes: Changes = NO_CHANGES) -> None:
-    """Everything that `fleet up` and `fleet run` inside LAB's host need; raises FleetError.
+    """Prepare what `fleet up` and `fleet run` inside LAB's host need; raises FleetError.
 
-    The lab is up; afterwards there are fleet.toml, the accounts, and the lab's keys in netctl's store.
+    The lab must be up; afterwards there are fleet.toml, the accounts, and the lab's keys in netctl's store.
     """
     config = paths(lab).config
     config.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def program(module: str, *arguments: str) -> list[str]:
 
 
 def call(lab: Lab, module: str, *arguments: str) -> str:
-    """Run one of the fleet's programs inside LAB's host and give its output; its error becomes ours."""
+    """Run one of the fleet's programs inside LAB's host and return its output; raises its error."""
     try:
         done = lab.run(
             "host",
@@ -110,7 +110,7 @@ def call(lab: Lab, module: str, *arguments: str) -> str:
 
 @functools.cache
 def _release() -> Path:
-    """This code itself when it runs from a release; a copy of the checkout when it does not."""
+    """This code itself if it runs from a release, else a copy of the checkout."""
     here = Path(__file__).resolve().parent.parent
     copier = here / "bin/release"
     if not copier.exists():

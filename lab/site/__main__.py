@@ -1,4 +1,4 @@
-"""Serve the shop of one lab, and who asks: `launch.py lab.site LAB`, inside the lab's `web`."""
+"""Serve the shop of one lab and its echo servers: `launch.py lab.site LAB`, inside the lab's `web`."""
 
 from __future__ import annotations
 

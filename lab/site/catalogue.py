@@ -1,4 +1,4 @@
-"""What the shop sells: the same 144 things every time, so that a page can be checked against them."""
+"""The shop's products: always the same 144, so that a page can be checked against them."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ _LIFE = timedelta(days=90)
 
 
 def write(authority: Path, folder: Path, addresses: Iterable[Address] = (WEB_ADDRESS, WEB_ADDRESS_V6)) -> None:
-    """AUTHORITY gets the authority's certificate; FOLDER cert.pem and key.pem (0600) of the shop, at ADDRESSES.
+    """Write the authority's certificate to AUTHORITY; cert.pem and key.pem (0600) of the shop, at ADDRESSES, to FOLDER.
 
-    The authority's own key is never written: nothing else can be signed by it.
+    The authority's own key is never written, so nothing else can be signed with it.
     """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("Fleet lab authority")

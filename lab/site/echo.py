@@ -1,7 +1,7 @@
-"""Who asks? Two answerers beside the shop: a name server that answers with its asker's address, and STUN.
+"""Two servers beside the shop that tell who asks: a name server that answers with its client's address, and STUN.
 
-The name server sees the resolver that was used, as the world sees it: the way a leak of names shows from outside. For
-names of REBIND_NAME it does what a DNS rebinding attack does: the shop first, then the address that the name says.
+The name server sees which resolver was used, as an outside observer of a DNS leak would. For
+names of REBIND_NAME it does what a DNS rebinding attack does: first the shop's address, then the one in the name.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Sender = tuple[str, int]
 
 
 class Names(asyncio.DatagramProtocol):
-    """The name server of ECHO_NAME and REBIND_NAME; writes `NAME ASKER` for every question about an address."""
+    """The name server of ECHO_NAME and REBIND_NAME; writes `NAME CLIENT` for every query of an address."""
 
     def __init__(self, questions: TextIO) -> None:
         self._questions = questions
         self._asked: set[str] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Before Python 3.12 the transport of a datagram endpoint is no DatagramTransport by its class.
+        # Before Python 3.12 the transport's class is not DatagramTransport.
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, sender: Sender) -> None:
@@ -79,7 +79,7 @@ class Stun(asyncio.DatagramProtocol):
     """Answers binding requests with the address they came from."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Before Python 3.12 the transport of a datagram endpoint is no DatagramTransport by its class.
+        # Before Python 3.12 the transport's class is not DatagramTransport.
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, sender: Sender) -> None:
@@ -92,7 +92,7 @@ def binding(request: bytes, sender: Sender) -> bytes:
     if len(request) < 20 or struct.unpack_from("!HxxI", request) != (_BINDING_REQUEST, _COOKIE):
         return b""
     address = _plain(sender[0])
-    # The address is exclusive-or'ed with the cookie and, for IPv6, the transaction behind it.
+    # The address is exclusive-or'ed with the cookie and, for IPv6, the transaction after it.
     mask = request[4:20][: len(address.packed)]
     hidden = bytes(one ^ other for one, other in zip(address.packed, mask, strict=True))
     value = struct.pack("!BBH", 0, 1 if address.version == 4 else 2, sender[1] ^ (_COOKIE >> 16)) + hidden

@@ -1,8 +1,8 @@
-"""A page that tries to reach what is near the browser, by every means that a page has; for the tests of leaks.
+"""A page that tries to reach the host and network around the browser, in every way that a page has; for leak tests.
 
 `/hostile?at=127.0.0.1:8080&at=...&rebind=NAME:8080&...`; it asks for `/hostile/began` first, and for `/hostile/done`
-when everything was tried. Who was reached, and by which way, the listeners there tell: a page learns little. Of a name
-that is bound to another address behind its back (REBIND_NAME) it does: then it asks for `/hostile/stolen-NAME`.
+when everything was tried. The listeners there record what was reached, and how, because a page learns little. A page
+does learn if a name was bound to another address (REBIND_NAME): then it asks for `/hostile/stolen-NAME`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WAYS: Final = {
     "left": "left(url)",
 }
 WAYS: Final = (*_WAYS, "window", "location")
-"""What each way asks for, without the slash in front: `window` opens one, `location` navigates that one."""
+"""The path that each way asks for, without the slash: `window` opens one, `location` navigates it."""
 _SECURE: Final = ("no-cors", "socket", "image", "frame")
 """Those that are tried by HTTPS as well."""
 _SCRIPT: Final = """

@@ -57,20 +57,20 @@ def test_a_whole_client_file_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ("<html>", "the answer is no JSON"),
-        ("[" * 40_000, "the answer is no JSON"),
+        ("<html>", "the answer is not JSON"),
+        ("[" * 40_000, "the answer is not JSON"),
         # The parser takes these, and whoever writes them further down would not.
-        *(('{"x":' + "[" * deep + "]" * deep + "}", "the answer is no JSON") for deep in (120, 800)),
-        ([SAID], "the answer is no JSON object"),
+        *(('{"x":' + "[" * deep + "]" * deep + "}", "the answer is not JSON") for deep in (120, 800)),
+        ([SAID], "the answer is not a JSON object"),
         ({**SAID, "success": False, "error": "no key is free"}, "it refused: no key is free"),
         ({**SAID, "success": "no"}, "it refused: it does not say why"),
         ({**SAID, "success": False, "error": f"lost {PRIVATE}"}, "it refused: lost ..."),
         ({**SAID, "success": False, "error": "\x1b[2J gone"}, "it refused: "),
         ({**SAID, "private_key": 5}, "the answer has no text at '/private_key'"),
         ({**SAID, "private_key": [PRIVATE]}, "the answer has no text at '/private_key'"),
-        ({**SAID, "server_port": True}, "the answer has no text and no number at '/server_port'"),
-        ({**SAID, "public_key": None}, "the answer has nothing at '/public_key', which is to be sent back"),
-        ({**SAID, "public_key": "x" * 5000}, "what is to be sent back has more than"),
+        ({**SAID, "server_port": True}, "the answer has neither text nor a number at '/server_port'"),
+        ({**SAID, "public_key": None}, "the answer has nothing at '/public_key', which must be sent back"),
+        ({**SAID, "public_key": "x" * 5000}, "what must be sent back has more than"),
         ({}, "the answer has nothing at"),
     ],
 )
