@@ -215,6 +215,15 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "warning",
         "fs.file-max=",
     ),
+    "a login that takes all along": (
+        "logout",
+        both(
+            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
+            answers("loginctl show-session", 0, "yes\n"),
+        ),
+        "warning",
+        "systemd-run --scope fleet up",
+    ),
     "no resolver": ("resolved", lambda laid: laid.write("etc/resolv.conf", ""), "warning", "stub-resolv.conf"),
     "clock alone": ("clock", lambda laid: setattr(laid, "synchronised", False), "warning", "chrony"),
     "another fleet": (
@@ -331,6 +340,14 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         "fleet up makes",
     ),
     "wireguard-go": ("wireguard", both(GO, tun), "one process a worker"),
+    "a login that leaves all": (
+        "logout",
+        both(
+            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
+            answers("loginctl show-session", 0, "no\n"),
+        ),
+        "does not end",
+    ),
     "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "the host asks 192.0.2.53"),
     "resolved by nsswitch.conf alone": (
         "resolved",

@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     own.task,
     own.accounts,
     others.second_fleet,
+    others.logout,
     network.wireguard,
     network.nftables,
     network.namespaces,
@@ -42,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
 )
 AT_START = (network.nftables, network.browser_ports, host.sandbox, host.shared_memory, host.open_files)
 """Quick checks that `fleet up` runs: these faults would otherwise appear only minutes later, in a worker's log."""
+_LOGOUT = (others.logout.name, Verdict.WARNING)
 _MENDS: dict[str, Callable[[Case], str]] = {
     dropins.networkd.name: dropins.install_networkd,
     dropins.network_manager.name: dropins.install_network_manager,
@@ -51,8 +53,9 @@ _MENDS: dict[str, Callable[[Case], str]] = {
 
 
 def at_start(case: Case) -> Iterator[Finding]:
-    """The findings of the quick checks that are errors."""
-    return (finding for check in AT_START if (finding := check.on(case)).verdict is Verdict.ERROR)
+    """The findings of the quick checks that are errors, and a login that would end the fleet."""
+    found = (check.on(case) for check in (*AT_START, others.logout))
+    return (one for one in found if one.verdict is Verdict.ERROR or (one.name, one.verdict) == _LOGOUT)
 
 
 def fix(case: Case, findings: list[Finding]) -> Iterator[str]:

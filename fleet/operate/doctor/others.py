@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from fleet.operate.doctor.machine import Case, Machine
 
 _PLACES = ("/usr/*bin/*", "/usr/local/*bin/*", "/bin/*", "/sbin/*", "/usr/lib/*/*", "/usr/libexec/*", "/opt/*/*/*")
 _NOBODY = 65534
+_SESSION = re.compile(r"/user-([1-9]\d*)\.slice/session-[^/\s]+\.scope\b")
+"""The control group of a login (pam_systemd(8)); logind leaves root's alone."""
 
 
 @check("second-fleet", "two fleets in one network namespace would take each other's rules and tables for left-overs")
@@ -25,6 +28,21 @@ def second_fleet(case: Case) -> Finding:
     others = sorted({str(one.fleet_root) for one in case.processes if one.fleet_root not in mine})
     return ok(
         f"in other network namespaces: the fleets in {some(others)}" if others else "none in this network namespace"
+    )
+
+
+@check("logout", "logind may end all processes that a login has started when that login ends")
+def logout(case: Case) -> Finding:
+    """Whether the running fleet, or one started from here, ends with the login that started it."""
+    process = case.machine.text(case.paths.supervisor_pid) if case.running else "self"
+    login = _SESSION.search(case.machine.text(f"/proc/{process}/cgroup"))
+    if login is None:
+        return ok("the fleet does not belong to a login" if case.running else "this command does not belong to a login")
+    if case.ask("loginctl", "show-session", "--property=KillUserProcesses", "--value").out.strip() != "yes":
+        return ok("logind does not end what a login has started")
+    return warning(
+        f"a fleet that is started by hand ends when UID {login[1]} logs out (KillUserProcesses=yes in logind.conf)",
+        "fleet down, then: systemctl enable --now fleet (deploy/fleet.service), or: systemd-run --scope fleet up",
     )
 
 
