@@ -15,7 +15,7 @@ from fleet.backends import KERNEL, Backend
 from fleet.errors import KernelRefused, TunnelError
 from fleet.isolation import HOST
 from netctl.host import Found
-from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
+from netctl.plan.desired import addr_gen_mode, disable_ipv6, own_space, rp_filter
 from netctl.plan.diff import Operation
 from netctl.plan.key import Secret
 from netctl.plan.state import State
@@ -55,12 +55,15 @@ def _address(state: State, address: Address, verb: str) -> State:
 
 
 def _space(state: State, space: Space, verb: str) -> State:
-    """A fresh namespace has the host's values (net.core.devconf_inherit_init_net); with one goes all that is in it."""
+    """A fresh namespace has the host's values (net.core.devconf_inherit_init_net), and what the kernel puts there.
+
+    With one goes all that is in it.
+    """
     if verb != "delete":
         values = {one.path: one.value for one in state.sysctls if one.space == HOST}
         fresh = (rp_filter(name, 0, space.space) for name in ("all", "default", "lo"))
         sysctls = frozenset(replace(one, value=values.get(one.path, 0)) for one in fresh)
-        return replace(state, spaces=state.spaces | {space}, sysctls=state.sysctls | sysctls)
+        return state | replace(own_space(space.space, "on"), sysctls=sysctls)
     return state.keep(lambda one: one.space != space.space)
 
 

@@ -9,12 +9,15 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 from functools import singledispatchmethod
+from ipaddress import ip_network
 from typing import Any
 
 from fleet.errors import FleetError, KernelRefused
 from fleet.imports import bare
+from fleet.isolation import HOST
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import ROUTE, Socket
+from netctl.plan.desired import KERNEL_PROTOCOL, LOCAL_TABLE, disable_ipv6
 from netctl.plan.diff import Operation
 from netctl.plan.things import Address, Link, Route, Rule, Sysctl, Thing, Verb
 
@@ -107,9 +110,33 @@ class Changes:
     @_change.register
     def _change_address(self, address: Address, verb: Verb) -> None:
         index = index_of(address.interface)
-        if index is not None:
-            word = "del" if verb == "delete" else "add"
-            self._ip.addr(word, index=index, address=str(address.address), prefixlen=address.prefix, scope=0)
+        if index is None:
+            return
+        spec = {"index": index, "address": str(address.address), "prefixlen": address.prefix}
+        if verb == "delete":
+            self._ip.addr("del", **spec)
+            self._change_local("del", address, index)
+            return
+        if address.interface == "lo" and address.space != HOST:
+            self._ip.link("set", index=index, state="up")
+            if address.address.version == 6:  # turned off there, it takes no address
+                self._change(disable_ipv6("lo", address.space, off=False), "set")
+        try:
+            self._ip.addr("add", scope=rtnetlink.HOST_SCOPE if address.address.is_loopback else 0, **spec)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise
+            # Added again it would be an address event for every browser.
+            self._change_local("add", address, index)
+
+    def _change_local(self, word: str, address: Address, index: int) -> None:
+        """The routes by which the kernel takes packets to ADDRESS in; it makes them with the address, and no later."""
+        spec: dict[str, Any] = {"table": LOCAL_TABLE, "type": "local", "proto": KERNEL_PROTOCOL, "oif": index}
+        if address.address.version == 4:
+            spec |= {"scope": rtnetlink.HOST_SCOPE, "prefsrc": str(address.address)}
+        whole = ip_network(f"{address.address}/{address.prefix}", strict=False)
+        for network in dict.fromkeys((ip_network(address.address), whole)):
+            self._ip.route(word, family=_NUMBERS[address.address.version], dst=str(network), **spec)
 
     @_change.register
     def _change_route(self, route: Route, verb: Verb) -> None:

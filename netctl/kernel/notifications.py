@@ -13,6 +13,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from fleet.model import PROTOCOL, Worker
 from netctl.kernel import netlink, rtnetlink
@@ -71,15 +72,17 @@ class Judge:
         mtu_bytes: Callable[[Worker], int],
         name: Callable[[int], str],
         *,
-        transit: bool,
+        transit: bool = False,
+        alone: bool = False,
     ) -> None:
         """MTU_BYTES returns the MTU that a worker's link should have now, NAME a link's name in the namespace.
 
         With TRANSIT, links are only created in this namespace and then moved to another.
+        With ALONE, the namespace is one worker's own.
         """
         self._workers = {name: worker for worker in members for name in worker.interfaces}
         self._mtu_bytes = mtu_bytes
-        self._transit = transit
+        self._transit, self._alone = transit, alone
         self._name = name
         self._own: dict[int, frozenset[int]] = {ROUTE: frozenset(), NETFILTER: frozenset()}
 
@@ -101,7 +104,7 @@ class Judge:
             return self._of_filtering(body)
         found: Kind | None = None
         if kind in (rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE):
-            found = Kind.ROUTES if self._our_route(body) else Kind.WAYS
+            found = Kind.ROUTES if self._our_route(kind, body) else Kind.WAYS
         elif kind in (rtnetlink.NEW_RULE, rtnetlink.DEL_RULE):
             found = Kind.RULES if self._our_rule(body) else None
         elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS):
@@ -119,6 +122,8 @@ class Judge:
 
     def _of_link(self, message: Message) -> Sign | None:
         _, link = rtnetlink.read_link(message.body)
+        if self._alone and link.interface == "lo":
+            return None if link.up else Sign(Kind.LINKS)
         worker = self._workers.get(link.interface) or of_alias(link.alias)
         if worker is None or (message.sender and not self._foreign(ROUTE, message)):
             return None
@@ -137,18 +142,25 @@ class Judge:
         ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and self._name(found[0]) in self._workers)
         return Sign(Kind.SYSCTLS) if ours else None
 
-    def _our_route(self, body: bytes) -> bool:
+    def _our_route(self, kind: int, body: bytes) -> bool:
+        if local := rtnetlink.read_local(body):
+            return kind == rtnetlink.DEL_ROUTE and self._is_ours(local)
         # Tables above 255 do not fit into the header.
         above = rtnetlink.header_table(body) == rtnetlink.COMPAT_TABLE
         return above and of_priority(rtnetlink.read_route(body, {})[0].table) is not None
 
     def _our_rule(self, body: bytes) -> bool:
         line = rtnetlink.read_rule(body)
-        return line.protocol == PROTOCOL or of_priority(line.priority) is not None
+        return (
+            line.protocol == PROTOCOL or of_priority(line.priority) is not None or (self._alone and not line.priority)
+        )
 
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)
-        return Worker.of_placeholder(line.address) is not None or self._name(line.interface) in self._workers
+        return self._is_ours(line.address) or self._name(line.interface) in self._workers
+
+    def _is_ours(self, address: IPv4Address | IPv6Address) -> bool:
+        return Worker.of_placeholder(address) is not None or (self._alone and address.is_loopback)
 
 
 class Notifications:

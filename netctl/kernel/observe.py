@@ -15,7 +15,7 @@ from fleet.model import PLACEHOLDERS_V6, PROTOCOL, Worker
 from fleet.numbers import PROHIBIT_OFFSET, TABLES, placeholders
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
-from netctl.plan.desired import addr_gen_mode, disable_ipv6, rp_filter
+from netctl.plan.desired import KERNEL_PROTOCOL, addr_gen_mode, disable_ipv6, first_rule, rp_filter
 from netctl.plan.key import Endpoint
 from netctl.plan.state import State
 from netctl.plan.things import Address, Link, Space, Stack, Sysctl, Thing
@@ -51,6 +51,9 @@ class Sight:
     """Links with one of netctl's names but without a mark: netctl's if their program answers under that name."""
     names: dict[int, str] = field(default_factory=dict)
     """The names of all links, by index."""
+    local: set[IPv4Address | IPv6Address] = field(default_factory=set)
+    """The addresses for which the kernel accepts packets."""
+    loopback_down: bool = False
     interfaces: set[str] = field(default_factory=set)
     """Names of the links that are netctl's or unmarked."""
     foreign: list[tuple[str, str]] = field(default_factory=list)
@@ -90,8 +93,8 @@ class Observer:
         self._own_links: set[tuple[str, int]] = set()
         """Namespace and index of the links that were netctl's at an earlier look: their marks may have been removed."""
         self._judges: dict[int, Callable[[bytes, Sight], None]] = {
+            rtnetlink.GET_ROUTE: self._route,  # before the addresses, which need them
             rtnetlink.GET_ADDRESS: self._address,
-            rtnetlink.GET_ROUTE: self._route,
             rtnetlink.GET_RULE: self._rule,
         }
 
@@ -114,6 +117,7 @@ class Observer:
         sight.names[index] = link.interface
         place, worker = (sight.space, index), self._workers.get(link.interface)
         if worker is None:
+            sight.loopback_down |= link.interface == "lo" and not link.up
             # Only its mark shows that it is netctl's: a former worker's, or renamed by another program.
             if of_alias(link.alias) is not None and link.kind in KINDS:
                 sight.own_link(link)
@@ -133,14 +137,20 @@ class Observer:
         name = sight.names.get(index, "?")
         network = placeholders() if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
         placeholder = address in network
-        if name in sight.interfaces or (placeholder and name == "lo" and prefix == address.max_prefixlen):
-            sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))
+        loopback = address.is_loopback and sight.space != HOST
+        own = loopback or (placeholder and prefix == address.max_prefixlen)
+        if name in sight.interfaces or (own and name == "lo"):
+            dead = address not in sight.local or (name == "lo" and sight.space != HOST and sight.loopback_down)
+            if not (own and dead):  # the kernel accepts no packet for it: add it again
+                sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))
         elif placeholder:
             text = f"address {address}/{prefix} on {name}, within the placeholders {network}"
             sight.refuse(text, f"ip address show {name}", Worker.of_placeholder(address))
 
     def _route(self, body: bytes, sight: Sight) -> None:
         if rtnetlink.header_table(body) != rtnetlink.COMPAT_TABLE:
+            if address := rtnetlink.read_local(body):
+                sight.local.add(address)
             return  # netctl's tables are all above 255
         route, prefix = rtnetlink.read_route(body, sight.names, sight.space)
         worker = self._priorities.get(route.table)
@@ -155,6 +165,8 @@ class Observer:
         worker = self._priorities.get(rule.priority)
         if rule.protocol == PROTOCOL and of_priority(rule.priority):
             sight.things.append(rule)
+        elif sight.space != HOST and replace(rule, protocol=KERNEL_PROTOCOL) == first_rule(rule.family, sight.space):
+            sight.things.append(first_rule(rule.family, sight.space))  # whoever has made it
         elif worker is not None:
             text = f"an IPv{rule.family} rule of priority {rule.priority} without protocol {PROTOCOL}"
             sight.refuse(text, f"ip -{rule.family} rule show", worker)

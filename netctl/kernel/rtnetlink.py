@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from fleet.isolation import HOST
 from netctl.kernel.netlink import attribute, attributes, number, text
+from netctl.plan.desired import LOCAL_TABLE
 from netctl.plan.things import Family, Link, Route, Rule
 
 NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
@@ -23,18 +24,18 @@ NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_RULE, DEL_RULE, GET_RULE = 32, 33, 34
 NEW_NETCONF = 80
 
-UNICAST, UNREACHABLE = 1, 7
-"""RTN_UNICAST, RTN_UNREACHABLE."""
+UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
+"""RTN_UNICAST, RTN_LOCAL, RTN_UNREACHABLE."""
 TO_TABLE, PROHIBIT = 1, 8
 """FR_ACT_TO_TBL, FR_ACT_PROHIBIT."""
-LINK_SCOPE, COMPAT_TABLE = 253, 252
-"""RT_SCOPE_LINK; RT_TABLE_COMPAT, which the header has for every table above 255."""
+LINK_SCOPE, HOST_SCOPE, COMPAT_TABLE = 253, 254, 252
+"""RT_SCOPE_LINK and _HOST; RT_TABLE_COMPAT, which the header has for every table above 255."""
 IFF_UP = 1
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _INFO_KIND = 3, 4, 18, 20, 29, 1
 _SKIP_STATISTICS = struct.pack("=I", 8)
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 4, 6, 7, 15
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 _ROUTE_EXTRAS = {2, 3, 5, 8, 9, 11, 16, 18, 21, 22, 25, 30}
 """Attributes for a source, a gateway, metrics, several hops, a mark: none of netctl's routes has one."""
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_UID_RANGE, _FRA_PROTOCOL = 2, 6, 15, 20, 21
@@ -98,6 +99,14 @@ def read_route(body: bytes, names: Mapping[int, str], space: str = HOST) -> tupl
         space=space,
     )
     return route, prefix
+
+
+def read_local(body: bytes) -> IPv4Address | IPv6Address | None:
+    """The address for which a route of the table `local` accepts packets; None for other routes and for networks."""
+    family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+    if (table, kind) != (LOCAL_TABLE, LOCAL) or prefix != (32 if family == socket.AF_INET else 128):
+        return None
+    return ip_address(dict(attributes(body[_ROUTE.size :]))[_RTA_DST])
 
 
 def header_table(body: bytes) -> int:

@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 
 from fleet.backends import makes_links
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
 from netctl.plan.key import LEAST_IPV6_BYTES, Endpoint, Key
 from netctl.plan.state import State
-from netctl.plan.things import Address, Device, Filter, Gate, Link, Peer, Route, Rule, Space, Stack, Sysctl
+from netctl.plan.things import (
+    Address,
+    Device,
+    Family,
+    Filter,
+    Gate,
+    Link,
+    Peer,
+    Route,
+    Rule,
+    Space,
+    Stack,
+    Sysctl,
+)
 
 _GENERATIONS = 128
 """The distance between the first zones of two workers: the zones of 512 workers do not overlap at first."""
+LOCAL_TABLE, KERNEL_PROTOCOL = 255, 2
+"""RT_TABLE_LOCAL, by which a host accepts packets, and RTPROT_KERNEL, the mark of what the kernel makes."""
 LAST_METRIC = 4294967295
 """The metric with the lowest priority: 2^32 - 1."""
-
-
 FIRST_METRIC_V6 = 1024
 """The metric of an IPv6 route set without one (IP6_RT_PRIO_USER): the kernel lists this instead of 0."""
 
@@ -135,8 +149,7 @@ def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carrie
     if ipv6 == "on":
         # On `lo`, not on the link: a key without an IPv6 address turns IPv6 off there, which deletes its addresses.
         addresses.add(Address(address=worker.placeholder_v6, prefix=128, space=space))
-    return State(
-        spaces=frozenset[Space]() if space == HOST else frozenset({Space(space=space)}),
+    layers = State(
         links=frozenset({link}),
         addresses=frozenset(addresses),
         routes=frozenset(
@@ -145,6 +158,23 @@ def _layers(worker: Worker, link: Link, walls: Isolation, *, ipv6: Stack, carrie
         rules=frozenset(replace(one, space=space) for one in _rules(worker, ipv6 != "absent")),
         sysctls=frozenset(sysctls),
     )
+    return layers if space == HOST else layers | own_space(space, ipv6)
+
+
+def own_space(space: str, ipv6: Stack) -> State:
+    """SPACE with what the kernel itself puts there: a worker speaks to its browser through that."""
+    addresses = {Address(address=IPv4Address("127.0.0.1"), prefix=8, space=space)}
+    rules = {first_rule(4, space)}
+    if ipv6 == "on":
+        addresses.add(Address(address=IPv6Address("::1"), prefix=128, space=space))
+    if ipv6 != "absent":
+        rules.add(first_rule(6, space))
+    return State(spaces=frozenset({Space(space=space)}), addresses=frozenset(addresses), rules=frozenset(rules))
+
+
+def first_rule(family: Family, space: str) -> Rule:
+    """Before every other: what is addressed to this namespace is taken in."""
+    return Rule(family=family, priority=0, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, space=space)
 
 
 def device(fleet: Fleet, worker: Worker, interface: str, held: Held | None, *, ipv6: bool = True) -> Device:

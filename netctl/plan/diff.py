@@ -215,7 +215,8 @@ def _deletes(desired: State, observed: State) -> Iterator[Operation]:
     yield from _each("delete", (link for link in observed.links if _place(link) not in wanted))
     yield from _each("delete", old_prohibits)
     yield from _each("delete", (route for route in old_routes if route.interface is None))
-    yield from _each("delete", observed.addresses - desired.addresses)
+    # A namespace's own loopback is the kernel's, wanted or not.
+    yield from _each("delete", (one for one in observed.addresses - desired.addresses if not one.address.is_loopback))
 
 
 def _each(verb: Verb, things: Iterable[Thing]) -> Iterator[Operation]:

@@ -110,7 +110,7 @@ class Link(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address(Thing):
-    """A placeholder, on `lo` or in a worker's namespace on the interface; or an address that another program added."""
+    """A placeholder, on `lo` or in a namespace on the interface; its loopback; or what another program has added."""
 
     part = "addresses"
     marked_by = ("address", "interface")
@@ -120,7 +120,8 @@ class Address(Thing):
     prefix: int = 32
 
     def describe(self, verb: Verb) -> str:
-        return f"ip address {verb} {self.address}/{self.prefix} dev {self.interface}"
+        more = " # and its route in table local" if verb == "add" else ""
+        return f"ip address {verb} {self.address}/{self.prefix} dev {self.interface}{more}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class Route(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Thing):
-    """A policy rule that selects by UID or by placeholder source, and looks up a table or prohibits."""
+    """A policy rule by UID or placeholder source that looks up a table or prohibits; in a namespace also `local`'s."""
 
     part = "rules"
     marked_by = ("priority",)
@@ -166,10 +167,10 @@ class Rule(Thing):
     """The kernel's message for a rule with attributes that netctl never sets; the deletion repeats it."""
 
     def describe(self, verb: Verb) -> str:
-        who = f"from {self.source}" if self.source else f"uidrange {self.uid}-{self.uid}"
+        who = f"from {self.source or 'all'}" if self.uid is None else f"uidrange {self.uid}-{self.uid}"
         what = "prohibit" if self.table is None else f"lookup {self.table}"
         rule = f"ip -{self.family} rule {verb} {who} {what}"
-        return f"{rule} priority {self.priority} protocol {PROTOCOL}{_more(self.listed)}"
+        return f"{rule} priority {self.priority} protocol {self.protocol}{_more(self.listed)}"
 
 
 def _more(listed: bytes) -> str:

@@ -128,7 +128,8 @@ class Repair:
             inside = partial(spaces.inside, space)
             members = self._fleet.members if space == HOST else [own[space]]
             name = partial(_link_name, spaces, space)
-            judge = Judge(members, self._mtu_bytes, name, transit=space == HOST and bool(own))
+            place = {"transit": bool(own)} if space == HOST else {"alone": True}
+            judge = Judge(members, self._mtu_bytes, name, **place)
             self._notifications.open(space, judge, inside)
             self._heard_in[space] = spaces.identity(space)
 

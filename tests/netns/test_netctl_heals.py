@@ -71,6 +71,13 @@ DAMAGES = {
         "ip address delete 10.255.0.101/32 dev lo",
         "ip address show lo | grep -q 10.255.0.101 && ip route show table 10101 | grep -q 'src 10.255.0.101'",
     ),
+    "the placeholders' own routes": Damage(
+        "ip route delete local 10.255.0.101 table local; ip -6 route delete local fd66:6c74:0:ffff::65 table local",
+        "ip route get 10.255.0.101 | grep -q ^local && ip -6 route get fd66:6c74:0:ffff::65 | grep -q ^local",
+    ),
+    "lo down and up": Damage(
+        "ip link set lo down; ip link set lo up", "ip -6 route get fd66:6c74:0:ffff::65 | grep -q ^local"
+    ),
     "an address on our link": Damage(
         "ip address add 192.0.2.1/24 dev wg101", "! ip -4 address show wg101 | grep -q inet"
     ),

@@ -10,9 +10,23 @@ import pytest
 from fleet.machine import spaces
 from lab.net import Lab
 from tests.fleets import Rig, running
-from tests.waiting import until
+from tests.waiting import frozen, until
 
 SITE = "203.0.113.80"
+LOST = {
+    "every route": "ip route flush table all; ip -6 route flush table all",
+    "the link": "ip link set lo down",
+    "the IPv4 address": "ip address delete 127.0.0.1/8 dev lo",
+    "the IPv6 address": "ip address delete ::1/128 dev lo",
+    "IPv6": "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
+    "the first rules": "ip rule delete priority 0; ip -6 rule delete priority 0",
+}
+TO_ITSELF = """
+import socket, sys
+for one in (("127.0.0.1", int(sys.argv[1])), ("::1", int(sys.argv[1]))):
+    with socket.create_server(one, family=socket.AF_INET6 if one[0] == "::1" else socket.AF_INET):
+        socket.create_connection(one, timeout=1).close()
+"""
 NET_ADMIN, SYS_ADMIN = 1 << 12, 1 << 21
 
 
@@ -70,6 +84,28 @@ def test_the_tunnels_own_socket_stays_in_the_host(rig: Rig) -> None:
     assert f":{port} " in rig.host(["ss", "-unaH"], check=True).stdout
     assert f":{port} " not in rig.there(["ss", "-unaH"], check=True).stdout
     client.kill()
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_the_loopback_is_brought_back(rig: Rig, what: str) -> None:
+    """A worker speaks to its browser through it: whatever of it somebody takes away, that works again in seconds.
+
+    The control: while netctl stands still it does not. The tunnel is there as before.
+    """
+    client = rig.client()
+    assert "ok" in client.ask(do="connect")
+    to_itself = rig.as_worker(
+        rig.worker(), "/usr/bin/python3", "-I", "-c", TO_ITSELF, str(rig.worker().browser_ports.devtools)
+    )
+    assert rig.there(to_itself).returncode == 0 and rig.netctl
+    with frozen(rig.netctl.pid):
+        rig.there(["sh", "-c", LOST[what]], check=True)
+        assert rig.there(to_itself).returncode != 0
+    until("it speaks to itself", lambda: rig.there(to_itself).returncode == 0, 15)
+    rig.wait_until_settled(15)
+    assert "ok" in client.ask(do="tcp", host=SITE, port=443, timeout=5)
+    client.kill()
+    rig.wait_until_sealed()
 
 
 def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:

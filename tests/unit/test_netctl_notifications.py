@@ -26,7 +26,13 @@ NEW_TABLE, NEW_RULE, NEW_ELEMENT = 0xA00, 0xA06, 0xA0C
 @pytest.fixture
 def judge() -> Judge:
     """One worker's fleet."""
-    return Judge([WORKER], lambda _: 1420, rtnetlink.link_name, transit=False)
+    return Judge([WORKER], lambda _: 1420, rtnetlink.link_name)
+
+
+@pytest.fixture
+def alone() -> Judge:
+    """The worker's, in its own namespace."""
+    return Judge([WORKER], lambda _: 1420, rtnetlink.link_name, alone=True)
 
 
 def told(kind: int, body: bytes, sender: int = STRANGER) -> Message:
@@ -61,6 +67,12 @@ def route(table: int, protocol: int = PROTOCOL) -> bytes:
     return struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, min(table, 252), protocol, 0, 1, 0) + attribute(
         15, u32(table)
     )
+
+
+def local(address: str) -> bytes:
+    """The message of an address's own route."""
+    packed = IPv4Address(address).packed
+    return struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 255, 2, 254, 2, 0) + attribute(1, packed)
 
 
 def of_table(name: str) -> bytes:
@@ -125,6 +137,19 @@ def test_rules_and_routes_in_our_range_are_signs(judge: Judge) -> None:
     assert judge.of_routing(told(rtnetlink.DEL_ROUTE, route(10101))) == Sign(Kind.ROUTES)
     assert judge.of_routing(told(rtnetlink.DEL_ROUTE, route(254, 2))) == Sign(Kind.WAYS)
     assert judge.of_routing(told(rtnetlink.DEL_ROUTE, route(3000, 2))) == Sign(Kind.WAYS)
+
+
+def test_a_lost_route_of_the_table_local_is_a_sign(judge: Judge, alone: Judge) -> None:
+    """Of a placeholder wherever it is; of the loopback, as its link and the first rule, in a worker's own namespace."""
+    first, down = rule(0, 2, 255), link("lo", "", up=False)
+    assert judge.of_routing(told(rtnetlink.DEL_ROUTE, local("10.255.0.101"))) == Sign(Kind.ROUTES)
+    assert judge.of_routing(told(rtnetlink.NEW_ROUTE, local("10.255.0.101"))) == Sign(Kind.WAYS)
+    assert judge.of_routing(told(rtnetlink.DEL_ROUTE, local("127.0.0.1"))) == Sign(Kind.WAYS)
+    assert judge.of_routing(told(rtnetlink.DEL_RULE, first)) is judge.of_routing(told(rtnetlink.NEW_LINK, down)) is None
+    assert alone.of_routing(told(rtnetlink.DEL_ROUTE, local("127.0.0.1"))) == Sign(Kind.ROUTES)
+    assert alone.of_routing(told(rtnetlink.DEL_RULE, first)) == Sign(Kind.RULES)
+    assert alone.of_routing(told(rtnetlink.NEW_LINK, down)) == Sign(Kind.LINKS)
+    assert alone.of_routing(told(rtnetlink.NEW_LINK, link("lo", ""))) is None
 
 
 def test_rp_filter_of_all_and_of_others(judge: Judge) -> None:

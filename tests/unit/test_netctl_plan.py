@@ -42,7 +42,7 @@ def test_a_lookup_never_stands_without_what_is_behind_it(case: Case) -> None:
     for operation in diff.diff(case.wanted, state):
         state = after(state, operation)
         thing = operation.thing
-        if isinstance(thing, Rule) and thing.table is not None and operation.verb == "add":
+        if isinstance(thing, Rule) and thing.table == thing.priority and operation.verb == "add":
             behind = {(rule.family, rule.uid, rule.source) for rule in state.rules if rule.table is None}
             assert (thing.family, thing.uid, thing.source) in behind
 
@@ -158,7 +158,7 @@ def test_a_link_is_made_in_the_host_and_gets_its_address_where_it_goes() -> None
         "ip link set wg101 netns fleet-w1101",
         "ip netns exec fleet-w1101 sysctl -w net/ipv6/conf/wg101/disable_ipv6=1",
         f"{inside} link set wg101 up",
-        f"{inside} address add 10.255.0.101/32 dev wg101",
+        f"{inside} address add 10.255.0.101/32 dev wg101 # and its route in table local",
         f"{inside} -4 route add default dev wg101 table 10101 src 10.255.0.101 proto 77",
     ]
     assert [text for text in texts if text in order] == order
