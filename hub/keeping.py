@@ -57,16 +57,15 @@ class Keeping:
         for worker, name in stale:
             names.setdefault(worker, []).append(name)
         for worker in names.keys() - self._tell(names):  # a former worker: its pictures cannot be removed by it
-            gone = names[worker]
-            await self._do(lambda worker=worker, gone=gone: self._forget(worker, gone))  # type: ignore[misc]
+            await self._do(partial(self._forget, worker, names[worker]))
         counts = {"pictures": len(stale)}
         steps = {"answers": (expiry.clear_answers, own.answers_days), "runs": (expiry.drop_runs, own.runs_days)}
         for what, (work, days) in steps.items():
             counts[what] = 0
-            while count := await self._do(lambda work=work, days=days: self._aged(work, days)):  # type: ignore[misc]
+            while count := await self._do(partial(self._aged, work, days)):
                 counts[what] += count
         for span, days in {**rollups.KEPT_DAYS, "day": own.runs_days}.items():
-            while await self._do(lambda span=span, days=days: self._aged(partial(rollups.drop, span=span), days)):  # type: ignore[misc]
+            while await self._do(partial(self._aged, partial(rollups.drop, span=span), days)):
                 pass
         if any(counts.values()):
             self._log.info("results.let_go", **counts)

@@ -54,17 +54,13 @@ def _web(settings: KeyServiceSettings) -> Web:
     """Raises ConfigurationError for a headers file that cannot be read, or that workers can read."""
     web = Web("keys.source", settings)
     if settings.headers_file:
-        found = Path(settings.headers_file).stat()
-        if found.st_mode & stat.S_IROTH or (found.st_mode & stat.S_IRGRP and found.st_gid == _workers()):
+        found, workers = Path(settings.headers_file).stat(), grp.getgrnam(ACCOUNT_GROUP).gr_gid
+        if found.st_mode & stat.S_IROTH or (found.st_mode & stat.S_IRGRP and found.st_gid == workers):
             raise ConfigurationError(
                 f"keys.source.headers_file: workers can read {settings.headers_file}",
                 hint=f"chown fleet-keys {settings.headers_file}; chmod 600 {settings.headers_file}",
             )
     return web
-
-
-def _workers() -> int:
-    return grp.getgrnam(ACCOUNT_GROUP).gr_gid
 
 
 async def serve(settings: KeyServiceSettings, web: Web, path: Path) -> None:

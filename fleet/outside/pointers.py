@@ -1,7 +1,8 @@
-"""Reads and builds JSON documents by JSON pointers (RFC 6901). Pure."""
+"""Reads and builds JSON documents by JSON pointers (RFC 6901), and reads their values. Pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
@@ -22,6 +23,11 @@ def found(document: JsonValue, pointer: str) -> JsonValue:
         else:
             return None
     return document
+
+
+def text(value: JsonValue) -> str:
+    """VALUE in words: a text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def number(value: JsonValue) -> float | None:

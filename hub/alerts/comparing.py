@@ -46,13 +46,14 @@ class Comparing:
         if rule is None or rule.when != "picture" or not run.pictures:
             raise Refused(f"fleet.toml no longer has an alert {name} about pictures")
         async with self._one_at_a_time:  # to limit memory; and a comparison needs the result of the one before
-            state = await self._do(lambda: known(self._database, name, run.job))
+            database = self._database
+            state = await self._do(lambda: database.run(lambda db: known(db, name, run.job), reading=True))
             if run.fence <= (state or State()).seen:
                 return None  # this run or a later one was compared already
             percent, why = await self._look(rule, state or State(), run)
             after, what = judged(rule, state or State(), run, (self._host, percent, why))
-            here = (run.job, run.fence, self._host)
-            await self._do(lambda: change(self._database, (name, rule), here, (state, after, what)))
+            here, step = (run.job, run.fence, self._host), (state, after, what)
+            await self._do(lambda: database.run(lambda db: change(db, (name, rule), here, step, database.now(db))))
         if why:
             self._log.warning("alert.picture_unread", alert=name, job=run.job, fence=run.fence, reason=why)
         return {"percent": percent, "unread": why} if why else {"percent": percent}

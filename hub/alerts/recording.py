@@ -48,7 +48,7 @@ def recorder(rules: Mapping[str, AlertSettings], host: str, first: Record) -> Re
 def _hear(db: sa.Connection, named: tuple[str, AlertSettings], one: Ended, host: str, now: float) -> None:
     name, rule = named
     job, fence = int(one.run["job"]), int(one.run["fence"])
-    before = _known(db, name, job)
+    before = known(db, name, job)
     answer = None if one.end.answer is None else dict(one.end.answer)
     told = {**one.run, "answer": answer, "arguments": json.loads(one.run["arguments"])}
     try:
@@ -57,35 +57,26 @@ def _hear(db: sa.Connection, named: tuple[str, AlertSettings], one: Ended, host:
         # A worker may report anything: no rule may stop the end of a run.
         log.get("hub").exception("alert.not_judged", alert=name, job=job, fence=fence)
         return
-    _change(db, named, (job, fence, host), (before, after, what), now)
+    change(db, named, (job, fence, host), (before, after, what), now)
 
 
-def known(database: Database, rule: str, job: int) -> State | None:
+def known(db: sa.Connection, rule: str, job: int) -> State | None:
     """The state of RULE and JOB; None: nothing yet."""
-    return database.run(lambda db: _known(db, rule, job), reading=True)
-
-
-def change(database: Database, named: tuple[str, AlertSettings], run: tuple[int, int, str], step: Step) -> None:
-    """Record STEP of the named rule and the job of RUN (job, fence, host)."""
-    database.run(lambda db: _change(db, named, run, step, database.now(db)))
-
-
-def _known(db: sa.Connection, rule: str, job: int) -> State | None:
     text = db.scalar(_STATE, {"of_rule": rule, "of_job": job})
     return None if text is None else _read(text)
 
 
-def _change(
+def change(
     db: sa.Connection, named: tuple[str, AlertSettings], run: tuple[int, int, str], step: Step, now: float
 ) -> None:
+    """Record STEP of the named rule and the job of RUN (job, fence, host)."""
     (name, rule), (job, fence, host), (before, after, what) = named, run, step
     if after != (before or State()) or what:
         values: dict[str, Any] = {"state": _text(after), "raised": after.raised}
-        if what:
+        if what or before is None:
             values |= {"fence": fence, "since": now, "told_at": now, "told": 0, "handled": False, "host": host}
         if before is None:
-            new = {"fence": fence, "since": now, "told_at": now, "told": 0, "handled": False, "host": host}
-            db.execute(sa.insert(alerts), {"rule": name, "job": job, **new, **values})
+            db.execute(sa.insert(alerts), {"rule": name, "job": job, **values})
         else:
             db.execute(_CHANGE.values(values), {"of_rule": name, "of_job": job})
     if what:
@@ -127,8 +118,8 @@ def open_ones(database: Database) -> list[Mapping[str, Any]]:
 
 def handle(database: Database, rule: str, job: int) -> bool:
     """Mark the alert as handled: the next message is its end. Whether there is such an alert."""
-    change = _CHANGE.where(_OPEN).values(handled=True)
-    return bool(database.run(lambda db: db.execute(change, {"of_rule": rule, "of_job": job}).rowcount))
+    query = _CHANGE.where(_OPEN).values(handled=True)
+    return bool(database.run(lambda db: db.execute(query, {"of_rule": rule, "of_job": job}).rowcount))
 
 
 def _target(rule: str, what: str, target: str) -> str:

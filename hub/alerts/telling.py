@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from fleet import visible
 from fleet.errors import ConfigurationError
 from fleet.outside.calls import Later, Refused, Web
-from fleet.outside.pointers import found
+from fleet.outside.pointers import found, text
 from fleet.settings.alerts import APPRISE, AlertSettings, AlertTargetSettings
 from hub.alerts.processes import asked
 from hub.alerts.rules import AGAIN, BEGUN, OVER, UNREAD
@@ -126,7 +126,7 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
     value, words = found(told, rule.value), f"{rule.value} {rule.when}{limit}{state}"
     if rule.when == "picture":
         value, words = f"{what.partition('-')[2]} %", f"picture differs by more than{limit} %"
-    words = f"{words}: {_text(value)[:_LONGEST_VALUE]}"
+    words = f"{words}: {text(value)[:_LONGEST_VALUE]}"
     if kind == UNREAD:
         value, words = None, "a picture could not be compared; the hub's log says why (alert.picture_unread)"
     return {
@@ -134,13 +134,13 @@ def message(name: str, rule: AlertSettings, what: str, run: Delivery) -> dict[st
         "words": visible.line(f"{name}: {about}: {words}"),
         "alert": name,
         "what": kind,
-        "value": value if len(_text(value)) <= 4000 else None,
+        "value": value if len(text(value)) <= 4000 else None,
         **{key: told[key] for key in ("job", "fence", "key", "site", "outcome", "exit", "worker", "ended_at")},
     }
 
 
 def _lines(told: Mapping[str, JsonValue]) -> str:
-    return "\n".join(f"{key}: {visible.line(_text(value))}" for key, value in told.items()) + "\n"
+    return "\n".join(f"{key}: {visible.line(text(value))}" for key, value in told.items()) + "\n"
 
 
 def _secret(name: str, target: AlertTargetSettings) -> str:
@@ -150,7 +150,3 @@ def _secret(name: str, target: AlertTargetSettings) -> str:
     if target.url == APPRISE and find_spec("apprise") is None:
         raise ConfigurationError(f"hub.alert_targets.{name}: apprise is not installed", hint="sudo bin/setup --extras")
     return secret
-
-
-def _text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

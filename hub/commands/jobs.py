@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -18,6 +19,11 @@ from hub.queue.values import Added, Cancelled, Job, with_times
 
 _COLUMNS = ("job", "state", "site", "key or task", "due (UTC)", "left")
 _SHOWN = 20
+_BECAME = {
+    Cancelled.GONE: "cancelled",
+    Cancelled.TOLD: "ends with its current run",
+    Cancelled.UNKNOWN: "not there",
+}
 _WORDS = {Added.NEW: "added", Added.THERE: "in the queue already", Added.DONE: "done before"}
 
 
@@ -94,30 +100,22 @@ def show(arguments: argparse.Namespace) -> int:
 def cancel(arguments: argparse.Namespace) -> int:
     with opened(arguments) as place:
         became = place.store.cancel(arguments.jobs)
-    words = {
-        Cancelled.GONE: "cancelled",
-        Cancelled.TOLD: "ends with its current run",
-        Cancelled.UNKNOWN: "not there",
-    }
-    console.answer(
-        arguments,
-        {str(job): one.value for job, one in became.items()},
-        *(f"job {job}: {words[one]}" for job, one in became.items()),
-    )
+    _say(arguments, {job: (one.value, _BECAME[one]) for job, one in became.items()})
     return ExitCode.FAILED if Cancelled.UNKNOWN in became.values() else ExitCode.DONE
 
 
 def retry(arguments: argparse.Namespace) -> int:
     with opened(arguments) as place:
         ready = place.store.retry(arguments.jobs)
-    words = {True: "ready again", False: "is not set aside"}
-    became = {job: job in ready for job in dict.fromkeys(arguments.jobs)}
-    console.answer(
-        arguments,
-        {str(job): "ready" if again else "unknown" for job, again in became.items()},
-        *(f"job {job}: {words[again]}" for job, again in became.items()),
-    )
-    return ExitCode.DONE if all(became.values()) else ExitCode.FAILED
+    words = {True: ("ready", "ready again"), False: ("unknown", "is not set aside")}
+    _say(arguments, {job: words[job in ready] for job in arguments.jobs})
+    return ExitCode.DONE if ready.issuperset(arguments.jobs) else ExitCode.FAILED
+
+
+def _say(arguments: argparse.Namespace, became: Mapping[int, tuple[str, str]]) -> None:
+    """Answer what each job BECAME, by number: a word for programs, and words for people."""
+    value: JsonValue = {str(job): word for job, (word, _) in became.items()}
+    console.answer(arguments, value, *(f"job {job}: {words}" for job, (_, words) in became.items()))
 
 
 def _state(entry: reading.Entry) -> str:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from fleet import visible
 from fleet.errors import UsageError
+from fleet.outside.pointers import text
 from fleet.result import of_job
 from fleet.terminal import console
 from hub.commands import columns
@@ -79,8 +80,7 @@ def show(arguments: argparse.Namespace) -> None:
     ]
     value = {**with_times(last), "result": f"{of_job(job, number)[0]}-{number:06d}.json", "pictures": shown}
     value["delivered"] = [with_times(one) for one in delivered]
-    texts = {name: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for name, it in value.items()}
-    console.answer(arguments, value, *(f"{name}: {text}" for name, text in texts.items() if value[name] is not None))
+    console.answer(arguments, value, *(f"{name}: {text(it)}" for name, it in value.items() if it is not None))
 
 
 def counts(arguments: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError
 
-        attributes = {"Content-Type": "application/json" if key.endswith(".json") else kind(key)}
+        attributes = {"Content-Type": kind(key)}
         try:
             try:
                 await obstore.put_async(self._store, key, content, mode="create", attributes=attributes)

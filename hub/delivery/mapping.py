@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from fleet.outside.calls import ANSWER_BYTES, Answer, Later
-from fleet.outside.pointers import found
+from fleet.outside.pointers import found, text
 from fleet.settings.source import FormSettings, ReplySettings
 from hub.delivery.pictures import kind
 
@@ -17,7 +17,7 @@ _LONGEST_ADDRESS = 4000
 
 def parts(form: FormSettings, values: JsonValue, picture: tuple[str, bytes] | None) -> list[tuple[str, Any]]:
     """The parts of a FORM: its fields from VALUES, and the PICTURE (name, content) if there is one."""
-    fields: list[tuple[str, Any]] = [(name, (None, _text(found(values, at)))) for name, at in form.fields.items()]
+    fields: list[tuple[str, Any]] = [(name, (None, text(found(values, at)))) for name, at in form.fields.items()]
     return fields if picture is None else [*fields, (form.file, (*picture, kind(picture[0])))]
 
 
@@ -43,16 +43,12 @@ def refuse_failure(said: JsonValue, reply: ReplySettings) -> None:
     else:
         failed = bool(reply.success) and word is False
     if failed:
-        raise Later(f"answered that it failed: {_text(said)[:300]!r}")
+        raise Later(f"answered that it failed: {text(said)[:300]!r}")
 
 
 def address(said: JsonValue, pointer: str) -> str:
     """The address at POINTER in what a server SAID; raises Later."""
-    text = found(said, pointer)
-    if not isinstance(text, str) or not text or len(text) > _LONGEST_ADDRESS or not text.isprintable():
+    there = found(said, pointer)
+    if not isinstance(there, str) or not there or len(there) > _LONGEST_ADDRESS or not there.isprintable():
         raise Later(f"the answer to a picture has no address at {pointer}")
-    return text
-
-
-def _text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return there

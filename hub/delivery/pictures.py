@@ -40,5 +40,7 @@ class Pictures:
 
 
 def kind(name: str) -> str:
-    """The media type of a picture's NAME."""
+    """The media type of a file of a run, by its NAME."""
+    if name.endswith(".json"):
+        return "application/json"
     return "image/webp" if name.endswith(".webp") else "image/png"

@@ -59,9 +59,8 @@ class Carrier:
         once = f"{run.job}.{run.fence}.{run.began_at!r}"
         if self._target.method == "PUT":
             for name, content in files.items():
-                media = "application/json" if name.endswith(".json") else kind(name)
                 # Each file is a message with its own id, so a target that drops repeated ids still takes all files.
-                await self._ask(_address(self._target, run, name), f"{once}.{name}", content, media)
+                await self._ask(_address(self._target, run, name), f"{once}.{name}", content, kind(name))
             return None
         if self._target.form is not None:
             return await self._send_form(self._target.form, run, files, once)

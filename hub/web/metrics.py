@@ -6,7 +6,7 @@ are timestamps, because `time() - ...` in a rule keeps growing when the hub no l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 import prometheus_client as prometheus
@@ -93,35 +93,26 @@ def _of_fleet(sight: Sight) -> Iterator[Metric]:
     yield _states("fleet_trouble", "What stops work.", "reason", get_args(Trouble)[1:], [fleet.trouble])
     yield from _of_workers(fleet)
     yield _gauge("fleet_programs_given_up", "Programs that supervisord has given up.", len(fleet.given_up))
-    again = GaugeMetricFamily("fleet_program_again_timestamp_seconds", "When it starts again.", labels=["program"])
-    for one in fleet.given_up:
-        again.add_metric([one.name], one.again_at)
-    yield again
+    again = {one.name: one.again_at for one in fleet.given_up}
+    yield _gauges("fleet_program_again_timestamp_seconds", "When it starts again.", "program", again)
     yield _states("fleet_sites", "Sites by state.", "state", SITE_STATES, sight.site_states)
     yield _states("fleet_watches", "Jobs that repeat.", "state", WATCH_STATES, [card.state for card in fleet.watches])
-    queued = GaugeMetricFamily("fleet_jobs", "Jobs that are not done.", labels=["state"])
-    for state in ("ready", "leased", "aside"):
-        queued.add_metric([state], getattr(waits, state))
-    yield queued
+    queued = {"ready": waits.ready, "leased": waits.leased, "aside": waits.aside}
+    yield _gauges("fleet_jobs", "Jobs that are not done.", "state", queued)
     yield _gauge("fleet_job_timestamp_seconds", "When the next job can begin, past or future.", sight.since)
-    unsent = GaugeMetricFamily("fleet_deliveries", "Results that have not arrived.", labels=["state"])
-    unsent.add_metric(["waiting"], waits.unsent)
-    unsent.add_metric(["aside"], waits.unsent_aside)
-    yield unsent
+    unsent = {"waiting": waits.unsent, "aside": waits.unsent_aside}
+    yield _gauges("fleet_deliveries", "Results that have not arrived.", "state", unsent)
     yield _gauge("fleet_delivery_timestamp_seconds", "Since when the oldest delivery waits.", waits.unsent_since)
     yield _gauge("fleet_alerts", "Alerts that last.", waits.alerts)
 
 
 def _of_workers(fleet: Fleet) -> Iterator[Metric]:
-    last = GaugeMetricFamily(
-        "fleet_worker_last_result_timestamp_seconds", "When its last run ended.", labels=["worker"]
-    )
+    last = {card.name: card.last_at for card in fleet.workers if card.last_at is not None}
+    yield _gauges("fleet_worker_last_result_timestamp_seconds", "When its last run ended.", "worker", last)
     state = GaugeMetricFamily("fleet_worker_state", "1 for the state it is in.", labels=["worker", "state"])
     for card in fleet.workers:
         state.add_metric([card.name, card.state], 1)
-        if card.last_at is not None:
-            last.add_metric([card.name], card.last_at)
-    yield from (last, state)
+    yield state
 
 
 def _gauge(name: str, words: str, value: float | None) -> Metric:
@@ -131,9 +122,14 @@ def _gauge(name: str, words: str, value: float | None) -> Metric:
     return found
 
 
+def _gauges(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:
+    """One of VALUES for each LABEL."""
+    made = GaugeMetricFamily(name, words, labels=[label])
+    for one, value in values.items():
+        made.add_metric([one], value)
+    return made
+
+
 def _states(name: str, words: str, label: str, known: Iterable[str], found: Sequence[str]) -> Metric:
     """How many of FOUND are each of KNOWN; every series always exists."""
-    made = GaugeMetricFamily(name, words, labels=[label])
-    for one in known:
-        made.add_metric([one], found.count(one))
-    return made
+    return _gauges(name, words, label, {one: found.count(one) for one in known})
