@@ -14,7 +14,7 @@ from fleet.errors import DatabaseFailed
 from hub.delivery.sending import Do
 from hub.queue.store import Host, Store
 from hub.queue.values import Finished
-from hub.service import ABSENT_SECONDS, HubService, claim_of
+from hub.service import ABSENT_SECONDS, HubService, held_of
 from hub.spooled import Held
 
 LEASE_SECONDS = 30.0
@@ -79,7 +79,7 @@ class Hosting:
         found = await self._do(lambda: self._store.held(self.host))
         lost = []
         for job, (fence, worker, _, began_at) in found.items():
-            held = Held(job=job, fence=fence, claim=claim_of(job, fence, began_at))
+            held = held_of(job, fence, began_at)
             seat = seats.get(worker)
             if at_start and seat is not None and seat.held is None:
                 seat.held, seat.since = held, time.monotonic()

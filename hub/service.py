@@ -100,7 +100,7 @@ class HubService:
         seats = {seat.worker.name: seat for seat in self.seats.values()}
         left = []
         for one in claimed:
-            held = Held(job=one.job, fence=one.fence, claim=claim_of(one.job, one.fence, one.began_at))
+            held = held_of(one.job, one.fence, one.began_at)
             seat = seats[one.worker]
             if seat.held or seat.connection is None:
                 left.append(held)
@@ -220,6 +220,6 @@ class HubService:
             asyncio.get_running_loop().call_later(seconds, self._queue.look)
 
 
-def claim_of(job: int, fence: int, began_at: float) -> str:
-    """The name of a run among those of all queues: no two begin in the same microsecond."""
-    return f"{job}.{fence}.{began_at!r}"
+def held_of(job: int, fence: int, began_at: float) -> Held:
+    """Its claim is the name of a run among those of all queues: no two begin in the same microsecond."""
+    return Held(job=job, fence=fence, claim=f"{job}.{fence}.{began_at!r}")

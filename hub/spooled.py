@@ -94,7 +94,7 @@ def _pictures(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Pictu
     found, trouble, room = list[Picture](), list[str](), PICTURE_BYTES
     for name in dict.fromkeys(filter(None, (result.screenshot, *result.more_screenshots))):
         try:
-            content = _patient(_read)(paths, worker, name, room)
+            content = _patient(picture)(paths, worker, name, room)
         except (OSError, ValueError) as error:
             trouble = [f"its picture cannot be read: {visible.line(str(error))[:NAME_CHARACTERS]}"]
         else:
@@ -103,6 +103,7 @@ def _pictures(paths: Paths, worker: Worker, result: Result) -> tuple[tuple[Pictu
     return tuple(found), trouble
 
 
-def _read(paths: Paths, worker: Worker, name: str, most_bytes: int) -> bytes:
+def picture(paths: Paths, worker: Worker, name: str, most_bytes: int = PICTURE_BYTES) -> bytes:
+    """What is in the picture NAME of WORKER's spool. Raises OSError, ValueError."""
     with Folder(paths.home(worker), paths.spool(worker).name) as spool:
         return spool.read(name, most_bytes)

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 
 from fleet.backoff import back_off
-from fleet.db import Database, Many, among
+from fleet.db import Database, among
 from hub.queue.endings import Ended, Record
-from hub.queue.schema import delivered, in_order, outbox, pictures, runs
+from hub.queue.schema import IDS, delivered, in_order, outbox, pictures, runs
 from hub.queue.values import Picture, document, plain
 
 BACK_OFF_SECONDS = 5.0
@@ -76,8 +76,7 @@ _DUE = (
     .limit(sa.bindparam("count"))
 )
 _NEXT = sa.select(sa.func.min(outbox.c.due_at)).where(*_MINE)
-_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
-_PICTURES = sa.select(pictures).where(among(pictures.c.job, _IDS)).order_by(*in_order)
+_PICTURES = sa.select(pictures).where(among(pictures.c.job, IDS)).order_by(*in_order)
 _ONE = sa.select(*(outbox.c[name] for name in (*_RUN, "target", "tries"))).where(outbox.c.id == sa.bindparam("of"))
 _GONE = sa.delete(outbox).where(outbox.c.id == sa.bindparam("of"))
 _LATER = (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from fleet.machine.foreign import Folder
 from fleet.model import Paths, Worker
 from fleet.outside.calls import Refused
+from hub import spooled
 from hub.delivery.outbox import Delivery
-from hub.spooled import PICTURE_BYTES
 
 
 class Pictures:
@@ -30,8 +29,7 @@ class Pictures:
         if worker is None:
             raise Refused(f"its picture belongs to {owner!r}, which is not a worker")
         try:
-            with Folder(self._paths.home(worker), self._paths.spool(worker).name) as spool:
-                content = spool.read(name, PICTURE_BYTES)
+            content = spooled.picture(self._paths, worker, name)
         except FileNotFoundError:
             raise Refused(f"its picture {name} no longer exists") from None
         if hashlib.sha256(content).hexdigest() != sha256:

@@ -14,18 +14,17 @@ from fleet.db import Many, among, each
 from hub.queue import locks, politeness
 from hub.queue.politeness import Head, Site
 from hub.queue.repeat import Cron, Interval
-from hub.queue.schema import jobs, runs, sites
+from hub.queue.schema import IDS, NAMES, jobs, runs, sites
 from hub.queue.values import Added, Job, Pace, Receipt, document
 
 PARCEL = 500
 _KEYS = sa.bindparam("keys", type_=Many(sa.Text))
-_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _THERE = sa.select(jobs.c.key, jobs.c.id).where(among(jobs.c.key, _KEYS))
 _ASKED = each(_KEYS)
 _OF_KEY = sa.select(runs.c.job).where(runs.c.key == _ASKED.c.value).order_by(runs.c.ended_at.desc()).limit(1)
 DONE = sa.select(_ASKED.c.value, _OF_KEY.correlate(_ASKED).scalar_subquery())
 """For each key, a job that has run, or none; the cost does not depend on its number of runs."""
-_DELETE = sa.delete(jobs).where(among(jobs.c.id, _IDS))
+_DELETE = sa.delete(jobs).where(among(jobs.c.id, IDS))
 
 
 def add(db: sa.Connection, parcel: Sequence[Job], pace: Pace, now: float) -> list[Receipt]:
@@ -87,7 +86,7 @@ def make_sites(db: sa.Connection, names: Set[str], pace: Pace) -> None:
         db.execute(_insertion(db, sites).values(rows).on_conflict_do_nothing())
 
 
-_NAMES = sa.select(sites.c.name).where(among(sites.c.name, sa.bindparam("names", type_=Many(sa.Text))))
+_NAMES = sa.select(sites.c.name).where(among(sites.c.name, NAMES))
 
 
 def _insertion(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

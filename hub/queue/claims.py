@@ -7,20 +7,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from fleet.db import Many, among
+from fleet.db import among
 from hub.queue import locks, politeness
 from hub.queue.locks import GROUP, ORDER, Group
 from hub.queue.politeness import Head, Site
-from hub.queue.schema import LEASED, READY, jobs
+from hub.queue.schema import IDS, LEASED, READY, jobs
 from hub.queue.values import ANYWHERE, Claimed, Claims
 
 LOCKED_SECONDS = 0.05
 """Pause until the next look when another hub holds the awake sites, which takes it some milliseconds."""
 FOREIGN_SECONDS = 1.0
 """The same when all awake jobs are for exits that this host does not have."""
-_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
 _DETAILS = sa.select(jobs.c.id, jobs.c.fence, jobs.c.site, jobs.c.task, jobs.c.arguments, jobs.c.exit).where(
-    among(jobs.c.id, _IDS)
+    among(jobs.c.id, IDS)
 )
 _MORE = (
     sa.select(jobs.c.id, jobs.c.due_at)

@@ -11,17 +11,16 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from fleet.db import Many, among
+from fleet.db import among
 from fleet.outcomes import Ending
 from hub.queue import locks, politeness, rests, rollups
-from hub.queue.schema import LEASED, jobs, runs
+from hub.queue.schema import IDS, LEASED, jobs, runs
 from hub.queue.values import ANYWHERE, Finished, Taken, document, plain
 
-_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
-SITES_OF = sa.select(jobs.c.site).where(among(jobs.c.id, _IDS))
-JOBS_OF = sa.select(jobs).where(among(jobs.c.id, _IDS))
-_RUNS = sa.select(runs.c.job, runs.c.fence, runs.c.outcome).where(among(runs.c.job, _IDS))
-LEAVE = sa.delete(jobs).where(among(jobs.c.id, _IDS))
+SITES_OF = sa.select(jobs.c.site).where(among(jobs.c.id, IDS))
+JOBS_OF = sa.select(jobs).where(among(jobs.c.id, IDS))
+_RUNS = sa.select(runs.c.job, runs.c.fence, runs.c.outcome).where(among(runs.c.job, IDS))
+LEAVE = sa.delete(jobs).where(among(jobs.c.id, IDS))
 _AGAIN = (
     sa.update(jobs)
     .where(jobs.c.id == sa.bindparam("of"), jobs.c.state == LEASED)

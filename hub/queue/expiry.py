@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.db import Many, among
-from hub.queue.schema import alerts, delivered, kept, outbox, pictures, runs
+from fleet.db import among
+from hub.queue.schema import NAMES, alerts, delivered, kept, outbox, pictures, runs
 
 PARCEL = 500
 _ANSWERS, _PICTURES = "answers", "pictures"
@@ -34,11 +34,10 @@ _AGED = (
     .order_by(runs.c.ended_at)
     .limit(PARCEL)
 )
-_NAMES = sa.bindparam("names", type_=Many(sa.Text))
 _OF_WORKER = (
     sa.select(pictures.c.job, pictures.c.fence, pictures.c.name)
     .join(runs, sa.and_(*_SAME))
-    .where(among(pictures.c.name, _NAMES), runs.c.host == _OWN, runs.c.worker == sa.bindparam("worker"))
+    .where(among(pictures.c.name, NAMES), runs.c.host == _OWN, runs.c.worker == sa.bindparam("worker"))
 )
 
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fleet.db import Many, among
+from fleet.db import among
 from fleet.errors import HostFenced
 from hub.queue import endings
-from hub.queue.schema import LEASED, hosts, jobs
+from hub.queue.schema import LEASED, NAMES, hosts, jobs
 from hub.queue.values import Finished
 
 PARCEL = 200
-_NAMES = sa.bindparam("names", type_=Many(sa.Text))
 _MINE = (hosts.c.name == sa.bindparam("host"), hosts.c.incarnation == sa.bindparam("own"))
 _ALIVE = sa.select(hosts.c.until).where(*_MINE, hosts.c.until > sa.bindparam("now"))
 _BEAT = sa.update(hosts).where(*_MINE).values(until=sa.bindparam("to"))
@@ -28,9 +27,9 @@ _SILENT = (
     .order_by(hosts.c.name)
     .with_for_update(key_share=True, skip_locked=True)
 )
-_FENCE = sa.update(hosts).where(among(hosts.c.name, _NAMES)).values(incarnation=None)
+_FENCE = sa.update(hosts).where(among(hosts.c.name, NAMES)).values(incarnation=None)
 _FENCED = sa.select(hosts.c.name).where(hosts.c.incarnation.is_(None))
-_LEFT = sa.select(jobs.c.id, jobs.c.fence).where(jobs.c.state == LEASED, among(jobs.c.host, _NAMES)).limit(PARCEL)
+_LEFT = sa.select(jobs.c.id, jobs.c.fence).where(jobs.c.state == LEASED, among(jobs.c.host, NAMES)).limit(PARCEL)
 _HELD = sa.select(jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.cancelled, jobs.c.began_at).where(
     jobs.c.state == LEASED, jobs.c.host == sa.bindparam("host")
 )

@@ -14,15 +14,14 @@ import sqlalchemy as sa
 
 from fleet.db import Many, among
 from hub.queue.politeness import Head, Site
-from hub.queue.schema import READY, jobs, sites
+from hub.queue.schema import NAMES, READY, jobs, sites
 
 _COLUMNS = [sites.c[one.name] for one in fields(Site)]
-_NAMES = sa.bindparam("names", type_=Many(sa.Text))
 _EXITS = sa.bindparam("exits", type_=Many(sa.Text))
 _PRIORITIES = (0, 1, 2)
 
 # No key of a site's row changes, so a transaction that only refers to the row does not wait for it.
-_LOCK = sa.select(*_COLUMNS).where(among(sites.c.name, _NAMES)).order_by(sites.c.name).with_for_update(key_share=True)
+_LOCK = sa.select(*_COLUMNS).where(among(sites.c.name, NAMES)).order_by(sites.c.name).with_for_update(key_share=True)
 _ALL = sa.select(*_COLUMNS).order_by(sites.c.name)
 _LOOK_AT_ALL = (
     sa.select(*_COLUMNS)
@@ -84,7 +83,7 @@ def _heads() -> sa.Select[tuple[int, str, str, int, float, float]]:
         return sa.select(one.c.id).where(one.c.state == READY, *where).order_by(*sort(one)).limit(1)
 
     start = found(first, first.c.site == sites.c.name).scalar_subquery()
-    chain = sa.select(start.label("id")).where(among(sites.c.name, _NAMES)).cte("chain", recursive=True)
+    chain = sa.select(start.label("id")).where(among(sites.c.name, NAMES)).cte("chain", recursive=True)
     # Two lookups: of two columns that are compared as a pair, SQLite uses only the first.
     jumps = [
         (later.c.site == head.c.site, later.c.exit == head.c.exit, later.c.priority > head.c.priority),

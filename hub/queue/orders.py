@@ -8,17 +8,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet.db import Many, among
+from fleet.db import among
 from fleet.outcomes import Ending
 from hub.queue import adding, locks
 from hub.queue.endings import JOBS_OF, LEAVE, SITES_OF, Record, ended_run, settle, write_runs
 from hub.queue.politeness import Site
 from hub.queue.rests import READY, SPENT
-from hub.queue.schema import jobs
+from hub.queue.schema import IDS, jobs
 from hub.queue.values import Finished, Pace
 
-_IDS = sa.bindparam("ids", type_=Many(sa.BigInteger))
-_CHANGE = sa.update(jobs).where(among(jobs.c.id, _IDS))
+_CHANGE = sa.update(jobs).where(among(jobs.c.id, IDS))
 
 
 def cancel(

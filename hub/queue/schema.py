@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from fleet.db import Many
+
 metadata = sa.MetaData()
+IDS, NAMES = sa.bindparam("ids", type_=Many(sa.BigInteger)), sa.bindparam("names", type_=Many(sa.Text))
+"""Parameters of statements about many rows."""
 _ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 sites = sa.Table(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from functools import partial
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -57,7 +58,7 @@ class Journal:
 
         late, there = self._database.run(look, reading=True)
         for job, last in late:
-            self._store.turn(lambda turn, it=job, last=last: _end(turn, it, last, "it could not begin in time"))  # type: ignore[misc]
+            self._store.turn(partial(_end, job=job, outcome=last, why="it could not begin in time"))
         return most - there + len(late)
 
     def ask(self) -> str:

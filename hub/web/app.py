@@ -28,7 +28,7 @@ from hub.web.pages import HERE, shown, told
 from hub.web.pictures import Shelf
 from hub.web.places import Places
 from hub.web.states import States
-from hub.web.view import View, newest
+from hub.web.view import View, newest, whole
 
 PAGE = 50
 _PLURALS = {"worker": "workers", "watch": "watches", "site": "sites"}
@@ -97,7 +97,8 @@ class Site:
 
     async def run(self, request: Request) -> Response:
         """One run."""
-        found = await self._view.run(number(request, "job"), number(request, "fence"))
+        job, fence = number(request, "job"), number(request, "fence")
+        found = await self._view.read(lambda: whole(self._view.database, job, fence))
         if found is None:
             raise HTTPException(404)
         return json(found) if wants_json(request) else html(request, "run.j2", it=found, run=found.run)

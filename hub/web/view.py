@@ -114,17 +114,14 @@ class View:
             self._counted = await self.read(lambda: (watching.watches(self.database), watching.backlog(self.database)))
         return self._counted
 
-    async def run(self, job: int, fence: int) -> Whole | None:
-        """That run, with the job's earlier runs."""
-        return await self.read(lambda: _whole(self.database, job, fence))
-
 
 def newest(database: Database, count: int, **which: object) -> list[Run]:
     """At most COUNT runs, the newest first; WHICH as hub.queue.reading.page_of_runs."""
     return [Run.model_validate(one) for one in reading.page_of_runs(database, count, brief=True, **which)]  # type: ignore[arg-type]
 
 
-def _whole(database: Database, job: int, fence: int) -> Whole | None:
+def whole(database: Database, job: int, fence: int) -> Whole | None:
+    """That run, with the job's runs before it."""
     found = reading.runs_until(database, job, fence, 2)
     if not found or found[0]["fence"] != fence:
         return None

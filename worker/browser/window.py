@@ -30,15 +30,12 @@ def everywhere(settings: BrowserSettings, user_agent: str) -> tuple[Command, ...
 
 def of_tab(settings: BrowserSettings) -> tuple[Command, ...]:
     """The commands for the tab."""
-    size = metrics(settings, settings.window_width, settings.window_height)
+    # A page has the size of the window, which is also that of the screen.
+    width, height = settings.window_width, settings.window_height
+    size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
+    kind = {"deviceScaleFactor": settings.scale_factor, "mobile": settings.mobile}
+    metrics: Command = ("Emulation.setDeviceMetricsOverride", {**size, **kind})
     # Scrollbars would appear and vanish with a picture of the whole page, and so change the page's layout.
     bars: Command = ("Emulation.setScrollbarsHidden", {"hidden": True})
     touch: Command = ("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": _TOUCHES})
-    return (size, bars, touch) if settings.mobile else (size, bars)
-
-
-def metrics(settings: BrowserSettings, width: int, height: int) -> Command:
-    """The command that gives a page WIDTH and HEIGHT, as the size of the window and of the screen."""
-    size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
-    kind = {"deviceScaleFactor": settings.scale_factor, "mobile": settings.mobile}
-    return "Emulation.setDeviceMetricsOverride", {**size, **kind}
+    return (metrics, bars, touch) if settings.mobile else (metrics, bars)
