@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -18,7 +18,7 @@ from typing import TypeVar
 from fleet import given_up, log
 from fleet.db import Database
 from fleet.errors import ConfigurationError, DatabaseFailed, HostFenced
-from fleet.model import Fleet, Paths, Worker
+from fleet.model import Fleet, Paths
 from fleet.outside.calls import Web
 from fleet.sockets.deadline import set_within
 from fleet.sockets.rpc import Server, asked_to_end
@@ -37,17 +37,13 @@ from hub.ends import Ends
 from hub.exits import Exits
 from hub.hosting import Hosting
 from hub.keeping import Keeping, Space
-from hub.queue import reading
-from hub.queue.expiry import forget
 from hub.queue.notices import Notices
 from hub.queue.store import Store
 from hub.queue.upgrade import check
-from hub.queue.values import Finished, Taken
 from hub.service import HubService
 from hub.source.answering import Answering
 from hub.source.asking import Asking
 from hub.source.journal import SOURCE, Journal
-from hub.spooled import Held
 from hub.traces import Traces
 from hub.web.view import Queue
 
@@ -81,7 +77,6 @@ class Hub:
         self._store = Store(self.database, self._ring, record=alerting(fleet.hub.alerts, name, recorder(name)))
         # One thread: a SQLite file has one writer, and ends of runs keep their order.
         self._thread = ThreadPoolExecutor(1, "database")
-        self._written = Ends(self._store, self._do, self._ended_some)
         self._space = Space((paths.state, paths.hub_database.parent), fleet.hub.keep.free_mebibytes)
         pictures = Pictures(paths)
         carriers: dict[str, Carry] = carriers_of(fleet, pictures)
@@ -96,7 +91,8 @@ class Hub:
         if fleet.hub.traces is not None:
             self._traces = Traces(fleet.hub.traces, name)
         self._sender = Sender(Outbox(self.database, name), carriers, self._do)
-        self.service = HubService(paths, fleet.members, self)
+        written = Ends(self._store, self._do, self._ended_some, self.database, name)
+        self.service = HubService(paths, fleet.members, written, look=self._rung.set, heard=self._heard)
         if self._traces is not None:
             self.service.ends.append(self._traces.ended)
         self._hosting = Hosting(name, self._store, self._do, self.service, settings=fleet.hub.jobs)
@@ -158,11 +154,7 @@ class Hub:
         """From any thread."""
         self._loop.call_soon_threadsafe(self._rung.set)
 
-    def look(self) -> None:
-        """There may be a job for a worker that waits."""
-        self._rung.set()
-
-    def heard(self) -> None:
+    def _heard(self) -> None:
         """Another program has changed the tables."""
         self._rung.set()
         self._ended_some()
@@ -209,21 +201,8 @@ class Hub:
                 self._log.error("database.failed", error=error.message)
             self._rung.set()
 
-    async def finish(self, end: Finished) -> Taken:
-        """In one transaction with all ends that arrive while the database is busy."""
-        return await self._written.finish(end)
-
-    async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
-        """Record that WORKER has removed pictures."""
-        await self._do(lambda: self.database.run(lambda db: forget(db, self._hosting.host.name, worker.name, names)))
-
     def _ended_some(self) -> None:
         """There may be something to deliver, and room for more work from a source."""
         self._sender.rung.set()
         if self._asking:
             self._asking.rung.set()
-
-    async def ended(self, worker: Worker, asked: Held) -> bool:
-        """Whether the end of that run of WORKER is in the database."""
-        runs = await self._do(lambda: reading.runs_of(self.database, asked.job))
-        return any((run["fence"], run["worker"]) == (asked.fence, worker.name) for run in runs)

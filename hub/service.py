@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 from fleet import log
 from fleet.errors import DatabaseFailed, NotAllowed
@@ -20,6 +19,7 @@ from fleet.model import Paths, Worker
 from fleet.sockets.callers import Connection
 from fleet.sockets.hub_api import MOST_FORGOTTEN, Finish, Ring, Take, Taken, Work
 from fleet.sockets.wire import Done
+from hub.ends import Ends
 from hub.queue.values import Claimed, Finished
 from hub.queue.values import Taken as Became
 from hub.spooled import Held, end_of
@@ -58,30 +58,20 @@ class Seat:
     rests_until: float = 0.0
 
 
-class Queue(Protocol):
-    """What the service needs from the hub."""
-
-    async def finish(self, end: Finished) -> Became:
-        """Write the end of a run."""
-
-    async def ended(self, worker: Worker, asked: Held) -> bool:
-        """Whether the end of that run of WORKER is in the database."""
-
-    async def forgotten(self, worker: Worker, names: Collection[str]) -> None:
-        """Record that WORKER has removed pictures."""
-
-    def look(self) -> None:
-        """There may be a job for a worker that waits."""
-
-    def heard(self) -> None:
-        """Another program has changed the tables."""
-
-
 class HubService:
     """A method for each row of fleet.sockets.hub_api.TABLE (fleet.sockets.rpc.Service)."""
 
-    def __init__(self, paths: Paths, members: Iterable[Worker], queue: Queue) -> None:
-        self._paths, self._queue = paths, queue
+    def __init__(
+        self,
+        paths: Paths,
+        members: Iterable[Worker],
+        written: Ends,
+        *,
+        look: Callable[[], None],
+        heard: Callable[[], None],
+    ) -> None:
+        """LOOK: there may be a job for a worker that waits. HEARD: another program has changed the tables."""
+        self._paths, self._written, self._look, self._heard = paths, written, look, heard
         self._log = log.get("hub")
         self.seats: Mapping[int, Seat] = {worker.uid: Seat(worker=worker) for worker in members}
         self.stopping = False
@@ -132,7 +122,7 @@ class HubService:
         if seat.held and not seat.work:
             await self._settle(seat, promised=False)
         if gone := seat.told.intersection(request.forgotten):
-            await self._queue.forgotten(seat.worker, gone)
+            await self._written.forgotten(seat.worker, gone)
             seat.told -= gone
         forget = tuple(islice(seat.forget, MOST_FORGOTTEN))
         if not (seat.work or forget):
@@ -146,7 +136,7 @@ class HubService:
     async def _wait(self, seat: Seat, seconds: float) -> None:
         waiting = seat.waiting = asyncio.get_running_loop().create_future()
         seat.patient = seconds > 0
-        self._queue.look()
+        self._look()
         try:
             await asyncio.wait({waiting}, timeout=seconds or PROMPT_SECONDS)  # then it asks again
         finally:
@@ -160,13 +150,13 @@ class HubService:
         asked = Held(job=request.job, fence=request.fence, claim=seat.held.claim if seat.held else "")
         if seat.held == asked:
             await self._settle(seat, promised=True)
-        elif not await self._queue.ended(seat.worker, asked):
+        elif not await self._written.ended(seat.worker, asked):
             raise NotAllowed(f"{seat.worker.name} has no job {request.job}.{request.fence}")
         return Done()
 
     async def ring(self, _: Connection, __: Ring) -> Done:
         """Look at the queue."""
-        self._queue.heard()
+        self._heard()
         return Done()
 
     async def closed(self, connection: Connection) -> None:
@@ -197,7 +187,7 @@ class HubService:
         held = seat.held
         assert held
         end = await asyncio.to_thread(end_of, self._paths, seat.worker, held, promised=promised)
-        became = await self._queue.finish(end)
+        became = await self._written.finish(end)
         for told in self.ends if became is Became.EFFECTIVE else ():
             told(seat.worker.name, end)
         if seat.held == held:
@@ -217,7 +207,7 @@ class HubService:
         seconds = min(2.0 ** (seat.lost - 1), MOST_REST_SECONDS) if lost else 0.0
         seat.rests_until = time.monotonic() + seconds
         if lost:
-            asyncio.get_running_loop().call_later(seconds, self._queue.look)
+            asyncio.get_running_loop().call_later(seconds, self._look)
 
 
 def held_of(job: int, fence: int, began_at: float) -> Held:

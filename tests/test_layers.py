@@ -84,15 +84,15 @@ ARROWS: dict[str, str] = {
     "hub.alerts": "delivery queue",
     "hub.commands": "alerts declared delivery entering exits queue",
     "hub.delivery": "queue spooled",
-    "hub.ends": "delivery queue",
+    "hub.ends": "delivery queue spooled",
     "hub.entering": "declared queue",
     "hub.exits": "doors queue",
     "hub.hosting": "delivery queue service spooled",
     "hub.keeping": "delivery queue",
     "hub.serve": (
-        "access alerts commands declared delivery ends exits hosting keeping queue service source spooled traces web"
+        "access alerts commands declared delivery ends exits hosting keeping queue service source traces web"
     ),
-    "hub.service": "queue spooled",
+    "hub.service": "ends queue spooled",
     "hub.source": "declared delivery entering queue",
     "hub.spooled": "queue",
     "hub.traces": "queue",

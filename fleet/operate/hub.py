@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from fleet.errors import UsageError
 from fleet.operate import accounts, configuration, folders
 from fleet.operate.tasks import declared
-from fleet.programs import PLAIN_ENVIRONMENT, Installation
+from fleet.programs import PLAIN_ENVIRONMENT
 from fleet.snapshot import Snapshot
 from fleet.terminal import console
 
@@ -37,15 +36,14 @@ def ask(arguments: argparse.Namespace) -> int:
     os.write(settings, Snapshot(release=installation.release, fleet=fleet, tasks=takes).model_dump_json().encode())
     given = ["--settings", f"/dev/fd/{settings}"]
     program = installation.hub if os.geteuid() == 0 else partial(installation.module, "hub")
-    if (name := getattr(arguments, "file", None)) not in (None, "-"):
-        try:  # opened under the caller's account: the hub's may not be allowed to read it
-            with Path(name).open("rb") as file:
-                return _run(program(*given, "--file-is-given", *words), settings, installation, file)
-        except OSError as error:
-            raise UsageError(f"{name} cannot be read: {error.strerror}") from None
-    return _run(program(*given, *words), settings, installation, None)
-
-
-def _run(command: Sequence[str], settings: int, installation: Installation, given: IO[bytes] | None) -> int:
     environment = {**PLAIN_ENVIRONMENT, "FLEET_ROOT": str(installation.paths.root)}
-    return subprocess.run(command, env=environment, stdin=given, pass_fds=(settings,), check=False).returncode
+    with contextlib.ExitStack() as ends:
+        file = None
+        if (name := getattr(arguments, "file", None)) not in (None, "-"):
+            try:  # opened under the caller's account: the hub's may not be allowed to read it
+                file = ends.enter_context(Path(name).open("rb"))
+            except OSError as error:
+                raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+            given.append("--file-is-given")
+        command = program(*given, *words)
+        return subprocess.run(command, env=environment, stdin=file, pass_fds=(settings,), check=False).returncode

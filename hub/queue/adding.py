@@ -79,14 +79,14 @@ def _add_keyed(
 
 def make_sites(db: sa.Connection, names: Set[str], pace: Pace) -> None:
     """Make the sites of NAMES that do not exist; new ones get PACE."""
-    new = sorted(names - {row.name for row in db.execute(_NAMES, {"names": sorted(names)})})
+    new = sorted(names - {row.name for row in db.execute(_KNOWN, {"names": sorted(names)})})
     if new:
         site = Site(name="", interval_seconds=pace.interval_seconds, most=pace.most, room=pace.most)
         rows = [{**asdict(site), "name": name} for name in new]
         db.execute(_insertion(db, sites).values(rows).on_conflict_do_nothing())
 
 
-_NAMES = sa.select(sites.c.name).where(among(sites.c.name, NAMES))
+_KNOWN = sa.select(sites.c.name).where(among(sites.c.name, NAMES))
 
 
 def _insertion(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
