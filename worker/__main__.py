@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from fleet import log, snapshot
 from fleet.errors import ExitCode, NotAllowed
@@ -148,36 +149,23 @@ def _try(arguments: argparse.Namespace) -> int | None:
 def main() -> None:
     """Parse, run, exit."""
     parser = console.parser("worker", __doc__ or "", "worker prepare")
-    nouns = parser.add_subparsers(metavar="COMMAND")
+    command = partial(console.command, parser.add_subparsers(metavar="COMMAND"))
     words = "check browser and driver, write launch specs"
-    console.command(nouns, "prepare", _prepare, words, "sudo worker prepare --json", root=True, answers=True)
+    command("prepare", _prepare, words, "sudo worker prepare --json", root=True, answers=True)
     words = "show the browser and the driver; fail unless they fit"
-    snapshot.add_option(console.command(nouns, "check", _check, words, "worker check --json", answers=True))
-    run = console.command(
-        nouns,
-        "run",
-        _run,
-        "run one worker (its launcher calls this)",
-        "worker run --worker w1101",
-        start_seconds=processes.WORKER_START_SECONDS,
-    )
-    run.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
-    verify = console.command(
-        nouns,
-        "verify",
-        _verify,
-        "try every way past the tunnel (fleet verify calls this, through the launcher)",
-        "worker verify --worker w1101",
-    )
-    verify.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
-    words = "check the task on standard input (fleet try calls this)"
-    console.command(nouns, "task", _task, words, "worker task")
+    snapshot.add_option(command("check", _check, words, "worker check --json", answers=True))
+    words, seconds = "run one worker (its launcher calls this)", processes.WORKER_START_SECONDS
+    run = command("run", _run, words, "worker run --worker w1101", start_seconds=seconds)
+    words = "try every way past the tunnel (fleet verify calls this, through the launcher)"
+    verify = command("verify", _verify, words, "worker verify --worker w1101")
+    command("task", _task, "check the task on standard input (fleet try calls this)", "worker task")
     words = "print the options of each task as JSON (fleet calls this)"
-    declare = console.command(nouns, "declare", _declare, words, "worker declare --task prices:prices")
+    declare = command("declare", _declare, words, "worker declare --task prices:prices")
     declare.add_argument("--task", default="", metavar="TASK", help="the task of [task], which is included")
     words = "do one loop with the task on standard input (fleet try calls this, through the launcher)"
-    trial = console.command(nouns, "try", _try, words, "worker try --worker w1101")
-    trial.add_argument("--worker", required=True, metavar="NAME", help="for example w1101")
+    trial = command("try", _try, words, "worker try --worker w1101")
+    for made in (run, verify, trial):
+        console.worker(made, "for example w1101", required=True)
     console.main(parser)
 
 

@@ -98,16 +98,18 @@ def _candidates(found: JsonValue) -> tuple[bool, tuple[str, ...]]:
 
 
 def _attack(browser: Session, target: Reach) -> int:
-    host = f"[{target.address}]" if ":" in target.address else target.address
-    tried = browser.evaluate(_ATTACK, host, target.port)
+    tried = browser.evaluate(_ATTACK, _host(target), target.port)
     return tried if isinstance(tried, int) else 0
+
+
+def _host(target: Reach) -> str:
+    return f"[{target.address}]" if ":" in target.address else target.address
 
 
 def _shows(browser: Session, target: Reach) -> bool:
     """Whether a tab reaches TARGET: it shows a page, or an error that only occurs after connecting."""
-    host = f"[{target.address}]" if ":" in target.address else target.address
     try:
-        browser.open(f"http://{host}:{target.port}/")
+        browser.open(f"http://{_host(target)}:{target.port}/")
     except Answered:
         return True
     except PageFailed as error:

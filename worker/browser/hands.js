@@ -7,11 +7,8 @@
     } = globalThis.seeing;
 
     const hit = (element, box) => {
-        let root = element.getRootNode(), found = null;
-        const x = Math.max(0, box.left + box.width / 2), y = Math.max(0, box.top + box.height / 2);
-        if (!root.elementFromPoint) root = ownerDocument(element);
-        found = root.elementFromPoint(x, y);
-        return found;
+        const root = element.getRootNode(), place = root.elementFromPoint ? root : ownerDocument(element);
+        return place.elementFromPoint(Math.max(0, box.left + box.width / 2), Math.max(0, box.top + box.height / 2));
     };
     const target = selector => {
         const all = find(selector), seen = all.find(isVisible);

@@ -68,14 +68,7 @@ def look(tab: Tab, selector: str) -> Look:
     """The present matches of SELECTOR."""
     number = tab.documents.current.number
     found = tab.ask("state", selector)
-    return Look(
-        document=number,
-        present=int(found["present"]),
-        visible=int(found["visible"]),
-        blank=int(found["blank"]),
-        busy=int(found["busy"]),
-        print=int(found["print"]),
-    )
+    return Look(document=number, **{name: int(value) for name, value in found.items()})
 
 
 def selected(

@@ -20,7 +20,7 @@
             blanks += blank(element, text);
             busy += isBusy(element);
         }
-        return {present: all.length, visible: seen.length, blank: blanks, busy, print: hash, loading: document.readyState};
+        return {present: all.length, visible: seen.length, blank: blanks, busy, print: hash};
     };
     const isBusy = element => {
         for (let node = element; node && nodeType(node) === ELEMENT; node = above(node)) {
@@ -115,7 +115,7 @@
         fault, state, texts, attributes, html, rows, page, jsonLd, boxes, view,
         store: entries => entries.forEach(([name, value]) => localStorage.setItem(name, value)),
         stored: () => Object.entries(localStorage),
-        address: () => location.href.slice(0, LENGTH), language: () => navigator.language,
+        address: () => location.href.slice(0, LENGTH),
     };
     globalThis.answers = known;
     globalThis.ask = (name, given) => {

@@ -11,11 +11,11 @@ from pydantic import Field, JsonValue
 from fleet.errors import ElementMissing, PageFailed
 from fleet.model import Settings
 from worker.browser.commands import Browser
-from worker.browser.interface import Box, Look, Row
+from worker.browser.interface import MOST_ITEMS, Box, Look, Row, Rows
 from worker.tasks.options import FieldOptions, Fields, Selector, picks
+from worker.tasks.steps import MOST_SCROLLS
 from worker.tasks.values import Bound, NoValue, typed
 
-MOST_SCROLLS = 200
 _FAR = 10_000_000
 """Pixels; more than the height of any page."""
 _COMES_SECONDS = 5.0
@@ -126,9 +126,7 @@ class List:
         wanted = options.most - self.count
         for _ in range(3):
             before = browser.look(options.select)
-            found = browser.rows(
-                options.select, picks(options.fields), advertisement=options.advertisement, most=wanted
-            )
+            found = self._shown(browser, wanted)
             if browser.look(options.select) == before:
                 break
             browser.wait(options.select, seconds=seconds, state="filled")
@@ -137,6 +135,11 @@ class List:
         self.partial = self.partial or (found.partial and not options.scroll)
         return self._scrolled(browser, [*found.rows], wanted) if options.scroll else [*found.rows]
 
+    def _shown(self, browser: Browser, most: int = MOST_ITEMS) -> Rows:
+        """The rows of the list that the page holds now."""
+        fields, advertisement = picks(self.options.fields), self.options.advertisement
+        return browser.rows(self.options.select, fields, advertisement=advertisement, most=most)
+
     def _scrolled(self, browser: Browser, rows: list[Row], wanted: int) -> list[Row]:
         """ROWS, and those that appear while one scrolls to the end."""
         options, rows = self.options, [row for row in rows if not row.blank]
@@ -144,13 +147,12 @@ class List:
         for _ in range(MOST_SCROLLS):
             moved = browser.scroll(options.select)
             browser.wait(options.select, seconds=5, state="stable")
-            found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
-            fresh = [row for row in found.rows if row.key not in known and not row.blank]
+            fresh = [row for row in self._shown(browser).rows if row.key not in known and not row.blank]
             if not (moved or fresh):  # the end, but more items may still be loading
                 browser.wait(options.select, seconds=_COMES_SECONDS, state="filled")
-                found = browser.rows(options.select, picks(options.fields), advertisement=options.advertisement)
-                fresh = [row for row in found.rows if row.key not in known and not row.blank]
-                self.partial = self.partial or any(row.blank for row in found.rows)
+                found = self._shown(browser).rows
+                fresh = [row for row in found if row.key not in known and not row.blank]
+                self.partial = self.partial or any(row.blank for row in found)
             known |= {row.key for row in fresh}
             rows += fresh
             if len(rows) >= wanted or not (moved or fresh):
