@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fleet import log
@@ -20,8 +21,8 @@ _AGAIN_SECONDS = (0.05, 5.0)
 _log = log.get("worker")
 
 
-class Jobs:
-    """A context manager whose exit hangs up. ONLY: this worker does nothing but jobs."""
+class Jobs(AbstractContextManager["Jobs"]):
+    """Its exit hangs up. ONLY: this worker does nothing but jobs."""
 
     def __init__(self, socket: Path, *, only: bool, forget: Callable[[str], bool]) -> None:
         """FORGET deletes a file that is no longer wanted, and returns whether it is gone."""
@@ -72,9 +73,6 @@ class Jobs:
         if self._client.fileno() < 0:
             self._client.open()
         return self._client.ask(request, kind)
-
-    def __enter__(self) -> Jobs:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()

@@ -13,14 +13,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from fleet import log
-from fleet.errors import (
-    Answered,
-    ConfigurationError,
-    PageFailed,
-    Unproved,
-    WrongExit,
-    describe,
-)
+from fleet.errors import Answered, ConfigurationError, PageFailed, Unproved, WrongExit, describe
 from fleet.machine.interrupts import deferred
 from fleet.model import Fleet, Paths, TaskSettings, Worker
 from fleet.result import Result, RunOrder, of_job

@@ -11,6 +11,7 @@ import contextvars
 import os
 import select
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import tenacity
@@ -29,8 +30,8 @@ _LET_GO_SECONDS = 1
 _log = log.get("worker")
 
 
-class Tunnel:
-    """Gives the loop one tunnel after another; a context manager whose exit releases the lease."""
+class Tunnel(AbstractContextManager["Tunnel"]):
+    """Gives the loop one tunnel after another; its exit releases the lease."""
 
     def __init__(self, socket: Path, *, deadline_seconds: float, server: str | None = None) -> None:
         """SERVER: use only keys of that server."""
@@ -191,9 +192,6 @@ class Tunnel:
             finally:
                 self._lock.release()
         self._thread.join(timeout=_LET_GO_SECONDS)
-
-    def __enter__(self) -> Tunnel:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

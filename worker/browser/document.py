@@ -71,7 +71,8 @@ class Documents:
         """Counted since the last page was requested."""
         self.moved = time.monotonic()
         self._all: dict[str, Load] = {}
-        self._current = Load("")
+        self.current = Load("")
+        """The load of the tab's present document."""
         self._follows_at = 0.0
         """When the page itself (`<meta http-equiv=refresh>`) goes to another one (monotonic); 0: it does not."""
         self.unshown: Load | None = None
@@ -117,11 +118,6 @@ class Documents:
         line = " ".join(text.split())[:_NOTED]
         if line not in self.notes and len(self.notes) < _KEPT:
             self.notes.append(line)
-
-    @property
-    def current(self) -> Load:
-        """The load of the tab's present document."""
-        return self._current
 
     def of(self, number: str) -> Load:
         """The load with the id NUMBER; an empty one when it is unknown."""
@@ -194,7 +190,7 @@ class Documents:
         load.committed, load.url = True, load.url or str(frame["url"])
         if "unreachableUrl" in frame:
             load.unreachable, load.url = True, str(frame["unreachableUrl"])
-        self._current = load
+        self.current = load
         self._follows_at = 0.0
         self.loads += 1
         self.moved = time.monotonic()
@@ -203,7 +199,7 @@ class Documents:
         """Note a planned navigation; a page that reloads itself does not go to another one."""
         if told.get("frameId") == self.frame:
             delay, url = float(told["delay"]), str(told["url"]).partition("#")[0]
-            soon = delay <= _SOON_SECONDS and url.startswith("http") and url != self._current.url.partition("#")[0]
+            soon = delay <= _SOON_SECONDS and url.startswith("http") and url != self.current.url.partition("#")[0]
             self._follows_at = time.monotonic() + delay + 1 if soon else 0.0
 
     def _on_end_of_plan(self, told: Parameters) -> None:
@@ -221,7 +217,7 @@ class Documents:
     def _on_stop(self, told: Parameters) -> None:
         """Loading has ended: a link out of the browser ends it without a load event."""
         if told.get("frameId") == self.frame and not self._is_coming():
-            self._current.stages |= {"DOMContentLoaded", "load"}
+            self.current.stages |= {"DOMContentLoaded", "load"}
 
     def _on_dialog(self, told: Parameters) -> None:
         self.dialogs += 1

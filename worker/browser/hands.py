@@ -36,12 +36,12 @@ def click(tab: Tab, selector: str, *, seconds: float = 0) -> None:
         raise _unusable(tab, selector, last)
     tab.command("Page.bringToFront")
     if tab.settings.mobile:
-        tab.press("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": last["x"], "y": last["y"]}]})
+        tab.post("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": last["x"], "y": last["y"]}]})
         tab.acknowledged("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         return
     place = {"x": last["x"], "y": last["y"], "button": "left", "clickCount": 1}
-    tab.press("Input.dispatchMouseEvent", {**place, "type": "mouseMoved", "button": "none"})
-    tab.press("Input.dispatchMouseEvent", {**place, "type": "mousePressed"})
+    tab.post("Input.dispatchMouseEvent", {**place, "type": "mouseMoved", "button": "none"})
+    tab.post("Input.dispatchMouseEvent", {**place, "type": "mousePressed"})
     tab.acknowledged("Input.dispatchMouseEvent", {**place, "type": "mouseReleased"})
 
 
@@ -71,7 +71,7 @@ def press(tab: Tab, key: str) -> None:
     code, number, text = KEYS[key]
     made = {"key": key, "code": code, "windowsVirtualKeyCode": number, "nativeVirtualKeyCode": number}
     down = {**made, "type": "keyDown" if text else "rawKeyDown", **({"text": text} if text else {})}
-    tab.press("Input.dispatchKeyEvent", down)
+    tab.post("Input.dispatchKeyEvent", down)
     tab.acknowledged("Input.dispatchKeyEvent", {**made, "type": "keyUp"})
 
 
@@ -91,10 +91,10 @@ def scroll(tab: Tab, selector: str | None = None, pixels: int | None = None) -> 
 
 def _type(tab: Tab, character: str) -> None:
     if ord(character) > 0xFFFF or not character.isprintable():
-        tab.press("Input.insertText", {"text": character})  # no key types it
+        tab.post("Input.insertText", {"text": character})  # no key types it
         return
     key = {"key": character, "text": character, "unmodifiedText": character}
-    tab.press("Input.dispatchKeyEvent", {"type": "keyDown", **key})
+    tab.post("Input.dispatchKeyEvent", {"type": "keyDown", **key})
     tab.acknowledged("Input.dispatchKeyEvent", {"type": "keyUp", "key": character})
 
 

@@ -27,7 +27,7 @@ def take(
 ) -> Capture:
     """A picture of the window's content; FULL: of the whole page; SELECTOR: of its first visible match."""
     order: dict[str, Any] = {"format": kind, **({"quality": quality} if quality else {})}
-    tab.press("Page.bringToFront", {})  # Chrome does not draw a tab that another window covers
+    tab.post("Page.bringToFront")  # Chrome does not draw a tab that another window covers
     for _ in range(_TRIES):
         whole = _box(tab, full, selector)
         box = _bounded(tab, whole)

@@ -42,8 +42,8 @@ def _module(driver: str) -> ModuleType:
     return undetected
 
 
-class Session(Browser):
-    """A running Chrome; a context manager whose exit ends it for certain."""
+class Session(Browser, contextlib.AbstractContextManager["Session"]):
+    """A running Chrome; its exit ends it for certain."""
 
     def __init__(
         self,
@@ -100,20 +100,12 @@ class Session(Browser):
                 # The driver library leaves the pipe of its process to the garbage collector.
                 if (pipe := driver.service.process.stdin) is not None:  # type: ignore[attr-defined]
                     pipe.close()
-                _remote(driver).close()  # type: ignore[no-untyped-call]
+                assert isinstance(driver.command_executor, RemoteConnection)
+                driver.command_executor.close()  # type: ignore[no-untyped-call]
         self._folder.remove()
-
-    def __enter__(self) -> Session:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _remote(driver: WebDriver) -> RemoteConnection:
-    connection = driver.command_executor
-    assert isinstance(connection, RemoteConnection)
-    return connection
 
 
 def _refuse_taken(*ports: int) -> None:

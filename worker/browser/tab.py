@@ -39,7 +39,7 @@ class Tab(Target):
     def go(self, url: str, *, seconds: float) -> None:
         """Request URL and wait until its document is in the tab; raises PageFailed or Answered."""
         if self.documents.loads >= MOST_LOADS:
-            self._post("Emulation.setScriptExecutionDisabled", {"value": False})
+            self.post("Emulation.setScriptExecutionDisabled", {"value": False})
         self.documents.begin()
         before = self.counter.losses.network_changed
         try:
@@ -48,7 +48,7 @@ class Tab(Target):
             raise PageFailed(url, "ERR_INVALID_URL") from error
         except PageFailed as error:
             if error.code == "TIMEOUT":
-                self._post("Page.stopLoading")
+                self.post("Page.stopLoading")
                 raise PageFailed(url, "TIMEOUT") from None
             raise
         code = str(answer.get("errorText", "")).removeprefix("net::")
@@ -96,7 +96,7 @@ class Tab(Target):
 
     def late(self) -> PageFailed:
         """Stop loading the next page, so that the present one can be read; returns the error to raise."""
-        self._post("Page.stopLoading")
+        self.post("Page.stopLoading")
         return PageFailed(self.documents.current.url, "TIMEOUT")
 
     def until(self, ready: Callable[[], bool], *, seconds: float, look: float = 0.05) -> bool:

@@ -114,23 +114,23 @@ class Target:
 
     def _react(self, event: str, told: Parameters) -> None:
         if self._stands_in and event == "Fetch.requestPaused":
-            self._post(*_instead(told))
+            self.post(*_instead(told))
             return
         document, frame = self.documents.current.url, self.documents.frame
         if command := self._passwords.react(event, told, frame=frame, document=document):
-            self._post(*command)
+            self.post(*command)
             return
         if event == "Page.frameNavigated" and "parentId" not in told["frame"]:
             self.counter.leave(str(told["frame"]["loaderId"]))
         if event == "Page.javascriptDialogOpening":
             # Like a person who only looks: close alerts, decline questions. Leaving a page is allowed.
             accept = told.get("type") in ("alert", "beforeunload")
-            self._post("Page.handleJavaScriptDialog", {"accept": accept})
+            self.post("Page.handleJavaScriptDialog", {"accept": accept})
         elif event == "Page.frameNavigated" and self.documents.loads >= MOST_LOADS:
-            self._post("Emulation.setScriptExecutionDisabled", {"value": True})
-            self._post("Page.stopLoading")
+            self.post("Emulation.setScriptExecutionDisabled", {"value": True})
+            self.post("Page.stopLoading")
             if self.documents.loads > MOST_LOADS + 3:  # it reloads without scripts
-                self._post("Page.navigate", {"url": "about:blank"})
+                self.post("Page.navigate", {"url": "about:blank"})
 
     @contextlib.contextmanager
     def standing_in(self) -> Iterator[None]:
@@ -158,9 +158,6 @@ class Target:
     def _plain(self, method: str, parameters: Parameters | None = None, seconds: float = ANSWER_SECONDS) -> Any:
         return self._connection.call(method, parameters, session=self.documents.session, seconds=seconds)
 
-    def _post(self, method: str, parameters: Parameters | None = None) -> None:
-        self._connection.post(method, parameters, session=self.documents.session)
-
     def command(self, method: str, parameters: Parameters | None = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         """The result of METHOD for the tab; raises PageFailed (the page keeps Chrome busy), BrowserDied, Refused."""
         self.refuse_lost()
@@ -180,12 +177,12 @@ class Target:
             self._refuse_frozen()
             if method == "Page.navigate":
                 raise PageFailed(self.documents.current.url, "TIMEOUT") from error
-            self._post("Runtime.terminateExecution")  # end the script that keeps the page busy, so that it can be read
+            self.post("Runtime.terminateExecution")  # end the script that keeps the page busy, so that it can be read
             raise PageFailed(self.documents.current.url, "BUSY") from error
 
-    def press(self, method: str, parameters: Parameters) -> None:
-        """Send METHOD to the tab without waiting."""
-        self._post(method, parameters)
+    def post(self, method: str, parameters: Parameters | None = None) -> None:
+        """Send METHOD to the tab without waiting, whatever comes of it."""
+        self._connection.post(method, parameters, session=self.documents.session)
 
     def acknowledged(self, method: str, parameters: Parameters, *, seconds: float = 2) -> None:
         """Send METHOD and wait briefly for its answer, which a new page or a dialog after an input may swallow."""
