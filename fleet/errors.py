@@ -2,8 +2,8 @@
 
     FleetError                      70  something inside went wrong
     ├── RunFailed                    1  the run ended, and not every loop is good
-    ├── UsageError                  64  wrong words on the command line
-    ├── MissingProgram              69  a needed program is not there
+    ├── UsageError                  64  a wrong command line
+    ├── MissingProgram              69  a required program is missing
     ├── TryLater                    75
     │   ├── NoKeyFree                   every key is leased or cooling down
     │   ├── KeyStoreFailed              the key store cannot be read or written now
@@ -89,13 +89,13 @@ class RunFailed(FleetError):
 
 
 class UsageError(FleetError):
-    """wrong words on the command line"""
+    """the command line is wrong"""
 
     exit_code = ExitCode.USAGE
 
 
 class MissingProgram(FleetError):
-    """a needed program is not there"""
+    """a required program is missing"""
 
     exit_code = ExitCode.MISSING_PROGRAM
 
@@ -111,7 +111,7 @@ class NoKeyFree(TryLater):
 
 
 class NoWay(TryLater):
-    """this host has no way to the VPN server"""
+    """this host has no route to the VPN server"""
 
 
 class KeyStoreFailed(TryLater):
@@ -155,7 +155,7 @@ class Unanswered(FleetError):
 
 
 class NotInTime(FleetError):
-    """what was waited for did not come in time"""
+    """an expected state was not reached in time"""
 
 
 class KernelRefused(FleetError):
@@ -191,7 +191,7 @@ class WrongExit(TunnelError):
 
 
 class Unproved(TunnelError):
-    """no egress service told the worker's address"""
+    """no egress service reported the worker's address"""
 
 
 class BrowserDied(FleetError):
@@ -233,7 +233,7 @@ class Answered(FleetError):
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long the site asks to be left alone, None where it does not say."""
+        """How long the site asks to be left alone; None: it does not say."""
         seconds = self.data.get("retry_after_seconds")
         return float(seconds) if isinstance(seconds, int | float) else None
 
@@ -245,7 +245,7 @@ class ElementMissing(FleetError):
 
 
 class TaskFailed(FleetError):
-    """the task brought home what cannot be kept"""
+    """the answer of the task cannot be stored"""
 
     exit_code = ExitCode.FAILED
 

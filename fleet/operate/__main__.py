@@ -112,7 +112,7 @@ def _add_accounts(nouns: argparse._SubParsersAction[console.Parser]) -> None:
     make = command("make", verbs.make_accounts, "make what is missing", "fleet accounts make")
     _add_workers(make)
     make.add_argument("--netctl", action="store_true", help="only netctl's account, which needs no settings")
-    words = "delete every account of ours (fleet down first)"
+    words = "delete every account of the fleet (fleet down first)"
     command("remove", verbs.remove_accounts, words, "fleet accounts remove")
     words = "list everything of the fleet on this machine, then remove it (fleet down first)"
     made = console.command(nouns, "uninstall", uninstall.uninstall, words, "sudo fleet uninstall", root=True)

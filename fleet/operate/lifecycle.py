@@ -29,7 +29,7 @@ _RUNNING_SECONDS = 120.0
 """A machine that starts hundreds of browsers may take 20 s to start one Python."""
 _SWEEP_SECONDS = 5.0
 _PATIENCE_SECONDS = 6.0
-"""A program that has failed in a row for so long, each time within supervisor's startsecs, will not come up."""
+"""A program that fails for longer than this, each time within supervisor's startsecs, will not come up."""
 _log = log.get("fleet")
 
 

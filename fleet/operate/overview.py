@@ -128,7 +128,7 @@ def _last_loop(last: Result | None, now: datetime) -> str:
 def reason(result: Result) -> str:
     """Why RESULT is not good, as one line."""
     told = trouble(result.failures[-1]) if result.failures else result.reason
-    return f"{result.outcome}: {told or 'it does not say'}"
+    return f"{result.outcome}: {told or 'no reason given'}"
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""An address of the web, and a site, as settings name them."""
+"""The types of web addresses and sites in settings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import AfterValidator, WithJsonSchema
 
 
 def checked(url: str) -> str:
-    """URL; raises ValueError where it is none."""
+    """URL; raises ValueError when it is no valid web address."""
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{url!r} is no http or https address")
     if re.match(r"https?://[^/?#]*@", url):
-        raise ValueError("no address holds a name or a password, for everybody may read it: browser.auth takes a file")
+        raise ValueError("no address holds a name or a password, as any user may read it: browser.auth takes a file")
     if re.search(r"[\s\x00-\x1f<>\"]", url):
-        raise ValueError(f"{url!r} holds a blank, or another sign that no address has; write it as %20 and the like")
+        raise ValueError(f"{url!r} holds a blank or another invalid character; write it as %20 or the like")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

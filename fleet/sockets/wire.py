@@ -61,7 +61,7 @@ def decode_request(line: bytes, kinds: Mapping[str, type[Request]]) -> Request:
     """The request in LINE, one of KINDS (by method); raises ProtocolError for anything else."""
     document = _object(line, FRAME_BYTES)
     if document.keys() - {"method", "parameters"}:
-        raise ProtocolError("a request has the fields method and parameters alone")
+        raise ProtocolError("a request has only the fields method and parameters")
     method, parameters = document.get("method"), document.get("parameters", {})
     kind = kinds.get(method) if isinstance(method, str) else None
     if kind is None:

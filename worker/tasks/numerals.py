@@ -80,13 +80,13 @@ def number(text: str, *, signed: bool, currency: str = "", decimals: Decimals = 
     """The number in TEXT, which has passed plain() and is part of OF; raises NoValue, Bound. Prices are not SIGNED."""
     told = repr((of or text)[:80])
     if found := _SHORT.search(text):
-        raise NoValue(f"{told} is short for a number ({found[1]})")
+        raise NoValue(f"{told} abbreviates a number ({found[1]})")
     if "\u202e" in text or RAISED in text or _NOT_A_DIGIT.search(text):
         raise NoValue(f"{told} is written backwards, or with raised digits or pictures of digits")
     if _LETTERS.search(text):
         raise NoValue(f"{told} has letters in place of digits")
     if _BOUND.search(text):
-        raise Bound(f"{told} is a span or about a number, and no number")
+        raise Bound(f"{told} is a range or an approximate number, and no exact one")
     spoken = [(one.start(), one.end(), _spoken(one[0])) for one in _SPOKEN.finditer(text)]
     rest = "".join(
         " " if any(start <= place < end for start, end, _ in spoken) else sign for place, sign in enumerate(text)
@@ -97,7 +97,7 @@ def number(text: str, *, signed: bool, currency: str = "", decimals: Decimals = 
         raise NoValue(f"{told} holds {'more than one number' if values else 'no number'}")
     sign = _SIGN.search(text[: found_all[0][0]])
     if sign and (not signed or sign[1] in "▲▼△▽↑↓"):
-        raise NoValue(f"{told} is a difference, and no price" if not signed else f"{told} is a change, and no number")
+        raise NoValue(f"{told} is a difference, not a price" if not signed else f"{told} is a change, not a number")
     return -values.pop() if sign and sign[1] != "+" else values.pop()
 
 

@@ -41,7 +41,7 @@ Selector = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(c
 
 
 def by(key: str, table: type[Settings]) -> BeforeValidator:
-    """A text alone stands for a table with that KEY."""
+    """A validator: a string stands for a table with only that KEY."""
     return BeforeValidator(
         lambda given: {key: given} if isinstance(given, str) else given, json_schema_input_type=str | table
     )

@@ -98,7 +98,7 @@ def _price(raw: str, field: FieldOptions) -> dict[str, JsonValue]:
     text = _CENTS.sub(r".\2\1", _PARTED.sub(r"\1$", _RAISED_CENTS.sub(_with_cents, plain(raw))))
     raw = raw.replace(RAISED, " ")
     if _LESS.search(text):
-        raise NoValue(f"{raw[:80]!r} says what is saved, and no price")
+        raise NoValue(f"{raw[:80]!r} is an amount that is saved, not a price")
     text = _PERCENT.sub(" ", text)
     units = {re.sub(r"\s+", "", next(filter(None, one.groups()))).casefold() for one in _PER.finditer(text)}
     if units != ({re.sub(r"\s+", "", field.per).casefold()} if field.per else set()):
@@ -136,7 +136,7 @@ def _date(text: str) -> str:
         except ValueError:
             raise NoValue(f"{text[:80]!r} is no day of the calendar") from None
     if _SPAN.search(text):
-        raise NoValue(f"{text[:80]!r} is a span, and no date")
+        raise NoValue(f"{text[:80]!r} is a range, not a date")
     compact = _COMPACT.fullmatch(text)
     found = {tuple(map(int, one.groups())) for one in ([compact] if compact else _DATE.finditer(text))}
     if len(found) != 1:

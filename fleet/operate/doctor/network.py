@@ -231,7 +231,7 @@ def resolved(case: Case) -> Finding:
     if runs or "127.0.0.53" in servers:
         return ok(
             f"systemd-resolved runs, the host asks {', '.join(servers) or 'it'}; workers have a resolv.conf and an "
-            "nsswitch.conf of their own, and port 53 is open to them through their tunnels alone"
+            "nsswitch.conf of their own, and port 53 is open to them only through their tunnels"
         )
     return ok(f"not here; the host asks {', '.join(servers)}, workers only ask through their tunnels")
 

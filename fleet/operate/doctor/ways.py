@@ -109,7 +109,7 @@ def placeholders(case: Case) -> Finding:
             f"among the placeholders ({network}, {PLACEHOLDERS_V6}): {some(found)}",
             'set workers.placeholders in fleet.toml to a private network that is unused here, or isolation = "netns"',
         )
-    return ok(f"{network} and {PLACEHOLDERS_V6} are the fleet's alone")
+    return ok(f"only the fleet uses {network} and {PLACEHOLDERS_V6}")
 
 
 @check("filters", "a reverse path filter drops every answer that comes through a tunnel")
