@@ -43,8 +43,8 @@ class LaunchSpec(NamedTuple):
     ports: list[int]
     """TCP ports that the worker may listen on: its browser's."""
     user_namespaces: bool
-    """Whether ordinary users may make user namespaces here. Chrome's sandbox then needs no set-UID helper, so that no
-    program has to give the worker additional rights."""
+    """Whether ordinary users may make user namespaces here: Chrome's sandbox then needs no set-UID helper, and the
+    launcher lets no program give the worker additional rights."""
     denied_calls: str
     """The seccomp filter, in base64 (worker/seccomp.py)."""
     open_files: int
