@@ -1,12 +1,12 @@
-// Keeps the first look up to date. All that comes is put in place as text: no string ever becomes markup.
+// Updates the overview. All data is inserted as text: no string ever becomes markup.
 "use strict";
 const live = document.getElementById("live");
 const words = live.dataset;
 const kinds = { w: "worker", j: "watch", s: "site" };
-const look = document.documentElement.dataset.look; // how addresses begin for who came by a link
+const look = document.documentElement.dataset.look; // the beginning of all addresses for a reader with a link
 let ahead = Number(words.now) - Date.now() / 1000; // the hub's clock against this one
 
-// What is as it was is not touched: each touch costs style, layout and paint.
+// Unchanged elements are not touched, because each touch costs style, layout and paint.
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
