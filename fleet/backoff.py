@@ -1,4 +1,4 @@
-"""How long to wait after failures in a row: twice as long after each. Pure, but for chance."""
+"""The wait after repeated failures: it doubles with each, with random jitter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 def back_off(failures: int, first_seconds: float, longest_seconds: float) -> float:
-    """The wait after the last of FAILURES, counted from one."""
+    """Seconds to wait after FAILURES failures in a row (at least 1)."""
     longest = min(first_seconds * 2.0 ** min(failures - 1, 60), longest_seconds)
-    # Half of it by chance: what failed together does not come back together, nor all at once to who is back.
+    # Half of it is random, so that clients that failed together do not all retry at the same time.
     return longest * (0.5 + random.random() / 2)  # noqa: S311 - no secret

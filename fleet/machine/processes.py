@@ -95,7 +95,7 @@ def status(process: int | Path) -> dict[str, str]:
 
 
 def starters(pids: Iterable[int]) -> str:
-    """Who has started PIDS, a few of them by number and name; "nobody that is left" where their parents have gone."""
+    """The parents of PIDS, a few of them, as `PID (name)`; "nobody that is left" when all parents have ended."""
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError, KeyError):

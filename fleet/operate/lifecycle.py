@@ -211,7 +211,7 @@ def sweep(paths: Paths, uids: Container[int] = range(FIRST_UID, LAST_UID + 1)) -
 
 
 def _not_ended(killed: list[psutil.Process], left: list[psutil.Process]) -> TryLater:
-    """The error for processes that are LEFT; KILLED are those of them that were killed before."""
+    """The error for the processes LEFT, of which KILLED had already been sent SIGKILL."""
     named = ", ".join(f"{one.pid} ({one.info['name']})" for one in killed or left)
     if killed:
         return TryLater(

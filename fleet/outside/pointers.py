@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pydantic import JsonValue
 
 _NAMED = ("amount", "value")
-"""Where a table, such as a price, has its number."""
+"""The keys of an object, such as a price, that hold its number."""
 _LARGEST = 1e300
-"""The difference of two such is a number too."""
+"""The largest magnitude; the difference of two such numbers is still finite."""
 
 
 def found(document: JsonValue, pointer: str) -> JsonValue:
@@ -31,7 +31,7 @@ def text(value: JsonValue) -> str:
 
 
 def number(value: JsonValue) -> float | None:
-    """VALUE as a number, or that of a table which has one, such as a price; None where there is none to reckon with."""
+    """VALUE, or the number in VALUE if it is an object such as a price; None when there is no usable number."""
     if isinstance(value, dict):
         value = next((value[name] for name in _NAMED if name in value), None)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -62,7 +62,7 @@ Marks = Annotated[
         json_schema_input_type=Mark | tuple[Mark, ...],
     ),
 ]
-"""One stands for a list of one."""
+"""Marks: a single one stands for a list of one."""
 
 
 class FieldOptions(Settings):
