@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from fleet import log, snapshot
@@ -77,11 +76,15 @@ class Acts:
         seen = self._seen(program)
         if seen.state in ("STOPPING", "STOPPED") or seen.ended:
             return True
-        with _refused():
+        try:
             if seen.state == "FATAL":  # fleet.operate.rearm would start it again, and only a running one can be stopped
                 self._supervisor.begin_program(program)
             if seen.state in (*_RUNS, "FATAL"):
                 self._supervisor.end_program(program)
+        except Unavailable:
+            raise
+        except FleetError:
+            pass  # supervisord refuses: the program's state has changed since, so it is read again
         return False  # EXITED is about to be started again
 
     def _start(self, program: str) -> None:
@@ -96,17 +99,6 @@ class Acts:
             if one.name == program:
                 return one
         raise Unavailable(f"supervisord does not know {program}")
-
-
-@contextlib.contextmanager
-def _refused() -> Iterator[None]:
-    """Ignore a refusal by supervisord: the program's state has changed since, so the caller reads it again."""
-    try:
-        yield
-    except Unavailable:
-        raise
-    except FleetError:
-        pass
 
 
 async def serve(fleet: Fleet, paths: Paths) -> None:

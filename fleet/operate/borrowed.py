@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet import snapshot, status
 from fleet.errors import FleetError, TryLater, Unavailable
@@ -23,6 +24,20 @@ from fleet.supervise import Supervisor
 from fleet.terminal import console
 
 _AT_WORK = {"STARTING", "RUNNING", "BACKOFF"}
+
+
+@contextmanager
+def under_launcher(installation: Installation, spec: Path, name: str, argv: list[str]) -> Iterator[list[str]]:
+    """The command that runs ARGV under the launcher with the SPEC of a worker, under NAME; ends all processes of it."""
+    usual = LaunchSpec.of_json(spec.read_text(encoding="utf-8"))
+    path = spec.with_name(f"{usual.account}-{name}.json")
+    write_durably(path, usual._replace(argv=argv).as_json().encode())
+    try:
+        yield installation.launcher(str(path))
+    finally:
+        path.unlink()
+        # A program that was killed half way leaves its browser running.
+        lifecycle.sweep(installation.paths, {usual.uid})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +56,12 @@ class Borrowed:
 
     def ask(self, verb: str, order: Message, *, seconds: float, most_bytes: int = MOST_BYTES) -> str:
         """The answer of `worker VERB` to ORDER, run with the worker's own launcher and spec; raises Unanswered."""
-        paths = self.installation.paths
         argv = self.installation.module("worker", verb, "--worker", self.worker.name)
-        usual = LaunchSpec.of_json(paths.launch_spec(self.worker).read_text(encoding="utf-8"))
-        path = paths.launch_spec(self.worker).with_name(f"{self.worker.name}-{verb}.json")
-        write_durably(path, usual._replace(argv=argv).as_json().encode())
-        command = self.installation.launcher(str(path))
-        line = f"{order.model_dump_json()}\n"
-        what = f"{self.worker.name}'s half"
-        environment = self.installation.environment
-        try:
-            return ask(command, line, environment, seconds=seconds, what=what, most_bytes=most_bytes)
-        finally:
-            path.unlink()
-            # A program that was killed half way leaves its browser running.
-            lifecycle.sweep(paths, {self.worker.uid})
+        line, environment = f"{order.model_dump_json()}\n", self.installation.environment
+        with under_launcher(self.installation, self.installation.paths.launch_spec(self.worker), verb, argv) as command:
+            return ask(
+                command, line, environment, seconds=seconds, what=f"{self.worker.name}'s half", most_bytes=most_bytes
+            )
 
     @contextmanager
     def _free_worker(self, interrupts: Interrupts) -> Iterator[None]:

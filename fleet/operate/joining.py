@@ -57,8 +57,3 @@ class Joining:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < least:
             resource.setrlimit(resource.RLIMIT_NOFILE, (least, max(least, hard)))
-
-
-def joining(supervisord: Any) -> Joining:
-    """The factory that supervisord.conf names."""
-    return Joining(supervisord)

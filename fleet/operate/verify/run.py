@@ -32,7 +32,6 @@ from fleet.operate.verify.walls import look
 from fleet.outside.seen_address import IPV4, IPV6, Asker
 from fleet.probes import Answer, ControlAnswer, ControlOrder, Order, Probe, Reach
 from fleet.programs import Installation
-from fleet.sockets.wire import Message
 from fleet.terminal import console
 
 CONTROL_SECONDS = 60.0
@@ -143,7 +142,8 @@ class Verifier:
         echo = self.fleet.verify.resolver_echo if lookups else ""
         order = ControlOrder(probes=probes, reaches=reaches, lookups=lookups, echo=echo)
         command = self.installation.module("fleet.operate.verify.control")
-        said = self._ask(command, order, seconds=CONTROL_SECONDS, what="the control")
+        line, environment = f"{order.model_dump_json()}\n", self.installation.environment
+        said = ask(command, line, environment, seconds=CONTROL_SECONDS, what="the control")
         return ControlAnswer.model_validate_json(said)
 
     def _worker(self, order: Order) -> Answer:
@@ -158,10 +158,6 @@ class Verifier:
     @property
     def _borrowed(self) -> Borrowed:
         return Borrowed(fleet=self.fleet, installation=self.installation, worker=self.worker)
-
-    def _ask(self, command: list[str], order: Message, *, seconds: float, what: str) -> str:
-        line = f"{order.model_dump_json()}\n"
-        return ask(command, line, self.installation.environment, seconds=seconds, what=what)
 
     def _host_addresses(self) -> frozenset[str]:
         """The addresses on its interfaces, and those it shows without a tunnel (looked up now unless configured)."""

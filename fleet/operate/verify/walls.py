@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import Unanswered
-from fleet.launch_spec import LaunchSpec
-from fleet.machine.files import write_durably
 from fleet.operate import lifecycle
 from fleet.operate.ask import ask
+from fleet.operate.borrowed import under_launcher
 from fleet.programs import Installation
 
 _SECONDS = 60.0
@@ -40,20 +39,14 @@ class Walls:
 
 def look(spec: Path, installation: Installation, uid: int) -> Walls:
     """Run the script with the launcher and the SPEC of the worker with UID, which must be stopped."""
-    usual = LaunchSpec.of_json(spec.read_text(encoding="utf-8"))
-    path = spec.with_name(f"{usual.account}-walls.json")
-    write_durably(path, usual._replace(argv=["/bin/sh", "-c", _SCRIPT]).as_json().encode())
-    command = ["sh", "-c", '"$@"; exit 0', "sh", *installation.launcher(str(path))]  # it ends by a signal
     try:
-        said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program under the launcher")
-        left = tuple(
-            f"process {one.pid} ({one.info['name']})" for one in lifecycle.left_over(installation.paths, {uid})
-        )
+        with under_launcher(installation, spec, "walls", ["/bin/sh", "-c", _SCRIPT]) as words:
+            command = ["sh", "-c", '"$@"; exit 0', "sh", *words]  # it ends by a signal
+            said = ask(command, "", installation.environment, seconds=_SECONDS, what="a program under the launcher")
+            over = [*lifecycle.left_over(installation.paths, {uid})]
     except Unanswered as error:
         return Walls(error=str(error))
-    finally:
-        path.unlink()
-        lifecycle.sweep(installation.paths, {uid})
+    left = tuple(f"process {one.pid} ({one.info['name']})" for one in over)
     lines = said.splitlines()
     if _STARTED not in lines:
         return Walls(error="the program under the launcher did not run to its end")
