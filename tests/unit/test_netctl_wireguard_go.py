@@ -103,7 +103,7 @@ def test_an_answer_that_nobody_waits_for_is_not_the_next_ones(tmp_path: Path) ->
 
 
 def test_few_connections_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more devices those that were asked last keep theirs: 512 would need more descriptors than netctl may have."""
+    """Of more devices those that were asked last keep theirs: with 512 workers netctl has few descriptors to spare."""
     monkeypatch.setattr(wireguard_go, "MOST_KEPT", 2)
 
     async def work(wireguard: UserspaceWireGuard) -> None:
