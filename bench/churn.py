@@ -1,8 +1,8 @@
 """Addresses of the host come and go beside browsers that load pages: `sudo bin/bench churn`.
 
-Chrome drops its requests at every change of an address that it can hear of. Three runs over the same lab and site: in
-`uid` isolation Chrome may not listen, in `netns` it may and there is nothing to hear, and in `uid` with listening
-allowed it has to lose requests, or the zeros of the others mean nothing.
+Chrome drops its requests at every address change that it can see. Three runs over the same lab and site: in
+`uid` isolation Chrome may not use netlink, in `netns` it may and there is no event, and in `uid` with netlink
+allowed it must lose requests, or the zeros of the others mean nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Many workers' connections in one process, so that the crowd costs the machine little beside what it measures.
+"""Many workers' connections in one process, so that they cost the machine little beside what is measured.
 
-`python -m bench.crowd SOCKET FIRST_UID COUNT AT_ONCE ROUNDS`, as root inside a lab's host: the kernel notes the
-effective UID of the moment a connection is made (unix(7), SO_PEERCRED), so one process can be all of them. Prints one
+`python -m bench.crowd SOCKET FIRST_UID COUNT AT_ONCE ROUNDS`, as root inside a lab's host: the kernel records the
+effective UID at the moment a connection is made (unix(7), SO_PEERCRED), so one process can be all of them. Prints one
 JSON object; every time is in milliseconds.
 """
 

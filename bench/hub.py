@@ -1,7 +1,7 @@
 """The time that the hub adds to a loop: `sudo bin/bench hub`.
 
-Sixty-four workers under their own UIDs take a job, hand in a result and a picture of 200 kB, and tell of it: as fast as
-they can, then a loop every two seconds each, as browsers do. The database lies on the disk, which is waited for.
+Sixty-four workers under their own UIDs take a job, store a result and a picture of 200 kB, and report it: as fast as
+they can, then a loop every two seconds each, as browsers do. The database is on the disk, and each commit waits for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What an isolation costs: the start of a worker, and throughput through its tunnel: `sudo bin/bench isolation`.
 
 One run, in turns: `uid` and `netns` start a worker each, again and again; then a bare device, another, `uid` and
-`netns` carry a TCP stream each, down and up. Compared is what was measured next to each other, and the medians are
-judged; not when the two bare devices differ by more than the bound (exit code 75: nothing is proven).
+`netns` carry a TCP stream each, down and up. Values measured next to each other are compared, and the medians are
+judged, unless the two bare devices differ by more than the limit (exit code 75: nothing is proven).
 """
 
 from __future__ import annotations

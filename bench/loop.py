@@ -1,8 +1,8 @@
-"""What a loop costs outside of its page, this checkout beside another: `sudo bin/bench loop --beside CHECKOUT`.
+"""The cost of a loop without its page, this checkout beside another: `sudo bin/bench loop --beside CHECKOUT`.
 
 Every side has a lab of the same shape and the same eight workers, which load a page of one line. The sides take turns.
-Processor time is the kernel's count of a control group (cpu.stat) that holds all that the fleet starts: a count of
-children would miss Chrome's, since whoever is killed together with its parent is waited for by the kernel itself.
+Processor time is the kernel's count of a control group (cpu.stat) with everything that the fleet starts: a count of
+children would miss Chrome's, because the kernel itself waits for processes that are killed with their parent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the hub's page costs beside a long history: `bin/bench page`, without root.
+"""The cost of the hub's page beside a long history: `bin/bench page`, without root.
 
-The first paint's document, lists of what is rare, and the memory of the hub, with a few runs and then with a million;
-then the time that an update takes of the thread of a browser's page: 64 cards changed, each with a run more, in place
-and all in other places; 8 of them; and a second that passes, for all of them count seconds.
+Measures the document of the overview, lists of rare rows, and the memory of the hub, with a few runs and then with a
+million; then the time of a browser page's thread for an update: 64 changed cards, each with one more run, in place
+and all in other places; 8 of them; and one second passing, because all cards count seconds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How many jobs a second go through the queue: `bin/bench queue`, without root.
 
 Hubs are processes. Each claims for 16 idle workers at a time and ends what it got in one transaction, as a hub does;
-the jobs do nothing. Each case is measured with an empty history and beside a million runs; a file is one host's. The
-databases lie on the disk and wait for it at each commit.
+the jobs do nothing. Each case is measured with an empty history and beside a million runs; a file has one hub. The
+databases are on the disk and wait for it at each commit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Another exit, by a key of a file and by one of a key service, in turns: `sudo bin/bench rotate [--rounds N]`.
+"""Changes the exit, by a key of a file and by one of a key service, in turns: `sudo bin/bench rotate [--rounds N]`.
 
-One netctl, two slots, two VPN servers: the first one's keys are of files, the second one's of the service in the lab.
+One netctl, two slots, two VPN servers: the first server's keys come from files, the second's from the lab's service.
 """
 
 from __future__ import annotations

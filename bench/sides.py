@@ -1,6 +1,6 @@
 """The same tunnel four times, each in a lab of its own: bare, bare again, in `uid` isolation, in `netns` isolation.
 
-Every lab has one VPN server and one client device, so that what differs is what we put around the device.
+Every lab has one VPN server and one client device, so the sides differ only in what surrounds the device.
 """
 
 from __future__ import annotations

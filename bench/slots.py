@@ -1,7 +1,7 @@
-"""How netctl does with many slots: `sudo bin/bench slots`.
+"""The performance of netctl with many slots: `sudo bin/bench slots`.
 
-A lab of its own, `netctl serve` as the supervisor starts it, one wireguard-go a worker. Measured: connect and rotate
-with many at once, alone, the status, what netctl costs when nothing happens, and its memory.
+A lab of its own, `netctl serve` as the supervisor starts it, one wireguard-go per worker. Measured: connect and rotate,
+many at once and alone, the status, and netctl's idle processor time and memory.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ CHANGES: run.Changes = {
     }
 }
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
-"""wireguard-go watches its socket through one of these; more of them cannot run as one user."""
+"""wireguard-go watches its socket through one of these, and one user has only so many."""
 Costs = dict[str, float]
-"""Seconds of processor time, by whose it is."""
+"""Seconds of processor time, by process."""
 LEAST_ROTATIONS = 600
-"""With fewer, what netctl does once in a while counts for more than a rotation."""
+"""With fewer, netctl's periodic work counts for more than a rotation."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def laboratory(name: str, slots: int) -> Iterator[Lab]:
 
 def measure(lab: Lab, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, in order."""
-    # Without --debug, whose lines are a part of what a tunnel costs.
+    # Without --debug, whose log lines cost a part of a tunnel's time.
     rig = Rig(lab, arguments.slots, changes=CHANGES, debug=False)
     try:
         for worker in rig.fleet.members:
@@ -95,7 +95,7 @@ def measure(lab: Lab, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the crowd measures, and what netctl costs while it holds its tunnels."""
+    """The crowd's figures, and netctl's cost while it holds its tunnels."""
     assert rig.netctl
     numbers = (rig.worker().uid, arguments.slots, arguments.at_once, arguments.rounds)
     argv = [sys.executable, "-m", "bench.crowd", str(rig.paths.netctl_socket), *map(str, numbers)]
@@ -127,7 +127,7 @@ def crowded(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def stages(crowd: subprocess.Popen[str], who: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, Costs]]:
-    """What the crowd measured, and the processor time of WHO (pids by name) in each stage; the crowd waits at the last.
+    """The crowd's figures, and the processor time of WHO (pids by name) in each stage; the crowd waits at the last.
 
     Beside them what the machine had to give, all processors together.
     """
@@ -160,9 +160,9 @@ def command(rig: Rig) -> float:
 
 
 def idle(pid: int, seconds: float) -> dict[str, Any]:
-    """What PID uses while nobody asks for anything."""
+    """The processor time that PID uses without requests."""
     before = processor(pid)
-    time.sleep(seconds)  # the time is what is measured over
+    time.sleep(seconds)  # the measured time itself
     return {"processor when idle, %": round((processor(pid) - before) / seconds * 100, 2)}
 
 
@@ -184,7 +184,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def machine() -> str:
-    """What the numbers were made on."""
+    """The machine on which the numbers were measured."""
     model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     software = f"Linux {platform.release()}, Python {platform.python_version()}"
     return f"{os.cpu_count()} x {model.split(':')[1].strip()}, {software}, load {os.getloadavg()[0]:.1f}"

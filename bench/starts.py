@@ -1,7 +1,7 @@
 """Starts one worker again and again, as root inside a lab's host: `python -m bench.starts SPEC UID PROGRAM...`.
 
-PROGRAM and SPEC are what supervisord would run. For each line on standard input one start; what is printed for it is
-one JSON object, the milliseconds from the launcher's exec to each moment of MOMENTS, and the processor time that the
+PROGRAM and SPEC are what supervisord would run. Each line on standard input causes one start, for which it prints
+one JSON object: the milliseconds from the launcher's exec to each moment of MOMENTS, and the processor time that the
 process itself had used up to the first of them. The worker is killed after that.
 """
 
@@ -20,7 +20,7 @@ MOMENTS = ("first line", "tunnel", "browser")
 """The worker's first line of log; its tunnel is connected, handshake included; its browser begins to load."""
 
 PROCESSOR = "first line, processor time"
-"""What a busy machine does not blur: launcher and worker are one process, up to there without children."""
+"""A busy machine does not distort this: launcher and worker are one process, without children up to there."""
 
 
 def processor(pid: int) -> float:
@@ -30,14 +30,14 @@ def processor(pid: int) -> float:
 
 
 def moment(line: dict[str, Any]) -> str | None:
-    """Which of MOMENTS a LINE of the worker's log tells of."""
+    """Which of MOMENTS a LINE of the worker's log reports."""
     if line["event"] == "stage.begun":
         return "browser" if line["stage"] == "load" else None
     return {"worker.started": "first line", "tunnel.ready": "tunnel"}.get(line["event"])
 
 
 def start(argv: list[str], uid: int) -> dict[str, float]:
-    """One start; raises SystemExit with the worker's words when it ends before its last moment."""
+    """One start; raises SystemExit with the worker's output if it ends before its last moment."""
     found: dict[str, float] = {}
     said: list[str] = []
     began = time.perf_counter()
@@ -52,14 +52,14 @@ def start(argv: list[str], uid: int) -> dict[str, float]:
             if MOMENTS[-1] in found:
                 break
         child.kill()
-        account.sweep(uid)  # what it started too: the next start has nobody to end
+        account.sweep(uid)  # its children too, so that the next start has nothing to end
     if MOMENTS[-1] not in found:
         sys.exit("".join(said[-5:]))
     return found
 
 
 def main() -> None:
-    """One start a line."""
+    """One start per line."""
     spec, uid, *program = sys.argv[1:]
     for _ in sys.stdin:
         print(json.dumps(start([*program, spec], int(uid))), flush=True)

@@ -1,7 +1,7 @@
-"""How fast a TCP stream is: `python -c TEXT serve PORT`, `python -c TEXT down|up ADDRESS PORT SECONDS`.
+"""Measures the speed of a TCP stream: `python -c TEXT serve PORT`, `python -c TEXT down|up ADDRESS PORT SECONDS`.
 
-A program of its own and standard library only: it runs under a worker's UID, which may read nothing of ours. The asking
-side prints bytes a second, the first half second left out, in which TCP only finds its speed; then all bytes, and the
+A separate program with only the standard library, because it runs under a worker's UID, which may read no other code.
+The client prints bytes a second, without the first half second, in which TCP finds its speed; then all bytes, and the
 seconds of processor time that it has used.
 """
 

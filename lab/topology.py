@@ -23,7 +23,7 @@ from fleet.numbers import Worker
 
 SITE_NAME: Final = "shop.example"
 ECHO_NAME: Final = "whoami.example"
-"""Its address is that of the name server that asks for it, as the world sees it; so is that of every name below."""
+"""Its address is that of the name server that asks for it, as seen from outside; the same for every name below."""
 REBIND_NAME: Final = "rebind.example"
 """`HEX.WORD.rebind.example` is the shop when asked first, and the IPv4 address HEX from then on (DNS rebinding)."""
 HOST_ADDRESS: Final = IPv4Address("198.51.100.10")
@@ -42,7 +42,7 @@ LAN_HOST_V6: Final = IPv6Address("fd00:77::10")
 LAN_ROUTER: Final = IPv4Address("192.168.77.1")
 LAN_ROUTER_V6: Final = IPv6Address("fd00:77::1")
 METADATA: Final = IPv4Address("169.254.169.254")
-"""Where clouds answer questions about a machine, its credentials included."""
+"""The address at which clouds serve metadata of a machine, its credentials included."""
 TUNNEL_RESOLVER: Final = IPv4Address("198.18.0.53")
 TUNNELS: Final = IPv4Network("198.18.0.0/15")
 TUNNELS_V6: Final = IPv6Network("2001:db8:98::/48")
@@ -77,12 +77,12 @@ class Server:
 
     @property
     def name(self) -> str:
-        """As the ISP's resolver knows it."""
+        """Its name in the ISP's resolver."""
         return f"{self.host}.example"
 
     @property
     def address(self) -> IPv4Address:
-        """Where it listens, and the exit that the world sees."""
+        """The address where it listens, and its exit."""
         return IPv4Address("203.0.113.10") + self.number
 
     @property
@@ -107,7 +107,7 @@ class Server:
         return self.network[10 + number]
 
     def client_v6(self, number: int) -> IPv6Address:
-        """The same for IPv6: a server routes it, whether the client's file names it or not."""
+        """The same for IPv6: a server routes it, even if the client's file does not name it."""
         return self.network_v6[10 + number]
 
 
@@ -136,7 +136,7 @@ class Topology:
         return tuple(Server(number=number, lab=self.name, ipv6=self.ipv6) for number in range(1, self.servers + 1))
 
     def namespace(self, host: str) -> str:
-        """What `ip netns` calls HOST."""
+        """The name of HOST for `ip netns`."""
         return f"{self.name}-{host}"
 
     @property
@@ -146,7 +146,7 @@ class Topology:
         return {"web": (f"{WEB_ADDRESS}/24", f"{WEB_ADDRESS_V6}/64"), **servers}
 
     def wires(self) -> dict[str, list[str]]:
-        """The lines that `ip -batch` is given inside each host, in this order: all wires are pulled from the ISP."""
+        """The lines for `ip -batch` inside each host, in this order: all wires start at the ISP."""
         lines = {
             "isp": ["link add core type bridge", *brought_up("core", CORE), self._wire("access", "host", "uplink")],
             "host": [*brought_up("uplink", UPLINK), *_by_way_of(str(ROUTER_ADDRESS), "2001:db8:1::1")],
@@ -161,7 +161,7 @@ class Topology:
         return f"link add {near} type veth peer name {far} netns {self.namespace(host)}"
 
     def sysctls(self, host: str) -> dict[str, str]:
-        """What /proc/sys/net of HOST is set to before its wires come up."""
+        """The values of /proc/sys/net in HOST before its wires come up."""
         # No duplicate address detection: an address is usable at once, not 1-2 s later.
         settings = {"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0"}
         if host == "host":

@@ -41,7 +41,7 @@ class Key:
 
     @staticmethod
     def text(key: bytes) -> str:
-        """As configuration files have it."""
+        """The form of configuration files."""
         return base64.b64encode(key).decode()
 
 
@@ -63,7 +63,7 @@ def ask(path: Path, *lines: str) -> None:
 
 
 def answers(path: Path) -> bool:
-    """Whether wireguard-go listens at PATH: the file is there a moment before anybody answers on it."""
+    """Whether wireguard-go answers at PATH: the file exists a moment before that."""
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(str(path)) == 0
 
@@ -78,7 +78,7 @@ def configure(server: Server, socket_path: Path, own: Key, clients: list[Key]) -
 
 
 def bring_up(server: Server, namespace: str) -> None:
-    """Addresses, the way out and source NAT. Raises FleetError."""
+    """Set addresses, the route out and source NAT. Raises FleetError."""
     tunnels = brought_up(server.interface, (f"{server.network[1]}/24", f"{server.network_v6[1]}/64"))
     no_link_local = f"link set {server.interface} addrgenmode none"
     wires.batch(namespace, [no_link_local, *tunnels, f"address add {TUNNEL_RESOLVER}/32 dev lo"])
@@ -107,7 +107,7 @@ PersistentKeepalive = 25
 
 
 def with_ipv6(text: str, server: Server, number: int) -> str:
-    """TEXT, the file of client NUMBER, as a provider hands it out who carries IPv6 too."""
+    """TEXT, the file of client NUMBER, as a provider with IPv6 hands it out."""
     text = text.replace("[Interface]", f"# ExitAddress = {server.address_v6}\n[Interface]")
     text = text.replace("/32\n", f"/32, {server.client_v6(number)}/128\n")
     return text.replace("0.0.0.0/0", "0.0.0.0/0, ::/0")

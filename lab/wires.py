@@ -44,7 +44,7 @@ def inside(namespace: str | Path, work: Callable[[], Result]) -> Result:
 
 @contextmanager
 def beside(namespace: str, work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """While entered, WORK goes on in the network namespace; it ends when its event is set, and is waited for."""
+    """While entered, WORK runs in the network namespace; it must end when its event is set, and is waited for."""
     ending = threading.Event()
     thread = threading.Thread(target=lambda: inside(namespace, lambda: work(ending)), daemon=True)
     thread.start()
@@ -56,7 +56,7 @@ def beside(namespace: str, work: Callable[[threading.Event], None]) -> Iterator[
 
 
 def refuse_foreign(wanted: Iterable[str], ours: Sequence[str]) -> None:
-    """Raise ForeignObject when a namespace that we need is there and no lab of ours has claimed it."""
+    """Raise ForeignObject if a namespace that this lab needs exists and no lab has claimed it."""
     foreign = [name for name in wanted if (NAMESPACES / name).exists() and name not in ours]
     if foreign:
         raise ForeignObject(
@@ -85,7 +85,7 @@ def batch(namespace: str | Path, lines: Iterable[str]) -> None:
 
 
 def tell(namespace: str | Path, tool: Sequence[str], text: str = "") -> str:
-    """What TOOL says in the network namespace, with TEXT as its input; raises FleetError with its complaint."""
+    """The output of TOOL in the network namespace, with TEXT as its input; raises FleetError with its complaint."""
     argv = ["nsenter", f"--net={NAMESPACES / namespace}", *tool]
     done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""How often the log says what anybody can bring about: a stranger fills no disk with his mistakes."""
+"""Limits log lines that any user can cause, so that nobody can fill the disk with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Seldom:
         self._clock, self._from, self._since = clock, -SECONDS, 0
 
     def due(self) -> int:
-        """It has happened once more: for how many times a line is due, 0: none is."""
+        """Count one more; returns how many times the line that is now due stands for, 0: none is due."""
         self._since += 1
         if self._clock() < self._from + SECONDS:
             return 0

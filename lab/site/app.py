@@ -24,7 +24,7 @@ _KINDS: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; chars
 
 
 class AccessLog:
-    """One JSON line a request: when, who, what, over which protocol. Written before the answer."""
+    """One JSON line per request: time, client, path, protocol. Written before the answer."""
 
     def __init__(self, app: ASGIApp, file: TextIO) -> None:
         self._app = app
@@ -85,7 +85,7 @@ async def _search(request: Request) -> Response:
 
 
 async def _busy(request: Request) -> Response:
-    """What a shop says that was asked too often."""
+    """The answer of a shop that was asked too often."""
     headers = {**_NO_STORE, "retry-after": str(request.path_params["seconds"])}
     return PlainTextResponse("잠시 후 다시 시도해 주세요", status_code=429, headers=headers)
 
