@@ -68,7 +68,7 @@ def _space(state: State, space: Space, verb: str) -> State:
 
 
 def _filter(state: State, wanted: Filter, verb: str) -> State:
-    # Made anew in one transaction, without a gate open; gone, its gates are gone with it.
+    # One transaction makes the table again, with every gate shut; a deleted table takes its gates with it.
     gates = frozenset(one for one in state.gates if one.space != wanted.space)
     others = frozenset(one for one in state.filters if one.space != wanted.space)
     return replace(state, gates=gates, filters=others if verb == "delete" else others | {wanted})
@@ -121,7 +121,7 @@ def _moved(state: State, link: Link) -> State:
 
 
 def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> State:
-    """Somebody makes a WireGuard link: down, nobody's by its alias, sealed, with the defaults of its namespace."""
+    """Somebody makes a WireGuard link: down, without an alias, sealed, with the defaults of its namespace."""
     values = {one.path: one.value for one in state.sysctls if one.space == space}
     fresh = [
         rp_filter(name, values.get(rp_filter("default", 0).path, 0), space),

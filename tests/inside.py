@@ -154,7 +154,7 @@ def speaking(lab: Lab, where: str, argv: Sequence[str], first: str) -> Iterator[
     """A program in the namespace WHERE that has said FIRST; it is ended after the block."""
     with (
         tempfile.NamedTemporaryFile("r") as said,
-        open(said.name, "a") as out,  # noqa: PTH123 - a descriptor of its own: what is written goes on from nobody's reading
+        open(said.name, "a") as out,  # noqa: PTH123 - its own descriptor: reading does not move the writer's position
         lab.popen(where, argv, stdout=out, stderr=out, cwd="/") as made,
     ):
         try:

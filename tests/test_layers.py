@@ -350,7 +350,7 @@ def test_every_module_says_what_it_is(module: Module) -> None:
 
 @each_module
 def test_modules_stay_small_and_are_named_for_the_field(module: Module) -> None:
-    """A file that is everybody's drawer is nobody's; a long one hides two."""
+    """No module is a drawer for everything, and none is long: a long one hides two."""
     assert Path(module.path).stem not in FORBIDDEN_NAMES
     lines = module.text.count("\n")
     assert lines <= MOST_LINES, f"{module.path} has {lines} lines"

@@ -90,7 +90,7 @@ class View:
         return (await self.sight()).fleet
 
     def forget(self) -> None:
-        """Read anew at the next request, because something has changed."""
+        """Read the database again at the next request, because something has changed."""
         self._until = self._counted_until = 0.0
 
     async def sight(self) -> Sight:

@@ -165,7 +165,7 @@ def test_a_result_that_is_none_fails_its_run(scene: Scene, kind: str) -> None:
 
 
 def test_hostile_words_are_text(scene: Scene) -> None:
-    """An exit, a reason and a picture's name of a worker reach nobody's terminal, and no other file of the host's."""
+    """An exit, a reason and a picture's name from a worker change no terminal and name no other file of the host."""
     (job,) = scene.add("words")
     with client(scene, ONE.uid) as one:
         work = take(one)

@@ -58,7 +58,7 @@ def ruleset_flushed(scene: Scene) -> None:
 
 
 def swept(scene: Scene) -> None:
-    """Every rule and route that is nobody's it knows: systemd-networkd from v249, on restart or reload."""
+    """Delete every rule and route of a foreign protocol, as systemd-networkd from v249 does at a reconfigure."""
     for family in FAMILIES:
         rules = json.loads(scene.net("ip", family, "-json", "-details", "rule"))
         ours = [rule["priority"] for rule in rules if rule["protocol"] not in KEPT]

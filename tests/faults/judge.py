@@ -33,7 +33,7 @@ class Fault:
     name: str
     cause: causes.Cause
     hits: Literal["nobody", "one", "all"]
-    """Whose stream may stop: nobody's, that of the worker concerned, or everybody's."""
+    """Whose stream may stop: none, that of the worker concerned, or all."""
     lasts_seconds: float = 0
     """How long the cause is there."""
     stays: bool = False
@@ -78,7 +78,7 @@ class Silence:
 
 
 def judged(scene: Scene, name: str, begin: float, end: float, back: float | None) -> Silence:
-    """Add a row to the table; fails when anything went past the tunnels, or came out at an exit of nobody's.
+    """Add a row to the table; fails when anything went past the tunnels, or came out at an exit that was not leased.
 
     BACK are the seconds until the slot carried its stream again, from the end of the cause (its begin where it stays).
     """

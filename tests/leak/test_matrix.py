@@ -72,7 +72,7 @@ def _control(scene: Scene) -> Counter[str]:
 
 
 def _late_are_seen(lines: list[str], scene: Scene) -> bool:
-    """Whether resets, acknowledgements of what came after the end, and errors about nobody's ports are among LINES."""
+    """Whether resets, acknowledgements of what came after the end, and errors about unused ports are among LINES."""
     lines += scene.capture.lines()
     marks = (f".{BULK}: Flags [R", f".{LINGER}: Flags [.]", "unreachable")
     late = {row: [line for line in lines if row_of(line)[0] == row] for row in LATE.values()}

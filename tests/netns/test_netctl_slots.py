@@ -320,7 +320,7 @@ def test_the_layers_are_there(rig: Rig) -> None:
     ]
     link, lo = (rig.json(*ip, "-json", "-details", "address", "show", name)[0] for name in ("wg101", "lo"))
     assert link["ifalias"] == worker.alias
-    # The host's namespace is everybody's: an address that came and went with the link would be heard by all.
+    # All workers share the host's namespace: each Chrome would hear an address that came and went with the link.
     on_link = {str(worker.placeholder)} if rig.fleet.isolation == "netns" else set()
     assert {entry["local"] for entry in link["addr_info"] if entry["scope"] != "host"} == on_link
     theirs = {str(one) for member in rig.fleet.members for one in member.placeholders}

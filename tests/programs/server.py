@@ -70,7 +70,7 @@ class Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
         if self._role == "tell":
             say("udp", self._name, sender[0])
-        elif self._role == "delayed":  # to a port that may be nobody's then
+        elif self._role == "delayed":  # to a port that may be closed by then
             asyncio.get_running_loop().call_later(LATER_SECONDS, self._transport.sendto, data, sender)
 
 

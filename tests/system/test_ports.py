@@ -73,7 +73,7 @@ def test_nobody_else_is_there_first(kept: ExitStack) -> None:
 
 
 def test_no_other_port_is_meant(kept: ExitStack) -> None:
-    """The next ports, and the same ones in another network namespace, are everybody's as ever."""
+    """Everybody may still use the next ports, and the same ones in another network namespace."""
     with kept:
         assert set(takes(NOBODY, *BESIDE)) == {"taken"}
         inside = ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")

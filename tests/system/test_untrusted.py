@@ -105,7 +105,7 @@ def test_no_file_of_another_worker_or_of_the_keys(stage: Stage, rig: Rig) -> Non
 
 
 def test_little_to_write_to(stage: Stage) -> None:
-    """A worker writes to its home and to its own /tmp and /dev/shm; /var/tmp, everybody's elsewhere, is read-only."""
+    """A worker writes to its home and to its own /tmp and /dev/shm; /var/tmp, open to all elsewhere, is read-only."""
     own = ["/tmp", "/dev/shm", str(stage.paths.home(stage.worker))]
     places = ["/var/tmp", "/run", "/etc", "/", *own]
     seen = json.loads(stage.run(["/usr/bin/python3", "-Ic", WRITE, *places]).stdout)

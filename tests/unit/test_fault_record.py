@@ -22,7 +22,7 @@ def record(*exchanges: Exchange) -> Record:
 
 
 def test_an_exit_of_no_lease_is_seen() -> None:
-    """An address of nobody's, the exit to come before it was asked for, the old one after the new one came."""
+    """An unassigned address, the exit to come before it was asked for, the old one after the new one came."""
     for wrong in (exchange(5, "198.51.100.10"), exchange(5, SECOND), exchange(11, FIRST)):
         assert len(record(exchange(5), wrong, exchange(11, SECOND)).wrong_exits(0)) == 1
         assert record(wrong).wrong_exits(wrong.began + 1) == []

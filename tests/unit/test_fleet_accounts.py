@@ -178,7 +178,7 @@ sys.stdin.read()
 
 
 def test_no_local_user_holds_it_up(script: Script) -> None:
-    """No user of the host can hold the lock; one in a folder of everybody's, such as /run/lock, does (control)."""
+    """No user of the host can hold the lock; in a folder open to all, such as /run/lock, one can (control)."""
     done = script(
         f"import signal, sys\nHOLDER = {HOLDER!r}\n"
         "def held(path, seconds):\n"

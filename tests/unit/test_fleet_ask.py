@@ -23,7 +23,7 @@ def asked(text: str, order: str = "order\n", seconds: float = SECONDS) -> str:
 
 
 def test_an_order_and_its_answer() -> None:
-    """What is said on standard output comes back, however long the order is; standard error is nobody's answer."""
+    """What is said on standard output comes back, however long the order is; standard error is no part of it."""
     text = "import sys; print('log', file=sys.stderr); print(len(sys.stdin.readline()))"
     assert asked(text, "x" * 500_000 + "\n").strip() == "500001"
 

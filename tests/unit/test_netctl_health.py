@@ -59,7 +59,7 @@ def test_the_next_step_follows_from_who_answers_others() -> None:
 
 
 def test_a_server_is_put_aside_for_longer_each_time_and_comes_back() -> None:
-    """10, 20, 40 s ... never over 10 minutes; over by itself; and once it answers it begins anew."""
+    """10, 20, 40 s ... never over 10 minutes; it ends by itself; an answer starts it at 10 s again."""
     aside = Aside(random=lambda: 0.5)
     times = [aside.failed("vpn1", 0.0) for _ in range(9)]
     assert times == [10, 20, 40, 80, 160, 320, 600, 600, 600]

@@ -184,7 +184,7 @@ def test_a_rule_with_more_to_it_keeps_the_kernels_words(body: bytes) -> None:
 
 @pytest.mark.parametrize("uid", [1001, 1101, 9999])
 def test_marks_lead_back_to_their_worker(uid: int) -> None:
-    """Alias, table and both priorities; numbers beside the range are nobody's."""
+    """Alias, table and both priorities; numbers outside the range belong to no slot."""
     worker = Worker(uid=uid)
     assert of_alias(worker.alias) == of_priority(worker.table) == of_priority(worker.prohibit_priority) == worker
     for alias in ("fleet:w1000", "fleet:w01101", "fleet:w11015", "fleet:w1101 ", "leet:w1101", ""):

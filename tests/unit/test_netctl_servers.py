@@ -194,7 +194,7 @@ def test_standard_input_is_no_files_name(store: Store) -> None:
 
 
 def test_a_leased_key_changes_at_its_next_lease(store: Store) -> None:
-    """The lease keeps what it has, also for a netctl that starts anew; the next one has what the file says."""
+    """The lease keeps what it has, also when netctl restarts; the next lease has what the file says."""
     store.add([Found("a.conf", at(1))])
     before = take(store, 1101)
     store.add([Found("a.conf", at(1, server=JP.host))])

@@ -165,7 +165,7 @@ def test_a_claim_under_which_netctl_goes_away_is_made_to_the_next(daemon: Daemon
 
 
 def test_refused_resume_is_told(daemon: Daemon) -> None:
-    """When the lease is somebody else's by then the loop learns TunnelLost, and then connects anew."""
+    """When another process has the lease by then, the loop gets TunnelLost and connects again."""
     with Tunnel(daemon.path, deadline_seconds=5) as tunnel:
         tunnel.fresh()
         daemon.leases.refuse = TunnelLost
