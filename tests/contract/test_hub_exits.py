@@ -68,5 +68,5 @@ def test_an_exit_that_is_nowhere_is_named(tmp_path: Path) -> None:
         add = ("job", "add", "--site", "a.example", "--task", "visit", 'urls:=["https://a.example/"]', "--json")
         done = hub(*add, "--exits", "KR,US,de-1.vpn.example")
         assert len(json.loads(done.stdout)) == 3
-        assert "comes out at US" in done.stderr and "KR" not in done.stderr and "de-1" not in done.stderr
+        assert "has the exit US" in done.stderr and "KR" not in done.stderr and "de-1" not in done.stderr
         assert "comes out" not in hub(*add).stderr
