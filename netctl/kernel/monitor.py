@@ -61,7 +61,7 @@ def _notice(message: Message) -> Notice:
     if message.kind in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
         _, link = rtnetlink.read_link(message.body)
         return Notice(now, kind, link.interface, None, link.up, Worker.of_interface(link.interface))
-    index, address, prefix = rtnetlink.read_address(message.body)
+    index, address, prefix, _ = rtnetlink.read_address(message.body)
     interface = rtnetlink.link_name(index) or f"#{index}"
     worker = Worker.of_interface(interface) or Worker.of_placeholder(address)
     return Notice(now, kind, interface, f"{address}/{prefix}", None, worker)

@@ -93,8 +93,7 @@ class Observer:
         self._own_links: set[tuple[str, int]] = set()
         """Namespace and index of the links that were netctl's at an earlier look: their marks may have been removed."""
         self._judges: dict[int, Callable[[bytes, Sight], None]] = {
-            rtnetlink.GET_ROUTE: self._route,  # before the addresses, which need them
-            rtnetlink.GET_ADDRESS: self._address,
+            rtnetlink.GET_ROUTE: self._route,
             rtnetlink.GET_RULE: self._rule,
         }
 
@@ -106,9 +105,13 @@ class Observer:
         for body in netlink.dump(rtnetlink.GET_LINK, rtnetlink.all_links()):
             self._link(body, sight)
         for family in families():
+            # Read before the routes: the kernel adds an address first, and its local route after it. Judged after them.
+            addresses = netlink.dump(rtnetlink.GET_ADDRESS, rtnetlink.all_of(family))
             for kind, judge in self._judges.items():
                 for body in netlink.dump(kind, rtnetlink.all_of(family)):
                     judge(body, sight)
+            for body in addresses:
+                self._address(body, sight)
         sight.things += _sysctls(sight.interfaces, space)
         return sight
 
@@ -133,14 +136,15 @@ class Observer:
             sight.refuse_link(link)
 
     def _address(self, body: bytes, sight: Sight) -> None:
-        index, address, prefix = rtnetlink.read_address(body)
+        index, address, prefix, tentative = rtnetlink.read_address(body)
         name = sight.names.get(index, "?")
         network = placeholders() if isinstance(address, IPv4Address) else PLACEHOLDERS_V6
         placeholder = address in network
         loopback = address.is_loopback and sight.space != HOST
         own = loopback or (placeholder and prefix == address.max_prefixlen)
         if name in sight.interfaces or (own and name == "lo"):
-            dead = address not in sight.local or (name == "lo" and sight.space != HOST and sight.loopback_down)
+            routed = tentative or address in sight.local
+            dead = not routed or (name == "lo" and sight.space != HOST and sight.loopback_down)
             if not (own and dead):  # the kernel accepts no packet for it: add it again
                 sight.things.append(Address(address=address, interface=name, prefix=prefix, space=sight.space))
         elif placeholder:

@@ -34,7 +34,7 @@ IFF_UP = 1
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _INFO_KIND = 3, 4, 18, 20, 29, 1
 _SKIP_STATISTICS = struct.pack("=I", 8)
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_TENTATIVE = 1, 2, 0x40
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 _ROUTE_EXTRAS = {2, 3, 5, 8, 9, 11, 16, 18, 21, 22, 25, 30}
 """Attributes for a source, a gateway, metrics, several hops, a mark: none of netctl's routes has one."""
@@ -57,6 +57,8 @@ class AddressLine(NamedTuple):
     interface: int
     address: IPv4Address | IPv6Address
     prefix: int
+    tentative: bool
+    """The kernel still checks for duplicates, on lo too, and adds the local route after that (net/ipv6/addrconf.c)."""
 
 
 def read_link(body: bytes, space: str = HOST) -> tuple[int, Link]:
@@ -75,9 +77,10 @@ def read_link(body: bytes, space: str = HOST) -> tuple[int, Link]:
 
 
 def read_address(body: bytes) -> AddressLine:
-    _, prefix, _, _, index = _ADDRESS.unpack_from(body)
+    _, prefix, flags, _, index = _ADDRESS.unpack_from(body)
     found = dict(attributes(body[_ADDRESS.size :]))
-    return AddressLine(index, ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]), prefix)
+    address = ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS])
+    return AddressLine(index, address, prefix, bool(flags & _IFA_F_TENTATIVE))
 
 
 def read_route(body: bytes, names: Mapping[int, str], space: str = HOST) -> tuple[Route, int]:

@@ -137,6 +137,6 @@ def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match=f"of version {VERSION + 1}"):
+    with pytest.raises(ConfigurationError, match=f"version {VERSION + 1},"):
         Store(path)
     assert path.read_bytes() == before
