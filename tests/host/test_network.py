@@ -17,6 +17,11 @@ from tests.waiting import until
 OTHER_ADDRESS = "198.51.100.12"
 WITHOUT_DROP_IN = "rm -f /etc/systemd/networkd.conf.d/50-fleet.conf && systemctl restart systemd-networkd"
 RECONFIGURE = f"networkctl reconfigure {UPLINK}"
+DNSMASQ = (
+    "dnsmasq --user=root --keep-in-foreground --conf-file=/dev/null --pid-file= --interface=virbr0 "
+    "--except-interface=lo --bind-interfaces --dhcp-range=192.168.122.2,192.168.122.254"
+)
+"""As libvirt starts it for its default network."""
 EVENTS = {
     "networkd is restarted": ("systemctl restart systemd-networkd",),
     "networkd is reloaded": ("networkctl reload",),
@@ -28,6 +33,22 @@ EVENTS = {
     "resolved is restarted, and has another server": (
         "systemctl restart systemd-resolved",
         f"until resolvectl dns {UPLINK} 203.0.113.53; do sleep 0.1; done",
+    ),
+    "resolv.conf is a file, leads nowhere, and is as before": (
+        "mv /etc/resolv.conf /root && echo nameserver 203.0.113.53 >/etc/resolv.conf",
+        "ln -sf /run/nowhere /etc/resolv.conf && fleet supervisorctl restart worker:w1301",
+        "mv /root/resolv.conf /etc/resolv.conf",
+    ),
+    "a bridge with dnsmasq forwards, and sysctls are set again": (
+        "ip link add virbr0 type bridge && ip address add 192.168.122.1/24 dev virbr0 && ip link set virbr0 up",
+        f"systemd-run --quiet --unit=virbr0 {DNSMASQ}",
+        "systemctl is-active virbr0 && for one in 1 0 1; do sysctl -qw net.ipv4.ip_forward=$one; done",
+        "sysctl --system; true",
+        "systemctl stop virbr0; ip link delete virbr0; sysctl -qw net.ipv4.ip_forward=0",
+    ),
+    "IPv6 is switched off, and on": (
+        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
+        "sysctl -qw net.ipv6.conf.all.disable_ipv6=0",
     ),
     "journald is restarted, and systemd itself": ("systemctl restart systemd-journald", "systemctl daemon-reexec"),
 }
