@@ -24,11 +24,12 @@ from tests.waiting import until
 ROOM = ("--snapshot-length=256", "--buffer-size=16384")
 """In immediate mode each packet has a slot of the snapshot length, 256 KiB unless told: the usual buffer of 2 MiB holds
 eight packets then (pcap-linux.c), and a burst of more is lost unseen. The buffer's size is in KiB."""
-SERVERS = "203.0.113.0/27"
+SERVERS, SERVERS_V6 = "203.0.113.0/27", "2001:db8:2::1000/123"
 ORDINARY = (
     f"(udp dst port {WIREGUARD_PORT} and dst net {SERVERS})",
     # The kernel's answer to a VPN server whose packet met no wireguard-go: it quotes WireGuard, nothing else.
     f"(icmp[0] = 3 and dst net {SERVERS} and icmp[28:2] = {WIREGUARD_PORT})",
+    f"(ip6[6] = 58 and ip6[40] = 1 and dst net {SERVERS_V6} and ip6[88:2] = {WIREGUARD_PORT})",
     "arp",
     # Neighbours, routers and multicast groups of the wire itself (RFC 4861, 3810).
     "(icmp6 and ip6[40] >= 130 and ip6[40] <= 137)",
