@@ -6,15 +6,17 @@ import socket
 from contextlib import closing
 from ipaddress import IPv6Address
 
-import pyroute2
-
 from fleet.backends import USERSPACE
+from fleet.imports import bare
 from lab.net import Lab
 from lab.wires import inside
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.kernel.observe import Observer
 from tests.contract.ground import fleet_of
+
+with bare("pyroute2"):
+    from pyroute2.iproute import IPRoute
 
 TRIES = 500
 
@@ -33,7 +35,7 @@ def test_an_address_that_was_just_added_is_there(lab: Lab) -> None:
     def misses() -> tuple[int, int]:
         """How often a look and its control miss the placeholder, out of TRIES each."""
         missed = [0, 0]
-        with closing(Socket(ROUTE)) as netlink, pyroute2.IPRoute() as ip:
+        with closing(Socket(ROUTE)) as netlink, IPRoute() as ip:
             lo, observer = ip.link_lookup(ifname="lo")[0], Observer(fleet.members, USERSPACE)
             for number in range(2 * TRIES):
                 ip.addr("add", index=lo, address=placeholder, prefixlen=128)
