@@ -113,7 +113,7 @@ class Supervisor:
         """
         installation = self.installation
         bound = ["setpriv", "--pdeathsig=TERM"] if end_with_us else []
-        said = installation.paths.log("supervisord-start")
+        said = installation.paths.run / "supervisord-start.log"  # the disk of the logs may be full
         with said.open("wb") as errors, _numbered(keeps) as places:
             child = subprocess.Popen(
                 [*bound, *installation.supervisord("--nodaemon", "-c", str(installation.paths.supervisor_config))],

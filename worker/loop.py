@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from functools import partial
 
 from pydantic import ValidationError
 
 from fleet import log
+from fleet.backoff import back_off
 from fleet.errors import Answered, ConfigurationError, PageFailed, Unproved, WrongExit, describe
+from fleet.machine.files import is_full
 from fleet.machine.interrupts import deferred
 from fleet.model import Fleet, Paths, TaskSettings, Worker
 from fleet.result import Result, RunOrder, of_job
@@ -38,6 +42,8 @@ from worker.tunnel import Tunnel
 FOREVER = "always"
 """The run's name without an order of `fleet run`."""
 _MOST_REST_SECONDS = 60.0
+_ROOM_SECONDS = (0.5, 15.0)
+"""The pauses of a result that waits for room on the disk: the first, and the longest."""
 _log = log.get("worker")
 
 
@@ -121,13 +127,20 @@ class Loop:
             return not self._handed_in(run, number, record, work) or record.failed
 
     def _handed_in(self, run: str, number: int, record: Record, work: Work | None) -> bool:
-        try:
-            with deferred():  # a signal must not leave half a result
-                self._hand_in(run, number, record, work)
-        except Exception:  # noqa: BLE001 - for example a full disk, which can only be logged; the next loop may succeed
-            _log.exception("loop.not_handed_in")
-            return False
-        return True
+        """Write the result, on a full disk as soon as there is room; returns whether it is written."""
+        for tries in itertools.count(1):
+            try:
+                with deferred():  # a signal must not leave half a result
+                    self._hand_in(run, number, record, work)
+                return True
+            except Exception as error:  # noqa: BLE001 - it can only be logged; the next loop may succeed
+                if not is_full(error):
+                    _log.exception("loop.not_handed_in")
+                    return False
+                if tries == 1:
+                    _log.error("disk.full", folder=str(self._spool.folder), waiting="result", hint="make room there")
+            rest(back_off(tries, *_ROOM_SECONDS))
+        raise AssertionError("counting ends")
 
     def once(self) -> Record:
         """Do one loop without writing its result."""
@@ -143,6 +156,7 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - the loop has failed, which its result says
             _log.error("loop.failed", errors=describe(error), attempts=len(record.failures))
             record.failed = True
+        record.finished = datetime.now(timezone.utc)
         return record
 
     def _attempts(self, record: Record, work: Work | None) -> None:

@@ -32,6 +32,8 @@ class Record:
     """The data of one loop. The browsers' losses of all attempts are summed up."""
 
     started: datetime = field(default_factory=_now)
+    finished: datetime | None = None
+    """When its work had ended: its result may wait for room on the disk."""
     stages_ms: dict[str, float] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     tunnel: Tunnel | None = None
@@ -139,7 +141,7 @@ class Record:
             redirects=page.redirects if page else (),
             notes=self.notes,
             started=self.started,
-            finished=_now(),
+            finished=self.finished or _now(),
             attempts=len(self.failures) + (not self.failed),
             failures=tuple(self.failures),
             exit_server=tunnel.exit_server if tunnel else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,3 +33,8 @@ def _write_durably(path: Path, content: bytes, mode: int | None) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether ERROR says that the disk, or the writer's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,7 +1,8 @@
 """Inside supervisord: adds programs to a running group and removes them. supervisord itself adds only whole groups.
 
 The workers are one group, so that they end together. supervisord.conf names this module as an RPC interface. It is
-loaded into supervisord, so what only one method needs is imported in that method.
+loaded into supervisord, so what only one method needs is imported in that method. It also keeps supervisord calm on a
+full disk.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import resource
 from typing import Any
 
+from supervisor.loggers import Handler
 from supervisor.states import STOPPED_STATES
 from supervisor.xmlrpc import Faults, RPCError
 
@@ -19,6 +21,7 @@ class Joining:
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
         self._kept: list[int] = []
+        Handler.handleError = _drop
 
     def update(self, name: str) -> bool:
         """Give group NAME the programs that it has in the configuration read last (supervisor.reloadConfig).
@@ -57,3 +60,9 @@ class Joining:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < least:
             resource.setrlimit(resource.RLIMIT_NOFILE, (least, max(least, hard)))
+
+
+def _drop(_: Handler) -> None:
+    """Drop a line that cannot be logged. supervisor prints a traceback of each to standard error: a file in /run, which
+    would grow without end, or one on the full disk, whose error would end supervisord.
+    """

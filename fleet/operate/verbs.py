@@ -171,13 +171,20 @@ def show_status(arguments: argparse.Namespace) -> int:
         update={"workers": tuple(one.model_copy(update={"attempt_failed": why}) for one, why in tried)}
     )
     differing = _differing(arguments, started.fleet) if started and seen.supervisor_pid is not None else []
-    value = {**seen.model_dump(mode="json"), "works": overview.works(seen), "differing": [*differing]}
+    full = _full(paths) if seen.supervisor_pid is not None else []
+    value = {**seen.model_dump(mode="json"), "works": overview.works(seen), "differing": [*differing], "full": full}
     if started and started.fleet.hub.jobs != "none":
         found = room([paths.state], started.fleet.hub.keep.free_mebibytes)
         value["room"] = {"state": found.state, "free_mebibytes": found.free_mebibytes}
-        differing = [*differing, *([] if found.state == "has_room" else [str(found)])]
-    console.answer(arguments, value, *overview.text(seen, paths, datetime.now(timezone.utc), differing))
+        full = [*full, *([] if found.state == "has_room" else [str(found)])]
+    console.answer(arguments, value, *overview.text(seen, paths, datetime.now(timezone.utc), [*full, *differing]))
     return ExitCode.DONE if overview.works(seen) else ExitCode.FAILED
+
+
+def _full(paths: Paths) -> list[str]:
+    """What does not happen while a disk has no room, in words."""
+    needs = {paths.state: "results and leases of keys wait for room", paths.logs: "nothing is logged"}
+    return [f"{folder} is full: {what}" for folder, what in needs.items() if room([folder], 1).state == "full"]
 
 
 def _differing(arguments: argparse.Namespace, running: Fleet) -> list[str]:

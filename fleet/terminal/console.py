@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from pydantic import JsonValue
 from fleet import VERSION, log, programs, visible
 from fleet.errors import ExitCode, FleetError, NotAllowed, UsageError, describe
 from fleet.machine import processes
+from fleet.machine.files import is_full
 
 if TYPE_CHECKING:  # importing rich takes a sixth of a program's start time, and few programs show a table
     from rich.console import Console
@@ -162,8 +162,7 @@ def main(made: Parser, argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = int(ExitCode.DONE)
     except Exception as error:  # the last place that can report it
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = _report(made.prog, error, ExitCode.TRY_LATER if full else ExitCode.INTERNAL, debug)
+        code = _report(made.prog, error, ExitCode.TRY_LATER if is_full(error) else ExitCode.INTERNAL, debug)
     sys.exit(code)
 
 

@@ -19,6 +19,7 @@ from tests.faults import judge
 from tests.faults.judge import BACK_SECONDS, UNHURT_SECONDS
 from tests.faults.scene import COOLDOWN_SECONDS, Scene
 from tests.fleets import at
+from tests.room import fill
 from tests.waiting import until
 
 HOUR_SECONDS = 3600
@@ -143,9 +144,7 @@ def test_the_second_netctl_disturbs_nobody(scene: Scene) -> None:
 def full_disk(scene: Scene) -> Iterator[None]:
     """Not a byte of netctl's own small file system is free."""
     filler = scene.state / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    fill(filler)
     try:
         yield
     finally:

@@ -102,8 +102,8 @@ class Machine:
         place.write_text(text)
 
     def seen(self, name: str) -> Path:
-        """Where the file or folder NAME below its root can be read."""
-        return self.root / name
+        """Where the file or folder NAME below its root can be read while it runs, also one of a mount of its own."""
+        return Path(f"/proc/{self._leader}/root") / name
 
     def enable(self, *units: str) -> None:
         """As `systemctl enable`, whether it runs or not."""

@@ -26,6 +26,7 @@ from fleet.operate import configuration, lifecycle, reload, render, verbs
 from fleet.operate.run import _end
 from fleet.programs import Installation
 from fleet.supervise import ProgramState, Supervisor, wait_until
+from tests.room import full_disk
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FLEET = '[workers]\ncount = 2\nstop_wait_seconds = 3\n[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["https://shop.example/ip"]\n'
@@ -105,6 +106,24 @@ def test_everything_starts_and_ends(installation: Installation) -> None:
     assert child.wait(5) == 0
     assert not any(psutil.pid_exists(item.pid) for item in states)
     assert supervisor.pid() is None
+
+
+def test_a_full_disk_of_logs_ends_nothing(installation: Installation) -> None:
+    """No byte of a log can be written: supervisord and its programs run on; what they print is dropped in silence."""
+    prints = "import time\nwhile True: print('I run', flush=True); time.sleep(.1)\n"
+    (installation.release / "behaviour").write_text(prints)
+    supervisor, complaints = Supervisor(installation), installation.paths.run / "supervisord-start.log"
+
+    def seen() -> tuple[set[int], int]:
+        return {item.pid for item in supervisor.states()}, complaints.stat().st_size
+
+    with full_disk(installation.paths.logs):
+        child = supervisor.start(end_with_us=True)
+        wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
+        before = seen()
+        wait_until(lambda: min(item.up_seconds for item in supervisor.states()) > 2, 10, lambda: str(seen()))
+        assert seen() == before and child.poll() is None
+        assert supervisor.shut_down(20)
 
 
 def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:

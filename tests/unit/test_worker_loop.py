@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fleet.errors import NotAllowed
 from fleet.model import Fleet, Paths
 from fleet.result import RunOrder
 from fleet.spool import read_spool
+from tests.room import full_disk
 from tests.unit.test_worker_tunnel import Daemon
 from worker.browser.interface import Installed
 from worker.loop import Loop
@@ -69,6 +71,22 @@ def test_a_worker_rests_between_two_loops_alone(paths: Paths, loops: int) -> Non
     started = time.monotonic()
     run(paths, loops, pause_seconds=1.5)
     assert (time.monotonic() - started > 1.4) == (loops == 2)
+
+
+def test_a_result_waits_for_room(paths: Paths, root: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a full disk: the log names the folder, and the result is written once there is room; no loop is left out."""
+    log.configure()
+    spool = paths.state / "workers/w1101/spool"
+    spool.parent.mkdir(parents=True)
+    with full_disk(spool.parent) as filler:
+        freed = threading.Timer(1.5, filler.unlink)
+        freed.start()
+        run(paths, 2)
+        freed.join()
+        first, second = read_spool(spool)
+    assert (first.loop, second.loop) == (1, 2) and (second.started - first.finished).total_seconds() > 1
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "disk.full" in line]
+    assert [(one["loop"], one["folder"]) for one in told] == [(1, str(spool))]
 
 
 def test_a_loop_that_cannot_be_handed_in_costs_itself_alone(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
