@@ -229,5 +229,6 @@ def _sysctls(interfaces: set[str], space: str) -> Iterator[Sysctl]:
 
 def _set(sysctl: Sysctl) -> Iterator[Sysctl]:
     """SYSCTL with its current value; nothing where the interface has just been deleted."""
-    with contextlib.suppress(OSError, ValueError):
-        yield replace(sysctl, value=int(sysctl.file.read_text()))
+    path = "/".join(("/proc/sys", *sysctl.path))  # with 512 workers 1,500 files: as in ipv6_stack()
+    with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        yield replace(sysctl, value=int(file.read(16)))

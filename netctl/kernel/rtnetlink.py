@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -44,6 +45,9 @@ _RULE_EXTRAS = {1, 3, 4, 10, 11, 12, 16, 17, 19, 22, 23, 24, 25, 26, 27, 28, 29}
 _FRA_SUPPRESS_LENGTH = 14
 _NOTHING = 0xFFFFFFFF
 _NETCONF_INDEX, _NETCONF_RP_FILTER = 1, 3
+
+RULES = 8192
+"""How many rules are remembered. 512 workers have 4,096, the same at each look; parsing them took a third of it."""
 
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -117,6 +121,7 @@ def header_table(body: bytes) -> int:
     return body[4]
 
 
+@lru_cache(maxsize=RULES)
 def read_rule(body: bytes, space: str = HOST) -> Rule:
     """The rule in a message of SPACE."""
     family, to_prefix, from_prefix, tos, table, _, _, action, flags = _ROUTE.unpack_from(body)

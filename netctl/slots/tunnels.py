@@ -76,8 +76,7 @@ class Tunnels:
 
     async def _connect(self, slot: Slot, deadline: float) -> Lease:
         """Try keys until one has a working tunnel; after any error the next is tried (netctl.slots.suspects)."""
-        silent: list[str] = []
-        nowhere: list[str] = []
+        silent, nowhere = list[str](), list[str]()
         suspects = Suspects()
         while True:
             lease = await self._take_key(slot, frozenset([*silent, *nowhere, *suspects.servers]), deadline)
@@ -244,6 +243,7 @@ class Tunnels:
             await self._devices.ready(slot.worker, time.monotonic() + REPAIR_SECONDS)
             async with slot.lock:
                 slot.repairing = False
+                self._reconciler.forget(slot.worker)  # what held the lock may have read the state before the change
                 await self._reconciler.settle(slot.worker, slot.held)
                 await self._pool.ended(uid)
         except FleetError as error:

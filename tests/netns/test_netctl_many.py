@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,8 @@ from tests.inside import Client
 from tests.waiting import until
 
 COUNT, ROUNDS = 8, 5
+LOOKS_SECONDS = 4.0
+"""A look each 1.3 s had followed the first for as long as slots rotated."""
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,30 @@ def test_a_neighbours_interface_may_come_and_go(rig: Rig) -> None:
     judge.terminate()
     assert judge.communicate(timeout=10)[0] == ""
     client.kill()
+
+
+def test_a_rule_comes_back_while_all_rotate(rig: Rig) -> None:
+    """It comes back at once, after one look at the kernel: slots that rotate meanwhile cause no further looks."""
+    clients = [rig.client(index) for index in range(COUNT)]
+    looks, before, end = len(rig.logged("repair.looks")), rig.slot(0)["generation"], time.monotonic() + LOOKS_SECONDS
+
+    def turn(client: Client) -> int:
+        assert "ok" in client.ask(do="connect")
+        done = 0
+        while time.monotonic() < end:
+            assert "ok" in client.ask(do="rotate")
+            done += 1
+        return done
+
+    rule = ["uidrange", "1101-1101", "lookup", "10101"]
+    with ThreadPoolExecutor(COUNT) as pool:
+        turning = [pool.submit(turn, client) for client in clients]
+        until("all rotate", lambda: rig.slot(0)["generation"] > before + 2, 10)
+        rig.host(["ip", "rule", "delete", *rule, "priority", "10101"], check=True)
+        until("it is back", lambda: " ".join(rule) in rig.host(["ip", "rule"]).stdout, 2)
+        assert all(one.result() for one in turning)
+    heard = [line["heard"] for line in rig.logged("repair.looks")[looks:]]
+    first = heard.index(["rules"])
+    assert [kinds for kinds in heard[first + 1 :] if kinds] == []  # the look each minute hears nothing
+    for client in clients:
+        client.kill()
