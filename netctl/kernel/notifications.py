@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from fleet.model import PROTOCOL, Worker
+from fleet.model import PLACEHOLDERS_V6, PROTOCOL, Worker
 from netctl.kernel import netlink, rtnetlink
 from netctl.kernel.netlink import NETFILTER, ROUTE, Message
 from netctl.kernel.observe import of_alias, of_priority
@@ -107,7 +107,7 @@ class Judge:
             found = Kind.ROUTES if self._our_route(kind, body) else Kind.WAYS
         elif kind in (rtnetlink.NEW_RULE, rtnetlink.DEL_RULE):
             found = Kind.RULES if self._our_rule(body) else None
-        elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS):
+        elif kind in (rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS) and not self._is_placed(kind, body):
             found = Kind.ADDRESSES if self._our_address(body) else Kind.WAYS
         if found is Kind.WAYS:
             return _WAYS
@@ -158,6 +158,13 @@ class Judge:
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)
         return self._is_ours(line.address) or self._name(line.interface) in self._workers
+
+    def _is_placed(self, kind: int, body: bytes) -> bool:
+        """Whether an IPv6 placeholder was added where netctl has it: the notification of IPv6 names no sender
+        (inet6_ifa_notify in net/ipv6/addrconf.c), and after netctl's own start no look is needed."""
+        line = rtnetlink.read_address(body)
+        whole = line.address in PLACEHOLDERS_V6 and line.prefix == line.address.max_prefixlen
+        return kind == rtnetlink.NEW_ADDRESS and whole and self._name(line.interface) == "lo"
 
     def _is_ours(self, address: IPv4Address | IPv6Address) -> bool:
         return Worker.of_placeholder(address) is not None or (self._alone and address.is_loopback)

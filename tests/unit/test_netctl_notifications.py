@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
@@ -73,6 +73,16 @@ def local(address: str) -> bytes:
     """The message of an address's own route."""
     packed = IPv4Address(address).packed
     return struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 255, 2, 254, 2, 0) + attribute(1, packed)
+
+
+def address(text: str, interface: str = "lo") -> bytes:
+    """An address's message (struct ifaddrmsg, IFA_ADDRESS)."""
+    found = ip_address(text)
+    family = socket.AF_INET6 if found.version == 6 else socket.AF_INET
+    head = struct.pack(
+        "=BBBBI", family, found.max_prefixlen, 0, 0, socket.if_nametoindex(interface) if interface else 0
+    )
+    return head + attribute(1, found.packed)
 
 
 def of_table(name: str) -> bytes:
@@ -150,6 +160,18 @@ def test_a_lost_route_of_the_table_local_is_a_sign(judge: Judge, alone: Judge) -
     assert alone.of_routing(told(rtnetlink.DEL_RULE, first)) == Sign(Kind.RULES)
     assert alone.of_routing(told(rtnetlink.NEW_LINK, down)) == Sign(Kind.LINKS)
     assert alone.of_routing(told(rtnetlink.NEW_LINK, link("lo", ""))) is None
+
+
+def test_an_ipv6_placeholder_that_was_added_to_lo_is_nothing(judge: Judge) -> None:
+    """The kernel does not tell who added an IPv6 address, and netctl adds one for each worker when it starts.
+
+    Elsewhere it is a sign, as is one that goes, and one of IPv4, whose notification names its sender.
+    """
+    placed = str(WORKER.placeholder_v6)
+    assert judge.of_routing(told(rtnetlink.NEW_ADDRESS, address(placed), 0)) is None
+    assert judge.of_routing(told(rtnetlink.NEW_ADDRESS, address(placed, ""), 0)) == Sign(Kind.ADDRESSES)
+    assert judge.of_routing(told(rtnetlink.DEL_ADDRESS, address(placed), 0)) == Sign(Kind.ADDRESSES)
+    assert judge.of_routing(told(rtnetlink.NEW_ADDRESS, address("10.255.0.101"))) == Sign(Kind.ADDRESSES)
 
 
 def test_rp_filter_of_all_and_of_others(judge: Judge) -> None:
