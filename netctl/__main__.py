@@ -45,8 +45,8 @@ def main() -> None:
     probe.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="auto", help="wireguard.backend (default: auto)"
     )
-    words = "fail (75) where another fleet is in this network namespace"
-    console.command(verbs, "alone", _alone, words, "sudo netctl alone", root=True)
+    words = "fail (75) where another fleet is in this network namespace; else show whether this fleet's table is there"
+    add("alone", _alone, words, "sudo netctl alone", root=True)
     add("status", _status, "show every slot and the key pool", "sudo netctl status")
     words = "show what serve would change with the settings of the last start (exit 2 if anything), change nothing"
     snapshot.add_option(add("plan", _plan, words, "sudo netctl plan", root=True))
@@ -70,10 +70,13 @@ def _serve(_: argparse.Namespace) -> None:
     asyncio.run(serve.serve(fleet, paths))
 
 
-def _alone(_: argparse.Namespace) -> None:
-    from netctl.filter.owned_table import refuse_another
+def _alone(arguments: argparse.Namespace) -> None:
+    from netctl.filter.owned_table import holder, refuse_another
+    from netctl.plan.things import TABLE
 
     refuse_another(Paths.from_environment().root)
+    held = holder(TABLE) is not None
+    console.answer(arguments, {"held": held}, f"inet {TABLE} is there" if held else f"there is no inet {TABLE}")
 
 
 def _probe(arguments: argparse.Namespace) -> None:

@@ -71,9 +71,10 @@ class Borrowed:
             with self._stopped(supervisor, interrupts):
                 yield
             return
-        try:
+        with lifecycle.starting(self.fleet, self.installation, interrupts):
             launched = lifecycle.launch(self.fleet, self.installation, end_with_us=True, workers=False)
             lifecycle.wait_until_up(self.installation, launched.trouble, workers=False)
+        try:
             yield
         finally:
             with interrupts.shield():

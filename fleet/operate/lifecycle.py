@@ -17,6 +17,7 @@ from fleet import log, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
 from fleet.machine import lockfile, processes, spaces
+from fleet.machine.interrupts import Interrupts
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths, Worker
 from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
@@ -54,10 +55,25 @@ def refuse_if_running(installation: Installation) -> None:
         raise TryLater(f"the fleet is already running (supervisord is process {pid})", hint="fleet down")
 
 
+@contextmanager
+def starting(fleet: Fleet, installation: Installation, interrupts: Interrupts) -> Iterator[None]:
+    """In the block the fleet is started; when that fails or is interrupted, everything is stopped again.
+
+    What a killed fleet has left to block the workers' UIDs stays then.
+    """
+    held = prepare.alone(installation)
+    try:
+        yield
+    except BaseException:
+        with interrupts.shield():
+            _abandon(fleet, installation, held=held)
+        raise
+
+
 def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool, workers: bool = True) -> Launched:
     """Prepare everything and start supervisord, which starts all programs. The caller stops it, also after an error.
 
-    Without WORKERS the workers are prepared but not started.
+    Without WORKERS the workers are prepared but not started. No other fleet is in this network namespace.
     """
     without = "" if fleet.walls is NETNS else why_uid(fleet, installation.paths) or "as fleet.toml says"
     console.say(f"isolation {fleet.isolation}: {without or 'a network namespace for each worker'}")
@@ -91,7 +107,6 @@ def stop(fleet: Fleet | None, installation: Installation) -> bool:
     Raises TryLater when the namespace is another fleet's, before any process is killed or object removed.
     """
     ran = _shut_down(fleet, installation)
-    installation.paths.run_order.unlink(missing_ok=True)
     if not accounts.netctl_exists():  # then nothing was ever made
         return ran
     with _one_end_at_a_time(installation.paths):
@@ -115,7 +130,9 @@ def _shut_down(fleet: Fleet | None, installation: Installation) -> bool:
     supervisor = Supervisor(installation)
     if supervisor.pid() is not None:
         console.say(f"ending the fleet; a worker may take {wait:g} s")
-    return supervisor.shut_down(wait + 40)
+    ran = supervisor.shut_down(wait + 40)
+    installation.paths.run_order.unlink(missing_ok=True)
+    return ran
 
 
 @contextmanager
@@ -126,10 +143,12 @@ def _one_end_at_a_time(paths: Paths) -> Iterator[None]:
         yield
 
 
-def abandon(fleet: Fleet, installation: Installation) -> None:
-    """Like stop, after a failed start: an error here is only logged, because the start's own error is reported."""
+def _abandon(fleet: Fleet, installation: Installation, *, held: bool) -> None:
+    """Stop after a failed start: an error here is only logged, because the start's own error is reported."""
     try:
-        stop(fleet, installation)
+        (end_processes if held else stop)(fleet, installation)
+        if held:
+            console.say("the workers' UIDs stay blocked until the fleet is up again, or: fleet down")
     except FleetError as error:
         _log.warning("stop.incomplete", reason=str(error))
 

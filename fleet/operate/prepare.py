@@ -1,6 +1,6 @@
 """Everything that is prepared before anything starts, in order: each step needs the one before it.
 
-    no other fleet here -> no other placeholders -> the doctor's quick checks -> free UIDs -> accounts -> folders
+    no other placeholders -> the doctor's quick checks -> free UIDs -> accounts -> folders
         -> backend (netctl's probe) -> snapshot -> enough keys -> tunnels' needs -> namespaces -> the hub's database
         -> launch specs -> supervisord.conf
 
@@ -37,7 +37,6 @@ _log = log.get("fleet")
 def everything(fleet: Fleet, installation: Installation, *, start_workers: bool = True) -> str:
     """Do all steps; returns the text of the supervisord.conf that was written."""
     paths = installation.paths
-    alone(installation)
     same_placeholders(fleet, installation)
     forewarn(fleet, installation)
     divide_memory(fleet)
@@ -66,9 +65,13 @@ def workers(installation: Installation) -> None:
     call(installation.module("worker", "prepare"), installation.environment, deadline_seconds=_SECONDS)
 
 
-def alone(installation: Installation) -> None:
-    """Raises TryLater when another fleet is in this network namespace, and names it: nothing here is ours to change."""
-    call(installation.module("netctl", "alone"), installation.environment, deadline_seconds=_SECONDS)
+def alone(installation: Installation) -> bool:
+    """Whether rules of this fleet block its UIDs already.
+
+    Raises TryLater when another fleet is in this network namespace, and names it: nothing here is ours to change.
+    """
+    command = installation.module("netctl", "alone", "--json")
+    return bool(json.loads(call(command, installation.environment, deadline_seconds=_SECONDS))["held"])
 
 
 def same_placeholders(fleet: Fleet, installation: Installation) -> None:

@@ -123,14 +123,10 @@ def run(fleet: Fleet, installation: Installation, loops: int, show: Show) -> Rep
     trouble: str | None = None
     with lifecycle.operator(paths), Interrupts() as interrupts:
         lifecycle.refuse_if_running(installation)
-        write_durably(paths.run_order, order.model_dump_json().encode(), 0o644)
-        try:
+        with lifecycle.starting(fleet, installation, interrupts):
+            write_durably(paths.run_order, order.model_dump_json().encode(), 0o644)
             launched = lifecycle.launch(fleet, installation, end_with_us=True)
             trouble = _come_up(installation, launched) or _watch(fleet, installation, board, show, launched)
-        except BaseException:
-            with interrupts.shield():
-                lifecycle.abandon(fleet, installation)
-            raise
         with interrupts.shield():
             left = _end(fleet, installation)
     return _report(board, trouble or left, time.monotonic() - started)

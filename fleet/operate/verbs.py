@@ -51,15 +51,9 @@ def up(arguments: argparse.Namespace) -> None:
 
 
 def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> subprocess.Popen[bytes]:
-    """Start the fleet; when that fails or is interrupted, everything is stopped again."""
-    with Interrupts() as interrupts:
-        try:
-            launched = lifecycle.launch(fleet, installation, end_with_us=foreground)
-            lifecycle.wait_until_up(installation, launched.trouble)
-        except BaseException:
-            with interrupts.shield():
-                lifecycle.abandon(fleet, installation)
-            raise
+    with Interrupts() as interrupts, lifecycle.starting(fleet, installation, interrupts):
+        launched = lifecycle.launch(fleet, installation, end_with_us=foreground)
+        lifecycle.wait_until_up(installation, launched.trouble)
     console.say(f"up: {len(fleet.members)} workers; see: fleet status")
     return launched.supervisord
 
@@ -67,8 +61,8 @@ def _start(fleet: Fleet, installation: Installation, *, foreground: bool) -> sub
 def _stay(fleet: Fleet, installation: Installation, child: subprocess.Popen[bytes]) -> None:
     """Wait for a signal, then stop everything.
 
-    When supervisord ends by itself, which is an error, the workers' UIDs stay blocked until the next start or
-    `fleet down`.
+    When supervisord ends by itself, which is an error, the workers' UIDs stay blocked until the fleet is up
+    again, or `fleet down`.
     """
     with Interrupts() as interrupts:
         try:

@@ -83,6 +83,20 @@ def test_keys_results_and_logs_without_room(fleet: Installed) -> None:
 
 
 @pytest.mark.whole_host
+def test_a_start_without_room_frees_no_uid(fleet: Installed) -> None:
+    """Killed on a full disk the fleet cannot come up, and says which file; nothing leaves before it is up again."""
+    with small_disk(fleet, "/var/lib/fleet", "/var/log/fleet"), fleet.probed(fleet.workers[0].uid) as ear:
+        with full(fleet):
+            fleet.run("kill -KILL $(fleet supervisorctl pid)", check=True)
+            until("it is tried twice", lambda: fleet.restarts() > 1, 120, fleet.said)
+            assert "/var/lib/fleet/netctl/keys.db cannot be used" in fleet.said()
+            assert not fleet.escaped(ear), fleet.said()
+        until("active", lambda: fleet.active() == "active", 120, fleet.said)
+        assert not fleet.escaped(ear), fleet.said()
+        fleet.wait_for_loops()
+
+
+@pytest.mark.whole_host
 def test_a_result_waits_for_room(fleet: Installed) -> None:
     """The worker says where there is none, and begins no other loop; its result is whole as soon as there is room."""
     with small_disk(fleet, "/var/lib/fleet/workers"):
