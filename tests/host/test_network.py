@@ -10,6 +10,7 @@ import pytest
 
 from lab.events import AddressListener
 from lab.topology import HOST_ADDRESS
+from tests.host.events import EVENTS, RARE
 from tests.host.installed import Installed
 from tests.host.machine import UPLINK
 from tests.waiting import until
@@ -17,41 +18,6 @@ from tests.waiting import until
 OTHER_ADDRESS = "198.51.100.12"
 WITHOUT_DROP_IN = "rm -f /etc/systemd/networkd.conf.d/50-fleet.conf && systemctl restart systemd-networkd"
 RECONFIGURE = f"networkctl reconfigure {UPLINK}"
-DNSMASQ = (
-    "dnsmasq --user=root --keep-in-foreground --conf-file=/dev/null --pid-file= --interface=virbr0 "
-    "--except-interface=lo --bind-interfaces --dhcp-range=192.168.122.2,192.168.122.254"
-)
-"""As libvirt starts it for its default network."""
-EVENTS = {
-    "networkd is restarted": ("systemctl restart systemd-networkd",),
-    "networkd is reloaded": ("networkctl reload",),
-    "nftables is restarted": ("systemctl restart nftables",),
-    "firewalld comes, is reloaded, and goes": (
-        "systemctl start firewalld && firewall-cmd --reload && systemctl stop firewalld",
-    ),
-    "ufw comes, is reloaded, and goes": ("ufw --force enable && ufw reload && ufw --force disable",),
-    "resolved is restarted, and has another server": (
-        "systemctl restart systemd-resolved",
-        f"until resolvectl dns {UPLINK} 203.0.113.53; do sleep 0.1; done",
-    ),
-    "resolv.conf is a file, leads nowhere, and is as before": (
-        "mv /etc/resolv.conf /root && echo nameserver 203.0.113.53 >/etc/resolv.conf",
-        "ln -sf /run/nowhere /etc/resolv.conf && fleet supervisorctl restart worker:w1301",
-        "mv /root/resolv.conf /etc/resolv.conf",
-    ),
-    "a bridge with dnsmasq forwards, and sysctls are set again": (
-        "ip link add virbr0 type bridge && ip address add 192.168.122.1/24 dev virbr0 && ip link set virbr0 up",
-        f"systemd-run --quiet --unit=virbr0 {DNSMASQ}",
-        "systemctl is-active virbr0 && for one in 1 0 1; do sysctl -qw net.ipv4.ip_forward=$one; done",
-        "sysctl --system; true",
-        "systemctl stop virbr0; ip link delete virbr0; sysctl -qw net.ipv4.ip_forward=0",
-    ),
-    "IPv6 is switched off, and on": (
-        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
-        "sysctl -qw net.ipv6.conf.all.disable_ipv6=0",
-    ),
-    "journald is restarted, and systemd itself": ("systemctl restart systemd-journald", "systemctl daemon-reexec"),
-}
 NETWORK_MANAGER = f"""[connection]
 id=up
 type=ethernet
@@ -82,14 +48,14 @@ def usual(fleet: Installed) -> dict[str, str]:
     return fleet.verdicts()
 
 
-@pytest.mark.parametrize("what", EVENTS)
+@pytest.mark.parametrize("what", [*EVENTS, *(pytest.param(name, marks=pytest.mark.whole_host) for name in RARE)])
 def test_nothing_leaves(fleet: Installed, usual: dict[str, str], pytestconfig: pytest.Config, what: str) -> None:
     """While it happens nothing of a worker's UID leaves, and what holds it is complete again by itself.
 
     Before a release the doctor is asked each time, and says what it said before.
     """
     with fleet.probed(fleet.workers[0].uid) as ear:
-        for command in EVENTS[what]:
+        for command in {**EVENTS, **RARE}[what]:
             fleet.run(command, check=True)
         fleet.wait_until_held()
         assert not fleet.escaped(ear)
@@ -132,6 +98,22 @@ def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> No
     fleet.wait_until_held()
     assert fleet.doctor()["networkd"][0] == "ok"
     fleet.run(WITHOUT_DROP_IN, check=True)
+
+
+@pytest.mark.whole_host
+def test_a_later_file_of_the_operators_is_named(fleet: Installed) -> None:
+    """One that wins against the drop-in: networkd deletes rules, netctl restores them; the doctor names the file."""
+    later = "etc/systemd/networkd.conf.d/90-own.conf"
+    fleet.run("fleet doctor --fix", check=True)
+    fleet.machine.write(later, "[Network]\nManageForeignRoutes=yes\nManageForeignRoutingPolicyRules=yes\n")
+    fleet.run("systemctl restart systemd-networkd", check=True)
+    verdict, seen = fleet.doctor()["networkd"]
+    assert verdict == "warning" and f"ManageForeignRoutes in /{later}" in seen, seen
+    with monitored(fleet) as deleted:
+        reconfigure(fleet)
+        until("rules are deleted", deleted, 30)
+    fleet.wait_until_held()
+    fleet.run(f"rm /{later} && {WITHOUT_DROP_IN}", check=True)
 
 
 @pytest.mark.parametrize("drop_in", [False, pytest.param(True, marks=pytest.mark.whole_host)])

@@ -86,6 +86,15 @@ def test_the_operators_own_way_counts(laid: Laid, no: str) -> None:
     assert laid.finding("networkd").verdict is Verdict.WARNING
 
 
+def test_a_later_file_of_the_operators_is_named(laid: Laid) -> None:
+    """What --fix writes cannot win against it: the doctor names it, and does not promise to repair that."""
+    laid.write("etc/systemd/networkd.conf.d/90-own.conf", "[Network]\nManageForeignRoutes=yes\n")
+    found = laid.finding("networkd")
+    assert (found.verdict, found.fixable) == (Verdict.WARNING, False)
+    assert "ManageForeignRoutes in " in found.seen and "90-own.conf after the fleet's drop-in" in found.seen
+    assert "then: fleet doctor --fix" in found.command
+
+
 @pytest.mark.parametrize(
     ("specs", "held"),
     [

@@ -77,7 +77,12 @@ def networkd(case: Case) -> Finding:
     if case.fleet.isolation == "netns":
         return ok("runs; each worker has its rules and routes in its own namespace, where networkd removes none")
     settings = _networkd_settings(case)
-    missing = [key for key in _FOREIGN if settings.get(key, "yes").lower() not in _NO]
+    missing = [key for key in _FOREIGN if settings.get(key, ("yes", None))[0].lower() not in _NO]
+    late = [f"{key} in {settings[key][1]}" for key in missing if key in settings and _comes_late(settings[key][1])]
+    if late:
+        return warning(
+            f"runs, and reads {some(late)} after the fleet's drop-in", "take that out, then: fleet doctor --fix"
+        )
     if missing:
         return warning(
             f"runs, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set to no",
@@ -152,13 +157,19 @@ def _drop_ins(case: Case, folders: tuple[str, ...]) -> list[tuple[int, Path]]:
     return [named[name] for name in sorted(named)]
 
 
-def _networkd_settings(case: Case) -> dict[str, str]:
-    """The settings of the main file, then of the drop-ins by name; the last one wins (networkd.conf(5))."""
+def _comes_late(path: Path) -> bool:
+    """Whether networkd reads PATH after our drop-in, so that PATH wins."""
+    ours = Path(NETWORKD)
+    return path.parent.name == ours.parent.name and path.name > ours.name
+
+
+def _networkd_settings(case: Case) -> dict[str, tuple[str, Path]]:
+    """Each setting and its file: the main file, then the drop-ins by name; the last one wins (networkd.conf(5))."""
     folders = ("usr/lib/systemd/networkd.conf.d", "run/systemd/networkd.conf.d", "etc/systemd/networkd.conf.d")
     main = [root / "etc/systemd/networkd.conf" for root in _roots(case)]
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, Path]] = {}
     for path in (*main, *(path for _, path in _drop_ins(case, folders))):
-        found.update(_section(path, "Network"))
+        found.update({key: (value, path) for key, value in _section(path, "Network").items()})
     return found
 
 
