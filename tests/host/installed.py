@@ -188,7 +188,8 @@ class Installed:
     def beside(self, command: str, *settings: str) -> Iterator[None]:
         """COMMAND runs in a unit of its own, with SETTINGS for systemd-run."""
         unit = f"beside-{next(self._numbers)}"  # systemd may remember one that has ended
-        start = " ".join(("systemd-run", "--quiet", "--collect", "--property=Type=exec", f"--unit={unit}", *settings))
+        kept = ("--property=Type=exec", "--property=IgnoreOnIsolate=yes")
+        start = " ".join(("systemd-run", "--quiet", "--collect", *kept, f"--unit={unit}", *settings))
         self.run(f"{start} {command}", check=True)
         try:
             yield

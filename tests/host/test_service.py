@@ -170,25 +170,6 @@ def test_verify_holds(host: Installed) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-@pytest.mark.whole_host
-def test_the_end_of_the_login_that_started_it(host: Installed) -> None:
-    """Started by hand where logind ends what a login leaves: `fleet up` and the doctor say so; nothing leaves then.
-
-    That is the end of a scope below user.slice, which is what logind does at a logout.
-    """
-    host.run("systemctl stop fleet", check=True)
-    host.machine.write("etc/systemd/logind.conf.d/kill.conf", "[Login]\nKillUserProcesses=yes\n")
-    host.run("systemctl restart systemd-logind", check=True)
-    login = "systemd-run --quiet --scope --slice=user-2000.slice --unit=session-c9.scope"
-    assert "UID 2000 logs out" in host.run(f"{login} fleet up", check=True).stderr
-    assert host.doctor()["logout"][0] == "warning"
-    with host.probed(host.workers[0].uid) as ear:
-        host.run("systemctl stop session-c9.scope", check=True)
-        assert not host.escaped(ear)
-    assert host.run("fleet status").returncode == 1
-    host.run("fleet down && rm -r /etc/systemd/logind.conf.d && systemctl restart systemd-logind", check=True)
-
-
 def test_stop_leaves_nothing(host: Installed) -> None:
     """`systemctl stop` takes all of it out of the kernel; the same prober is heard then (positive control)."""
     host.run("systemctl start fleet", check=True)
