@@ -113,7 +113,7 @@ ARROWS: dict[str, str] = {
     "netctl.serve": "kernel filter wireguard pool host slots exits access service supply",
     "netctl.cleanup": "plan kernel filter wireguard pool host slots serve",
     "netctl.keys": "pool",
-    "netctl.__main__": "kernel filter wireguard keys serve cleanup privileges access",
+    "netctl.__main__": "plan kernel filter wireguard keys serve cleanup privileges access",
 }
 """Which room imports which, inside one package; what is not here is not allowed, and no circle is.
 
