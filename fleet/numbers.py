@@ -23,13 +23,16 @@ PLACEHOLDERS_V6 = ipaddress.IPv6Network("fd66:6c74:0:ffff::/64")
 PROTOCOL = 77
 """Protocol number of every route and rule that netctl makes (unused in iproute2's rt_protos)."""
 OUTER_MARK = 0x666C7431
-"""Mark ("flt1") of the outer packets of kernel WireGuard; setting a mark needs CAP_NET_ADMIN or CAP_NET_RAW."""
+"""Mark ("flt1") of WireGuard's outer packets; setting a mark needs CAP_NET_ADMIN or CAP_NET_RAW."""
 PROBE_MARK = 0x666C7432
 """Mark ("flt2") of netctl's own probes through a worker's tunnel; no worker can set it, nor the one above."""
 TABLES = 10_000
 """Worker n has the routing table TABLES + n, and lookup rules with that priority."""
 PROHIBIT_OFFSET = 10_000
 """A worker's prohibit rules have a priority this much higher than its lookup rules."""
+SHORTCUTS = (TABLES - 2, TABLES - 1, TABLES, TABLES + 2 * PROHIBIT_OFFSET)
+"""Priorities of the rules by which packets that are no worker's skip the rules of all workers, which lie between: the
+first leads to the third, the second to the last."""
 
 
 _in_use = [PLACEHOLDERS]

@@ -141,7 +141,7 @@ class Host:
             raise KernelRefused(f"nftables cannot be read: {error}") from None
         await self._claim_unmarked(sight)
         state = State.of((*sight.things, *filters, *gates))
-        return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked))
+        return Found(state=state, foreign=tuple(sight.foreign), blocked=frozenset(sight.blocked), crowded=sight.crowded)
 
     def _tables_seen(self, space: str) -> tuple[frozenset[Filter], frozenset[Gate]]:
         try:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fleet.isolation import HOST as HOST_SPACE
 from fleet.model import Worker
+from netctl.plan.shortcut import Shortcut
 from netctl.plan.state import State
 from netctl.plan.things import Family, Route
 
@@ -115,8 +116,12 @@ class Paths:
             # A socket bound to a device leaves there whatever the rules say: where no route is found the
             # kernel takes the destination to be on the link (ip_route_output_key_hash_rcu in net/ipv4/route.c).
             return Packet(attempt.bound, source or _host(family), family)
-        for _, selects, table in self._steps[family]:
-            if not selects(attempt):
+        steps, first = self._steps[family], 0
+        for priority, selects, table, goto in steps:
+            if priority < first or not selects(attempt):
+                continue
+            if goto is not None:
+                first = goto if any(step[0] == goto for step in steps) else first  # an unresolved one is ignored
                 continue
             if table is None:
                 return None  # prohibit
@@ -201,23 +206,33 @@ class Paths:
         )
 
 
-_Step = tuple[int, Callable[[Attempt], bool], "int | None"]
+_Step = tuple[int, Callable[[Attempt], bool], "int | None", "int | None"]
 
 
 def _steps(state: State, world: World, family: Family) -> list[_Step]:
-    """The rules of a family in the kernel's order: priority, whom it selects, the table (None: prohibit)."""
-    steps: list[_Step] = [(MAIN_PRIORITY, lambda _: True, MAIN)]
-    steps += [(one.priority, _selects(one.uids, None), one.table) for one in world]
+    """The rules of a family in the kernel's order: priority, whom it selects, the table (None: prohibit), or the
+    priority to go on at (0: at the next)."""
+    steps: list[_Step] = [(MAIN_PRIORITY, lambda _: True, MAIN, None)]
+    steps += [(one.priority, _selects(one.uids, None), one.table, None) for one in world]
+    steps += [(one.priority, _skips(one), None, one.goto or 0) for one in state.shortcuts if one.family == family]
     for rule in state.rules:
         if rule.family == family:
             uids = None if rule.uid is None else range(rule.uid, rule.uid + 1)
-            steps.append((rule.priority, _selects(uids, rule.source), rule.table))
+            steps.append((rule.priority, _selects(uids, rule.source), rule.table, None))
     return sorted(steps, key=lambda step: step[0])
 
 
 def _selects(uids: range | None, source: AnyAddress | None) -> Callable[[Attempt], bool]:
     """Without either it selects everything."""
     return lambda one: (uids is None or one.uid in uids) and (source is None or one.source == source)
+
+
+def _skips(rule: Shortcut) -> Callable[[Attempt], bool]:
+    """Whom a rule of the shortcut selects; a packet of the kernel's own has the UID 0."""
+    first, last = rule.but_uids or (1, 0)
+    return lambda one: (
+        not first <= (one.uid or 0) <= last and (rule.source is None or (one.source or HOST) in rule.source)
+    )
 
 
 def relevant(state: State) -> State:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.isolation import HOST
 from fleet.model import Worker
+from fleet.numbers import SHORTCUTS
 from netctl.plan.desired import Held, addr_gen_mode, desired, disable_ipv6, rp_filter
 from netctl.plan.key import Key, Secret
 from netctl.plan.state import State
@@ -68,11 +69,12 @@ def cases(draw: st.DrawFn) -> Case:
     """Any fleet wanted where any other may have been, with parts of it lost, stale or tampered with."""
     kind = draw(kinds)
     spare = draw(spares) if kind == "wireguard" else frozenset[int]()
-    fleet = draw(fleets)
+    fleet, world = draw(fleets), draw(worlds)
+    crowded = any(SHORTCUTS[0] <= one.priority < SHORTCUTS[-1] for one in world)
     return Case(
-        wanted=desired(fleet, draw(helds), kind=kind, spare=spare),
+        wanted=desired(fleet, draw(helds), kind=kind, spare=spare, crowded=crowded),
         observed=draw(observed(kind)),
-        world=draw(worlds),
+        world=world,
         uids=frozenset(worker.uid for worker in fleet.members),
     )
 
@@ -117,6 +119,7 @@ def _worn_state(draw: st.DrawFn, kind: str, whole: State, space: str) -> State:
         # A route ends with its link, with that going down or without IPv6, and with its source.
         routes=frozenset(one for one in routes if one.interface in {None, *up} and one.source in sources),
         rules=draw(_some(whole.rules)) | draw(_stray_rules(space)),
+        shortcuts=draw(_some(whole.shortcuts)),
         sysctls=sysctls,
         devices=frozenset(device for name in sorted(names) for device in draw(_devices(name, whole, space))),
         gates=draw(_gates(filters, whole)),

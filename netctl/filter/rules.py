@@ -6,7 +6,8 @@
                  the same gate applies to packets with a placeholder source but no socket (resets, TIME_WAIT)
                  no other UID sends through a worker's interface, and only netctl, by its mark, sends from a
                  placeholder, to check a tunnel's exit
-                 packets that kernel WireGuard sends for a worker are accepted by their mark
+                 outer packets of WireGuard are accepted by their mark
+    outer        that mark is for UDP, not through a tunnel, and with wireguard-go for no worker
     translate    the placeholder becomes the leased address
     last         after translation: a source that is still a placeholder, or is not the leased address, is dropped
     forward      nothing from or to the workers' interfaces
@@ -23,7 +24,7 @@ needs no change, and packets that are not translated are dropped. It is the tabl
 
 from __future__ import annotations
 
-from fleet.numbers import LAST_UID, PROBE_MARK
+from fleet.numbers import LAST_UID, OUTER_MARK, PROBE_MARK
 
 # "This network", private, shared (carriers), loopback, link-local (cloud metadata), multicast, reserved (IANA's
 # special-purpose registries, RFC 6890). 198.18.0.0/15 and the documentation networks are used in no LAN.
@@ -38,9 +39,12 @@ PRIVATE_6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fc00::/7, fe80::/10, ff00::/8"
 _THROUGH = "meta skuid . oifname @open ip saddr . oifname @open_source"
 # A key without an IPv6 address has no element here.
 _THROUGH_6 = "meta skuid . oifname @open ip6 saddr . oifname @open_source6"
+# WireGuard's outer packets, half of a fleet's packets. The chain `outer` has checked who sends them.
+_OUTER = f"meta mark {OUTER_MARK}"
 # If the other table is gone, nothing is translated: then nothing leaves.
-_TRANSLATED = """
-    oifname lo accept
+_TRANSLATED = f"""
+    {_OUTER} accept
+    oif lo accept
     ip saddr @placeholders counter drop
     ip6 saddr @placeholders6 counter drop
 """
@@ -56,6 +60,7 @@ HOOKS: dict[str, tuple[str, str, int]] = {
     # Before connection tracking itself, which comes at -200 (NF_IP_PRI_RAW, linux/netfilter_ipv4.h).
     "zone_out": ("filter", "output", -300),
     "zone_in": ("filter", "prerouting", -300),
+    "outer": ("nat", "output", -100),
     "output": ("filter", "output", 0),
     "translate": ("nat", "postrouting", 100),
     "last": ("filter", "postrouting", 150),
@@ -66,32 +71,46 @@ HOOKS: dict[str, tuple[str, str, int]] = {
 RULES: dict[str, str] = {
     "zone_out": f"ct zone set oifname map @{ZONES}",
     "zone_in": f"ct zone set iifname map @{ZONES}",
-    "output": """
-        # A process that reaches a driver's port can run programs under that driver's UID; one that answers there gets
-        # its session. So root is refused too.
-        oifname lo tcp dport @browser_ports meta skuid . tcp dport != @own_ports goto refuse
-        oifname lo tcp sport @browser_ports meta skuid . tcp sport != @own_ports counter drop
+    # A chain of this type sees the first packet of a connection. With another way out that is another connection, for
+    # each tunnel has a zone of its own.
+    "outer": f"""
+        {_OUTER} oifname @interfaces counter drop
+        {_OUTER} meta l4proto != udp counter drop
+        # Kernel WireGuard encrypts in place: the outer packet still has the worker's socket, so its UID
+        # (skb_scrub_packet keeps it since Linux 4.19). wireguard-go sends under netctl's UID: then the set is empty.
+        {_OUTER} meta mark != @outer_marks meta skuid @workers counter drop
+    """,
+    "output": f"""
+        # `lo` has the index 1 in every namespace (LOOPBACK_IFINDEX in net/flow.h). A comparison of numbers is cheap, a
+        # look at the UID is not: it locks the socket (nft_meta_get_eval_skugid in net/netfilter/nft_meta.c).
+        oif lo goto on_lo
+        # Its port may be 53. Setting a mark needs CAP_NET_RAW, which no worker can get (launcher/privileges.py). A
+        # packet of no connection has not passed the chain `outer`.
+        {_OUTER} meta l4proto udp ct state != invalid accept
         meta skuid @workers goto worker
-        # A packet without a socket has no UID and passes the rules above; the reset of a closed port should pass. What
-        # starts a connection must not: a SYN cookie has no socket (tcp_make_synack in net/ipv4/tcp_output.c), and a
-        # listener without a queue makes the kernel answer with cookies.
-        oifname lo tcp flags & syn == syn tcp dport @browser_ports counter drop
-        oifname lo tcp flags & syn == syn tcp sport @browser_ports counter drop
         ip saddr @placeholders goto placeholder
         ip6 saddr @placeholders6 goto placeholder
         oifname @interfaces counter drop
     """,
+    "on_lo": """
+        # A process that reaches a driver's port can run programs under that driver's UID; one that answers there gets
+        # its session. So root is refused too.
+        tcp dport @browser_ports meta skuid . tcp dport != @own_ports goto refuse
+        tcp sport @browser_ports meta skuid . tcp sport != @own_ports counter drop
+        meta skuid @workers goto worker
+        # A packet without a socket has no UID and passes the rules above; the reset of a closed port should pass. What
+        # starts a connection must not: a SYN cookie has no socket (tcp_make_synack in net/ipv4/tcp_output.c), and a
+        # listener without a queue makes the kernel answer with cookies.
+        tcp flags & syn == syn tcp dport @browser_ports counter drop
+        tcp flags & syn == syn tcp sport @browser_ports counter drop
+    """,
     "worker": f"""
-        # Kernel WireGuard encrypts in place: the outer packet still has the worker's socket, so its UID
-        # (skb_scrub_packet keeps it since Linux 4.19), and its port may be 53. Setting a mark needs CAP_NET_RAW, which
-        # no worker can get (launcher/privileges.py). wireguard-go sends under netctl's UID: then the set is empty.
-        meta l4proto udp meta mark @outer_marks oifname != @interfaces accept
         # An established connection passed all rules below with its first packet (conntrack confirms it when that packet
         # has left, in the zone of this gate), and its gate is checked again here: 4.2 us a packet, and 4.7 without.
         ct state established {_THROUGH} accept
         ct state established {_THROUGH_6} accept
         meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} goto dns
-        oifname lo goto loopback
+        oif lo goto loopback
         # Also through the tunnel: no page may reach a VPN server's own network or its cloud's metadata.
         ip daddr {{ {PRIVATE} }} ip daddr != @reachable goto refuse
         ip6 daddr {{ {PRIVATE_6} }} ip6 daddr != @reachable6 goto refuse
@@ -128,7 +147,6 @@ RULES: dict[str, str] = {
         counter drop
     """,
     "placeholder": f"""
-        oifname lo accept
         # netctl's own check of the tunnel's exit, only through an open gate. No worker can set a mark.
         meta mark {PROBE_MARK} ip saddr . oifname @open_source accept
         # Packets of a socket have a UID here; those that the kernel sends for a closed socket have none.

@@ -15,10 +15,12 @@ from typing import Any
 from fleet.errors import FleetError, KernelRefused
 from fleet.imports import bare
 from fleet.isolation import HOST
+from fleet.model import PROTOCOL
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import ROUTE, Socket
 from netctl.plan.desired import KERNEL_PROTOCOL, LOCAL_TABLE, disable_ipv6
 from netctl.plan.diff import Operation
+from netctl.plan.shortcut import Shortcut
 from netctl.plan.things import Address, Link, Route, Rule, Sysctl, Thing, Verb
 
 with bare("pyroute2"):
@@ -169,4 +171,19 @@ class Changes:
         if rule.source is not None:
             spec |= {"src": str(rule.source), "src_len": rule.source.max_prefixlen}
         spec |= {"table": rule.table} if rule.table is not None else {"action": "prohibit"}
+        self._ip.rule("del" if verb == "delete" else "add", **spec)
+
+    @_change.register
+    def _change_shortcut(self, rule: Shortcut, verb: Verb) -> None:
+        if rule.listed:
+            self._raw.request(rtnetlink.DEL_RULE, rule.listed)
+            return
+        spec: dict[str, Any] = {"family": _NUMBERS[rule.family], "priority": rule.priority, "protocol": PROTOCOL}
+        spec["action"] = "nop"
+        if rule.source is not None:
+            spec |= {"src": str(rule.source.network_address), "src_len": rule.source.prefixlen}
+        if rule.but_uids is not None:
+            spec |= {"uid_range": "{}:{}".format(*rule.but_uids), "flags": rtnetlink.INVERT}
+        if rule.goto is not None:
+            spec |= {"action": "goto", "goto": rule.goto}
         self._ip.rule("del" if verb == "delete" else "add", **spec)

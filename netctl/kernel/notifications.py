@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from fleet.model import PLACEHOLDERS_V6, PROTOCOL, Worker
+from fleet.numbers import SHORTCUTS
 from netctl.kernel import netlink, rtnetlink
 from netctl.kernel.netlink import NETFILTER, ROUTE, Message
 from netctl.kernel.observe import of_alias, of_priority
@@ -151,9 +152,8 @@ class Judge:
 
     def _our_rule(self, body: bytes) -> bool:
         line = rtnetlink.read_rule(body)
-        return (
-            line.protocol == PROTOCOL or of_priority(line.priority) is not None or (self._alone and not line.priority)
-        )
+        among = SHORTCUTS[0] <= line.priority <= SHORTCUTS[-1]
+        return line.protocol == PROTOCOL or among or (self._alone and not line.priority)
 
     def _our_address(self, body: bytes) -> bool:
         line = rtnetlink.read_address(body)

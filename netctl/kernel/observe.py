@@ -12,7 +12,7 @@ from pathlib import Path
 from fleet.backends import BACKENDS, Backend
 from fleet.isolation import HOST
 from fleet.model import PLACEHOLDERS_V6, PROTOCOL, Worker
-from fleet.numbers import PROHIBIT_OFFSET, TABLES, placeholders
+from fleet.numbers import PROHIBIT_OFFSET, SHORTCUTS, TABLES, placeholders
 from netctl.kernel import rtnetlink
 from netctl.kernel.netlink import Socket
 from netctl.plan.desired import KERNEL_PROTOCOL, addr_gen_mode, disable_ipv6, first_rule, rp_filter
@@ -33,10 +33,15 @@ class Found:
     """Objects within netctl's marks that are not netctl's: each with its description and the command that shows it."""
     blocked: frozenset[int] = frozenset()
     """UIDs of the workers that such objects block."""
+    crowded: bool = False
+    """See Sight."""
 
     def __or__(self, other: Found) -> Found:
         return Found(
-            state=self.state | other.state, foreign=self.foreign + other.foreign, blocked=self.blocked | other.blocked
+            state=self.state | other.state,
+            foreign=self.foreign + other.foreign,
+            blocked=self.blocked | other.blocked,
+            crowded=self.crowded or other.crowded,
         )
 
 
@@ -58,6 +63,8 @@ class Sight:
     """Names of the links that are netctl's or unmarked."""
     foreign: list[tuple[str, str]] = field(default_factory=list)
     blocked: set[int] = field(default_factory=set)
+    crowded: bool = False
+    """Another program has a rule among the workers', which shortcuts would skip."""
 
     def refuse(self, what: str, command: str, worker: Worker | None) -> None:
         """Note the foreign object WHAT, which blocks WORKER; COMMAND, an `ip` command, shows it."""
@@ -171,7 +178,12 @@ class Observer:
             sight.things.append(rule)
         elif sight.space != HOST and replace(rule, protocol=KERNEL_PROTOCOL) == first_rule(rule.family, sight.space):
             sight.things.append(first_rule(rule.family, sight.space))  # whoever has made it
-        elif worker is not None:
+        elif sight.space == HOST and rule.protocol == PROTOCOL and rule.priority in SHORTCUTS:
+            sight.things.append(rtnetlink.read_shortcut(body))
+        else:
+            sight.crowded |= sight.space == HOST and SHORTCUTS[0] <= rule.priority < SHORTCUTS[-1]
+            if worker is None:
+                return
             text = f"an IPv{rule.family} rule of priority {rule.priority} without protocol {PROTOCOL}"
             sight.refuse(text, f"ip -{rule.family} rule show", worker)
 

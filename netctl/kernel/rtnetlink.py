@@ -11,12 +11,13 @@ import socket
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from fleet.isolation import HOST
 from netctl.kernel.netlink import attribute, attributes, number, text
 from netctl.plan.desired import LOCAL_TABLE
+from netctl.plan.shortcut import Shortcut
 from netctl.plan.things import Family, Link, Route, Rule
 
 NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
@@ -27,8 +28,10 @@ NEW_NETCONF = 80
 
 UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
 """RTN_UNICAST, RTN_LOCAL, RTN_UNREACHABLE."""
-TO_TABLE, PROHIBIT = 1, 8
-"""FR_ACT_TO_TBL, FR_ACT_PROHIBIT."""
+TO_TABLE, GOTO, NOP, PROHIBIT = 1, 2, 3, 8
+"""FR_ACT_TO_TBL, _GOTO, _NOP, _PROHIBIT."""
+INVERT = 2
+"""FIB_RULE_INVERT, a flag of a rule: it holds for what does not match."""
 LINK_SCOPE, HOST_SCOPE, COMPAT_TABLE = 253, 254, 252
 """RT_SCOPE_LINK and _HOST; RT_TABLE_COMPAT, which the header has for every table above 255."""
 IFF_UP = 1
@@ -39,7 +42,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_F_TENTATIVE = 1, 2, 0x40
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 _ROUTE_EXTRAS = {2, 3, 5, 8, 9, 11, 16, 18, 21, 22, 25, 30}
 """Attributes for a source, a gateway, metrics, several hops, a mark: none of netctl's routes has one."""
-_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_UID_RANGE, _FRA_PROTOCOL = 2, 6, 15, 20, 21
+_FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_TABLE, _FRA_UID_RANGE, _FRA_PROTOCOL = 2, 4, 6, 15, 20, 21
 _RULE_EXTRAS = {1, 3, 4, 10, 11, 12, 16, 17, 19, 22, 23, 24, 25, 26, 27, 28, 29}
 """Attributes for a destination, an interface, a mark, ports: netctl's rules have none. Without suppressors (13, 14)."""
 _FRA_SUPPRESS_LENGTH = 14
@@ -142,6 +145,24 @@ def read_rule(body: bytes, space: str = HOST) -> Rule:
         protocol=found.get(_FRA_PROTOCOL, b"\0")[0],
         listed=body if odd else b"",
         space=space,
+    )
+
+
+def read_shortcut(body: bytes) -> Shortcut:
+    """The rule in a message, of the host and of a priority that only shortcuts have."""
+    family, to_prefix, from_prefix, tos, _, _, _, action, flags = _ROUTE.unpack_from(body)
+    found = dict(attributes(body[_ROUTE.size :]))
+    uids = struct.unpack_from("=II", found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None
+    source = found.get(_FRA_SRC)
+    odd = to_prefix or tos or (_RULE_EXTRAS - {_FRA_GOTO}) & found.keys() or action not in (GOTO, NOP)
+    odd = odd or bool(flags & INVERT) != bool(uids)
+    return Shortcut(
+        family=_version(family),
+        priority=number(found.get(_FRA_PRIORITY)),
+        source=ip_network((source, from_prefix)) if source else None,
+        but_uids=uids,
+        goto=number(found.get(_FRA_GOTO)) if action == GOTO else None,
+        listed=body if odd else b"",
     )
 
 

@@ -11,6 +11,7 @@ from fleet.backends import makes_links
 from fleet.isolation import HOST, Isolation
 from fleet.model import Fleet, Worker
 from netctl.plan.key import LEAST_IPV6_BYTES, Endpoint, Key
+from netctl.plan.shortcut import shortcuts
 from netctl.plan.state import State
 from netctl.plan.things import (
     Address,
@@ -50,27 +51,35 @@ class Held:
 
 
 def desired(
-    fleet: Fleet, leases: Mapping[int, Held], *, kind: str, ipv6: Stack = "on", spare: frozenset[int] = frozenset()
+    fleet: Fleet,
+    leases: Mapping[int, Held],
+    *,
+    kind: str,
+    ipv6: Stack = "on",
+    spare: frozenset[int] = frozenset(),
+    crowded: bool = False,
 ) -> State:
     """The State for FLEET and LEASES (by UID); KIND is the backend's link kind.
 
-    The links of the workers in SPARE (UIDs) have their spare names.
+    The links of the workers in SPARE (UIDs) have their spare names. CROWDED: see shared().
     """
-    whole = shared(fleet, kind)
+    whole = shared(fleet, kind, ipv6=ipv6, crowded=crowded)
     for worker in fleet.members:
         held = leases.get(worker.uid)
         whole |= slot(fleet, worker, held, kind=kind, ipv6=ipv6, spare=worker.uid in spare)
     return whole
 
 
-def shared(fleet: Fleet, kind: str) -> State:
-    """The objects that belong to no single worker, all in the host: the table that blocks all workers, and rp_filter
-    of `all`.
+def shared(fleet: Fleet, kind: str, *, ipv6: Stack = "on", crowded: bool = False) -> State:
+    """The objects that belong to no single worker, all in the host: the table that blocks all workers, rp_filter of
+    `all`, and the shortcuts; not these where CROWDED: another program has a rule that they would skip.
 
-    With a namespace for each worker, this table's gates are never opened, and no sysctl is changed.
+    With a namespace for each worker, this table's gates are never opened, and nothing else is needed.
     """
     alone = any(fleet.walls.space(worker) != HOST for worker in fleet.members)
+    families: tuple[Family, ...] = () if alone or crowded else (4,) if ipv6 == "absent" else (4, 6)
     return State(
+        shortcuts=frozenset(one for family in families for one in shortcuts(family)),
         # An address-less interface needs 0 for itself and for `all`: the kernel takes the larger
         # (Documentation/networking/ip-sysctl.rst, rp_filter).
         sysctls=frozenset[Sysctl]() if alone else frozenset({rp_filter("all", 0)}),

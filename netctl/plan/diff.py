@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fleet.backends import makes_links
 from fleet.isolation import HOST
 from netctl.plan.desired import rp_filter
+from netctl.plan.shortcut import Shortcut
 from netctl.plan.state import State
 from netctl.plan.things import Address, Device, Gate, Link, Route, Space, Sysctl, Thing, Verb, Way
 
@@ -99,6 +100,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", desired.spaces - observed.spaces)
     yield from _each("add", fresh_filters)
     yield from _each("delete", strange)
+    yield from _shortcuts("delete", observed.shortcuts - desired.shortcuts)
     new_rules = desired.rules - observed.rules
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
@@ -109,6 +111,7 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     new_addresses = desired.addresses - observed.addresses
     yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
+    yield from _shortcuts("add", desired.shortcuts - observed.shortcuts)
     yield from _links(desired, observed)
     # After a link has been moved from another namespace, and before the routes that have these as their source.
     yield from _each("add", (one for one in new_addresses if one.interface != "lo"))
@@ -119,6 +122,12 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("open", desired.gates - kept)
     held = {one.space for one in desired.filters}
     yield from _each("delete", (one for one in observed.filters if one.space not in held))
+
+
+def _shortcuts(verb: Verb, changed: frozenset[Shortcut]) -> Iterator[Operation]:
+    """Past the workers' rules leads the way that is added last and deleted first: never without the way to them."""
+    for to_workers in (verb == "add", verb != "add"):
+        yield from _each(verb, (one for one in changed if one.to_workers is to_workers))
 
 
 def _astray(desired: State, observed: State) -> Iterator[Operation]:

@@ -10,7 +10,20 @@ from typing import Any
 
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
-from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Rule, Space, Sysctl, Thing, marks_of
+from netctl.plan.shortcut import Shortcut
+from netctl.plan.things import (
+    Address,
+    Device,
+    Filter,
+    Gate,
+    Link,
+    Route,
+    Rule,
+    Space,
+    Sysctl,
+    Thing,
+    marks_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +35,7 @@ class State:
     addresses: frozenset[Address] = frozenset()
     routes: frozenset[Route] = frozenset()
     rules: frozenset[Rule] = frozenset()
+    shortcuts: frozenset[Shortcut] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
     devices: frozenset[Device] = frozenset()
     gates: frozenset[Gate] = frozenset()
@@ -63,7 +77,9 @@ class State:
         """The things that belong to no worker of FLEET: those of workers that it had earlier."""
         marks = frozenset[Hashable]().union(*map(marks_of, fleet.members))
         return self.keep(
-            lambda one: marks.isdisjoint(one.marks) and (one.space != HOST or not isinstance(one, Filter | Sysctl))
+            lambda one: (
+                marks.isdisjoint(one.marks) and (one.space != HOST or not isinstance(one, Filter | Shortcut | Sysctl))
+            )
         )
 
     def uses_spare(self, worker: Worker) -> bool:

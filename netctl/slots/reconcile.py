@@ -47,8 +47,8 @@ class Reconciler:
         self._changed: dict[int, float] = {}
         """When netctl last changed something of a worker's part (monotonic), by UID."""
         self._foreign: tuple[tuple[str, str], ...] = ()
+        self._crowded = False
         self._log = log.get("netctl")
-        self.shared = desired.shared(fleet, backend.link_kind)
 
     async def look(self, *, devices: Container[str] | None = None, worker: Worker | None = None) -> Found:
         """Observe the host and WORKER's own namespace (None: all namespaces), and the devices in DEVICES (None: all).
@@ -71,6 +71,7 @@ class Reconciler:
 
     async def _observe(self, devices: Container[str] | None, *, spaces: Iterable[str] | None) -> Found:
         found = await self._host.observe(devices=devices, spaces=spaces)
+        self._crowded = found.crowded
         return replace(found, state=found.state.without(self._links.quarantined))
 
     def _space(self, worker: Worker) -> str:
@@ -79,8 +80,9 @@ class Reconciler:
     async def plan(self, held: Mapping[int, Held]) -> tuple[Operation, ...]:
         """The operations that settle_all would make."""
         kind, spare = self._backend.link_kind, self._links.spare
-        wanted = desired.desired(self._fleet, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
-        return diff.diff(wanted, (await self.look()).state)
+        found = await self.look()
+        wanted = desired.desired(self._fleet, held, kind=kind, ipv6=ipv6_stack(), spare=spare, crowded=found.crowded)
+        return diff.diff(wanted, found.state)
 
     async def settle_all(self, held: Mapping[int, Held]) -> list[Worker]:
         """Apply HELD, by UID: apply shared objects, remove leftovers of former workers, then settle each worker.
@@ -150,6 +152,10 @@ class Reconciler:
         await self._apply(operations)
         return operations
 
+    def shared(self) -> State:
+        """The objects that should be there for all workers."""
+        return desired.shared(self._fleet, self._backend.link_kind, ipv6=ipv6_stack(), crowded=self._crowded)
+
     def _slot(self, worker: Worker, held: Held | None) -> State:
         kind, spare = self._backend.link_kind, worker.uid in self._links.spare
         return desired.slot(self._fleet, worker, held, kind=kind, ipv6=ipv6_stack(), spare=spare)
@@ -180,10 +186,10 @@ class Reconciler:
 
         In a new table the gates PASSING are open, and those of workers whose part is known to be intact.
         """
-        wanted = self.shared
+        wanted = self.shared()
         host = found.at(HOST)
         others = frozenset(one for one in host.sysctls if Worker.of_interface(one.path[3]) is None)
-        operations = diff.diff(wanted, State(filters=host.filters, sysctls=others))
+        operations = diff.diff(wanted, State(filters=host.filters, sysctls=others, shortcuts=host.shortcuts))
         if not operations:
             return (), found
         if self._first_values is not None:

@@ -92,7 +92,7 @@ class Repair:
         ways_changed: Callable[[], None],
     ) -> None:
         """WAYS_CHANGED is called when an address or a route that is not netctl's has changed."""
-        (self._filter,) = reconciler.shared.filters
+        (self._filter,) = reconciler.shared().filters
         self._owned_table = owned_table
         self._ways_changed = ways_changed
         self._fleet = fleet

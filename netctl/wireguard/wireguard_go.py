@@ -19,6 +19,7 @@ from fleet.backends import USERSPACE
 from fleet.errors import TunnelError
 from fleet.isolation import HOST
 from fleet.machine.processes import Handle
+from fleet.numbers import OUTER_MARK
 from fleet.sockets.callers import peer_of
 from fleet.sockets.deadline import readable
 from netctl.kernel.setns import Spaces
@@ -58,6 +59,7 @@ class UserspaceWireGuard:
         # Remove the peers first: when the key changes, wireguard-go computes a shared secret for each peer.
         lines = ["set=1", "replace_peers=true"]
         lines.append(f"private_key={device.private.reveal().hex() if device.private else NO_KEY}")
+        lines.append(f"fwmark={OUTER_MARK}")  # by it the outer packets pass the tables with few lookups
         if device.peer is not None:
             lines += _peer_lines(device.peer)
         await self._set(device.interface, lines)

@@ -23,7 +23,7 @@ from netctl.plan.state import State
 from netctl.plan.things import Device, Gate, Sysctl, Verb
 from tests.contract.ground import fleet_of
 from tests.fakes import FakeKernel, after
-from tests.paths import Leak, Paths, World, relevant
+from tests.paths import Attempt, Leak, Packet, Paths, World, relevant
 from tests.states import Case, cases, held_of
 
 many = settings(max_examples=150, deadline=None)
@@ -115,6 +115,21 @@ def test_at_the_end_there_is_no_way_out(case: Case) -> None:
         for paths in _ways(calm, state, uid):
             assert paths.table_leaks(uid) == frozenset()
             assert paths.routing_leaks(uid) == frozenset() or _alone(case)
+
+
+@many
+@given(cases())
+def test_the_hosts_own_packets_go_where_they_went_without_a_fleet(case: Case) -> None:
+    """Whatever rules others have, also among the workers': at the end nothing of the fleet's changes the way of another
+    UID or of a forwarded packet."""
+    state = behind(case.observed, diff.diff(case.wanted, case.observed))
+    assert _elsewhere(state, case.world) == _elsewhere(State(), case.world)
+
+
+def _elsewhere(state: State, world: World) -> list[Packet | None]:
+    """The packets of UIDs that are no worker's, below, within and above the range of workers."""
+    paths = Paths(replace(state, filters=frozenset()), world)
+    return [paths.routed(Attempt(uid, family=family)) for uid in (None, 0, 1000, 4000, 65534) for family in (4, 6)]
 
 
 @many

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from fleet.model import PLACEHOLDERS_V6
+from fleet.model import PLACEHOLDERS_V6, PROTOCOL
 from fleet.operate.doctor.check import Finding, check, error, ok, some, warning
 from fleet.operate.doctor.machine import Case
 
@@ -67,7 +67,8 @@ def _in_front(case: Case, tables: Mapping[str, list[str]]) -> Iterator[str]:
     """The rules that a worker's packets match before the fleet's, and the destinations that they take."""
     first = min(worker.table for worker in case.fleet.members)
     for rule in _told(case, "ip", "-json", "rule"):
-        if not 0 < rule["priority"] < first or not _for_workers(case, rule):
+        own = rule.get("protocol") == str(PROTOCOL)
+        if own or not 0 < rule["priority"] < first or not _for_workers(case, rule):
             continue
         name = f"{rule['priority']} ({rule.get('table') or rule.get('action')})"
         taken = tables.get(str(rule.get("table")), [])
