@@ -28,7 +28,7 @@ class Exits:
         self._until = 0.0
 
     async def known(self) -> frozenset[str] | None:
-        """Servers and regions; None: any, until netctl has answered."""
+        """The known servers and regions; None before netctl's first answer: any exit."""
         if self._asks and time.monotonic() > self._until:
             self._until = time.monotonic() + LOOK_AGAIN_SECONDS
             try:

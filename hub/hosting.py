@@ -34,7 +34,7 @@ class Hosting:
         await self._adopt(at_start=True)
 
     async def rest(self) -> None:
-        """Until the next beat."""
+        """Wait until the next beat."""
         await asyncio.sleep(LEASE_SECONDS / 3)
 
     async def beat(self) -> None:

@@ -41,7 +41,7 @@ class Keeping:
         self._log = log.get("hub")
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         while True:
             try:
                 await self.once()

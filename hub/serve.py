@@ -107,7 +107,7 @@ class Hub:
             self._traces.close()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until STOP is set."""
+        """Serve until STOP is set."""
         await self._do(lambda: check(self.database))
         await self._hosting.begin()
         server = access.server(self._fleet, self.service)
@@ -151,11 +151,11 @@ class Hub:
         return await self._loop.run_in_executor(self._thread, work)
 
     def _ring(self) -> None:
-        """From any thread."""
+        """Wake the hub to look at the queue; any thread may call it."""
         self._loop.call_soon_threadsafe(self._rung.set)
 
     def _heard(self) -> None:
-        """Another program has changed the tables."""
+        """Called when another program has changed the tables."""
         self._rung.set()
         self._ended_some()
 
@@ -202,7 +202,7 @@ class Hub:
             self._rung.set()
 
     def _ended_some(self) -> None:
-        """There may be something to deliver, and room for more work from a source."""
+        """Called after runs ended: there may be something to deliver, and room for more work from a source."""
         self._sender.rung.set()
         if self._asking:
             self._asking.rung.set()

@@ -60,7 +60,7 @@ class Traces:
 
 
 def _stages(details: Mapping[str, JsonValue]) -> Iterator[tuple[str, int]]:
-    """Name and nanoseconds."""
+    """Each stage's name and nanoseconds."""
     found = details.get("stages_ms")
     for name, milliseconds in list(found.items())[:_MOST_STAGES] if isinstance(found, dict) else ():
         if isinstance(milliseconds, int | float) and 0 <= milliseconds < 1e8:

@@ -1,4 +1,4 @@
-"""An S3 service of one's own: SeaweedFS, out of its wheel, on loopback, with one bucket."""
+"""A private S3 service: SeaweedFS from its wheel, on loopback, with one bucket."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ WEED = Path(sys.executable).parent / "weed"
 
 @dataclass(frozen=True)
 class Service:
-    """The service, and a client that is not the one under test."""
+    """The service, and an S3 client other than the one under test."""
 
     url: str
     store: S3Store
 
     def files(self) -> dict[str, bytes]:
-        """Every object by its key."""
+        """The content of every object, by key."""
         found = [one["path"] for page in obstore.list(self.store) for one in page]
         return {key: obstore.get(self.store, key).bytes().to_bytes() for key in found}
 
 
 def _ports(count: int) -> list[int]:
-    """Some that nobody has. What listens beside one does so 10,000 above it."""
+    """COUNT free ports. Each is below 55,000, because SeaweedFS also listens 10,000 above it (gRPC)."""
     found = list[int]()
     while len(found) < count:
         with socket.create_server(("127.0.0.1", 0)) as one:

@@ -1,6 +1,6 @@
-"""What every tier shares: its options, and one lab.
+"""The options and fixtures that all tiers share.
 
-What needs root fails without it: a skip would hide a promise nobody checked.
+A test that needs root fails without it: a skip would hide an unchecked promise.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write events where somebody reads them, and make Hypothesis steady.
+    """Write the event log if --events names a file, and make Hypothesis deterministic.
 
-    The same examples each time: what a change breaks is told by that change. `--hypothesis-seed=N` looks further. No
-    deadlines: machines are busy.
+    The same examples each time, so a new failure comes from the change under test; `--hypothesis-seed=N` tries others.
+    No deadlines, because machines are busy.
     """
     if not machine.inside():
         import hypothesis
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that asks for an isolation, or whose fixtures do, runs in both, unless it says in which."""
+    """Run each test that uses `isolation`, itself or through fixtures, in both, unless it parametrizes that itself."""
     said = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "isolation" in metafunc.fixturenames and "isolation" not in said:
         chosen = metafunc.config.getoption("--isolation") or ["uid", "netns"]
@@ -67,7 +67,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs root, where that is asked for. A test says so by its fixtures."""
+    """With --without-root, deselect the tests that use the fixture `root`, directly or through others."""
     if config.getoption("--without-root"):
         rooted = [item for item in items if "root" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=rooted)
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure, where that is asked for: it would hide a promise that nothing checked."""
+    """With --no-skips, turn a skip into a failure: it would hide an unchecked promise."""
     report = yield
     if report.skipped and item.config.getoption("--no-skips"):
         report.outcome, report.longrepr = "failed", f"skipped, and a skip is a failure here: {report.longrepr}"
@@ -92,8 +92,8 @@ def root() -> None:
 
 @pytest.fixture(scope="session")
 def lab(root: None) -> Iterator[Lab]:
-    """One lab for the whole session, with 3 VPN servers of 10 keys; no other pytest has its name."""
-    from lab.net import Lab  # heavy, and of no use in the vm tier, where every import takes long
+    """One lab for the whole session, with 3 VPN servers of 10 keys; its name is unique to this pytest process."""
+    from lab.net import Lab  # heavy, and unused in the vm tier, where every import takes long
 
     made = Lab(f"t{os.getpid() % 10_000}")
     made.up()
@@ -103,7 +103,7 @@ def lab(root: None) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def bare(lab: Lab) -> Iterator[Lab]:
-    """The same, on whose host no fleet has been before these tests."""
+    """The same lab, with all files of earlier fleets removed from its host."""
     from tests.inside import forget
 
     forget(lab)
@@ -113,7 +113,7 @@ def bare(lab: Lab) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def traces() -> Callable[[str], list[str]]:
-    """Everything of the lab of that name that other tools can see: namespaces, mounts, processes, files."""
+    """Lists what other tools can see of the lab with a given name: namespaces, mounts, processes, files."""
     import psutil
 
     from lab.places import LABS

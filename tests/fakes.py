@@ -1,7 +1,7 @@
-"""A kernel in memory: the objects netctl owns beside those of others, WireGuard devices, and servers that answer.
+"""A fake kernel in memory: netctl's objects, those of other programs, WireGuard devices, and servers that answer.
 
-`after` is the pure part, one operation on one State, refused where the kernel would refuse. The contract
-suite (tests/contract, ground `fake`) holds it to what the real kernels do.
+`after` is the pure part: it applies one operation to one State, and refuses what the kernel would refuse. The contract
+suite (tests/contract, ground `fake`) checks that it behaves as the real kernels do.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tests.paths import ForeignRule
 
 _Change = Callable[[State, Any, str], State]
 HEARD_IN = (HOST, "fleet-w1101")
-"""Where somebody listens to address events."""
+"""The namespaces whose address events are recorded."""
 MADE_MTU_BYTES = 1420
-"""What a fresh WireGuard link has."""
+"""The MTU of a fresh WireGuard link."""
 
 
 def after(state: State, operation: Operation) -> State:
-    """STATE behind OPERATION; raises KernelRefused or TunnelError as netctl.host would."""
+    """STATE after OPERATION; raises KernelRefused or TunnelError as netctl.host would."""
     thing, verb = operation.thing, operation.verb
     if operation.space != HOST and operation.space not in {one.space for one in state.spaces}:
         raise KernelRefused(f"{operation}: there is no {operation.space}")
@@ -39,7 +39,7 @@ def after(state: State, operation: Operation) -> State:
 
 
 def _change(state: State, thing: Thing, verb: str) -> State:
-    """A thing that is there or not, and no more."""
+    """Add or delete a thing without side effects."""
     return state - State.of([thing]) if verb == "delete" else state | State.of([thing])
 
 
@@ -55,9 +55,9 @@ def _address(state: State, address: Address, verb: str) -> State:
 
 
 def _space(state: State, space: Space, verb: str) -> State:
-    """A fresh namespace has the host's values (net.core.devconf_inherit_init_net), and what the kernel puts there.
+    """Add a namespace with the host's values (net.core.devconf_inherit_init_net) and the kernel's own objects.
 
-    With one goes all that is in it.
+    Deleting one deletes everything in it.
     """
     if verb != "delete":
         values = {one.path: one.value for one in state.sysctls if one.space == HOST}
@@ -68,7 +68,7 @@ def _space(state: State, space: Space, verb: str) -> State:
 
 
 def _filter(state: State, wanted: Filter, verb: str) -> State:
-    # One transaction makes the table again, with every gate shut; a deleted table takes its gates with it.
+    # One transaction replaces the table, with every gate closed; deleting a table deletes its gates.
     gates = frozenset(one for one in state.gates if one.space != wanted.space)
     others = frozenset(one for one in state.filters if one.space != wanted.space)
     return replace(state, gates=gates, filters=others if verb == "delete" else others | {wanted})
@@ -81,7 +81,7 @@ def _sysctl(state: State, sysctl: Sysctl, _verb: str) -> State:
     changed = replace(state, sysctls=others | {sysctl})
     if sysctl != disable_ipv6(sysctl.path[3], sysctl.space):
         return changed
-    # Turned off, IPv6 takes its routes through the link away (addrconf_ifdown in net/ipv6/addrconf.c).
+    # Disabling IPv6 removes the IPv6 routes through the link (addrconf_ifdown in net/ipv6/addrconf.c).
     lost = {one for one in state.routes if (one.space, one.interface, one.family) == (sysctl.space, sysctl.path[3], 6)}
     return replace(changed, routes=state.routes - lost)
 
@@ -100,13 +100,13 @@ def _link(state: State, link: Link, verb: str) -> State:
     if verb == "add":
         return state if old is not None else with_fresh_link(state, name, link.kind, space)
     if old is None:
-        return state  # gone meanwhile: the notification of that brings netctl back
+        return state  # gone meanwhile: netctl acts again on the notification of that
     new = replace(old, up=True) if verb == "up" else replace(old, alias=link.alias, mtu_bytes=link.mtu_bytes)
     return replace(state, links=state.links - {old} | {new})
 
 
 def _moved(state: State, link: Link) -> State:
-    """A link goes into a namespace: it is down there, with that one's defaults; addresses and routes are lost."""
+    """Move a link into a namespace: it is down there, with that namespace's defaults, without addresses and routes."""
     name, old = link.interface, _link_at(state, HOST, link.interface)
     if old is None:
         return state
@@ -121,7 +121,7 @@ def _moved(state: State, link: Link) -> State:
 
 
 def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> State:
-    """Somebody makes a WireGuard link: down, without an alias, sealed, with the defaults of its namespace."""
+    """Add a WireGuard link: down, without an alias, sealed, with the defaults of its namespace."""
     values = {one.path: one.value for one in state.sysctls if one.space == space}
     fresh = [
         rp_filter(name, values.get(rp_filter("default", 0).path, 0), space),
@@ -138,7 +138,7 @@ def with_fresh_link(state: State, name: str, kind: str, space: str = HOST) -> St
 
 
 def without_link(state: State, name: str, space: str = HOST) -> State:
-    """A link goes, and with it all that hangs on it but its gate."""
+    """Remove a link and everything that depends on it, except its gate."""
     return replace(state.keep(lambda one: (one.space, one.on) != (space, name)), gates=state.gates)
 
 
@@ -161,7 +161,7 @@ def _route(state: State, route: Route, verb: str) -> State:
         if route.family == 6 and disable_ipv6(route.interface, route.space) in state.sysctls:
             raise KernelRefused(f"a route through {route.interface}: IPv6 is disabled on nexthop device")
     if any(_slot_of(one) == _slot_of(route) for one in state.routes):
-        return state  # EEXIST, which is fine where it is the same one
+        return state  # EEXIST, which is no error if it is the same route
     if route.source is not None and (route.space, route.source) not in {
         (one.space, one.address) for one in state.addresses
     }:
@@ -206,15 +206,15 @@ class FakeKernel:
         )
     )
     servers: dict[tuple[str, int], tuple[str, frozenset[str]]] = field(default_factory=dict)
-    """By endpoint: its public key and those of the clients it knows; who is not here does not answer."""
+    """By endpoint: the server's public key and its clients' public keys; other endpoints do not answer."""
     foreign_rules: tuple[ForeignRule, ...] = ()
     claimed: tuple[tuple[str, str], ...] = ()
-    """Objects inside our marks that are not ours."""
+    """Foreign objects inside netctl's own marks."""
     events: list[str] = field(default_factory=list)
     """Address events so far."""
     readings: dict[str, Reading] = field(default_factory=dict)
     strangers: dict[str, list[str]] = field(default_factory=dict)
-    """Peers that somebody else added, by interface."""
+    """Peers that another program added, by interface."""
     hung: set[str] = field(default_factory=set)
 
     # --- like netctl.host.Host
@@ -226,7 +226,7 @@ class FakeKernel:
         return None
 
     async def observe(self) -> Found:
-        """Links without our alias are not ours, unless a program of ours made them."""
+        """A link without an alias is foreign, unless wireguard-go makes the links."""
         owned = {one.interface for one in self.state.links if one.alias or not self.backend.makes_links}
         devices = frozenset(one for one in self.state.devices if one.interface in owned - self.hung)
         links = frozenset(one for one in self.state.links if one.interface in owned)
@@ -248,7 +248,7 @@ class FakeKernel:
     async def read(self, interface: str, space: str = HOST) -> Reading | None:
         if interface in self.hung:
             raise TunnelError(f"{interface} did not answer")
-        # A program is asked by the name of its interface alone, wherever that is.
+        # wireguard-go is asked by interface name alone, whatever namespace the interface is in.
         found = (one for one in self.state.devices if one.interface == interface)
         device = next((one for one in found if not self.backend.makes_links or one.space == space), None)
         if device is None:
@@ -279,7 +279,7 @@ class FakeKernel:
         self.state = after(self.state, Operation(verb="open", thing=device))
 
     async def restart(self, interface: str) -> bool:
-        """Where a program makes the links, its supervisor starts another."""
+        """If wireguard-go makes the links, its supervisor starts a new one; False with kernel WireGuard."""
         if self.backend.makes_links:
             return False
         self.hung.discard(interface)
@@ -287,7 +287,7 @@ class FakeKernel:
         return True
 
     def answers(self, device: Device) -> bool:
-        """Whether DEVICE's server is there, is the one it means, and knows it."""
+        """Whether a server answers at DEVICE's endpoint, has the expected public key, and knows DEVICE's key."""
         if device.peer is None or device.private is None:
             return False
         public, clients = self.servers.get(device.peer.endpoint, ("", frozenset()))

@@ -1,6 +1,6 @@
-"""A fleet in a lab's host, built from small parts: settings and keys, netctl alone, clients of it, or the whole fleet.
+"""A fleet in a lab's host, built from small parts: settings and keys, netctl alone, its clients, or the whole fleet.
 
-Everything that tests judge by (`ip`, `nft`, `wg`, tcpdump) runs in the lab's host too.
+The tools that tests judge by (`ip`, `nft`, `wg`, tcpdump) run in the lab's host too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tests.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FREE = Worker(uid=4321)
-"""A UID that is no worker's: the positive control of what a worker may not."""
+"""A UID of no worker: the positive control for what a worker may not do."""
 NETWORK_TOOLS = {"ip", "nft", "ss", "conntrack", "sysctl", "sh"}
-"""These need the network of a host alone: to enter it takes 5 ms, to enter the whole host 200."""
+"""Programs that need only the host's network namespace: entering that takes 5 ms, entering the whole host 200 ms."""
 QUICK: run.Changes = {
     "wireguard": {"backend": "userspace"},
     "netctl": {"key_requests_per_second": 1000, "key_requests_burst": 1000},
@@ -42,11 +42,11 @@ QUICK: run.Changes = {
 """Settings of every Rig: tests take keys faster than any worker does."""
 
 ONE_LOOP: run.Changes = {"loop": {"pause_seconds": 600}}
-"""Workers rest after their first loop: browsers that load on take the processor from what a test looks at."""
+"""Workers rest after their first loop: browsers that keep loading take processor time from what a test checks."""
 
 
 class Host:
-    """A lab's host with settings for COUNT workers, CHANGES of those by table; nothing is made but fleet.toml."""
+    """A lab's host with settings for COUNT workers, changed by CHANGES (by table); it only writes fleet.toml."""
 
     usual: run.Changes = run.NO_CHANGES
 
@@ -65,11 +65,11 @@ class Host:
         self.configure()
 
     def configure(self, more: run.Changes = run.NO_CHANGES) -> None:
-        """Write fleet.toml, with MORE changes of it."""
+        """Write fleet.toml, with MORE changes on top."""
         tables = run.settings(self.lab, self.count, first_uid=self.first_uid)
         for changes in (self.usual, self.changes, more):
             for table, keys in changes.items():
-                # The options of another task are in the place of the lab's own.
+                # Options given for another task replace the lab's own.
                 kept = {} if table == "task.options" else tables.get(table, {})
                 tables[table] = {**kept, **keys}
         self.paths.config.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Host:
 
     @cached_property
     def installation(self) -> Installation:
-        """The programs of this checkout, where every UID can read them."""
+        """This checkout's programs, in a place that every UID can read."""
         python, _, launch, *_ = run.program("netctl")
         return Installation(paths=self.paths, python=Path(python), release=Path(launch).parent)
 
@@ -92,18 +92,18 @@ class Host:
         return self.fleet.members[index]
 
     def lay_out(self) -> None:
-        """Accounts, folders and the snapshot of the settings, as `fleet up` makes them."""
+        """Make accounts, folders and the snapshot of the settings, as `fleet up` does."""
         accounts.ensure(self.fleet)
         for folder in folders.wanted(self.fleet, self.paths):
             folders.make(folder)
         self.write_snapshot()
 
     def write_snapshot(self) -> None:
-        """Programs that start from here on have the settings as they are now."""
+        """Write the current settings to the snapshot; programs that start from here on use them."""
         snapshot.write(Snapshot(release=self.installation.release, fleet=self.fleet), self.paths)
 
     def prepare(self, *keys: str) -> None:
-        """Accounts as the operator makes them, and the lab's KEYS (patterns) in netctl's pool."""
+        """Make the accounts by the operator's command, and import the lab's KEYS (patterns) into netctl's pool."""
         self.operate("accounts", "make", check=True)
         self.import_keys(*keys or ("*.conf",))
 
@@ -131,12 +131,12 @@ class Host:
         return self.host(self.inside(self.worker(index), argv), **settings)
 
     def everywhere(self, argv: Sequence[str], **settings: Any) -> list[subprocess.CompletedProcess[str]]:
-        """Run a program as root in the host and in every worker's own namespace, in turn; each has to end well."""
+        """Run a program as root in the host and in every worker's own namespace, in turn; each must exit with 0."""
         places = {tuple(argv): None, **{tuple(self.inside(one, argv)): None for one in self.fleet.members}}
         return [self.host(place, check=True, **settings) for place in places]
 
     def inside(self, worker: Worker, argv: Sequence[str]) -> list[str]:
-        """ARGV where WORKER has its tunnel; in the host for whom the fleet does not know."""
+        """ARGV where WORKER has its tunnel; in the host for a worker that is not in the fleet."""
         member = worker in self.fleet.members and self.fleet.walls.space(worker)
         return ["nsenter", f"--net={self.paths.space(worker)}", *argv] if member else [*argv]
 
@@ -158,7 +158,7 @@ class Host:
         return self.client_of(self.worker(index))
 
     def client_of(self, worker: Worker, at: Worker | None = None) -> Client:
-        """A process of that UID where that worker, or the one given by AT, is; it can ask netctl and the network."""
+        """A process with WORKER's UID, in the namespace of AT (default: WORKER); it can ask netctl and the network."""
         argv = self.as_worker(worker, *program(self.lab, "client", str(self.paths.netctl_socket)))
         return Client(self.popen(self.inside(at or worker, argv), **PIPES))
 
@@ -172,31 +172,31 @@ class Host:
         return self.host(argv, **{"timeout": 300, "stdin": subprocess.DEVNULL, **settings})
 
     def import_keys(self, *patterns: str) -> None:
-        """The lab's key files of these names are in netctl's pool."""
+        """Import the lab's key files that match PATTERNS into netctl's pool."""
         self.command("keys", "import", *map(str, key_stores.files(self.lab, patterns)), check=True)
 
-    # --- what there is to see
+    # --- observing
 
     def status(self) -> dict[str, Any]:
-        """As `netctl status --json`, asked for at its socket: to start a program takes half a second."""
+        """The content of `netctl status --json`, asked over the socket: starting a program takes half a second."""
         return status.netctl_status(self.paths).model_dump(mode="json")
 
     def slot(self, index: int = 0) -> dict[str, Any]:
-        """One slot of the status."""
+        """The status of the slot at INDEX."""
         return dict(self.status()["slots"][index])
 
     def server_pids(self, *hosts: str) -> list[int]:
-        """The wireguard-go of the lab's VPN servers, or of those on HOSTS."""
+        """The pids of wireguard-go of the lab's VPN servers, or of those on HOSTS."""
         names = {self.lab.topology.namespace(one) for one in hosts or (server.host for server in self.lab.topology.vpn)}
         found = self.lab.status().processes
         return [one.pid for one in found if one.namespace in names and "wireguard-go" in one.command]
 
     def wait_until_sealed(self, index: int = 0) -> None:
-        """Until netctl says that the slot has no tunnel."""
+        """Wait until netctl reports that the slot is sealed."""
         until("sealed", lambda: self.slot(index)["state"] == "sealed", 20, lambda: self.slot(index))
 
     def wait_until_settled(self, seconds: float = 25) -> None:
-        """Until `netctl plan` has nothing to do. It takes up to a second each time: wait for what is awaited first."""
+        """Wait until `netctl plan` is empty. A plan takes up to a second, so wait for more specific things first."""
         plan = ("plan", "--json")
         until("all stands", lambda: self.command(*plan).stdout.strip() == "[]", seconds, lambda: self.command(*plan))
 
@@ -222,7 +222,7 @@ class Rig(Host):
         key_stores.fill(self, keys)
 
     def start(self) -> Rig:
-        """wireguard-go for every worker, and netctl."""
+        """Start wireguard-go for every worker, then netctl."""
         for worker in self.fleet.members:
             self.start_wireguard(worker)
         self.start_netctl()
@@ -246,7 +246,7 @@ class Rig(Host):
         return self.installation.netctl(*words, "serve", walls=self.fleet.walls)
 
     def kill_netctl(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """End netctl; its exit code."""
+        """Send the signal NUMBER to netctl and wait; returns its exit code."""
         assert self.netctl
         self.netctl.send_signal(number)
         return self.netctl.wait(60)
@@ -260,21 +260,21 @@ class Rig(Host):
             return self.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def stop(self) -> None:
-        """End everything that was started here, and take ours out of the kernel."""
+        """End everything that was started here, clean up the kernel, and remove the key store."""
         super().stop()
         self.command("cleanup")
         for path in self.paths.key_store.parent.glob(f"{self.paths.key_store.name}*"):
             path.unlink()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """The lines of netctl's log that tell of EVENT, oldest first."""
-        # Its name is looked for first: a log has thousands of lines, and tests wait for one.
+        """The lines of netctl's log with this EVENT, oldest first."""
+        # Search for the name before parsing: a log has thousands of lines, and tests wait for one.
         texts = [text for text in self.log.read_text().splitlines() if f'"{event}"' in text]
         lines = [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
         return [line for line in lines if line["event"] == event]
 
     def seal_after(self, moment: datetime) -> tuple[float, str]:
-        """Wait for the first seal after MOMENT: how many seconds after, by netctl's log, and why."""
+        """Wait for the first seal after MOMENT; returns the seconds between them, by netctl's log, and the reason."""
 
         def look() -> tuple[float, str] | None:
             sealed = [line for line in self.logged("slot.sealed") if at(line) > moment]
@@ -286,7 +286,7 @@ class Rig(Host):
 
 
 def at(line: dict[str, Any]) -> datetime:
-    """When a line was logged."""
+    """The time of a log line."""
     return datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00"))
 
 

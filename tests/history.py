@@ -1,7 +1,7 @@
-"""A queue under random work, with a death between any two statements, and a ledger of what its users were told.
+"""Random work on a queue whose hubs may die between any two statements, and a ledger of what its users were told.
 
-Every hub is mortal: before each statement, before each commit and after it, before its caller hears of it, the hub may
-die. Workers outlive it and tell their ends to the next life. At any time the ledger and the tables have to agree.
+A hub may die before each statement, before each commit, and after a commit before its caller gets the result. Workers
+outlive it and report their ends to its next life. The ledger and the tables must agree at any time.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ PACES = {f"free{number}": Pace(interval_seconds=0, most=4) for number in range(6
 TOLD: tuple[Ending, ...] = ("good", "good", "empty", "absent", "failed", "limited")
 EXITS = ("", "", "", "kr", "jp")
 PATIENCE = (None, None, None, 8.0, 90.0)
-"""For how long their callers wait for jobs: less than a back-off, and some of these."""
+"""How many seconds callers wait for a job: shorter than one back-off, or as long as several."""
 MOST_STATEMENTS = 16
 
 
 class Died(BaseException):
-    """This hub is dead: nothing of its transaction happened, or all of it, and it knows neither."""
+    """The hub has died: its transaction happened completely or not at all, and the hub does not know which."""
 
 
 class Mortal(Database):
-    """A database whose user may die at any statement. CARELESS, each statement is a transaction: a planted fault."""
+    """A database whose user may die at any statement. CARELESS plants a fault: each statement is a transaction."""
 
     def __init__(self, address: str, *, careless: bool = False) -> None:
         super().__init__(address, clock=CLOCKS[sa.make_url(address).get_backend_name()])
@@ -52,7 +52,7 @@ class Mortal(Database):
         sa.event.listen(self.engine, "commit", lambda _: self._burn())
 
     def run(self, work: Callable[[sa.Connection], T], *, reading: bool = False) -> T:
-        """As ever, if it lives to tell."""
+        """As in Database, but the user may also die after the commit."""
         result = super().run(work, reading=reading)
         self._burn()
         return result
@@ -77,11 +77,11 @@ class Ledger:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.keys: dict[str, int | None] = {}
-        """Every key that was added, and the job that its caller was told of, the last one."""
+        """Every key that was added, and the newest job number that its caller was told."""
         self.new: set[int] = set()
-        """Jobs that somebody was told are new."""
+        """Jobs that were reported as new to a caller."""
         self.cancelled: set[int] = set()
-        """Jobs that somebody has tried to cancel."""
+        """Jobs that a hub has tried to cancel."""
         self.claimed: dict[tuple[int, int], Claimed] = {}
         self.held: dict[str, set[tuple[int, int]]] = {}
         """By host, the runs that workers have in hand."""
@@ -89,7 +89,10 @@ class Ledger:
         """Ends that were acknowledged."""
 
     def receipt(self, key: str, one: Receipt) -> None:
-        """Who added KEY was told ONE. What repeats leaves by an order, and may come again, before that is told."""
+        """The caller that added KEY was told ONE.
+
+        A repeating job leaves when it is cancelled; KEY may be added again before the canceller has its answer.
+        """
         before = self.keys[key]
         if before not in (None, one.job):
             again = one_of(key).repeat is not None and min(before or 0, one.job) in self.cancelled
@@ -109,7 +112,7 @@ class Ledger:
                 self.held[host].add(run)
 
     def ends(self, host: str, one: Finished, taken: Taken) -> None:
-        """A worker of HOST was told that its end was TAKEN so."""
+        """A worker of HOST was told how its end was TAKEN."""
         run = (one.job, one.fence)
         with self.lock:
             before = self.told.setdefault(run, (one.outcome, taken))
@@ -119,7 +122,7 @@ class Ledger:
 
 
 def one_of(key: str) -> Job:
-    """The job of KEY, always the same: whoever adds it again adds the same job."""
+    """The job of KEY, always the same, so adding it again adds the same job."""
     own = random.Random(key)
     return Job(
         site=own.choice([*PACES]),
@@ -134,7 +137,7 @@ def one_of(key: str) -> Job:
 
 
 class MortalHub:
-    """One host at random work."""
+    """One host that does random work."""
 
     def __init__(self, queue: Queue, ledger: Ledger, name: str, seed: int, *, careless: bool) -> None:
         self._random = random.Random(f"{seed} {name}")
@@ -162,7 +165,7 @@ class MortalHub:
         ]
 
     def step(self) -> None:
-        """Do one thing at random, and perhaps die of it."""
+        """Do one thing at random, and perhaps die while doing it."""
         if not self.alive:
             if self._random.random() < 0.12:
                 self.living(self.begin)
@@ -171,7 +174,7 @@ class MortalHub:
         self.living(self._random.choices(doings, weights)[0])
 
     def living(self, doing: Callable[[], None]) -> None:
-        """DOING, unless the hub dies of it."""
+        """Run DOING; the hub may die meanwhile."""
         self.database.fuse = 0
         if self._random.random() < 0.25:
             self.database.fuse = self._random.randint(1, MOST_STATEMENTS)
@@ -183,7 +186,7 @@ class MortalHub:
             self.database.fuse = 0
 
     def begin(self) -> None:
-        """A new life: what the old one held and no worker has in hand is given up."""
+        """Begin a new life: runs of the old one that no worker holds end as lost."""
         self._lives += 1
         self.host = Host(self.name, str(self._lives))
         self.store.enlist(self.host, LEASE_SECONDS, version="0", settings="")
@@ -195,7 +198,7 @@ class MortalHub:
         self.alive = True
 
     def add(self) -> None:
-        """New jobs, and some that were added before; what was not acknowledged is added again some day."""
+        """Add new jobs, and again some earlier ones, among them those whose addition was not acknowledged."""
         ledger = self._ledger
         with ledger.lock:
             known = self._random.sample([*ledger.keys], min(2, len(ledger.keys)))
@@ -209,14 +212,14 @@ class MortalHub:
                 ledger.receipt(key, receipt)
 
     def claim(self) -> None:
-        """Jobs for up to six workers, at times with the exits of one region alone."""
+        """Claim jobs for up to six workers, sometimes with the exits of one region only."""
         workers = [f"w{number}" for number in range(self._random.randint(1, 6))]
         exits = self._random.choice([None, None, ["kr"]])
         found = self.store.claim(self.host, workers, exits)
         self._ledger.claims(self.name, found.jobs)
 
     def finish(self) -> None:
-        """Ends of some runs in hand, and of some that were told long ago."""
+        """Report ends of some held runs, and sometimes repeat an end that was reported earlier."""
         ledger = self._ledger
         with ledger.lock:
             mine = sorted(ledger.held[self.name])
@@ -225,18 +228,18 @@ class MortalHub:
                 runs.append(self._random.choice([*ledger.told]))
         ends = []
         for run in dict.fromkeys(runs):
-            # A worker that was not answered tells the same again: its result is on disk.
+            # A worker that got no answer repeats the same report: its result is on disk.
             outcome = ledger.told[run][0] if run in ledger.told else random.Random(str(run)).choice(TOLD)
             ends.append(Finished(job=run[0], fence=run[1], outcome=outcome))
         for one, taken in zip(ends, self.store.finish(ends), strict=True):
             ledger.ends(self.name, one, taken)
 
     def beat(self) -> None:
-        """Live on."""
+        """Renew the lease."""
         self.store.beat(self.host, LEASE_SECONDS)
 
     def recover(self) -> None:
-        """Take from the dead."""
+        """Recover jobs of dead hosts."""
         self.store.recover()
 
     def cancel(self) -> None:
@@ -250,11 +253,11 @@ class MortalHub:
         assert not chosen or found[chosen[0]] in Cancelled
 
     def retry(self) -> None:
-        """Try jobs again that lie aside."""
+        """Retry jobs that were set aside."""
         self.store.retry([job for (job,) in self._queue.rows("SELECT id FROM jobs WHERE state = 'aside' LIMIT 3")])
 
     def site(self) -> None:
-        """Let a site rest or go on, or have another pace."""
+        """Pause or resume a site, or change its pace."""
         name = self._random.choice([*PACES])
         if self._random.random() < 0.5:
             self.store.pause(name, paused=self._random.random() < 0.3)
@@ -263,7 +266,7 @@ class MortalHub:
 
 
 def agree(queue: Queue, ledger: Ledger) -> None:
-    """The tables agree with one another and with the LEDGER; nobody is at work just now."""
+    """Assert that the tables agree with one another and with the LEDGER; no hub may be working meanwhile."""
     jobs = {row.id: row for row in queue.rows("SELECT * FROM jobs")}
     runs: dict[int, dict[int, Any]] = {}
     for row in queue.rows("SELECT * FROM runs"):
@@ -312,7 +315,7 @@ def _sites_agree(queue: Queue, jobs: list[Any]) -> None:
 
 
 def polite(queue: Queue) -> None:
-    """No run of a site began before its interval was over, and never too many ran at once."""
+    """Assert that no run of a site began before its interval was over, and that never too many ran at once."""
     began: dict[str, list[float]] = {}
     changes: dict[str, list[tuple[float, int]]] = {}
     query = "SELECT site, began_at, {} AS ended_at FROM {} WHERE began_at IS NOT NULL"
@@ -323,7 +326,7 @@ def polite(queue: Queue) -> None:
         times = sorted(began.get(site.name, []))
         gaps = [after - before for before, after in itertools.pairwise(times)]
         assert min(gaps, default=9.0) >= site.interval_seconds - 1e-6, f"{site}: {min(gaps)} s"
-        # What ends in the same millisecond as another begins made room for it.
+        # At equal times the end (-1) sorts before the begin (+1): it made room for that.
         now = most = 0
         for _, change in sorted(changes.get(site.name, [])):
             now += change

@@ -1,4 +1,4 @@
-"""A hub with a page and some runs, one of them full of markup; needs no root."""
+"""A hub with a page and some runs, one of them with markup in its texts; needs no root."""
 
 from __future__ import annotations
 
@@ -67,24 +67,24 @@ ELSEWHERE = Host("elsewhere", "life")
 
 @dataclass(frozen=True)
 class Scene:
-    """A hub with a page, and the same queue."""
+    """A hub with a page, and access to its queue."""
 
     paths: Paths
     store: Store
     database: Database
     words: str = SCRIPT
-    """What a stranger says."""
+    """Untrusted text, as a site would return it."""
 
     def run(self, key: str, outcome: Ending, **more: Any) -> None:
-        """A job that has ended so, by ONE."""
+        """Add a job under KEY, and end its run by worker ONE with OUTCOME."""
         self.store.add([Job(site="a.example", task="visit", key=key, attempts=1)])
         (work,) = self.store.claim(ELSEWHERE, [ONE.name]).jobs
         self.store.finish([Finished(job=work.job, fence=work.fence, outcome=outcome, **more)])
 
     def watch(self, key: str, seen: Sequence[Seen], pictures: Sequence[bytes] = (PNG,)) -> int:
-        """A job that repeats, with a run for each of SEEN: exit, outcome, price. Its number.
+        """Add a repeating job with a run for each of SEEN (exit, outcome, price); returns its number.
 
-        Its pictures are those of PICTURES, in turn. One run goes through the queue: the next is due in an hour.
+        Good runs use PICTURES in turn. One run goes through the queue, so the next is due in an hour.
         """
         (receipt,) = self.store.add([Job(site="shop.example", task="watch", key=key, repeat=Interval(3600))])
         (work,) = self.store.claim(ELSEWHERE, [ONE.name]).jobs
@@ -116,7 +116,7 @@ class Scene:
 
 
 class Keys:
-    """Stands where netctl does, with a real store of keys and no tunnel: the hub asks it how the keys are."""
+    """Answers the hub's question about keys in netctl's place, from a real key store without tunnels."""
 
     def __init__(self, paths: Paths, words: str) -> None:
         store = KeyStore(paths.key_store)
@@ -141,12 +141,12 @@ class Keys:
         return self._found
 
     async def closed(self, connection: Connection) -> None:
-        """Nothing hangs on a connection."""
+        """A connection has no state here."""
 
 
 @contextmanager
 def told(paths: Paths, words: str) -> Iterator[None]:
-    """Somebody answers at netctl's place."""
+    """Serve Keys at netctl's socket."""
     paths.netctl_socket.parent.mkdir(parents=True)
     table = Table("netctl", TABLE.rows["keys_by_server"])
     limits = Limits(rates={COUNTS_KEYS: Rate(per_second=100, burst=100)})
@@ -161,7 +161,7 @@ def told(paths: Paths, words: str) -> Iterator[None]:
 
 @contextmanager
 def shown(root: Path, words: str = SCRIPT, **web: str) -> Iterator[Scene]:
-    """A good run with a picture, whose words are markup, and one that failed; WEB are more settings of the page."""
+    """A hub with a good run with a picture, and a failed one; WORDS is their text; WEB: more settings of the page."""
     paths = Paths(root=root)
     paths.spool(ONE).mkdir(parents=True)
     (paths.spool(ONE) / NAME).write_bytes(PNG)
@@ -199,7 +199,7 @@ def ask(path: str, method: str = "GET", body: str = "", **headers: str) -> tuple
 
 
 def status(path: str, method: str = "GET", **headers: str) -> int:
-    """That of an answer; 0 where nobody listens."""
+    """The status of an answer; 0 if nothing listens."""
     try:
         return ask(path, method, **headers)[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""A hub at work without a fleet: its workers are this process under their UIDs, which is root's to be."""
+"""A running hub without a fleet: this process acts as its workers under their UIDs, for which it needs root."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FLEET = Fleet.model_validate(
 
 
 def laid_out(paths: Paths, fleet: Fleet) -> Database:
-    """The folders of a hub, its snapshot and its queue, with nothing in it."""
+    """Make a hub's folders, its snapshot and its empty queue; returns the database."""
     for path in (paths.hub_socket, paths.snapshot, paths.hub_database):
         path.parent.mkdir(parents=True, exist_ok=True)
     snapshot.write(Snapshot(release=Installation(paths=paths).release, fleet=fleet), paths)
@@ -50,7 +50,7 @@ def laid_out(paths: Paths, fleet: Fleet) -> Database:
 
 
 def started(paths: Paths, answers: Callable[[], object], prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    """A hub that ANSWERS, started by PREFIX."""
+    """Start a hub, its command line after PREFIX, and wait until ANSWERS is true."""
     installation, path = Installation(paths=paths), paths.root / "hub.log"
     argv, environment = [*prefix, *installation.module("hub", "serve")], installation.environment
     with path.open("ab") as log:
@@ -84,7 +84,7 @@ class Scene:
         self.paths.hub_socket.chmod(0o666)  # no worker here is of the fleet's group
 
     def rings(self) -> bool:
-        """Tell the hub to look; whether it answers."""
+        """Tell the hub to look at the queue; whether it answers."""
         try:
             with Client(self.paths.hub_socket, timeout_seconds=10) as client:
                 client.ask(Ring(), Done)
@@ -99,7 +99,7 @@ class Scene:
         self.process.wait(10)
 
     def stop(self) -> None:
-        """End it in order."""
+        """End it by SIGTERM; it must exit with 0. Close the database."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(20) == 0
@@ -117,7 +117,7 @@ class Scene:
         return [(run["outcome"], run["worker"]) for run in reading.runs_of(self.database, job)]
 
     def hand_in(self, by: Worker, work: Work, picture: bytes = b"\x89PNG", **more: Any) -> None:
-        """A good result of WORK in the spool of BY, with MORE fields."""
+        """Write a good result of WORK with its picture into the spool of BY, with MORE fields."""
         run, loop = of_job(work.job, work.fence)
         now = datetime.now(timezone.utc)
         name = f"{run}-{loop:06d}.png"
@@ -128,7 +128,7 @@ class Scene:
         self.write(by, f"{run}-{loop:06d}.json", content.encode())
 
     def write(self, worker: Worker, name: str, content: bytes) -> None:
-        """A file of WORKER in its spool."""
+        """Write a file into WORKER's spool, owned by WORKER."""
         path = self.paths.spool(worker) / name
         path.write_bytes(content)
         os.chown(path, worker.uid, worker.uid)
@@ -136,7 +136,7 @@ class Scene:
 
 @contextmanager
 def client(scene: Scene, uid: int) -> Iterator[Client]:
-    """A connection of UID: what the kernel notes of it is who connects."""
+    """A connection of UID: the kernel records the effective UID at the moment of connecting."""
     made = Client(scene.paths.hub_socket, timeout_seconds=30)
     os.seteuid(uid)
     try:
@@ -149,7 +149,7 @@ def client(scene: Scene, uid: int) -> Iterator[Client]:
 
 @contextmanager
 def running(fleet: Fleet = FLEET, *, disk: str = "") -> Iterator[Scene]:
-    """A hub that serves; DISK: the size of its own."""
+    """A serving hub; with DISK, its state has a tmpfs of that size."""
     with tempfile.TemporaryDirectory(prefix="fleet-hub-") as name:
         Path(name).chmod(0o755)
         state = Paths(root=Path(name)).state
@@ -167,12 +167,12 @@ def running(fleet: Fleet = FLEET, *, disk: str = "") -> Iterator[Scene]:
 
 
 def take(one: Client, seconds: float = 20) -> Work:
-    """The job that comes."""
+    """Ask for a job and return it; one must come within SECONDS."""
     work = one.ask(Take(seconds=seconds), Taken).work
     assert work
     return work
 
 
 def finish(one: Client, work: Work) -> None:
-    """Tell of its end."""
+    """Report the end of WORK."""
     one.ask(Finish(job=work.job, fence=work.fence), Done)

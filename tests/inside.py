@@ -1,4 +1,4 @@
-"""Processes inside a lab: the programs of tests/programs, those that obey a test and those that tell what they see."""
+"""Processes inside a lab: the programs of tests/programs, some obey a test and others report what they see."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ORDINARY = (
 )
 PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 PAST_THE_TUNNELS = (f"not ({' or '.join(ORDINARY)})", "-tt", "-Q", "in")
-"""tcpdump's words for whatever leaves the host and is neither WireGuard nor a word to its neighbours on the wire."""
+"""Arguments of tcpdump() for packets from the host that are neither WireGuard nor neighbour traffic on the wire."""
 
 
 def scripts(lab: Lab) -> Path:
@@ -61,9 +61,9 @@ def server(lab: Lab, *services: tuple[str, str, int]) -> list[str]:
 
 
 def forget(lab: Lab) -> None:
-    """The files of all fleets on LAB's host go."""
+    """Remove the files of all fleets from LAB's host."""
     names = run.paths(lab).spaces
-    # A mount, by which all programs of the lab see the same names of namespaces.
+    # It is a mount through which all programs of the lab see the same namespace names, so it stays.
     assert not [*names.iterdir()]
     for path in (*lab.places.fleet_root.iterdir(), *names.parent.iterdir()):
         if path.is_dir() and path not in (names, names.parent):
@@ -74,7 +74,7 @@ def forget(lab: Lab) -> None:
 
 @dataclass
 class Client:
-    """A process with at most one connection to netctl; programs/client.py has the orders it takes."""
+    """A process with at most one connection to netctl; programs/client.py lists its orders."""
 
     process: subprocess.Popen[str]
 
@@ -84,7 +84,7 @@ class Client:
         return self.answer()
 
     def timed(self, **order: Any) -> tuple[Any, float]:
-        """The answer, and the milliseconds from the order to it."""
+        """Send one order; returns its answer and the milliseconds until it came."""
         started = time.perf_counter()
         answer = self.ask(**order)
         return answer, (time.perf_counter() - started) * 1000
@@ -96,7 +96,7 @@ class Client:
         self.process.stdin.flush()
 
     def has_answered(self) -> bool:
-        """Whether an answer can be had without waiting."""
+        """Whether an answer can be read without waiting."""
         assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], 0)[0])
 
@@ -114,7 +114,7 @@ class Client:
 
 
 class Ear:
-    """What a process has said."""
+    """Reads the output of a process line by line."""
 
     def __init__(self, said: IO[str]) -> None:
         self._said, self._lines, self._rest = said, list[str](), ""
@@ -126,22 +126,22 @@ class Ear:
         return found
 
     def before(self, mark: str) -> list[str]:
-        """The lines up to one that has MARK, and without that."""
+        """The lines before the next one that contains MARK; that line is dropped."""
         found: list[str] = []
         while mark not in (line := self.lines(1)[0]):
             found.append(line)
         return found
 
     def says_more(self) -> bool:
-        """Whether there is a line that nobody has read."""
+        """Whether there are unread lines."""
         return bool(self._unread())
 
     def rest(self) -> list[str]:
-        """The lines that nobody has read."""
+        """All unread lines."""
         return self.lines(len(self._unread()))
 
     def heard(self, count: int) -> Counter[str]:
-        """The next COUNT lines of programs/server.py, however they are ordered and whoever came: `tcp 127.0.0.1:80`."""
+        """The next COUNT lines of programs/server.py, counted without order and sender: `tcp 127.0.0.1:80`."""
         return Counter(line.rpartition(" ")[0] for line in self.lines(count))
 
     def _unread(self) -> list[str]:
@@ -152,7 +152,7 @@ class Ear:
 
 @contextlib.contextmanager
 def speaking(lab: Lab, where: str, argv: Sequence[str], first: str) -> Iterator[Ear]:
-    """A program in the namespace WHERE that has said FIRST; it is ended after the block."""
+    """Start a program in the namespace WHERE and wait until it prints FIRST; it is killed after the block."""
     with (
         tempfile.NamedTemporaryFile("r") as said,
         open(said.name, "a") as out,  # noqa: PTH123 - its own descriptor: reading does not move the writer's position
@@ -167,32 +167,32 @@ def speaking(lab: Lab, where: str, argv: Sequence[str], first: str) -> Iterator[
 
 
 def tcpdump(expression: str, *further: str) -> list[str]:
-    """tcpdump, with FURTHER options, of what matches EXPRESSION at the ISP's end of the host's uplink.
+    """The command line of tcpdump for EXPRESSION, with FURTHER options, at the ISP's end of the host's uplink.
 
     Every packet of the host passes there. Run it inside the ISP.
     """
-    # -U and -l: nothing is held back in a buffer.
+    # -U and -l: no buffering of output.
     return ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "access", *ROOM, *further, expression]
 
 
 @contextlib.contextmanager
 def capturing(lab: Lab, *words: str) -> Iterator[Ear]:
-    """What tcpdump() sees."""
+    """The output of a running tcpdump(*WORDS)."""
     with speaking(lab, "isp", tcpdump(*words), "listening on") as made:
         yield made
 
 
 class Capture:
-    """An Ear for PAST_THE_TUNNELS that proves, each time it is asked, that it still sees.
+    """An Ear for PAST_THE_TUNNELS that proves at each read that the capture still works.
 
-    MARKER, of a UID that is no worker's, sends a mark, which is waited for.
+    MARKER, a client with a UID of no worker, sends a mark, and the read waits until it is captured.
     """
 
     def __init__(self, ear: Ear, marker: Client) -> None:
         self._ear, self._marker, self._mark, self._lines = ear, marker, 20_000, list[str]()
 
     def lines(self) -> list[str]:
-        """Everything since the last call up to a mark: what is asked about was seen."""
+        """Everything captured since the last call, up to a mark that is sent now, without the marks."""
         self._mark += 1
         mark = f"{WEB_ADDRESS}.{self._mark}: UDP"
 

@@ -1,4 +1,4 @@
-"""Folders that are dear to make, kept below FLEET_HOME by the hash of what they hold; one of each kind is kept."""
+"""Caches folders that are expensive to make below FLEET_HOME, by the hash of their input; one of each kind."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SECONDS = 900
 
 
 class NotMade(Exception):
-    """It could not be had; the message says what was tried."""
+    """The folder could not be made; the message names the command that failed."""
 
 
 def kept(kind: str, held: bytes, make: Callable[[Path], object]) -> Path:
-    """The folder of what is HELD, made by MAKE where it is not there yet; what MAKE raises is raised."""
+    """The folder for the input HELD; MAKE makes it if it does not exist, and its errors pass through."""
     home = Path(os.environ.get("FLEET_HOME", "/opt/fleet")) / kind
     folder = home / hashlib.sha256(held).hexdigest()[:12]
     home.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def kept(kind: str, held: bytes, make: Callable[[Path], object]) -> Path:
 
 
 def call(*argv: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """What ARGV says at its good end; raises NotMade with its last words."""
+    """The standard output of ARGV; if it fails, raises NotMade with the end of its output."""
     done = subprocess.run(argv, cwd=cwd, env=env, text=True, capture_output=True, timeout=SECONDS, check=False)
     if done.returncode:
         words = " ".join(map(str, argv))

@@ -1,4 +1,4 @@
-"""netctl's key store with keys in it; `netctl keys import` takes nearly a second, and so does it once a session."""
+"""Fills netctl's key store. `netctl keys import` takes nearly a second, so its result is reused within a session."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from tests.fleets import Host
 
 _FILLED: dict[tuple[tuple[Path, str], ...], bytes] = {}
-"""By the files that were imported, with what was in them."""
+"""The bytes of a filled store, by the imported files and their contents."""
 
 
 def files(lab: Lab, patterns: Sequence[str]) -> list[Path]:
-    """LAB's key files of these names."""
+    """LAB's key files that match PATTERNS."""
     return sorted(path for pattern in patterns for path in lab.places.keys.glob(pattern))
 
 
 def fill(host: Host, patterns: Sequence[str]) -> None:
-    """The lab's key files of these names are in HOST's store; an empty one is as the first of these was left."""
+    """Put the lab's key files that match PATTERNS into HOST's store; a new store is a copy of the first such one."""
     store, fresh = host.paths.key_store, not host.paths.key_store.exists()
     words = tuple((path, path.read_text()) for path in files(host.lab, patterns))
     if fresh and words in _FILLED:

@@ -1,4 +1,4 @@
-"""A key service in a lab: its keys at the lab's VPN servers, all of which have one network inside; its faults."""
+"""A key service in a lab, with faults: the lab's VPN servers accept its keys, all in one tunnel network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAT = "add rule ip exit postrouting ip saddr {inside}.0/24 oifname eth0 counter
 
 
 class Service:
-    """The stand-in in LAB's web, with EACH keys of every server."""
+    """The stand-in key service on LAB's host `web`, with EACH keys of every server."""
 
     def __init__(self, lab: Lab, each: int) -> None:
         self.lab, self.folder = lab, lab.places.root / "keyservice"
@@ -37,50 +37,50 @@ class Service:
 
     @property
     def settings(self) -> Changes:
-        """The table of fleet.toml."""
+        """The table `keys.source` of fleet.toml for this service."""
         table: dict[str, JsonValue] = {"insecure_http": True, "timeout_seconds": 3}
         table |= {name: f"http://{WEB_ADDRESS}:{PORT}/{name}" for name in ("allocate", "release", "status")}
         table["servers"] = [str(server.address) for server in self.lab.topology.vpn]
         return {"keys.source": table}
 
     def start(self) -> None:
-        """Serve; what was lent before is known."""
+        """Start it; it still knows what it lent before."""
         argv = [sys.executable, "-I", str(LAUNCH), "lab.keyservice", str(self.folder), str(WEB_ADDRESS), str(PORT)]
         self.process = self.lab.popen("web", argv, stdout=subprocess.PIPE)
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
     def kill(self) -> None:
-        """As a power cut ends it."""
+        """SIGKILL."""
         assert self.process
         self.process.kill()
         self.process.wait(10)
 
     def fault(self, word: str) -> None:
-        """From here on it is like that (lab/keyservice.py has the words)."""
+        """Set its fault to WORD, from now on (lab/keyservice.py lists them; "": none)."""
         (self.folder / "fault").write_text(word)
 
     def events(self) -> list[tuple[str, str]]:
-        """What became of its keys."""
+        """The journal: each event with its public key, in order."""
         path = self.folder / "journal"
         lines = map(json.loads, path.read_text().splitlines() if path.exists() else ())
         return [(line["event"], line["public_key"]) for line in lines]
 
     def lent(self) -> set[str]:
-        """The keys that are out."""
+        """The keys that are lent now."""
         out: set[str] = set()
         for event, public in self.events():
             out = out - {public} if event == "back" else out | {public} if event == "lent" else out
         return out
 
     def unheard(self) -> set[str]:
-        """Keys whose answer never arrived whole: whom they were meant for cannot give them back."""
+        """Keys that were lent but whose answer never arrived completely, so the client cannot give them back."""
         heard: dict[str, bool] = {}
         for event, public in self.events():
             heard[public] = event != "lent"
         return {public for public, was in heard.items() if not was}
 
     def _keys(self, server: Server, each: int) -> list[dict[str, Any]]:
-        """EACH keys that SERVER takes, in the one network inside."""
+        """Make EACH keys in the shared tunnel network, and add them to SERVER."""
         control = self.lab.places.wireguard_socket(server.host, server.interface)
         path = next(self.lab.places.keys.glob(f"{server.host}-*.conf")).read_text()
         own = next(line.partition(" = ")[2] for line in path.splitlines() if line.startswith("PublicKey"))
@@ -99,21 +99,24 @@ class Service:
 
 
 def in_devices(host: Host) -> dict[str, str]:
-    """The public key of every tunnel of HOST's that has one, as wg shows it."""
+    """By interface, the public key of each of HOST's tunnels that has one, as wg shows it."""
     shown = host.host(["wg", "show", "all", "public-key"]).stdout.splitlines()
     found = dict(line.split() for line in shown)
     return {name: public for name, public in found.items() if public != "(none)"}
 
 
 class Judge:
-    """Looks at devices and service, time and again: what is in a device is lent, and in no other device."""
+    """Checks that each key in a device is lent by the service, and is in no other device."""
 
     def __init__(self, host: Host, service: Service) -> None:
         self._host, self._service = host, service
         self.seen: set[str] = set()
 
     def look(self) -> bool:
-        """One look; whether any device has had a key. A key that came or went meanwhile was lent before or after it."""
+        """Check once; returns whether any device has ever had a key.
+
+        A key that appeared or went during the check was lent before or after it, so both lists count.
+        """
         before = self._service.lent()
         found = in_devices(self._host)
         lent = before | self._service.lent()

@@ -1,4 +1,4 @@
-"""What holds a fleet's workers, shown and flushed by `ip` and `nft` in milliseconds; `netctl plan` takes a second."""
+"""Shows and flushes the layers that confine workers, by `ip` and `nft`, in milliseconds (`netctl plan`: 1 s)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ FAMILIES = ("-4", "-6")
 MAIN = "rule add from all lookup main priority 32766 protocol kernel"
 DEFAULT = "rule add from all lookup default priority 32767 protocol kernel"
 _FLUSH = rf"printf 'rule flush\n{MAIN}\n{DEFAULT}\n' | ip -batch -; printf 'rule flush\n{MAIN}\n' | ip -6 -batch -"
-"""As careless as it gets: every rule, and only those put back without which no host has a network."""
+"""Deletes every rule, then restores only those without which a host has no network."""
 
 
 def flush_rules(host: Host) -> None:
-    """`ip rule flush`, wherever there are tunnels."""
+    """`ip rule flush` in the host and in every worker's namespace."""
     host.everywhere(["sh", "-c", _FLUSH])
 
 
 def flush_both(host: Host) -> None:
-    """Rules and ruleset in the same moment, as close as two programs come to it."""
+    """Flush rules and nftables ruleset at the same time, as closely as two programs can."""
     host.everywhere(["sh", "-c", f"nft flush ruleset & ({_FLUSH}); wait"])
 
 
 def layers(host: Host) -> str:
-    """Rules, tables and chains that hold the workers, and their links, whatever their leases."""
+    """The rules, tables and chains that confine the workers, and their links, without what depends on leases."""
     show = {"nft": ("nft", "-s", "list", "table", "inet")}
     tables = [host.host([*show["nft"], name]).stdout for name in ("fleet", "fleet_hold")]
     seen = []
     for index, worker in enumerate(host.fleet.members):
         for family in FAMILIES:
-            # Rules of one priority may stand in any order.
+            # Rules of the same priority may be in any order.
             seen.append("\n".join(sorted(host.there(["ip", family, "rule"], index, check=True).stdout.splitlines())))
             seen.append(host.there(["ip", family, "route", "show", "table", str(worker.table)], index).stdout)
         link = host.there(["ip", "-oneline", "link", "show", worker.interface], index).stdout
@@ -46,9 +46,9 @@ def layers(host: Host) -> str:
 
 @contextlib.contextmanager
 def addresses_kept(host: Host) -> Iterator[list[list[str]]]:
-    """The host's IPv6 addresses, as words of `ip`; these and its default routes are there again at the end.
+    """Yields the host's IPv6 addresses as arguments of `ip`; restores these and the default routes at the end.
 
-    The kernel takes them away with a link, or with IPv6, and does not bring them back; every network manager does.
+    The kernel removes them with a link, or with IPv6, and does not restore them; a network manager would.
     """
     links = host.json("ip", "-json", "-6", "address", "show", "scope", "global")
     own = [(link["ifname"], one) for link in links if link["ifname"] != "lo" for one in link["addr_info"] if one]
@@ -66,7 +66,7 @@ def addresses_kept(host: Host) -> Iterator[list[list[str]]]:
 
 @contextlib.contextmanager
 def without_ipv6(host: Host, *, off: bool) -> Iterator[None]:
-    """A host with no IPv6 address and no IPv6 route of its own, or with IPv6 switched OFF; then as it was."""
+    """While entered, the host has no IPv6 address and no default IPv6 route, or IPv6 is disabled (OFF)."""
     switch = ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"]
     with addresses_kept(host) as addresses:
         addressed = [["ip", "address", "delete", *one] for one in addresses]

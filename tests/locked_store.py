@@ -1,4 +1,4 @@
-"""A key store that another program holds: a real lock on its file, by another process."""
+"""A key store that is really locked by another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Nobody else can write to the SQLite file at PATH."""
+    """While entered, another process holds an exclusive lock on the SQLite file at PATH."""
     argv = [sys.executable, "-I", "-c", _HOLD, str(path)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline()

@@ -1,4 +1,4 @@
-"""A disk without room."""
+"""A full disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[Path]:
-    """FOLDER has a disk of its own, of which not a byte is free until the given file is removed; root mounts it."""
+    """Mount a full tmpfs on FOLDER (needs root); yields the file whose removal frees its space."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", folder], check=True)
     try:
         filler = folder / "filler"
@@ -21,7 +21,7 @@ def full_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(filler: Path) -> None:
-    """The file FILLER takes all room of its disk."""
+    """Write FILLER until its disk is full."""
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))

@@ -1,4 +1,4 @@
-"""supervisord: how the configuration begins of one that tests start by itself, and what one runs."""
+"""supervisord in tests: the beginning of its configuration where tests start it alone, and its programs' pids."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logfile={root}/supervisord.log
 childlogdir={root}
 pidfile={root}/supervisord.pid
 """
-"""The rest of [supervisord], such as its environment, comes next."""
+"""A test appends the rest of [supervisord], such as its environment."""
 
 
 def pids(installation: Installation) -> dict[str, int]:
-    """The process of each program (`netctl`, `worker:w1101`), 0 for none. No `supervisorctl` is started for it."""
+    """The pid of each program (`netctl`, `worker:w1101`), 0 if it does not run; asked without `supervisorctl`."""
     return {one.name: one.pid for one in Supervisor(installation).states()}

@@ -1,4 +1,4 @@
-"""How tests wait: for the thing itself, until a deadline whose failure tells what was seen last."""
+"""How tests wait: for a condition, with a deadline; the failure shows what was seen last."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def until(
     *,
     longest_pause_seconds: float = 0.5,
 ) -> T:
-    """The first true value of CONDITION; the test fails with what SHOW gives, or with CONDITION's last value.
+    """The first true value of CONDITION; at the deadline the test fails with SHOW(), or with CONDITION's last value.
 
-    Looks take the processor from what they wait for: after PAUSE_SECONDS it looks again, then ever later up to
-    USUAL_PAUSE_SECONDS, and as long after a look as that takes; never later than LONGEST_PAUSE_SECONDS.
+    Checking takes processor time from what is waited for. So the pause grows from PAUSE_SECONDS to
+    USUAL_PAUSE_SECONDS, is at least as long as a check takes, and at most LONGEST_PAUSE_SECONDS.
     """
     growing = tenacity.wait_exponential(pause_seconds, USUAL_PAUSE_SECONDS, exp_base=1.5)
 
@@ -51,9 +51,9 @@ def until(
 
 @contextlib.contextmanager
 def frozen(*pids: int) -> Iterator[None]:
-    """While entered, no thread of PIDS runs: SIGSTOP is sent at once, and takes hold of each thread when it next runs.
+    """While entered, no thread of PIDS runs. SIGSTOP stops each thread only when it next runs, so all are waited for.
 
-    One that has ended meanwhile is left out.
+    A process that has ended by the end is ignored.
     """
 
     def states(pid: int) -> set[str]:

@@ -39,7 +39,7 @@ class Sender:
         """Set it when a run has ended."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         while True:
             self.rung.clear()
             try:

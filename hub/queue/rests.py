@@ -47,7 +47,7 @@ def rest(row: Any, outcome: Ending, wait_seconds: float | None, now: float) -> R
     except ValueError:
         # This host lacks its zone, or it never comes again: a person must look, and other ends must not wait for that.
         trouble = True
-    # Whoever waits for an answer (`until`) has one now: nothing is left for a person to decide.
+    # A caller that waits for an answer (`until`) has one now: nothing is left for a person to decide.
     return Rest(SPENT, row.scheduled_at, row.due_at, 0) if trouble and row.until is None else None
 
 

@@ -112,7 +112,7 @@ class Store:
     # --- sites
 
     def sites(self) -> list[Site]:
-        """All of them by name."""
+        """All sites, by name."""
         return self._database.run(locks.every, reading=True)
 
     def pause(self, site: str, *, paused: bool) -> bool:

@@ -72,7 +72,7 @@ class Backlog:
 
 
 def watches(database: Database) -> list[Watch]:
-    """At most MOST_WATCHES, by number."""
+    """At most MOST_WATCHES repeating jobs, by number."""
 
     def watch(row: Any) -> Watch:
         kept = {name: value for name, value in row._mapping.items() if name not in ("id", "interval_seconds", "cron")}
@@ -84,7 +84,7 @@ def watches(database: Database) -> list[Watch]:
 
 
 def backlog(database: Database) -> Backlog:
-    """Of the whole queue."""
+    """The counts of the whole queue."""
 
     def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
         return sa.select(sa.func.count()).select_from(table).where(*where).scalar_subquery()

@@ -59,7 +59,7 @@ class Asking:
         """Set it when a run has ended: there may be room for more."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         while True:
             self.rung.clear()
             if seconds := await self.once():

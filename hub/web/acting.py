@@ -64,7 +64,7 @@ class Acting:
         self._log, self._seldom = log.get("hub"), Seldom()
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """The routes."""
         return [
             Route("/sites/{name:path}", self.site, methods=["POST"]),
             Route("/watches/{job:int}", self.job, methods=["POST"]),

@@ -38,7 +38,7 @@ _FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 def application(
     fleet: FleetSettings, view: View, shelf: Shelf, states: States, doors: Doors, *, stopping: asyncio.Event
 ) -> ASGIApp:
-    """All of it."""
+    """The whole web application, behind its guards."""
     site = Site(fleet, view, shelf, Live(view, stopping))
     routes = [
         Route("/", site.fleet),

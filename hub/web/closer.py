@@ -1,4 +1,4 @@
-"""Details of one thing, as values: a watch by its exits, a worker, a site, the exits, a moment."""
+"""Values for the detail pages: a watch by its exits, a worker, a site, the exits, a moment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Watched(BaseModel, frozen=True):
     exits: tuple[Seen, ...]
     """The newest first."""
     series: Mapping[str, Mapping[str, tuple[tuple[float, float], ...]]]
-    """By name of the number and by exit, its times and values."""
+    """By name of the number, then by exit: (time, value) pairs, the oldest first."""
     runs: tuple[Run, ...]
 
 
@@ -55,9 +55,9 @@ class One(BaseModel, frozen=True):
     card: Card
     facts: Mapping[str, str | float | bool | None]
     runs: tuple[Run, ...]
-    """Those among the newest runs of all."""
+    """Its runs among the newest runs of the fleet."""
     hours: tuple[rollups.Count, ...] = ()
-    """Of a site: all runs of the last HOURS."""
+    """For a site: counts of all runs of the last HOURS."""
 
     @property
     def lines(self) -> dict[str, Points]:
@@ -119,7 +119,7 @@ def hours(database: Database, site: str, now: float) -> tuple[rollups.Count, ...
 
 
 def watched(database: Database, job: int) -> Watched | None:
-    """That job; None: neither the job nor a run of it exists."""
+    """JOB with its newest runs; None if neither the job nor a run of it exists."""
     there, found = reading.job(database, job), reading.runs_with_answers(database, job, LOOKED_AT)
     if there is None and not found:
         return None
@@ -206,7 +206,7 @@ def _events(one: Mapping[str, Any]) -> Iterable[Event]:
 
 
 def _texts(found: object, *names: str) -> Iterable[str]:
-    """What a worker has listed, as lines: texts, or the values of NAMES in tables."""
+    """The entries of a worker's list as lines: a text itself, or the values of NAMES in a table."""
     for one in found if isinstance(found, list) else ():
         if isinstance(one, dict):
             yield ": ".join(str(one[name]) for name in names if name in one)[:1000]

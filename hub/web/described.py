@@ -65,7 +65,7 @@ _PLACE = "#/components/schemas/{model}"
 
 
 def described() -> dict[str, Any]:
-    """All of it."""
+    """The whole document."""
     kinds: list[_Kind] = [kind for _, kind in _LISTED.values()]
     kinds += [*_STATES.values(), Receipt, Refusal]
     named, every = models_json_schema([(kind, "serialization") for kind in dict.fromkeys(kinds)], ref_template=_PLACE)

@@ -34,7 +34,7 @@ class Places:
         self._view, self._doors, self._can = view, doors, can
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Each route, with and without /api."""
         found = {
             "/watches/{job:int}": self.watch,
             "/workers/{name:path}": self.worker,
@@ -46,7 +46,7 @@ class Places:
         return [Route(f"{before}{path}", method) for before in ("", "/api") for path, method in found.items()]
 
     async def watch(self, request: Request) -> Response:
-        """A job by its exits, side by side."""
+        """A watch, with its newest run at each exit."""
         job = number(request, "job")
         found = await self._view.read(lambda: watched(self._view.database, job))
         if found is None:
@@ -82,12 +82,12 @@ class Places:
         return self._one(request, "site", One(card=card, facts=facts, runs=tuple(runs[:MOST_RUNS]), hours=found))
 
     async def exits(self, request: Request) -> Response:
-        """VPN servers by what came out of them."""
+        """VPN servers by the results of their runs."""
         found = by_exit((await self._view.sight()).runs)
         return json(Exits(exits=found)) if wants_json(request) else html(request, "exits.j2", exits=found)
 
     async def keys(self, request: Request) -> Response:
-        """VPN servers by their keys."""
+        """The keys of each VPN server; 503 while netctl does not answer."""
         try:
             found = judged(await self._doors.servers())
         except FleetError as error:

@@ -1,4 +1,4 @@
-"""The page's server on this host's loopback. Where its port is taken the hub goes on without it, and tries again."""
+"""Serves the page on this host's loopback. While its port is in use, the hub runs without it and tries again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def _serve(port: int, app: ASGIApp, stopping: asyncio.Event) -> None:
 
 
 def _opened(port: int) -> int:
-    """A socket on PORT, which hypercorn closes."""
+    """The descriptor of a socket bound to PORT; hypercorn closes it."""
     made = socket.socket()
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

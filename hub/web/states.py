@@ -1,4 +1,4 @@
-"""How the fleet is, for programs: `/healthz`, `/pressure` and `/metrics`."""
+"""The state of the fleet, for programs: `/healthz`, `/pressure` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_TOLD = 20
 
 
 class Health(BaseModel, frozen=True):
-    """Whether work is done and every watch has its results in time."""
+    """Whether runs succeed and every watch gets its results in time."""
 
     ok: bool
     reason: str
@@ -47,7 +47,7 @@ class States:
         self._view, self._metrics, self._room = view, metrics, room
 
     async def healthz(self, _: Request) -> Response:
-        """200 while work is done and every watch has its results in time, else 503 with the reason in a word."""
+        """200 while runs succeed and every watch gets its results in time, else 503 with the reason in one word."""
         if (sight := await self._sight()) is None:
             return json(Health(ok=False, reason="database", last_good_seconds=None, late=()), 503)
         fleet = sight.fleet
@@ -57,7 +57,7 @@ class States:
         return json(said, 503 if fleet.trouble else 200)
 
     async def pressure(self, _: Request) -> Response:
-        """200 while more work can be taken, else 503 with the reason in a word."""
+        """200 while more work can be taken, else 503 with the reason in one word."""
         if (sight := await self._sight()) is None:
             return json(Pressed(reason="database"), 503)
         since = None if sight.since is None else max(0.0, round(time.time() - sight.since, 1))
@@ -73,7 +73,7 @@ class States:
         return json(said, 503 if sight.pressure else 200)
 
     async def metrics(self, _: Request) -> Response:
-        """Also while the database is away: that is one of them."""
+        """Always 200: `fleet_database_up` tells whether the database answers."""
         return Response(self._metrics.text(await self._sight(), self._room()), media_type=CONTENT_TYPE)
 
     async def _sight(self) -> Sight | None:

@@ -1,6 +1,6 @@
-"""Ends of runs drawn in a row: one outline for each outcome, so that a row is a handful of nodes however long it is.
+"""Draws a row of run outcomes as SVG paths, one per outcome, so a row of any length has few nodes.
 
-A letter for each tick would be a node and a piece of text to lay out, and look as the machine's fonts have it.
+A letter per tick would need a node and text layout each, and its look would depend on the machine's fonts.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 CELL = 12
-"""Each tick has a square of that side, the first at 0."""
+"""Side of each tick's square, in SVG units; the first tick is at 0."""
 _RING = "m1.5 6a4.5 4.5 0 0 1 9 0a4.5 4.5 0 0 1-9 0zm1.2 0a3.3 3.3 0 0 0 6.6 0a3.3 3.3 0 0 0-6.6 0z"
-# What goes round twice is filled as well; the inside of the ring goes round the other way.
+# Fill rule nonzero: the ring's inner circle runs the other way, so it stays empty; an overlap stays filled.
 _OUTLINES = {
     "good": "m2 6a4 4 0 0 1 8 0a4 4 0 0 1-8 0z",
     "empty": _RING,
@@ -24,7 +24,7 @@ _OUTLINES = {
 
 
 def drawn(outcomes: Iterable[str]) -> dict[str, str]:
-    """The outline of each of OUTCOMES, the first of them left."""
+    """By outcome, the path of all its ticks in OUTCOMES; the first tick is leftmost."""
     found: dict[str, list[str]] = {}
     for at, outcome in enumerate(outcomes):
         found.setdefault(outcome, []).append(f"M{CELL * at} 0{_OUTLINES[outcome]}")

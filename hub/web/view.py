@@ -45,7 +45,7 @@ class Sight:
 
 
 class Whole(BaseModel, frozen=True):
-    """A run with everything that is known of it."""
+    """A run with everything that is known about it."""
 
     run: Run
     arguments: Mapping[str, JsonValue]

@@ -181,7 +181,7 @@ def words(language: str) -> Mapping[str, str]:
 
 
 def language_of(accepted: str) -> str:
-    """The first language of an Accept-Language header that this page has; otherwise English."""
+    """The first language of the Accept-Language header ACCEPTED that this page supports; otherwise English."""
     for part in accepted.split(","):
         if (found := part.strip()[:2].lower()) in LANGUAGES:
             return found
