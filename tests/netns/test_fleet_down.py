@@ -1,4 +1,4 @@
-"""`fleet down` beside a process that does not end: its UID stays held back, and the operator is told which it is."""
+"""`fleet down` with a process that cannot be ended: its UID stays confined, and the operator is told the process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ while True:
 
 @contextlib.contextmanager
 def python(rig: Rig, script: str, *words: str, worker: Worker | None = None) -> Iterator[int]:
-    """SCRIPT, once it is ready: its process."""
+    """Start SCRIPT and wait until it is ready; yields its pid."""
     argv = [sys.executable, "-I", "-c", script, *words]
     started = rig.popen(rig.as_worker(worker, *argv) if worker else argv, **PIPES)
     assert started.stdout and started.stdout.readline() == "ready\n"
@@ -62,9 +62,9 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 
 def test_what_does_not_end_stays_held_back(rig: Rig) -> None:
-    """75 and the process by its number; rules and tables stay, nothing leaves. The next one, when it has ended, is 0.
+    """Exit code 75 with the pid; rules and tables stay, nothing leaves. After the process has ended, `down` gives 0.
 
-    The control: without rules and tables what the process has left to the kernel takes the uplink.
+    The control: without rules and tables, what the process left to the kernel to send takes the uplink.
     """
     worker = rig.client()
     assert "ok" in worker.ask(do="connect")
@@ -93,7 +93,7 @@ def test_what_does_not_end_stays_held_back(rig: Rig) -> None:
 
 
 def test_who_starts_processes_of_workers_is_named(rig: Rig) -> None:
-    """75, and who it is, in the place of a word about SIGKILL; when that has ended, 0."""
+    """Exit code 75 naming the program that starts them, instead of a message about SIGKILL; after its end, 0."""
     with python(rig, COMES_AGAIN, str(rig.worker().uid)) as starter:
         rig.kill_netctl()
         done = rig.operate("down")

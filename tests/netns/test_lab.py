@@ -1,4 +1,4 @@
-"""The lab is what the other tests stand on: it is checked by other tools than those it is made with."""
+"""The lab, on which other tests depend, checked with other tools than those that make it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ soon = tenacity.retry(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fix
 
 @pytest.fixture
 def own(root: None) -> Iterator[Lab]:
-    """A small lab of this test alone, not up yet, gone afterwards."""
+    """A small lab for one test, not up yet; removed afterwards."""
     made = Lab(f"u{os.getpid() % 10_000}", servers=1, keys=2)
     yield made
     made.down()
@@ -79,14 +79,14 @@ def test_up_and_down_twice_each(own: Lab, traces: Callable[[str], list[str]]) ->
 
 
 def test_up_with_other_numbers_is_refused(own: Lab) -> None:
-    """A standing lab is not torn down under its users because somebody asks for another size."""
+    """A running lab is not removed under its users because `up` asks for another size."""
     own.up()
     with pytest.raises(ConfigurationError, match="other numbers"):
         Lab(own.name, servers=2, keys=2).up()
 
 
 def test_down_after_a_killed_up(own: Lab) -> None:
-    """SIGKILL of `up` half way leaves parts; `down` removes them all, and `up` works over them."""
+    """SIGKILL in the middle of `up` leaves parts; `down` removes all of them, and `up` works in spite of them."""
     for ending in (own.down, own.up):
         command = [sys.executable, "-I", str(LAUNCH), "lab", "up", "--servers", "1", "--lab", own.name]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as up:
@@ -103,7 +103,7 @@ def test_down_after_a_killed_up(own: Lab) -> None:
 
 
 def test_down_ends_what_runs_inside_whoever_started_it(own: Lab) -> None:
-    """Programs inside a host are ended too, one that moved on to a namespace of its own included."""
+    """Programs inside a host are ended too, also one that has moved to a namespace of its own."""
     own.up()
     inside = ["sh", "-c", "echo in; exec sleep 600"]
     started = [own.popen("host", [*way, *inside], stdout=subprocess.PIPE) for way in ([], ["unshare", "--net"])]
@@ -133,13 +133,13 @@ def test_a_broken_lab_is_made_again(own: Lab) -> None:
 
 
 def test_one_up_at_a_time(own: Lab) -> None:
-    """While somebody makes or removes the lab, a second one is told who does."""
+    """While one process makes or removes the lab, a second one fails with an error that names the first."""
     with lock(own.name, "lab"), pytest.raises(TryLater, match=f"process {os.getpid()} holds"):
         own.up()
 
 
 def test_foreign_namespace_is_refused_and_untouched(own: Lab) -> None:
-    """A namespace of our name that we did not make is named and left alone, by `down` too."""
+    """A foreign namespace with the lab's name is reported and left alone, also by `down`."""
     foreign = f"{own.name}-web"
     subprocess.run(["ip", "netns", "add", foreign], check=True)
     try:
@@ -152,7 +152,7 @@ def test_foreign_namespace_is_refused_and_untouched(own: Lab) -> None:
 
 
 def test_a_late_starter_of_an_earlier_life_stays_out(own: Lab) -> None:
-    """A program that was being started in a lab that is made again meanwhile ends instead of entering."""
+    """If a lab is made again while a program is being started in it, the program ends instead of entering."""
     own.up()
     late = own.command("host", ["echo", "in"])
     own.down()
@@ -189,7 +189,7 @@ def test_host_has_a_resolver_and_a_wireguard_folder_of_its_own(lab: Lab) -> None
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_tunnel_made_by_hand_works(lab: Lab, number: int) -> None:
-    """With a key of each server: DNS inside answers, the site sees the exit address, the ISP hears no question."""
+    """With a key of each server: the inner DNS answers, the site sees the exit address, the ISP sees no DNS query."""
     with tunnel(lab, f"vpn{number}-01.conf", f"h{number}", ("198.18.0.53", "203.0.113.80")):
         asked = lab.places.queries("isp").read_text()
         question = [sys.executable, "-c", ASK, "198.18.0.53", "shop.example"]
@@ -208,13 +208,13 @@ def test_keys_are_files_that_only_root_reads(lab: Lab) -> None:
 
 
 def test_the_shop_speaks_http2(lab: Lab) -> None:
-    """ALPN gives HTTP/2: over HTTP/1.1 most of what an address event kills would survive."""
+    """ALPN selects HTTP/2: over HTTP/1.1 most requests would survive an address event."""
     written = curl(lab, "host", "-o", "/dev/null", "-w", "%{http_version} %{ssl_verify_result}", f"{SITE}/")
     assert written == "2 0"
 
 
 def test_pages_load_slow_things_that_no_cache_keeps(lab: Lab) -> None:
-    """At least 30 sub-resources a page, 300 ms each, `no-store`."""
+    """Each page has at least 30 sub-resources of 300 ms each, all `no-store`."""
     for page in ("/", "/search?q=%EC%BB%A4%ED%94%BC"):
         text = curl(lab, "host", f"{SITE}{page}")
         assert text.count("/asset/") >= 30
@@ -236,14 +236,14 @@ def test_search_finds_products_in_korean(lab: Lab) -> None:
 
 
 def test_the_access_log_says_who_asked_for_what(lab: Lab) -> None:
-    """One JSON line a request, there before the answer is."""
+    """One JSON line per request, written before the answer is sent."""
     curl(lab, "host", "-4", f"{SITE}/ip?mark")
     last = json.loads(lab.places.access_log.read_text().splitlines()[-1])
     assert (last["address"], last["path"], last["query"], last["protocol"]) == ("198.51.100.10", "/ip", "mark", "2")
 
 
 def test_browsers_draw_readable_korean(lab: Lab, tmp_path: Path) -> None:
-    """Two syllables give two different pictures, neither of them that of a character no font has."""
+    """Two syllables give two different pictures, and neither is the glyph of a missing character."""
     script = """
       const draw = text => { const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
         pen.font = "40px 'Noto Sans CJK KR', sans-serif"; pen.fillText(text, 10, 60); return canvas.toDataURL(); };
@@ -265,7 +265,7 @@ def test_names_that_tell_who_asks(lab: Lab) -> None:
 
 
 def test_a_name_that_is_bound_anew(lab: Lab) -> None:
-    """The shop when asked first, the address within the name afterwards, and no resolver keeps the first answer."""
+    """The first answer is the shop, later ones the address in the name; no resolver caches the first answer."""
     names = ["a9fea9fe.once.rebind.example"] * 3
     done = lab.run("host", [sys.executable, "-c", ASK, "198.51.100.53", *names])
     assert done.stdout.split() == ["203.0.113.80", "169.254.169.254", "169.254.169.254"], done.stderr

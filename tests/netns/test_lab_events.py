@@ -1,4 +1,4 @@
-"""The demo's ears and its control: every address event is heard, and today's habit makes some."""
+"""The demo's listener and its control: every address event is recorded, and today's habit causes some."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ soon = tenacity.retry(stop=tenacity.stop_after_delay(5), wait=tenacity.wait_fixe
 
 
 def heard(listener: AddressListener) -> list[tuple[str, str]]:
-    """Everything so far."""
+    """All events so far."""
     now = datetime.now(timezone.utc)
     return [(event.kind, event.address) for event in listener.between(now - timedelta(minutes=1), now)]
 
 
 def test_address_events_of_the_host_are_heard(lab: Lab) -> None:
-    """Adding and deleting an address gives two events, IPv4 and IPv6; link changes none; another host's none."""
+    """Adding and deleting an address gives two events, for IPv4 and IPv6; link changes and other hosts give none."""
     with AddressListener(lab.topology.namespace("host")) as listener:
         for host, address in (("host", "192.0.2.77/32"), ("web", "192.0.2.78/32"), ("host", "2001:db8:9::7/128")):
             for verb in ("add", "del"):
@@ -31,7 +31,7 @@ def test_address_events_of_the_host_are_heard(lab: Lab) -> None:
 
         @soon
         def all_there() -> None:
-            # An IPv6 address is announced once more when its duplicate detection is through.
+            # The kernel announces an IPv6 address again after duplicate address detection.
             assert list(dict.fromkeys(heard(listener))) == [
                 ("new", "192.0.2.77"),
                 ("del", "192.0.2.77"),
@@ -45,7 +45,7 @@ def test_address_events_of_the_host_are_heard(lab: Lab) -> None:
 
 
 def test_todays_habit_makes_address_events(lab: Lab) -> None:
-    """For every loop of a worker its interface goes and comes back with its address."""
+    """For every loop of a worker its interface is deleted and made again with its address."""
     worker = Worker(uid=1298)
     spool = run.paths(lab).spool(worker)
     spool.mkdir(parents=True)

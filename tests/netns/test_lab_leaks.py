@@ -9,7 +9,7 @@ from lab.net import Lab
 
 
 def test_requests_and_questions_past_the_tunnels_are_found(lab: Lab) -> None:
-    """The host asks the shop and the ISP's resolver without a tunnel: both are named, and only in their time."""
+    """The host asks the shop and the ISP's resolver without a tunnel: both are reported, only in their time window."""
     start = datetime.now(timezone.utc) - timedelta(seconds=1)
     address = ["curl", "-sS", "-4", "--cacert", str(lab.places.authority), "https://shop.example/ip?leak"]
     assert lab.run("host", address).stdout == "198.51.100.10"

@@ -1,4 +1,4 @@
-"""Turns to start a browser, as workers of a real netctl see them."""
+"""Turns to start a browser: workers ask a real netctl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
-    """Three workers of which one at a time may start its browser."""
+    """Three workers; one at a time may start its browser."""
     with running(lab, 3, changes={"browser": {"starts_at_once": 1}}) as rig:
         yield rig
 
@@ -32,7 +32,7 @@ def waits(rig: Rig, index: int) -> Client:
 
 
 def named(rig: Rig, where: str) -> list[str]:
-    """The workers that start, or wait, in the order of netctl's status."""
+    """The workers in the list WHERE of netctl's status (those that start, or wait), in its order."""
     return [one["worker"] for one in rig.status()["turns"][where]]
 
 
@@ -50,7 +50,7 @@ def test_in_turn_and_shown(rig: Rig) -> None:
 
 
 def test_who_holds_its_turn_stops_nobody(rig: Rig) -> None:
-    """A worker that keeps its turn loses it; meanwhile netctl answers others at once, and then the next one starts."""
+    """A worker that keeps its turn loses it, then the next one starts; meanwhile netctl answers others at once."""
     holder = waits(rig, 0)
     assert holder.answer() == {"ok": {}}
     begun, neighbour = time.monotonic(), waits(rig, 1)
@@ -65,7 +65,7 @@ def test_who_holds_its_turn_stops_nobody(rig: Rig) -> None:
 
 
 def test_asking_on_and_on_gets_one_turn(rig: Rig) -> None:
-    """A worker that asks on every connection it can have gets no second turn, and its neighbour's comes at once."""
+    """A worker that asks on every connection it can open gets one turn; its neighbour's turn comes at once."""
     crowd = [waits(rig, 0) for _ in range(4)]
     neighbour = waits(rig, 1)
     crowd.append(waits(rig, 0))
@@ -76,7 +76,7 @@ def test_asking_on_and_on_gets_one_turn(rig: Rig) -> None:
 
 
 def test_a_new_netctl_is_asked_again(rig: Rig) -> None:
-    """Whoever waits while netctl is killed hears of it at once, and asks the next one."""
+    """A worker that waits when netctl is killed notices at once, and asks the next netctl."""
     holder, waiting = waits(rig, 0), waits(rig, 1)
     assert holder.answer() == {"ok": {}}
     rig.kill_netctl(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Who gets in at the real netctl's doors, and what a hostile worker costs its neighbour there."""
+"""Who may connect to the real netctl's sockets, and what a hostile worker costs its neighbour there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERSON = 4711
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab) -> Iterator[Rig]:
-    """Two slots, and the limits as they come."""
+    """Two slots, with the default limits."""
     settings: run.Keys = {"operator_group": GROUP, "key_requests_per_second": 1, "key_requests_burst": 4}
     with running(lab, 2, changes={"netctl": settings}) as made:
         yield made
@@ -33,7 +33,7 @@ def ask_as(rig: Rig, *identity: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_operator_sees_every_slot(rig: Rig) -> None:
-    """A member of the group comes in by its own door, and asks for the status as root does."""
+    """A member of the operators' group connects to its own socket and gets the status, as root does."""
     done = ask_as(rig, f"--reuid={PERSON}", f"--regid={PERSON}", f"--groups={GROUP}")
     assert done.returncode == 0, done.stderr
     assert [slot["worker"] for slot in json.loads(done.stdout)["slots"]] == ["w1101", "w1102"]
@@ -43,7 +43,7 @@ def test_an_operator_sees_every_slot(rig: Rig) -> None:
 
 
 def test_a_stranger_gets_one_line_of_refusal(rig: Rig) -> None:
-    """Somebody of no group of ours stays outside of both doors; a fleet's UID that is no worker is told so inside."""
+    """A user outside the fleet's groups can open neither socket; a UID in the group but of no worker is refused."""
     outside = ask_as(rig, f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups")
     assert outside.returncode == 77 and "may not open it" in outside.stderr
     inside = ask_as(rig, "--reuid=1109", "--regid=fleet", "--clear-groups")
@@ -52,7 +52,7 @@ def test_a_stranger_gets_one_line_of_refusal(rig: Rig) -> None:
 
 
 def test_a_worker_sees_its_own_slot_alone(rig: Rig) -> None:
-    """By either door, whatever groups it is in."""
+    """Over either socket, whatever groups it is in."""
     for identity in (("--regid=fleet", "--clear-groups"), ("--regid=fleet", f"--groups={GROUP}")):
         done = ask_as(rig, "--reuid=1101", *identity)
         status = json.loads(done.stdout)
@@ -61,7 +61,7 @@ def test_a_worker_sees_its_own_slot_alone(rig: Rig) -> None:
 
 
 def test_a_worker_that_only_rotates_is_slowed_down(rig: Rig) -> None:
-    """Behind its burst it gets a key a second, and no error; another worker has its keys at once."""
+    """After its burst it gets one key per second, without error; another worker gets its keys at once."""
     greedy, modest = rig.client(0), rig.client(1)
     greedy.ask(do="connect")
     for _ in range(3):
@@ -77,7 +77,7 @@ def test_a_worker_that_only_rotates_is_slowed_down(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["connects", "asks", "deaf"])
 def test_a_hostile_worker_is_its_own_trouble(rig: Rig, kind: str) -> None:
-    """While one worker floods the socket in any way, another connects, looks and ends; the log stays short."""
+    """While one worker floods the socket in any way, another connects, asks and ends; the log stays short."""
     lines = len(rig.log.read_text().splitlines())
     uid, socket = rig.worker(0).uid, str(rig.paths.netctl_socket)
     argv = ["setpriv", "--regid=fleet", "--clear-groups", sys.executable, "-m", "tests.unit.hostile", socket]

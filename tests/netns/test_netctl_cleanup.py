@@ -1,4 +1,4 @@
-"""`netctl cleanup`: by the marks alone, with no daemon, no settings and no key store that can be read."""
+"""`netctl cleanup` finds its objects by their marks alone: without daemon, settings or a readable key store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 
 def ours(rig: Rig) -> str:
-    """Everything of the fleet's, as the tools show it, in the host and where the workers are."""
+    """All objects of the fleet, as the tools show them, in the host and in the workers' namespaces."""
     looks = (
         "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip -o address show; "
         "ip -details link show; nft list ruleset"
@@ -41,26 +41,26 @@ def ours(rig: Rig) -> str:
 
 
 def there(rig: Rig) -> list[Worker]:
-    """The workers who have a place to look at."""
+    """The workers whose namespace exists."""
     alone = rig.fleet.isolation == "netns"
     return [one for one in rig.fleet.members if not alone or rig.paths.space(one).exists()]
 
 
 def leased(rig: Rig) -> set[str]:
-    """Who holds keys."""
+    """The holders of keys."""
     listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
     return {key["leased_to"] for key in listed if key["leased_to"]}
 
 
 def rp_filter(rig: Rig, interface: str) -> str:
-    """The value of one interface."""
+    """The value of INTERFACE."""
     return rig.host(["sysctl", "-n", f"net.ipv4.conf.{interface}.rp_filter"], check=True).stdout.strip()
 
 
 def test_cleanup_needs_no_settings(rig: Rig) -> None:
-    """The snapshot is broken, or not there: everything goes, keys come back, and rp_filter is what it was before."""
+    """With a broken or missing snapshot everything is removed, keys are released, and rp_filter is restored."""
     rig.paths.snapshot.write_text("this is no JSON [")
-    # With namespaces the host's are not touched at all.
+    # With namespaces the host's values are not changed at all.
     lowered = ("1", "0") if rig.fleet.isolation == "netns" else ("0", "1")
     assert (rp_filter(rig, "all"), rp_filter(rig, "uplink")) == lowered
     done = rig.command("cleanup", check=True)
@@ -73,7 +73,7 @@ def test_cleanup_needs_no_settings(rig: Rig) -> None:
 
 
 def test_cleanup_of_one_worker_leaves_the_others(rig: Rig) -> None:
-    """--worker: its objects and its key alone; its UID stays held back, its neighbour's tunnel goes on."""
+    """--worker removes only its objects and its key; its UID stays confined, its neighbour's tunnel goes on."""
     neighbour, gone = rig.worker(0), rig.worker(1)
     done = rig.command("cleanup", "--worker", gone.name, check=True)
     assert gone.interface in done.stdout
@@ -109,7 +109,7 @@ def test_a_dry_run_changes_nothing(rig: Rig) -> None:
 
 
 def test_a_damaged_key_store_keeps_nothing_in_the_kernel(rig: Rig) -> None:
-    """The kernel is clean all the same; that the keys could not be given back is said, and the exit code is not 0."""
+    """The kernel is still cleaned; an error says that keys could not be released, and the exit code is not 0."""
     for suffix in ("", "-wal", "-shm"):
         part = rig.paths.key_store.with_name(rig.paths.key_store.name + suffix)
         if part.exists():
@@ -122,9 +122,9 @@ def test_a_damaged_key_store_keeps_nothing_in_the_kernel(rig: Rig) -> None:
 
 
 def test_a_worker_there_is_no_more_is_taken_away_at_the_start(rig: Rig) -> None:
-    """The fleet had two workers and now has one: what was the second's goes when netctl starts, under a link's mark.
+    """A fleet shrinks from two workers to one: netctl removes the second's objects at its start, by a link's mark.
 
-    Its namespace goes before, which is root's to do: `fleet up` does.
+    Its namespace is removed before that by `fleet up`, because it needs root.
     """
     rig.count = 1
     rig.configure()

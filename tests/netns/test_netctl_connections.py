@@ -1,4 +1,4 @@
-"""Conntrack entries and sockets of many slots, ended together: each slot's own of the lease that is over, no others."""
+"""Conntrack entries and sockets of many slots are ended together: only those of each slot's finished lease."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _left() -> set[str]:
 
 @pytest.fixture
 def tracked(root: None) -> set[str]:
-    """Each source has a connection of the old lease and one of the next, over both families where it has both."""
+    """Each source has a connection of the old lease and one of the next, over each family that it has."""
     subprocess.run(["conntrack", "-F"], check=True, capture_output=True)
     for number, source in enumerate(SOURCES):
         for port, where in ((1000 + number, OLD), (2000 + number, NEW)):
@@ -64,7 +64,7 @@ def tracked(root: None) -> set[str]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_each_ends_its_own_of_the_old_lease(tracked: set[str], number: int) -> None:
-    """One or several in one walk: the next lease's connections stand, and the slots' that were not asked for."""
+    """One or several slots in one walk: connections of the next lease, and of other slots, stay."""
     assert len(tracked) == 12
     swept = SOURCES[:number]
     assert Connections(Spaces()).end_tracked([Sweep(source, OLD) for source in swept]) == 2 * number
@@ -72,7 +72,7 @@ def test_each_ends_its_own_of_the_old_lease(tracked: set[str], number: int) -> N
 
 
 def test_all_of_a_source_and_a_part_of_another(tracked: set[str]) -> None:
-    """A slot that closes loses everything; one that rotates beside it keeps what its next lease has begun."""
+    """A slot that closes loses all its connections; one that rotates meanwhile keeps those of its next lease."""
     asked = [Sweep(SOURCES[0]), Sweep(SOURCES[1], NEW)]
     assert Connections(Spaces()).end_tracked(asked) == 6
     gone = {one for one in tracked if one.split()[0] in map(str, SOURCES[0][1:])}
@@ -80,7 +80,7 @@ def test_all_of_a_source_and_a_part_of_another(tracked: set[str]) -> None:
 
 
 def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], tmp_path: Path) -> None:
-    """Also where a provider gives a client one address at all servers: only those of the lease before are ended."""
+    """Also if a provider gives a client the same address at all servers, only the previous lease's are ended."""
     worker, keys = FLEET.members[0], [replace(ends_at(n, f"198.51.100.{n}"), address=LEASED[0]) for n in (1, 2)]
 
     async def rotated() -> set[str]:
@@ -99,7 +99,7 @@ def test_the_next_lease_keeps_the_connections_that_it_begins(tracked: set[str], 
 
 @pytest.fixture
 def sockets(root: None) -> Iterator[list[dict[str, socket.socket]]]:
-    """Of each source one of every kind: connected over IPv4, IPv6 and IPv4 in an IPv6 socket; UDP; one that listens."""
+    """For each source a socket of every kind: TCP over IPv4, IPv6 and IPv4 in an IPv6 socket; UDP; a listener."""
     own = [str(address) for source in SOURCES for address in source[1:]]
     with ExitStack() as stack:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -133,7 +133,7 @@ def sockets(root: None) -> Iterator[list[dict[str, socket.socket]]]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_sockets_of_those_who_are_asked_for_end(sockets: list[dict[str, socket.socket]], number: int) -> None:
-    """Of every kind, for one slot as for several in one list; a slot that was not asked for keeps all of its own."""
+    """Every kind ends, for one slot or several in one list; a slot that was not asked for keeps all its sockets."""
     assert Connections(Spaces()).end_sockets(SOURCES[:number]) == 6 * number
     for place, those in enumerate(sockets):
         told = {name: one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for name, one in those.items()}
@@ -159,9 +159,9 @@ class Before6(netlink.Socket):
 def test_one_that_an_older_kernel_keeps_saves_no_other(
     sockets: list[dict[str, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that has ended waits for its time; those that live, which would send on, end all the same.
+    """A socket in TIME_WAIT stays until its time is over; live sockets, which could keep sending, are still ended.
 
-    The control: it is there, and is refused.
+    The control: the socket in TIME_WAIT exists, and ending it is refused.
     """
     with socket.create_server(("127.0.0.1", 0)) as site, socket.socket() as ended:
         ended.bind((str(SOURCES[0].address), 0))

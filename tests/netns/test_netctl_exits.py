@@ -1,4 +1,4 @@
-"""Where keys come out whose files do not say: netctl's own look, through real tunnels, and lying workers."""
+"""The exits of keys whose files do not name one: netctl asks through real tunnels; workers may lie."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}}
 
 @pytest.fixture(scope="module")
 def bare(lab: Lab) -> Iterator[str]:
-    """A pattern of key files that name no exit: two of each server."""
+    """A pattern of key files that name no exit, two for each server."""
     made = []
     for path in sorted(lab.places.keys.glob("vpn*-0[12].conf")):
         made.append(path.with_name(f"bare-{path.name}"))
@@ -33,7 +33,7 @@ def bare(lab: Lab) -> Iterator[str]:
 
 @pytest.fixture
 def rig(lab: Lab, isolation: str, bare: str) -> Iterator[Rig]:
-    """Two workers' slots, and keys of which no exit is known."""
+    """Two workers' slots, and keys whose exits are unknown."""
     with running(lab, 2, changes=CHANGES, isolation=isolation, keys=(bare,)) as made:
         yield made
 
@@ -45,9 +45,9 @@ def listed(rig: Rig) -> list[dict[str, Any]]:
 
 
 def test_netctl_sees_for_itself_and_believes_no_worker(rig: Rig) -> None:
-    """A worker that names a wrong exit for every key it gets poisons none: each is learned as netctl sees it.
+    """A worker that reports a wrong exit for every key changes none: netctl learns each exit by its own request.
 
-    The neighbour's tunnels have the right exits; a claim against a known one changes nothing; `forget-exit` forgets.
+    The neighbour's tunnels have the right exits; a report against a known exit changes nothing; `forget-exit` forgets.
     """
     liar, honest = rig.client(0), rig.client(1)
     answer = liar.ask(do="connect")["ok"]
@@ -73,7 +73,7 @@ def test_netctl_sees_for_itself_and_believes_no_worker(rig: Rig) -> None:
 
 @pytest.fixture
 def deaf(rig: Rig) -> Iterator[Callable[..., None]]:
-    """Makes the service hear none of some sources, until the test ends."""
+    """Makes the echo service unreachable from given sources, until the test ends."""
     try:
         yield partial(_refuse, rig)
     finally:
@@ -90,10 +90,10 @@ def _refuse(rig: Rig, *sources: str) -> None:
 
 
 def test_an_exit_of_this_host_is_none(rig: Rig, deaf: Callable[..., None]) -> None:
-    """Where netctl's own look has no answer a worker's word is heard, but no address of the host's is believed.
+    """If netctl's own request has no answer, workers' reports count, but never one with an address of the host.
 
-    Nothing is believed before the host's address is known, as after a start without network; it is asked again when it
-    has changed; and one worker alone teaches nothing.
+    Nothing is believed before the host's address is known, as after a start without network; netctl asks for it again
+    after it has changed; a report of one worker alone is not enough.
     """
     exits, here = "203.0.113.0/27", run_words(rig, "ip", "-json", "route", "get", "203.0.113.80")["prefsrc"]
     new = "198.51.100.77"
@@ -134,7 +134,7 @@ with socket.socket() as made:
 
 
 def test_the_look_goes_through_an_open_gate_alone(rig: Rig) -> None:
-    """Root with netctl's mark is heard from a placeholder through an open gate; not sealed, nor with another mark."""
+    """Root with netctl's mark gets out from a placeholder through an open gate; not if sealed or with another mark."""
     worker = rig.worker()
 
     def heard(mark: int) -> bool:

@@ -1,4 +1,4 @@
-"""What somebody else changes inside netctl's marks is put right when it happens; what is not netctl's is left alone."""
+"""netctl repairs at once what another program changes inside its marks, and leaves foreign objects alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 @pytest.fixture
 def client(rig: Rig) -> Iterator[Client]:
-    """The first worker with a tunnel."""
+    """The first worker's client, with a tunnel."""
     made = rig.client()
     made.ask(do="connect")
     yield made
@@ -38,7 +38,7 @@ def client(rig: Rig) -> Iterator[Client]:
 
 @dataclass(frozen=True)
 class Damage:
-    """What somebody does (DONE), and what is true again when it has been put right (MENDED)."""
+    """A change by another program (DONE), and the condition that holds after its repair (MENDED)."""
 
     done: str
     mended: str
@@ -53,7 +53,7 @@ DAMAGES = {
         "ip rule delete uidrange 1101-1101 lookup 10101 priority 10101",
         "ip rule | grep -q '1101-1101 lookup 10101 proto 77'",
     ),
-    # The kernel takes it for another rule; deleting it must not take ours.
+    # The kernel treats it as a different rule; deleting it must not delete netctl's.
     "a rule like ours with more to it": Damage(
         "ip rule add iif lo uidrange 1101-1101 lookup 10101 priority 10101 protocol 77",
         "ip rule | grep -q 'from all uidrange 1101-1101 lookup 10101 proto 77' && ! ip rule | grep -q 'iif lo'",
@@ -106,7 +106,7 @@ DAMAGES = {
         """! nft get element inet fleet open '{ 1102 . "wg101" }'""",
     ),
     "a translation changed": Damage(
-        # In one step: between two, netctl has often mended the first.
+        # In one step: between two, netctl has often repaired the first already.
         "nft 'flush map inet fleet translation; "
         """add element inet fleet translation { "wg101" : 198.51.100.10 }'""",
         "! nft list map inet fleet translation | grep -q 198.51.100.10 && " + OPEN,
@@ -155,9 +155,9 @@ def _is(rig: Rig, condition: str) -> bool:
 
 @pytest.mark.parametrize("what", DAMAGES)
 def test_damage_is_put_right_as_it_happens(rig: Rig, client: Client, what: str) -> None:
-    """Long before the next look without a notification; then the plan is empty and the tunnel works."""
+    """Long before the next periodic check; then the plan is empty and the tunnel works."""
     damage = IN_A_SPACE.get(what, DAMAGES[what]) if rig.fleet.isolation == "netns" else DAMAGES[what]
-    # Where one kind of damage comes often it is answered rarely, see netctl.slots.repair; these come in a row.
+    # Frequent damage of one kind is repaired at a limited rate (netctl.slots.repair), and these come in a row.
     settled = time.monotonic()
     rig.there(["sh", "-c", damage.done], check=True)
     until(f"{what}: as it was", lambda: _is(rig, damage.mended), HEALED_SECONDS + _rest(rig))
@@ -167,12 +167,12 @@ def test_damage_is_put_right_as_it_happens(rig: Rig, client: Client, what: str) 
 
 
 def _rest(rig: Rig) -> float:
-    """How much longer a repair may wait when this module has had its burst."""
+    """How much longer a repair may take once this module has used up its burst."""
     return 5.0 if len(rig.logged("repair.done")) >= 10 else 0.0
 
 
 def test_a_renamed_link_is_replaced(rig: Rig, client: Client) -> None:
-    """Our link under another name is ours by its mark: it goes, and wireguard-go's next one takes its place."""
+    """netctl knows its renamed link by the mark: it removes it, and wireguard-go's next one replaces it."""
     rig.there(["sh", "-c", "ip link set wg101 down; ip link set wg101 name other9"], check=True)
     until("it is gone", lambda: not _is(rig, "ip link show other9"), 10)
     rig.start_wireguard(rig.worker())  # the earlier one has ended with its link
@@ -180,7 +180,7 @@ def test_a_renamed_link_is_replaced(rig: Rig, client: Client) -> None:
 
 
 def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
-    """One line names what was heard and the commands that mended it, however many they are."""
+    """One line names the notifications and the commands of the repair, however many they are."""
     rig.wait_until_settled(20)  # what follows a connect, or the damage before, is not this repair
     before = len(rig.logged("repair.done"))
     assert rig.netctl
@@ -198,7 +198,7 @@ def test_what_was_found_is_logged_in_one_line(rig: Rig, client: Client) -> None:
 
 
 def test_others_objects_are_left_alone_and_hold_nobody_up(rig: Rig, client: Client) -> None:
-    """A stranger's rule in one worker's range stays and is named in the log; the other worker is mended beside it."""
+    """A foreign rule in one worker's range stays and is logged; the other worker is repaired all the same."""
     stranger = ["from", "192.0.2.77", "lookup", "main", "priority", "10102"]
     rig.host(["ip", "rule", "add", *stranger], check=True)
     try:
@@ -211,7 +211,7 @@ def test_others_objects_are_left_alone_and_hold_nobody_up(rig: Rig, client: Clie
 
 
 def test_own_changes_are_no_news(rig: Rig, client: Client) -> None:
-    """Connecting and rotating make netctl look at nothing: it knows its own changes by their sender."""
+    """Connecting and rotating trigger no check of the kernel: netctl knows its own changes by their sender."""
     rig.wait_until_settled(10)
     before = len(rig.logged("repair.looks"))
     for _ in range(10):
@@ -220,7 +220,7 @@ def test_own_changes_are_no_news(rig: Rig, client: Client) -> None:
 
 
 def test_a_busy_host_costs_next_to_nothing(rig: Rig, client: Client) -> None:
-    """Thousands of others' notifications, as Docker makes them: hardly any processor time, and no look at all."""
+    """Thousands of foreign notifications, as Docker causes them: hardly any processor time, and no check at all."""
     rig.wait_until_settled(10)
     assert rig.netctl
     looks, before = len(rig.logged("repair.looks")), _processor_seconds(rig.netctl.pid)
@@ -241,20 +241,20 @@ def test_a_busy_host_costs_next_to_nothing(rig: Rig, client: Client) -> None:
 
 
 def _heard(rig: Rig, before: int) -> list[str]:
-    """What netctl has looked for since it had looked BEFORE times; its looks each minute hear nothing."""
+    """The reasons of netctl's checks after the first BEFORE ones; its check each minute has no reason."""
     return [kind for line in rig.logged("repair.looks")[before:] for kind in line["heard"]]
 
 
 def _processor_seconds(pid: int) -> float:
-    """User and system time of the process, proc(5), in hundredths."""
+    """User and system time of the process in seconds, from proc(5) with a resolution of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 
 def test_nobody_is_fought_for_ever(rig: Rig, client: Client) -> None:
-    """A rule taken away as soon as it is back: at most ten repairs, and one each five seconds; nothing gets out.
+    """A rule that is deleted as soon as it is back: at most ten repairs, and one each five seconds; nothing gets out.
 
-    The last of this file: what is still owed to it is done seconds later.
+    This test is the last of the file, because the pending repair comes seconds later.
     """
     begun, before = time.monotonic(), len(rig.logged("repair.done"))
     while time.monotonic() < begun + 4:

@@ -45,7 +45,7 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 @pytest.fixture
 def client(rig: Rig) -> Iterator[Client]:
-    """A process of the worker, gone and sealed behind the test."""
+    """A process of the worker; after the test it is gone and the slot sealed."""
     made = rig.client()
     yield made
     made.kill()
@@ -79,7 +79,7 @@ def probe(rig: Rig, client: Client, *, sources: tuple[str | None, ...] = (None, 
 
 
 def assert_silent(rig: Rig, ear: Ear) -> None:
-    """Nothing was captured before a last packet of another UID, which is."""
+    """Assert that nothing was captured before a final packet of another UID, which is captured."""
     free = rig.client_of(FREE)
     free.ask(do="udp", host=TARGET, port=MARK)
     free.kill()
@@ -97,19 +97,19 @@ def events(rig: Rig) -> Iterator[Ear]:
 
 
 def heard_of(rig: Rig, ear: Ear) -> bool:
-    """Whether the judge has heard of an address that comes and goes."""
+    """Whether the listener reports an address that is added and deleted now."""
     touch(rig, 76)
     return ear.says_more()
 
 
 def touch(rig: Rig, number: int) -> None:
-    """An address of 192.0.2.0/24 comes and goes."""
+    """Add and delete an address of 192.0.2.0/24."""
     for verb in ("add", "del"):
         rig.host(["ip", "address", verb, f"192.0.2.{number}/32", "dev", "lo"], check=True)
 
 
 def assert_no_event(rig: Rig, ear: Ear) -> None:
-    """None was heard but the test's own, which are the control."""
+    """Assert that no event was heard except the test's own, which are the control."""
     touch(rig, 77)
     assert [line for line in ear.before("192.0.2.77") if "192.0.2.76" not in line] == []
 
@@ -157,7 +157,7 @@ def test_a_key_without_one_stays_blocked(rig: Rig, client: Client) -> None:
 
 @pytest.mark.parametrize("state", ["sealed", "connected", "without", "rules flushed", "netctl dead"])
 def test_nothing_of_it_leaves_beside_the_tunnel(rig: Rig, client: Client, state: str) -> None:
-    """IPv6 probes, bound and spoofed, with a key that carries it and one that does not: none at the ISP."""
+    """IPv6 probes, bound and spoofed, with a key that carries IPv6 and one that does not: none reaches the ISP."""
     if state != "sealed":
         have(client, ipv6=state != "without")
     with capturing(rig.lab, PROBES) as ear:
@@ -173,7 +173,7 @@ def test_nothing_of_it_leaves_beside_the_tunnel(rig: Rig, client: Client, state:
 
 
 def test_the_same_probes_are_seen_of_another_uid(rig: Rig) -> None:
-    """Positive control: TCP, UDP, DNS and ICMP over IPv6 of a UID that is no worker."""
+    """Positive control: TCP, UDP, DNS and ICMP over IPv6 from a UID of no worker are seen."""
     control = rig.client_of(FREE)
     with capturing(rig.lab, PROBES) as ear:
         probe(rig, control)
@@ -208,7 +208,7 @@ def test_a_rotation_ends_its_sockets_and_connections(rig: Rig, client: Client) -
 
 
 def test_netctl_restarted_keeps_it(rig: Rig, client: Client) -> None:
-    """netctl is killed: IPv6 goes on, the next netctl finds all of it as it should be and gives the lease back."""
+    """netctl is killed: IPv6 goes on, the next netctl finds everything in order and gives the lease back."""
     before = have(client, ipv6=True)
     assert rig.netctl
     with events(rig) as heard:

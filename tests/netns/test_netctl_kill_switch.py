@@ -38,7 +38,7 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 @pytest.fixture
 def client(rig: Rig) -> Iterator[Client]:
-    """A process of the worker, gone at the end of the test whatever came of it."""
+    """A process of the worker; it is gone at the end of the test, also if that fails."""
     made = rig.client()
     yield made
     made.kill()
@@ -48,8 +48,8 @@ def client(rig: Rig) -> Iterator[Client]:
 class Capture:
     """tcpdump at the ISP's end of the host's uplink, which every packet of the host passes.
 
-    What went through a tunnel passes it as WireGuard's UDP, and comes out at another port of the ISP: so netctl may
-    repair the tunnel while a probe runs, and whatever is seen here still went past it.
+    Tunnelled packets pass it as WireGuard's UDP and come out at another port of the ISP. So netctl may repair the
+    tunnel while a probe runs: what is seen here still went past the tunnel.
     """
 
     process: subprocess.Popen[str]
@@ -62,7 +62,7 @@ class Capture:
         return mark in self.read[-1]
 
     def lines(self) -> list[str]:
-        """Stop, and give what was seen; where that is nothing, nothing was lost either."""
+        """Stop, and return the captured lines; if there are none, assert that no packet was dropped either."""
         self.process.terminate()
         seen, said = self.process.communicate(timeout=10)
         found = [line for line in [*self.read, *seen.splitlines()] if line.strip()]
@@ -94,7 +94,7 @@ def is_open(rig: Rig) -> bool:
 
 
 def try_everything(rig: Rig, client: Client) -> list[str]:
-    """Every way out there is, plain and bound to the uplink; the names of those that did not fail at once."""
+    """Try every way out, plain and bound to the uplink; returns the names of those that did not fail at once."""
     passed = []
     device, host = uplink(rig), "198.51.100.10"
     for target, sources in ((str(WEB_ADDRESS), (None, host)), (str(WEB_ADDRESS_V6), (None,))):
@@ -114,7 +114,7 @@ def test_a_sealed_worker_reaches_nothing(rig: Rig, client: Client, capture: Capt
 
 
 def test_a_worker_outside_its_namespace_reaches_nothing(rig: Rig, client: Client, capture: Capture) -> None:
-    """Whatever brings the worker's UID into the host's namespace, with or without its tunnel: nothing leaves there."""
+    """If the worker's UID gets into the host's namespace, with or without its tunnel, nothing leaves there."""
     outside = rig.client_of(rig.worker(), at=FREE)
     assert client.ask(do="connect")
     try_everything(rig, outside)
@@ -126,7 +126,7 @@ def test_the_same_probes_are_seen_of_another_uid(rig: Rig, capture: Capture) -> 
     """Positive control: another UID's probes are all seen, so that the zero above means something."""
     control = rig.client_of(FREE)
     try_everything(rig, control)
-    # The last kind that is tried: a busy tcpdump that is told to end leaves what lies in its buffer unread.
+    # Wait for the last kind that is tried: a busy tcpdump that is told to end leaves its buffer unread.
     until("the capture has come so far", lambda: capture.seen("ICMP6, echo request"), 30, lambda: capture.read)
     control.kill()
     seen = "\n".join(capture.lines())
@@ -161,7 +161,7 @@ def test_a_worker_sends_from_its_placeholder_alone(rig: Rig, client: Client) -> 
 
 
 def test_nothing_leaks_while_rules_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
-    """Somebody flushes the policy rules: the nftables chain alone still holds the worker."""
+    """With the policy rules flushed, the nftables chain alone still confines the worker."""
     client.ask(do="connect")
     saved = rig.there(["ip", "rule", "show"], check=True).stdout
     assert "uidrange 1101-1101" in saved
@@ -214,9 +214,9 @@ for number in range({PLACES}):
 
 
 def test_a_flood_leaves_places_for_others(rig: Rig, client: Client) -> None:
-    """A worker's flood of connections takes so many places in the table of connections, and it goes on to work.
+    """A worker's flood of connections takes a bounded number of conntrack entries, and the worker still works.
 
-    The control: in its place another UID's takes one each.
+    The control: the same flood from another UID takes one entry per connection.
     """
     client.ask(do="connect")
 
@@ -234,15 +234,15 @@ def test_a_flood_leaves_places_for_others(rig: Rig, client: Client) -> None:
 
 
 def _tracked(rig: Rig, worker: Worker) -> int:
-    """Places taken in the table of connections of the namespace that WORKER is in."""
+    """The number of conntrack entries in WORKER's namespace."""
     argv = rig.inside(worker, ["sysctl", "-n", "net.netfilter.nf_conntrack_count"])
     return int(rig.host(argv, check=True).stdout)
 
 
 def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture: Capture) -> None:
-    """Rules and nftables flushed at the same moment, five times, while the worker sends in a tight loop: nothing.
+    """Rules and nftables are flushed together, five times, while the worker sends in a tight loop: nothing leaves.
 
-    The table that netctl owns stands through it; everything else is back each time.
+    The table that netctl owns survives; everything else is restored each time.
     """
     client.ask(do="connect")
     before = layers(rig)
@@ -256,9 +256,9 @@ def test_nothing_leaks_while_both_are_flushed(rig: Rig, client: Client, capture:
 
 
 def test_the_same_flood_is_seen_when_nothing_holds_it(rig: Rig, capture: Capture) -> None:
-    """Positive control and known limit: netctl killed, then both flushed, and it leaks until netctl is back.
+    """Positive control and known limit: with netctl killed and then both flushed, it leaks until netctl is back.
 
-    Not from a namespace of the worker's own, which has no other way out: there the control is another UID's flood.
+    A worker's own namespace has no other way out; there the control is another UID's flood.
     """
     rig.kill_netctl()
     alone = rig.fleet.isolation == "netns"
@@ -276,7 +276,7 @@ def test_the_same_flood_is_seen_when_nothing_holds_it(rig: Rig, capture: Capture
 
 
 def sees_a_flood(rig: Rig, capture: Capture) -> bool:
-    """Whether a flood is seen before another UID's connection attempts, which come behind it."""
+    """Whether a flood is seen before another UID's connection attempts, which are made after it."""
     control = rig.client_of(FREE)
 
     def tried() -> bool:
@@ -289,7 +289,7 @@ def sees_a_flood(rig: Rig, capture: Capture) -> bool:
 
 
 def test_the_held_table_is_nobody_elses_to_change(rig: Rig, client: Client) -> None:
-    """Root's nft cannot delete the held table or add to it, and a flush passes it over."""
+    """Root's nft cannot delete the held table or add to it, and a flush skips it."""
     held = ["nft", "-s", "list", "table", "inet", "fleet_hold"]
     before = rig.host(held, check=True).stdout
     assert "flags owner" in before
@@ -302,7 +302,7 @@ def test_the_held_table_is_nobody_elses_to_change(rig: Rig, client: Client) -> N
 
 
 def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
-    """`nft flush ruleset`, as a firewall's reload does: nothing goes past the tunnel, and the table comes back."""
+    """`nft flush ruleset`, as a firewall's reload does it: nothing goes past the tunnel, and the table is restored."""
     client.ask(do="connect")
     device = uplink(rig)
     rig.there(["nft", "flush", "ruleset"], check=True)
@@ -315,7 +315,7 @@ def test_a_flushed_firewall_is_brought_back(rig: Rig, client: Client) -> None:
 
 
 def test_sockets_of_a_killed_worker_are_silent(rig: Rig, client: Client, capture: Capture) -> None:
-    """A worker killed with a connection open: no packet of its placeholder, whatever the kernel sends for it."""
+    """A worker is killed with an open connection: no packet from its placeholder, whatever the kernel sends for it."""
     client.ask(do="connect")
     argv = rig.as_worker(rig.worker(), "curl", "-sk", "--max-time", "60", f"telnet://{WEB_ADDRESS}:443")
     holder = rig.popen(rig.inside(rig.worker(), argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -324,7 +324,7 @@ def test_sockets_of_a_killed_worker_are_silent(rig: Rig, client: Client, capture
     holder.kill()
     client.kill()
     rig.wait_until_sealed()
-    # Of the worker alone: root's own requests to the site may still be in TIME_WAIT.
+    # Only the worker's sockets: root's own requests to the site may still be in TIME_WAIT.
     until("gone", lambda: source not in sockets(rig), 10, lambda: sockets(rig))
     until("no longer tracked", lambda: "dport=443" not in tracked(rig), 10, lambda: tracked(rig))
     assert capture.lines() == []
@@ -341,7 +341,7 @@ def tracked(rig: Rig) -> str:
 
 
 def test_nobody_else_sends_through_a_workers_interface(rig: Rig, client: Client) -> None:
-    """Another UID that binds itself to a worker's interface gets nothing through."""
+    """Another UID whose socket is bound to a worker's interface gets nothing through."""
     client.ask(do="connect")
     control = rig.client_of(FREE, at=rig.worker())
     device = rig.worker().interface

@@ -1,4 +1,4 @@
-"""Eight workers at once: no key twice, no slot in another's way, no address event."""
+"""Eight workers at once: no key is used twice, no slot blocks another, no address event."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 
 def test_eight_rotate_at_once(rig: Rig) -> None:
-    """All connect and rotate together: every answer good, all leases different, no address event in the host."""
+    """All connect and rotate together: every answer is good, all leases differ, no address event in the host."""
     judge = rig.popen(["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
     clients = [rig.client(index) for index in range(COUNT)]
     devices = [worker.interface for worker in rig.fleet.members]

@@ -1,4 +1,4 @@
-"""The mark of kernel WireGuard's own packets opens a way for those alone, and none where wireguard-go carries."""
+"""The mark of kernel WireGuard's outer packets lets only those pass, and none with wireguard-go."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
 
 
 def send(lab: Lab, uid: int) -> None:
-    """Plain and bound to the uplink, unmarked and marked, from one socket and from one each, and malformed: 10 packets.
+    """Send 10 packets: plain and bound to the uplink, unmarked and marked, from one or separate sockets, malformed.
 
-    As UID with CAP_NET_RAW, as of a file that gives it.
+    The sender is UID with CAP_NET_RAW, as if a file gave it.
     """
     raw = ["setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", "--inh-caps=+net_raw"]
     words = [sys.executable, "-Ic", SEND, str(WEB_ADDRESS), str(OUTER_MARK), str(PORT)]
@@ -56,7 +56,7 @@ def send(lab: Lab, uid: int) -> None:
 
 @pytest.fixture
 def seen(lab: Lab) -> Iterator[Ear]:
-    """What arrives of it at the ISP."""
+    """What of it arrives at the ISP."""
     with capturing(lab, f"udp dst port {PORT}") as made:
         yield made
 
@@ -69,7 +69,7 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 
 def test_a_marked_packet_is_held_like_any_other(rig: Rig, seen: Ear) -> None:
-    """Whatever a worker's UID can set: with wireguard-go no mark lets its packets pass. Another UID's are all seen."""
+    """With wireguard-go no mark that a worker's UID can set lets its packets pass. Another UID's are all seen."""
     send(rig.lab, rig.worker().uid)
     send(rig.lab, FREE.uid)
     assert len(seen.lines(10)) == 10
@@ -77,7 +77,7 @@ def test_a_marked_packet_is_held_like_any_other(rig: Rig, seen: Ear) -> None:
 
 
 def test_no_marked_packet_leaves_through_a_tunnel(rig: Rig) -> None:
-    """Outer packets of one tunnel never go into another: held at an open tunnel; the control leaves by the uplink."""
+    """Outer packets never enter another tunnel: they are dropped at an open one; the control leaves by the uplink."""
     assert "ok" in rig.client().ask(do="connect")
     text = (
         "import socket, sys; made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
@@ -99,7 +99,7 @@ def test_no_marked_packet_leaves_through_a_tunnel(rig: Rig) -> None:
     ("backend", "arrive"), [(USERSPACE, 0), (KERNEL, 4)], ids=lambda one: getattr(one, "name", one)
 )
 def test_the_mark_counts_where_the_kernel_carries(lab: Lab, seen: Ear, backend: Backend, arrive: int) -> None:
-    """The control: the table of the kernel's WireGuard lets UDP with its mark pass, and nothing else."""
+    """The control: the table for kernel WireGuard lets UDP with its mark pass, and nothing else."""
     fleet = fleet_of(1)
     (whole,) = desired.shared(fleet, backend.link_kind).filters
 

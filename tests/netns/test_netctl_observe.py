@@ -1,4 +1,4 @@
-"""What netctl sees of objects that the kernel adds in steps."""
+"""netctl observes objects correctly that the kernel adds in several steps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ TRIES = 500
 
 
 def test_an_address_that_was_just_added_is_there(lab: Lab) -> None:
-    """Also before the kernel has added its local route; a reader of routes before addresses misses some (control)."""
+    """Also before the kernel has added its local route; reading routes before addresses misses some (control)."""
     fleet = fleet_of(1)
     (worker,) = fleet.members
     placeholder = str(worker.placeholder_v6)
 
     def routed(netlink: Socket) -> bool:
-        """Whether a look would see it that reads the routes first."""
+        """Whether it would be seen if routes were read first."""
         bodies = netlink.dump(rtnetlink.GET_ROUTE, rtnetlink.all_of(socket.AF_INET6))
         return IPv6Address(placeholder) in {rtnetlink.read_local(body) for body in bodies}
 
     def misses() -> tuple[int, int]:
-        """How often a look and its control miss the placeholder, out of TRIES each."""
+        """How often netctl's order and the control's miss the placeholder, out of TRIES each."""
         missed = [0, 0]
         with closing(Socket(ROUTE)) as netlink, IPRoute() as ip:
             lo, observer = ip.link_lookup(ifname="lo")[0], Observer(fleet.members, USERSPACE)

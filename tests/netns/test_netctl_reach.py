@@ -1,7 +1,7 @@
-"""What is near: loopback, the host's LAN address, the LAN, cloud metadata, a neighbour's browser, and their exceptions.
+"""Local targets: loopback, the host's LAN address, the LAN, cloud metadata, a neighbour's browser, and exceptions.
 
-Listeners on all of them are the judges: a worker's tries come first, then the same tries of another UID, and what
-each listener has heard is exactly the latter.
+Listeners on all of them decide: a worker's attempts come first, then the same attempts of another UID, and each
+listener must have received exactly the latter.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def asking(rig: Rig, worker: Worker) -> Iterator[Client]:
 
 
 def tries(client: Client, hosts: Sequence[str], port: int, **more: Any) -> dict[str, dict[str, Any]]:
-    """What came of each try, by TCP and by UDP, of each of HOSTS; 0.8 s is less than TCP's first repetition."""
+    """The results of a TCP and a UDP attempt at each of HOSTS; 0.8 s is less than TCP's first retransmission."""
     return {
         f"{kind} {host}": client.ask(do=kind, host=host, port=port, timeout=0.8, **more)
         for host in hosts
@@ -119,18 +119,18 @@ def tries(client: Client, hosts: Sequence[str], port: int, **more: Any) -> dict[
 
 
 def assert_refused(answers: dict[str, dict[str, Any]]) -> None:
-    """Every try failed, and at once."""
+    """Assert that every attempt failed, and at once."""
     for what, answer in answers.items():
         assert answer.get("error") in AT_ONCE, (what, answer)
 
 
 def everybody(hosts: Sequence[str], port: int = PORT, kinds: Sequence[str] = ("tcp", "udp")) -> Counter[str]:
-    """Each of HOSTS heard once by TCP and once by UDP, or by those of KINDS."""
+    """The expected count: each of HOSTS reached once by TCP and once by UDP, or once by each of KINDS."""
     return Counter(f"{kind} {place(host, port)}" for kind in kinds for host in hosts)
 
 
 def test_a_worker_reaches_no_service_of_the_host(rig: Rig) -> None:
-    """Loopback, the host's LAN and public address: refused at once, sealed and connected; another UID is heard."""
+    """Loopback, the host's LAN and public address: refused at once, sealed or connected; another UID gets through."""
     with asking(rig, rig.worker()) as worker, asking(rig, FREE) as free, listening(rig, "host", OF_HOST, PORT) as ear:
         for connected in (False, True):
             assert not connected or "ok" in worker.ask(do="connect")
@@ -141,7 +141,7 @@ def test_a_worker_reaches_no_service_of_the_host(rig: Rig) -> None:
 
 
 def test_a_worker_reaches_neither_the_lan_nor_cloud_metadata(rig: Rig) -> None:
-    """Plain and bound to the uplink, sealed and connected: refused at once; another UID is heard."""
+    """Plain and bound to the uplink, sealed and connected: refused at once; another UID gets through."""
     with asking(rig, rig.worker()) as worker, asking(rig, FREE) as free, listening(rig, "isp", OF_LAN, PORT) as ear:
         for connected in (False, True):
             assert not connected or "ok" in worker.ask(do="connect")
@@ -152,7 +152,7 @@ def test_a_worker_reaches_neither_the_lan_nor_cloud_metadata(rig: Rig) -> None:
 
 
 def test_a_servers_own_network_is_refused_and_an_exception_is_not(rig: Rig) -> None:
-    """Private addresses behind the tunnel are refused at once, but for `reach.allow`; names resolve and sites open."""
+    """Private addresses beyond the tunnel are refused at once, except `reach.allow`; names resolve and sites open."""
     hosts = (REFUSED, ALLOWED)
     with asking(rig, rig.worker()) as worker, listening(rig, "vpn1", hosts, PORT) as ear:
         worker.ask(do="connect")
@@ -166,7 +166,7 @@ def test_a_servers_own_network_is_refused_and_an_exception_is_not(rig: Rig) -> N
 
 @pytest.mark.parametrize("port", [53, 853])
 def test_names_are_asked_of_the_resolvers_alone(rig: Rig, port: int) -> None:
-    """DNS and DNS over TLS to loopback, the LAN or anybody else are refused at once."""
+    """DNS and DNS over TLS to loopback, the LAN or any other server are refused at once."""
     hosts = ("127.0.0.53", "127.0.0.1", "::1", "192.168.77.1", str(WEB_ADDRESS))
     with asking(rig, rig.worker()) as worker:
         worker.ask(do="connect")
@@ -180,9 +180,9 @@ def stranger(rig: Rig, name: str) -> Worker:
 
 @pytest.mark.parametrize("name", ["a neighbour", "an ordinary user", "root"])
 def test_a_browser_hears_its_owner_alone(rig: Rig, name: str) -> None:
-    """Driver and DevTools ports: their owner is heard, everybody else is refused at once, on IPv4 and IPv6.
+    """Driver and DevTools ports: their owner gets through, all others are refused at once, on IPv4 and IPv6.
 
-    By whatever address of the host they call; the listener is on all of them.
+    This holds for every address of the host; the listener is on all of them.
     """
     owner = rig.worker()
     with asking(rig, stranger(rig, name)) as other, asking(rig, owner) as own:
@@ -195,7 +195,7 @@ def test_a_browser_hears_its_owner_alone(rig: Rig, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a neighbour", "an ordinary user", "root"])
 def test_only_the_owner_answers_on_a_browsers_port(rig: Rig, name: str) -> None:
-    """Who listens on another worker's port gets none of its sessions: what it answers is dropped."""
+    """A stranger that listens on another worker's port gets none of its sessions: its answers are dropped."""
     hosts, owner = ("127.0.0.1", "::1"), rig.worker()
     for port in owner.browser_ports:
         with listening(rig, "host", hosts, port, stranger(rig, name).uid) as ear, asking(rig, owner) as own:
@@ -205,7 +205,7 @@ def test_only_the_owner_answers_on_a_browsers_port(rig: Rig, name: str) -> None:
 
 
 def started_by_cookie(rig: Rig) -> bool:
-    """Whether a stranger who listens on a browser's port without a queue accepts a connection of its owner's."""
+    """Whether a stranger that listens on a browser's port without a queue accepts a connection of the port's owner."""
     port, python = str(rig.worker().browser_ports[1]), [sys.executable, "-I", "-c"]
     with speaking(rig.lab, "host", rig.as_worker(FREE, *python, WITHOUT_QUEUE, port), "ready") as ear:
         rig.host(rig.as_worker(rig.worker(), *python, MANY_AT_ONCE, port), cwd="/", check=True)
@@ -213,7 +213,7 @@ def started_by_cookie(rig: Rig) -> bool:
 
 
 def test_no_cookie_starts_a_session(rig: Rig, restored: None) -> None:
-    """A SYN cookie carries no UID: it starts no session at a stranger's. Without the rule for those it does."""
+    """A SYN cookie carries no UID, and starts no session with a stranger. Without the rule for cookies it does."""
     assert not started_by_cookie(rig)
     rules_off(rig, "output")
     port = "{ " + ", ".join(map(str, rig.worker().browser_ports)) + " }"
@@ -223,9 +223,9 @@ def test_no_cookie_starts_a_session(rig: Rig, restored: None) -> None:
 
 
 def test_without_the_two_rules_strangers_are_heard(rig: Rig, restored: None) -> None:
-    """The control: with the output chains accepting everything an ordinary user is heard, and answers.
+    """The control: with output chains that accept everything, an ordinary user gets through, and its answers arrive.
 
-    With netctl dead and its held table gone they still are not.
+    With netctl dead and its held table gone they still do not.
     """
     port = rig.worker().browser_ports[0]
     with asking(rig, FREE) as other, listening(rig, "host", ("127.0.0.1",), port, rig.worker().uid) as ear:
@@ -249,7 +249,7 @@ def test_a_named_port_of_loopback_is_open(rig: Rig) -> None:
 @pytest.mark.parametrize("tracked", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_browsers_own_connections_carry_much(rig: Rig, host: str, tracked: bool) -> None:
-    """16 MiB there and back over a worker's own port, also where connection tracking is off for loopback."""
+    """16 MiB in each direction over a worker's own port, also with connection tracking off for loopback."""
     off = "table inet raw { chain output { type filter hook output priority -300; oifname lo notrack; }; }"
     if not tracked:
         rig.host(["nft", "-f", "-"], input=off, check=True)
@@ -273,7 +273,7 @@ def spoof(client: Client, port: int) -> Any:
 
 
 def rules_off(rig: Rig, *chains: str) -> None:
-    """Kill netctl, whose held table ends with it; without IPv6's policy rules, and everything through CHAINS."""
+    """Kill netctl, with which its held table ends; delete IPv6's policy rules, and let everything pass CHAINS."""
     rig.kill_netctl()
     until("the held table is gone", lambda: rig.host(["nft", "list", "table", "inet", "fleet_hold"]).returncode, 10)
     rig.host(["ip", "-6", "rule", "flush", "protocol", "77"], check=True)
@@ -283,7 +283,7 @@ def rules_off(rig: Rig, *chains: str) -> None:
 
 @pytest.fixture
 def restored(rig: Rig) -> Iterator[None]:
-    """netctl is back behind the test, and with it the rules."""
+    """After the test netctl is started again, and restores the rules."""
     yield
     rig.kill_netctl()
     rig.start_netctl()
@@ -291,7 +291,7 @@ def restored(rig: Rig) -> Iterator[None]:
 
 
 def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) -> None:
-    """A source that is somebody else's gets no reset: it would leave by the uplink. Without that test it does."""
+    """A foreign source address gets no reset, which would leave by the uplink. Without that condition it does."""
     with (
         asking(rig, rig.worker()) as worker,
         asking(rig, FREE) as free,
@@ -308,7 +308,7 @@ def test_a_refusal_answers_no_address_but_the_hosts(rig: Rig, restored: None) ->
 
 
 def test_without_the_rules_a_worker_is_heard_everywhere(rig: Rig, restored: None) -> None:
-    """Positive control: without rules and the chains that refuse the tries arrive: the zeros above mean something."""
+    """Positive control: without the rules and the refusing chains the attempts arrive."""
     with contextlib.ExitStack() as stack:
         worker, owner = stack.enter_context(asking(rig, rig.worker())), rig.worker(1)
         worker.ask(do="connect")

@@ -1,6 +1,6 @@
-"""What a worker sends all the time while its exit changes: a capture before the site tells by which exit each came.
+"""A worker sends all the time while its exit changes; a capture before the site shows each packet's exit.
 
-The keys that take turns have one address, as many providers give it: then no server refuses what is another lease's.
+The keys that take turns have one address, as with many providers, so no server drops packets of another lease.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def folder(lab: Lab) -> Iterator[str]:
 
 @dataclass
 class Stage:
-    """A worker's client, its program that sends on and on, and who sees by which exit that comes."""
+    """A worker's client, its program that keeps sending, and a capture that shows the exit of each packet."""
 
     rig: Rig
     client: Client
@@ -81,7 +81,7 @@ class Stage:
         return self.rig.there(["nft", "get", "element", "inet", "fleet", "open", element]).returncode == 0
 
     def seen(self) -> Exits:
-        """What came, once a packet has that is sent now."""
+        """What arrived, up to a packet that is sent now."""
         self.tell("free", LAST)
         lines: list[str] = []
 
@@ -113,9 +113,9 @@ def stage(lab: Lab, isolation: str, folder: str) -> Iterator[Stage]:
 
 
 def test_what_a_lease_began_is_seen_from_its_exit_alone(stage: Stage) -> None:
-    """TCP and UDP connections that send on through rotations; between the two transactions of one netctl stands still.
+    """TCP and UDP connections keep sending through rotations; netctl is stopped between the two transactions of one.
 
-    The control: a socket that is connected to nobody is of no lease, and is seen from every exit.
+    The control: an unconnected socket belongs to no lease, and is seen from every exit.
     """
     exits: list[str] = []
     stage.tell("free", EVERY)
@@ -144,9 +144,9 @@ def test_what_a_lease_began_is_seen_from_its_exit_alone(stage: Stage) -> None:
 
 
 def test_what_lies_in_the_devices_queue_leaves_by_no_other_exit(stage: Stage) -> None:
-    """A device that stands still has taken what was sent, and goes on when its gate is closed and its key another.
+    """A stopped device has queued what was sent, and continues when its gate is closed and its key has changed.
 
-    The control: without a rotation it leaves, so there it lay.
+    The control: without a rotation it leaves, so it was in the queue.
     """
     device, exits = stage.rig.devices[stage.rig.worker().interface].pid, list[str]()
     answer = stage.client.ask(do="connect")
@@ -166,9 +166,9 @@ def test_what_lies_in_the_devices_queue_leaves_by_no_other_exit(stage: Stage) ->
 
 
 def test_sockets_of_a_rotation_that_was_cut_off_take_no_other_exit(stage: Stage) -> None:
-    """netctl is killed once another key is taken, and before it has ended the sockets: the next one seals the slot.
+    """netctl is killed after it took another key, before it ended the sockets: the next netctl seals the slot.
 
-    The control: they are there until then, and send.
+    The control: until then the sockets exist and send.
     """
     answer = stage.client.ask(do="connect")
     stage.tell("open", 0)

@@ -1,4 +1,4 @@
-"""Keys that may be used at every server, as some providers give them, in the lab: real servers, real handshakes."""
+"""Keys that are valid at every server, as with some providers, with the lab's real servers and handshakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}, "wireguard": {"
 
 @pytest.fixture(scope="module")
 def folder(lab: Lab) -> Iterator[str]:
-    """A pattern of files: two keys, each at all three servers; the third's is reached at its second port alone."""
+    """A pattern of files: two keys, each for all three servers; the third server answers only at its second port."""
     made, controls = [], []
     for number in (1, 2):
         own = vpn.Key.fresh()

@@ -1,4 +1,4 @@
-"""A gate is closed whatever else of the kernel hangs or refuses."""
+"""A gate is closed even if other parts of the kernel hang or refuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.contract.ground import fleet_of
 
 
 def test_a_seal_needs_no_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """rtnetlink does not answer and the worker is gone: nftables alone closes its gate, and the error is told."""
+    """rtnetlink does not answer and the worker is gone: nftables alone closes its gate, and the error is raised."""
     fleet = fleet_of(1)
     (worker,) = fleet.members
     gate = Gate(uid=worker.uid, address=IPv4Address("198.18.1.11"), interface=worker.interface)

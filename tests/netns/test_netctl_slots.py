@@ -25,7 +25,7 @@ CHANGES: run.Changes = {"netctl": {"key_cooldown_seconds": 0.1}}
 
 @pytest.fixture(scope="module")
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
-    """Two workers' slots, keys that rest only a moment."""
+    """Two workers' slots, and keys with a very short rest."""
     with running(lab, 2, changes=CHANGES, isolation=isolation) as made:
         yield made
 
@@ -73,7 +73,7 @@ def is_sealed(rig: Rig, index: int = 0) -> bool:
 
 
 def test_connect_and_rotate_change_the_exit(rig: Rig) -> None:
-    """Each tunnel is seen from its leased exit and another than the last; the old peer is gone; no address event."""
+    """Each tunnel has its leased exit, different from the last one; the old peer is gone; no address event."""
     client, judge = rig.client(), address_events(rig)
     answer = client.ask(do="connect")["ok"]
     exits = []
@@ -89,11 +89,10 @@ def test_connect_and_rotate_change_the_exit(rig: Rig) -> None:
 
 
 def test_rotate_is_quick(rig: Rig) -> None:
-    """Rotate, order to answer, takes at most four times as long as its handshake and one status together.
+    """Rotate, from order to answer, takes at most four times as long as its handshake and one status together.
 
-    Those wake the same programs, in turn with it; on a quiet machine four times is 25 ms. Where many other programs
-    wait for a processor, which a rotation asks for more often, no round may be spared: there one as quick as that is
-    enough.
+    Those wake the same programs and are measured in turn with it; on a quiet machine four times is 25 ms. On a busy
+    machine a rotation waits for a processor more often than they do, so one round within the bound is enough.
     """
     client = rig.client()
     client.ask(do="connect")
@@ -121,7 +120,7 @@ with socket.socket(socket.AF_INET6) as mapped, socket.socket() as plain:
 
 
 def script(rig: Rig, index: int, text: str, argument: str) -> subprocess.Popen[str]:
-    """A small program of a worker's UID, once it has said that it is ready."""
+    """Start a small program under a worker's UID, and wait until it reports that it is ready."""
     argv = rig.as_worker(rig.worker(index), "/usr/bin/python3", "-I", "-c", text, argument)
     process = rig.popen(rig.inside(rig.worker(index), argv), **PIPES)
     assert process.stdout and process.stdout.readline()
@@ -129,7 +128,7 @@ def script(rig: Rig, index: int, text: str, argument: str) -> subprocess.Popen[s
 
 
 def test_a_rotation_ends_the_sockets_of_the_old_exit(rig: Rig) -> None:
-    """Also IPv6 sockets that speak IPv4: sending on, they would show both exits to be one worker."""
+    """Also IPv6 sockets that speak IPv4: if they kept sending, a site could link both exits to one worker."""
     client = rig.client()
     client.ask(do="connect")
     holder = script(rig, 0, HOLD, SITE)
@@ -142,7 +141,7 @@ def test_a_rotation_ends_the_sockets_of_the_old_exit(rig: Rig) -> None:
 
 
 def test_a_worker_does_not_reach_its_neighbours_browser(rig: Rig) -> None:
-    """The driver's port runs any program as its owner for whoever asks: its owner alone may ask."""
+    """Only its owner may reach the driver's port, because the driver runs any program for its caller."""
     port = rig.worker(1).browser_ports[1]
     argv = rig.as_worker(rig.worker(1), *server(rig.lab, ("tell", "127.0.0.1", port)))
     listener = rig.popen(rig.inside(rig.worker(1), argv), stdout=subprocess.PIPE)
@@ -163,7 +162,7 @@ def test_a_killed_worker_is_sealed_within_a_second(rig: Rig) -> None:
     client.kill()
     until("sealed", lambda: is_sealed(rig), 10)
     until("its key is free", lambda: rig.status()["pool"]["leased"] == 0, 10)
-    # The tools above take their own time on a busy machine; the log says when it was.
+    # The tools above are slow on a busy machine; the log has the time of the seal.
     seconds, _ = rig.seal_after(killed)
     print(f"sealed {seconds * 1000:.0f} ms after the kill")
     assert seconds < 1
@@ -184,7 +183,7 @@ def test_a_second_connection_of_a_worker_is_refused(rig: Rig) -> None:
 
 
 def test_a_worker_sees_its_own_slot_alone(rig: Rig) -> None:
-    """Status of a worker holds one slot and no pool; a stranger is refused."""
+    """The status for a worker has one slot and no pool; a stranger is refused."""
     client = rig.client(1)
     client.ask(do="connect")
     status = client.ask(do="status")["ok"]
@@ -214,7 +213,7 @@ def test_netctl_killed_tunnels_go_on_and_are_adopted(rig: Rig) -> None:
 
 
 def test_netctl_stopped_keeps_tunnels_too(rig: Rig) -> None:
-    """SIGTERM (an upgrade) is no more than a kill: the tunnel stays and is adopted; without resume it is replaced."""
+    """SIGTERM (an upgrade) acts like a kill: the tunnel stays and is adopted; without resume it is replaced."""
     client = rig.client()
     before = client.ask(do="connect")["ok"]
     generation = rig.slot()["generation"]
@@ -270,7 +269,7 @@ def test_a_restarted_wireguard_go_is_repaired(rig: Rig) -> None:
 
 
 def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
-    """wireguard-go of one worker does not answer: what another lost is brought back, and it rotates."""
+    """While one worker's wireguard-go hangs, another worker's lost objects are restored, and it rotates."""
     client = rig.client(0)
     client.ask(do="connect")
     hung = rig.devices["wg102"]
@@ -286,7 +285,7 @@ def test_a_hung_tunnel_is_no_trouble_of_its_neighbour(rig: Rig) -> None:
 
 
 def test_a_foreign_object_keeps_no_slot_open(rig: Rig) -> None:
-    """A stranger's route in a worker's table: nothing is mended there, but a killed worker is sealed."""
+    """With a foreign route in a worker's table nothing is repaired there, but a killed worker is still sealed."""
     client, link = rig.client(1), rig.worker(1).interface
     client.ask(do="connect")
     route = ["192.0.2.0/24", "dev", "lo", "table", str(rig.worker(1).table)]
@@ -320,7 +319,7 @@ def test_the_layers_are_there(rig: Rig) -> None:
     ]
     link, lo = (rig.json(*ip, "-json", "-details", "address", "show", name)[0] for name in ("wg101", "lo"))
     assert link["ifalias"] == worker.alias
-    # All workers share the host's namespace: each Chrome would hear an address that came and went with the link.
+    # In the shared host namespace every Chrome would notice an address that came and went with the link.
     on_link = {str(worker.placeholder)} if rig.fleet.isolation == "netns" else set()
     assert {entry["local"] for entry in link["addr_info"] if entry["scope"] != "host"} == on_link
     theirs = {str(one) for member in rig.fleet.members for one in member.placeholders}
@@ -338,15 +337,15 @@ made.sendto(b"x", (sys.argv[1], 4445))
 
 
 def zone(rig: Rig) -> int:
-    """Where the first worker's connections are tracked now."""
+    """The first worker's conntrack zone now."""
     listed = rig.there(["nft", "list", "map", "inet", "fleet", "zones"], check=True).stdout
     return int(re.findall(rf'"{rig.worker().interface}" : (\d+)', listed)[0])
 
 
 def test_what_an_earlier_lease_left_is_not_met_again(rig: Rig) -> None:
-    """A connection that was tracked under another lease translates nothing of this one, from the very same port.
+    """A conntrack entry of an earlier lease does not translate packets of this lease, even from the same port.
 
-    The control: one in this lease's own zone does, and is held back in the table's last chain.
+    The control: an entry in this lease's own zone does, and its packets are dropped in the table's last chain.
     """
     worker, client = rig.worker(), rig.client()
     client.ask(do="connect")
@@ -382,5 +381,5 @@ def test_no_key_is_ever_logged(rig: Rig) -> None:
 
 
 def test_a_second_plan_is_empty(rig: Rig) -> None:
-    """What serve has done, plan finds done."""
+    """After `serve` has applied everything, `plan` has nothing to do."""
     assert rig.command("plan", "--json").stdout.strip() == "[]"

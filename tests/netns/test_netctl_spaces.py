@@ -1,4 +1,4 @@
-"""A network namespace for each worker: what is only there, and what becomes of a name that is lost."""
+"""A network namespace for each worker: what exists only there, and what happens after its name is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def masks(pid: int, name: str) -> set[int]:
 
 
 def test_the_capability_to_enter_is_never_in_effect_at_rest(rig: Rig) -> None:
-    """CAP_SYS_ADMIN is permitted alone: no thread of netctl has it in effect, no child inherits it."""
+    """CAP_SYS_ADMIN is only permitted: no thread of netctl has it effective, and no child inherits it."""
     client = rig.client()
     assert "ok" in client.ask(do="connect")  # every thread has been inside by now
     client.kill()
@@ -56,7 +56,7 @@ def test_the_capability_to_enter_is_never_in_effect_at_rest(rig: Rig) -> None:
 
 
 def test_threads_are_back_in_the_hosts_namespace(rig: Rig) -> None:
-    """Whatever was done inside, at rest every thread of netctl is where the host's links are."""
+    """Between requests every thread of netctl is in the host's namespace."""
     assert rig.netctl
     tasks = list(Path(f"/proc/{rig.netctl.pid}/task").glob("*/ns/net"))
     host = rig.host(["readlink", "/proc/self/ns/net"], check=True).stdout.strip()
@@ -88,9 +88,9 @@ def test_the_tunnels_own_socket_stays_in_the_host(rig: Rig) -> None:
 
 @pytest.mark.parametrize("what", LOST)
 def test_the_loopback_is_brought_back(rig: Rig, what: str) -> None:
-    """A worker speaks to its browser through it: whatever of it somebody takes away, that works again in seconds.
+    """A worker talks to its browser over loopback: whatever part of it is removed is restored within seconds.
 
-    The control: while netctl stands still it does not. The tunnel is there as before.
+    The control: while netctl is stopped it is not. The tunnel stays.
     """
     client = rig.client()
     assert "ok" in client.ask(do="connect")
@@ -125,7 +125,7 @@ def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:
     old = rig.devices[worker.interface]
     client = rig.client()
     client.send(do="connect")
-    # Its device is in a namespace that nobody can enter any more: netctl ends it, and the supervisor starts another.
+    # The device's namespace can no longer be entered: netctl ends wireguard-go, and the supervisor starts another.
     until("the old device is ended", lambda: old.poll() is not None, 10)
     rig.start_wireguard(worker)
     assert "ok" in client.answer()
@@ -136,9 +136,9 @@ def test_a_tunnel_outlives_its_namespaces_name(rig: Rig) -> None:
 
 
 def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
-    """netctl starts where a name is missing: that worker's request is refused with the way out, its neighbour's not.
+    """netctl starts although a name is missing: that worker's request is refused with a hint, its neighbour's is not.
 
-    However often it asks, it takes no key.
+    However often the worker asks, no key is taken.
     """
     rig.kill_netctl()
     path = rig.paths.space(rig.worker())
@@ -165,7 +165,7 @@ def test_without_a_namespace_it_says_who_makes_one(rig: Rig) -> None:
 
 
 def test_cleanup_takes_the_names_away(rig: Rig) -> None:
-    """The last of this file: nothing of ours is in the host, no name is left, and a second time there is nothing."""
+    """The last test of this file: no object and no name is left in the host; a second cleanup has nothing to do."""
     rig.kill_netctl()
     done = rig.command("cleanup", check=True)
     assert "ip netns delete fleet-w1101" in done.stdout

@@ -1,4 +1,4 @@
-"""Starting, refusing, cleaning up: foreign objects are named and left alone; keys come in whole or not at all."""
+"""Starting, refusing, cleaning up: foreign objects are reported and left alone; key imports are all or nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 @pytest.fixture
 def either(lab: Lab, isolation: str) -> Iterator[Rig]:
-    """The same, in either isolation."""
+    """The same, in each isolation."""
     made = Rig(lab, changes=CHANGES, isolation=isolation)
     yield made
     made.stop()
@@ -72,7 +72,7 @@ FOREIGN = {
 
 
 def test_a_foreign_object_is_named_and_left_alone(either: Rig) -> None:
-    """Somebody else's objects inside our marks: exit 78, each by name, the command that shows it, nothing changed."""
+    """Foreign objects inside netctl's marks: exit code 78, each named with the command that shows it; no change."""
     rig = either
     with ExitStack() as planted:
         for make, remove, _ in FOREIGN.values():
@@ -100,7 +100,7 @@ KERNEL = (
 
 
 def _kernel(rig: Rig) -> list[str]:
-    """Its lines, whatever their order: that of tables is their age. Whose connections are counted is traffic's."""
+    """The kernel's objects as sorted lines, because tables are listed by age; without what depends on traffic."""
     lines = (line for argv in KERNEL for line in rig.host(argv).stdout.splitlines())
     return sorted(line for line in lines if not re.search(r"\d+ limit rate", line))
 
@@ -116,7 +116,7 @@ _QUERY = "123401000001000000000000047368" + b"op\x07example\0\0\1\0\1".hex()
 WAYS: dict[str, list[dict[str, object]]] = {
     "": [
         {"kind": "udp", "host": str(WEB_ADDRESS), "port": 9, "device": "", "kept": True},
-        # Somebody answers: a tunnel that sends and hears nothing for 15 s is sealed, and its gate with it.
+        # This one gets answers: a tunnel that sends but receives nothing for 15 s is sealed.
         {"kind": "udp", "host": str(TUNNEL_RESOLVER), "port": 53, "data": _QUERY, "kept": True},
     ],
     "uplink": [{"kind": "udp", "host": str(WEB_ADDRESS), "port": 9, "device": "uplink", "kept": True}],
@@ -137,12 +137,12 @@ def second(either: Rig) -> Iterator[Paths]:
 
 
 def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second: Paths, isolation: str) -> None:
-    """75, and which fleet is there: nothing has changed and nobody is killed, also while its netctl starts again.
+    """Exit code 75 naming the other fleet: no change and no process killed, also while its netctl restarts.
 
-    Nothing that the first one's worker sends meanwhile goes past its tunnel. The namespace that both would share is
-    the host's in either isolation, so that each state is shown with one of them.
+    Nothing that the first fleet's worker sends meanwhile goes past its tunnel. In either isolation the shared namespace
+    is the host's, so each state is tested with one isolation.
 
-    The control: the first fleet's own `down` ends the same process, and then nobody is refused.
+    The control: the first fleet's own `down` ends the same process, and after that no fleet is refused.
     """
     rig, state = either.start(), {"uid": "netctl is dead", "netns": "netctl serves"}[isolation]
     worker, marker = rig.client(), rig.client_of(FREE)
@@ -159,7 +159,7 @@ def test_a_second_fleet_in_one_network_namespace_is_refused(either: Rig, second:
             assert done.returncode == 75, (words, done.stderr)
             assert f"the fleet in {rig.paths.root} is at work in this network namespace" in done.stderr
         assert capture.lines() == [], "what the worker sends all the while"
-    # A netctl that serves may be at work; where it is dead nobody puts anything right, and the capture saw both.
+    # A serving netctl may still be repairing; with a dead one nothing is repaired, and the capture covered both.
     seconds = 20 if state == "netctl serves" else 0
     until("nothing has changed", lambda: _kernel(rig) == before, seconds, lambda: {*_kernel(rig)} ^ {*before})
     assert worker.process.poll() is None
@@ -193,13 +193,13 @@ print(sorted(map(str, said)))
 
 
 def test_of_fleets_that_start_at_once_one_has_the_namespace(rig: Rig) -> None:
-    """Eight netctl take the lock in the same moment: one has it, the others end with 75 and change nothing."""
+    """Eight netctl try to take the lock at the same time: one gets it, the others exit with 75 and change nothing."""
     done = rig.host([sys.executable, "-I", "-c", AT_ONCE, str(rig.installation.release)], check=True)
     assert done.stdout.strip() == str(["75"] * 7 + ["True"])
 
 
 def test_the_second_netctl_says_who_has_the_lock(rig: Rig) -> None:
-    """Two at once: the second exits 78 and names the first's process; cleanup refuses as well."""
+    """While one runs, a second exits with 78 and names the first's process; cleanup refuses as well."""
     first = rig.start().netctl
     assert first
     for argv in (rig.serving(), rig.installation.module("netctl", "cleanup")):
@@ -251,7 +251,7 @@ def test_other_interfaces_are_filtered_no_less(either: Rig) -> None:
 
 
 def test_a_silent_server_is_left_for_another(rig: Rig) -> None:
-    """A server that does not answer: the next key is tried within the deadline; with none, a clear error, sealed."""
+    """If a server does not answer, the next key is tried within the deadline; without one: a clear error, sealed."""
     _only_keys(rig, [_silent(rig, "vpn1-01.conf", "198.18.1.200")])
     rig.start()
     client = rig.client()
@@ -266,17 +266,17 @@ def test_a_silent_server_is_left_for_another(rig: Rig) -> None:
 
 
 def test_a_worker_killed_while_it_connects_gives_its_key_back(rig: Rig) -> None:
-    """A hang-up is noticed while a request is being handled: sealed and free within a second, not at the deadline."""
+    """A hang-up is noticed during a request: slot sealed and key free within a second, not at the deadline."""
     _only_keys(rig, [_silent(rig, "vpn1-01.conf", "198.18.1.200")])
     rig.configure({"netctl": {"request_deadline_seconds": 60}})
     rig.start()
-    for _ in range(5):  # each at a moment of its own between two looks for the handshake
+    for _ in range(5):  # each at a different moment between two checks for the handshake
         client = rig.client()
         client.send(do="connect")
         until("its server is being waited for", lambda: rig.slot()["state"] == "connecting", 10)
         killed = datetime.now(timezone.utc)
         client.kill()
-        # By the log: between two tries of its one key the pool has a moment with nothing leased.
+        # By the log: between two attempts with its one key the pool has nothing leased for a moment.
         seconds, reason = rig.seal_after(killed)
         assert "CancelledError" in reason
         assert seconds < 1
@@ -295,7 +295,7 @@ def test_no_key_free_is_said_within_the_deadline(rig: Rig) -> None:
 
 
 def test_bad_key_files_are_all_named_and_nothing_is_imported(rig: Rig, tmp_path: Path) -> None:
-    """Every mistake of every file at once, with file and entry, never with key material; the pool stays as it was."""
+    """All mistakes of all files at once, with file and entry, never with key material; the pool does not change."""
     good = (rig.lab.places.keys / "vpn1-01.conf").read_text()
     private = next(line.split("=", 1)[1].strip() for line in good.splitlines() if line.startswith("PrivateKey"))
     (tmp_path / "good.conf").write_text(good)
@@ -318,7 +318,7 @@ def test_bad_key_files_are_all_named_and_nothing_is_imported(rig: Rig, tmp_path:
 
 
 def test_keys_come_from_standard_input_and_twice_is_once(rig: Rig) -> None:
-    """`-` reads one key; a key that is there is reported and skipped; the store is netctl's alone."""
+    """`-` reads one key; a known key is reported and skipped; only netctl may read the store."""
     _only_keys(rig, [])
     text = (rig.lab.places.keys / "vpn3-02.conf").read_text()
     for imported in (1, 0):
@@ -374,7 +374,7 @@ def _everything(rig: Rig) -> str:
 
 
 def _effective(rig: Rig) -> dict[str, int]:
-    """max(all, interface) of rp_filter, as the kernel computes it, by interface."""
+    """By interface, the effective rp_filter: max(all, interface), as the kernel computes it."""
     listed = rig.host(["sysctl", "-a", "-r", r"net\.ipv4\.conf\..*\.rp_filter$"], check=True).stdout
     values = {}
     for line in listed.splitlines():
@@ -385,7 +385,7 @@ def _effective(rig: Rig) -> dict[str, int]:
 
 
 def _only_keys(rig: Rig, texts: list[str]) -> None:
-    """The pool holds these keys and no other."""
+    """Make the pool hold these keys and no others."""
     listed = json.loads(rig.command("keys", "list", "--json", check=True).stdout)
     if listed:
         rig.command("keys", "remove", *(key["public_key"] for key in listed), check=True)
@@ -394,7 +394,7 @@ def _only_keys(rig: Rig, texts: list[str]) -> None:
 
 
 def _silent(rig: Rig, name: str, address: str) -> str:
-    """A key whose server does not know it: another private key."""
+    """A key that its server does not know, because its private key is another one."""
     private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
     lines = (rig.lab.places.keys / name).read_text().splitlines()
     changed = [f"PrivateKey = {private}" if line.startswith("PrivateKey") else line for line in lines]

@@ -1,4 +1,4 @@
-"""A key store that hangs: another process holds a lock on the file, as long as a test wants."""
+"""A key store that hangs: another process holds a lock on the file for as long as a test wants."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def rig(lab: Lab) -> Iterator[Rig]:
 
 
 def test_a_store_that_hangs_stops_only_who_needs_a_key(rig: Rig) -> None:
-    """One worker's rotation waits for the store: netctl answers its neighbour, and seals it at once when it is killed.
+    """While one worker's rotation waits for the store, netctl answers its neighbour, and seals that at once if killed.
 
-    The rotation is refused by name, and its slot sealed. With the lock gone all is well, and no key is lost.
+    The rotation fails with a named error, and its slot is sealed. Without the lock all works, and no key is lost.
     """
     first, second = rig.client(0), rig.client(1)
     for client in (first, second):
@@ -57,7 +57,7 @@ def test_a_store_that_hangs_stops_only_who_needs_a_key(rig: Rig) -> None:
 
 @pytest.mark.parametrize("outlasts", [False, True], ids=["short", "longer than the seal waits"])
 def test_a_worker_that_hangs_up_while_its_key_is_taken_loses_none(rig: Rig, outlasts: bool) -> None:
-    """Killed while the store is locked, its slot is sealed at once; what the store then leases all the same ends."""
+    """Killed while the store is locked, its slot is sealed at once; a lease that the store still makes is ended."""
     client, other = rig.client(0), rig.client(1)
     client.ask(do="connect")
     unconfirmed = len(rig.logged("slot.seal_unconfirmed"))

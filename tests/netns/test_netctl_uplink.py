@@ -1,4 +1,4 @@
-"""The host's own way to the servers: another address under tunnels in use, and no way at all."""
+"""The host's own route to the servers: its address changes under tunnels in use, or it has no route at all."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ TRY_SECONDS, CONTROL_TRIES, PATIENCE_SECONDS = 1, 3, 60
 
 @pytest.fixture
 def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
-    """One worker's slot; the host has its own address and its route again in the end."""
+    """One worker's slot; at the end the host's address and route are restored."""
     with running(lab, 1, changes=CHANGES, isolation=isolation) as made:
         yield made
         move(made, OTHER, ADDRESS)
 
 
 def move(rig: Rig, old: str, new: str) -> None:
-    """The uplink has the address NEW instead of OLD, as after a DHCP server's answer."""
+    """Replace the uplink's address OLD by NEW, as after a DHCP server's answer."""
     rig.host(["ip", "address", "del", old, "dev", "uplink"])
     rig.host(["ip", "address", "replace", new, "dev", "uplink"], check=True)
     rig.host(["ip", "route", "replace", "default", "via", GATEWAY, "dev", "uplink"], check=True)
 
 
 def test_tunnels_follow_the_hosts_address(rig: Rig) -> None:
-    """A tunnel in use passes again, with the same lease, as soon as netctl has heard of the host's other address.
+    """A tunnel in use works again, with the same lease, as soon as netctl learns the host's new address.
 
     The control: while netctl is stopped nothing passes.
     """
@@ -57,7 +57,7 @@ def test_tunnels_follow_the_hosts_address(rig: Rig) -> None:
 
 
 def test_no_way_is_no_silent_server(rig: Rig) -> None:
-    """It has its own error; no server is put aside and no device replaced, and with a route the next try is good."""
+    """No route has its own error; no server is put aside and no device replaced; with a route the next try works."""
     client = rig.client()
     rig.host(["ip", "route", "del", "default"], check=True)
     said = client.ask(do="connect")
@@ -68,7 +68,7 @@ def test_no_way_is_no_silent_server(rig: Rig) -> None:
 
 
 def test_who_hears_nothing_is_told_that_there_is_no_way(rig: Rig) -> None:
-    """A worker whose page came to no end learns that this host has lost its way, and not that its tunnel stands."""
+    """A worker whose page did not finish is told that this host has no route, not that its tunnel is fine."""
     client = rig.client()
     assert client.ask(do="connect")["ok"] and "ok" in client.ask(do="stuck")
     rig.host(["ip", "route", "del", "default"], check=True)
