@@ -1,4 +1,4 @@
-"""A fleet that does jobs and nothing else, and whose page stops and starts workers."""
+"""A fleet that only does jobs, and whose page can stop and start workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PORT, TOKEN = 8470, "t" * 20
 
 
 class Jobs(Host):
-    """A fleet that does jobs and nothing else."""
+    """A fleet that only does jobs."""
 
     before = 0
     """Runs that have ended before the storm."""
@@ -22,14 +22,14 @@ class Jobs(Host):
     """Its database, where that is a program."""
 
     def says(self, *words: str, given: str | None = None) -> str:
-        """What one of the operator's commands prints, which ends well."""
+        """The output of one of the operator's commands, which must exit with 0."""
         settings: dict[str, Any] = {} if given is None else {"input": given, "stdin": None}
         done = self.operate(*words, **settings)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def add(self, *lines: dict[str, Any]) -> list[int]:
-        """Add jobs; their numbers."""
+        """Add jobs; returns their numbers."""
         text = "\n".join(map(json.dumps, lines))
         return [one["job"] for one in json.loads(self.says("job", "add", "--file", "-", "--json", given=text))]
 
@@ -38,19 +38,19 @@ class Jobs(Host):
         return [json.loads(line) for line in self.says("result", "export").splitlines()]
 
     def page(self) -> None:
-        """Wait until it answers: the hub has just started."""
+        """Wait until the page answers, because the hub has just started."""
         asked = ["curl", "-sS", "--output", "/dev/null", f"http://127.0.0.1:{PORT}/healthz"]
         until("the page", lambda: self.host(asked).returncode == 0, 60)
 
     def act(self, worker: str, what: str) -> tuple[int, str]:
-        """Status and words of the page, where somebody does WHAT with WORKER."""
+        """Do WHAT with WORKER on the page; returns the answer's status and text."""
         form = ["--data", f"what={what}", "--data", f"token={TOKEN}", "--write-out", "\n%{http_code}"]
         address = f"http://127.0.0.1:{PORT}/workers/{worker}?lang=en"
         words, _, code = self.host(["curl", "-sS", *form, address], check=True).stdout.rpartition("\n")
         return int(code), words
 
     def state(self, worker: str) -> str:
-        """supervisord's word for WORKER."""
+        """WORKER's state as supervisord names it."""
         states = Supervisor(self.installation).states()
         return next(one.state for one in states if one.name == f"worker:{worker}")
 

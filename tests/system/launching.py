@@ -24,7 +24,7 @@ DEADLINE_SECONDS = 60
 
 
 class Stage:
-    """Everything that is there before the first worker of HOST is launched; by itself, a lab's host without tunnels.
+    """What must exist before the first worker of HOST is launched; by default HOST is a lab's host without tunnels.
 
     PREFIX is put before every command inside the host.
     """
@@ -56,7 +56,7 @@ class Stage:
         return [self.launcher[0], "-I", str(path)]
 
     def command(self, argv: list[str], **changes: Any) -> list[str]:
-        """What launches ARGV as the worker."""
+        """The command line that launches ARGV as the worker."""
         return [*self.prefix, *self.launcher, str(self.spec(argv, **changes))]
 
     def run(self, argv: list[str], **changes: Any) -> subprocess.CompletedProcess[str]:
@@ -78,13 +78,13 @@ class Stage:
             return False
 
     def wait_for_none(self, seconds: float) -> list[psutil.Process]:
-        """Processes of the UID that are still there after SECONDS; none, usually."""
+        """Wait up to SECONDS until the UID has no process; returns those that are left."""
         _, alive = psutil.wait_procs(self.processes(), timeout=seconds)
         return [process for process in alive if self._is_ours(process)]
 
 
 class Puppet(Client):
-    """A browser session in a launched worker process, moved from outside a command at a time."""
+    """A browser session in a launched worker process, controlled from outside, one command at a time."""
 
     def __init__(self, stage: Stage, driver: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> None:
         authorities = [str(path) for path in stage.fleet.browser.certificate_authorities]
@@ -98,7 +98,7 @@ class Puppet(Client):
         return self.ask(method=method, arguments=arguments, keywords=keywords)
 
     def end(self) -> None:
-        """Close its input and wait: it closes the browser and ends."""
+        """Close its standard input, and wait until it has closed the browser and ended."""
         with self.process:
             assert self.process.stdin
             self.process.stdin.close()

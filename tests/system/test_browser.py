@@ -30,7 +30,7 @@ def stage(lab: Lab) -> Stage:
 
 @pytest.fixture(scope="module", params=DRIVERS)
 def puppet(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Puppet]:
-    """One browser session for the tests that leave it whole."""
+    """One browser session for the tests that do not damage it."""
     yield from puppets(stage, request.param)
 
 
@@ -41,13 +41,13 @@ def test_chrome_sandbox_is_on(puppet: Puppet) -> None:
 
 
 def test_chrome_opens_no_page_of_its_own(puppet: Puppet) -> None:
-    """There is the one tab: no list of suggestions below the address bar, which would cost more than a short page."""
+    """There is only one tab: no suggestion list below the address bar, which would cost more than a short page."""
     puppet("restart")
     assert puppet("targets") == ["about:blank"]
 
 
 def test_chrome_says_when_its_sandbox_is_off(stage: Stage) -> None:
-    """The control: started without it, on purpose, the same page of Chrome's says so."""
+    """The control: started without its sandbox, the same page of Chrome reports that."""
     off = {"sandbox": False, "i_know_what_no_sandbox_means": True}
     puppet = Puppet(stage, "selenium", settings=off)
     puppet("open", "chrome://sandbox")
@@ -76,7 +76,7 @@ def test_counts_are_what_the_site_saw(puppet: Puppet, stage: Stage) -> None:
 
 
 def test_page_speaks_http2(puppet: Puppet) -> None:
-    """The site's pages come over HTTP/2, without which address events would do little harm."""
+    """The site's pages come over HTTP/2; over HTTP/1.1 address events would do little harm."""
     puppet("open", SITE)
     script = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
     assert puppet("_script", script) == "h2"
@@ -101,7 +101,7 @@ def test_screenshot_is_png(puppet: Puppet) -> None:
 
 
 def test_missing_element(puppet: Puppet) -> None:
-    """What is not there after the time given is ElementMissing, naming the selector."""
+    """An element that is missing after the given time raises ElementMissing, which names the selector."""
     puppet("open", SITE)
     answer = puppet("wait", ".no-such-thing", seconds=0.2)
     assert answer["error"] == "ElementMissing" and ".no-such-thing" in answer["message"]
@@ -125,7 +125,7 @@ def test_network_changed_page_is_an_error_and_counted(puppet: Puppet) -> None:
     ],
 )
 def test_error_pages_are_errors(puppet: Puppet, url: str, code: str) -> None:
-    """Chrome's own error pages never pass for loaded pages, whichever code the driver raises for."""
+    """Chrome's own error pages never count as loaded pages, also for codes for which the driver raises nothing."""
     answer = puppet("open", url)
     assert answer["error"] == "PageFailed" and code in answer["message"]
 
@@ -151,13 +151,13 @@ def test_policies_are_the_workers_own(puppet: Puppet) -> None:
     assert puppet("wait", "policy-app, policy-table", seconds=10)
     found = until("rows", lambda: dict(puppet("_script", POLICY_ROWS)))
     wanted = set(switches.policies([]))
-    # Deprecated ones are meant: an older Chrome, which a host may have, knows no successor.
+    # Deprecated ones are set on purpose: an older Chrome, which a host may have, does not know their successors.
     assert [name for name in sorted(wanted) if found.get(name) not in ("OK", "Deprecated")] == []
     assert not Path("/etc/chromium/policies/managed/fleet.json").exists()
 
 
 def test_restarts_leak_nothing(puppet: Puppet) -> None:
-    """After several browsers in one worker: no process, open file or thread more, one folder in /tmp."""
+    """After several browsers in one worker: no additional process, open file or thread, and one folder in /tmp."""
     puppet("restart")
     files, threads, processes = puppet("open_files"), puppet("threads"), puppet("processes")
     for _ in range(3):
@@ -174,7 +174,7 @@ def test_kill_of_the_worker_leaves_nothing(stage: Stage, driver: str) -> None:
     puppet("open", SITE)
     private = Path(f"/proc/{min(process.pid for process in stage.processes())}/ns/mnt")
     number = str(private.readlink())
-    # Held open: the number of a namespace that is gone may be the next one's.
+    # Held open, because the kernel may reuse the number of a namespace that is gone.
     with private.open("rb"):
         assert len(stage.processes()) > 5
         puppet.kill()
@@ -191,7 +191,7 @@ def _mounts(process: psutil.Process) -> str:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_frozen_browser_is_ended(stage: Stage, driver: str) -> None:
-    """A browser that is stopped in its tracks is killed by close, in well under its time-outs."""
+    """close() kills a stopped browser (SIGSTOP) long before its time-outs."""
     puppet = Puppet(stage, driver)
     for process in stage.processes():
         if "chromium" in process.name():
@@ -201,7 +201,7 @@ def test_frozen_browser_is_ended(stage: Stage, driver: str) -> None:
 
 
 def test_frozen_browser_is_noticed_by_every_command(stage: Stage) -> None:
-    """A command to a browser that is stopped in its tracks is BrowserDied long before its own time is over."""
+    """A command to a stopped browser (SIGSTOP) raises BrowserDied long before its own time-out."""
     puppet = Puppet(stage, "selenium")
     assert puppet("open", SITE) is None and puppet("wait", "#q", seconds=60) == 1  # as long as it is not
     puppet("wait_for_answers", 1.5)  # of the usual 12
@@ -227,7 +227,7 @@ def test_frozen_browser_is_noticed_by_every_command(stage: Stage) -> None:
     ("driver", "victim"), [("undetected", "chromium"), ("selenium", "chromium"), ("selenium", "chromedriver")]
 )
 def test_dead_browser_is_named(stage: Stage, driver: str, victim: str) -> None:
-    """When Chrome is killed, or the driver it ends with, the next command says BrowserDied, and no library's error."""
+    """After Chrome or its driver is killed, the next command raises BrowserDied, not an error of a library."""
     puppet = Puppet(stage, driver)
     for process in stage.processes():
         if process.name() == victim:
@@ -238,7 +238,7 @@ def test_dead_browser_is_named(stage: Stage, driver: str, victim: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_browser_that_cannot_start(stage: Stage, driver: str) -> None:
-    """A browser that ends at once is BrowserStartFailed within seconds, with its last words, and nothing is left."""
+    """A browser that ends at once gives BrowserStartFailed within seconds, with its last output; nothing is left."""
     program = stage.scripts / "broken"
     program.write_text("#!/bin/sh\necho no display for you >&2\nexit 1\n")
     program.chmod(0o755)
@@ -254,7 +254,7 @@ def test_browser_that_cannot_start(stage: Stage, driver: str) -> None:
 def test_messages_never_block_chrome(stage: Stage, driver: str) -> None:
     """A megabyte of messages on the browser's standard error, which the drivers never read, freezes nothing."""
     puppet = Puppet(stage, driver)
-    # The number that it has inside of its PID namespace is the last of NSpid (proc_pid_status(5)).
+    # Its pid inside its PID namespace is the last number of NSpid (proc_pid_status(5)).
     inside = f"\t{puppet('_browser_pid')}\n"
     (found,) = [one for one in stage.processes() if inside in re.findall("NSpid:.*(\t.*\n)", _status(one))]
     browser = Path(f"/proc/{found.pid}/fd/2")
@@ -268,7 +268,7 @@ def _status(process: psutil.Process) -> str:
 
 
 def test_patched_driver(stage: Stage) -> None:
-    """The one driver copy is root's, readable by all, and says what undetected-chromedriver looks for."""
+    """The single driver copy belongs to root, is readable by all, and is patched as undetected-chromedriver expects."""
     copy = stage.installed("undetected").driver
     found = copy.stat()
     assert (found.st_uid, found.st_mode & 0o7777) == (0, 0o755)

@@ -1,4 +1,4 @@
-"""bin/build-wheel: what the code in an archive can do while it becomes a wheel."""
+"""bin/build-wheel: what an archive's code can do while the wheel is built."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ setup(name="hostile", version="1", py_modules=["hostile_said"])
 
 
 def options(folder: Path) -> dict[str, str]:
-    """pip finds archives in FOLDER alone, wherever this machine's usually come from."""
+    """An environment in which pip takes archives only from FOLDER, whatever this machine's settings are."""
     return {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull}
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder with an archive whose setup.py does what it can, and requirements.txt with its hash."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):  # pytest's own folders are the tester's alone
+    """A folder with an archive whose setup.py tries what it can, and a requirements.txt with its hash."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):  # pytest makes these for the current user only
         folder.chmod(0o755)
     setup = SETUP.replace("MARK)", f"{str(tmp_path / 'mark')!r})")
     files = {"setup.py": setup, "PKG-INFO": "Metadata-Version: 2.1\nName: hostile\nVersion: 1\n"}
@@ -64,7 +64,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def left() -> list[psutil.Process]:
-    """What the archive's code started and is still there."""
+    """Processes that the archive's code started and that still run."""
     return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "4242"]]
 
 
@@ -77,7 +77,7 @@ def said(wheel: Path) -> dict[str, object]:
 
 
 def test_an_archive_is_built_where_its_code_can_do_nothing(root: None, place: Path) -> None:
-    """Under a UID of no account, without a right, without an interface that is up, and nothing of it stays."""
+    """It runs under a UID without account, without rights and network interfaces; none of its processes stays."""
     words = [str(SCRIPT), sys.executable, str(place / "requirements.txt"), str(place / "made")]
     done = subprocess.run(words, env=options(place), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ def test_an_archive_is_built_where_its_code_can_do_nothing(root: None, place: Pa
 
 
 def test_without_it_the_code_is_roots(root: None, place: Path) -> None:
-    """The control: pip alone runs it as root, in the machine's network, even where it was only to fetch it."""
+    """The control: pip alone runs it as root, in the machine's network, even if it was only told to download it."""
     words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation", "hostile", "-d", str(place)]
     subprocess.run(words, env=options(place), capture_output=True, check=True)
     assert (place / "mark").exists() and left()
@@ -98,7 +98,7 @@ def test_without_it_the_code_is_roots(root: None, place: Path) -> None:
 
 
 def test_another_archive_is_refused(root: None, place: Path) -> None:
-    """An archive whose hash is another one's is neither run nor built."""
+    """An archive with a different hash is neither run nor built."""
     with (place / "hostile-1.tar.gz").open("ab") as file:
         file.write(b"more")
     words = [str(SCRIPT), sys.executable, str(place / "requirements.txt"), str(place / "made")]

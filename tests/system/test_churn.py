@@ -22,7 +22,7 @@ def crowd(lab: Lab) -> Iterator[Crowd]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_addresses_of_the_host_come_and_go(crowd: Crowd, case: Case) -> None:
-    """Nothing is lost where Chrome may not listen, or has a namespace of its own; where it hears of it, pages break."""
+    """Nothing is lost if Chrome may not use netlink or has its own namespace; if it sees the changes, pages break."""
     outcome = measure(crowd, case, SECONDS)
     print(outcome)
     assert outcome.pages >= PAGES

@@ -1,4 +1,4 @@
-"""bin/demo as a user runs it: the promise, the control that gives it meaning, and every way to stop it."""
+"""bin/demo as a user runs it: the promise, its control, and every way to stop it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Traces = Callable[[str], list[str]]
 
 @pytest.fixture
 def name(root: None) -> Iterator[str]:
-    """A lab's name of this test alone; the lab is gone afterwards."""
+    """A lab name that only this test uses; the lab is removed afterwards."""
     made = f"d{os.getpid() % 10_000}"
     yield made
     Lab(made).down()
@@ -39,18 +39,18 @@ def command(name: str, folder: Path, *words: str) -> list[str]:
 
 
 def demo(name: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The demo to its end."""
+    """Run the demo to its end."""
     return subprocess.run(command(name, folder, *words), capture_output=True, text=True, timeout=600, check=False)
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """What it wrote."""
+    """The report that the demo wrote."""
     document: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return document
 
 
 def left_running() -> list[str]:
-    """Processes of the workers' UIDs, and of supervisord over them."""
+    """Processes of the workers' UIDs, and their supervisord."""
     uids = range(FIRST_UID, FIRST_UID + 8)
     return [f"{one.pid} {one.name()}" for one in psutil.process_iter(["uids"]) if one.info["uids"].real in uids]
 
@@ -76,9 +76,9 @@ def test_eight_workers_lose_nothing(name: str, tmp_path: Path, traces: Traces) -
 
 
 def test_todays_habit_loses_requests(name: str, tmp_path: Path) -> None:
-    """The same browsers, lab and site beside interfaces that come and go: now requests are lost to -21.
+    """The same browsers, lab and site, while interfaces come and go: now requests are lost to -21.
 
-    Whether one is under way when an interface comes is chance, and now and then none is: so it may try again.
+    Sometimes no request is in progress when an interface appears, so the test may try again.
     """
     for _ in range(TRIES):
         done = demo(name, tmp_path, "--workers", "5", "--loops", "2", "--control", "habit")
@@ -92,7 +92,7 @@ def test_todays_habit_loses_requests(name: str, tmp_path: Path) -> None:
 
 
 def reached(name: str, stage: str) -> bool:
-    """Whether the demo in the lab NAME has come as far as STAGE."""
+    """Whether the demo in the lab NAME has reached STAGE."""
     places = Lab(name).places
     if stage == "lab":
         return places.record.exists()
@@ -107,9 +107,9 @@ def reached(name: str, stage: str) -> bool:
 def test_a_signal_at_any_moment_leaves_nothing(
     name: str, tmp_path: Path, traces: Traces, stage: str, ending: signal.Signals
 ) -> None:
-    """Ctrl-C or SIGTERM while the lab or the fleet starts, or browsers load: all of it goes, the code says so.
+    """Ctrl-C or SIGTERM while the lab or the fleet starts, or browsers load: all is removed, the exit code shows it.
 
-    One handler takes both signals (tests/unit/test_fleet_interrupts.py), so that each stage is shown with one of them.
+    One handler takes both signals (tests/unit/test_fleet_interrupts.py), so each stage is tested with one of them.
     """
     with subprocess.Popen(
         command(name, tmp_path, "--workers", "2", "--loops", "5"), stderr=subprocess.PIPE, text=True
@@ -131,7 +131,7 @@ def test_a_signal_at_any_moment_leaves_nothing(
 
 
 def test_a_second_start_is_told_and_a_killed_one_is_cleaned_up(name: str, tmp_path: Path, traces: Traces) -> None:
-    """While one runs, another ends with 75 and harms nothing; after SIGKILL the next one works."""
+    """While one demo runs, another exits with 75 and changes nothing; after SIGKILL the next one works."""
     with subprocess.Popen(command(name, tmp_path, "--workers", "1"), stderr=subprocess.DEVNULL) as first:
         wait = tenacity.retry(stop=tenacity.stop_after_delay(90), wait=tenacity.wait_fixed(0.05), reraise=True)
 

@@ -1,4 +1,4 @@
-"""`fleet doctor` in a lab's host: real trouble is found, and --fix mends what it says it mends."""
+"""`fleet doctor` in a lab's host: real problems are found, and --fix repairs what it says it repairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Findings = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def host(bare: Lab) -> Host:
-    """Its host with settings of one worker."""
+    """The lab's host with settings for one worker."""
     made = Host(bare, first_uid=WORKER.uid, changes=ONE_LOOP)
     made.prepare()
     return made
@@ -41,7 +41,7 @@ def doctor(lab: Lab, *words: str) -> tuple[int, Findings, str]:
 
 @contextmanager
 def running(lab: Lab, folder: Path, name: str) -> Iterator[None]:
-    """A process of that NAME in the host's network: what tells the doctor that a service runs."""
+    """A process called NAME in the host's network, by which the doctor knows that a service runs."""
     program = folder / name
     if not program.exists():
         shutil.copy("/usr/bin/sleep", program)
@@ -55,7 +55,7 @@ def running(lab: Lab, folder: Path, name: str) -> Iterator[None]:
 
 
 def test_before_there_are_settings(bare: Lab) -> None:
-    """Without fleet.toml the doctor looks all the same, says that it goes by the defaults, and leaves nothing."""
+    """Without fleet.toml the doctor still checks, says that it uses the defaults, and leaves nothing behind."""
     code, found, said = doctor(bare)
     assert list(found) == [check.name for check in examine.CHECKS]
     assert "defaults" in said
@@ -66,7 +66,7 @@ def test_before_there_are_settings(bare: Lab) -> None:
 
 
 def test_a_machine_that_carries_fleets(host: Host) -> None:
-    """With settings: no error, code 0, every finding says why it matters, what is not ok has a command."""
+    """With settings: no error, exit code 0; each finding says why it matters, and has a command unless it is ok."""
     code, found, _ = doctor(host.lab)
     assert (code, [one for one in found.values() if one["verdict"] == "error"]) == (0, [])
     assert list(found) == [check.name for check in examine.CHECKS]
@@ -77,10 +77,10 @@ def test_a_machine_that_carries_fleets(host: Host) -> None:
 
 
 def test_what_is_planted_is_told_and_what_is_ours_is_mended_on_request_only(host: Host, tmp_path: Path) -> None:
-    """Rules and filters of others, as `ip` and `nft` tell them; a rule of an earlier life of ours; networkd and
-    NetworkManager. --fix removes our rule, writes drop-ins below FLEET_ROOT, and leaves what is others'.
+    """Foreign rules and filters, as `ip` and `nft` show them; a left-over rule of an earlier fleet run; networkd and
+    NetworkManager. --fix removes the left-over rule, writes drop-ins below FLEET_ROOT, and leaves foreign objects.
 
-    One look judges them all: it takes seconds of processor. After a restart of networkd all is ok.
+    One run checks all of them, because it takes seconds of processor time. After a restart of networkd all is ok.
     """
     table = (
         "table inet others { chain returns { type filter hook prerouting priority 0; "
@@ -124,7 +124,7 @@ def test_what_is_planted_is_told_and_what_is_ours_is_mended_on_request_only(host
 
 
 def _dropped_in(host: Host, folder: Path, said: str) -> None:
-    """The drop-ins are there, below the prefix alone; a networkd that has read its own is no finding any more."""
+    """Assert that the drop-ins exist only below the prefix, and that a networkd that has read its own is ok."""
     prefix = host.paths.root
     for path in (dropins.NETWORKD, dropins.NETWORK_MANAGER):
         assert str(prefix / path) in said and (prefix / path).stat().st_mode & 0o777 == 0o644
@@ -135,7 +135,7 @@ def _dropped_in(host: Host, folder: Path, said: str) -> None:
 
 
 def test_namespaces_of_a_larger_fleet_are_told(host: Host) -> None:
-    """With isolation netns: namespaces can be made here; a name that no worker has is a warning until clean-up."""
+    """With isolation netns: namespaces can be made here; a name of no worker is a warning until clean-up."""
     name = Worker(uid=WORKER.uid + 1).space
     host.configure({"": {"isolation": "netns"}})
     try:
@@ -151,7 +151,7 @@ def test_namespaces_of_a_larger_fleet_are_told(host: Host) -> None:
 
 
 def test_somebody_elses_object_is_an_error(host: Host) -> None:
-    """A link inside our marks that is not ours: code 1, its name and the command that shows it; --fix leaves it."""
+    """A foreign link inside the fleet's marks: exit code 1, its name and the command that shows it; --fix leaves it."""
     host.host(["ip", "link", "add", WORKER.interface, "type", "bridge"], check=True)
     try:
         code, found, _ = doctor(host.lab, "--fix")
@@ -163,7 +163,7 @@ def test_somebody_elses_object_is_an_error(host: Host) -> None:
 
 
 def test_a_running_fleet_is_no_finding(host: Host) -> None:
-    """While the fleet works, its own rules, processes and memory are nothing left over and nobody else's."""
+    """While the fleet works, its own rules, processes and memory count neither as left over nor as foreign."""
     host.operate("up", check=True)
     try:
         code, found, _ = doctor(host.lab)

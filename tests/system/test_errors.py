@@ -1,6 +1,6 @@
-"""The mistakes a user will meet: each gives one clear message with what to do, ends with its code, loses nothing.
+"""Common mistakes of users: each gives one clear message with what to do and its exit code, and loses nothing.
 
-Every case runs the operator's own command inside the lab's host and reads what it says.
+Every case runs the operator's own command inside the lab's host and reads its output.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Traces = Callable[[str], list[str]]
 
 @pytest.fixture
 def own_lab(bare: Lab) -> Iterator[Lab]:
-    """A lab on whose host no fleet has ever been."""
+    """A lab whose host has never had a fleet."""
     yield bare
     forget(bare)
 
 
 @pytest.fixture
 def attempt(own_lab: Lab) -> Attempt:
-    """Runs workers for a loop in the lab with some settings changed and three keys; gives how `fleet run` ended."""
+    """Runs workers for one loop in the lab, with changed settings and three keys; returns the ended `fleet run`."""
 
     def go(changes: Changes = run.NO_CHANGES, *, workers: int = 1, loops: int = 1) -> subprocess.CompletedProcess[str]:
         host = Host(own_lab, workers, first_uid=FIRST_UID, changes=changes)
@@ -52,7 +52,7 @@ def results(lab: Lab) -> list[Result]:
 
 
 def said(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str) -> None:
-    """It ended with CODE and its last lines hold all WORDS, without a traceback."""
+    """Assert that it exited with CODE, and that its last lines have all WORDS and no traceback."""
     assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
     assert "Traceback" not in done.stderr
     for word in words:
@@ -60,13 +60,13 @@ def said(done: subprocess.CompletedProcess[str], code: ExitCode, *words: str) ->
 
 
 def test_no_browser(attempt: Attempt) -> None:
-    """A browser that is not there: which setting names it, and what to install."""
+    """A missing browser: the error says which setting names it, and what to install."""
     done = attempt({"browser": {"binary": "/usr/bin/no-such-chrome"}})
     said(done, ExitCode.MISSING_PROGRAM, "browser.binary: /usr/bin/no-such-chrome", "install")
 
 
 def test_a_driver_of_another_version(attempt: Attempt, tmp_path: Path) -> None:
-    """Browser and driver that do not fit: both versions, and which driver to install."""
+    """Browser and driver of different versions: the error has both, and which driver to install."""
     old = tmp_path / "chromedriver"
     old.write_text("#!/bin/sh\necho 'ChromeDriver 99.0.4844.51 (abc)'\n")
     old.chmod(0o755)
@@ -75,7 +75,7 @@ def test_a_driver_of_another_version(attempt: Attempt, tmp_path: Path) -> None:
 
 
 def test_a_uid_of_somebody_else(own_lab: Lab) -> None:
-    """A worker's UID that is a person's: who has it, and which setting to change; nothing of theirs is touched."""
+    """A worker's UID belongs to a person: the error names them and the setting to change; nothing of theirs changes."""
     uid = 9990  # no fleet, and no benchmark, is so large that this is a worker
     subprocess.run(["useradd", "--no-create-home", "--uid", str(uid), "fleettestperson"], check=True)
     theirs = subprocess.Popen(["setpriv", f"--reuid={uid}", "--clear-groups", "sleep", "300"])
@@ -90,7 +90,7 @@ def test_a_uid_of_somebody_else(own_lab: Lab) -> None:
 
 
 def test_a_uid_that_another_fleet_uses(attempt: Attempt) -> None:
-    """A worker's UID under which another fleet's process runs, below a program of its root: named, and not killed."""
+    """A process of another fleet, below its root program, runs under a worker's UID: it is reported and not killed."""
     script = f"setpriv --reuid={FIRST_UID} --clear-groups sleep 300 & echo $!; wait"
     environment = {**os.environ, "FLEET_ROOT": "/nowhere/else"}
     theirs = subprocess.Popen(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
@@ -106,14 +106,14 @@ def test_a_uid_that_another_fleet_uses(attempt: Attempt) -> None:
 
 
 def test_no_key_at_all(own_lab: Lab) -> None:
-    """An empty key pool: said before anything waits for it, with the command that fills it."""
+    """An empty key pool is reported before anything waits for a key, with the command that fills it."""
     done = Host(own_lab, first_uid=FIRST_UID).operate("run", "--loops", "1")
     said(done, ExitCode.TRY_LATER, "key", "netctl keys import")
     assert results(own_lab) == []
 
 
 def test_keys_that_do_not_fit_the_settings(attempt: Attempt) -> None:
-    """Too few for all workers, or one with an address from which workers send: said at once, with key and setting."""
+    """Too few keys, or one with an address from which workers send: reported at once, with key and setting."""
     done = attempt(workers=4)
     said(done, ExitCode.TRY_LATER, "3 keys", "4 workers", "netctl keys import")
     done = attempt({"workers": {"placeholders": "198.18.0.0/16"}})
@@ -121,7 +121,7 @@ def test_keys_that_do_not_fit_the_settings(attempt: Attempt) -> None:
 
 
 def test_silent_servers(attempt: Attempt, own_lab: Lab) -> None:
-    """Servers that answer no handshake: the loop is handed in as failed, with the reason; the run ends with 1."""
+    """If no server answers a handshake, the loop is handed in as failed, with the reason; the run exits with 1."""
     drop = "table inet silent { chain drops { type filter hook forward priority 0; udp sport 51820 drop; }; }"
     own_lab.run("isp", ["nft", drop], check=True)
     try:
@@ -141,7 +141,7 @@ def test_silent_servers(attempt: Attempt, own_lab: Lab) -> None:
 
 
 def test_a_port_that_is_taken(attempt: Attempt, own_lab: Lab) -> None:
-    """The browser's loopback port in somebody else's hands: the loop fails with the port and who to look for."""
+    """Another program holds the browser's loopback port: the loop fails, and the error says how to find the program."""
     port = 10_000 + 2 * (FIRST_UID - 1000)
     taker = ["python3", "-c", f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); time.sleep(300)"]
     with own_lab.popen("host", taker) as listener:
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken(attempt: Attempt, own_lab: Lab) -> None:
 
 
 def test_a_task_that_brings_home_nonsense(attempt: Attempt, own_lab: Lab) -> None:
-    """A function that is no task: each loop fails with its name and the reason, and the worker does all of them."""
+    """A function that is not a task: each loop fails with its name and the reason, and all loops are done."""
     done = attempt({"task": {"run": "copy:copy"}}, loops=2)
     said(done, ExitCode.FAILED, "task: TaskFailed: task copy:copy: it gave a Context, and no Found", "docs/own-task.md")
     assert [(one.loop, one.ok, one.attempts) for one in results(own_lab)] == [(1, False, 1), (2, False, 1)]
@@ -161,7 +161,7 @@ def test_a_task_that_brings_home_nonsense(attempt: Attempt, own_lab: Lab) -> Non
 
 
 def test_not_root(root: None) -> None:
-    """Without root: what needs it, and the same command with sudo in front."""
+    """Without root: the error says what needs it, and repeats the command with sudo in front."""
     for module in ("fleet", "demo"):
         words = ["up"] if module == "fleet" else []
         command = ["setpriv", "--reuid=65534", "--clear-groups", *run.program(module, *words)]
@@ -170,14 +170,14 @@ def test_not_root(root: None) -> None:
 
 
 def test_wrong_words(root: None) -> None:
-    """Words that a verb does not know: which, and where it says those it knows."""
+    """Unknown arguments: the error names them, and where the known ones are listed."""
     for words in (("fleet", "verify", "--workers", "w1101"), ("netctl", "status", "--jsn"), ("lab", "up", "here")):
         done = subprocess.run(run.program(*words), capture_output=True, text=True, timeout=60, check=False)
         said(done, ExitCode.USAGE, words[-1], f"{words[0]} {words[1]} --help")
 
 
 def test_a_namespace_in_use(root: None, traces: Traces) -> None:
-    """A namespace of the lab's name that somebody else made: named, untouched, and nothing half made stays."""
+    """A foreign namespace with a name of the lab is reported and untouched, and nothing half made stays."""
     lab = Lab(f"f{os.getpid() % 10_000}")
     name = lab.topology.namespace("host")
     subprocess.run(["ip", "netns", "add", name], check=True)

@@ -1,4 +1,4 @@
-"""The operator's program in a lab: what it says to mistakes, and that every way to end leaves nothing behind."""
+"""The operator's program in a lab: its errors, and that every way to end it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ WORKERS = 2
 
 
 class Operated(Host):
-    """The lab's host, prepared for a fleet of its own UIDs."""
+    """The lab's host, prepared for a fleet with its own UIDs."""
 
     usual = ONE_LOOP
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        """A command of the operator's that the test will end."""
+        """Start an operator's command, which the test will end."""
         argv = self.installation.module("fleet", *words)
         return self.lab.popen("host", argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
     def ours(self) -> list[str]:
-        """What runs of this fleet: its workers' UIDs, and everything that knows its folders."""
+        """The running processes of this fleet: those of its workers' UIDs, and all that name its folders."""
         found = []
         for process in psutil.process_iter(["uids", "cmdline", "status", "environ"]):
             info = process.info
@@ -48,10 +48,10 @@ class Operated(Host):
         return found
 
     def kernel(self) -> list[str]:
-        """What the kernel holds beyond the bare host, as ip and nft see it."""
+        """The kernel objects that the bare host does not have, as ip and nft show them."""
         links = self.json("ip", "-json", "link")
         rules = self.json("ip", "-json", "rule") + self.json("ip", "-json", "-6", "rule")
-        # As text: nft 1.0.6 reads past its own memory where it prints a table with an owner as JSON, and may abort.
+        # As text: nft 1.0.6 reads out of bounds when it prints a table with an owner as JSON, and may abort.
         tables = self.host(["nft", "list", "tables"], check=True).stdout.splitlines()
         placeholders = self.host(["ip", "-json", "address", "show", "dev", "lo"], check=True).stdout
         return [
@@ -65,7 +65,7 @@ class Operated(Host):
         return self.ours() + self.kernel()
 
     def started(self, program: str) -> Callable[[], bool]:
-        """Whether PROGRAM's log says that it runs, in what it has written since now."""
+        """Tells whether PROGRAM's log reports, after this call, that it runs."""
         path = self.paths.log(program)
         since = path.stat().st_size if path.exists() else 0
         return lambda: path.exists() and path.stat().st_size > since
@@ -73,7 +73,7 @@ class Operated(Host):
 
 @pytest.fixture(scope="module")
 def host(bare: Lab) -> Operated:
-    """A host of these tests alone, with keys and accounts."""
+    """A host that only these tests use, with keys and accounts."""
     made = Operated(bare, WORKERS, first_uid=FIRST_UID)
     made.prepare()
     return made
@@ -81,7 +81,7 @@ def host(bare: Lab) -> Operated:
 
 @pytest.fixture(autouse=True)
 def clean(host: Operated) -> Iterator[None]:
-    """Each test begins with a good fleet.toml and ends with nothing of a fleet left."""
+    """Each test begins with a valid fleet.toml, and nothing of a fleet is left after it."""
     host.configure()
     yield
     if host.left():
@@ -90,7 +90,7 @@ def clean(host: Operated) -> Iterator[None]:
 
 
 def test_every_mistake_of_the_file_at_once(host: Operated) -> None:
-    """Code 78, each mistake on a line with its key, and nothing was started or made."""
+    """Exit code 78, each mistake on its own line with its key; nothing is started or made."""
     host.configure({"workers": {"count": 0}, "browser": {"driver": "lynx"}})
     done = host.operate("up")
     assert done.returncode == 78
@@ -99,7 +99,7 @@ def test_every_mistake_of_the_file_at_once(host: Operated) -> None:
 
 
 def test_worker_that_cannot_work_ends_the_run(host: Operated) -> None:
-    """A final error of a worker, here of a task of the operator's own, ends the run early with code 1 and its words."""
+    """A worker's final error, here from the operator's own task, ends the run early with code 1 and its message."""
     host.paths.tasks.mkdir(exist_ok=True)
     (host.paths.tasks / "odd.py").write_text("raise ImportError('odd words')\n")
     host.configure({"task": {"run": "odd:task"}})
@@ -111,7 +111,7 @@ def test_worker_that_cannot_work_ends_the_run(host: Operated) -> None:
 
 
 def test_run_reports_every_loop(host: Operated) -> None:
-    """`fleet run --json`: a result a loop, each seen from its leased exit, code 0, and nothing is left."""
+    """`fleet run --json`: one result per loop, each from its leased exit, exit code 0, and nothing is left."""
     host.configure({"loop": {"pause_seconds": 0}})
     done = host.operate("run", "--workers", "1", "--loops", "2", "--json")
     assert done.returncode == 0, done.stderr
@@ -127,9 +127,9 @@ def test_run_reports_every_loop(host: Operated) -> None:
     [("preparing", signal.SIGINT), ("netctl", signal.SIGTERM), ("w1261", signal.SIGHUP)],
 )
 def test_signal_ends_a_run_and_leaves_nothing(host: Operated, stage: str, number: signal.Signals) -> None:
-    """Ctrl-C, SIGTERM or a closed terminal at any stage: code 128 + n, no process and no kernel object stays.
+    """Ctrl-C, SIGTERM or a closed terminal at any stage: exit code 128 + n; no process and no kernel object is left.
 
-    One handler takes all three (tests/unit/test_fleet_interrupts.py), so that each stage is shown with one of them.
+    One handler takes all three (tests/unit/test_fleet_interrupts.py), so each stage is tested with one of them.
     """
     reached = host.paths.run_order.exists if stage == "preparing" else host.started(stage)
     running = host.begin("run", "--loops", "3")
@@ -158,7 +158,7 @@ def test_killed_run_ends_by_itself(host: Operated) -> None:
 
 
 def test_up_twice_and_down_twice(host: Operated) -> None:
-    """A second `up` says so and changes nothing, `run` beside it is refused, a second `down` is no error."""
+    """A second `up` reports the first and changes nothing, `run` is refused meanwhile, a second `down` is no error."""
     assert host.operate("up").returncode == 0
     before = json.loads(host.operate("status", "--json").stdout)
     again = host.operate("up")
@@ -182,9 +182,9 @@ def test_up_twice_and_down_twice(host: Operated) -> None:
 
 
 def test_killed_supervisord_takes_everything_along(host: Operated) -> None:
-    """After SIGKILL of supervisord no program runs on unknown to the next one, and `up` works again.
+    """After SIGKILL of supervisord no program keeps running unknown to the next one, and `up` works again.
 
-    Nor are the browsers' ports kept then for accounts of a fleet that is no more (the control of their keeping).
+    The browsers' ports are no longer reserved then for the accounts of that fleet (the control of their reservation).
     """
 
     def stranger() -> subprocess.CompletedProcess[str]:
@@ -225,9 +225,9 @@ def _up(host: Operated) -> bool:
 
 
 def test_a_file_that_breaks_meanwhile_harms_nothing(host: Operated) -> None:
-    """What runs is not read from fleet.toml again: not by a worker or netctl that starts again, not by `down`.
+    """A running fleet does not read fleet.toml again: neither a restarted worker or netctl, nor `down`.
 
-    Where its own settings cannot be read, `down` says so, ends every program and cleans the kernel.
+    If the snapshot cannot be read, `down` reports it, ends every program and cleans the kernel.
     """
     assert host.operate("up").returncode == 0
     host.paths.config.write_text("[workers\n")
@@ -243,14 +243,14 @@ def test_a_file_that_breaks_meanwhile_harms_nothing(host: Operated) -> None:
 
 
 def test_reload_starts_workers_again_and_nothing_else(host: Operated) -> None:
-    """Task and pause count after each worker's loop, netctl goes on, and what needs a new start is named, with code 1.
+    """Task and pause apply after each worker's loop, netctl goes on; changes that need a new start are named, code 1.
 
-    A task that cannot be is told with its worker's own words; the next reload starts that worker too. One that is no
-    worker's to judge changes nothing.
+    An impossible task is reported with its worker's own message; the next reload starts that worker too. A task that
+    is refused before any worker sees it changes nothing.
     """
 
     def task(name: str) -> str:
-        """With which the worker of that NAME was started last."""
+        """The task with which the worker NAME was started last."""
         lines = host.paths.log(name).read_text().splitlines()
         return str([json.loads(text)["task"] for text in lines if '"worker.started"' in text][-1])
 

@@ -1,7 +1,7 @@
 """HTTP/3: a worker's Chrome speaks it through its tunnel, in both isolations.
 
-Chrome refuses QUIC to a site whose certificate is no public authority's, unless a switch names that site: it is this
-test's alone.
+Chrome refuses QUIC to a site whose certificate is not from a public authority, unless a switch names that site. Only
+this test uses the switch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROTOCOL = "return performance.getEntriesByType('navigation')[0].nextHopProtocol
 
 
 class ForcedStage(Stage):
-    """One whose Chrome uses QUIC to those sites, whoever has signed their certificate."""
+    """A stage whose Chrome uses QUIC to those sites, whatever authority signed their certificate."""
 
     def installed(self, driver: str) -> Installed:
         """Chrome with that switch in front of the others."""
@@ -39,7 +39,7 @@ class ForcedStage(Stage):
 
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Iterator[Ear]:
-    """The site, which says who asked and how."""
+    """The site, which reports each request with its sender and protocol."""
     files = [str(lab.places.site / name) for name in ("cert.pem", "key.pem")]
     both = [f"{WEB_ADDRESS}:{port}" for port in (QUIC, CLOSED)]
     with speaking(lab, "web", program(lab, "one_page", *files, *both, "--quic", both[0]), "(QUIC)") as ear:
@@ -54,10 +54,10 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 
 def test_a_page_over_http3_through_the_tunnel(rig: Rig, site: Ear) -> None:
-    """Chrome loads it over h3, the site sees the exit, and none of its UDP takes the uplink.
+    """Chrome loads the page over h3, the site sees the exit, and none of its UDP takes the uplink.
 
-    The controls: with nobody on the UDP port the same page does not come, without the switch it comes over h2, and
-    UDP to that port is seen of another UID.
+    The controls: without a listener on the UDP port the page does not load, without the switch it loads over h2, and
+    another UID's UDP to that port is seen.
     """
     puppet = Puppet(ForcedStage(rig.lab, rig), "selenium")
     holder = rig.client()  # after the launch, which ends whatever the UID runs

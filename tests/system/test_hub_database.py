@@ -13,8 +13,8 @@ from lab.run import program
 
 
 def test_the_tables_are_made_by_one_command() -> None:
-    """Before it the status says which command that is; after it the version; a file is its owner's alone."""
-    # A folder that every account can come to.
+    """Before it, the status names that command; after it, the version; only its owner may read the database file."""
+    # A folder that every account can enter.
     with tempfile.TemporaryDirectory(prefix="fleet-hub-") as name:
         place = Path(name)
         place.chmod(0o755)

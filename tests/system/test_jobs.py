@@ -1,6 +1,6 @@
-"""Jobs in a real fleet: from the operator's words to the result, and what kills cost on the way.
+"""Jobs in a real fleet: from the operator's command to the result, with programs killed meanwhile.
 
-`--jobs 200` is the whole of it: eight workers on a PostgreSQL, which is killed too.
+`--jobs 200` is the full test: eight workers on a PostgreSQL, which is killed too.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ SOURCE: Changes = {
 
 @pytest.fixture(scope="module")
 def many(request: pytest.FixtureRequest) -> int:
-    """How many jobs a storm of kills is about."""
+    """How many jobs are done under the storm of kills."""
     return int(request.config.getoption("--jobs"))
 
 
 @pytest.fixture(scope="module")
 def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
-    """Two workers, or eight where there is much to do, are up."""
+    """A running fleet of two workers, or of eight for many jobs."""
     target: dict[str, JsonValue] = {"url": f"{OWNER}/", "insecure_http": True, "timeout_seconds": 2}
     with postgresql.running(safe=True) if many >= MUCH else contextlib.nullcontext() as server:
         hub: dict[str, JsonValue] = {"jobs": "only", "database": server.fresh() if server else ""}
@@ -74,9 +74,9 @@ def fleet(bare: Lab, many: int) -> Iterator[Jobs]:
 
 
 def test_from_words_to_results(fleet: Jobs) -> None:
-    """A job with a query of its own brings its answer, the exit and the picture's sum; nobody did [task] meanwhile.
+    """A job with its own query gives its answer, the exit and the picture's checksum; no worker did [task] meanwhile.
 
-    What robots.txt does not allow is not opened. A job for each of some exits comes out at these.
+    A page that robots.txt disallows is not opened. Jobs for several exits leave at these exits.
     """
     private = {"task": "visit", "arguments": {"urls": ["https://shop.example/private"]}}
     keys = json.loads(fleet.command("keys", "list", "--json", check=True).stdout)
@@ -106,8 +106,8 @@ def test_from_words_to_results(fleet: Jobs) -> None:
 
 
 def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> None:
-    """Its tunnel ends, and its next job has another one; stopped it stays away, also from `fleet reload`, until it is
-    started there, and the page says which of both it is. The page shows how the keys are, as `netctl keys list` does.
+    """Rotated, its tunnel ends, and its next job has another one. Stopped, it stays down, also through `fleet reload`,
+    until it is started on the page, which shows its state. The page shows the keys as `netctl keys list` does.
     """
     (job,) = fleet.add({"arguments": {"query": "차"}})
     (done,) = fleet.wait_for([job])[job]
@@ -145,7 +145,7 @@ def test_a_worker_is_stopped_started_and_rotated_on_the_page(fleet: Jobs) -> Non
 
 
 def test_the_page_and_the_queue_follow_workers_that_join_and_leave(fleet: Jobs) -> None:
-    """Who has joined by `fleet reload` does jobs, and the page stops and starts it; who has left is unknown there."""
+    """A worker added by `fleet reload` does jobs, and the page stops and starts it; a removed one is unknown there."""
     names = [worker.name for worker in fleet.fleet.members]
     name = Worker(uid=FIRST_UID + len(names)).name
 
@@ -181,7 +181,7 @@ def processes(user: str, word: str) -> list[psutil.Process]:
 
 
 def kill(fleet: Jobs, program: str, own: random.Random) -> None:
-    """SIGKILL for PROGRAM, once a browser is at work; whoever is killed is there again afterwards."""
+    """Send SIGKILL to PROGRAM once a browser is working, and wait until it runs again."""
     names = [worker.name for worker in fleet.fleet.members]
     until("a browser at work", lambda: any(processes(name, "--type=renderer") for name in names), 60)
     if program == "postgresql":
@@ -207,7 +207,7 @@ def kill(fleet: Jobs, program: str, own: random.Random) -> None:
 
 def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> None:
     """Workers, hub, netctl, supervisord and PostgreSQL are killed: every job ends once as good, whatever was lost
-    before, and that end is at the target with its picture, which was away until then and does not take all at once.
+    before. That end reaches the target with its picture, although the target was down and does not take all at once.
     """
     own = random.Random(1)
     fleet.says("site", "pace", "shop.example", "--interval-seconds", "0", "--most", "8")
@@ -241,14 +241,14 @@ def test_a_storm_of_kills_loses_and_doubles_no_job(fleet: Jobs, many: int) -> No
 
 
 def drained(fleet: Jobs) -> bool:
-    """Whether all has been done and delivered; what waits for its next try is tried now."""
+    """Whether everything is done and delivered; deliveries that wait for a retry are retried now."""
     fleet.says("result", "upload-again")
     left = [one for one in json.loads(fleet.says("job", "list", "--json")) if one["state"] != "aside"]
     return not left and not json.loads(fleet.says("result", "uploads", "--json"))
 
 
 def test_the_hub_has_no_rights(fleet: Jobs) -> None:
-    """No capability and no way to one; of a worker's files it reads results, and writes none; no key."""
+    """It has no capability and cannot gain one; of a worker's files it can only read results; it cannot read keys."""
     (hub,) = processes(HUB, "hub serve")
     lines = Path(f"/proc/{hub.pid}/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
@@ -267,7 +267,7 @@ def test_the_hub_has_no_rights(fleet: Jobs) -> None:
 
 
 def test_a_file_is_read_by_whoever_names_it(fleet: Jobs, tmp_path: Path) -> None:
-    """`job apply FILE` and `job add --file FILE` take a file of root's alone; what they say names it."""
+    """`job apply FILE` and `job add --file FILE` accept a file that only root may read; their messages name it."""
     plan, table = tmp_path / "plan.toml", tmp_path / "jobs.csv"
     for file in (plan, table):
         file.touch(mode=0o600)

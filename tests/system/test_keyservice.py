@@ -1,6 +1,6 @@
-"""A fleet on keys of a service that is killed, slow and lying meanwhile: started as its operator starts it.
+"""A fleet, started as an operator starts it, with keys of a service that is killed, slow and lying meanwhile.
 
-`--loops 40` is the whole of it: eight workers do five loops each, on five servers of ten keys.
+`--loops 40` is the full test: eight workers do five loops each, on five servers with ten keys each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def loops(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def ground(bare: Lab, loops: int) -> Iterator[Lab]:
-    """The lab; one of five servers where much is to be done."""
+    """The lab; for many loops one with five servers."""
     if loops < MUCH:
         yield bare
         return
@@ -47,7 +47,7 @@ def ground(bare: Lab, loops: int) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def service(ground: Lab, loops: int) -> Iterator[Service]:
-    """Ten keys at each server where much is to be done, else four."""
+    """The key service: ten keys at each server for many loops, else four."""
     made = Service(ground, 10 if loops >= MUCH else 4)
     yield made
     made.kill()
@@ -63,7 +63,7 @@ def host(ground: Lab, service: Service, loops: int) -> Iterator[Host]:
 
 
 def goes_wrong(service: Service, word: str) -> None:
-    """From killed to well, or from one fault to the next."""
+    """Kill the service if WORD is `killed`; else start it if it was killed, and set its fault to WORD."""
     if word == "killed":
         service.kill()
         return
@@ -85,7 +85,7 @@ print(made.makefile().readline())
 
 
 def answered(host: Host, account: str) -> str:
-    """What the program that asks the service says to a process of ACCOUNT."""
+    """The answer of the key service's client program to a process of ACCOUNT."""
     become = ["setpriv", f"--reuid={account}", "--regid=fleet", "--clear-groups"]
     return host.host([*become, str(host.installation.python), "-c", ASK, str(host.paths.keyservice_socket)]).stdout
 
@@ -96,9 +96,9 @@ def done(host: Host) -> int:
 
 
 def test_a_fleet_on_keys_of_a_service_that_fails_meanwhile(host: Host, service: Service, loops: int) -> None:
-    """All loops are good; no key is in two devices, and none in a device that the service has back; each is given back.
+    """All loops are good; no key is in two devices, or still in one after its return; every key is given back.
 
-    The program that asks the service has no right and answers netctl alone. No log has a private key.
+    The service's client program has no rights and answers only netctl. No log has a private key.
     """
     judge = Judge(host, service)
     turns = cycle(turn for word in FAULTS for turn in ((word, FAULT_SECONDS), ("", WELL_SECONDS)))

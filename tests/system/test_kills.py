@@ -1,6 +1,6 @@
-"""What a kill costs: its own loop, and nothing of anybody else's.
+"""A kill costs the killed worker's own loop, and nothing of any other worker.
 
-A fleet of two loops for ever in a lab; workers and netctl are killed with SIGKILL while it works.
+Two workers loop for ever in a lab; workers and netctl are killed with SIGKILL meanwhile.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Running(Host):
         return self
 
     def fleet_says(self, *words: str) -> str:
-        """What one of the operator's commands prints, which ends well."""
+        """The output of one of the operator's commands, which must exit with 0."""
         done = self.operate(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -54,16 +54,16 @@ class Running(Host):
         return list(read_spool(self.paths.spool(worker)))
 
     def loops(self, worker: Worker) -> int:
-        """How many loops are handed in; to wait by this takes no processor from the browsers."""
+        """How many loops are handed in; cheap to poll, so it takes no processor time from the browsers."""
         return sum(1 for _ in self.paths.spool(worker).glob("*-*.json"))
 
     def pid(self, program: str) -> int:
-        """The process that supervisord runs as PROGRAM (`worker:w1231`, `netctl`)."""
+        """The pid of the program that supervisord calls PROGRAM (`worker:w1231`, `netctl`)."""
         return pids(self.installation)[program]
 
 
 def alive(worker: Worker) -> list[int]:
-    """Processes of the worker's UID, zombies aside."""
+    """Pids of the worker's UID, without zombies."""
     return [
         one.pid
         for one in psutil.process_iter(["uids", "status"])
@@ -72,7 +72,7 @@ def alive(worker: Worker) -> list[int]:
 
 
 def logged(log: Path, since: int, **wanted: object) -> list[dict[str, Any]]:
-    """Lines of LOG behind byte SINCE that have all fields of WANTED."""
+    """Lines of LOG after byte SINCE that have all fields of WANTED."""
     with log.open("rb") as file:
         file.seek(since)
         lines = [json.loads(line) for line in file.read().splitlines() if line.startswith(b"{") and line.endswith(b"}")]
@@ -81,7 +81,7 @@ def logged(log: Path, since: int, **wanted: object) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def running(bare: Lab) -> Iterator[Running]:
-    """Two workers, looping for ever; both have handed in a good loop."""
+    """Two workers that loop for ever; both have handed in a good loop."""
     made = Running(bare, 2, first_uid=FIRST_UID)
     try:
         yield made.up()
@@ -90,7 +90,7 @@ def running(bare: Lab) -> Iterator[Running]:
 
 
 def no_losses(running: Running, since: datetime) -> None:
-    """The neighbour's loops since then are good, at their first attempt, with nothing lost."""
+    """Assert that the neighbour's loops since then are good at the first attempt, with nothing lost."""
     recent = [result for result in running.results(NEIGHBOUR) if result.finished > since]
     assert recent, f"{NEIGHBOUR.name} handed in nothing meanwhile"
     for result in recent:
@@ -109,7 +109,7 @@ def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) 
     loops = running.loops(VICTIM)
     killed = time.monotonic()
     old.kill()
-    # The promise is 1 s; the figure is printed, and a busy machine gets five.
+    # The promise is 1 s; the measured time is printed, and the test allows a busy machine 5 s.
     until("the lease given back", lambda: logged(netctl_log, there, event="slot.sealed", worker=VICTIM.name), 5)
     sealed = time.monotonic() - killed
     until("every process of the old worker gone", lambda: not living(tree), 5, lambda: living(tree))
@@ -121,7 +121,7 @@ def test_a_killed_worker_costs_its_own_loop_alone(running: Running, stage: str) 
 
 
 def living(tree: list[psutil.Process]) -> list[str]:
-    """Those of TREE that still run; a zombie waits for its parent alone."""
+    """Those of TREE that still run; a zombie does not count."""
     found = []
     for process in tree:
         with contextlib.suppress(psutil.NoSuchProcess):

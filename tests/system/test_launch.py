@@ -1,4 +1,4 @@
-"""The launcher: what a worker finds itself in, and what is refused before."""
+"""The launcher: a worker's environment, and the launches that are refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def stage(lab: Lab) -> Stage:
 
 
 def test_what_the_worker_finds(stage: Stage) -> None:
-    """UID and group for good, no capability, no netlink, own /tmp, /dev/shm, resolvers and policies."""
+    """Its UID and group irrevocably, no capability, no netlink, own /tmp, /dev/shm, resolvers and policies."""
     done = stage.run(stage.python(REPORT))
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
@@ -101,7 +101,7 @@ def test_netlink_stays_denied_in_children(stage: Stage) -> None:
 
 
 def test_ways_past_the_filter_of_packets(stage: Stage) -> None:
-    """Sockets whose packets carry no UID, or are none of IP, cannot be had; without the launcher some can."""
+    """A worker cannot open sockets whose packets carry no UID, or are not IP; without the launcher it can open some."""
     answered = Path("/run/avahi-daemon")  # stands for all of them; few machines have it
     made = not answered.exists()
     answered.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def test_host_keeps_its_files(stage: Stage) -> None:
 
 
 def test_files_survive_a_replaced_host_file(stage: Stage) -> None:
-    """When the host renames a new file over one in /etc, the worker still sees its own: a bind would drop off."""
+    """When the host renames a new file over one in /etc, the worker still sees its own: a bind mount would be lost."""
     path = Path(f"/etc/fleet-test-{UID}.conf")
     path.write_text("host\n")
     try:
@@ -164,7 +164,7 @@ def test_files_survive_a_replaced_host_file(stage: Stage) -> None:
 
 
 def test_etc_without_an_overlay(stage: Stage) -> None:
-    """Where overlays are stacked as deep as the kernel allows, the files are bound in place, with the same result."""
+    """If overlays are stacked as deep as the kernel allows, the files are bind-mounted, with the same result."""
     script = (
         'cd "$(mktemp -d)"; mount -t tmpfs tmpfs .; mkdir u1 w1 u2 w2; '
         "mount -t overlay overlay -o lowerdir=/etc,upperdir=u1,workdir=w1 /etc; "
@@ -189,9 +189,9 @@ def test_etc_without_an_overlay(stage: Stage) -> None:
 
 
 def test_worker_joins_its_control_group(stage: Stage, tmp_path: Path) -> None:
-    """The launcher puts itself into the group of the spec, with its limits; without one it goes on, and says so.
+    """The launcher joins the group of the spec, with its limits; without one it continues and reports that.
 
-    The folder stands for a group: here is none to be divided (tests/contract/test_cgroups.py has the kernel's).
+    A folder stands in for a group, because none can be divided here (tests/contract/test_cgroups.py uses real ones).
     """
     group = tmp_path / "w1191"
     (tmp_path / "cgroup.subtree_control").write_text("memory pids")
@@ -203,9 +203,9 @@ def test_worker_joins_its_control_group(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_what_is_left_of_run(stage: Stage) -> None:
-    """The fleet's own folder alone, with the same sockets in it, also by way of a link; no cache of names.
+    """Only the fleet's own folder is left, with the same sockets in it, also by way of a link; no nscd cache.
 
-    The host here has another /run and another /var/cache, where those of nscd are; FLEET_ROOT is `/`.
+    Here the host has its own /run and /var/cache with files of nscd; FLEET_ROOT is `/`.
     """
     script = (
         "for place in /run /var/cache; do mount -t tmpfs tmpfs $place; done; "
@@ -228,7 +228,7 @@ def test_what_is_left_of_run(stage: Stage) -> None:
 
 
 def test_left_over_processes_are_killed(stage: Stage) -> None:
-    """Processes of the UID from an earlier life, deaf to SIGTERM, are gone when the next worker runs."""
+    """Left-over processes of the UID that ignore SIGTERM are gone when the next worker runs."""
     deaf = (
         "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.fork(); os.setsid() if os.fork() == 0 else 0"
     )
@@ -246,7 +246,7 @@ def test_left_over_processes_are_killed(stage: Stage) -> None:
 
 
 def test_one_worker_for_one_uid(stage: Stage) -> None:
-    """While a launch is under way under the UID's lock, a second one waits and then says who holds it."""
+    """While another process holds the UID's lock, a launch waits and then reports the holder."""
     lock = stage.paths.worker_lock(stage.worker)
     holder = subprocess.Popen(["flock", "-F", str(lock), "cat"], stdin=subprocess.PIPE)  # root's: no sweep ends it
     while subprocess.run(["flock", "--nonblock", str(lock), "true"], check=False).returncode == 0:
@@ -259,7 +259,7 @@ def test_one_worker_for_one_uid(stage: Stage) -> None:
 
 
 def test_uid_of_somebody_else(stage: Stage) -> None:
-    """A UID whose account is not the worker's is refused with 78, and its processes are left alone."""
+    """A UID whose account is not the worker's is refused with exit code 78, and its processes are left alone."""
     bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=UID, cwd="/")
     done = stage.run(["/bin/true"], account="w1198")
     assert done.returncode == 78
@@ -276,7 +276,7 @@ def test_uid_without_account(stage: Stage) -> None:
 
 
 def test_spec_of_somebody_else(stage: Stage) -> None:
-    """A spec that another user could have written is refused: it says what root executes."""
+    """A spec that another user could have written is refused, because root executes what it says."""
     spec = stage.spec(["/bin/true"])
     os.chown(spec, UID, -1)
     done = stage.lab.run("host", [*stage.launcher, str(spec)])
@@ -285,7 +285,7 @@ def test_spec_of_somebody_else(stage: Stage) -> None:
 
 
 def test_death_of_the_supervisor(stage: Stage) -> None:
-    """When its parent is killed, the worker gets SIGTERM: a supervisor that died leaves no unknown worker."""
+    """When its parent is killed, the worker gets SIGTERM, so a dead supervisor leaves no unknown worker."""
     spec = stage.spec(stage.python("import signal\nprint('ready', flush=True)\nsignal.pause()"))
     parent = (
         "import subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)\n"
@@ -311,7 +311,7 @@ def test_launch_is_quick(stage: Stage) -> None:
 
 
 def cpu_seconds(argv: list[str]) -> float:
-    """What one run of ARGV costs, user and system."""
+    """User and system time of one run of ARGV."""
     child = subprocess.Popen(argv)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)

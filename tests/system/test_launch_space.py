@@ -1,4 +1,4 @@
-"""The launcher with a network namespace for the worker: what it is in, a lost name, and what that costs."""
+"""The launcher with a network namespace for the worker: what is in it, a lost name, and its cost."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def seen(stage: Stage, **changes: object) -> dict[str, object]:
 
 
 def test_a_worker_is_in_its_own_network(stage: Stage, name: Path) -> None:
-    """Its namespace is the one of that name, with a loopback and nothing else; without one it is in the host's."""
+    """The worker is in the namespace of that name, which has only a loopback; without a name it is in the host's."""
     spaces.make(name)
     inside, outside = seen(stage, space=str(name)), seen(stage)
     assert inside["network"] == f"net:[{name.stat().st_ino}]"
@@ -74,7 +74,7 @@ def test_a_worker_is_in_its_own_network(stage: Stage, name: Path) -> None:
 
 
 def test_a_lost_name_is_made_again_and_shows_to_everybody(stage: Stage, name: Path) -> None:
-    """`ip netns delete` between two launches: the next one makes another, which is seen from outside too."""
+    """After `ip netns delete` the next launch makes another namespace, whose name is visible outside too."""
     assert not spaces.is_bound(name)
     inside = seen(stage, space=str(name))
     assert spaces.is_bound(name)
@@ -85,7 +85,7 @@ def test_a_lost_name_is_made_again_and_shows_to_everybody(stage: Stage, name: Pa
 def test_entering_costs_next_to_nothing(stage: Stage, name: Path) -> None:
     """From the launcher's start to the worker's end: at most 50 ms more than without, by the medians of pairs.
 
-    One round of five that no other work of the machine has hit shows it.
+    One good round of five is enough, because other work on the machine may disturb a round.
     """
     spaces.make(name)
     rounds: list[float] = []
@@ -102,7 +102,7 @@ def test_entering_costs_next_to_nothing(stage: Stage, name: Path) -> None:
 
 
 def test_a_disk_below_a_workers_home_is_the_workers(stage: Stage) -> None:
-    """What an operator mounts there is what the worker sees and writes to; what is mounted read-only stays so."""
+    """The worker sees and writes to what an operator mounts there; a read-only mount stays read-only."""
     home = stage.paths.home(stage.worker)
     for name, mode in (("spool", "rw"), ("archive disk", "ro")):
         folder = home / name

@@ -1,4 +1,4 @@
-"""SIGTERM of a worker at any stage: it ends by itself with code 0, within its time, and leaves nothing."""
+"""SIGTERM to a worker at any stage: it ends by itself with exit code 0, within its time, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def running(bare: Lab) -> Iterator[Running]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stop_at_any_stage(running: Running, stage: str) -> None:
-    """`supervisorctl stop` ends the worker long before it would be killed; code 0, no process, no half result.
+    """`supervisorctl stop` ends the worker long before it would be killed; exit code 0, no process, no half result.
 
-    The stages are in the order of a loop: each start comes further than the one before was stopped at.
+    The stages are in the order of a loop: each start gets further than the previous one.
     """
     supervisor_log = running.paths.log("supervisord")
     here, there = running.paths.log(WORKER.name).stat().st_size, supervisor_log.stat().st_size
@@ -53,7 +53,7 @@ def test_stop_at_any_stage(running: Running, stage: str) -> None:
 
 
 def test_a_stopped_worker_goes_on(running: Running) -> None:
-    """After all of that its next loop is good."""
+    """After all these stops, started again, its next loop is good."""
     handed_in = running.loops(WORKER)
     running.operate("supervisorctl", "start", NAME)
     until("the next loop", lambda: running.loops(WORKER) > handed_in, 90)

@@ -1,4 +1,4 @@
-"""The launcher's walls: what a worker leaves behind, what it may become, and what it may ask of the kernel."""
+"""The launcher's walls: what a worker can leave behind, which rights it can gain, and what the kernel refuses it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ print(json.dumps({
 
 
 def of_ipc(stage: Stage) -> list[str]:
-    """Segments and semaphore sets of the worker's UID in the namespace of the test."""
+    """System V segments and semaphore sets of the worker's UID in the test's IPC namespace."""
     done = subprocess.run(["ipcs", "-m", "-s"], capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if stage.worker.name in line.split()]
 
@@ -129,7 +129,7 @@ def listener(stage: Stage) -> Iterator[None]:
 
 
 def as_anybody(stage: Stage, script: str) -> str:
-    """What SCRIPT prints under the worker's UID without the launcher."""
+    """The output of SCRIPT under the worker's UID without the launcher."""
     command = ["setpriv", f"--reuid={stage.worker.uid}", "--regid=65534", "--clear-groups", sys.executable, "-I", "-c"]
     return stage.lab.run("host", [*command, script], check=True, timeout=30).stdout
 
@@ -170,7 +170,7 @@ def test_a_worker_killed_by_a_signal_is_seen_as_that(stage: Stage) -> None:
 
 
 def test_the_launcher_killed_takes_everything_with_it(stage: Stage) -> None:
-    """SIGKILL for supervisord's child ends process 1, and so all below it."""
+    """SIGKILL of supervisord's child ends process 1 of the namespace, and so all below it."""
     launched = stage.popen(stage.python("os.fork()\nprint('ready', flush=True)\n__import__('signal').pause()"))
     assert launched.stdout is not None and launched.stdout.readline() == "ready\n"
     assert len(stage.processes()) == 3
@@ -190,7 +190,7 @@ lifecycle.sweep(Paths(root=Path(sys.argv[2])), {int(uid) for uid in sys.argv[3:]
 
 
 def test_a_worker_about_to_start_is_ended_too(stage: Stage) -> None:
-    """A supervisord that was killed leaves launchers that are root's still: `fleet down` ends those of its workers."""
+    """A killed supervisord leaves launchers that still run as root: `fleet down` ends those of its workers."""
     spec, lock, uid = stage.spec(["/bin/true"]), stage.paths.worker_lock(stage.worker), stage.worker.uid
     spec = spec.rename(stage.paths.launch_spec(stage.worker))
     sweep = [sys.executable, "-I", "-c", SWEEP, stage.release, str(stage.paths.root)]
@@ -206,7 +206,7 @@ def test_a_worker_about_to_start_is_ended_too(stage: Stage) -> None:
 
 
 def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> None:
-    """No rights, set-UID programs, keyrings, mounts, terminals; no port but its browser's, no socket of the host's."""
+    """No rights, set-UID programs, keyrings, mounts, terminals; no port but its browser's, no socket of the host."""
     found = json.loads(stage.run(stage.python(f"PORTS = {tuple(stage.worker.browser_ports)}\n{ASKED}")).stdout)
     assert (found["no_new_privs"], found["bounding"], found["mounts"]) == ("1", 0, [])
     assert {found[name] for name in ("keyring", "filesystem", "memory", "tree", "mount")} == {"EPERM"}
@@ -220,7 +220,7 @@ def test_what_the_kernel_refuses_a_worker(stage: Stage, listener: object) -> Non
 
 
 def test_an_ordinary_user_is_not_refused(stage: Stage, listener: object) -> None:
-    """The control: without the launcher the same questions have other answers."""
+    """The control: without the launcher the same attempts give other results."""
     found = json.loads(as_anybody(stage, f"PORTS = (8080,)\n{ASKED}"))
     assert found["no_new_privs"] == "0" and found["bounding"] != 0 and found["mounts"]
     assert found["keyring"] == found["abstract"] == found["mount"] == "ok" and found["other ports"] == ["ok", "ok"]
@@ -240,7 +240,7 @@ except OSError as error:
 
 @pytest.fixture
 def capable() -> Iterator[Path]:
-    """A program of the host whose file gives CAP_NET_RAW: it can send any packet, with any mark."""
+    """A program on the host whose file grants CAP_NET_RAW: it can send any packet, with any mark."""
     made = Path("/usr/local/lib/fleet-walls-capable")
     shutil.copy("/usr/bin/python3", made)
     subprocess.run(["setcap", "cap_net_raw+ep", str(made)], check=True)
@@ -250,7 +250,7 @@ def capable() -> Iterator[Path]:
 
 @pytest.mark.parametrize("user_namespaces", [True, False])
 def test_no_file_gives_a_worker_raw_sockets_or_marks(stage: Stage, capable: Path, user_namespaces: bool) -> None:
-    """Also where Chrome needs its set-UID helper, and other rights than that one's are therefore to be had."""
+    """Also if Chrome needs its set-UID helper, so that programs can still gain rights from files."""
     argv = [*stage.python(CAPABLE), str(capable)]
     assert "not permitted" in stage.run(argv, user_namespaces=user_namespaces).stdout
     control = stage.lab.run(
@@ -263,7 +263,7 @@ def test_no_file_gives_a_worker_raw_sockets_or_marks(stage: Stage, capable: Path
 
 
 def test_chromes_set_uid_helper_has_what_it_needs(stage: Stage) -> None:
-    """Where ordinary users may make no user namespaces: it renders inside of the helper's sandbox, and not without."""
+    """If ordinary users may not make user namespaces, Chrome renders in the helper's sandbox, and not without it."""
     words = ["--headless=new", "--disable-namespace-sandbox", "--user-data-dir=/tmp/profile", "--dump-dom"]
     argv = [str(stage.installed("selenium").browser), *words, "data:text/html,<p>rendered"]
     assert "<p>rendered" in stage.run(argv, user_namespaces=False).stdout

@@ -1,7 +1,7 @@
-"""A page of the world in a worker's Chrome asks no service of the host: what the policies hold, without netctl.
+"""A page in a worker's Chrome sends no request to a service of the host: the policies alone, without netctl.
 
-Chrome judges an address once it is connected to it, so a connection may come that says no word. That none comes at
-all is netctl's promise.
+Chrome checks an address only after it has connected, so an empty connection may arrive. That none arrives at all is
+netctl's promise.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ return new Promise(done => {
 
 
 class Listeners:
-    """Services on the host's own addresses, which tell who comes."""
+    """Services on the host's own addresses, which report requests."""
 
     def __init__(self, lab: Lab) -> None:
         for address, _ in list(TARGETS.values())[1:]:
@@ -108,12 +108,12 @@ def listeners(lab: Lab) -> Iterator[Listeners]:
 
 
 def policies_of(stage: Stage) -> dict[str, JsonValue]:
-    """A worker's, as they are."""
+    """A worker's policies, unchanged."""
     return switches.policies(stage.fleet.browser.certificate_authorities, PUBLIC)
 
 
 def under(stage: Stage, policies: dict[str, JsonValue]) -> Puppet:
-    """A browser under POLICIES that may ask for its addresses."""
+    """A browser under POLICIES; the worker may list its own addresses."""
     files = {f"{folder}/fleet.json": json.dumps(policies) for folder in POLICY_FOLDERS}
     return Puppet(
         stage, "selenium", etc={**prepare.etc_files(stage.fleet), **files}, denied_calls=seccomp.compiled(netlink=True)
@@ -132,9 +132,9 @@ def attack(puppet: Puppet) -> None:
 
 
 def test_a_page_reaches_no_service_of_the_host(lab: Lab, listeners: Listeners) -> None:
-    """fetch, WebSocket, images, scripts, frames and tabs to loopback, LAN and metadata addresses: nobody asks.
+    """fetch, WebSocket, images, scripts, frames and tabs to loopback, LAN and metadata addresses: no request arrives.
 
-    Nor has WebRTC a candidate, though the worker may ask for its addresses.
+    WebRTC has no candidate either, although the worker may list its addresses.
     """
     stage = Stage(lab)
     puppet = under(stage, policies_of(stage))
@@ -149,7 +149,7 @@ def test_a_page_reaches_no_service_of_the_host(lab: Lab, listeners: Listeners) -
 def test_the_same_page_without_those_policies(lab: Lab, listeners: Listeners) -> None:
     """The control: with Local Network Access allowed and no list of addresses, the page reaches all of them.
 
-    And with WebRTC left to itself it is told a candidate.
+    Without the WebRTC policy the page gets a candidate.
     """
     stage = Stage(lab)
     closed = ("BlockedForUrls", "URLBlocklist", "WebRtcIPHandling")

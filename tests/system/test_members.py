@@ -1,4 +1,4 @@
-"""`fleet reload` with more and fewer workers: the loops of the others go on, and who leaves leaves nothing."""
+"""`fleet reload` with more and fewer workers: the others' loops go on, and a removed worker leaves nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAYS, COMES = Worker(uid=FIRST_UID), Worker(uid=FIRST_UID + 1)
 PAGES: run.Changes = {
     "task": {"run": "visit"},
     "task.options": {"urls": [f"https://{SITE_NAME}/"]},
-    "loop": {"pause_seconds": 4},  # browsers that load on take the processor from what a test looks at
+    "loop": {"pause_seconds": 4},  # browsers that keep loading take processor time from what a test checks
 }
 PAST_THE_TUNNEL = """
 import socket, sys, time
@@ -50,19 +50,19 @@ class Changing(Host):
     usual = PAGES
 
     def has(self, count: int) -> None:
-        """fleet.toml says COUNT from now on."""
+        """Set the count in fleet.toml to COUNT."""
         self.configure({"workers": {"count": count}})
 
     def loops(self, worker: Worker) -> int:
         return sum(1 for _ in self.paths.spool(worker).glob("*-*.json"))
 
     def another_loop(self, worker: Worker) -> None:
-        """WORKER has ended one since now."""
+        """Wait until WORKER has handed in another loop."""
         loops = self.loops(worker)
         until(f"a loop of {worker.name}", lambda: self.loops(worker) > loops, 120)
 
     def marks(self, worker: Worker) -> dict[str, bool]:
-        """What there is of WORKER: rules, link or namespace, its UID in the table, processes, programs."""
+        """Which things of WORKER exist: rules, link or namespace, its UID in the table, processes, programs."""
         rules = self.json("ip", "-json", "rule")
         links = {link["ifname"] for link in self.json("ip", "-json", "link")}
         table = json.loads(self.host(["nft", "-j", "list", "set", "inet", "fleet", "workers"], check=True).stdout)
@@ -79,7 +79,7 @@ class Changing(Host):
 
 @pytest.fixture
 def host(bare: Lab, isolation: str) -> Iterator[Changing]:
-    """One worker is at work."""
+    """A fleet with one working worker."""
     made = Changing(bare, 1, first_uid=FIRST_UID, isolation=isolation)
     made.prepare()
     try:
@@ -93,7 +93,7 @@ def host(bare: Lab, isolation: str) -> Iterator[Changing]:
 
 @contextmanager
 def sent_past(host: Changing, *workers: Worker) -> Iterator[dict[int, int]]:
-    """Programs of these UIDs, held by netctl alone, send past their tunnels; at the end: how much has left."""
+    """Programs of these UIDs, confined by netctl alone, try to send past their tunnels; at the end: how much left."""
     rules = "".join(f'meta skuid {one.uid} oifname "uplink" counter comment "{one.uid}"\n' for one in workers)
     table = f"table inet probe {{\nchain out {{\ntype filter hook postrouting priority 400\n{rules}}}\n}}\n"
     host.host(["nft", "-f", "-"], input=table, check=True)
@@ -114,10 +114,10 @@ def sent_past(host: Changing, *workers: Worker) -> Iterator[dict[int, int]]:
 def test_workers_join_and_leave_beside_the_loops_of_the_others(host: Changing) -> None:
     """One more and one fewer: nothing of the other's loops is lost, and nothing of its UID leaves past its tunnel.
 
-    Who joins works, held back as all are. A reload that is killed while it waits for who leaves has changed nothing,
-    and the next one ends it: rules, namespace, device, programs and processes of who has left are gone. In netns no
-    address changes where the other is; in uid there is one on `lo`, which a Chrome without netlink does not hear (with
-    netlink the count needs a new start: tests/unit/test_fleet_reload.py).
+    A new worker works, confined like all others. A reload that is killed while it waits for a leaving worker changes
+    nothing, and the next one completes it: the worker's rules, namespace, device, programs and processes are gone. In
+    netns no address changes in the other's namespace; in uid one changes on `lo`, which a Chrome without netlink does
+    not notice (with netlink the count needs a new start: tests/unit/test_fleet_reload.py).
     """
     began, shared = datetime.now(timezone.utc), host.fleet.walls is not NETNS
     process = pids(host.installation)[f"worker:{STAYS.name}"]

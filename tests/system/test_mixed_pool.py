@@ -1,6 +1,6 @@
-"""A fleet on keys of three providers: one key for many servers, and a key for each; each provider has its own resolver.
+"""A fleet with keys of three providers: one key for many servers, or a key for each; each has its own resolver.
 
-`--loops 40` is the whole of it: eight workers do five loops each, on forty servers.
+`--loops 40` is the full test: eight workers do five loops each, on forty servers.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ add rule ip exit postrouting ip saddr {network} oifname eth0 snat to {exit}
 
 @dataclass(frozen=True)
 class Provider:
-    """Its network inside, which is the same at all of its servers, as with real ones."""
+    """A provider with one tunnel network for all its servers, like real ones."""
 
     name: str
     network: IPv4Network
 
     @property
     def resolver(self) -> str:
-        """The only one that its tunnels answer: a question to another provider's is lost."""
+        """The only resolver that its tunnels reach: a query to another provider's is lost."""
         return str(self.network[1])
 
     def take_in(self, lab: Lab, server: Server, number: int, key: vpn.Key) -> None:
-        """SERVER knows client NUMBER of this provider by KEY; its file lies among the lab's."""
+        """Add client NUMBER of this provider with KEY to SERVER, and its file to the lab's keys."""
         control, address = lab.places.wireguard_socket(server.host, server.interface), self.network[1 + number]
         vpn.ask(control, "set=1", f"public_key={key.public.hex()}", f"allowed_ip={address}/32")
         lab.run(server.host, ["ip", "route", "replace", f"{self.network}", "dev", server.interface], check=True)
@@ -80,7 +80,7 @@ def loops(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def pool(lab: Lab, loops: int) -> Iterator[Lab]:
-    """A lab whose folder of keys has those of the three providers."""
+    """A lab whose key folder has the keys of the three providers."""
     made = Lab(f"p{os.getpid() % 10_000}", servers=SERVERS, keys=1) if loops >= MUCH else lab
     if made is not lab:
         made.up()
@@ -108,7 +108,7 @@ def host(pool: Lab, loops: int) -> Iterator[Host]:
 
 
 def test_keys_of_three_providers_serve_one_fleet(host: Host, loops: int) -> None:
-    """All loops are good, each at the exit of its server; the exits are many; no key is in two devices at a time."""
+    """All loops are good, each at its server's exit; many exits are used; no key is in two devices at the same time."""
     argv = host.installation.module("fleet", "run", "--loops", str(loops // host.count), "--json")
     said = host.paths.root / "report.json"
     seen: set[str] = set()

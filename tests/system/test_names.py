@@ -1,4 +1,4 @@
-"""Names: on a host full of services that resolve for others, a worker's questions go through its tunnel alone."""
+"""Names: on a host full of local name services, a worker's DNS queries go only through its tunnel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(json.dumps([reach(address) for address in json.loads(sys.argv[1])]))
 
 
 class Desktop:
-    """The host's name services, and what they were asked (see desktop.py)."""
+    """The host's name services, and the queries that they got (see desktop.py)."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -58,7 +58,7 @@ class Desktop:
         until(word, lambda: [asked for asked, _ in self.heard].count(word) >= times, 20, lambda: self.heard)
 
     def rewrite(self, text: str) -> None:
-        """The host's resolv.conf is replaced, and then changed in place."""
+        """Replace the host's resolv.conf, then change it in place."""
         assert self.process.stdin
         times = [asked for asked, _ in self.heard].count("rewritten")
         self.process.stdin.write(json.dumps(text) + "\n")
@@ -66,7 +66,7 @@ class Desktop:
         self._wait_for("rewritten", times + 1)
 
     def services_asked(self) -> set[str]:
-        """Which of the services heard anything from anybody but root."""
+        """The services that got a request from a user other than root."""
         return {asked for asked, _ in self.heard} - {"ready", "rewritten"}
 
     def knows(self, token: str) -> bool:
@@ -74,7 +74,7 @@ class Desktop:
         return any(token in question for _, question in self.heard)
 
     def free(self, *argv: str) -> str:
-        """What ARGV prints under a UID that is no worker's, without the launcher."""
+        """The output of ARGV under a UID of no worker, without the launcher."""
         words = ["setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups", "env", "HOME=/tmp", *argv]
         return self.lab.run("host", [*self.prefix, *words], timeout=60, cwd="/").stdout
 
@@ -93,7 +93,7 @@ def rig(lab: Lab, isolation: str) -> Iterator[Rig]:
 
 @pytest.fixture
 def desktop(rig: Rig) -> Iterator[Desktop]:
-    """The host, fresh for each test."""
+    """The host's name services, fresh for each test."""
     made = Desktop(rig.lab)
     yield made
     made.end()
@@ -101,7 +101,7 @@ def desktop(rig: Rig) -> Iterator[Desktop]:
 
 @pytest.fixture
 def puppet(rig: Rig, desktop: Desktop) -> Iterator[Puppet]:
-    """A worker's browser on that host, behind a tunnel."""
+    """A worker's browser on that host, with a tunnel."""
     made = Puppet(Stage(rig.lab, rig, desktop.prefix), "selenium")
     holder = rig.client()  # after the launch, which ends whatever the UID runs
     assert "ok" in holder.ask(do="connect")
@@ -117,7 +117,7 @@ def asked_at(lab: Lab, host: str, token: str) -> bool:
 
 
 def ask_everyone(puppet: Puppet, mark: str) -> list[str]:
-    """The worker's three askers, each with a name of its own."""
+    """The worker's three programs each look up their own name."""
     names = {way: f"{mark}-{way.replace('_', '')}.example" for way in ("look_up", "getent")}
     for way, name in names.items():
         assert not puppet(way, name)
@@ -127,7 +127,7 @@ def ask_everyone(puppet: Puppet, mark: str) -> list[str]:
 
 
 def test_every_name_is_asked_through_the_tunnel(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
-    """Python, a C program and Chrome ask the tunnel's resolver; the host's services and the ISP's hear nothing."""
+    """Python, a C program and Chrome ask the tunnel's resolver; the host's services and the ISP's get no query."""
     names = ask_everyone(puppet, "worker")
     assert puppet("look_up", "shop.example") and puppet("getent", "shop.example")
     assert puppet("open", SITE) is None
@@ -150,7 +150,7 @@ def test_the_same_askers_without_the_launcher(rig: Rig, desktop: Desktop) -> Non
 
 
 def test_no_service_of_the_host_can_be_reached(desktop: Desktop, puppet: Puppet) -> None:
-    """Whatever libnss module asks them, their sockets are not there; without the launcher they can be reached."""
+    """A worker does not see the sockets of any libnss module's service; without the launcher they can be reached."""
     assert {address: puppet("reach", address) for address in SERVICES} == dict.fromkeys(SERVICES, "FileNotFoundError")
     control = json.loads(desktop.free(sys.executable, "-Ic", REACH, json.dumps(SERVICES)))
     assert control == ["reached"] * len(SERVICES)
@@ -159,7 +159,7 @@ def test_no_service_of_the_host_can_be_reached(desktop: Desktop, puppet: Puppet)
 
 
 def test_a_host_that_rewrites_its_files(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
-    """resolv.conf is replaced and changed in place while pages load: no request is lost, no question goes astray.
+    """resolv.conf is replaced and changed in place while pages load: no request is lost, no query goes elsewhere.
 
     The control: a program without the launcher asks the ISP's resolver at once.
     """
@@ -187,7 +187,7 @@ def _rewrite_until(desktop: Desktop, is_over: Callable[[], bool]) -> None:
 
 
 def test_abstract_sockets_are_a_known_limit(rig: Rig, desktop: Desktop, puppet: Puppet) -> None:
-    """They belong to a network namespace: in its own a worker reaches none, in the host's what Landlock leaves."""
+    """They belong to a network namespace: from its own a worker reaches none, from the host's what Landlock allows."""
     scoped = landlock.abi() >= landlock.SCOPES_SINCE
     there = {"uid": "PermissionError" if scoped else "reached", "netns": "ConnectionRefusedError"}
     assert puppet("reach", ABSTRACT) == there[rig.fleet.isolation]

@@ -1,4 +1,4 @@
-"""A way to the VPN servers that carries 1300 bytes in a packet, and tells nobody so: no ICMP comes back."""
+"""A path to the VPN servers with an MTU of 1300 bytes that sends no ICMP about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ table inet narrow {
 
 @pytest.fixture
 def narrow(bare: Lab) -> Iterator[Lab]:
-    """The lab, whose router drops what is larger."""
+    """The lab, whose router drops larger packets."""
     bare.run("isp", ["nft", "-f", "-"], input=SILENT, check=True)
     bare.run("isp", ["ip", "link", "set", "access", "mtu", str(PATH_BYTES)], check=True)
     yield bare
@@ -33,7 +33,7 @@ def narrow(bare: Lab) -> Iterator[Lab]:
 
 
 def test_pages_load_over_a_narrow_path(narrow: Lab) -> None:
-    """The first tunnel carries small packets alone, and nobody answers. netctl finds what passes; the loop is good."""
+    """The first tunnel carries only small packets, and no ICMP error. netctl finds what passes; the loop is good."""
     host = Host(narrow, first_uid=1451, isolation="netns", changes={"egress": {"timeout_seconds": 8}})
     host.prepare("vpn1-01.conf", "vpn1-02.conf")
     ran = host.operate("run", "--loops", "1", "--json")

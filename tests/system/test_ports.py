@@ -1,4 +1,4 @@
-"""A browser's two ports are its owner's: nobody else can bind to one, so nobody is there first."""
+"""A browser's two ports are reserved for their owner: no other user can bind to one first."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(json.dumps([[*ways(port)] for port in ports] + [take(ports[0], V4, "", soc
 
 
 def takes(uid: int, *numbers: int, before: tuple[str, ...] = ()) -> Counter[str]:
-    """How tries of a process of UID to bind to TCP ports of these NUMBERS ended; that of UDP is always good."""
+    """The results of binding to the TCP ports NUMBERS as UID; binding to UDP must always work."""
     who = ["setpriv", f"--reuid={uid}", "--clear-groups"]
     argv = [*before, *who, sys.executable, "-I", "-c", TAKES, *map(str, numbers)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
@@ -53,7 +53,7 @@ def takes(uid: int, *numbers: int, before: tuple[str, ...] = ()) -> Counter[str]
 
 @pytest.fixture
 def kept(root: None) -> ExitStack:
-    """The ports of two workers, kept until this is closed."""
+    """Reserves the ports of two workers until it is closed."""
     with ExitStack() as ends:
         for one in ports.keep((OWNER, NEIGHBOUR)):
             ends.callback(os.close, one)
@@ -61,9 +61,9 @@ def kept(root: None) -> ExitStack:
 
 
 def test_nobody_else_is_there_first(kept: ExitStack) -> None:
-    """However it is bound, a port is refused to a user of the host, to root and to a neighbour; its owner has it.
+    """Whatever the way of binding, a port is refused to a host user, to root and to a neighbour; its owner gets it.
 
-    The control: when that ends the same tries take it.
+    The control: after the reservation ends, the same attempts get it.
     """
     own, all_of = OWNER.browser_ports, (*OWNER.browser_ports, *NEIGHBOUR.browser_ports)
     with kept:
@@ -73,7 +73,7 @@ def test_nobody_else_is_there_first(kept: ExitStack) -> None:
 
 
 def test_no_other_port_is_meant(kept: ExitStack) -> None:
-    """Everybody may still use the next ports, and the same ones in another network namespace."""
+    """All users may still use the next ports, and the same ones in another network namespace."""
     with kept:
         assert set(takes(NOBODY, *BESIDE)) == {"taken"}
         inside = ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
@@ -81,7 +81,7 @@ def test_no_other_port_is_meant(kept: ExitStack) -> None:
 
 
 def test_another_keeper_is_no_hindrance(kept: ExitStack) -> None:
-    """A second one (a doctor that looks, another fleet) comes and goes, and what the first keeps is kept."""
+    """A second keeper (the doctor, another fleet) comes and goes, and the first one's ports stay reserved."""
     with kept:
         for one in ports.keep((OWNER,)):
             os.close(one)

@@ -1,4 +1,4 @@
-"""What netctl and the tunnels can do once supervisord has started them, as /proc tells it."""
+"""The privileges of netctl and the tunnels under supervisord, as /proc shows them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def host(bare: Lab) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def pids(host: Host) -> dict[str, int]:
-    """Processes by supervisor's name: `netctl`, `wg:wg281`, `worker:w1281`; of a worker its own, not its launcher."""
+    """Pids by supervisor's name: `netctl`, `wg:wg281`, `worker:w1281`; for a worker its own pid, not its launcher's."""
     done = host.operate("status", "--json", check=True)
     found = {program["name"]: program["pid"] for program in json.loads(done.stdout)["programs"]}
     launcher = psutil.Process(found[f"worker:{WORKER.name}"])
@@ -59,7 +59,7 @@ privileged = pytest.mark.parametrize("program", ["netctl", f"wg:{WORKER.interfac
 
 @privileged
 def test_one_user_one_capability(pids: dict[str, int], program: str) -> None:
-    """Own user, no other group, CAP_NET_ADMIN in every set and the bounding set cut to it, nothing to be gained."""
+    """Own user, no other group, only CAP_NET_ADMIN in every set, bounding set included; no more can be gained."""
     status, who = _status(pids[program]), pwd.getpwnam("netctl")
     assert status["Uid"].split() == [str(who.pw_uid)] * 4
     assert status["Gid"].split() == [str(who.pw_gid)] * 4
@@ -71,7 +71,7 @@ def test_one_user_one_capability(pids: dict[str, int], program: str) -> None:
 
 @privileged
 def test_private_umask_and_no_core(pids: dict[str, int], program: str) -> None:
-    """Files it makes are its own alone; a core may have one byte, which also ends cores through a pipe."""
+    """Only it may read its files; a core may have one byte, which also prevents cores through a pipe."""
     assert _status(pids[program])["Umask"] == "0077"
     limits = Path(f"/proc/{pids[program]}/limits").read_text().splitlines()
     core = next(line for line in limits if line.startswith("Max core file size"))
@@ -79,7 +79,7 @@ def test_private_umask_and_no_core(pids: dict[str, int], program: str) -> None:
 
 
 def test_worker_has_no_capability(pids: dict[str, int]) -> None:
-    """A worker holds nothing at all."""
+    """A worker has no capability in any set."""
     status = _status(pids[f"worker:{WORKER.name}"])
     assert status["Uid"].split() == [str(WORKER.uid)] * 4
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
@@ -96,9 +96,9 @@ def _as(account: str) -> tuple[str, ...]:
 
 
 def test_nobody_looks_into_netctls_memory(pids: dict[str, int]) -> None:
-    """Neither a worker nor netctl's own account reads its memory, environment or descriptors.
+    """Neither a worker nor another process of netctl's account can read its memory, environment or descriptors.
 
-    The control: the same account does read those of an ordinary process of its own.
+    The control: the same account can read those of an ordinary process of its own.
     """
     ambient = "--ambient-caps=-all,+net_admin"
     own = subprocess.Popen(["setpriv", *_as("netctl"), ambient, "sleep", "60"], stdin=subprocess.DEVNULL)
@@ -116,9 +116,9 @@ def test_nobody_looks_into_netctls_memory(pids: dict[str, int]) -> None:
 
 
 def test_nobody_of_its_uid_looks_into_a_worker(pids: dict[str, int]) -> None:
-    """A browser that was taken over has the worker's UID, and still neither its memory nor its descriptors.
+    """A hijacked browser has the worker's UID, but can read neither the worker's memory nor its descriptors.
 
-    The control: it does have those of another program of that UID.
+    The control: it can read those of another program of that UID.
     """
     who = (f"--reuid={WORKER.uid}", "--regid=fleet", "--clear-groups")
     pid = pids[f"worker:{WORKER.name}"]
@@ -136,7 +136,7 @@ def test_nobody_of_its_uid_looks_into_a_worker(pids: dict[str, int]) -> None:
 
 
 def test_sockets_and_keys_have_one_owner(host: Host) -> None:
-    """The socket stands in a folder of netctl's that the workers' group may enter; keys are netctl's alone."""
+    """The socket is in a folder of netctl that the workers' group may enter; only netctl may read keys."""
     netctl, group = pwd.getpwnam("netctl").pw_uid, grp.getgrnam("fleet").gr_gid
     tunnel = host.lab.places.at("host") / "wireguard"
     paths = host.paths

@@ -1,4 +1,4 @@
-"""How many of the host's local ports one worker can take: a bound on its sockets, whatever its processes."""
+"""How many of the host's local ports one worker can take: its sockets are bounded, over all its processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def stage(lab: Lab) -> Stage:
 
 
 def test_no_number_of_processes_takes_more_ports(stage: Stage) -> None:
-    """Bind, connect, listen, IPv4, IPv6: all processes of a worker hold so many sockets; what ends makes room."""
+    """Bind, connect, listen, IPv4, IPv6: a worker's processes share one bound on sockets; a closed one makes room."""
     done = stage.run(stage.python(HOLD), sockets=MOST, ports=[])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -82,7 +82,7 @@ def test_no_number_of_processes_takes_more_ports(stage: Stage) -> None:
 
 
 def test_without_the_bound_they_take_all_they_ask_for(stage: Stage) -> None:
-    """The control: without a control group of its own a worker's processes take a port with every socket."""
+    """The control: without its own control group, a worker's processes get a port with every socket."""
     done = stage.run(stage.python(HOLD), sockets=MOST, cgroup="")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -91,7 +91,7 @@ def test_without_the_bound_they_take_all_they_ask_for(stage: Stage) -> None:
 
 
 def test_nothing_of_it_stays(stage: Stage) -> None:
-    """A worker has a control group of its own, which goes with it, and with that what the kernel counts by."""
+    """A worker's own control group is removed after it ends, and with it the kernel's counter."""
     group = cgroups.of_worker(stage.worker.name, cgroups.own())
     said = stage.run(stage.python("print(open('/proc/self/cgroup').read())")).stdout
     assert group is not None and f"/{group.name}\n" in said

@@ -1,4 +1,4 @@
-"""`fleet try` in a lab: one loop with its answer and a picture, and nothing of it stays."""
+"""`fleet try` in a lab: one loop with its answer and a picture, and nothing of it is left."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tried(host: Host, *words: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_watch_that_is_tried(host: Host) -> None:
-    """Whether the fleet runs or not: typed prices through a proven exit, a picture, and no result in the spool."""
+    """With or without a running fleet: typed prices through a proven exit, a picture, and no result in the spool."""
     file = host.paths.config.with_name("price.toml")
     file.write_text(PRICE, encoding="utf-8")
     for up in (False, True):
@@ -62,7 +62,7 @@ def test_a_watch_that_is_tried(host: Host) -> None:
 
 
 def test_a_page_that_is_not_there(host: Host) -> None:
-    """The answer says so, and the exit code is 1; a selector that is none is code 78 before anything starts."""
+    """The answer reports it, with exit code 1; an invalid selector gives 78 before anything starts."""
     code, answer = tried(host, f"https://{SITE_NAME}/no-such-page")
     assert (code, answer["outcome"], answer["status"]) == (1, "absent", 404)
     Path(answer["picture"]).unlink()
@@ -73,7 +73,7 @@ def test_a_page_that_is_not_there(host: Host) -> None:
 
 
 def test_an_exit_that_is_asked_for(host: Host) -> None:
-    """Every loop through that server; a name that no key has is told with those there are, before anything starts."""
+    """Every loop uses that server; an unknown name is an error that lists the known ones, before anything starts."""
     servers = [server.address for server in host.lab.topology.vpn]
     for server in servers[1:]:
         code, answer = tried(host, f"https://{SITE_NAME}/ip", "--exit", str(server))
@@ -84,5 +84,5 @@ def test_an_exit_that_is_asked_for(host: Host) -> None:
 
 
 def spooled(host: Host, pattern: str) -> list[Path]:
-    """What lies in the worker's spool under such a name."""
+    """The files in the worker's spool that match PATTERN."""
     return sorted(host.paths.spool(host.worker()).glob(pattern))

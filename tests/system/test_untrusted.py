@@ -1,4 +1,4 @@
-"""What a browser that was taken over finds: no file of another worker or of the keys, little to write to, limits."""
+"""What a hijacked browser can reach: no file of another worker and no key, few writable places, limits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print(json.dumps([grow(100), grow(60), start(400), start(40)]))
 
 @pytest.fixture(scope="module")
 def rig(bare: Lab) -> Iterator[Rig]:
-    """Two workers' folders, and a store with keys; nothing runs. No other test has left a file in this lab."""
+    """Two workers' folders, and a store with keys; nothing runs. The lab has no files of other tests."""
     made = Rig(bare, 2)
     yield made
     made.stop()
@@ -72,13 +72,13 @@ def stage(rig: Rig) -> Stage:
 
 
 def as_worker(stage: Stage, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """TEXT under the worker's UID in the lab's host, without the launcher."""
+    """Run the Python program TEXT under the worker's UID in the lab's host, without the launcher."""
     words = ["setpriv", f"--reuid={stage.worker.uid}", "--regid=fleet", "--clear-groups"]
     return stage.lab.run("host", [*words, "/usr/bin/python3", "-Ic", text, *arguments], timeout=60, cwd="/", check=True)
 
 
 def test_no_file_of_another_worker_or_of_the_keys(stage: Stage, rig: Rig) -> None:
-    """A worker that looks into every folder of the fleet reads its own files, and what is meant for all.
+    """A worker that searches every folder of the fleet can read its own files, and those meant for all.
 
     The controls: root reads the others' in the same way, and so does the worker once their folder's mode is wrong.
     """
@@ -114,7 +114,7 @@ def test_little_to_write_to(stage: Stage) -> None:
 
 
 def test_every_mount_is_read_only_but_a_few(stage: Stage) -> None:
-    """However the host is laid out, no other mount of the worker's can be written to."""
+    """Whatever mounts the host has, no other mount of the worker is writable."""
     mounts = [line.split() for line in stage.run(["/bin/cat", "/proc/self/mounts"]).stdout.splitlines()]
     writable = {words[1] for words in mounts if "rw" in words[3].split(",")}
     home = str(stage.paths.home(stage.worker))
@@ -122,7 +122,7 @@ def test_every_mount_is_read_only_but_a_few(stage: Stage) -> None:
 
 
 def test_limits_of_files_and_processes(stage: Stage) -> None:
-    """A file stops growing, and threads stop starting, where the settings say, and not before."""
+    """A file stops growing, and threads stop starting, at the limits of the settings, and not before."""
     greedy = ["/usr/bin/python3", "-Ic", GREED]
     held = json.loads(stage.run(greedy, file_mebibytes=64, processes=256).stdout)
     assert held == ["OSError", "written", "can't start new thread", "started"]
@@ -130,6 +130,6 @@ def test_limits_of_files_and_processes(stage: Stage) -> None:
 
 
 def test_a_temporary_folder_has_a_size(stage: Stage) -> None:
-    """What a worker writes to its /tmp and /dev/shm is memory, and bounded."""
+    """What a worker writes to its /tmp and /dev/shm takes memory, so it is bounded."""
     script = "import os, json; print(json.dumps([os.statvfs(p).f_blocks * 4096 >> 20 for p in ('/tmp', '/dev/shm')]))"
     assert json.loads(stage.run(["/usr/bin/python3", "-Ic", script], tmp_mebibytes=64).stdout) == [64, 64]

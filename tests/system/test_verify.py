@@ -1,7 +1,7 @@
-"""`fleet verify` in a lab: 0 where nothing leaks, 1 where something does, 75 where it could not have seen a leak.
+"""`fleet verify` in a lab: 0 if nothing leaks, 1 if something does, 75 if it could not have seen a leak.
 
-A run takes some 20 s of an idle machine, so each test is one run that shows as much as it can. The first two bring a
-fleet up and down by themselves; the others share one that runs.
+A run takes some 20 s on an idle machine, so each test is one run that shows as much as it can. The first two bring a
+fleet up and down by themselves; the others share a running one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PROPERTIES = {
 
 @pytest.fixture(scope="module")
 def verified(bare: Lab, isolation: str) -> Iterator[Verified]:
-    """The lab with settings in which everything has to hold; no fleet is left running."""
+    """The lab with settings with which everything must hold; no fleet is left running."""
     made = Verified(bare, WORKERS, first_uid=FIRST_UID, isolation=isolation)
     made.prepare()
     yield made
@@ -55,9 +55,9 @@ def verified(bare: Lab, isolation: str) -> Iterator[Verified]:
 
 @pytest.fixture(scope="module")
 def at_work(verified: Verified, isolation: str) -> Verified:
-    """The same with a fleet that runs, and keys that carry IPv6: one for all tests that leave it as it was.
+    """The same with a running fleet and keys that carry IPv6, shared by all tests that leave it unchanged.
 
-    In the spool of the worker that is not asked about lies everything that may lie there in place of a result.
+    The spool of the other worker has every kind of file that may be there instead of a result.
     """
     verified.keys(ipv6=True)
     done = verified.operate("up")
@@ -82,11 +82,10 @@ def test_everything_holds(verified: Verified) -> None:
 
 
 def test_each_breach_is_named(verified: Verified, isolation: str) -> None:
-    """Three at once, exit code 1, and the report says which: no sandbox, another resolver, copies past the tunnel.
+    """Three at once, exit code 1, and the report names them: no sandbox, another resolver, copies past the tunnel.
 
-    Names that the host's own resolver answers, though by the tunnel; somebody's rule that sends copies of the host's
-    packets of worker UIDs by the uplink. In a namespace of its own a worker has no packets in the host's, and there
-    the same rule finds nothing to copy.
+    The host's own resolver answers names, although through the tunnel; a foreign rule sends copies of worker UIDs'
+    packets by the uplink. A worker in its own namespace has no packets in the host's, so the rule copies nothing.
     """
     verified.keys(ipv6=True)
     browser = {"sandbox": False, "i_know_what_no_sandbox_means": True}
@@ -108,10 +107,10 @@ def test_each_breach_is_named(verified: Verified, isolation: str) -> None:
 
 
 def test_webrtc_left_to_itself_is_seen(at_work: Verified, isolation: str) -> None:
-    """With Chrome's policies for it out of the way, candidates are seen: `no address at all` is no blindness.
+    """Without Chrome's policies for it, candidates are seen, so `no address at all` is not a blind check.
 
-    In `uid` isolation they are the exit alone, as the placeholder lies on loopback. In `netns` it lies on the device,
-    and a page is told it: exit code 1, and the report says which address.
+    In `uid` isolation they show only the exit, because the placeholder is on loopback. In `netns` it is on the device,
+    and a page sees it: exit code 1, and the report names the address.
     """
     path = run.paths(at_work.lab).launch_spec(at_work.worker())
     before = path.read_text()
@@ -137,7 +136,7 @@ def test_webrtc_left_to_itself_is_seen(at_work: Verified, isolation: str) -> Non
 
 @UID_ALONE
 def test_a_capture_that_sees_nothing_proves_nothing(at_work: Verified) -> None:
-    """Where even the control's packets are not seen, the verdict is `unproven` and the exit code 75."""
+    """If even the control's packets are not seen, the verdict is `unproven` and the exit code 75."""
     at_work.lab.run("host", ["ip", "link", "add", BLIND, "type", "veth", "peer", "name", "blind1"], check=True)
     try:
         said = at_work.verify("--interface", BLIND)
@@ -153,9 +152,9 @@ def test_a_capture_that_sees_nothing_proves_nothing(at_work: Verified) -> None:
 @UID_ALONE
 @pytest.mark.parametrize("off", [False, True], ids=["no route", "switched off"])
 def test_a_host_without_ipv6_is_no_doubt(at_work: Verified, *, off: bool) -> None:
-    """Exit code 0, and a few words say that it has none, whatever errors our rules make of that for everybody.
+    """Exit code 0, and the report says that the host has none, whatever errors the fleet's rules then give to senders.
 
-    Where only the route is missing, the tunnel carries IPv6 all the same.
+    If only the route is missing, the tunnel still carries IPv6.
     """
     with without_ipv6(at_work, off=off):
         said = at_work.verify()
@@ -168,7 +167,7 @@ def test_a_host_without_ipv6_is_no_doubt(at_work: Verified, *, off: bool) -> Non
 def test_a_fleet_that_runs_goes_on(at_work: Verified, isolation: str) -> None:
     """The worker under test is stopped and started again, its neighbours and netctl are left alone; IPv6 is carried.
 
-    The report can be handed to somebody: no key is in it, and nothing of what the fleet watches.
+    The report can be shared: it has no key and nothing of what the fleet watches.
     """
     before = at_work.programs()
     said = at_work.verify()
@@ -190,7 +189,7 @@ def test_a_fleet_that_runs_goes_on(at_work: Verified, isolation: str) -> None:
 
 
 def refuses(verified: Verified, changes: run.Changes, *words: str, worker: str = "") -> None:
-    """With CHANGES of the settings it says WORDS and nothing more, ends with 75, and stops nobody."""
+    """Assert that with CHANGES of the settings it prints WORDS and nothing more, exits with 75, and stops no worker."""
     before = verified.programs()
     verified.configure(changes)
     done = verified.operate("verify", "--worker", worker or verified.worker().name)

@@ -1,4 +1,4 @@
-"""What `fleet verify` finds out about the launcher's walls, and that it sees when one is not there."""
+"""What `fleet verify` finds out about the launcher's walls, and that it notices a missing one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stage(lab: Lab) -> Stage:
 
 
 def test_the_walls_are_seen_and_so_is_their_absence(stage: Stage) -> None:
-    """Nothing outlives a worker and nothing gives it rights; without the launcher both are found, and swept away."""
+    """Nothing outlives a worker and nothing gives it rights; without the launcher both are found, and cleaned up."""
     spec, uid = stage.spec(["/bin/true"]), stage.worker.uid
     assert walls.look(spec, Installation(paths=stage.paths), uid) == walls.Walls()
     found = walls.look(spec, WithoutLauncher(paths=stage.paths), uid)

@@ -1,4 +1,4 @@
-"""Watches in a lab, as a user describes them: a rank over result pages, and a site that wants to be left alone."""
+"""Watches in a lab, as a user writes them: a rank over result pages, and a site that limits requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def host(bare: Lab) -> Iterator[Host]:
 
 
 def ran(host: Host, task: str, loops: int) -> list[Result]:
-    """The results of so many loops of the one worker; none is from an earlier run."""
+    """The results of LOOPS loops of the one worker; none is from an earlier run."""
     settings = host.paths.config.read_text(encoding="utf-8")
     host.paths.config.write_text(settings[: settings.index("[task]")] + task, encoding="utf-8")
     known = {one.run for one in spooled(host)}
@@ -62,16 +62,16 @@ def ran(host: Host, task: str, loops: int) -> list[Result]:
 
 
 def spooled(host: Host) -> list[Result]:
-    """What lies in the worker's spool, oldest first."""
+    """The results in the worker's spool, oldest first."""
     results, unreadable = Reader(host.paths.spool(host.worker())).look(60)
     assert not unreadable
     return sorted(results, key=lambda one: one.started)
 
 
 def test_a_rank_over_three_result_pages(host: Host) -> None:
-    """The rank over all pages and the typed price are the catalogue's, and the picture outlines that product.
+    """The rank over all pages and the typed price match the catalogue, and the picture outlines that product.
 
-    The worker's home holds such results and nothing else.
+    The worker's home has such results and nothing else.
     """
     listed = search("00g")
     for result in ran(host, RANK, 2):
@@ -94,7 +94,7 @@ def test_a_rank_over_three_result_pages(host: Host) -> None:
 
 
 def outlined(host: Host, result: Result) -> tuple[int, ...]:
-    """The colour of what the outline of the picture is around: of the product's own image, above its text."""
+    """The colour inside the picture's outline: that of the product's own image, above its text."""
     with Image.open(host.paths.spool(host.worker()) / str(result.screenshot)) as file:
         picture = file.convert("RGB")
     other = ImageChops.difference(picture, Image.new("RGB", picture.size, OUTLINE)).convert("L")
@@ -106,12 +106,12 @@ def outlined(host: Host, result: Result) -> tuple[int, ...]:
 
 
 def colour(number: int) -> tuple[int, ...]:
-    """The ground of a product's picture: `hsl(N*47 55% 78%)`."""
+    """The background colour of a product's picture: `hsl(N*47 55% 78%)`."""
     return tuple(round(255 * part) for part in colorsys.hls_to_rgb(number * 47 % 360 / 360, 0.78, 0.55))
 
 
 def test_a_limited_page_is_asked_for_once_per_retry_after(host: Host) -> None:
-    """Two limited loops ask twice, the second after the rest that the site asked for; no loop tries again."""
+    """Two limited loops send two requests, the second after the rest that the site asked for; no loop retries."""
     for one in ran(host, BUSY, 2):
         assert (one.outcome, one.attempts, one.retry_after_seconds) == ("limited", 1, REST_SECONDS)
     lines = map(json.loads, host.lab.places.access_log.read_text(encoding="utf-8").splitlines())

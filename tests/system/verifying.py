@@ -1,4 +1,4 @@
-"""A lab with a fleet for `fleet verify`, and what it says."""
+"""A lab with a fleet for `fleet verify`, and its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS: run.Changes = {**ONE_LOOP, "verify": {"resolver_echo": ECHO_NAME, "stu
 
 @dataclass(frozen=True)
 class Said:
-    """What one `fleet verify` said."""
+    """The result of one `fleet verify`."""
 
     code: int
     report: dict[str, Any]
@@ -27,25 +27,25 @@ class Said:
     """All of it, as it was said."""
 
     def but(self, verdict: str) -> dict[str, str]:
-        """The properties that are not VERDICT, each with what was seen."""
+        """The properties with another verdict than VERDICT, each with what was seen."""
         return {one["name"]: one["seen"] for one in self.report["properties"] if one["verdict"] != verdict}
 
     def seen(self, name: str) -> str:
-        """What was seen of the property NAME."""
+        """What was seen for the property NAME."""
         return next(str(one["seen"]) for one in self.report["properties"] if one["name"] == name)
 
     def are(self, verdict: str) -> set[str]:
-        """The properties that are VERDICT."""
+        """The properties with the verdict VERDICT."""
         return {one["name"] for one in self.report["properties"] if one["verdict"] == verdict}
 
 
 class Verified(Host):
-    """A lab's host with accounts, keys, and settings in which everything holds."""
+    """A lab's host with accounts, keys, and settings with which everything holds."""
 
     usual = SETTINGS
 
     def keys(self, *, ipv6: bool) -> None:
-        """The pool holds the lab's keys and no others, with IPv6 addresses or without."""
+        """Make the pool hold the lab's keys and no others, with or without IPv6 addresses."""
         listed = json.loads(self.command("keys", "list", "--json", check=True).stdout)
         self.command("keys", "remove", *(one["public_key"] for one in listed), check=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -56,17 +56,17 @@ class Verified(Host):
             self.command("keys", "import", *map(str, sorted(Path(folder).iterdir())), check=True)
 
     def private_keys(self) -> set[str]:
-        """Every private key of the pool's."""
+        """Every private key in the pool."""
         texts = [path.read_text() for path in self.lab.places.keys.glob("*.conf")]
         return {found[1] for text in texts if (found := re.search(r"PrivateKey = (\S+)", text))}
 
     def programs(self) -> dict[str, int]:
-        """By name: the process of every program under supervisord."""
+        """By name, the pid of every program under supervisord."""
         snapshot = json.loads(self.operate("status", "--json").stdout)
         return {one["name"]: one["pid"] for one in snapshot["programs"]}
 
     def verify(self, *words: str) -> Said:
-        """`fleet verify` of the first worker."""
+        """Run `fleet verify` for the first worker."""
         done = self.operate("verify", "--worker", self.worker().name, "--json", *words)
         assert done.stdout, done.stderr
         return Said(code=done.returncode, report=json.loads(done.stdout), text=done.stdout + done.stderr)
