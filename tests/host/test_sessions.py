@@ -20,7 +20,7 @@ QUIET = "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\nAllowIsolate=yes
 
 @pytest.mark.whole_host
 @pytest.mark.parametrize("linger", ["enable", "disable"])
-@pytest.mark.parametrize("kills", ["yes", "no"])
+@pytest.mark.parametrize("kills", ["yes", "no", "yes\nKillExcludeUsers=root op"], ids=["all", "none", "others"])
 def test_the_end_of_the_login_that_started_it(host: Installed, kills: str, linger: str) -> None:
     """Started by hand in a login: `fleet up` and the doctor say whether it ends with that, and nothing leaves then.
 
@@ -38,7 +38,7 @@ def test_the_end_of_the_login_that_started_it(host: Installed, kills: str, linge
         "it is up", lambda: "is up" in host.run("cat /tmp/said").stdout, 120, lambda: host.run("cat /tmp/said").stdout
     )
     assert ("UID 2000 logs out" in host.run("cat /tmp/said").stdout) == (kills == "yes")
-    assert host.doctor()["logout"][0] == {"yes": "warning", "no": "ok"}[kills]
+    assert host.doctor()["logout"][0] == ("warning" if kills == "yes" else "ok")
     with host.probed(host.workers[0].uid) as ear:
         host.run("systemctl stop login", check=True)
         until("it has ended", lambda: {*host.run(STATES).stdout.split()} <= {"closing"}, 60)

@@ -219,7 +219,8 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
         "logout",
         both(
             lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "yes\n"),
+            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=root\nKillOnlyUsers=\n"),
+            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
         ),
         "warning",
         "systemd-run --scope fleet up",
@@ -344,7 +345,25 @@ GOOD: dict[str, tuple[str, Change, str]] = {
         "logout",
         both(
             lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "no\n"),
+            answers("loginctl show-session", 0, "KillUserProcesses=no\nKillExcludeUsers=\nKillOnlyUsers=\n"),
+        ),
+        "does not end",
+    ),
+    "a login of somebody spared": (
+        "logout",
+        both(
+            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
+            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=root kim\nKillOnlyUsers=\n"),
+            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
+        ),
+        "does not end",
+    ),
+    "a login of nobody named": (
+        "logout",
+        both(
+            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
+            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=\nKillOnlyUsers=lee\n"),
+            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
         ),
         "does not end",
     ),

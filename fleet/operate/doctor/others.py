@@ -38,12 +38,22 @@ def logout(case: Case) -> Finding:
     login = _SESSION.search(case.machine.text(f"/proc/{process}/cgroup"))
     if login is None:
         return ok("the fleet does not belong to a login" if case.running else "this command does not belong to a login")
-    if case.ask("loginctl", "show-session", "--property=KillUserProcesses", "--value").out.strip() != "yes":
-        return ok("logind does not end what a login has started")
+    if not _ends_with_login(case, login[1]):
+        return ok("logind does not end what this login has started")
     return warning(
         f"a fleet that is started by hand ends when UID {login[1]} logs out (KillUserProcesses=yes in logind.conf)",
         "fleet down, then: systemctl enable --now fleet (deploy/fleet.service), or: systemd-run --scope fleet up",
     )
+
+
+def _ends_with_login(case: Case, uid: str) -> bool:
+    """Whether logind ends what the user UID has started (logind.conf(5), manager_shall_kill in logind-core.c)."""
+    names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
+    said = case.ask("loginctl", "show-session", *(f"--property={name}" for name in names)).out.splitlines()
+    told = {name: value.split() for name, _, value in (line.partition("=") for line in said)}
+    user = case.ask("getent", "passwd", uid).out.partition(":")[0]
+    only = told.get("KillOnlyUsers") or [user]
+    return told.get("KillUserProcesses") == ["yes"] and user in only and user not in told.get("KillExcludeUsers", ())
 
 
 @check("programs", "no rule of the fleet stops what a program under another UID sends for a worker")
