@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 from typing import Any
 
-from supervisor.loggers import Handler
+from supervisor.loggers import Handler, RotatingFileHandler
 from supervisor.states import STOPPED_STATES
 from supervisor.xmlrpc import Faults, RPCError
 
@@ -22,6 +22,7 @@ class Joining:
         self._supervisord = supervisord
         self._kept: list[int] = []
         Handler.handleError = _drop
+        RotatingFileHandler.doRollover = _rotate
 
     def update(self, name: str) -> bool:
         """Give group NAME the programs that it has in the configuration read last (supervisor.reloadConfig).
@@ -60,6 +61,17 @@ class Joining:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < least:
             resource.setrlimit(resource.RLIMIT_NOFILE, (least, max(least, hard)))
+
+
+_supervisors_rotate = RotatingFileHandler.doRollover
+
+
+def _rotate(log: RotatingFileHandler) -> None:
+    """Rotate LOG if it is long enough. On a full disk it cannot be closed in order: it is opened again."""
+    try:
+        _supervisors_rotate(log)
+    except OSError:
+        log.stream = open(log.baseFilename, "ab")  # noqa: PTH123, SIM115 - as supervisor opens it
 
 
 def _drop(_: Handler) -> None:

@@ -108,8 +108,9 @@ def test_everything_starts_and_ends(installation: Installation) -> None:
     assert supervisor.pid() is None
 
 
-def test_a_full_disk_of_logs_ends_nothing(installation: Installation) -> None:
-    """No byte of a log can be written: supervisord and its programs run on; what they print is dropped in silence."""
+@pytest.mark.parametrize("log_bytes", [0, 20 << 20], ids=["begun", "to be rotated"])
+def test_a_full_disk_of_logs_ends_nothing(installation: Installation, log_bytes: int) -> None:
+    """Supervisord and its programs run on; what they print is dropped in silence, and with room it is logged again."""
     prints = "import time\nwhile True: print('I run', flush=True); time.sleep(.1)\n"
     (installation.release / "behaviour").write_text(prints)
     supervisor, complaints = Supervisor(installation), installation.paths.run / "supervisord-start.log"
@@ -117,12 +118,20 @@ def test_a_full_disk_of_logs_ends_nothing(installation: Installation) -> None:
     def seen() -> tuple[set[int], int]:
         return {item.pid for item in supervisor.states()}, complaints.stat().st_size
 
-    with full_disk(installation.paths.logs):
+    def logged() -> bool:
+        return any(b"I run" in path.read_bytes()[-100:] for path in installation.paths.logs.glob("w1101.log*"))
+
+    with full_disk(installation.paths.logs) as filler:
+        for name in ("netctl", "w1101", "w1102"):
+            installation.paths.log(name).touch()
+            os.truncate(installation.paths.log(name), log_bytes)
         child = supervisor.start(end_with_us=True)
         wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
         before = seen()
         wait_until(lambda: min(item.up_seconds for item in supervisor.states()) > 2, 10, lambda: str(seen()))
-        assert seen() == before and child.poll() is None
+        assert seen() == before and child.poll() is None and not logged()
+        filler.unlink()
+        wait_until(logged, 10, lambda: "nothing is logged")
         assert supervisor.shut_down(20)
 
 
