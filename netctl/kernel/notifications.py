@@ -48,7 +48,9 @@ _TABLE_NAME = 1
 _OUR_TABLES = (TABLE.encode() + b"\0", OWNED_TABLE.encode() + b"\0")
 READS_AT_ONCE = 64
 """After this many datagrams the program does its other work."""
-_ALL_INTERFACES = -1
+_ALL_INTERFACES, _LATER_INTERFACES = -1, -2
+"""NETCONFA_IFINDEX_ALL and _DEFAULT (linux/netconf.h). The kernel gives a new value of the latter to every interface
+whose own was never written, without a word (devinet_copy_dflt_conf in net/ipv4/devinet.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,9 @@ class Judge:
         found = rtnetlink.read_rp_filter(body)
         if found is None or found[1] == 0:
             return None
-        ours = found[0] == _ALL_INTERFACES or (found[0] > 0 and self._name(found[0]) in self._workers)
+        ours = found[0] in (_ALL_INTERFACES, _LATER_INTERFACES) or (
+            found[0] > 0 and self._name(found[0]) in self._workers
+        )
         return Sign(Kind.SYSCTLS) if ours else None
 
     def _our_route(self, kind: int, body: bytes) -> bool:
