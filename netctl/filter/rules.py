@@ -81,12 +81,12 @@ RULES: dict[str, str] = {
         {_OUTER} meta mark != @outer_marks meta skuid @workers counter drop
     """,
     "output": f"""
+        # Its port may be 53, and its server on this host, so before `lo`. Setting a mark needs CAP_NET_RAW, which no
+        # worker can get (launcher/privileges.py). A packet of no connection has not passed the chain `outer`.
+        {_OUTER} meta l4proto udp ct state != invalid accept
         # `lo` has the index 1 in every namespace (LOOPBACK_IFINDEX in net/flow.h). A comparison of numbers is cheap, a
         # look at the UID is not: it locks the socket (nft_meta_get_eval_skugid in net/netfilter/nft_meta.c).
         oif lo goto on_lo
-        # Its port may be 53. Setting a mark needs CAP_NET_RAW, which no worker can get (launcher/privileges.py). A
-        # packet of no connection has not passed the chain `outer`.
-        {_OUTER} meta l4proto udp ct state != invalid accept
         meta skuid @workers goto worker
         ip saddr @placeholders goto placeholder
         ip6 saddr @placeholders6 goto placeholder

@@ -156,10 +156,13 @@ def read_shortcut(body: bytes) -> Shortcut:
     source = found.get(_FRA_SRC)
     odd = to_prefix or tos or (_RULE_EXTRAS - {_FRA_GOTO}) & found.keys() or action not in (GOTO, NOP)
     odd = odd or bool(flags & INVERT) != bool(uids)
+    # The kernel keeps the bits behind the prefix, and compares them when a rule is deleted (fib4_rule_compare).
+    network = ip_network((source, from_prefix), strict=False) if source else None
+    odd = odd or (network is not None and network.network_address.packed != source)
     return Shortcut(
         family=_version(family),
         priority=number(found.get(_FRA_PRIORITY)),
-        source=ip_network((source, from_prefix)) if source else None,
+        source=network,
         but_uids=uids,
         goto=number(found.get(_FRA_GOTO)) if action == GOTO else None,
         listed=body if odd else b"",

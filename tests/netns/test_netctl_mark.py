@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ from netctl.plan.diff import Operation
 from netctl.wireguard.wireguard_go import UserspaceWireGuard
 from tests.contract.ground import fleet_of
 from tests.fleets import FREE, Rig, running
-from tests.inside import Ear, capturing
+from tests.inside import Ear, capturing, speaking
 
 PORT = 47477
 SEND = """
@@ -44,13 +45,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
 """
 
 
-def send(lab: Lab, uid: int) -> None:
+def send(lab: Lab, uid: int, address: str = str(WEB_ADDRESS)) -> None:
     """Send 10 packets: plain and bound to the uplink, unmarked and marked, from one or separate sockets, malformed.
 
     The sender is UID with CAP_NET_RAW, as if a file gave it.
     """
     raw = ["setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", "--inh-caps=+net_raw"]
-    words = [sys.executable, "-Ic", SEND, str(WEB_ADDRESS), str(OUTER_MARK), str(PORT)]
+    words = [sys.executable, "-Ic", SEND, address, str(OUTER_MARK), str(PORT)]
     lab.run("host", [*raw, "--ambient-caps=+net_raw", *words], check=True)
 
 
@@ -95,11 +96,9 @@ def test_no_marked_packet_leaves_through_a_tunnel(rig: Rig) -> None:
     assert (sent("uplink"), sent(rig.worker().interface)) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("backend", "arrive"), [(USERSPACE, 0), (KERNEL, 4)], ids=lambda one: getattr(one, "name", one)
-)
-def test_the_mark_counts_where_the_kernel_carries(lab: Lab, seen: Ear, backend: Backend, arrive: int) -> None:
-    """The control: the table for kernel WireGuard lets UDP with its mark pass, and nothing else."""
+@contextlib.contextmanager
+def table(lab: Lab, backend: Backend) -> Iterator[int]:
+    """Make the table for BACKEND and one worker; gives the worker's UID."""
     fleet = fleet_of(1)
     (whole,) = desired.shared(fleet, backend.link_kind).filters
 
@@ -109,9 +108,31 @@ def test_the_mark_counts_where_the_kernel_carries(lab: Lab, seen: Ear, backend: 
 
     inside(f"{lab.name}-host", lambda: asyncio.run(do("add")))
     try:
-        send(lab, fleet.members[0].uid)
+        yield fleet.members[0].uid
+    finally:
+        inside(f"{lab.name}-host", lambda: asyncio.run(do("delete")))
+
+
+@pytest.mark.parametrize(
+    ("backend", "arrive"), [(USERSPACE, 0), (KERNEL, 4)], ids=lambda one: getattr(one, "name", one)
+)
+def test_the_mark_counts_where_the_kernel_carries(lab: Lab, seen: Ear, backend: Backend, arrive: int) -> None:
+    """The control: the table for kernel WireGuard lets UDP with its mark pass, and nothing else."""
+    with table(lab, backend) as uid:
+        send(lab, uid)
         send(lab, FREE.uid)
         assert len(seen.lines(10 + arrive)) == 10 + arrive
         assert not seen.says_more()
-    finally:
-        inside(f"{lab.name}-host", lambda: asyncio.run(do("delete")))
+
+
+@pytest.mark.parametrize(
+    ("backend", "arrive"), [(USERSPACE, 0), (KERNEL, 2)], ids=lambda one: getattr(one, "name", one)
+)
+def test_the_kernels_outer_packets_reach_a_server_on_this_host(lab: Lab, backend: Backend, arrive: int) -> None:
+    """An endpoint may be a program of the host (an obfuscating proxy); a worker's own packets do not reach it."""
+    capture = ["tcpdump", "-n", "-l", "-U", "--immediate-mode", "-i", "lo", f"udp dst port {PORT}"]
+    with table(lab, backend) as uid, speaking(lab, "host", capture, "listening on") as seen:
+        send(lab, uid, "127.0.0.1")
+        send(lab, FREE.uid, "127.0.0.1")
+        assert len(seen.lines(6 + arrive)) == 6 + arrive
+        assert not seen.says_more()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.numbers import PROTOCOL
 from lab.net import Lab
 from tests.fleets import Rig, running
 from tests.waiting import until
@@ -69,3 +70,15 @@ def test_a_rule_of_another_program_is_not_skipped(rig: Rig, family: str) -> None
         rig.host(["ip", family, "rule", "del", *rule])
         rig.host(["ip", family, "route", "flush", "table", "99"])
     until("the shortcut is back", lambda: leads(rig, "-4") and leads(rig, "-6"), PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("family", "source"), [("-4", "10.255.3.7/16"), ("-6", "fd66:6c74:0:ffff::7/64")], ids=["IPv4", "IPv6"]
+)
+def test_a_rule_with_netctls_mark_is_removed_whatever_its_source(rig: Rig, family: str, source: str) -> None:
+    """The kernel lists a source with bits behind its prefix, as it was given; netctl removes the rule, and goes on."""
+    before = rig.host(["ip", family, "rule"]).stdout
+    for priority in ("9998", "9999"):
+        words = ["priority", priority, "from", source, "goto", "30000", "protocol", str(PROTOCOL)]
+        rig.host(["ip", family, "rule", "add", *words], check=True)
+        until("removed", lambda: rig.host(["ip", family, "rule"]).stdout == before, PATIENCE_SECONDS)
