@@ -166,7 +166,11 @@ def _kept_gates(desired: State, observed: State) -> frozenset[Gate]:
 def _links(desired: State, observed: State) -> Iterator[Operation]:
     seen = {_place(link): link for link in observed.links}
     fresh = desired.links - observed.links
+    # A new link's rp_filter also if it is right: one that was never written changes with `default`, without a
+    # notification (devinet_copy_dflt_conf in net/ipv4/devinet.c).
+    new = {link.interface for link in fresh}
     sysctls = desired.sysctls - observed.sysctls
+    sysctls |= {one for one in desired.sysctls if one.on in new and one.path[-1] == "rp_filter"}
     own = {link.interface for link in desired.links}
     # Made and configured in the host, so that its UDP socket stays there; without an address, so without an event.
     moving = _arriving(desired, observed)

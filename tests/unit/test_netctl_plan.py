@@ -77,6 +77,15 @@ def test_all_is_lowered_behind_every_other_interface() -> None:
     ]
 
 
+def test_a_new_links_rp_filter_is_set_even_if_it_is_right() -> None:
+    """One that was never set would follow `default`, which the plan sets for others; a known link's is left alone."""
+    wanted = desired(fleet_of(1), {}, kind="tun")
+    own = rp_filter("wg101", 0)
+    assert own in wanted.sysctls and not diff.diff(wanted, wanted)
+    made = replace(wanted, links=frozenset(replace(link, alias="") for link in wanted.links))
+    assert own in [one.thing for one in diff.diff(wanted, made)]
+
+
 def test_a_moved_endpoint_is_no_difference() -> None:
     """A server that answers from elsewhere is followed by the kernel; the plan does not fight it."""
     fleet, held = fleet_of(1), held_of(1, open_=True)
