@@ -1,7 +1,7 @@
-"""The releases of Chromium that Debian has now, as packages: this machine's own, and another.
+"""Packages of two Chromium releases that Debian has now: this machine's own, and another.
 
-`python -m tests.host.browsers` fetches them, where the package registries can be reached. They are kept below
-FLEET_HOME/host-browsers by what they are: some 110 MB each.
+`python -m tests.host.browsers` fetches them, if the package registries can be reached. They are cached below
+FLEET_HOME/host-browsers, some 110 MB each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.kept import call
 
 
 def kept() -> dict[str, list[Path]]:
-    """The packages of each release that can be had, by its version; this machine's own first, if it is one of them."""
+    """By version, the packages of each available release; this machine's own first, if it is one of them."""
     names, own = _installed()
     offered = _offered() or (call("apt-get", "update", "-q") and _offered())
     versions = [one for one in dict.fromkeys((own, *offered)) if one in offered][:2]
@@ -23,14 +23,14 @@ def kept() -> dict[str, list[Path]]:
 
 
 def _installed() -> tuple[list[str], str]:
-    """What of Chromium's source this machine has, and of which version."""
+    """The packages of Chromium's source that this machine has, and their version."""
     listed = call("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\n", "chromium*")
     found = [line.split() for line in listed.splitlines() if line.startswith("installed ")]
     return [name for _, name, _ in found], next(version for _, name, version in found if name == "chromium")
 
 
 def _offered() -> list[str]:
-    """Versions, the newest first."""
+    """The offered versions, the newest first."""
     return [line.split("|")[1].strip() for line in call("apt-cache", "madison", "chromium").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""One machine for the session, with a small fleet set up as an operator does it."""
+"""One machine for the session, with a small fleet that is set up as an operator does it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.kept import NotMade
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases that are looked at before a release alone."""
+    """Leave out the cases that run only before a release."""
     if not config.option.whole_host:
         slow = [item for item in items if item.get_closest_marker("whole_host")]
         config.hook.pytest_deselected(items=slow)
@@ -33,7 +33,7 @@ def access(root: None) -> Iterator[world.Access]:
 def host(
     access: world.Access, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[Installed]:
-    """It has booted, and its fleet has settings and keys, and does not run."""
+    """The machine has booted; its fleet has settings and keys, and does not run."""
     made = Machine(f"{access.lab.name}-machine", Path(tmp_path_factory.mktemp("host")), access.namespace)
     try:
         try:

@@ -1,4 +1,4 @@
-"""What services and operators of a real host do to its network: commands, by what happens."""
+"""What services and operators of a real host do to its network: commands, by name of the event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fleet on the machine, as an operator installs it and systemd runs it; and what can be seen of it."""
+"""A fleet on the machine, as an operator installs it and systemd runs it, and its observation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Installed:
         self.workers = [Worker(uid=FIRST_UID + number) for number in range(count)]
 
     def install(self) -> None:
-        """Settings, keys, accounts."""
+        """Make settings, keys and accounts."""
         lab = self.access.lab
         for path in lab.places.keys.glob("*.conf"):
             self.machine.write(f"root/keys/{path.name}", path.read_text())
@@ -79,11 +79,11 @@ class Installed:
     # --- what is seen
 
     def active(self) -> str:
-        """What systemd calls its state."""
+        """Its state as systemd names it."""
         return self.machine.unit("fleet", "ActiveState")
 
     def restarts(self) -> int:
-        """How often systemd has started it again by itself."""
+        """How often systemd has restarted it by itself."""
         return int(self.machine.unit("fleet", "NRestarts"))
 
     def said(self) -> str:
@@ -97,25 +97,25 @@ class Installed:
         return found
 
     def supervisor(self) -> int:
-        """supervisord's process, as the machine counts."""
+        """supervisord's pid in the machine's PID namespace."""
         return int(self.status()["supervisor_pid"])
 
     def doctor(self) -> dict[str, tuple[str, str]]:
-        """Verdict and what was seen, by check."""
+        """By check, the doctor's verdict and what was seen."""
         done = self.run("fleet doctor --json")
         return {one["name"]: (one["verdict"], one["seen"]) for one in json.loads(done.stdout or "[]")}
 
     def verdicts(self) -> dict[str, str]:
-        """The doctor's verdicts alone."""
+        """By check, the doctor's verdict."""
         return {name: verdict for name, (verdict, _) in self.doctor().items()}
 
     def address(self) -> str:
-        """The host's own; empty while it has none."""
+        """The host's own address; "" while it has none."""
         found = json.loads(self.run(f"ip -json -4 address show dev {UPLINK}").stdout)
         return str(found[0]["addr_info"][0]["local"]) if found and found[0]["addr_info"] else ""
 
     def wait_until_held(self) -> None:
-        """Until all that holds the workers is in the kernel."""
+        """Wait until everything that confines the workers is in the kernel."""
         commands = "ip -oneline rule show; nft list tables; " + "; ".join(
             f"ip route show table {one.table} | grep default" for one in self.workers
         )
@@ -133,11 +133,11 @@ class Installed:
         until("all that holds the workers is there", lambda: not missing(), 30, missing)
 
     def results(self, worker: Worker) -> list[Result]:
-        """What WORKER has handed in."""
+        """The results that WORKER has handed in."""
         return list(read_spool(self.machine.seen(f"var/lib/fleet/workers/{worker.name}/spool")))
 
     def wait_for_loops(self) -> list[Result]:
-        """A loop of every worker that begins from now on; they are good."""
+        """Wait for a loop of every worker that begins after now; all must be good."""
         began = datetime.now(timezone.utc)
 
         def found() -> list[Result]:
@@ -151,7 +151,7 @@ class Installed:
         return made
 
     def nothing_leaves_after(self, kill: str, seconds: float = 180, pause_seconds: float = 0.01) -> None:
-        """KILL ends the fleet, systemd starts it again; no packet of a worker's UID leaves until then, or after."""
+        """After KILL systemd starts the fleet again; assert that no packet of a worker's UID leaves then or later."""
         restarts = self.restarts()
         with self.probed(STRANGER) as ear:
             until("the capture sees a stranger", ear.says_more, seconds)
@@ -165,7 +165,7 @@ class Installed:
 
     @contextlib.contextmanager
     def probed(self, uid: int) -> Iterator[Ear]:
-        """Something under UID tries to get out, from before the block; what the ISP sees of it."""
+        """While entered, a prober under UID tries to get out; yields what the ISP sees of it."""
         seen = f"udp and dst host {WEB_ADDRESS} and dst portrange {MARKED}-{PROBED}"
         told = "--property=StandardOutput=truncate:/root/tries"
         with capturing(self.access.lab, seen) as ear, self.beside(f"sh /root/prober.sh {uid}", told):
@@ -173,7 +173,7 @@ class Installed:
             yield ear
 
     def escaped(self, ear: Ear) -> list[str]:
-        """What EAR has heard of the prober, up to a mark that leaves by the same wire after it."""
+        """The prober's packets that EAR has heard, up to a mark that leaves by the same wire after them."""
         heard: list[str] = []
 
         def marked() -> bool:
@@ -186,7 +186,7 @@ class Installed:
 
     @contextlib.contextmanager
     def beside(self, command: str, *settings: str) -> Iterator[None]:
-        """COMMAND runs in a unit of its own, with SETTINGS for systemd-run."""
+        """While entered, COMMAND runs in its own unit, with SETTINGS for systemd-run."""
         unit = f"beside-{next(self._numbers)}"  # systemd may remember one that has ended
         kept = ("--property=Type=exec", "--property=IgnoreOnIsolate=yes")
         start = " ".join(("systemd-run", "--quiet", "--collect", *kept, f"--unit={unit}", *settings))

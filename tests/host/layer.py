@@ -1,7 +1,7 @@
 """Debian's packages that a real host has beside the fleet, as a layer over this machine's own file system.
 
-`python -m tests.host.layer` makes it, where the package registries can be reached. It is kept below FLEET_HOME/host by
-the hash of what it holds: the packages, and those of the machine below it.
+`python -m tests.host.layer` makes it, if the package registries can be reached. It is cached below FLEET_HOME/host by
+the hash of its packages and of those of the machine below it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def kept() -> Path:
-    """The layer, made where it is not there yet. Raises NotMade."""
+    """The layer; it is made if it does not exist. Raises NotMade."""
     script = HERE / "layer.sh"
     held = "\0".join(PACKAGES).encode() + script.read_bytes() + Path("/var/lib/dpkg/status").read_bytes()
     return folders.kept("host", held, partial(_make, script))

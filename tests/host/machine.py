@@ -1,7 +1,7 @@
-"""A real host: this machine's own Debian and the layer's packages, booted by systemd-nspawn with a network of its own.
+"""A real host: this machine's own Debian and the layer's packages, booted by systemd-nspawn with its own network.
 
-Its root is an overlay whose writes go to memory, so that nothing is installed for it, and nothing of it stays. It runs
-after a second. It has all capabilities: these tests are not about what it must not be allowed.
+Its root is an overlay whose writes go to memory, so nothing is installed for it and nothing of it stays. It boots in
+about a second. It has all capabilities, because these tests do not check the container's limits.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Machine:
 
     @property
     def namespace(self) -> Path:
-        """The name of its network while it runs."""
+        """The name of its network namespace while it runs."""
         return NAMESPACES / self.name
 
     # --- its files
 
     def lay_out(self, layer: Path) -> None:
-        """Its root, with what LAYER has."""
+        """Make its root, with the files of LAYER."""
         _call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self._folder))
         upper, work = self._folder / "upper", self._folder / "work"
         for folder in (work, self.root):
@@ -95,22 +95,22 @@ class Machine:
         self.write("etc/systemd/system/systemd-networkd-wait-online.service.d/tests.conf", wait)
 
     def write(self, name: str, text: str) -> None:
-        """The file NAME below its root."""
+        """Write the file NAME below its root."""
         place = self.root / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         place.write_text(text)
 
     def seen(self, name: str) -> Path:
-        """Where the file or folder NAME below its root can be read while it runs, also one of a mount of its own."""
+        """The path of the file or folder NAME of the running machine, also of one on a separate mount."""
         return Path(f"/proc/{self._leader}/root") / name
 
     def enable(self, *units: str) -> None:
-        """As `systemctl enable`, whether it runs or not."""
+        """Enable UNITS as `systemctl enable` does, whether the machine runs or not."""
         _call("systemctl", f"--root={self.root}", "--quiet", "enable", *units)
 
     def take_down(self) -> None:
-        """End it, and its files."""
+        """End it, and remove its files."""
         self.cut_power()
         for place in (self.root, self._folder):
             subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
@@ -121,7 +121,7 @@ class Machine:
             time.sleep(0.05)
 
     def _remove_groups(self) -> bool:
-        """Whether none is left: one goes when its last process has ended."""
+        """Remove its control groups; whether none is left. A group can be removed after its last process has ended."""
         with suppress(OSError):
             for group in sorted(self._group.rglob("*/"), reverse=True):
                 group.rmdir()
@@ -131,7 +131,7 @@ class Machine:
     # --- its life
 
     def start(self) -> None:
-        """Switch it on; it boots."""
+        """Switch it on, without waiting for its boot."""
         self._group.mkdir(exist_ok=True)
         into = ["sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', str(self._group)]
         outside = [word.format(network=NAMESPACES / self._isp) for word in _OUTSIDE]
@@ -153,7 +153,7 @@ class Machine:
         syscalls.bind(Path(f"/proc/{self._leader}/ns/net"), _named(self.namespace))
 
     def boot(self) -> None:
-        """Switch it on, and wait until systemd says that all runs, or that something does not."""
+        """Switch it on, and wait until systemd reports that all units run, or that some do not."""
         self.start()
         until("the machine has booted", self._is_up, BOOT_SECONDS, self.last_words)
 
@@ -174,13 +174,13 @@ class Machine:
         return "\n".join(self.console.read_text(errors="replace").splitlines()[-30:])
 
     def reboot(self) -> None:
-        """In order, as `systemctl reboot` does it."""
+        """Shut it down in order and boot it, as `systemctl reboot` does."""
         self.run("systemctl --no-block poweroff")
         self._wait(300)
         self.boot()
 
     def cut_power(self) -> None:
-        """What it has not written by now is lost to it."""
+        """Kill it: what it has not written by now is lost."""
         if self._nspawn is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._leader, signal.SIGKILL)
@@ -196,7 +196,7 @@ class Machine:
     # --- inside
 
     def run(self, command: str, *, timeout: float = 300, check: bool = False) -> subprocess.CompletedProcess[str]:
-        """What a root's shell in it says to COMMAND; with CHECK it has to end well."""
+        """Run COMMAND in a root shell inside it; with CHECK it must exit with 0."""
         done = self._ended(command, timeout)
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -207,11 +207,11 @@ class Machine:
         )
 
     def inside(self, command: str) -> list[str]:
-        """The words that run COMMAND in it."""
+        """The command line that runs COMMAND inside it."""
         return ["nsenter", f"--target={self._leader}", "--all", *SHELL, "-c", command]
 
     def unit(self, name: str, field: str) -> str:
-        """A property of a unit, as `systemctl show` has it."""
+        """The property FIELD of the unit NAME, as `systemctl show` prints it."""
         return self.run(f"systemctl show --property={field} --value {shlex.quote(name)}").stdout.strip()
 
 
@@ -221,7 +221,7 @@ def _call(*argv: str) -> None:
 
 
 def _own_group() -> Path:
-    """Our own control group of version 2."""
+    """This process's own control group of version 2."""
     mounts = subprocess.run(["findmnt", "-nrt", "cgroup2", "-o", "TARGET"], capture_output=True, text=True, check=False)
     mine = next(line[4:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::/"))
     assert mounts.stdout, "this machine has no control groups of version 2, which systemd needs (mount -t cgroup2)"
@@ -229,7 +229,7 @@ def _own_group() -> Path:
 
 
 def hidden() -> list[Path]:
-    """Of the checkout and the fleet's programs what an overlay of / does not show: a mount of its own, and /tmp."""
+    """Paths of the checkout and the fleet's programs that an overlay of / does not show: separate mounts, and /tmp."""
     root = Path("/").stat().st_dev
     return [one for one in (CHECKOUT, HOME) if one.stat().st_dev != root or one.is_relative_to("/tmp")]
 

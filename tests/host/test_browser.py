@@ -1,4 +1,4 @@
-"""The browser is replaced under a fleet that works: what a page saw is right, and the next loop has the new one."""
+"""The browser is replaced while the fleet works: loops in progress stay right, and the next loop has the new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BROWSER = "/usr/lib/chromium/chromium"
 
 @pytest.fixture
 def fleet(host: Installed) -> Iterator[Installed]:
-    """It runs in isolation uid, where more could leave, and every worker has handed in a loop."""
+    """A running fleet in isolation uid, where more could leave; every worker has handed in a loop."""
     host.run("systemctl stop fleet", check=True)
     host.configure({"": {"isolation": "uid"}, "loop": {"pause_seconds": 1}})
     host.run("systemctl start fleet", check=True)
@@ -30,18 +30,18 @@ def fleet(host: Installed) -> Iterator[Installed]:
 
 
 def log(fleet: Installed) -> str:
-    """What the first worker has said."""
+    """The log of the first worker."""
     return (fleet.machine.root / f"var/log/fleet/{fleet.workers[0].name}.log").read_text()
 
 
 def since(fleet: Installed) -> list[Result]:
-    """Every loop that was begun since the fleet is looked at."""
+    """Every loop that began since the fleet is observed."""
     return [one for worker in fleet.workers for one in fleet.results(worker) if one.started > fleet.began]
 
 
 @pytest.mark.whole_host
 def test_the_doctor_names_who_runs_the_one_before(fleet: Installed) -> None:
-    """Until their loops end: then the next loops have noticed, are good, and the doctor says no more of it."""
+    """Until their loops end; the next loops use the new one and are good, and the doctor's finding is gone."""
     running = f'for one in /proc/[0-9]*; do [ "$(readlink $one/exe)" = {BROWSER} ] && echo ${{one#/proc/}}; done'
     hold = f"kill -STOP $({running}); "  # until its worker ends it, for the doctor takes longer than some loops
     replace = "; ".join(f"cp -a {name} {name}.new && mv {name}.new {name}" for name in (BROWSER, "/usr/bin/chromium"))
@@ -60,9 +60,9 @@ def test_the_doctor_names_who_runs_the_one_before(fleet: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_another_release(fleet: Installed) -> None:
-    """To another of Debian's, and back: while packages are of both, workers wait, and the doctor says why.
+    """To another Debian release, and back: while packages of both are installed, workers wait, and the doctor says why.
 
-    Then loops are good with the new one and its driver. None is lost, and nothing leaves.
+    Then loops are good with the new one and its driver. No loop is lost, and nothing leaves.
     """
     releases = browsers.kept()
     if len(releases) < 2:
@@ -87,7 +87,7 @@ def test_another_release(fleet: Installed) -> None:
 
 
 def waits_amid_it(fleet: Installed) -> None:
-    """Packages are of two releases: the worker tries in vain, says why, and waits; the doctor says the same."""
+    """With packages of two releases, the worker fails to start a browser, logs why, and waits; the doctor agrees."""
     before = log(fleet).count(REPLACED)
     until("the worker says why it waits", lambda: log(fleet).count(REPLACED) > before, 60, lambda: log(fleet)[-2000:])
     verdict, seen = fleet.doctor()["browser"]

@@ -22,7 +22,7 @@ PIDS = "fleet supervisorctl pid; fleet supervisorctl pid netctl"
 
 @contextmanager
 def small_disk(fleet: Installed, *folders: str) -> Iterator[None]:
-    """FOLDERS are on a small disk of their own, and the fleet begins there with a loop."""
+    """While entered, FOLDERS are on a small separate disk; the fleet has started and done a loop there."""
     binds = [ONTO.format(folder, number) for number, folder in enumerate(folders)]
     fleet.run(" && ".join(["systemctl stop fleet", SMALL, *binds]), check=True)
     fleet.machine.write("root/fill.sh", FILL)
@@ -36,7 +36,7 @@ def small_disk(fleet: Installed, *folders: str) -> Iterator[None]:
 
 @contextmanager
 def full(fleet: Installed) -> Iterator[None]:
-    """Not a byte of it is free."""
+    """While entered, that disk is full."""
     with fleet.beside("sh /root/fill.sh"):
         until("it is full", lambda: fleet.run("df --output=avail /small").stdout.split()[-1] == "0", 30)
         yield
@@ -50,7 +50,7 @@ def seconds_since_a_loop(fleet: Installed) -> float:
 
 
 def none_is_missing(fleet: Installed) -> None:
-    """Every loop since the first has its result, and is good."""
+    """Assert that every loop since the first has its result, and is good."""
     for worker in fleet.workers:
         found = sorted((one.loop, one.ok) for one in fleet.results(worker))
         assert found == [(number, True) for number in range(found[0][0], found[-1][0] + 1)]
@@ -58,7 +58,7 @@ def none_is_missing(fleet: Installed) -> None:
 
 @pytest.fixture(scope="module")
 def fleet(host: Installed) -> Iterator[Installed]:
-    """It is of isolation uid."""
+    """A fleet with isolation uid."""
     host.configure({"": {"isolation": "uid"}})
     yield host
     host.configure()
@@ -66,7 +66,7 @@ def fleet(host: Installed) -> Iterator[Installed]:
 
 @pytest.mark.whole_host
 def test_keys_results_and_logs_without_room(fleet: Installed) -> None:
-    """Each program lives, nothing leaves, status and doctor name the folders; with room again loops are good."""
+    """All programs keep running, nothing leaves, status and doctor name the folders; with room again loops are good."""
     with small_disk(fleet, "/var/lib/fleet", "/var/log/fleet"):
         before = fleet.run(PIDS, check=True).stdout
         with fleet.probed(fleet.workers[0].uid) as ear:
@@ -84,7 +84,7 @@ def test_keys_results_and_logs_without_room(fleet: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_a_start_without_room_frees_no_uid(fleet: Installed) -> None:
-    """Killed on a full disk the fleet cannot come up, and says which file; nothing leaves before it is up again."""
+    """Killed on a full disk, the fleet cannot start, and names the file; nothing leaves before it is up again."""
     with small_disk(fleet, "/var/lib/fleet", "/var/log/fleet"), fleet.probed(fleet.workers[0].uid) as ear:
         with full(fleet):
             fleet.run("kill -KILL $(fleet supervisorctl pid)", check=True)
@@ -98,7 +98,7 @@ def test_a_start_without_room_frees_no_uid(fleet: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_a_result_waits_for_room(fleet: Installed) -> None:
-    """The worker says where there is none, and begins no other loop; its result is whole as soon as there is room."""
+    """The worker logs which disk is full, and begins no other loop; its result is complete once there is room."""
     with small_disk(fleet, "/var/lib/fleet/workers"):
         log = fleet.machine.seen("var/log/fleet/w1301.log")
         with full(fleet):

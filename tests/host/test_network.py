@@ -1,4 +1,4 @@
-"""What services of a real host do to its network while a fleet of isolation uid works there."""
+"""Services of a real host change its network while a fleet with isolation uid works there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ method=link-local
 
 @pytest.fixture(scope="module")
 def fleet(host: Installed) -> Iterator[Installed]:
-    """It runs in isolation uid, and every worker has handed in a loop."""
+    """A running fleet in isolation uid; every worker has handed in a loop."""
     host.run("systemctl stop fleet", check=True)
     host.configure({"": {"isolation": "uid"}})
     host.run("systemctl start fleet", check=True)
@@ -44,15 +44,15 @@ def fleet(host: Installed) -> Iterator[Installed]:
 
 @pytest.fixture(scope="module")
 def usual(fleet: Installed) -> dict[str, str]:
-    """What the doctor says while nothing happens."""
+    """The doctor's verdicts while nothing happens."""
     return fleet.verdicts()
 
 
 @pytest.mark.parametrize("what", [*EVENTS, *(pytest.param(name, marks=pytest.mark.whole_host) for name in RARE)])
 def test_nothing_leaves(fleet: Installed, usual: dict[str, str], pytestconfig: pytest.Config, what: str) -> None:
-    """While it happens nothing of a worker's UID leaves, and what holds it is complete again by itself.
+    """During the event nothing of a worker's UID leaves, and the layers that confine it are restored.
 
-    Before a release the doctor is asked each time, and says what it said before.
+    Before a release the doctor runs each time, and its verdicts are as before.
     """
     with fleet.probed(fleet.workers[0].uid) as ear:
         for command in {**EVENTS, **RARE}[what]:
@@ -65,7 +65,7 @@ def test_nothing_leaves(fleet: Installed, usual: dict[str, str], pytestconfig: p
 
 @contextlib.contextmanager
 def monitored(fleet: Installed) -> Iterator[Callable[[], int]]:
-    """Tells how many rules of the fleet's were deleted so far, by whomever."""
+    """Tells how many of the fleet's rules were deleted so far, by any program."""
     heard = fleet.machine.root / "root/rules"
     with fleet.beside("ip monitor rule", "--property=StandardOutput=truncate:/root/rules"):
         mark = "ip rule add priority 30000 lookup main; ip rule delete priority 30000"
@@ -74,7 +74,7 @@ def monitored(fleet: Installed) -> Iterator[Callable[[], int]]:
 
 
 def reconfigure(fleet: Installed) -> None:
-    """networkd takes the uplink's address away, and asks for it again."""
+    """Make networkd remove the uplink's address and request it again."""
     with AddressListener(fleet.machine.name) as listener:
         began = datetime.now(timezone.utc)
         fleet.run(RECONFIGURE, check=True)
@@ -83,7 +83,7 @@ def reconfigure(fleet: Installed) -> None:
 
 
 def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> None:
-    """Reconfigured without the drop-in it deletes the fleet's rules, with it none; the doctor says which is so."""
+    """Reconfigured without the drop-in, networkd deletes the fleet's rules, with it none; the doctor reports which."""
     fleet.run(WITHOUT_DROP_IN, check=True)
     assert fleet.doctor()["networkd"][0] == "warning"
     with monitored(fleet) as deleted:
@@ -102,7 +102,7 @@ def test_networkd_leaves_the_rules_alone_once_it_is_told(fleet: Installed) -> No
 
 @pytest.mark.whole_host
 def test_a_later_file_of_the_operators_is_named(fleet: Installed) -> None:
-    """One that wins against the drop-in: networkd deletes rules, netctl restores them; the doctor names the file."""
+    """If a file overrides the drop-in, networkd deletes rules, netctl restores them; the doctor names the file."""
     later = "etc/systemd/networkd.conf.d/90-own.conf"
     fleet.run("fleet doctor --fix", check=True)
     fleet.machine.write(later, "[Network]\nManageForeignRoutes=yes\nManageForeignRoutingPolicyRules=yes\n")
@@ -118,7 +118,7 @@ def test_a_later_file_of_the_operators_is_named(fleet: Installed) -> None:
 
 @pytest.mark.parametrize("drop_in", [False, pytest.param(True, marks=pytest.mark.whole_host)])
 def test_another_address_of_the_host(fleet: Installed, *, drop_in: bool) -> None:
-    """A DHCP server that gives another address: nothing leaves, and the loops go on from there."""
+    """The DHCP server gives another address: nothing leaves, and the loops go on from the new one."""
     if drop_in:
         fleet.run("fleet doctor --fix && systemctl restart systemd-networkd", check=True)
     with fleet.probed(fleet.workers[0].uid) as ear:
@@ -138,7 +138,7 @@ def test_another_address_of_the_host(fleet: Installed, *, drop_in: bool) -> None
 
 @pytest.mark.whole_host
 def test_network_manager_in_the_place_of_networkd(fleet: Installed, usual: dict[str, str]) -> None:
-    """It comes, gets the doctor's drop-in, is restarted and reloaded: nothing leaves, and loops are good."""
+    """NetworkManager starts, gets the doctor's drop-in, is restarted and reloaded: nothing leaves, loops are good."""
     fleet.machine.write("etc/NetworkManager/system-connections/up.nmconnection", NETWORK_MANAGER)
     manage = f"[device-up]\nmatch-device=interface-name:{UPLINK}\nmanaged=1\n"
     fleet.machine.write("etc/NetworkManager/conf.d/host.conf", manage)
@@ -174,7 +174,7 @@ docker rm -f c$i && docker network rm n$i || exit 1; done"""
 
 @pytest.mark.whole_host
 def test_containers_come_and_go(fleet: Installed, usual: dict[str, str]) -> None:
-    """While a loop runs Docker's containers and networks come and go: nothing leaves, and no page hears of it."""
+    """While a loop runs, Docker's containers and networks come and go: nothing leaves, and no page is affected."""
     uid = fleet.workers[0].uid
     fleet.run(f"systemctl start docker && {IMAGE}", check=True)
     fleet.machine.write("root/churn.sh", CHURN)
@@ -192,7 +192,7 @@ def test_containers_come_and_go(fleet: Installed, usual: dict[str, str]) -> None
 
 @pytest.mark.whole_host
 def test_firewalld_is_told(fleet: Installed, usual: dict[str, str]) -> None:
-    """The doctor says what its reload may cost, and names its filter of return paths; nothing leaves meanwhile."""
+    """The doctor says what firewalld's reload may cost, and names its reverse-path filter; nothing leaves meanwhile."""
     with fleet.probed(fleet.workers[0].uid) as ear:
         fleet.run("systemctl start firewalld && firewall-cmd --complete-reload", check=True)
         found = fleet.doctor()
@@ -208,7 +208,7 @@ def test_firewalld_is_told(fleet: Installed, usual: dict[str, str]) -> None:
 
 @pytest.mark.whole_host
 def test_ufw_that_lets_nothing_out(fleet: Installed, usual: dict[str, str]) -> None:
-    """The doctor names it, with the command that helps: after that the doctor is content, and loops are good."""
+    """The doctor names it and the command that helps; after that command the doctor says ok, and loops are good."""
     fleet.run("ufw --force enable", check=True)
     assert fleet.verdicts() == usual
     fleet.run("ufw default deny outgoing && ufw reload", check=True)
@@ -225,13 +225,13 @@ def test_ufw_that_lets_nothing_out(fleet: Installed, usual: dict[str, str]) -> N
 
 @pytest.mark.whole_host
 def test_verify_holds(fleet: Installed) -> None:
-    """`fleet verify` ends with 0 on a host that has no IPv6."""
+    """`fleet verify` exits with 0 on a host that has no IPv6."""
     verified = fleet.run("fleet verify --worker w1301", timeout=300)
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_all_loops_meanwhile(fleet: Installed) -> None:
-    """Every loop since the first was good in the end, and no page lost a request to a change of the network."""
+    """Every loop since the first became good, and no page lost a request to a network change."""
     fleet.wait_for_loops()
     for result in (one for worker in fleet.workers for one in fleet.results(worker) if one.started > fleet.began):
         assert (result.ok, result.network_changed) == (True, 0), result

@@ -1,4 +1,4 @@
-"""Hosts that filter by return paths, as Ubuntu and most guides to hardening set it, and a fleet of isolation uid."""
+"""Hosts with reverse-path filters, as Ubuntu and most hardening guides set them, and a fleet with isolation uid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("all", "default", UPLINK, "lo")
 
 @pytest.fixture
 def fleet(host: Installed) -> Iterator[Installed]:
-    """It is of isolation uid, and does not run."""
+    """A fleet with isolation uid that does not run."""
     host.run("systemctl stop fleet", check=True)
     host.configure({"": {"isolation": "uid"}})
     yield host
@@ -30,22 +30,22 @@ def fleet(host: Installed) -> Iterator[Installed]:
 
 
 def values(fleet: Installed, *more: str) -> list[int]:
-    """Those of NAMES, and of MORE."""
+    """The rp_filter values of NAMES and MORE."""
     words = " ".join(f"net.ipv4.conf.{name}.rp_filter" for name in (*NAMES, *more))
     return [int(word) for word in fleet.run(f"sysctl -n {words}", check=True).stdout.split()]
 
 
 def set_all(fleet: Installed, apply: str, text: str) -> None:
-    """An operator's file says TEXT, and is applied by APPLY."""
+    """Write TEXT to an operator's sysctl file, and apply it by the command APPLY."""
     fleet.machine.write(FILE, text)
     fleet.run(apply)
 
 
 @pytest.mark.whole_host
 def test_filters_set_before_and_meanwhile(fleet: Installed) -> None:
-    """Strict before the start, loose while it runs: loops are good, others are filtered as set, and so it stays.
+    """Strict before the start, loose while it runs: loops are good, other interfaces stay filtered as set.
 
-    `all` is 0 while tunnels are there, and the stop puts back what the operator set last.
+    `all` is 0 while tunnels exist, and the stop restores what the operator set last.
     """
     before, meanwhile = APPLY
     set_all(fleet, before, f"net.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.{UPLINK}.rp_filter = 1\n")
@@ -66,7 +66,7 @@ def test_filters_set_before_and_meanwhile(fleet: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_a_loose_filter_meanwhile_is_not_made_strict_again(fleet: Installed) -> None:
-    """With `all` alone set from 1 to 2 while it runs, nothing is filtered by return paths strictly after the stop."""
+    """If only `all` is set from 1 to 2 while it runs, no interface has a strict reverse-path filter after the stop."""
     fleet.run("sysctl -qw net.ipv4.conf.all.rp_filter=1 && systemctl start fleet", check=True)
     fleet.run("sysctl -qw net.ipv4.conf.all.rp_filter=2", check=True)
     until("it is healed", lambda: values(fleet) == [0, 2, 2, 2], 30, lambda: values(fleet))

@@ -1,4 +1,4 @@
-"""deploy/fleet.service on a booted Debian: what systemd does with it, and what becomes of the fleet."""
+"""deploy/fleet.service on a booted Debian: what systemd does with it, and what happens to the fleet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 def test_start_returns_when_it_is_up(host: Installed) -> None:
-    """`systemctl start` ends well when every program runs, and loops are good."""
+    """`systemctl start` exits with 0 once every program runs, and loops are good."""
     host.run("systemctl daemon-reload && systemctl start fleet", check=True)
     programs = host.status()["programs"]
     assert host.active() == "active" and {one["state"] for one in programs} == {"RUNNING"}, (programs, host.said())
@@ -27,7 +27,7 @@ CUT = {"net_raw": 13, "sys_module": 16, "sys_rawio": 17, "sys_boot": 22, "sys_ti
 
 
 def test_the_unit_is_as_narrow_as_said(host: Installed) -> None:
-    """systemd judges what it runs so; it lives without these rights and under a filter, among the host's own mounts."""
+    """systemd's score is as said; the fleet works without these rights, under a filter, and with the host's mounts."""
     host.run("systemctl start fleet", check=True)
     said = host.run("systemd-analyze security --no-pager fleet", check=True).stdout
     assert float(re.findall(r"Overall exposure level for .*: ([0-9.]+)", said)[0]) <= SCORE, said
@@ -50,13 +50,13 @@ RARE = (pytest.param(name, marks=pytest.mark.whole_host) for name in ("its paren
 
 @pytest.mark.parametrize("what", ["supervisord", *RARE])
 def test_nothing_leaves_after_a_kill(host: Installed, what: str) -> None:
-    """SIGKILL: systemd starts the fleet again, and no packet of a worker's UID leaves until then, or after."""
+    """After SIGKILL systemd starts the fleet again; no packet of a worker's UID leaves meanwhile or after."""
     host.run("systemctl start fleet", check=True)
     host.nothing_leaves_after(KILLED[what])
 
 
 def test_reload_applies_what_it_can(host: Installed) -> None:
-    """`systemctl reload` applies a new task; what needs a new start is a failed reload of a unit that goes on."""
+    """`systemctl reload` applies a new task; for a change that needs a new start it fails, and the unit goes on."""
     host.run("systemctl start fleet", check=True)
     host.configure({"loop": {"pause_seconds": 3}})
     assert host.run("systemctl reload fleet").returncode == 0, host.said()
@@ -69,7 +69,7 @@ def test_reload_applies_what_it_can(host: Installed) -> None:
 
 
 def test_restart_makes_all_of_it_again(host: Installed) -> None:
-    """`systemctl restart` ends one fleet and returns when another is up; what its workers had is given back."""
+    """`systemctl restart` ends one fleet and returns when the next is up; its workers' keys are given back."""
     host.run("systemctl start fleet", check=True)
     before = host.supervisor()
     host.run("systemctl restart fleet", check=True)
@@ -81,7 +81,7 @@ def test_restart_makes_all_of_it_again(host: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_try_later_is_never_given_up(host: Installed) -> None:
-    """With no key free the unit starts more often than systemd's limit of 5 in 10 s; with keys it comes up by hand."""
+    """Without free keys the unit restarts more often than systemd's limit of 5 in 10 s; with keys a restart works."""
     host.run("systemctl stop fleet && netctl keys retire $(ls /root/keys)", check=True)
     host.machine.write("etc/systemd/system/fleet.service.d/often.conf", "[Service]\nRestartSec=100ms\n")
     host.run("systemctl daemon-reload && systemctl start --no-block fleet", check=True)
@@ -95,7 +95,7 @@ def test_try_later_is_never_given_up(host: Installed) -> None:
 
 
 def test_boot_without_a_network(host: Installed) -> None:
-    """Enabled, the unit is active after a boot without one; workers hear why they wait; plugged in, loops are good."""
+    """Enabled, the unit is active after a boot without network; workers log why they wait; plugged in, they work."""
     host.access.hang_up()
     reboot(host, '"NoWay"')
     assert host.doctor()["uplink"][0] == "warning"
@@ -108,7 +108,7 @@ def test_boot_without_a_network(host: Installed) -> None:
 
 @pytest.mark.whole_host
 def test_boot_before_dns_answers(host: Installed) -> None:
-    """With keys that name their servers the unit is active all the same, workers hear why they wait, and then go on."""
+    """With keys that name servers by host name the unit is active, workers log why they wait, and then go on."""
     names = "; ".join(f"s/= {one.address}:/= {one.name}:/" for one in host.access.lab.topology.vpn)
     host.run(f"mkdir -p /root/named && cp /root/keys/* /root/named && sed -i '{names}' /root/named/*", check=True)
     host.run("netctl keys import /root/named/*", check=True)
@@ -125,7 +125,7 @@ def test_boot_before_dns_answers(host: Installed) -> None:
 
 
 def reboot(host: Installed, why: str) -> None:
-    """With the unit enabled: it is active, and its workers say WHY they wait."""
+    """Reboot with the unit enabled; assert that it is active, and that its workers give WHY as the reason to wait."""
     log = "/var/log/fleet/w1301.log"
     host.run(f"rm -f {log}; systemctl --quiet enable fleet", check=True)
     host.machine.reboot()
@@ -135,7 +135,7 @@ def reboot(host: Installed, why: str) -> None:
 
 
 def moments(text: str) -> set[datetime]:
-    """When the lines of a log were written."""
+    """The times of the lines of a log."""
     said = (json.loads(line)["timestamp"] for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
     return {datetime.fromisoformat(one.replace("Z", "+00:00")) for one in said}
 
@@ -149,7 +149,7 @@ LOGROTATE = {
 @pytest.mark.whole_host
 @pytest.mark.parametrize("how", LOGROTATE)
 def test_logs_go_on_after_logrotate(host: Installed, how: str) -> None:
-    """A log that logrotate has cut, or moved away, goes on; `fleet log -f` follows; the doctor says as before."""
+    """Logging continues after logrotate has truncated or moved a log; `fleet log -f` follows; no new doctor finding."""
     host.run("systemctl start fleet", check=True)
     usual = host.verdicts()
     host.machine.write("etc/logrotate.d/fleet", f"/var/log/fleet/w1301.log {{\nrotate 2\n{LOGROTATE[how]}\n}}\n")
@@ -171,7 +171,7 @@ def test_verify_holds(host: Installed) -> None:
 
 
 def test_stop_leaves_nothing(host: Installed) -> None:
-    """`systemctl stop` takes all of it out of the kernel; the same prober is heard then (positive control)."""
+    """`systemctl stop` removes everything from the kernel; after that the prober is seen (positive control)."""
     host.run("systemctl start fleet", check=True)
     host.run("systemctl stop fleet", check=True)
     left = host.run(
@@ -184,7 +184,7 @@ def test_stop_leaves_nothing(host: Installed) -> None:
 
 
 def test_a_stop_while_it_starts(host: Installed) -> None:
-    """`systemctl stop` meanwhile ends what was started so far, and the unit has not failed."""
+    """`systemctl stop` during the start ends what was started so far, and the unit has not failed."""
     host.run("systemctl stop fleet", check=True)
     host.run("journalctl --rotate --vacuum-time=1s && systemctl start --no-block fleet", check=True)
     until("it starts", lambda: "preparing" in host.said(), 60, host.said)

@@ -1,4 +1,4 @@
-"""What ends with a login or a target of systemd, and what goes on."""
+"""What ends with a login session or a target of systemd, and what goes on."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ QUIET = "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\nAllowIsolate=yes
 @pytest.mark.parametrize("linger", ["enable", "disable"])
 @pytest.mark.parametrize("kills", ["yes", "no", "yes\nKillExcludeUsers=root op"], ids=["all", "none", "others"])
 def test_the_end_of_the_login_that_started_it(host: Installed, kills: str, linger: str) -> None:
-    """Started by hand in a login: `fleet up` and the doctor say whether it ends with that, and nothing leaves then.
+    """Started by hand in a login: `fleet up` and the doctor say whether the fleet ends with it; nothing leaves then.
 
-    That is as logind is told, whether its user lingers or not.
+    That depends on logind's settings, and on whether the user lingers.
     """
     host.run("systemctl stop fleet", check=True)
     host.machine.write("etc/systemd/logind.conf.d/kill.conf", f"[Login]\nKillUserProcesses={kills}\n")
@@ -53,7 +53,7 @@ def test_the_end_of_the_login_that_started_it(host: Installed, kills: str, linge
 
 @pytest.mark.whole_host
 def test_targets_come_and_go(host: Installed) -> None:
-    """`systemctl isolate`: a target that wants the unit leaves it alone, another ends it in order; back, it is up."""
+    """`systemctl isolate`: a target that wants the unit keeps it, another ends it in order; back again, it is up."""
     host.configure({"": {"isolation": "uid"}})
     host.machine.write("etc/systemd/system/quiet.target", QUIET)
     host.run("systemctl daemon-reload && systemctl --quiet enable fleet && systemctl start fleet", check=True)

@@ -1,4 +1,4 @@
-"""The lab's small internet with a bridge and a DHCP server in the place of the wire to its host."""
+"""The lab's small internet with a bridge and a DHCP server instead of the wire to its host."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Access:
         self._dhcp: subprocess.Popen[bytes] | None = None
 
     def lay(self) -> None:
-        """`access` becomes a bridge; the lab's own host has no wire any more."""
+        """Make `access` a bridge; the lab's own host loses its wire."""
         bridge = ("link delete access", "link add access type bridge forward_delay 0")
         wires.batch(self.namespace, (*bridge, *brought_up("access", ACCESS)))
 
     def serve(self, address: str = str(HOST_ADDRESS)) -> None:
-        """From here on a host that asks is given ADDRESS, and is refused another that it had."""
+        """From now on give ADDRESS to a host that asks, and refuse any other that it had."""
         self.hang_up()
         words = (
             *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--port=0"),
@@ -43,23 +43,23 @@ class Access:
         until("the DHCP server", lambda: DHCP_PORT in wires.tell(self.namespace, ("cat", "/proc/net/udp")))
 
     def hang_up(self) -> None:
-        """No DHCP server any more."""
+        """Stop the DHCP server."""
         if self._dhcp is not None:
             self._dhcp.kill()
             self._dhcp.wait(10)
             self._dhcp = None
 
     def answer_names(self, yes: bool) -> None:
-        """Whether the ISP's resolver answers, or is silent."""
+        """Make the ISP's resolver answer (YES), or be silent."""
         silent = "table inet silent { chain input { type filter hook input priority 0; udp dport 53 drop; }; }"
         wires.tell(self.namespace, ("nft", "delete table inet silent" if yes else silent))
 
     def unplug(self) -> None:
-        """Whoever is at the other end of the line has no carrier."""
+        """Take the carrier from the other end of the line."""
         self._plug("down")
 
     def plug(self) -> None:
-        """It has one again."""
+        """Give it the carrier again."""
         self._plug("up")
 
     def _plug(self, state: str) -> None:
@@ -70,7 +70,7 @@ class Access:
 
 @contextmanager
 def standing(name: str) -> Iterator[Access]:
-    """It stands, and a host that asks gets an address."""
+    """While entered, the line works, and a host that asks gets an address."""
     lab = Lab(name, servers=SERVERS, keys=KEYS)
     lab.up()
     access = Access(lab)

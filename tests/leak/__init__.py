@@ -1,1 +1,1 @@
-"""Nothing leaves past a tunnel: every probe in every state, in both isolations, judged from outside of the host."""
+"""Nothing leaves past a tunnel: every probe in every state, in both isolations, observed from outside the host."""

@@ -1,4 +1,4 @@
-"""A scene for each isolation, and the matrix as it was measured, printed at the end."""
+"""A scene for each isolation; prints the measured matrix at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.leak.scene import Scene, started
 
 @pytest.fixture(scope="package")
 def carrying(root: None) -> Iterator[Lab]:
-    """A lab whose keys have addresses of both versions, so that IPv6 has a way out that is right."""
+    """A lab whose keys have addresses of both versions, so IPv6 has a legitimate way out."""
     made = Lab(f"l{os.getpid() % 10_000}", ipv6=True)
     made.up()
     yield made
@@ -30,7 +30,7 @@ def stage(carrying: Lab, isolation: str) -> Iterator[Scene]:
 
 @pytest.fixture
 def scene(stage: Scene) -> Scene:
-    """Everything stands, the worker has no tunnel."""
+    """The scene with all layers in place and no tunnel for the worker."""
     stage.settle()
     return stage
 

@@ -1,4 +1,4 @@
-"""The rows of the matrix: what is sent where, and how tcpdump shows it from outside. Data alone."""
+"""The rows of the matrix as data: what is sent where, and how tcpdump shows it from outside."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Ways = dict[str, list[dict[str, Any]]]
 
 
 def probes() -> Ways:
-    """Every row's tries: all targets, plain, bound to the uplink, from the host's own address."""
+    """Every row's attempts: all targets, plain, bound to the uplink, and from the host's own address."""
     made: Ways = {}
     for version, source in SOURCES.items():
         ways: list[dict[str, Any]] = [{}, {"device": UPLINK}, {"source": source, "freebind": True}]
@@ -65,16 +65,16 @@ def probes() -> Ways:
 
 
 def loopback_probes(*, public: bool) -> Ways:
-    """Tries at what listens on the host itself, by each of its addresses, also bound to its loopback.
+    """Attempts to reach listeners on the host itself, at each of its addresses, also bound to its loopback.
 
-    With PUBLIC also by those that the world knows.
+    With PUBLIC also at its public addresses.
     """
     hosts = OF_HOST if public else OF_HOST[: -len(PUBLIC)]
     tries: list[dict[str, Any]] = [
         {"kind": kind, "port": NEAR, "host": one} for kind in ("tcp", "udp") for one in hosts
     ]
-    # By the other addresses nobody reaches anything from there: IPv6's lie on their own interfaces, and for IPv4's
-    # it depends on rp_filter.
+    # At the other addresses a socket bound to loopback reaches nothing: IPv6's are on their own interfaces, and for
+    # IPv4's it depends on rp_filter.
     bound = [{**one, "device": "lo"} for one in tries if one["host"] in ("127.0.0.1", "::1")]
     return {LOOPBACK: [*tries, *bound]}
 
@@ -83,7 +83,7 @@ _LINE = re.compile(r"(IP6?) \S+ > (\S+): (.*)")
 
 
 def row_of(line: str) -> tuple[str, str]:
-    """The row that a line of tcpdump belongs to, and its target's address; ("", "") for what is no probe's."""
+    """The row that a line of tcpdump belongs to, and its target's address; ("", "") for other packets."""
     found = _LINE.search(line)
     if found is None:
         return "", ""
@@ -97,7 +97,7 @@ def row_of(line: str) -> tuple[str, str]:
         return LATE[version], host
     flags = what.startswith("Flags")
     for name, kind in KINDS.items():
-        # Of a connection the first packet counts: the reset that answers the other side's answer is no try.
+        # For a connection only the first packet counts: a reset after the other side's answer is no attempt.
         if port == str(kind["port"]) and flags == (kind["kind"] == "tcp") and (not flags or "[S]" in what):
             return f"{name}, IPv{version}", host
     return "", ""

@@ -1,4 +1,4 @@
-"""One worker's slot with all judges around it: tcpdump outside of the host, listeners on the host itself."""
+"""One worker's slot with all its observers: tcpdump outside the host, listeners on the host itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SITE = (str(WEB_ADDRESS), str(WEB_ADDRESS_V6))
 
 
 class Scene(Rig):
-    """A fleet on the lab's host, its first worker without a tunnel, and a neighbour; see started()."""
+    """A fleet on the lab's host: a first worker without a tunnel, and a neighbour; see started()."""
 
     ear: Ear
     capture: Capture
@@ -42,19 +42,19 @@ class Scene(Rig):
     # --- the worker
 
     def holder(self) -> Client:
-        """A process of the worker's that may ask for a tunnel; it ends with the state."""
+        """A process of the worker that may ask for a tunnel; it ends with the state."""
         self.clients.append(self.client())
         return self.clients[-1]
 
     def connected(self) -> Client:
-        """One that has it."""
+        """A holder() with a tunnel."""
         made = self.holder()
         answer = made.ask(do="connect")
         assert "ok" in answer, answer
         return made
 
     def late(self, worker: Worker | None = None) -> Callable[[], None]:
-        """Connections of the worker's, or of WORKER's, that end when the function given is called."""
+        """Open connections of the worker, or of WORKER; they end when the returned function is called."""
         process, ports = self.client_of(worker or self.worker()), {"bulk": BULK, "linger": LINGER, "delayed": DELAYED}
         assert "ok" in process.ask(do="hold", hosts=SITE, count=LATE_COUNT, **ports), "nothing to end"
 
@@ -66,10 +66,10 @@ class Scene(Rig):
         return end
 
     def probe(self, worker: Worker, tick: Tick, *, seconds: float = 1.5, rounds: int = 1_000_000) -> Counter[str]:
-        """Every probe under that UID, TICK being called all the time: how many tries of each row.
+        """Run every probe under WORKER's UID, and call TICK all the time; returns the number of attempts by row.
 
-        A worker with a namespace of its own tries in that and, as if it had got out, in the host's. From its own
-        the host's public address is an address of the world, to be reached through the tunnel by everybody.
+        A worker with its own namespace tries in that and, as if it had got out, in the host's. From its own, the
+        host's public address is an ordinary internet address, which may be reached through the tunnel.
         """
         wanted = {**probes.probes(), **probes.loopback_probes(public=not self.isolated)}
         probers = [self.client_of(worker, at=FREE)]
@@ -91,11 +91,11 @@ class Scene(Rig):
     # --- the judges
 
     def heard(self) -> list[str]:
-        """Every time a listener on the host itself was reached since the last call."""
+        """What reached listeners on the host itself since the last call."""
         return self.ear.rest()
 
     def heard_at_least(self, count: int) -> int:
-        """Wait until they were reached COUNT times."""
+        """Wait until the listeners were reached COUNT times."""
         found: list[str] = []
 
         def enough() -> bool:
@@ -106,12 +106,12 @@ class Scene(Rig):
         return len(found)
 
     def quiet(self) -> None:
-        """Wait until nothing is under way any more."""
+        """Wait until no packet is in transit any more."""
         until("nothing is seen", lambda: not self.capture.lines() and not self.capture.lines(), 20)
         self.heard()
 
     def settle(self) -> None:
-        """Everything stands, and the worker has no tunnel."""
+        """Wait until all layers are in place and the worker has no tunnel."""
         for client in self.clients:
             client.kill()
         self.clients.clear()

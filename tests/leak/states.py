@@ -1,4 +1,4 @@
-"""The columns of the matrix: each is entered, held while the probes run, and shown to have been what it says."""
+"""The columns of the matrix: each state is entered, held while the probes run, and proven to have held."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLUSHES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A state that stands."""
+    """A state that is held."""
 
     tick: Tick = lambda: None
     """Called again and again while probes run."""
@@ -28,7 +28,7 @@ class Held:
 
 
 def no_tunnel(scene: Scene) -> Iterator[Held]:
-    """A slot that nobody has asked for."""
+    """A slot that was never requested."""
     assert scene.slot()["state"] == "sealed"
     yield Held()
 
@@ -53,7 +53,7 @@ def connected(scene: Scene) -> Iterator[Held]:
 
 
 def rotating(scene: Scene) -> Iterator[Held]:
-    """One exit after the other."""
+    """The worker rotates all the time."""
     client, leases = scene.connected(), set[str]()
 
     def rotate() -> None:
@@ -66,14 +66,14 @@ def rotating(scene: Scene) -> Iterator[Held]:
 
 
 def browser_crashed(scene: Scene) -> Iterator[Held]:
-    """Its connections are cut off in the middle, while the probes run; the tunnel goes on."""
+    """The browser's connections are cut off while the probes run; the tunnel stays."""
     scene.connected()
     yield Held(tick=_once(scene.late()))
     assert scene.slot()["state"] == "connected"
 
 
 def worker_killed(scene: Scene) -> Iterator[Held]:
-    """SIGKILL of everything of the worker's but the probes."""
+    """SIGKILL of all the worker's processes except the probes."""
     client, late = scene.connected(), scene.late()
 
     def kill() -> None:
@@ -85,7 +85,7 @@ def worker_killed(scene: Scene) -> Iterator[Held]:
 
 
 def sealed(scene: Scene) -> Iterator[Held]:
-    """The worker is gone, and the slot is known to be closed; what is left of its connections ends then."""
+    """The worker is gone, and the slot is known to be sealed; the rest of its connections ends after that."""
     client, late = scene.connected(), scene.late()
     client.kill()
     scene.wait_until_sealed()
@@ -93,7 +93,7 @@ def sealed(scene: Scene) -> Iterator[Held]:
 
 
 def rules_flushed(scene: Scene) -> Iterator[Held]:
-    """All rules and the nftables ruleset, again and again, netctl bringing them back each time."""
+    """All rules and the nftables ruleset are flushed again and again, and netctl restores them each time."""
     scene.connected()
     count = 0
 
@@ -108,7 +108,7 @@ def rules_flushed(scene: Scene) -> Iterator[Held]:
 
 
 def device_deleted(scene: Scene) -> Iterator[Held]:
-    """`ip link delete`; wireguard-go ends with its device, and nobody starts another."""
+    """`ip link delete`; wireguard-go ends with its device, and no other is started."""
     scene.connected()
     late = scene.late()
     scene.there(["ip", "link", "delete", scene.worker().interface], check=True)
@@ -118,7 +118,7 @@ def device_deleted(scene: Scene) -> Iterator[Held]:
 
 
 def netctl_dead(scene: Scene) -> Iterator[Held]:
-    """SIGKILL under a tunnel that is held."""
+    """SIGKILL of netctl while a tunnel is held."""
     scene.connected()
     late = scene.late()
     scene.kill_netctl()
@@ -127,7 +127,7 @@ def netctl_dead(scene: Scene) -> Iterator[Held]:
 
 
 def _once(work: Callable[[], object]) -> Tick:
-    """WORK at the third call alone, when probes run."""
+    """Do WORK only at the third call, when probes run."""
     calls = 0
 
     def tick() -> None:

@@ -1,4 +1,4 @@
-"""The matrix as it was measured: rows are probes, columns are states, a cell is leaks of tries."""
+"""The measured matrix: rows are probes, columns are states, a cell is leaks out of attempts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL_ROWS = (*ROWS, *LATE.values(), LOOPBACK)
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What came of one state."""
+    """The results of one state."""
 
     tries: Counter[str]
     leaks: Counter[str]
@@ -26,7 +26,7 @@ COLUMNS: dict[tuple[str, str], Column] = {}
 
 
 def table() -> list[str]:
-    """Everything there is, one table for each isolation."""
+    """The lines of all results, one table for each isolation."""
     lines: list[str] = []
     for isolation in sorted({isolation for isolation, _ in COLUMNS}, reverse=True):
         columns = {state: COLUMNS[isolation, state] for state in STATES if (isolation, state) in COLUMNS}

@@ -1,7 +1,7 @@
-"""A hostile page in a worker's Chrome reaches nothing that is near: with the fleet's policies, and by netctl alone.
+"""A hostile page in a worker's Chrome reaches no local target: with the fleet's policies, and by netctl alone.
 
-By netctl alone means: without those policies, and with Chrome's own check of local network access switched off. Judges
-are listeners; the same page of a UID that is no worker's is heard by each of them, by every way that a page has.
+By netctl alone means: without those policies, and with Chrome's own check of local network access switched off.
+Listeners decide; each of them gets the same page's requests from a UID of no worker, by every way that a page has.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REBOUND = [(host, NEAR) for host in ("127.0.0.1", str(LAN_HOST), str(LAN_ROUTER)
 """What names are bound to behind Chrome's back; and so is the neighbour's DevTools."""
 CHROME = (
     *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-popup-blocking"),
-    # The page is on plain HTTP, so that no rule about mixed content holds it back.
+    # The page is on plain HTTP, so no rule about mixed content limits it.
     "--disable-features=HttpsUpgrades",
 )
 UNCHECKED = (*CHROME[:-1], f"{CHROME[-1]},LocalNetworkAccessChecks")
@@ -52,7 +52,7 @@ FREE_ADDRESSES = ("198.51.100.10", "2001:db8:1::10")
 
 
 def rebound_names() -> dict[str, str]:
-    """Names that are the shop's at first, and what each is when it is asked for again."""
+    """Names that first resolve to the shop, each with its address in later answers."""
     targets = [*REBOUND, ("127.0.0.1", DEVTOOLS)]
     word = secrets.token_hex(4)
     return {
@@ -61,13 +61,13 @@ def rebound_names() -> dict[str, str]:
 
 
 def asked_again(scene: Scene, name: str) -> bool:
-    """Whether NAME was asked for once more than for its first address, and so was bound to the other."""
+    """Whether NAME was looked up again after its first answer, and so was rebound to the other address."""
     asked = [line.split()[0] for line in scene.lab.places.queries("web").read_text().splitlines()]
     return asked.count(name.partition(":")[0]) > len(("A", "AAAA"))
 
 
 def url(names: Sequence[str]) -> str:
-    """The page, which tries everything near."""
+    """The address of the page that tries all local targets."""
     targets = [place(host, port) for host, port in (*ON_HOST, ("localhost", NEAR), *((host, NEAR) for host in LAN))]
     targets += [place(host, port) for host, port in NEIGHBOUR]
     return "http://shop.example/hostile?" + urlencode(
@@ -79,7 +79,7 @@ def url(names: Sequence[str]) -> str:
 def near(lab: Lab, *neighbours: Sequence[str]) -> Iterator[Sequence[Ear]]:
     """Listeners on the host, on its LAN and at the metadata address, and last at the port of a neighbour's DevTools.
 
-    There is one of those for each of NEIGHBOURS, which are the words in front of its command line.
+    There is one of the last for each of NEIGHBOURS, the words in front of its command line.
     """
 
     def argv(targets: Sequence[tuple[str, int]]) -> list[str]:
@@ -92,7 +92,7 @@ def near(lab: Lab, *neighbours: Sequence[str]) -> Iterator[Sequence[Ear]]:
 
 
 def heard(ears: Sequence[Ear]) -> list[str]:
-    """Everything that listeners have heard since the last call, whoever came."""
+    """Everything that the listeners have received since the last call, from any sender."""
     return [line.rpartition(" ")[0] for ear in ears for line in ear.rest()]
 
 
@@ -117,7 +117,7 @@ def launched(scene: Scene, chrome: Sequence[str], *, policies: bool) -> list[str
 
 @pytest.mark.parametrize("policies", [True, False], ids=["policies", "netctl_alone"])
 def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
-    """HTTP, HTTPS, WebSocket, WebRTC, frames, forms, windows, rebound names: no listener near is reached."""
+    """HTTP, HTTPS, WebSocket, WebRTC, frames, forms, windows, rebound names: no local listener is reached."""
     names = rebound_names()
     chrome = [*(CHROME if policies else UNCHECKED), "--user-data-dir=/tmp/hostile", url(list(names))]
     argv = launched(scene, chrome, policies=policies)
@@ -126,7 +126,7 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
     # With a namespace of its own the neighbour has a loopback of its own; on the host's is another listener then.
     with near(scene.lab, *([[]] if scene.isolated else []), neighbour) as ears:
         scene.quiet()
-        # The launcher ends whatever runs under the worker's UID: the tunnel's holder comes behind it.
+        # The launcher ends everything under the worker's UID, so the tunnel's holder starts after it.
         said = visit(scene.lab, argv, exits, scene.connected)
         assert heard(ears) == []
         assert scene.capture.lines() == []
@@ -137,7 +137,7 @@ def test_a_hostile_page_reaches_nothing(scene: Scene, policies: bool) -> None:
 
 
 def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
-    """The control of the one listener that only its owner reaches: a connection under the owner's UID."""
+    """The control for the one listener that only its owner may reach: a connection under the owner's UID."""
     other = scene.client_of(scene.worker(1))
     for host, port in NEIGHBOUR:
         assert "ok" in other.ask(do="tcp", host=host, port=port)
@@ -147,7 +147,7 @@ def _neighbours_own_is_heard(scene: Scene, ear: Ear) -> None:
 
 @pytest.fixture
 def bare(root: None) -> Iterator[Lab]:
-    """A lab without a fleet, whose netctl would keep strangers from a browser's ports."""
+    """A lab without a fleet, because netctl would keep strangers from a browser's ports."""
     made = Lab(f"b{os.getpid() % 10_000}", ipv6=True)
     made.up()
     yield made
@@ -155,9 +155,9 @@ def bare(root: None) -> Iterator[Lab]:
 
 
 def test_the_same_page_without_a_fleet_is_heard(bare: Lab) -> None:
-    """Positive control: without the layers of a worker all are reached by every way, and read by rebinding.
+    """Positive control: without a worker's layers all are reached by every way, and read by rebinding.
 
-    The page gives a way up after five seconds: on a busy machine another visit does what one did not come to.
+    The page gives up a way after five seconds, so on a busy machine further visits do what one did not finish.
     """
     missing = _unheard(bare)
     for _ in range(MORE_VISITS):
@@ -167,7 +167,7 @@ def test_the_same_page_without_a_fleet_is_heard(bare: Lab) -> None:
 
 
 def _unheard(bare: Lab) -> set[str]:
-    """What one visit did not come to do: the ways to each target, and names that were not read by rebinding."""
+    """What one visit did not finish: the ways to each target, and names that were not read by rebinding."""
     folder, names = Path(tempfile.mkdtemp(dir="/tmp", prefix="hostile-")), rebound_names()
     os.chown(folder, FREE.uid, -1)
     free = ["env", f"HOME={folder}", "setpriv", f"--reuid={FREE.uid}", f"--regid={FREE.uid}", "--clear-groups"]

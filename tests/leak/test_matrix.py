@@ -1,4 +1,4 @@
-"""Every probe in every state, in both isolations: zero packets, each zero beside a control that was seen."""
+"""Every probe in every state, in both isolations: zero packets, each with a control that is seen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAYS = 3
 
 @pytest.mark.parametrize("state", STATES, ids=lambda name: name.replace(" ", "_"))
 def test_nothing_leaves(scene: Scene, isolation: str, state: str) -> None:
-    """Whatever a worker tries in this state, and whatever the kernel sends for it, is not seen outside."""
+    """Nothing that a worker tries in this state, or that the kernel sends for it, is seen outside."""
     with STATES[state](scene) as held:
         scene.quiet()
         column = table.Column(tries=_try(scene, held), leaks=_seen(scene), control=Counter())
@@ -33,7 +33,7 @@ def test_nothing_leaves(scene: Scene, isolation: str, state: str) -> None:
 
 
 def _try(scene: Scene, held: Held) -> Counter[str]:
-    """Connections end badly, and every probe is tried as often as it can be."""
+    """Break connections, and try every probe as often as possible."""
     scene.ended = 0
     if held.late:
         held.late()
@@ -44,17 +44,16 @@ def _try(scene: Scene, held: Held) -> Counter[str]:
 
 
 def _seen(scene: Scene) -> Counter[str]:
-    """What the judges have seen, by rows; what is no row's stands there as tcpdump shows it."""
+    """What the observers have seen, by row; a packet of no row appears as tcpdump shows it."""
     seen = Counter(row_of(line)[0] or line for line in scene.capture.lines())
     seen[LOOPBACK] = len(scene.heard())
     return seen
 
 
 def _control(scene: Scene) -> Counter[str]:
-    """The same tries of a UID that is no worker's are all seen, target by target.
+    """Assert that the same attempts of a UID of no worker are all seen, target by target.
 
-    What is done again and again while a worker tries is not done here: where the host's own rules are flushed,
-    nobody sends anything for a moment.
+    The state's repeated action is not done here: while the host's own rules are flushed, no process can send.
     """
     ending, lines = scene.late(FREE), list[str]()
     ending()
@@ -72,7 +71,7 @@ def _control(scene: Scene) -> Counter[str]:
 
 
 def _late_are_seen(lines: list[str], scene: Scene) -> bool:
-    """Whether resets, acknowledgements of what came after the end, and errors about unused ports are among LINES."""
+    """Whether LINES have resets, acknowledgements of late data, and errors about unused ports."""
     lines += scene.capture.lines()
     marks = (f".{BULK}: Flags [R", f".{LINGER}: Flags [.]", "unreachable")
     late = {row: [line for line in lines if row_of(line)[0] == row] for row in LATE.values()}

@@ -1,7 +1,7 @@
-"""The host's own public addresses: nobody who is in a tunnel comes to them but through it.
+"""The host's own public addresses: a worker reaches them only through its tunnel.
 
-In a namespace of its own a worker knows the host's address as one of the world's. It may go there like everybody, from
-the exit; in the host's namespace the address lies behind `lo`, and is refused.
+From its own namespace the host's address is an ordinary internet address, which a worker may reach from its exit. In
+the host's namespace the address is on `lo`, and is refused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PUBLIC = (str(HOST_ADDRESS), str(HOST_ADDRESS_V6))
 
 @pytest.fixture
 def ear(scene: Scene) -> Iterator[Ear]:
-    """Listeners on the host's public addresses, which say who comes."""
+    """Listeners on the host's public addresses, which report the senders."""
     argv = server(scene.lab, *(("tell", host, PORT) for host in PUBLIC))
     with speaking(scene.lab, "host", argv, "ready") as made:
         yield made
 
 
 def knock(client: Client) -> None:
-    """TCP and UDP to both addresses: plain, bound to the uplink and to loopback, from the host's own address."""
+    """Send TCP and UDP to both addresses: plain, bound to the uplink and to loopback, from the host's own address."""
     for host in PUBLIC:
         ways: list[dict[str, object]] = [{}, {"device": UPLINK}, {"device": "lo"}, {"source": host, "freebind": True}]
         for way in ways:
@@ -38,15 +38,15 @@ def knock(client: Client) -> None:
 
 
 def came(ear: Ear, other: Client) -> set[str]:
-    """The addresses that have come since the last call; one more of OTHER's, behind them, shows that all were heard."""
+    """The senders' addresses since the last call; a final packet from OTHER shows that all were heard."""
     assert "ok" in other.ask(do="tcp", host=PUBLIC[0], port=PORT, source=str(LAN_HOST))
     return {line.split()[2] for line in ear.before(str(LAN_HOST))}
 
 
 def test_the_hosts_own_address_is_reached_from_the_exit_alone(scene: Scene, ear: Ear) -> None:
-    """Sealed nobody comes; connected, from its own namespace, who comes has the exit's address, and nobody else does.
+    """Sealed, nothing arrives; connected, from its own namespace, only packets from the exit's address arrive.
 
-    The control: of a UID that is no worker's every kind is heard, from the host's own addresses.
+    The control: every kind arrives from a UID of no worker, from the host's own addresses.
     """
     holder, outside = scene.holder(), scene.client_of(scene.worker(), at=FREE)
     other = scene.client_of(FREE)

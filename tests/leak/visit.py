@@ -1,4 +1,4 @@
-"""Chrome on a page that reports to the lab's shop, which waits for its worker's tunnel."""
+"""Runs Chrome, which waits for its worker's tunnel, on a page that reports to the lab's shop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "
 
 
 def reports(lab: Lab) -> Counter[str]:
-    """What pages have asked the shop for so far, by address and path."""
+    """The requests of pages to the shop so far, counted by address and path."""
     lines = map(json.loads, lab.places.access_log.read_text().splitlines())
     return Counter(f"{line['address']} {line['path']}" for line in lines)
 
@@ -32,9 +32,9 @@ def reports(lab: Lab) -> Counter[str]:
 def visit(
     lab: Lab, argv: Sequence[str], seen: Sequence[str], then: Callable[[], object] = lambda: None
 ) -> Counter[str]:
-    """Run Chrome until its page says, from one of the addresses SEEN, that it is done; then end it.
+    """Run Chrome until its page reports, from one of the addresses SEEN, that it is done; then end it.
 
-    ARGV begins with WAITING; Chrome starts behind THEN. Gives what the page reported, by path.
+    ARGV begins with WAITING; Chrome starts after THEN. Returns the page's reports, counted by path.
     """
     before = reports(lab)
 
@@ -59,7 +59,7 @@ def visit(
 
 
 def _alive(leader: int) -> list[psutil.Process]:
-    """The processes of that group; not those that have ended and whom nobody has asked for yet."""
+    """The processes of the group LEADER, without zombies."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -69,7 +69,7 @@ def _alive(leader: int) -> list[psutil.Process]:
 
 
 def forget(lab: Lab) -> None:
-    """End what the shop holds of connections: their ends, a minute later, would be seen as somebody's late packets."""
+    """End the shop's open connections: their ends, a minute later, would look like late packets of a later test."""
     wanted = " or ".join(f"sport = :{port}" for port in (80, *HOSTILE_PORTS))
 
     def none() -> bool:
