@@ -1,4 +1,4 @@
-"""A machine laid out in a folder for the doctor to look at: files, processes, and answers of commands."""
+"""A machine for the doctor, laid out in a folder: files, processes, and answers of commands."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GOOD: dict[str, Answer] = {
 
 @dataclass
 class Laid:
-    """The folder, and what commands answer; every check is good on it as it stands."""
+    """The folder, and the answers of commands; unchanged, every check is ok on it."""
 
     root: Path
     settings: str = SETTINGS
@@ -86,7 +86,7 @@ class Laid:
         return made
 
     def filter(self, interface: str, value: int) -> None:
-        """rp_filter of INTERFACE."""
+        """Set rp_filter of INTERFACE."""
         self.write(f"proc/sys/net/ipv4/conf/{interface}/rp_filter", f"{value}\n")
 
     def program(self, name: str) -> None:
@@ -95,7 +95,7 @@ class Laid:
     def process(
         self, pid: int, name: str, *, uid: int = 0, parent: int = 1, network: str = "net:[1]", fleet_root: str = ""
     ) -> None:
-        """A process that started 100 s after the boot; FLEET_ROOT is what it says of itself."""
+        """Add a process that started 100 s after the boot; FLEET_ROOT is in its environment."""
         self.write(f"proc/{pid}/status", f"Name:\t{name}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
         ticks = 100 * os.sysconf("SC_CLK_TCK")
         self.write(f"proc/{pid}/stat", f"{pid} ({name}) S {' '.join(['0'] * 18)} {ticks} 0")
@@ -103,7 +103,7 @@ class Laid:
         self._network(self.root / f"proc/{pid}/ns/net", network)
 
     def of_fleet(self, pid: int, fleet_root: str, *, network: str = "net:[1]") -> None:
-        """A process of the worker w1101, below a launcher of the fleet in FLEET_ROOT."""
+        """Add a process of the worker w1101, below a launcher of the fleet in FLEET_ROOT."""
         self.process(pid - 1, "python", network=network, fleet_root=fleet_root)
         self.process(pid, "python", uid=1101, parent=pid - 1, network=network)
 
@@ -142,12 +142,12 @@ class Laid:
         )
 
     def findings(self) -> list[Finding]:
-        """What every check says."""
+        """The findings of all checks."""
         case = self.case
         return [check.on(case) for check in examine.CHECKS]
 
     def finding(self, name: str) -> Finding:
-        """What the check NAME says."""
+        """The finding of the check NAME."""
         check = next(one for one in examine.CHECKS if one.name == name)
         return check.on(self.case)
 
@@ -157,34 +157,34 @@ Change = Callable[[Laid], object]
 
 
 def settings(text: str) -> Change:
-    """fleet.toml is TEXT."""
+    """Make TEXT the content of fleet.toml."""
     return lambda laid: laid.write("etc/fleet/fleet.toml", text)
 
 
 def fails(command: str, error: FleetError) -> Change:
-    """Our program COMMAND ends with ERROR, which it says to people and as data."""
+    """Make the fleet's program COMMAND end with ERROR, printed for people and as data."""
     said = "\n".join([f"{command}: {error}", wire.encode_error(error).decode()])
     return answers(command, error.exit_code, err=said)
 
 
 def answers(command: str, code: int = 1, out: str = "", err: str = "") -> Change:
-    """The program COMMAND answers so."""
+    """Make the program COMMAND answer with CODE, OUT and ERR."""
     return lambda laid: laid.answers.update({command: Answer(code=code, out=out, err=err)})
 
 
 def both(*changes: Change) -> Change:
-    """Every one of CHANGES."""
+    """Make all CHANGES."""
     return lambda laid: [change(laid) for change in changes]
 
 
 def tun(laid: Laid) -> None:
-    """There is a /dev/net/tun: another device, because only root can make one."""
+    """Add /dev/net/tun; it is another device, because only root can make a real one."""
     path = laid.root / "dev/net/tun"
     path.parent.mkdir(parents=True)
     path.symlink_to("/dev/null")
 
 
 def snap(laid: Laid) -> None:
-    """The browser is a snap."""
+    """Make the browser a snap."""
     laid.write("snap/bin/chromium")
     (laid.root / "b").symlink_to("snap/bin/chromium")

@@ -1,6 +1,6 @@
-"""A caller that means harm: `python -m tests.unit.hostile SOCKET UID KIND`, started as root, runs until it is killed.
+"""A hostile caller: `python -m tests.unit.hostile SOCKET UID KIND`, started as root, runs until it is killed.
 
-Prints `on` when its attack is under way.
+It prints `on` once its attack runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def connection(path: str) -> socket.socket:
 
 
 def heard(one: socket.socket) -> None:
-    """Read what there is; raises ConnectionResetError when it was hung up."""
+    """Read what has arrived; raises ConnectionResetError if the other side has hung up."""
     if not one.recv(1 << 16):
         raise ConnectionResetError
 
@@ -67,7 +67,7 @@ def slow(one: socket.socket) -> None:
 
 
 def half(one: socket.socket) -> None:
-    """Says that no more will come in the middle of a frame, and stays."""
+    """Shuts down sending in the middle of a frame, and stays connected."""
     with contextlib.suppress(BrokenPipeError):
         one.send(b'{"method"')
     one.shutdown(socket.SHUT_WR)

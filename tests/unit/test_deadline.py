@@ -17,7 +17,7 @@ MOMENTS = range(6)
 
 
 def lost(deadline: Deadline, turns: int) -> bool:
-    """Whether a caller that is cancelled TURNS behind the end of its work goes on as if nothing had been."""
+    """Whether a caller that is cancelled TURNS loop turns after the end of its work continues uncancelled."""
 
     async def run() -> bool:
         ready = asyncio.Event()
@@ -46,12 +46,12 @@ def lost(deadline: Deadline, turns: int) -> bool:
 
 @pytest.mark.parametrize("turns", MOMENTS)
 def test_a_cancellation_is_never_lost(turns: int) -> None:
-    """Cancelled just before, while and just after its work ends, the caller ends."""
+    """A caller that is cancelled just before, at or just after the end of its work ends."""
     assert not lost(within, turns)
 
 
 def test_the_loss_would_be_seen() -> None:
-    """Positive control: asyncio.wait_for of this Python loses one exactly where it is known to."""
+    """Positive control: asyncio.wait_for of this Python loses a cancellation exactly where that is known."""
 
     def wait_for(seconds: float, work: Coroutine[Any, Any, int]) -> Awaitable[int]:
         return asyncio.wait_for(work, seconds)
@@ -74,7 +74,7 @@ def test_result_and_error_of_the_work() -> None:
 
 
 def test_time_out_waits_for_the_clean_up() -> None:
-    """Too slow: TimeoutError, once the work's own clean-up is over."""
+    """Work that is too slow gives TimeoutError, after its own clean-up is over."""
 
     async def run() -> list[str]:
         seen: list[str] = []
@@ -127,7 +127,7 @@ def test_work_that_must_end_ends_before_its_cancelled_caller() -> None:
 
 
 def test_who_waits_for_an_event_again_and_again_leaves_nothing_behind() -> None:
-    """A look every few seconds, for weeks, costs no memory; an event that is set is heard at once."""
+    """Waiting every few seconds, for weeks, costs no memory; an event that is set ends the wait at once."""
 
     async def run() -> int:
         event = asyncio.Event()

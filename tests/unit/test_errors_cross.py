@@ -1,4 +1,4 @@
-"""An error keeps its name from one process to another, over a socket and over a pipe, whatever either has imported."""
+"""An error keeps its class between processes, over a socket and over a pipe, whatever each has imported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ console.main(parser)
 
 
 def raises(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """How a program ends with the error called NAME."""
+    """Run a program that ends with the error called NAME."""
     command = [sys.executable, "-c", RAISES, name]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -82,21 +82,21 @@ def test_over_a_pipe(name: str) -> None:
 
 
 def test_who_is_too_slow_may_be_tried_again() -> None:
-    """A program beyond its deadline is no fault of its own: TryLater names it, and says what to look at."""
+    """A program that exceeds its deadline gives TryLater, which names it and says what to check."""
     with pytest.raises(TryLater, match=r"^sleep 60 did not end within 0\.01 s$") as caught:
         programs.call(["sleep", "60"], {}, deadline_seconds=0.01)
     assert caught.value.hint and caught.value.exit_code == ExitCode.TRY_LATER
 
 
 def test_a_fault_crosses_as_an_error_without_a_name() -> None:
-    """What is no error of the fleet arrives as a FleetError that names the fault."""
+    """An exception that is no error of the fleet arrives as a FleetError that names it."""
     done = raises("ValueError", {**os.environ, **programs.ERRORS_AS_DATA})
     error = programs.told_error(done.stderr, "nothing")
     assert (type(error), error.message, done.returncode) == (FleetError, "ValueError: a fault", ExitCode.INTERNAL)
 
 
 def test_people_read_what_they_always_did() -> None:
-    """Without FLEET_ERRORS there are the words alone; with it they come first, and the data is one line more."""
+    """Without FLEET_ERRORS only the message is printed; with it the message comes first, then one line of data."""
     plain = raises("TunnelLost", {**os.environ})
     data = raises("TunnelLost", {**os.environ, **programs.ERRORS_AS_DATA})
     assert plain.stderr == "raises: no \\u2028 no\n  the cause\n  what to do: do that\n"
@@ -114,6 +114,6 @@ def test_people_read_what_they_always_did() -> None:
     ],
 )
 def test_who_says_no_error_is_told_by_its_words(said: str, words: str) -> None:
-    """Plain words, then the way it ended; a line of the log is neither, nor is an error that was not the last word."""
+    """Its last plain output counts, then its exit code; log lines do not count, nor does an error that was not last."""
     error = programs.told_error(said, "ended with 9")
     assert (type(error), error.message) == (FleetError, words)

@@ -1,4 +1,4 @@
-"""The fault tier's own judgement: a foreign exit, a silence and a return are seen for what they are."""
+"""The fault tier's own evaluation: it recognises a foreign exit, a silence and a return."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FIRST, SECOND = "203.0.113.11", "203.0.113.12"
 
 
 def exchange(began: float, seen: str | None = FIRST) -> Exchange:
-    """One of 10 ms."""
+    """An exchange of 10 ms."""
     return Exchange(began=began, ended=began + 0.01, seen=seen, error="" if seen else "timed out", tries=round(began))
 
 
@@ -22,19 +22,19 @@ def record(*exchanges: Exchange) -> Record:
 
 
 def test_an_exit_of_no_lease_is_seen() -> None:
-    """An unassigned address, the exit to come before it was asked for, the old one after the new one came."""
+    """Found: an unassigned address, the next exit before it was requested, the old exit after the new one came."""
     for wrong in (exchange(5, "198.51.100.10"), exchange(5, SECOND), exchange(11, FIRST)):
         assert len(record(exchange(5), wrong, exchange(11, SECOND)).wrong_exits(0)) == 1
         assert record(wrong).wrong_exits(wrong.began + 1) == []
 
 
 def test_during_a_rotation_either_exit_is_right() -> None:
-    """Between request and answer nobody can tell on which side an exchange was."""
+    """Between request and answer an exchange may use either exit."""
     assert record(exchange(10.2, FIRST), exchange(10.2, SECOND), exchange(9.995, SECOND)).wrong_exits(0) == []
 
 
 def test_a_silence_is_as_long_as_nothing_gets_through() -> None:
-    """Failures do not count, nor does what lies outside; a stream that never answers is silent all the time."""
+    """Failures and exchanges outside the window do not count; a stream that never answers is silent all the time."""
     told = record(exchange(1), exchange(2, None), exchange(3, None), exchange(4), exchange(9))
     assert 2.9 < told.gap(1, 4.5) < 3.1
     assert told.gap(5, 8) == 3
@@ -42,7 +42,7 @@ def test_a_silence_is_as_long_as_nothing_gets_through() -> None:
 
 
 def test_a_stream_goes_again_with_a_streak_that_lasts_until_now() -> None:
-    """The return is the first of the last successes in a row, and only what began behind the moment counts."""
+    """The return is the first success of the final unbroken streak; only exchanges begun after the moment count."""
     streak = [exchange(6 + number / 10) for number in range(STREAK)]
     told = record(exchange(4), exchange(5, None), *streak)
     assert told.flows_since(3) == streak[0].ended
@@ -51,5 +51,5 @@ def test_a_stream_goes_again_with_a_streak_that_lasts_until_now() -> None:
 
 
 def test_tries_are_counted_between_two_moments() -> None:
-    """The counter only grows; what counts is the difference."""
+    """The counter only grows, so the difference counts."""
     assert record(exchange(1), exchange(3), exchange(9)).tries(2, 10) == 6

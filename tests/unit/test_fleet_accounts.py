@@ -27,7 +27,7 @@ Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def script(tmp_path: Path, root: None) -> Script:
-    """Runs Python lines where /etc is a copy without accounts of ours, and no process is theirs."""
+    """Runs Python lines where /etc is a copy without accounts of the fleet, and no process is theirs."""
     etc = tmp_path / "etc"
     shutil.copytree("/etc", etc, symlinks=True, ignore=shutil.ignore_patterns("*.lock", "ssl", "alternatives"))
     for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"):
@@ -56,7 +56,7 @@ def _ours(line: str) -> bool:
 
 
 def test_accounts_are_made_once(script: Script) -> None:
-    """Group, netctl and every worker are made; a second time there is nothing to do."""
+    """The group, netctl and every worker are made; a second run has nothing to do."""
     done = script(
         "print(accounts.ensure(fleet)); print(accounts.ensure(fleet))\n"
         "entry = pwd.getpwuid(4102); print(entry.pw_name, grp.getgrgid(entry.pw_gid).gr_name, entry.pw_shell)\n"
@@ -70,9 +70,9 @@ def test_accounts_are_made_once(script: Script) -> None:
 
 
 def test_a_person_comes_after_every_worker_that_may_be(script: Script) -> None:
-    """useradd gives a person no UID that a larger fleet needs; without the account that is reserved it does (control).
+    """useradd gives a person no UID that a larger fleet needs; without the reserving account it does (control).
 
-    Where a person has the last one already, it stays theirs.
+    If a person has the last UID already, it stays theirs.
     """
     done = script(
         "kept = [line for line in Path('/etc/passwd').read_text().splitlines(True)\n"
@@ -92,14 +92,14 @@ def test_a_person_comes_after_every_worker_that_may_be(script: Script) -> None:
 
 
 def test_workers_get_no_subordinate_uids(script: Script) -> None:
-    """With subordinate UIDs a worker could send under a UID that no rule of ours holds."""
+    """With subordinate UIDs a worker could send under a UID that no rule of the fleet covers."""
     done = script("accounts.ensure(fleet); print(Path('/etc/subuid').read_text() + Path('/etc/subgid').read_text())\n")
     assert done.returncode == 0, done.stderr
     assert "w410" not in done.stdout
 
 
 def test_taken_uids_are_all_named_and_nothing_is_made(script: Script) -> None:
-    """UIDs of somebody else are named with holder and remedy before anything has changed."""
+    """UIDs in use are reported with holder and remedy before anything has changed."""
     done = script(
         "for name, uid in (('alice', '4101'), ('bob', '4102')):\n"
         "    subprocess.run(['useradd', '--system', '--uid', uid, '--gid', 'nogroup', name], check=True)\n"
@@ -115,7 +115,7 @@ def test_taken_uids_are_all_named_and_nothing_is_made(script: Script) -> None:
 
 
 def test_taken_name_is_refused(script: Script) -> None:
-    """An account called like a worker but with another UID is not taken over."""
+    """An account with a worker's name but another UID is not taken over."""
     done = script(
         "subprocess.run(['useradd', '--system', '--uid', '4242', '--gid', 'nogroup', 'w4101'], check=True)\n"
         "accounts.ensure(fleet)\n"
@@ -125,7 +125,7 @@ def test_taken_name_is_refused(script: Script) -> None:
 
 
 def test_foreign_netctl_is_refused(script: Script) -> None:
-    """A `netctl` of another group is somebody else's program's user."""
+    """A `netctl` account in another group belongs to another program."""
     done = script(
         "subprocess.run(['useradd', '--system', '--gid', 'nogroup', 'netctl'], check=True)\naccounts.ensure(fleet)\n"
     )
@@ -134,7 +134,7 @@ def test_foreign_netctl_is_refused(script: Script) -> None:
 
 
 def test_remove_takes_only_ours(script: Script) -> None:
-    """After remove no account of ours is left and every other line of /etc/passwd is as before."""
+    """After remove none of the fleet's accounts is left, and every other line of /etc/passwd is as before."""
     done = script(
         "before = Path('/etc/passwd').read_text(); accounts.ensure(fleet)\n"
         "print(sorted(accounts.remove()), Path('/etc/passwd').read_text() == before, accounts.remove())\n"
@@ -144,7 +144,7 @@ def test_remove_takes_only_ours(script: Script) -> None:
 
 
 def test_accounts_at_work_are_not_removed(script: Script) -> None:
-    """While a fleet anywhere on the machine works with one of them, all stay; when it has ended, they go (control)."""
+    """While any fleet on the machine uses one of them, all stay; after it has ended they are removed (control)."""
     done = script(
         "accounts.ensure(fleet); before = Path('/etc/passwd').read_text()\n"
         "working = subprocess.Popen(['setpriv', '--reuid=w4102', '--regid=fleet', '--clear-groups', 'sleep', '60'])\n"
@@ -159,7 +159,7 @@ def test_accounts_at_work_are_not_removed(script: Script) -> None:
 
 
 def test_netctl_needs_no_settings(script: Script) -> None:
-    """The key store's owner is made by itself, so that keys are imported before there is a fleet; twice is as once."""
+    """The key store's owner can be made alone, so keys can be imported before a fleet exists; repeating is harmless."""
     done = script("print(accounts.ensure_netctl(), accounts.ensure_netctl(), accounts.ensure(fleet))\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['fleet', 'netctl'] [] ['fleet-hub', 'w4101', 'w4102', 'w4612']"
@@ -178,7 +178,7 @@ sys.stdin.read()
 
 
 def test_no_local_user_holds_it_up(script: Script) -> None:
-    """No user of the host can hold the lock; in a folder open to all, such as /run/lock, one can (control)."""
+    """No user of the host can hold the lock; in a world-writable folder, such as /run/lock, one can (control)."""
     done = script(
         f"import signal, sys\nHOLDER = {HOLDER!r}\n"
         "def held(path, seconds):\n"

@@ -18,7 +18,7 @@ NOBODY = 4_194_304
 
 
 def group(path: Path, *, delegated: bool = True, **changes: str) -> Path:
-    """A folder with the files of a group; CHANGES by name without `cgroup.`."""
+    """Make a folder with the files of a group; CHANGES are their contents, by name without `cgroup.`."""
     path.mkdir()
     for name, content in {**FILES, **{f"cgroup.{name}": text for name, text in changes.items()}}.items():
         (path / name).write_text(content)
@@ -34,7 +34,7 @@ def service(tmp_path: Path) -> Path:
 
 
 def test_own_group_is_found_where_it_is_mounted(tmp_path: Path) -> None:
-    """The line of cgroup v2, and the mount that shows that part of the tree, a container's part of it included."""
+    """By the line of cgroup v2, and the mount that shows that part of the tree, also in a container."""
     (tmp_path / "cgroup").write_text("4:memory:/old\n0::/system.slice/fleet.service\n")
     line = "30 23 0:26 {root} {place} rw,nosuid shared:4 - {kind} cgroup2 rw\n"
     (tmp_path / "mountinfo").write_text(
@@ -48,7 +48,7 @@ def test_own_group_is_found_where_it_is_mounted(tmp_path: Path) -> None:
 
 
 def test_a_delegated_group_is_divided(service: Path) -> None:
-    """This process moves below, then the controllers are handed down; what carries packets goes before the workers."""
+    """This process moves below, then the controllers are enabled; programs that carry packets get more weight."""
     (service / "supervisor").mkdir()
     (service / "supervisor/cpu.weight").write_text("100\n")
     assert cgroups.divide(service)
@@ -68,7 +68,7 @@ def test_a_delegated_group_is_divided(service: Path) -> None:
     ids=["systemd's", "no controller", "one controller", "somebody else in it"],
 )
 def test_a_group_of_others_is_left_alone(tmp_path: Path, changes: dict[str, str]) -> None:
-    """Not delegated, without a controller, or with somebody else in it: nothing is made, nothing is written."""
+    """Not delegated, without a controller, or with other processes in it: nothing is made, nothing is written."""
     made = group(tmp_path / "group", **changes)  # type: ignore[arg-type]
     before = {path.name: path.read_text() for path in made.iterdir()}
     assert not cgroups.divide(made)
@@ -76,7 +76,7 @@ def test_a_group_of_others_is_left_alone(tmp_path: Path, changes: dict[str, str]
 
 
 def test_a_worker_has_a_group_beside_or_below(service: Path) -> None:
-    """In a divided group beside the supervisor's, else below the launcher's; without any cgroup v2 there is none."""
+    """In a divided group it is beside the supervisor's, else below the launcher's; without cgroup v2 there is none."""
     cgroups.divide(service)
     assert cgroups.of_worker("w1101", service / "supervisor") == service / "supervisor/w1101"
     (service / "cgroup.subtree_control").write_text("memory pids\n")
@@ -86,7 +86,7 @@ def test_a_worker_has_a_group_beside_or_below(service: Path) -> None:
 
 
 def test_a_group_goes_with_its_last_process(tmp_path: Path) -> None:
-    """What is left of a worker's group is taken away; one that somebody is in stays, and none is no error."""
+    """A worker's empty group is removed; one with processes stays, and a missing one is no error."""
     group = tmp_path / "w1101"
     cgroups.enter(group)
     assert (group / "cgroup.procs").read_text() == "0"
@@ -99,7 +99,7 @@ def test_a_group_goes_with_its_last_process(tmp_path: Path) -> None:
 
 
 def test_limits_are_written_before_the_worker_is_in(service: Path) -> None:
-    """Bytes of memory, none of it in swap, a number of processes, weights; then the launcher joins. 0 MiB: no limit."""
+    """Memory in bytes, no swap, number of processes, weights; then the launcher joins. 0 MiB means no limit."""
     (service / "w1101").mkdir()
     for name in ("memory.swap.max", "cpu.weight", "io.weight"):
         (service / "w1101" / name).write_text("max\n")
@@ -112,7 +112,7 @@ def test_limits_are_written_before_the_worker_is_in(service: Path) -> None:
 
 
 def test_a_limit_that_nothing_holds_is_said(service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`fleet up` warns where a limit of memory has no group to hold it, and is silent elsewhere."""
+    """`fleet up` warns if a memory limit has no group to enforce it, and is silent otherwise."""
     limited, free = (configuration.parse(FLEET.format(number), "test") for number in (1024, 0))
     (tmp_path / "cgroup").write_text("4:memory:/old\n")
     prepare.divide_memory(free, tmp_path)

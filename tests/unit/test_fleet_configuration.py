@@ -31,14 +31,14 @@ def test_every_mistake_at_once() -> None:
 
 
 def test_missing_tables_are_named() -> None:
-    """What has no default and is not there is said to be missing."""
+    """Missing values without a default are reported as missing."""
     with pytest.raises(ConfigurationError, match=r"dns: is missing\n.*egress: is missing"):
         configuration.parse("", "fleet.toml")
 
 
 @pytest.mark.parametrize("text", ["[workers", "a = ", "\x00"])
 def test_broken_toml_is_a_configuration_error(text: str) -> None:
-    """A file that is not TOML says where."""
+    """For a file that is not TOML, the error gives the place."""
     with pytest.raises(ConfigurationError, match="is not TOML"):
         configuration.parse(text, "fleet.toml")
 
@@ -52,7 +52,7 @@ def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["pause_seconds = inf", "pause_seconds = nan"])
 def test_numbers_are_finite(line: str) -> None:
-    """TOML knows inf and nan; no setting does, and no JSON."""
+    """TOML has inf and nan; settings refuse them, as JSON has none."""
     with pytest.raises(ConfigurationError, match=r"loop\.pause_seconds: .*finite"):
         configuration.parse(f"{LEAST}[loop]\n{line}\n", "fleet.toml")
 
@@ -61,14 +61,14 @@ def test_numbers_are_finite(line: str) -> None:
     "address", ["mysql://h/d", "postgresql://u:secret@h/d", "hub.db", "postgresql://u@h:secret@x/d", "sqlite:////a.db"]
 )
 def test_a_database_has_an_address_without_a_password(address: str) -> None:
-    """Another kind is a mistake, and so is a password, which no message repeats: these settings are no secret."""
+    """Another kind of database is an error, and so is a password, which no message repeats: settings are not secret."""
     with pytest.raises(ConfigurationError, match=r"hub\.database: ") as caught:
         configuration.parse(f'{LEAST}[hub]\ndatabase = "{address}"\n', "fleet.toml")
     assert "secret" not in caught.value.message
 
 
 def test_workers_of_the_command_line_beat_the_file() -> None:
-    """--workers takes the place of workers.count, within the same bounds, and changes nothing else."""
+    """--workers replaces workers.count, within the same bounds, and changes nothing else."""
     fleet = configuration.parse(f"[workers]\nfirst_uid = 9990\n{LEAST}", "fleet.toml")
     fewer = configuration.with_workers(fleet, 3, "--workers")
     assert [worker.uid for worker in fewer.members] == [9990, 9991, 9992]
@@ -79,13 +79,13 @@ def test_workers_of_the_command_line_beat_the_file() -> None:
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """Root's try of a named network namespace ends with CODE."""
+    """Make root's attempt to use a named network namespace end with CODE."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("fleet.machine.spaces.NAMED", ("sh", "-c", f"echo unshare: no >&2; exit {code}"))
 
 
 def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """netns where nothing is said and the machine can; what is said is taken, whatever the machine can."""
+    """The default is netns if the machine supports it; an explicit setting is taken in any case."""
     here = Paths(root=tmp_path)
     refusing(monkeypatch, 0)
     assert configuration.resolved(configuration.parse(LEAST, "test"), here).isolation == "netns"
@@ -96,7 +96,7 @@ def test_a_worker_has_a_namespace_of_its_own_where_it_can(monkeypatch: pytest.Mo
 
 
 def test_uid_is_taken_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where no namespace can be made or named, or services of the host are wanted, which none has: uid, and why."""
+    """If no namespace can be made or named, or services of the host are wanted, which it lacks: uid, and the reason."""
     here = Paths(root=tmp_path)
     plain = configuration.parse(LEAST, "test")
     helped = configuration.parse(f"{LEAST}[reach]\nloopback_ports = [3128]\n", "test")

@@ -1,4 +1,4 @@
-"""What the programs print on a terminal, on a terminal."""
+"""What the programs print on a terminal, tested on a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ console.print_table("two tunnels", ("worker", "endpoint", "trouble"), rows)
 
 
 def shown(columns: int) -> list[str]:
-    """The lines of a table on a terminal of so many COLUMNS."""
+    """The lines of a table on a terminal with COLUMNS columns."""
     terminal, end = pty.openpty()
     with os.fdopen(terminal, "rb", buffering=0) as screen, os.fdopen(end) as output:
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "COLUMNS": str(columns)}
@@ -31,7 +31,7 @@ def shown(columns: int) -> list[str]:
 
 @pytest.mark.parametrize("columns", [46, 60])
 def test_a_narrow_terminal_gets_blocks(columns: int) -> None:
-    """Each row is a block in which every value is whole, on one line; an empty one is left out."""
+    """Each row is a block, with every value complete on one line; empty values are left out."""
     lines = shown(columns)
     assert lines[:2] == ["two tunnels", "w1101"] and max(map(len, lines)) <= columns
     assert lines.count(f"  endpoint: {ENDPOINT}") == 2 and lines[-1] == "  trouble: no handshake within fifteen seconds"
@@ -39,7 +39,7 @@ def test_a_narrow_terminal_gets_blocks(columns: int) -> None:
 
 
 def test_a_wide_terminal_gets_a_table() -> None:
-    """A row stands on one line there."""
+    """Each row is on one line there."""
     assert sum(ENDPOINT in line and "│" in line for line in shown(100)) == 2
 
 
@@ -57,7 +57,7 @@ LISTED = """[
     ("function", "begun", "words"), [("keys", "k", "kr-1.conf kr-2.conf kr.example"), ("servers", "k", "kr.example")]
 )
 def test_completion_knows_keys_and_servers(function: str, begun: str, words: str) -> None:
-    """What `netctl keys list` tells, where it tells anything."""
+    """It offers the names that `netctl keys list` prints."""
     words_of = [sys.executable, str(CHECKOUT / "launch.py"), "netctl", "--completion", "bash"]
     script = subprocess.run(words_of, capture_output=True, text=True, check=True, timeout=60).stdout
     script += f"\nnetctl() {{ cat <<'X'\n{LISTED}\nX\n}}\n_fleet_{function} {begun} | sort"
@@ -69,7 +69,7 @@ def test_completion_knows_keys_and_servers(function: str, begun: str, words: str
     "name", ["$(touch PWNED)", "`touch PWNED`", "$(touch${IFS}PWNED)", "${x:=$(touch PWNED)}", "*"]
 )
 def test_completion_runs_no_word_of_a_stranger(name: str, tmp_path: Path) -> None:
-    """Whatever a file of keys or a server is called: root's Tab offers names that are plain, and does nothing."""
+    """Whatever a key file or a server is called, root's Tab only offers plain names, and runs nothing."""
     words_of = [sys.executable, str(CHECKOUT / "launch.py"), "netctl", "--completion", "bash"]
     script = subprocess.run(words_of, capture_output=True, text=True, check=True, timeout=60).stdout
     listed = LISTED.replace("kr-2.conf", name).replace("kr.example", name)
@@ -79,7 +79,7 @@ def test_completion_runs_no_word_of_a_stranger(name: str, tmp_path: Path) -> Non
 
 
 def test_the_manual_has_every_verb() -> None:
-    """With its options; no line of it is a request to the formatter that was none."""
+    """It has every verb with its options; no text is mistaken for a formatter request."""
     words = [sys.executable, str(CHECKOUT / "launch.py"), "fleet", "--manual"]
     page = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     assert ".SS fleet job add" in page and "\\-\\-keys\\-and\\-results" in page
@@ -98,7 +98,7 @@ console.main(made, [])
 
 
 def test_a_full_disk_is_told_with_the_file_and_tried_later(root: None, tmp_path: Path) -> None:
-    """Whoever writes where no room is left ends with 75, and names what could not be written; control: with room."""
+    """A program that writes to a full disk exits with 75 and names the file; control: with room it works."""
     place = tmp_path / "small"
     place.mkdir()
     command = [sys.executable, "-c", FULL.format(place=place / "fleet.json")]

@@ -20,7 +20,7 @@ def laid(tmp_path: Path) -> Laid:
 
 
 def test_a_good_machine_is_ok_throughout(laid: Laid) -> None:
-    """Every check says ok, why it matters, and has nothing to do."""
+    """Every check says ok and why it matters, and proposes no command."""
     for finding in laid.findings():
         assert (finding.name, finding.verdict) == (finding.name, Verdict.OK), finding
         assert finding.why and finding.seen and not finding.command
@@ -277,14 +277,14 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
 
 
 def test_settings_may_be_roots_alone(laid: Laid) -> None:
-    """netctl and the workers read the snapshot of the last start, and no fleet.toml."""
+    """netctl and the workers read the snapshot of the last start, not fleet.toml, so that may be root's only."""
     (laid.root / "etc/fleet/fleet.toml").chmod(0o600)
     assert laid.finding("settings").verdict is Verdict.OK
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_machine_is_told_with_what_mends_it(laid: Laid, what: str) -> None:
-    """The verdict, and the command that mends it; nobody else's finding changes."""
+    """The verdict, and the command that repairs it; no other finding changes."""
     name, change, verdict, command = BAD[what]
     before = {finding.name: finding.verdict for finding in laid.findings()}
     case = laid.case  # settings as they were read, for those that break the file
@@ -415,7 +415,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
 
 @pytest.mark.parametrize("what", GOOD)
 def test_what_only_looks_bad_is_ok(laid: Laid, what: str) -> None:
-    """Somebody else's container, our own processes, a sandbox by another way: ok, with the reason."""
+    """A foreign container, the fleet's own processes, another kind of sandbox: ok, with the reason."""
     name, change, text = GOOD[what]
     change(laid)
     found = laid.finding(name)
@@ -423,7 +423,7 @@ def test_what_only_looks_bad_is_ok(laid: Laid, what: str) -> None:
 
 
 def test_filters_are_told_as_they_work(laid: Laid) -> None:
-    """The effective value of each interface is the larger of `all` and its own; ours are not others'."""
+    """The effective value of an interface is the larger of `all` and its own; the fleet's interfaces do not count."""
     for interface, value in (("all", 1), ("default", 0), ("lo", 0), ("eth0", 2)):
         laid.filter(interface, value)
     found = laid.finding("rp-filter")
@@ -434,7 +434,7 @@ def test_filters_are_told_as_they_work(laid: Laid) -> None:
 
 @pytest.mark.parametrize(("size", "verdict"), [("8m", Verdict.ERROR), ("64m", Verdict.WARNING), ("256m", Verdict.OK)])
 def test_room_where_the_fleet_writes(root: None, laid: Laid, size: str, verdict: Verdict) -> None:
-    """The fullest of the disks counts, whose folder is named."""
+    """The fullest disk counts, and its folder is named."""
     place = laid.write("var/lib/fleet/here").parent
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
     try:
@@ -445,7 +445,7 @@ def test_room_where_the_fleet_writes(root: None, laid: Laid, size: str, verdict:
 
 
 def test_an_interface_that_has_just_gone_is_no_trouble(laid: Laid) -> None:
-    """Where containers come and go an interface ends between two looks at it; the others are told."""
+    """If an interface disappears between two reads, as with containers, the others are still reported."""
     laid.filter("eth0", 2)
     (laid.root / "proc/sys/net/ipv4/conf/veth0/rp_filter").mkdir(parents=True)  # cannot be read either
     found = laid.finding("rp-filter")
@@ -453,7 +453,7 @@ def test_an_interface_that_has_just_gone_is_no_trouble(laid: Laid) -> None:
 
 
 def test_who_runs_the_browser_of_before(laid: Laid) -> None:
-    """A browser whose file was replaced under it is told by its worker's name; another program's end is not."""
+    """A browser whose file was replaced is reported with its worker; another program's replaced file is not."""
     for pid, name, uid in ((9, "chromium", 1101), (10, "chromium", 999), (11, "python3", 1102)):
         laid.process(pid, name, uid=uid)
         (laid.root / f"proc/{pid}/exe").symlink_to(f"/usr/lib/{name} (deleted)")
@@ -461,13 +461,13 @@ def test_who_runs_the_browser_of_before(laid: Laid) -> None:
 
 
 def test_kill_switch_is_tried_where_nobody_is(laid: Laid) -> None:
-    """The transaction goes to nft in a network namespace of its own."""
+    """The transaction is tried by nft in a separate network namespace."""
     laid.finding("nftables")
     assert laid.asked[0] == "unshare --net nft -f -"
 
 
 def test_a_start_says_what_will_fail(laid: Laid, capsys: pytest.CaptureFixture[str]) -> None:
-    """`fleet up` on a machine without a sandbox for Chrome says so with what mends it; on a good one nothing."""
+    """`fleet up` on a machine without a sandbox for Chrome reports that and the remedy; on a good one nothing."""
     case = laid.case
     prepare.forewarn(case.fleet, case.installation, case.machine)
     assert capsys.readouterr().err == ""
@@ -479,7 +479,7 @@ def test_a_start_says_what_will_fail(laid: Laid, capsys: pytest.CaptureFixture[s
 
 
 def test_a_start_without_the_sandbox_is_loud(laid: Laid, capsys: pytest.CaptureFixture[str]) -> None:
-    """`fleet up` warns each time where Chrome's sandbox is turned off, and says what to do."""
+    """`fleet up` warns each time if Chrome's sandbox is off in the settings, and says what to do."""
     case = laid.case
     browser = case.fleet.browser.model_copy(update={"sandbox": False})
     prepare.forewarn(case.fleet.model_copy(update={"browser": browser}), case.installation, case.machine)

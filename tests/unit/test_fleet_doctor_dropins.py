@@ -1,4 +1,4 @@
-"""networkd and NetworkManager: when their drop-ins are wanted, what --fix writes, and that the next look is content."""
+"""networkd and NetworkManager: when their drop-ins are needed, what --fix writes, and that the next run says ok."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _fix(laid: Laid) -> list[str]:
 
 
 def test_without_drop_ins_both_are_warnings(laid: Laid) -> None:
-    """Both defaults of networkd are named, and so are the interfaces NetworkManager may take."""
+    """Both defaults of networkd are named, and so are the interfaces that NetworkManager may take."""
     networkd, manager = laid.finding("networkd"), laid.finding("networkmanager")
     assert (networkd.verdict, networkd.fixable) == (Verdict.WARNING, True)
     assert "ManageForeignRoutingPolicyRules and ManageForeignRoutes" in networkd.seen
@@ -52,7 +52,7 @@ def test_who_does_not_run_needs_none(tmp_path: Path) -> None:
 
 
 def test_fix_writes_both_and_the_next_look_is_content(laid: Laid, root: None) -> None:
-    """--fix says what it wrote; where the program was started before that, its restart remains to be done."""
+    """--fix reports what it wrote; a program that was started before that still needs a restart."""
     said = _fix(laid)
     assert len(said) == 2 and "systemctl restart systemd-networkd" in said[0]
     again = laid.finding("networkd")
@@ -78,7 +78,7 @@ def test_another_range_is_noticed(laid: Laid, root: None) -> None:
 
 @pytest.mark.parametrize("no", ["no", "false", "off", "0"])
 def test_the_operators_own_way_counts(laid: Laid, no: str) -> None:
-    """networkd.conf itself, or a drop-in of another name, says the same."""
+    """The same settings in networkd.conf itself, or in a drop-in of another name, are ok."""
     laid.write("etc/systemd/networkd.conf", f"# by hand\n[Network]\nManageForeignRoutes={no}\n")
     laid.write("usr/lib/systemd/networkd.conf.d/a.conf", f"[Network]\nManageForeignRoutingPolicyRules={no}\n")
     assert laid.finding("networkd").verdict is Verdict.OK
@@ -87,7 +87,7 @@ def test_the_operators_own_way_counts(laid: Laid, no: str) -> None:
 
 
 def test_a_later_file_of_the_operators_is_named(laid: Laid) -> None:
-    """What --fix writes cannot win against it: the doctor names it, and does not promise to repair that."""
+    """It overrides what --fix writes: the doctor names it, and does not promise a repair."""
     laid.write("etc/systemd/networkd.conf.d/90-own.conf", "[Network]\nManageForeignRoutes=yes\n")
     found = laid.finding("networkd")
     assert (found.verdict, found.fixable) == (Verdict.WARNING, False)
@@ -115,7 +115,7 @@ def test_device_lists_are_read_as_networkmanager_reads_them(laid: Laid, specs: s
 
 
 def test_later_files_add_and_shadow(laid: Laid, root: None) -> None:
-    """`+=` adds to what earlier files say; a file in /etc hides the one of its name in /usr/lib."""
+    """`+=` adds to the values of earlier files; a file in /etc hides the one with its name in /usr/lib."""
     laid.write("usr/lib/NetworkManager/conf.d/10-all.conf", "[keyfile]\nunmanaged-devices=*\n")
     assert laid.finding("networkmanager").verdict is Verdict.OK
     laid.write("etc/NetworkManager/conf.d/10-all.conf", "")
@@ -147,7 +147,7 @@ def test_shipped_networkd_drop_in_is_the_doctors() -> None:
 
 
 def test_left_overs_are_removed_and_named(laid: Laid, root: None) -> None:
-    """--fix lets netctl clean up and says what went; netctl's refusal is an error with its own words."""
+    """--fix lets netctl clean up and reports what was removed; netctl's refusal is an error with its own message."""
     laid.answers["netctl cleanup"] = Answer(code=0, out='["ip rule delete priority 10101"]')
     assert any("left-over: removed: " in line and "10101" in line for line in _fix(laid))
     assert "netctl cleanup" in laid.asked

@@ -45,7 +45,7 @@ def laid(tmp_path: Path) -> Laid:
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_keeps_namespaces_away_is_told(laid: Laid, what: str) -> None:
-    """The verdict, and the command that mends it; without the trouble, and in `uid` isolation with it, all is well."""
+    """The verdict, and the command that repairs it; without the problem, or with it in `uid` isolation, all is ok."""
     name, change, verdict, command = BAD[what]
     assert laid.finding(name).verdict is Verdict.OK
     change(laid)
@@ -82,7 +82,7 @@ GOOD: dict[str, tuple[str, Change, str]] = {
 
 @pytest.mark.parametrize("what", GOOD)
 def test_what_reaches_no_namespace_is_ok(laid: Laid, what: str) -> None:
-    """Others' programs and the host's filters are no trouble; in `uid` isolation the same is a warning."""
+    """Other programs and the host's filters are ok; in `uid` isolation the same is a warning."""
     name, change, text = GOOD[what]
     change(laid)
     found = laid.finding(name)
@@ -92,7 +92,7 @@ def test_what_reaches_no_namespace_is_ok(laid: Laid, what: str) -> None:
 
 
 def test_another_fleets_workers_are_found_in_their_namespaces(laid: Laid) -> None:
-    """A worker's UID that another fleet uses is told wherever its process is; one of our own is no trouble."""
+    """A worker's UID that another fleet uses is reported, in whatever namespace; the fleet's own processes are ok."""
     laid.answers["getent passwd"] = Answer(code=2, out="w1101:x:1101:990::/nonexistent:/usr/sbin/nologin\n")
     laid.answers["getent group"] = Answer(code=0, out="fleet:x:990:\n")
     laid.of_fleet(7, str(laid.root), network="net:[2]")

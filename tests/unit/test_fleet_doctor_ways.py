@@ -1,4 +1,4 @@
-"""The doctor's checks of what the host and its other programs do to packets of tunnels and workers."""
+"""The doctor's checks of how the host and other programs treat packets of tunnels and workers."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def laid(tmp_path: Path) -> Laid:
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_takes_packets_is_named(laid: Laid, what: str) -> None:
-    """The finding names it and what mends it; where workers have namespaces, rules and filters do not matter."""
+    """The finding names it and the remedy; if workers have namespaces, rules and filters do not matter."""
     name, change, seen, command = BAD[what]
     assert laid.finding(name).verdict is Verdict.OK
     change(laid)
@@ -151,7 +151,7 @@ def test_what_takes_packets_is_named(laid: Laid, what: str) -> None:
 
 @pytest.mark.parametrize("what", GOOD)
 def test_what_harms_nobody_is_ok(laid: Laid, what: str) -> None:
-    """Rules and filters that no worker's packet meets, and room enough."""
+    """Rules and filters that match no worker's packet, and a table with enough room, are ok."""
     name, change = GOOD[what]
     change(laid)
     assert laid.finding(name).verdict is Verdict.OK, laid.finding(name)

@@ -1,4 +1,4 @@
-"""The tree of errors: drawn as it is, and the only place where an error class stands."""
+"""The tree of errors: its drawing is right, and it has all error classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINE = re.compile(r"^ {4}(?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+)( +(?P<co
 
 
 def drawn() -> dict[str, tuple[str | None, int]]:
-    """The drawing in the module's docstring: each name, the name above it, and the exit code that holds there."""
+    """The drawing in the module's docstring: by name, the parent's name and the exit code that applies."""
     above: list[tuple[str, int]] = []
     found: dict[str, tuple[str | None, int]] = {}
     for match in LINE.finditer(errors.__doc__ or ""):
@@ -30,7 +30,7 @@ def test_the_drawing_is_the_tree() -> None:
 
 
 def test_an_error_of_parts_comes_back_whole() -> None:
-    """An error that builds its message from parts crosses with that message and its parts."""
+    """An error that builds its message from parts arrives with that message and its parts."""
     sent = PageFailed("https://a.example/", "ERR_FAILED")
     back = from_wire("PageFailed", sent.parameters())
     assert isinstance(back, PageFailed)
@@ -38,7 +38,7 @@ def test_an_error_of_parts_comes_back_whole() -> None:
 
 
 def test_a_class_of_another_file_is_no_name_of_the_tree() -> None:
-    """Which classes a program has defined or imported changes nothing: the name of a foreign one stays unknown."""
+    """Classes that a program defines or imports elsewhere do not count: their names stay unknown."""
 
     class Foreign(FleetError):
         """not in the tree"""

@@ -18,7 +18,7 @@ UID = 4242
 
 
 def test_folder_gets_owner_and_mode(tmp_path: Path, root: None) -> None:
-    """A missing folder is made, one with another owner or mode is put right, a second time changes nothing."""
+    """A missing folder is made, a wrong owner or mode is corrected, a second run changes nothing."""
     folder = Folder(path=tmp_path / "a/b", uid=UID, gid=UID, mode=0o700)
     for _ in range(2):
         folders.make(folder)
@@ -29,7 +29,7 @@ def test_folder_gets_owner_and_mode(tmp_path: Path, root: None) -> None:
 
 
 def test_link_in_a_folders_place_is_refused(tmp_path: Path) -> None:
-    """A worker that swaps its spool for a link gets an error, and not the link's target."""
+    """If a worker replaces its spool by a link, the result is an error; the link's target is not changed."""
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
     (tmp_path / "spool").symlink_to(victim)
@@ -40,7 +40,7 @@ def test_link_in_a_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
-    """A file where a folder has to be is named with what to do."""
+    """A file in the place of a folder is an error that says what to do."""
     (tmp_path / "spool").write_text("")
     with pytest.raises(ConfigurationError) as caught:
         folders.make(Folder(path=tmp_path / "spool"))
@@ -48,7 +48,7 @@ def test_file_in_a_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_netctls_lock_is_netctls_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: None) -> None:
-    """`netctl cleanup` as root before the first `fleet up` leaves a lock that netctl alone can open."""
+    """`netctl cleanup` as root before the first `fleet up` leaves a lock that only netctl can open."""
     entry = pwd.struct_passwd(("netctl", "x", UID, UID, "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
     paths = Paths(root=tmp_path)

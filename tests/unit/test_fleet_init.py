@@ -1,4 +1,4 @@
-"""`fleet init`: a fleet.toml that `fleet up` takes, from flags and from files as people have them."""
+"""`fleet init`: a fleet.toml that `fleet up` accepts, from flags and from typical provider files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def asked(**flags: Any) -> argparse.Namespace:
-    """The flags of a command line."""
+    """A parsed command line with FLAGS."""
     usual = {"url": URL, "resolver": [], "exit_echo": [ECHO], "files": [], "workers": None}
     return argparse.Namespace(**{**usual, **flags})
 
@@ -44,7 +44,7 @@ def nobody_to_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_resolvers_come_from_the_files(files: list[bytes], expected: list[str], tmp_path: Path) -> None:
-    """Once each, three at most; of IPv4 where there are any; names and comments are none, whatever the encoding."""
+    """Each once, three at most; IPv4 ones if there are any; names and comments are ignored, in any encoding."""
     paths = [tmp_path / f"{number}.conf" for number in range(len(files))]
     for path, content in zip(paths, files, strict=True):
         path.write_bytes(content)
@@ -54,7 +54,7 @@ def test_resolvers_come_from_the_files(files: list[bytes], expected: list[str], 
 
 
 def test_a_worker_for_each_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One key in many files is one key, eight are the most, and no key is said."""
+    """A key in several files counts once, at most eight workers, and having no key is reported."""
     paths = [tmp_path / f"{number}.conf" for number in range(20)]
     for number, path in enumerate(paths):
         path.write_text(f"[Interface]\nDNS = 10.64.0.1\nPrivateKey = {'abcdefghij'[number // 2]}=\n")
@@ -65,7 +65,7 @@ def test_a_worker_for_each_key(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_file_is_written_once(tmp_path: Path) -> None:
-    """It loads as it stands, everybody may read it, and a second one is refused and changes nothing."""
+    """It loads unchanged, all users may read it, and a second `init` is refused and changes nothing."""
     init.init(asked(resolver=["10.64.0.1"], workers=3))
     path = tmp_path / "etc/fleet/fleet.toml"
     assert configuration.load(path).workers.count == 3 and path.stat().st_mode & 0o777 == 0o644
@@ -91,14 +91,14 @@ def test_the_file_is_written_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(flags: dict[str, Any], words: str, tmp_path: Path) -> None:
-    """One clear error each, and nothing is written."""
+    """Each gives one clear error, and nothing is written."""
     with pytest.raises((ConfigurationError, UsageError), match=words):
         init.init(asked(**flags))
     assert not (tmp_path / "etc/fleet").exists()
 
 
 def test_the_unedited_example_is_refused(tmp_path: Path) -> None:
-    """By every address that stands in it; with others in their place it is taken."""
+    """Each placeholder address is refused; with other addresses the file is accepted."""
     path = tmp_path / "etc/fleet/fleet.toml"
     path.parent.mkdir(parents=True)
     text = (CHECKOUT / "docs/fleet.example.toml").read_text()

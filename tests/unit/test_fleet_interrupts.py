@@ -13,7 +13,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_signal_ends_the_program_and_the_next_ones_do_not(number: signal.Signals) -> None:
-    """Stopped says which signal it was; whatever comes while the program ends raises nothing."""
+    """Stopped names the signal; signals that come while the program ends raise nothing."""
     with Interrupts():
         with pytest.raises(Stopped) as caught:
             signal.raise_signal(number)
@@ -33,7 +33,7 @@ def test_a_clean_up_is_not_interrupted(number: signal.Signals) -> None:
 
 
 def test_a_deferred_signal_comes_after_the_block() -> None:
-    """What comes within deferred() is raised where the block ends, and the block's own work is done."""
+    """A signal within deferred() is raised at the end of the block, after the block's own work."""
     done = []
     with Interrupts(), pytest.raises(Stopped), deferred():
         signal.raise_signal(signal.SIGTERM)
@@ -42,7 +42,7 @@ def test_a_deferred_signal_comes_after_the_block() -> None:
 
 
 def test_the_handlers_of_before_are_back() -> None:
-    """Whoever used Interrupts leaves the program as it was."""
+    """After Interrupts the previous signal handlers are restored."""
     before = [signal.getsignal(number) for number in NUMBERS]
     with Interrupts():
         assert [signal.getsignal(number) for number in NUMBERS] != before

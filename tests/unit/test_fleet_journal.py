@@ -1,4 +1,4 @@
-"""`fleet log`: lines of many logs in the order of time, whatever stands in them."""
+"""`fleet log`: lines of many logs in the order of time, whatever their content."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def line(seconds: float, event: str, **more: object) -> str:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
-    """Logs of netctl and of two workers, and one result of the first."""
+    """Logs of netctl and of two workers, and one result of the first worker."""
     made = Paths(root=tmp_path)
     for folder in (made.logs, made.snapshot.parent):
         folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ FAILED = line(5, "attempt.failed", stage="tunnel", name="NoWay", reason="this ho
     ],
 )
 def test_why_the_last_attempt_failed(tmp_path: Path, after: str, why: str | None) -> None:
-    """In one line; what came to something since is no trouble, and a log that is not there or odd says what it can."""
+    """It is one line, or None if the tunnel or a loop succeeded since; a missing or odd log is no error."""
     path = tmp_path / "w1101.log"
     assert journal.attempt_failed(path) is None
     path.write_text(FAILED + after + "half a li")
@@ -84,7 +84,7 @@ def said(paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 def test_all_in_the_order_of_time(said: Said) -> None:
-    """Each line with its log's name; one without a time stays with the one before it; tunnels' programs are not in."""
+    """Each line has its log's name; one without a time follows the line before it; logs of tunnels are not included."""
     assert [text.split(" ", 2)[2] for text in said()] == [
         "w1101 loop.begun loop=7",
         "w1101 words of no program",
@@ -99,12 +99,12 @@ def test_all_in_the_order_of_time(said: Said) -> None:
 
 
 def test_of_one_worker(said: Said) -> None:
-    """Its own lines, and what netctl says of it."""
+    """Its own lines, and netctl's lines about it."""
     assert [text.split()[2] for text in said(worker="w1101")] == ["w1101", "w1101", "netctl", "w1101"]
 
 
 def test_around_a_loop(said: Said, paths: Paths) -> None:
-    """What all of them said while it ran; a loop that there is not is one clear error."""
+    """All lines while the loop ran; an unknown loop is one clear error."""
     folder = paths.spool(FLEET.members[0])
     folder.mkdir(parents=True)
     begun, ended = NOON, NOON + timedelta(seconds=9)
@@ -123,7 +123,7 @@ def test_around_a_loop(said: Said, paths: Paths) -> None:
 
 
 def test_nothing_in_a_line_is_obeyed(said: Said, paths: Paths) -> None:
-    """Escapes, line breaks, lines without end, JSON that is no object or nested without end: text, and bounded."""
+    """Escapes, line breaks, endless lines, JSON that is no object or endlessly nested: all are text, and bounded."""
     odd = [line(1, "a\x1b]52;c;\u202e", why="b\nc"), "[" * 100_000, '"text"\n', "\xff\n", "x" * 100_000, "\n"]
     odd.append('{"event": "odd", "much": 1e999, "source": "netctl", "timestamp": "2999-01-01T00:00:00Z"}\n')
     paths.log("w1102").write_text("".join(odd))
@@ -137,7 +137,7 @@ def test_nothing_in_a_line_is_obeyed(said: Said, paths: Paths) -> None:
 
 
 def test_what_comes_later_and_a_log_that_was_rotated(tmp_path: Path) -> None:
-    """Each look gives what is new; half a line waits for its end; of a rotated log the rest, then its successor."""
+    """Each read gives new lines; an incomplete line waits for its end; after a rotation the rest, then the new log."""
     path = tmp_path / "w1101.log"
     log = Log(path)
     assert [*log.read(1000)] == []

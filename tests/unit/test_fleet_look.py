@@ -1,4 +1,4 @@
-"""Links for somebody who may look, as values."""
+"""Links that let a person view the page, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOW = 1_800_000_000.0
 
 
 def test_a_link_opens_what_comes_after_it() -> None:
-    """Until its time, with the token that it was made with; what follows is taken as it is."""
+    """It is valid until its time, with the token that made it; the path after it is unchanged."""
     made = look.link(TOKEN, int(NOW) + 60)
     for path in ("/", "/results/1.1", "/sites/a%2Fb", "/look/x"):
         assert look.looked(f"{made}{path}", TOKEN, NOW) == (made, path)
@@ -20,7 +20,7 @@ def test_a_link_opens_what_comes_after_it() -> None:
 
 @pytest.mark.parametrize("change", ["later", "other", "shorter", "longer", "upper", "bare", "none", "twice"])
 def test_anything_else_opens_nothing(change: str) -> None:
-    """Not with another time, another signature, or without what follows."""
+    """Not a link with another time or signature, or without a path after it."""
     made = look.link(TOKEN, int(NOW) + 60)
     changed = {
         "later": made.replace(str(int(NOW) + 60), str(int(NOW) + 61)),
@@ -37,7 +37,7 @@ def test_anything_else_opens_nothing(change: str) -> None:
 
 
 def test_it_ends_by_itself_and_with_its_token() -> None:
-    """A second after its time, or once the token is another one, it is none; a short token makes none at all."""
+    """It is invalid one second after its time, or after the token changes; a short token makes no link at all."""
     made = look.link(TOKEN, int(NOW))
     assert look.looked(f"{made}/", TOKEN, NOW) and not look.looked(f"{made}/", TOKEN, NOW + 1)
     assert not look.looked(f"{made}/", f"{TOKEN}x", NOW) and not look.looked(f"{made}/", "", NOW)

@@ -1,4 +1,4 @@
-"""What `fleet status` says, from a value: the worst first, with its reason, in 60 columns."""
+"""The text of `fleet status`, from a value: the worst first, with its reason, in 60 columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATHS = Paths(root=Path("/"))
 
 
 def result(*, ok: bool, seconds_ago: float, loop: int = 41) -> Result:
-    """A loop that ended then."""
+    """The result of a loop that ended SECONDS_AGO."""
     ended = NOW - timedelta(seconds=seconds_ago)
     return Result(
         run="up",
@@ -53,17 +53,17 @@ NEW = WorkerStatus(worker="w1105", process=process(), slot=None, last=None)
 
 
 def seen(*workers: WorkerStatus, pid: int | None = 1) -> FleetStatus:
-    """A fleet of them; netctl does not answer."""
+    """The status of a fleet of WORKERS, whose netctl does not answer."""
     return FleetStatus(supervisor_pid=pid, programs=(), netctl=None, workers=workers)
 
 
 def lines(*workers: WorkerStatus, pid: int | None = 1) -> list[str]:
-    """What is said of them."""
+    """The lines about WORKERS."""
     return [*overview.text(seen(*workers, pid=pid), PATHS, NOW, ["fleet.toml differs"])]
 
 
 def test_the_summary_then_what_is_wrong_then_the_worst() -> None:
-    """Counts come first, then marked problems, then a block for each worker, what fails in front of what works."""
+    """Counts come first, then marked problems, then a block for each worker, failing ones before working ones."""
     said = lines(GOOD, RECOVERED, NEW, FAILING, DOWN)
     assert said[0] == "5 workers: 2 good, 1 waiting, 1 FAILING, 1 DOWN"
     marked = [line for line in said if line.startswith("!")]
@@ -73,7 +73,7 @@ def test_the_summary_then_what_is_wrong_then_the_worst() -> None:
 
 
 def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
-    """The reason of the last loop, how long ago, of how many, and the file; the last reason stays while it counts."""
+    """The last loop's reason, its age, the number of failures and the file; the reason stays while it applies."""
     said = "\n".join(lines(FAILING))
     assert "w1102  FAILING, up-000007 ended 65 s ago, took 4.0 s\n       17 of the last 20 loops good" in said
     assert "why: failed: load: PageFailed: https://shop.example/: TIMEOUT" in said
@@ -83,7 +83,7 @@ def test_a_failure_says_why_when_and_where_its_picture_is() -> None:
 
 
 def test_an_attempt_that_failed_is_told_before_there_is_a_result() -> None:
-    """A worker that waits for a way out has no result for hours: its last words stand there, and it is not good."""
+    """A worker that waits for a route has no result for hours: its last error is shown, and it is not good."""
     why = "tunnel: NoWay: this host has no way to 203.0.113.11\n! netctl"
     said = lines(NEW.model_copy(update={"attempt_failed": why}), GOOD)
     assert said[0] == "2 workers: 1 good, 1 FAILING"
@@ -92,7 +92,7 @@ def test_an_attempt_that_failed_is_told_before_there_is_a_result() -> None:
 
 
 def test_what_a_worker_writes_begins_no_line() -> None:
-    """A name of a failure, of a file or of a run that holds a line break is shown, and looks like no other line."""
+    """A failure's, file's or run's name with a line break is shown, and cannot look like another line."""
     broken = FAILURE.model_copy(update={"name": "Odd\n! netctl", "stage": "load\nw1103  good"})
     odd = FAILED.model_copy(update={"failures": (broken,), "screenshot": "a\n! b.png"})
     said = lines(FAILING.model_copy(update={"last": odd, "last_failed": odd}))
@@ -101,14 +101,14 @@ def test_what_a_worker_writes_begins_no_line() -> None:
 
 
 def test_an_answer_of_the_site_is_told_as_one() -> None:
-    """A loop that a site refused has no failure, and a reason."""
+    """A loop that a site refused has no failure but a reason."""
     refused = FAILED.model_copy(update={"failures": (), "outcome": "refused", "reason": "status 403"})
     said = "\n".join(lines(FAILING.model_copy(update={"last": refused, "last_failed": refused})))
     assert "why: refused: status 403" in said
 
 
 def test_a_worker_that_does_not_run_names_its_log() -> None:
-    """With supervisord's own words, where it has some."""
+    """With supervisord's own message, if it has one."""
     assert "process FATAL: Exited too quickly; log: /var/log/fleet/w1104.log" in "\n".join(lines(DOWN))
     starts = DOWN.model_copy(update={"process": replace(process("STARTING"), message="")})
     assert "process STARTING; log: /var/log/fleet/w1104.log" in "\n".join(lines(starts))
@@ -119,12 +119,12 @@ def test_a_worker_that_does_not_run_names_its_log() -> None:
     [(-5, "0 s ago"), (65, "65 s ago"), (600, "10 min ago"), (10_000, "3 h ago"), (400_000, "5 days ago")],
 )
 def test_how_long_ago(seconds: float, words: str) -> None:
-    """In the largest unit that still says something; a clock that was set back says 0."""
+    """In the largest useful unit; 0 if the clock was set back."""
     assert overview.ago(NOW - timedelta(seconds=seconds), NOW) == words
 
 
 def test_lines_are_at_most_sixty_columns() -> None:
-    """All but a path and what others say, a reason for one."""
+    """All lines except paths and foreign texts, such as reasons."""
     own = [line for line in lines(GOOD, RECOVERED, NEW, FAILING, DOWN) if "/" not in line]
     assert max(map(len, own)) <= 60
 
@@ -134,7 +134,7 @@ def test_lines_are_at_most_sixty_columns() -> None:
     [((GOOD, DOWN), 1, True), ((NEW,), 1, True), ((FAILING, DOWN), 1, False), ((GOOD,), None, False), ((), 1, False)],
 )
 def test_nothing_works(workers: tuple[WorkerStatus, ...], pid: int | None, expected: bool) -> None:
-    """Without supervisord or netctl nothing does, nor where each worker is down or fails."""
+    """Nothing works without supervisord or netctl, or if every worker is down or fails."""
     with_netctl = seen(*workers, pid=pid).model_copy(update={"netctl": object()})
     assert overview.works(with_netctl) is expected
     assert not overview.works(seen(*workers, pid=pid))

@@ -1,4 +1,4 @@
-"""What `fleet reload` takes over while the fleet runs, and what it leaves to a new start."""
+"""What `fleet reload` applies while the fleet runs, and what needs a new start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SITE = {"dns": {"resolvers": ["198.18.0.53"]}, "egress": {"urls": ["https://shop
 
 
 def settings(walls: str, **more: Any) -> Fleet:
-    """Three workers, and MORE tables."""
+    """Settings of three workers, with MORE tables."""
     workers = {"count": 3, **more.pop("workers", {})}
     return Fleet.model_validate({**SITE, "isolation": walls, "workers": workers, **more})
 
@@ -34,7 +34,7 @@ def settings(walls: str, **more: Any) -> Fleet:
 def test_the_count_is_applied_unless_others_would_hear_it(
     walls: str, netlink: bool, now: dict[str, int], left: set[str]
 ) -> None:
-    """In one namespace for all, browsers with netlink hear an address come or go: then the count needs a new start."""
+    """In one shared namespace, browsers with netlink notice address changes: then the count needs a new start."""
     running = settings(walls, workers={"deny_netlink": not netlink})
     fleet = settings(walls, workers={"deny_netlink": not netlink, **now}, loop={"attempts": 7})
     wanted = _applicable(running, fleet)
@@ -44,7 +44,7 @@ def test_the_count_is_applied_unless_others_would_hear_it(
 
 
 def test_a_count_that_the_rest_does_not_allow() -> None:
-    """A worker whose browser would have the port of the page that runs: one error, which names the key."""
+    """A new worker's browser would have the port of the running page: one error, which names the key."""
     page = {"hub": {"jobs": "first", "web": {"port": 10208}}}
     with pytest.raises(ConfigurationError, match=r"^workers\.count: .*10208"):
         _applicable(settings("netns", **page), settings("netns", workers={"count": 5}))
@@ -65,7 +65,7 @@ def test_a_count_that_the_rest_does_not_allow() -> None:
     ],
 )
 def test_who_is_in_no_loop_is_not_waited_for(events: list[str], rests: bool) -> None:
-    """A worker that waits for a job, the first or another, is between two loops; what is told in parts adds up."""
+    """A worker that waits for its first or next job is between two loops; log lines that arrive in parts add up."""
     assert _rests(events) == rests
     for at in range(len(events)):
         assert _rests(events[at:], _rests(events[:at])) == rests

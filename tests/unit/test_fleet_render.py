@@ -60,13 +60,13 @@ def programs(options: Any) -> dict[str, Any]:
 
 
 def test_kernel_backend_has_netctl_and_workers_only(fleet: Fleet, tmp_path: Path) -> None:
-    """Where the kernel has WireGuard there is one program per worker, netctl, and who listens to supervisord."""
+    """With kernel WireGuard there is one program per worker, netctl, and supervisord's event listener."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path)
     assert groups(options) == {"netctl": ["netctl"], "worker": ["w1101", "w1102", "w1103"], "rearm": ["rearm"]}
 
 
 def test_where_there_are_jobs_there_is_a_hub(fleet: Fleet, tmp_path: Path) -> None:
-    """Under its own account, there before the workers and after them; its command needs no quoting of a shell's."""
+    """It has its own account, starts before the workers and ends after them; its command needs no shell quoting."""
     with_jobs = fleet.model_copy(update={"hub": HubSettings(jobs="first")})
     options = parsed(supervisord_conf(with_jobs, installation(tmp_path), KERNEL), tmp_path)
     order = {group.name: group.priority for group in options.process_group_configs}
@@ -76,7 +76,7 @@ def test_where_there_are_jobs_there_is_a_hub(fleet: Fleet, tmp_path: Path) -> No
 
 
 def test_what_stops_workers_is_there_where_the_page_may(fleet: Fleet, tmp_path: Path) -> None:
-    """By the settings as they come there is no such program; where there is, it is root's without a capability."""
+    """By default there is no such program; if there is one, it runs as root without capabilities."""
 
     def found(*acts: str, port: int = 8470) -> Any:
         web = {"port": port, "token_file": "/token", **({"acts": acts} if acts else {})}
@@ -91,7 +91,7 @@ def test_what_stops_workers_is_there_where_the_page_may(fleet: Fleet, tmp_path: 
 
 
 def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path) -> None:
-    """Elsewhere every worker has its wireguard-go, there before netctl starts and after it has ended."""
+    """With the userspace backend every worker has a wireguard-go, which starts before netctl and ends after it."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path), USERSPACE), tmp_path)
     assert groups(options)["wg"] == ["wg101", "wg102", "wg103"]
     order = {group.name: group.priority for group in options.process_group_configs}
@@ -100,7 +100,7 @@ def test_userspace_backend_adds_a_tunnel_per_worker(fleet: Fleet, tmp_path: Path
 
 
 def test_worker_ends_as_the_settings_say(fleet: Fleet, tmp_path: Path) -> None:
-    """SIGTERM for the worker alone, SIGKILL for its group, final exit codes are not tried again."""
+    """SIGTERM only to the worker, SIGKILL to its group; after final exit codes it is not restarted."""
     worker = programs(parsed(supervisord_conf(fleet, installation(tmp_path), KERNEL), tmp_path))["w1102"]
     assert (worker.stopwaitsecs, worker.stopasgroup, worker.killasgroup) == (18, False, True)
     assert worker.exitcodes == [int(code) for code in ExitCode.final()]
@@ -118,7 +118,7 @@ def test_commands_come_back_word_for_word(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_every_program_gets_one_fixed_environment(fleet: Fleet, tmp_path: Path) -> None:
-    """FLEET_ROOT reaches every program, and no setting does: those are in the snapshot."""
+    """FLEET_ROOT is passed to every program, and no setting is: those are in the snapshot."""
     options = parsed(supervisord_conf(fleet, installation(tmp_path / "50%"), KERNEL), tmp_path)
     for program in programs(options).values():
         assert program.environment["FLEET_ROOT"] == str(tmp_path / "50%")
@@ -156,13 +156,13 @@ def test_netctl_gets_one_capability(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", 'a"b', "a ;b", "a #b", "a\\b"])
 def test_what_supervisor_cannot_quote_is_refused(fleet: Fleet, tmp_path: Path, name: str) -> None:
-    """A path that would change the meaning of the file is a configuration error, never a file."""
+    """A path that would change the file's meaning is a configuration error; no file is written."""
     with pytest.raises(ConfigurationError):
         supervisord_conf(fleet, Installation(paths=Paths(root=tmp_path / name)), KERNEL)
 
 
 def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
-    """The largest fleet renders; supervisord is told to have enough descriptors for it, which the doctor looks for."""
+    """The largest fleet renders; supervisord gets enough descriptors for it, which the doctor checks."""
     many = configuration.with_workers(fleet, 512, "test")
     options = parsed(supervisord_conf(many, installation(tmp_path), USERSPACE), tmp_path)
     assert len(programs(options)) == 1026
@@ -175,7 +175,7 @@ def test_512_workers_fit(fleet: Fleet, tmp_path: Path) -> None:
 def test_wireguard_go_is_found_by_either_name(
     there: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Debian's package calls the program wireguard-go, that of Ubuntu 22.04 wireguard."""
+    """Debian's package calls the program wireguard-go, Ubuntu 22.04's wireguard."""
     for name in there:
         (tmp_path / name).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""How much room there is, in words that say what it means."""
+"""The free space on disks, and what it means in words."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fleet.machine.room import Room, room
     ],
 )
 def test_it_is_said_long_before(free: int, state: str, words: str) -> None:
-    """At four times what there has to be."""
+    """The warning begins at four times the required space."""
     found = Room(folder=Path("/x"), free_mebibytes=free, least_mebibytes=256)
     assert found.state == state and words in str(found)
 
 
 def test_the_fullest_disk_counts() -> None:
-    """/proc has no room at all."""
+    """Of several disks the fullest counts: /proc has no free space."""
     found = room([Path("/tmp"), Path("/proc")], 1)
     assert (found.folder, found.state) == (Path("/proc"), "full")
     assert room([Path("/tmp")], 0).state == "has_room"

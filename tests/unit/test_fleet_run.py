@@ -1,4 +1,4 @@
-"""What `fleet run` sees in the spools, and what it makes of it."""
+"""What `fleet run` reads in the spools, and its report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hand_in(
     name: str = "",
     rest: float | None = None,
 ) -> None:
-    """One result in the spool of WORKER."""
+    """Write one result into the spool of WORKER."""
     now = datetime.now(timezone.utc)
     failures = () if ok else (Failure(name="WrongExit", message="no", stage="proof"),)
     result = Result(
@@ -60,7 +60,7 @@ def hand_in(
 
 
 def test_each_result_is_seen_once(paths: Paths) -> None:
-    """A look gives what is new; the board is complete with the last loop of the last worker."""
+    """Each read gives new results; the board is complete with the last loop of the last worker."""
     board = Board(ORDER, MEMBERS, paths)
     hand_in(paths, MEMBERS[0], 1)
     assert [(item.worker, item.loop) for item in board.look()] == [("w1101", 1)]
@@ -74,7 +74,7 @@ def test_each_result_is_seen_once(paths: Paths) -> None:
 
 
 def test_other_runs_and_other_names_do_not_count(paths: Paths) -> None:
-    """A result of an earlier run, of another worker or of a loop nobody asked for is none of this run."""
+    """Results of an earlier run, of another worker or of a loop beyond the order do not count."""
     hand_in(paths, MEMBERS[0], 1, run="run-0")
     hand_in(paths, MEMBERS[0], 2, name="w1102")
     hand_in(paths, MEMBERS[0], 3)
@@ -82,7 +82,7 @@ def test_other_runs_and_other_names_do_not_count(paths: Paths) -> None:
 
 
 def test_a_rest_that_a_site_asked_for_is_no_hang(paths: Paths) -> None:
-    """The run waits as much longer for its next loop as a worker leaves its site alone, an earlier run's too."""
+    """The run waits longer for a loop by the rest that a site asked for, also by one from an earlier run."""
     assert Board(ORDER, MEMBERS, paths).rest_seconds == 0
     hand_in(paths, MEMBERS[0], 1, run="run-0", rest=120)
     board = Board(ORDER, MEMBERS, paths)
@@ -93,7 +93,7 @@ def test_a_rest_that_a_site_asked_for_is_no_hang(paths: Paths) -> None:
 
 
 def test_report_is_good_only_when_all_is(paths: Paths) -> None:
-    """Failed and missing loops and an early end each make the run not good."""
+    """Failed loops, missing loops and an early end each make the run not good."""
     board = Board(ORDER, MEMBERS, paths)
     for worker in MEMBERS:
         hand_in(paths, worker, 1)
@@ -126,7 +126,7 @@ def test_spool_cannot_lead_root_elsewhere(paths: Paths, tmp_path: Path) -> None:
 def test_a_file_that_holds_no_result_is_counted_and_named_once(
     paths: Paths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run goes on beside it; the log names it once, the report counts it, and its loop is missing."""
+    """The run continues; the log names the file once, the report counts it, and its loop is missing."""
     log.configure()
     board = Board(ORDER, MEMBERS, paths)
     (paths.spool(MEMBERS[0]) / "run-1-000001.json").mkdir()
@@ -151,7 +151,7 @@ def test_a_spool_full_of_nonsense_fills_no_terminal(paths: Paths, capsys: pytest
 
 
 def test_words_of_a_worker_are_shown_as_they_are(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
-    """What rich or a terminal would obey in a result is shown, and stops no report."""
+    """Markup of rich and terminal control characters in a result are shown as text, and break no report."""
     words = Failure(name="[/red]", message="\x1b[2J[bold]x[/nothing]", stage="[load]")
     hand_in(paths, MEMBERS[0], 1)
     board = Board(ORDER, MEMBERS, paths)
