@@ -1,7 +1,7 @@
-"""Chooses the ground: `--ground NAME`, as often as wanted; fake and userspace where nothing is said.
+"""Chooses the grounds: `--ground NAME`, repeatable; fake and userspace by default.
 
-Each runs in both isolations where a test is about workers, not devices. What the virtual machine has no use for is
-imported by who uses it: there every import takes long.
+Each runs in both isolations if a test is about workers, not devices. Modules that the virtual machine does not need
+are imported where they are used, because every import takes long there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def hook() -> Iterator[Owner]:
-    """A webhook, which is told of alerts."""
+    """A webhook that receives alerts."""
     from tests.programs.owner import Server
 
     made = Server()
@@ -53,7 +53,7 @@ def hook() -> Iterator[Owner]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that asks for a ground runs on each one chosen; the others do not exist."""
+    """Run every test that uses a ground on each chosen one; other grounds give no tests."""
     if "ground" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--ground") or ["fake", "userspace"]
         if metafunc.module.__name__.endswith("test_netctl_kernel"):
@@ -91,7 +91,7 @@ def queue(addresses: Callable[[], str]) -> Iterator[Queue]:
 
 @pytest.fixture(scope="session")
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    """The ground of that name, for the whole session."""
+    """The requested ground, for the whole session."""
     name, _, isolation = request.param.partition("-")
     if name == "fake":
         yield FakeGround(isolation or "uid")
@@ -106,7 +106,7 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 
 def give_time(patch: pytest.MonkeyPatch) -> None:
-    """The vm tier runs in software, up to a hundred times slower beside others: no deadline of ours is its subject."""
+    """Lengthen deadlines: the vm tier is emulated, up to a hundred times slower, and does not test deadlines."""
     from netctl import host
     from netctl.kernel import removal
     from netctl.wireguard import kernel_module

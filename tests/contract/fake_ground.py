@@ -1,4 +1,4 @@
-"""The ground that needs nothing: the fake kernel of tests/fakes.py, judged by its own insides. See wired.Wired."""
+"""The ground without requirements: the fake kernel of tests/fakes.py, checked by its own state. See wired.Wired."""
 
 from __future__ import annotations
 

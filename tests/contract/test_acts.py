@@ -78,23 +78,23 @@ class Other(Request):
 
 @dataclass(frozen=True)
 class Scene:
-    """A supervisord with three workers, and what stands before it."""
+    """A supervisord with three workers, and the program in front of it."""
 
     paths: Paths
     supervisor: Supervisor
 
     def state(self, worker: str) -> str:
-        """supervisord's word for it."""
+        """The state of WORKER as supervisord names it."""
         return next(one.state for one in self.supervisor.states() if one.name == f"worker:{worker}")
 
     def kill(self, worker: str) -> None:
-        """SIGKILL for who does not end otherwise."""
+        """Send SIGKILL to a WORKER that does not end otherwise."""
         for one in self.supervisor.states():
             if one.name == f"worker:{worker}" and one.pid:
                 os.kill(one.pid, signal.SIGKILL)
 
     def away(self) -> given_up.All:
-        """Who does not run, as the page reads it."""
+        """The programs that do not run, as the page reads them."""
         return given_up.read(self.paths.given_up)
 
     def log(self) -> str:
@@ -178,7 +178,7 @@ def test_what_the_table_holds() -> None:
 
 
 def test_a_worker_is_stopped_and_started(scene: Scene) -> None:
-    """It ends and stays away; it comes again; the hub hears of both. Twice is once. Each act is logged."""
+    """It ends and stays down, then starts again; the page knows both. Repeating is harmless; each act is logged."""
     until("it runs", lambda: scene.state(STEADY) == "RUNNING", 60)
     for _ in range(2):
         ask(scene, Stop(worker=STEADY))
@@ -193,7 +193,7 @@ def test_a_worker_is_stopped_and_started(scene: Scene) -> None:
 
 
 def test_one_that_was_given_up_stays_away(scene: Scene) -> None:
-    """Stopped on the page, a worker that supervisord has given up is not started again by who starts those."""
+    """A worker that supervisord has given up, and that is stopped on the page, is not restarted automatically."""
     starts = (scene.paths.root / "supervisord.log").read_text
     until("it was given up", lambda: scene.state(FLAKY) == "FATAL" and scene.away().programs, 240)
     ask(scene, Stop(worker=FLAKY))
@@ -204,7 +204,7 @@ def test_one_that_was_given_up_stays_away(scene: Scene) -> None:
 
 
 def test_what_cannot_be_done_now_is_said(scene: Scene) -> None:
-    """Neither while a worker ends, nor while an operator's command that starts workers is at work."""
+    """An act is refused while a worker ends, and while an operator's command starts workers."""
     until("it runs", lambda: scene.state(SLOW) == "RUNNING", 60)
     with lockfile.held(lockfile.opened(scene.paths.operator_lock), lambda _: AssertionError()):
         with pytest.raises(TryLater, match="another fleet command"):
@@ -219,7 +219,7 @@ def test_what_cannot_be_done_now_is_said(scene: Scene) -> None:
 
 
 def test_nobody_else_is_heard_and_nothing_else_done(scene: Scene) -> None:
-    """Not root, no worker, no stranger; no other program, no other request. The hub is heard (control)."""
+    """Root, workers and strangers are refused, and so are other programs and requests. The hub is served (control)."""
     for user in ("root", STEADY, "nobody", "netctl"):
         with pytest.raises(NotAllowed, match="acts serves the hub"):
             ask(scene, Stop(worker=STEADY), user)
@@ -235,7 +235,7 @@ def test_nobody_else_is_heard_and_nothing_else_done(scene: Scene) -> None:
 
 
 def test_it_has_roots_name_and_no_right(scene: Scene) -> None:
-    """It owns supervisord's socket, and has no capability of the kernel's, nor a way to one."""
+    """It owns supervisord's socket, and has no capability and cannot gain one."""
     (pid,) = [one.pid for one in scene.supervisor.states() if one.name == "acts"]
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
@@ -244,7 +244,7 @@ def test_it_has_roots_name_and_no_right(scene: Scene) -> None:
 
 
 def test_the_hub_is_slowed_down(scene: Scene) -> None:
-    """After a burst it is refused, whatever it asks."""
+    """After a burst all its requests are refused."""
 
     def refused() -> bool:
         with contextlib.suppress(UsageError):

@@ -1,4 +1,4 @@
-"""Control groups as the kernel has them: in the virtual machine alone, whose groups nobody else divides."""
+"""Real control groups of the kernel: only in the virtual machine, where no other program divides them."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def group(root: None, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_limits_of_a_worker_hold(group: Path) -> None:
-    """Divided by us, a worker over its memory is killed and one over its processes refused; below both, neither is.
+    """A worker over its memory limit is killed, one over its process limit refused; below both, neither happens.
 
-    The processor is divided by weight, where otherwise two busy workers would have as much of it.
+    Processor time is divided by weight; without weights two busy workers would get equal shares.
     """
     argv = [sys.executable, "-Ic", LIFE, str(CHECKOUT), str(group)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What fleet/db.py promises of a database, on both engines."""
+"""What fleet/db.py promises about a database, on both engines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ITEMS = sa.table("items", sa.column("id", sa.Integer), sa.column("value", sa.Int
 
 @pytest.fixture
 def opened(addresses: Callable[[], str]) -> Iterator[Callable[[], Database]]:
-    """Opens one and the same database, with a table of two rows."""
+    """Opens the same database each time, with a table of two rows."""
     address = addresses()
     queue = Queue(address)
     queue.change("CREATE TABLE items (id INTEGER PRIMARY KEY, value INTEGER)")
@@ -50,14 +50,14 @@ def add(database: Database, *ids: int, between: Callable[[], None] = lambda: Non
 
 
 def values(database: Database) -> list[int]:
-    """Of both rows."""
+    """The values of both rows."""
     return database.run(lambda db: list(db.scalars(sa.select(ITEMS.c.value).order_by(ITEMS.c.id))), reading=True)
 
 
 def test_two_transactions_in_a_circle_both_happen(
     opened: Callable[[], Database], request: pytest.FixtureRequest
 ) -> None:
-    """The database undoes one of them, which is done again: nobody hears of it, and nothing is done twice."""
+    """The database rolls back one of them, which is retried: no caller notices, and nothing happens twice."""
     server = request.getfixturevalue("postgresql") if opened().name == "postgresql" else None
     before = server.deadlocks() if server else 0
     meet = threading.Barrier(2)
@@ -88,7 +88,7 @@ def test_two_transactions_in_a_circle_both_happen(
 
 
 def test_what_fails_is_undone_and_told(opened: Callable[[], Database]) -> None:
-    """Half a transaction is none; an error that is no one's turn to repeat comes at once, as an error of ours."""
+    """A failed transaction leaves nothing; an error that a retry cannot help is raised at once, as a fleet error."""
     database, tries = opened(), []
 
     def work(db: sa.Connection) -> None:
@@ -102,7 +102,7 @@ def test_what_fails_is_undone_and_told(opened: Callable[[], Database]) -> None:
 
 
 def test_who_reads_waits_for_no_writer(opened: Callable[[], Database]) -> None:
-    """While another one is in the middle of a change."""
+    """A reader gets its answer while another connection is in the middle of a change."""
     reader = opened()
     seen: list[list[int]] = []
     add(opened(), 1, between=lambda: seen.append(values(reader)))
@@ -111,7 +111,7 @@ def test_who_reads_waits_for_no_writer(opened: Callable[[], Database]) -> None:
 
 @pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
 def test_a_file_that_somebody_holds_is_told_of(opened: Callable[[], Database], monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while, with a hint; then it works again."""
+    """The error comes after a while, with a hint; after the release it works again."""
     monkeypatch.setattr(fleet_db, "BUSY_MILLISECONDS", 20)
     other = opened()
 
@@ -126,7 +126,7 @@ def test_a_file_that_somebody_holds_is_told_of(opened: Callable[[], Database], m
 
 
 def test_its_clock_is_seconds_since_1970_and_goes_on(opened: Callable[[], Database]) -> None:
-    """Within a transaction too."""
+    """The time advances within a transaction too."""
     database = opened()
     begun = time.time()
     first, second = database.run(lambda db: (database.now(db), [database.now(db) for _ in range(50)][-1]))
@@ -134,7 +134,7 @@ def test_its_clock_is_seconds_since_1970_and_goes_on(opened: Callable[[], Databa
 
 
 def test_a_list_is_one_parameter_of_any_length(opened: Callable[[], Database]) -> None:
-    """The text of the statement stays; nothing is among nothing."""
+    """The text of the statement is the same for every length; an empty list matches nothing."""
     database = opened()
     query = sa.select(ITEMS.c.id).where(among(ITEMS.c.id, sa.bindparam("ids", type_=Many(sa.Integer))))
 

@@ -1,4 +1,4 @@
-"""What a person does on the hub's page, and who may: by HTTP, with another site's page as the attacker."""
+"""Acts of a person on the hub's page, and who may do them: by HTTP, with another site's page as the attacker."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ THEIRS = {**OURS, "Sec_Fetch_Site": "cross-site"}
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A hub with a page; its job 2 lies aside."""
+    """A hub with a page; its job 2 is set aside."""
     with shown(tmp_path_factory.mktemp("acting")) as made:
         yield made
 
 
 def act(place: str, what: str, token: str = "", **headers: str) -> int:
-    """The status of a form that is sent to PLACE."""
+    """Send a form to PLACE; returns the status of the answer."""
     return ask(place, "POST", urlencode({"what": what, "token": token}), **headers)[0]
 
 
 def state(scene: Scene) -> str | None:
-    """Of job 2."""
+    """The state of job 2."""
     found = reading.job(scene.database, 2)
     return found["state"] if found else None
 
 
 def test_who_has_no_token_changes_nothing(scene: Scene) -> None:
-    """None, a wrong one, a beginning, and the right one from another site's page: nothing happens, and it is told."""
+    """No token, a wrong one, a prefix, or the right one from another site's page: nothing changes, and it is logged."""
     for token in ("", "t", "x" * 20, f"{TOKEN}t", TOKEN[:-1]):
         assert act("/watches/2", "retry", token) == 401 and act("/sites/a.example", "pause", token) == 401
     assert act("/watches/2", "retry", TOKEN, **THEIRS) == 403
@@ -49,7 +49,7 @@ def test_who_has_no_token_changes_nothing(scene: Scene) -> None:
 
 
 def test_who_has_it_does(scene: Scene) -> None:
-    """A site pauses and goes on, a job is tried once more; what is not there is said; all of it is logged."""
+    """A site is paused and resumed, a job retried; an unknown one is reported; all of it is logged."""
     assert act("/sites/a.example", "pause", TOKEN, **OURS) == 303
     assert [site.paused for site in scene.store.sites() if site.name == "a.example"] == [True]
     until("the page says so", lambda: "◆ paused" in ask("/sites/a.example?lang=en")[2], 30)
@@ -70,7 +70,7 @@ def test_who_has_it_does(scene: Scene) -> None:
 
 
 def test_only_what_the_settings_name_is_offered(scene: Scene) -> None:
-    """No button, and no act, of what `hub.web.acts` does not name; what it names needs the token all the same."""
+    """An act that `hub.web.acts` does not name has no button and is refused; a named one still needs the token."""
     page = ask(f"/workers/{ONE.name}?lang=en")[2]
     assert [what for what in ("stop", "start", "rotate") if f'value="{what}"' in page] == ["stop", "start"]
     assert act(f"/workers/{ONE.name}", "rotate", TOKEN) == act(f"/workers/{ONE.name}", "pause", TOKEN) == 400
@@ -79,7 +79,7 @@ def test_only_what_the_settings_name_is_offered(scene: Scene) -> None:
 
 
 def test_what_could_not_be_done_is_said(scene: Scene) -> None:
-    """A worker that there is not is unknown; where the program with the right does not answer, the page says so."""
+    """A worker that does not exist is unknown; if the program that acts does not answer, the page says so."""
     assert act("/workers/netctl", "stop", TOKEN) == act("/workers/w9999", "start", TOKEN) == 404
     code, _, text = ask(f"/workers/{ONE.name}?lang=en", "POST", urlencode({"what": "stop", "token": TOKEN}))
     assert code == 503 and "no program answers at" in text, text
@@ -92,7 +92,7 @@ def test_what_could_not_be_done_is_said(scene: Scene) -> None:
 
 
 def test_who_is_refused_hides_nothing(scene: Scene) -> None:
-    """However often anybody of this host tries: what was done is told all the same."""
+    """However often a user of this host tries, acts that were done are still logged."""
     assert act("/sites/a.example", "resume", TOKEN) == 303
     assert {act("/sites/a.example", "pause") for _ in range(210)} == {401}
     acts = [(one["what"], one["done"]) for one in json.loads(ask("/api/acts")[2])["acts"]]

@@ -1,4 +1,4 @@
-"""Words about what jobs find, on both engines: written with the run, told at least once, judged at who gets them."""
+"""Alerts about what jobs find, on both engines: written with the run, sent at least once, checked at the receiver."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHEAP = {"value": "/answer/price", "when": "below", "than": 10, "targets": ["hoo
 
 
 class Mailbox(socketserver.ThreadingTCPServer):
-    """An SMTP server (RFC 5321) that keeps what it gets; the first letters it does not take just now."""
+    """An SMTP server (RFC 5321) that keeps what it gets, and refuses the first mails temporarily."""
 
     daemon_threads = True
 
@@ -45,7 +45,7 @@ class Mailbox(socketserver.ThreadingTCPServer):
 
 
 class Letters(socketserver.StreamRequestHandler):
-    """One conversation."""
+    """One SMTP session."""
 
     server: Mailbox
 
@@ -67,7 +67,7 @@ class Letters(socketserver.StreamRequestHandler):
 
 
 class Host:
-    """A host with the rule `cheap`, and MORE of it."""
+    """A host with the rule `cheap`, with MORE settings."""
 
     def __init__(self, queue: Queue, **more: Any) -> None:
         self.queue, self.host = queue, queue.hub("h1").host
@@ -78,7 +78,7 @@ class Host:
         (self.receipt,) = self.store.add(jobs("a", key="tea", repeat=Interval(60)))
 
     def run(self, price: int | None, outcome: Ending = "good") -> int:
-        """A run that finds PRICE; its fence."""
+        """End a run that finds PRICE; returns its fence."""
         self.store.enlist(self.host, 600, version="0", settings="")
         (claimed,) = self.store.claim(self.host, ["w1"]).jobs
         answer = None if price is None else {"price": price}
@@ -87,11 +87,11 @@ class Host:
         return claimed.fence
 
     def waiting(self) -> list[str]:
-        """The targets that are to be told."""
+        """The targets of the waiting messages."""
         return sorted(one.target.removeprefix("hub.alert:cheap:") for one in self.outbox.due(100)[0])
 
     def tell(self, targets: dict[str, AlertTargetSettings], passes: int = 1) -> None:
-        """So many passes of the sender, hours apart."""
+        """Let the sender run PASSES times, hours apart."""
 
         async def do(work: Callable[[], T]) -> T:
             return work()
@@ -116,7 +116,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 def test_it_is_told_when_it_begins_and_when_it_is_over(queue: Queue) -> None:
-    """To each target once, however many runs say the same; again while nobody handles it."""
+    """Each target gets one message, however many runs agree; it is repeated while nobody handles the alert."""
     host = Host(queue)
     for price in (11, 9, 8):
         host.run(price)
@@ -146,7 +146,7 @@ def test_it_is_told_when_it_begins_and_when_it_is_over(queue: Queue) -> None:
 
 
 def test_a_word_and_its_run_are_one_transaction(queue: Queue) -> None:
-    """Where the word cannot be written, the run has not ended either; tried again it is told once."""
+    """If the message cannot be written, the run has not ended either; after a retry it is sent once."""
     host = Host(queue)
     queue.change("ALTER TABLE alerts RENAME TO away")
     with pytest.raises(DatabaseFailed):
@@ -159,7 +159,7 @@ def test_a_word_and_its_run_are_one_transaction(queue: Queue) -> None:
 
 
 def test_words_of_a_page_are_text_to_who_is_told(queue: Queue) -> None:
-    """What a terminal or a chat would obey is shown by its number; the value beside the words is as it was."""
+    """Characters that a terminal or a chat would obey are shown by number; the value beside the text is unchanged."""
     host = Host(queue, when="changed", than=None, repeat_minutes=0)
     host.run(1)
     host.run(2)
@@ -169,7 +169,7 @@ def test_words_of_a_page_are_text_to_who_is_told(queue: Queue) -> None:
 
 
 def test_a_webhook_and_a_mailbox_get_it(queue: Queue, tmp_path: Path, hook: Server, mailbox: Mailbox) -> None:
-    """Signed, in plain words, and again after a failure; a page's words stay on their line."""
+    """They are signed, in plain text, and repeated after a failure; a page's text stays on its line."""
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")
     targets = {
@@ -208,7 +208,7 @@ def test_a_webhook_and_a_mailbox_get_it(queue: Queue, tmp_path: Path, hook: Serv
 def test_apprise_tells_a_service(
     queue: Queue, tmp_path: Path, hook: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By an address that is on no command line, in no table and no log; later where it fails or takes long."""
+    """Its address is on no command line, in no table and in no log; after a failure or time-out it is retried later."""
     words: list[Any] = []
     start = asyncio.create_subprocess_exec
 

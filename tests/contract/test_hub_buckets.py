@@ -1,4 +1,4 @@
-"""Deliveries into a bucket, judged at a real S3 service, and at servers that refuse, hang up and keep silent."""
+"""Deliveries into a bucket of a real S3 service, and to servers that refuse, hang up and do not answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def host(queue: Queue, root: Path, endpoint: str, **more: Any) -> Host:
 
 
 def test_every_run_is_in_the_bucket_once(queue: Queue, tmp_path: Path, service: Service) -> None:
-    """Its files under their keys, unharmed; sent once more after a lost answer they are known, and left as they are."""
+    """Its files are intact under their keys; sent again after a lost answer, they are recognised and left unchanged."""
     made = host(queue, tmp_path, service.url)
     runs = made.end(3)
     made.send()
@@ -59,7 +59,7 @@ def test_every_run_is_in_the_bucket_once(queue: Queue, tmp_path: Path, service: 
 
 
 def test_what_lies_there_is_never_written_over(queue: Queue, tmp_path: Path, service: Service) -> None:
-    """Another file under its key, of the same length too: the run lies aside, and that file is as it was."""
+    """With another file under its key, even of the same length, the run is set aside, and that file is unchanged."""
     made = host(queue, tmp_path, service.url)
     ((job, _),) = made.end(1)
     key, other = f"{tmp_path.name}/{job}/{job}.png", bytes(len(PICTURE) + len(str(job)))
@@ -70,7 +70,7 @@ def test_what_lies_there_is_never_written_over(queue: Queue, tmp_path: Path, ser
 
 
 def test_a_wrong_key_waits_for_the_right_one(queue: Queue, tmp_path: Path, service: Service) -> None:
-    """Nothing is lost meanwhile, and the secret is in no word of it."""
+    """Nothing is lost meanwhile, and no message has the secret."""
     made = host(queue, tmp_path, service.url, keys={"secret_access_key": "wrong-s3cret"})
     made.end(1)
     made.send()
@@ -84,7 +84,7 @@ def test_a_wrong_key_waits_for_the_right_one(queue: Queue, tmp_path: Path, servi
 def test_a_service_in_trouble_is_tried_again_by_the_outbox_alone(
     queue: Queue, tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
-    """Silent, slow, reset, half an answer, too many, broken: one request for each try, and all of it arrives."""
+    """No answer, slow, reset, half an answer, 429, broken: one request for each try, and everything arrives."""
     moods = ["503", "silent", "reset", "500", "dripping", "429", "403", "endless"]
     server = serve(*moods)
     made = host(queue, tmp_path, server.url, timeout_seconds=SECONDS)
@@ -98,7 +98,7 @@ def test_a_service_in_trouble_is_tried_again_by_the_outbox_alone(
 
 
 def test_a_bucket_without_its_keys_is_named(queue: Queue, tmp_path: Path) -> None:
-    """By the key of the settings, before anything is sent."""
+    """The error names the key of the settings, before anything is sent."""
     with pytest.raises(ConfigurationError, match=r"hub\.targets\.it\.keys_file"):
         host(queue, tmp_path, "https://s3.example", keys={"token": "x"}).send()
     for wrong in ({"keys_file": ""}, {"secret_file": "x"}, {"url": "https://a.example/"}, {"url": "s3:///a"}):

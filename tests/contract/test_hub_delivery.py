@@ -1,4 +1,4 @@
-"""Deliveries, judged at their targets: a folder, and servers that lose, repeat, delay, refuse and lie."""
+"""Deliveries, checked at their targets: a folder, and servers that lose, repeat, delay, refuse and lie."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Host:
         self.outbox = Outbox(queue.database, "h1")
 
     def end(self, count: int) -> list[tuple[int, int]]:
-        """COUNT runs, each with a picture of its own."""
+        """End COUNT runs, each with its own picture."""
         self.store.add(jobs(*("a" for _ in range(count)), targets=("it",)))
         ends = []
         for one in [self.store.claim(self.host, [WORKER]).jobs[0] for _ in range(count)]:
@@ -100,7 +100,7 @@ class Host:
         return False
 
     def backlog(self) -> list[tuple[int, int]]:
-        """What waits, and what was refused."""
+        """Numbers of waiting and of refused deliveries."""
         return [(one.waiting, one.aside) for one in self.outbox.backlog()]
 
 
@@ -110,7 +110,7 @@ MOODS = ["silent", "endless", "dripping", "lost", "reset", "again", "503", "500"
 def test_every_run_is_at_the_target_whatever_it_did_meanwhile(
     queue: Queue, tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
-    """Each once by its key, with its own picture unharmed; nothing is left, and no redirect is followed."""
+    """Each arrives once by its key, with its own picture intact; nothing is left, and no redirect is followed."""
     server = serve(*MOODS)
     host = Host(queue, tmp_path, url=f"{server.url}/runs/{{job}}", timeout_seconds=SECONDS)
     runs = host.end(6)
@@ -129,7 +129,7 @@ def test_every_run_is_at_the_target_whatever_it_did_meanwhile(
 def test_what_is_refused_for_good_lies_aside_until_it_is_asked_for(
     queue: Queue, tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
-    """It is not sent again by itself."""
+    """It is not sent again automatically."""
     server = serve("400", "422")
     host = Host(queue, tmp_path, url=server.url)
     host.end(2)
@@ -258,7 +258,7 @@ def test_put_sends_each_file_to_its_own_address(
 
 @pytest.mark.parametrize("addresses", ["sqlite"], indirect=True, scope="session")
 def test_a_folder_has_whole_files_and_waits_for_its_disk(queue: Queue, tmp_path: Path) -> None:
-    """A folder that is not there, a disk that is not mounted, is waited for and not made."""
+    """A missing folder, such as of a disk that is not mounted, is waited for and not made."""
     folder = tmp_path / "results"
     host = Host(queue, tmp_path, url=f"file://{folder}")
     ((job, fence),) = host.end(1)
@@ -275,7 +275,7 @@ def test_a_folder_has_whole_files_and_waits_for_its_disk(queue: Queue, tmp_path:
 def test_a_picture_that_is_another_one_by_now_is_not_sent(
     queue: Queue, tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
-    """A worker that changes, links or removes its file has nothing of it delivered, and the reason is kept."""
+    """If a worker changes, links or removes its file, nothing of it is delivered, and the reason is kept."""
     server = serve()
     host = Host(queue, tmp_path, url=server.url)
     changed, linked, gone, kept = (job for job, _ in host.end(4))
@@ -301,6 +301,6 @@ def test_a_picture_that_is_another_one_by_now_is_not_sent(
     ],
 )
 def test_a_target_that_cannot_be_is_named(target: dict[str, Any]) -> None:
-    """By its key, before anything starts."""
+    """The error names its key, before anything starts."""
     with pytest.raises(ValueError, match=r"hub\.targets\.it"):
         Host.__init__(Host.__new__(Host), None, Path(os.devnull), **target)  # type: ignore[arg-type]

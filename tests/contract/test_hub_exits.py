@@ -1,4 +1,4 @@
-"""Which exits a hub takes jobs for: it asks netctl, whose place a real store of keys takes here."""
+"""Which exits a hub takes jobs for: it asks netctl, in whose place a real key store answers here."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ONE |= {"aside_until": None, "why": None, "last_good": None}
 
 
 def fleet(**hub: Any) -> Fleet:
-    """The settings of one whose queue is shared, or has more of HUB."""
+    """Settings with a shared queue, or with the settings HUB."""
     return Fleet.model_validate({**FLEET.model_dump(), "hub": {"jobs": "first", **hub}})
 
 
 @pytest.mark.parametrize(("database", "known"), [("postgresql://u@db.example/fleet", HERE), ("", None)])
 def test_a_shared_queue_is_asked_for_own_exits(tmp_path: Path, database: str, known: set[str] | None) -> None:
-    """Those that a key has, by server and region; on a queue of its own a host takes all."""
+    """The exits of its keys, by server and region; on its own queue a host takes all jobs."""
     paths = Paths(root=tmp_path)
     with told(paths, ""):
         found = asyncio.run(Exits(fleet(database=database), paths).known())
@@ -39,21 +39,21 @@ def test_a_shared_queue_is_asked_for_own_exits(tmp_path: Path, database: str, kn
 
 
 def test_without_netctls_word_all_are_taken(tmp_path: Path) -> None:
-    """While netctl is not there nothing waits, and what it has told counts on once it is away."""
+    """Before netctl's first answer all jobs are taken, and its last answer stays valid while it is away."""
     paths = Paths(root=tmp_path)
     paths.netctl_socket.parent.mkdir(parents=True)
     assert asyncio.run(Exits(fleet(database="postgresql://u@db.example/fleet"), paths).known()) is None
 
 
 def test_what_is_retired_is_no_exit() -> None:
-    """Nor is anything left out where netctl could not tell of all servers."""
+    """A server with only retired keys does not count; if netctl could not list all servers, nothing is left out."""
     usable, retired = ServerKeys.model_validate(ONE), ServerKeys.model_validate({**ONE, "server": "b", "retired": 1})
     assert exits_of(Servers(servers=(usable, retired), more=0)) == frozenset({"a"})
     assert exits_of(Servers(servers=(usable, retired), more=1)) is None
 
 
 def test_an_exit_that_is_nowhere_is_named(tmp_path: Path) -> None:
-    """`fleet job add` takes such a job, and says so; of exits that keys have it says nothing (control)."""
+    """`fleet job add` accepts such a job with a warning; for exits of existing keys there is none (control)."""
     paths = Paths(root=tmp_path)
     installation = Installation(paths=paths)
     paths.snapshot.parent.mkdir(parents=True)

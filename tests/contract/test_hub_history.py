@@ -21,13 +21,13 @@ LOOK_STEPS = 50
 
 @pytest.fixture
 def steps(request: pytest.FixtureRequest) -> int:
-    """How long."""
+    """The number of steps."""
     return int(request.config.getoption("--steps"))
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Which."""
+    """The seed of the random history."""
     return int(request.config.getoption("--seed"))
 
 
@@ -43,7 +43,7 @@ def begin(queue: Queue, seed: int, *, careless: bool = False) -> tuple[Ledger, l
 
 
 def history(queue: Queue, steps: int, seed: int, *, careless: bool = False) -> Ledger:
-    """STEPS at random by three hubs in turn; whatever they do, it agrees with what they were told."""
+    """Do STEPS random steps by three hubs in turn, and assert that the tables agree with what users were told."""
     ledger, hubs = begin(queue, seed, careless=careless)
     for number in range(steps):
         hubs[number % len(hubs)].step()
@@ -54,7 +54,7 @@ def history(queue: Queue, steps: int, seed: int, *, careless: bool = False) -> L
 
 
 def drain(queue: Queue, ledger: Ledger, hubs: list[MortalHub]) -> None:
-    """Without further deaths and new jobs every job comes to its end: nothing stands there until somebody looks."""
+    """Without further deaths and new jobs every job ends by itself: none waits for a person."""
     repeating = [job for (job,) in queue.rows("SELECT id FROM jobs WHERE interval_seconds IS NOT NULL")]
     ledger.cancelled |= set(repeating)
     hubs[0].store.cancel(repeating)
@@ -83,7 +83,7 @@ def drain(queue: Queue, ledger: Ledger, hubs: list[MortalHub]) -> None:
 
 
 def test_no_history_loses_or_doubles_a_job(queue: Queue, steps: int, seed: int) -> None:
-    """With deaths between any two statements: what was told is so, each lease ends once, each alarm is set."""
+    """With deaths between any two statements: what was told is true, each lease ends once, each alarm is set."""
     ledger = history(queue, steps, seed)
     ends = dict(queue.rows("SELECT outcome, count(*) FROM runs GROUP BY outcome"))
     assert ends.keys() >= {"good", "failed", "lost", "cancelled"}
@@ -92,7 +92,7 @@ def test_no_history_loses_or_doubles_a_job(queue: Queue, steps: int, seed: int) 
 
 @pytest.mark.parametrize("addresses", ["postgresql"], indirect=True, scope="session")
 def test_hubs_at_the_same_time_lose_and_double_nothing(queue: Queue, postgresql: Server, steps: int, seed: int) -> None:
-    """Three of them in threads, their transactions in one another's way, with deaths: never in a circle."""
+    """Three hubs in threads, with conflicting transactions and deaths: never a deadlock."""
     before = postgresql.deadlocks()
     ledger, hubs = begin(queue, seed)
     faults: list[BaseException] = []
@@ -116,27 +116,27 @@ def test_hubs_at_the_same_time_lose_and_double_nothing(queue: Queue, postgresql:
 
 
 def test_a_planted_end_in_two_halves_is_found(queue: Queue, seed: int) -> None:
-    """The control: where each statement is a transaction of its own, a death in between is seen."""
+    """The control: if each statement is its own transaction, a death in between is detected."""
     with pytest.raises(AssertionError):
         history(queue, 2000, seed, careless=True)
 
 
 def test_a_planted_stale_end_is_found(queue: Queue, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: where whoever had a job may end it, under whichever fence, that is seen."""
+    """The control: if a former holder of a job may end it, under any fence, that is detected."""
     monkeypatch.setattr(endings, "in_effect", lambda row, _: row.state == "leased")
     with pytest.raises(Exception, match=r"runs|was claimed twice|then|told"):
         history(queue, 2000, seed)
 
 
 def test_a_planted_forgotten_alarm_is_found(queue: Queue, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: where a new job does not wake its site, that is seen at the next look."""
+    """The control: if a new job does not wake its site, that is detected at the next check."""
     monkeypatch.setattr(politeness, "earlier", lambda site, _: site)
     with pytest.raises(AssertionError, match="its alarm should be"):
         history(queue, 2000, seed)
 
 
 def test_a_planted_forgotten_deadline_is_found(queue: Queue, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: where a job is tried once more after nobody waits for it any more, that is seen."""
+    """The control: if a job is retried although its caller no longer waits, that is detected."""
     monkeypatch.setattr(rests, "_in_time", lambda _row, _due_at: True)
     with pytest.raises(AssertionError, match="nobody waits for it any more"):
         history(queue, 2000, seed)

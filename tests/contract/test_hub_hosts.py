@@ -17,7 +17,7 @@ HOUR_SECONDS = 3600.0
 
 
 def test_the_jobs_of_a_silent_host_go_to_others(queue: Queue) -> None:
-    """Not before its lease is over; then at once, in spite of attempts; what it still tells is stale."""
+    """Not before its lease is over, then at once, without the usual back-off; what it still reports is stale."""
     dead, other = queue.hub("h1"), queue.hub("h2")
     dead.store.add(jobs("a", "b"))
     lost = dead.claim(2)
@@ -58,7 +58,7 @@ def test_a_host_that_was_fenced_is_told(queue: Queue) -> None:
 
 
 def test_a_new_life_finds_what_the_old_one_held(queue: Queue) -> None:
-    """A hub that starts again on its host keeps the runs of workers that go on; nobody else takes them."""
+    """A restarted hub keeps the runs of workers that still work on its host; no other host takes them."""
     hub, other = queue.hub("h1"), queue.hub("h2")
     hub.store.add(jobs("a"))
     (claimed,) = hub.claim()
@@ -70,7 +70,7 @@ def test_a_new_life_finds_what_the_old_one_held(queue: Queue) -> None:
 
 
 def test_a_host_that_ends_in_order_is_not_waited_for(queue: Queue) -> None:
-    """What it leaves is recovered at the next look."""
+    """Its remaining jobs are recovered at the next check."""
     hub, other = queue.hub("h1"), queue.hub("h2")
     hub.store.add(jobs("a"))
     hub.claim()

@@ -1,4 +1,4 @@
-"""A page that shows itself by a link: who may look may not act, and the link ends."""
+"""A page that is shown by a link: it allows viewing but no acts, and it expires."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def link(seconds: int = 3600, token: str = TOKEN) -> str:
-    """One that lasts so long."""
+    """A link that is valid for SECONDS."""
     return look.link(token, int(time.time()) + seconds)
 
 
 def test_without_one_nothing_is_shown(scene: Scene) -> None:
-    """No page, no JSON, no picture, no number; a link or the token shows them (control)."""
+    """No page, no JSON, no picture, no metrics; a link or the token shows them (control)."""
     for place in (*PLACES, "/api/fleet", "/live", "/healthz", "/pressure", "/metrics", "/openapi.json"):
         assert status(place) == status(f"{link(-1)}{place}") == status(f"{link(token='x' * 20)}{place}") == 401, place
     assert status("/api/fleet", Authorization="Bearer x") == status("/api/fleet", Authorization=TOKEN) == 401
@@ -41,7 +41,7 @@ def test_without_one_nothing_is_shown(scene: Scene) -> None:
 
 
 def test_whoever_has_one_goes_on_by_it(scene: Scene) -> None:
-    """Every address on every page begins with it, also where a stranger's words look like one."""
+    """Every address on every page begins with it, also if untrusted text looks like a link."""
     by = link()
     for place in PLACES:
         code, headers, text = ask(f"{by}{place}?lang=en")
@@ -53,7 +53,7 @@ def test_whoever_has_one_goes_on_by_it(scene: Scene) -> None:
 
 
 def test_who_may_look_may_not_act(scene: Scene) -> None:
-    """By a link a site is paused with the token alone, and the answer leads back by the link; no link makes a link."""
+    """Under a link, pausing a site needs the token, and the answer leads back to the link; no link makes a link."""
     by = link()
 
     def act(**form: str) -> tuple[int, dict[str, str], str]:
@@ -69,7 +69,7 @@ def test_who_may_look_may_not_act(scene: Scene) -> None:
 
 
 def test_another_token_ends_all_links(scene: Scene) -> None:
-    """At once, and the one that is made with it opens the page."""
+    """They end at once, and a link made with the new token opens the page."""
     by, file = link(), scene.paths.root / "token"
     assert status(f"{by}/") == 200
     file.write_text("n" * 20)

@@ -1,4 +1,4 @@
-"""What programs are told of how the fleet is, and the rules and the dashboard that are made of it."""
+"""The fleet's state for programs, and the alert rules and the dashboard that use it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def values(text: str) -> dict[str, float]:
-    """Each series of TEXT."""
+    """The value of each series in TEXT."""
     lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
 
 
 def promtool(*words: str, given: str = "", folder: Path = DEPLOY) -> subprocess.CompletedProcess[str]:
-    """Debian's, which `bin/setup --dev` has put beside the environments."""
+    """Run Debian's promtool, which `bin/setup --dev` has put beside the environments."""
     program = Path(sys.prefix).parents[1] / "tools/promtool"
     return subprocess.run([program, *words], input=given, capture_output=True, text=True, cwd=folder, check=False)
 
@@ -74,7 +74,7 @@ def test_a_watch_that_is_late_is_said(scene: Scene) -> None:
 
 
 def test_what_supervisord_has_given_up_is_said(scene: Scene) -> None:
-    """With the time of its next start: on the page, under /api and as a number; its name is text."""
+    """It is shown with the time of its next start: on the page, under /api and as a metric; its name is escaped."""
     path = scene.paths.given_up
     path.parent.mkdir(parents=True, exist_ok=True)
     one = GivenUp(name="worker:<b>w1301</b>", again_at=1.8e9, times=2)
@@ -87,7 +87,7 @@ def test_what_supervisord_has_given_up_is_said(scene: Scene) -> None:
 
 
 def test_who_was_stopped_is_told_from_who_is_missing(scene: Scene) -> None:
-    """By another word, shape and number; as many workers are not there, and that is as much of a trouble."""
+    """It has another word, shape and metric; both count as away, and cause the same trouble."""
     path = scene.paths.given_up
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(All(stopped=(f"worker:{ONE.name}", "netctl")).model_dump_json())
@@ -107,14 +107,14 @@ def test_who_was_stopped_is_told_from_who_is_missing(scene: Scene) -> None:
 
 
 def test_pressure_has_a_reason(scene: Scene) -> None:
-    """No worker is there: 503, and the word."""
+    """Without workers: 503 and the reason in one word."""
     code, _, text = ask("/pressure")
     said = json.loads(text)
     assert (code, said["reason"], said["away"]) == (503, "workers", len(FLEET.members))
 
 
 def test_a_reason_for_each_cause() -> None:
-    """A full disk goes before workers, and both before a queue that stands; a job that is due just now is no reason."""
+    """A full disk comes before missing workers, both before a stuck queue; a job that is due just now is no reason."""
     assert pressure(full=True, away=True, since=0, now=1000) == "disk"
     assert pressure(full=False, away=True, since=0, now=1000) == "workers"
     assert pressure(full=False, away=False, since=900, now=1000) == "queue"

@@ -18,7 +18,7 @@ PICTURE = Picture(name="screenshot", sha256=SUM, size_bytes=7)
 
 @pytest.fixture
 def hub(queue: Queue) -> Hub:
-    """A hub that records what its ends take along."""
+    """A hub that records deliveries with the ends of runs."""
     return recording(queue, "h1")
 
 
@@ -50,7 +50,7 @@ def due(box: Outbox) -> list[Delivery]:
 
 
 def test_an_end_is_in_the_outbox_with_all_that_a_target_needs(hub: Hub, box: Outbox) -> None:
-    """Once for each target, with answer, arguments and pictures; told again it is not there twice."""
+    """Once for each target, with answer, arguments and pictures; a repeated report adds nothing."""
     end = ended(hub, "s3", "owner", "owner")
     assert hub.store.finish([end]) == [Taken.REPEATED]
     found = due(box)
@@ -61,7 +61,7 @@ def test_an_end_is_in_the_outbox_with_all_that_a_target_needs(hub: Hub, box: Out
 
 
 def test_an_end_and_its_deliveries_are_one_transaction(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """Where the outbox cannot be written, the run has not ended either: nobody is told that it is safe."""
+    """If the outbox cannot be written, the run has not ended either, so its worker is not told that it is safe."""
     hub.store.add(jobs("a"))
     (claimed,) = hub.claim()
     queue.change("ALTER TABLE outbox RENAME TO away")
@@ -74,7 +74,7 @@ def test_an_end_and_its_deliveries_are_one_transaction(hub: Hub, box: Outbox, qu
 
 
 def test_a_stale_end_delivers_nothing(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """What was taken from its host is another's to deliver."""
+    """If a run was taken from its host, another host delivers it."""
     hub.store.add(jobs("a"))
     (claimed,) = hub.claim()
     hub.store.retire(hub.host)
@@ -99,7 +99,7 @@ def test_what_has_arrived_leaves_once_with_its_answer(hub: Hub, box: Outbox, que
 
 
 def test_what_did_not_arrive_is_tried_ever_more_seldom_and_for_ever(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """A target that is down for days costs one try a quarter of an hour, and gets everything in the end."""
+    """A target that is down for days costs one try every 15 minutes, and gets everything in the end."""
     ended(hub, "s3")
     waits = []
     for tries in range(30):
@@ -123,7 +123,7 @@ def test_a_target_says_itself_how_long_to_wait(hub: Hub, box: Outbox) -> None:
 
 
 def test_what_is_refused_lies_aside_until_somebody_wants_it_sent(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """It is counted, holds up nothing else, and goes once more when it is asked for."""
+    """It is counted, delays nothing else, and is sent again on request."""
     for target in ("owner", "s3"):
         ended(hub, target)
     refused = next(one for one in due(box) if one.target == "owner")
@@ -138,14 +138,14 @@ def test_what_is_refused_lies_aside_until_somebody_wants_it_sent(hub: Hub, box: 
 
 
 def test_each_host_sends_its_own(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """The pictures lie there."""
+    """Only that host has the pictures."""
     ended(hub, "s3")
     assert Outbox(queue.open(), "h2").due(9) == ([], None)
     assert len(due(box)) == 1
 
 
 def test_a_hub_that_dies_while_it_sends_sends_again(hub: Hub, box: Outbox) -> None:
-    """Nothing was told: the next life finds the same, and the target knows the run."""
+    """Nothing was recorded: the next life sends the same again, and the target recognises the run."""
     ended(hub, "s3")
     first = due(box)
     assert due(Outbox(hub.database, hub.host.name)) == first
@@ -165,7 +165,7 @@ def test_a_job_is_answered_once_by_the_run_that_ends_it(hub: Hub, box: Outbox, q
 
 
 def test_a_repeating_job_answers_each_time(hub: Hub, box: Outbox, queue: Queue) -> None:
-    """Every run that is not tried once more."""
+    """Every run that is not retried is an answer."""
     hub.store.add(jobs("a", repeat=Interval(60), targets=("owner",)))
     for fence in (1, 2):
         hub.end(hub.claim()[0])
@@ -187,7 +187,7 @@ def test_what_nobody_did_is_answered_too(hub: Hub, box: Outbox, queue: Queue) ->
 
 
 def test_what_lies_aside_was_answered_when_it_came_there(hub: Hub, box: Outbox) -> None:
-    """Cancelled there, it is not answered again."""
+    """If it is cancelled after that, it is not answered again."""
     (receipt,) = hub.store.add(jobs("a", attempts=1, targets=("owner",)))
     hub.end(hub.claim()[0], "failed")
     hub.store.cancel([receipt.job])

@@ -41,7 +41,7 @@ def scene(root: None) -> Iterator[Scene]:
 
 
 def test_an_idle_worker_has_a_new_job_at_once(scene: Scene) -> None:
-    """One that waits is woken by the ring of whoever adds; its result lies in the history with its picture's sum."""
+    """A waiting worker is woken when a job is added; its result is in the history with its picture's checksum."""
     found: list[Work] = []
     with client(scene, ONE.uid) as one:
         waiting = threading.Thread(target=lambda: found.append(take(one, 60)))
@@ -88,7 +88,7 @@ def test_a_worker_ends_its_own_jobs_alone(scene: Scene) -> None:
 
 
 def test_who_hangs_up_has_lost_its_job_and_who_handed_in_has_not(scene: Scene) -> None:
-    """The first is another's at once; of the second the result counts, told or not."""
+    """A job of the first goes to another worker at once; the second one's stored result counts, reported or not."""
     (lost,) = scene.add("lost")
     with client(scene, ONE.uid) as one:
         take(one)
@@ -101,7 +101,7 @@ def test_who_hangs_up_has_lost_its_job_and_who_handed_in_has_not(scene: Scene) -
 
 
 def test_a_worker_that_asks_again_has_forgotten_its_job(scene: Scene) -> None:
-    """A new process of it does not know what the old one had: it gets the next run of it."""
+    """A new process of the worker does not know the old one's job: it gets the job's next run."""
     (job,) = scene.add("forgotten")
     with client(scene, ONE.uid) as one:
         assert take(one).fence == 1
@@ -113,7 +113,7 @@ def test_a_worker_that_asks_again_has_forgotten_its_job(scene: Scene) -> None:
 
 
 def test_a_worker_that_loses_one_job_after_another_rests_ever_longer(scene: Scene) -> None:
-    """It does not use up the attempts of the whole queue; a neighbour goes on meanwhile."""
+    """It does not use up the attempts of the whole queue; its neighbour keeps working."""
     jobs = scene.add(*(f"burnt-{number}" for number in range(6)), attempts=1)
 
     def takes_and_hangs_up() -> bool:
@@ -153,7 +153,7 @@ HOSTILE: dict[str, Callable[[Scene, Work], None]] = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_result_that_is_none_fails_its_run(scene: Scene, kind: str) -> None:
-    """The reason is kept, its job lies aside, and the hub and its other workers go on."""
+    """The reason is kept, its job is set aside, and the hub and its other workers go on."""
     (job,) = scene.add(f"hostile {kind}", attempts=1)
     with client(scene, ONE.uid) as one:
         work = take(one)
@@ -221,7 +221,7 @@ def test_pictures_of_several_pages_are_kept_in_their_order(scene: Scene) -> None
 
 
 def test_a_limited_run_waits_and_costs_no_attempt(scene: Scene) -> None:
-    """The site said when: until then nobody asks it, whatever else there is for it."""
+    """The site said when: until then it gets no request, whatever other jobs it has."""
     (job,) = scene.add("limited", attempts=1)
     with client(scene, ONE.uid) as one:
         work = take(one)
@@ -243,7 +243,7 @@ def test_a_limited_run_waits_and_costs_no_attempt(scene: Scene) -> None:
 
 
 def test_a_killed_hub_knows_afterwards_what_its_workers_have(scene: Scene) -> None:
-    """A worker's job is its own over the hub's death, and its end is taken, once; what nobody has any more is lost."""
+    """A worker keeps its job over the hub's death, and its end is taken once; a run that no worker has is lost."""
     kept, left = scene.add("kept", "left")
     with client(scene, ONE.uid) as one, client(scene, TWO.uid) as two:
         by_job = {}
@@ -319,5 +319,5 @@ def test_a_job_cuts_the_rest_between_two_loops_short(scene: Scene) -> None:
 
 
 def log_of(scene: Scene) -> str:
-    """The last words of the worker."""
+    """The end of the worker's log."""
     return (scene.paths.root / "looping.log").read_text()[-2000:]

@@ -1,4 +1,4 @@
-"""The contract of the queue, on both engines: a site is asked as it bears it, by all hubs together."""
+"""The contract of the queue, on both engines: all hubs together respect a site's limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOUR_SECONDS = 3600.0
 
 
 def test_an_interval_lies_between_two_beginnings_of_all_hubs(queue: Queue) -> None:
-    """Whoever asks: nothing before the interval is over, the next right after it, and the claim says when that is."""
+    """For any hub: no job before the interval is over, the next right after it, and the claim says when that is."""
     first, second = (queue.hub(name, Pace(interval_seconds=10, most=9)) for name in ("h1", "h2"))
     first.store.add(jobs("a", "a", "a"))
     (one,) = first.claim(3)
@@ -37,7 +37,7 @@ def test_most_at_once_counts_all_hubs(queue: Queue) -> None:
 
 
 def test_a_paused_site_begins_nothing_and_goes_on_where_it_was(queue: Queue) -> None:
-    """What runs ends as ever; new jobs wait too; resumed, it is there at once."""
+    """Running jobs end as usual; new jobs wait too; after resuming they begin at once."""
     hub = queue.hub()
     hub.store.add(jobs("a", "a"))
     (claimed,) = hub.claim(1)
@@ -51,7 +51,7 @@ def test_a_paused_site_begins_nothing_and_goes_on_where_it_was(queue: Queue) -> 
 
 
 def test_another_pace_holds_for_what_begins_from_now_on(queue: Queue) -> None:
-    """`most` below what runs already takes nothing from those; later runs keep to it."""
+    """Setting `most` below the number of running jobs stops none of them; later runs respect it."""
     hub = queue.hub(pace=Pace(interval_seconds=0, most=4))
     hub.store.add(jobs(*["a"] * 9))
     running = hub.claim(9)

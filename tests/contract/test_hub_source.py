@@ -1,4 +1,4 @@
-"""Work out of somebody else's queue, judged by that queue: a server that loses, repeats, delays, refuses and lies."""
+"""Work from another server's queue, checked at that server, which loses, repeats, delays, refuses and lies."""
 
 from __future__ import annotations
 
