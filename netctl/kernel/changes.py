@@ -175,10 +175,10 @@ class Changes:
 
     @_change.register
     def _change_shortcut(self, rule: Shortcut, verb: Verb) -> None:
-        if rule.listed:
-            self._raw.request(rtnetlink.DEL_RULE, rule.listed)
-            return
+        """A deletion deletes every rule of netctl's with this priority, and ends with ENOENT (see _change_rule)."""
         spec: dict[str, Any] = {"family": _NUMBERS[rule.family], "priority": rule.priority, "protocol": PROTOCOL}
+        while verb == "delete":
+            self._ip.rule("del", **spec)
         spec["action"] = "nop"
         if rule.source is not None:
             spec |= {"src": str(rule.source.network_address), "src_len": rule.source.prefixlen}
@@ -186,4 +186,4 @@ class Changes:
             spec |= {"uid_range": "{}:{}".format(*rule.but_uids), "flags": rtnetlink.INVERT}
         if rule.goto is not None:
             spec |= {"action": "goto", "goto": rule.goto}
-        self._ip.rule("del" if verb == "delete" else "add", **spec)
+        self._ip.rule("add", **spec)

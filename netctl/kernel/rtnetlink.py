@@ -156,7 +156,7 @@ def read_shortcut(body: bytes) -> Shortcut:
     source = found.get(_FRA_SRC)
     odd = to_prefix or tos or (_RULE_EXTRAS - {_FRA_GOTO}) & found.keys() or action not in (GOTO, NOP)
     odd = odd or bool(flags & INVERT) != bool(uids)
-    # The kernel keeps the bits behind the prefix, and compares them when a rule is deleted (fib4_rule_compare).
+    # The kernel keeps the bits after the prefix.
     network = ip_network((source, from_prefix), strict=False) if source else None
     odd = odd or (network is not None and network.network_address.packed != source)
     return Shortcut(

@@ -100,7 +100,8 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     yield from _each("add", desired.spaces - observed.spaces)
     yield from _each("add", fresh_filters)
     yield from _each("delete", strange)
-    yield from _shortcuts("delete", observed.shortcuts - desired.shortcuts)
+    wrong = observed.shortcuts - desired.shortcuts
+    yield from _shortcuts("delete", wrong)
     new_rules = desired.rules - observed.rules
     yield from _each("add", (rule for rule in new_rules if rule.table is None))
     new_routes = desired.routes - observed.routes
@@ -111,7 +112,10 @@ def _order(desired: State, observed: State, strange: frozenset[Address]) -> Iter
     new_addresses = desired.addresses - observed.addresses
     yield from _each("add", (one for one in new_addresses if one.interface == "lo"))
     yield from _each("add", (rule for rule in new_rules if rule.table is not None))
-    yield from _shortcuts("add", desired.shortcuts - observed.shortcuts)
+    # The kernel may delete the right one with a wrong one of its priority.
+    places = {(one.family, one.priority) for one in wrong}
+    right = frozenset(one for one in observed.shortcuts if (one.family, one.priority) not in places)
+    yield from _shortcuts("add", desired.shortcuts - right)
     yield from _links(desired, observed)
     # After a link has been moved from another namespace, and before the routes that have these as their source.
     yield from _each("add", (one for one in new_addresses if one.interface != "lo"))

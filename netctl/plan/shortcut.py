@@ -25,7 +25,7 @@ class Shortcut(Thing):
     goto: int | None = None
     """The priority to go on at; None: the rule does nothing."""
     listed: bytes = field(default=b"", repr=False)
-    """See Rule."""
+    """The rule as the kernel lists it, if it has attributes that netctl never sets."""
 
     @property
     def to_workers(self) -> bool:

@@ -76,9 +76,23 @@ def test_a_rule_of_another_program_is_not_skipped(rig: Rig, family: str) -> None
     ("family", "source"), [("-4", "10.255.3.7/16"), ("-6", "fd66:6c74:0:ffff::7/64")], ids=["IPv4", "IPv6"]
 )
 def test_a_rule_with_netctls_mark_is_removed_whatever_its_source(rig: Rig, family: str, source: str) -> None:
-    """The kernel lists a source with bits behind its prefix, as it was given; netctl removes the rule, and goes on."""
+    """The kernel lists a source with bits after its prefix, as it was given, and for a rule without a source deletes
+    the first one of its priority: netctl removes the rule, keeps its own, and goes on."""
     before = rig.host(["ip", family, "rule"]).stdout
-    for priority in ("9998", "9999"):
-        words = ["priority", priority, "from", source, "goto", "30000", "protocol", str(PROTOCOL)]
-        rig.host(["ip", family, "rule", "add", *words], check=True)
+    for words in (["9998", "from", source], ["9999", "from", source], ["9999"]):
+        argv = ["ip", family, "rule", "add", "priority", *words, "goto", "30000", "protocol", str(PROTOCOL)]
+        rig.host(argv, check=True)
         until("removed", lambda: rig.host(["ip", family, "rule"]).stdout == before, PATIENCE_SECONDS)
+
+
+def test_copies_of_the_shortcut_skip_no_rule_either(rig: Rig) -> None:
+    """`ip rule restore` adds each rule a second time: with a rule of another program every copy is removed."""
+    script = "ip rule save > $0; ip rule restore < $0; ip rule add priority 15000 to 203.0.113.199 lookup 99"
+    assert rig.host(["ip", "rule"]).stdout.count("goto 30000") == 1
+    rig.host(["sh", "-c", script, str(rig.paths.root / "rules")])
+    try:
+        until("no copy is left", lambda: not leads(rig, "-4"), PATIENCE_SECONDS)
+    finally:
+        rig.host(["ip", "rule", "del", "priority", "15000"])
+        rig.host(["ip", "rule", "del", "priority", "9997"])  # a copy of the kernel's own, where `restore` put it
+    until("the shortcut is back", lambda: leads(rig, "-4"), PATIENCE_SECONDS)
