@@ -1,7 +1,7 @@
-"""Where a worker's packets can leave one network namespace, worked out from a State alone: rules, routes, the table.
+"""Where a worker's packets can leave one network namespace, computed from a State alone: rules, routes, the table.
 
-A model on the open side: where the kernel's answer depends on more than a State says, the packet passes.
-What kernel WireGuard sends for a worker, already encrypted, is not looked at: it goes out by its mark.
+The model errs on the open side: if the kernel's answer depends on more than a State has, the packet passes.
+It ignores what kernel WireGuard sends for a worker, already encrypted, which goes out by its mark.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ HOST, HOST_V6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:1::10")
 AnyAddress = IPv4Address | IPv6Address
 MAIN, MAIN_PRIORITY = 254, 32766
 UPLINKS = {MAIN: "eth0", 999: "eth1"}
-"""Tables that are not ours, and where their default route leads, in both families."""
+"""Foreign tables, and the interface of their default route, in both families."""
 _FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 @dataclass(frozen=True)
 class ForeignRule:
-    """A rule of somebody else: UIDS (None: all) look TABLE up."""
+    """A foreign rule: UIDS (None: all) look TABLE up."""
 
     priority: int
     uids: range | None
@@ -36,7 +36,7 @@ class ForeignRule:
 
 
 World = tuple[ForeignRule, ...]
-"""What is not ours and stays as it is."""
+"""The foreign rules, which stay unchanged."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _host(family: Family) -> AnyAddress:
 
 
 class Paths:
-    """The ways out of SPACE, in one State and one World: only the host has uplinks, and rules of others."""
+    """The ways out of SPACE, in one State and one World: only the host has uplinks and foreign rules."""
 
     def __init__(self, state: State, world: World = (), space: str = HOST_SPACE) -> None:
         self.state = state = state.at(space)
@@ -105,12 +105,12 @@ class Paths:
         }
 
     def leaving(self, attempt: Attempt) -> Packet | None:
-        """The packet behind translation, None when it is held back."""
+        """The packet after translation; None if it is dropped."""
         packet = self.routed(attempt)
         return packet and self.filtered(packet, attempt.uid)
 
     def routed(self, attempt: Attempt) -> Packet | None:
-        """What rules and routes make of it."""
+        """The packet after rules and routes; None if they stop it."""
         source, family = attempt.source, attempt.family
         if attempt.bound is not None:
             # A socket bound to a device leaves there whatever the rules say: where no route is found the
@@ -133,7 +133,7 @@ class Paths:
         return None
 
     def filtered(self, packet: Packet, uid: int | None) -> Packet | None:
-        """What the chains output, translate and last of `inet fleet` make of it (netctl/filter/rules.py)."""
+        """PACKET after chains output, translate and last of `inet fleet` (netctl/filter/rules.py); None: dropped."""
         if not self._stands:
             return packet
         if not self._let_out(packet, uid):
@@ -141,7 +141,7 @@ class Paths:
         if packet.interface not in self._interfaces:
             return packet if packet.source not in self._placeholders else None
         leased = self._leased.get((packet.family, packet.interface))
-        # Translated to the leased address; without one it stays what it was, and is dropped for that.
+        # Translated to the leased address; without one it keeps its source, and is dropped because of that.
         return None if leased is None else Packet(packet.interface, leased, packet.family)
 
     def _let_out(self, packet: Packet, uid: int | None) -> bool:
@@ -157,14 +157,14 @@ class Paths:
     # --- leaks
 
     def leaks(self, uid: int) -> frozenset[Leak]:
-        """Every way past routes and table together."""
+        """Every way out past routes and table together."""
         return self._found(uid, self.leaving, self._attempts(uid))
 
     def routing_leaks(self, uid: int) -> frozenset[Leak]:
         """Every way that rules and routes alone leave open.
 
-        They do not hold a socket that is bound to a device, and one bound to a neighbour's placeholder they
-        send into the neighbour's tunnel: both are the table's to hold.
+        They do not stop a socket that is bound to a device, and send one bound to a neighbour's placeholder into
+        the neighbour's tunnel: the table must stop both.
         """
         own = (None, HOST, HOST_V6, *_worker(uid)[0].values())
         tried = [one for one in self._attempts(uid) if one.bound is None and one.source in own]
@@ -188,7 +188,7 @@ class Paths:
 
     def _attempts(self, uid: int) -> Iterator[Attempt]:
         """Everything a worker can do without privilege, and what the kernel sends on its behalf."""
-        # Whether a placeholder is there to be bound to or not: a way counts the same before and after it comes.
+        # Whether or not the placeholder exists: a way counts the same before and after it is added.
         for family in _FAMILIES:
             placeholders = (_worker(one)[0][family] for one in (uid - 1, uid, uid + 1))
             for source in (None, _host(family), *placeholders):
@@ -223,12 +223,12 @@ def _steps(state: State, world: World, family: Family) -> list[_Step]:
 
 
 def _selects(uids: range | None, source: AnyAddress | None) -> Callable[[Attempt], bool]:
-    """Without either it selects everything."""
+    """Whether an attempt has one of UIDS and SOURCE; None matches everything."""
     return lambda one: (uids is None or one.uid in uids) and (source is None or one.source == source)
 
 
 def _skips(rule: Shortcut) -> Callable[[Attempt], bool]:
-    """Whom a rule of the shortcut selects; a packet of the kernel's own has the UID 0."""
+    """Whether a shortcut rule selects an attempt; the kernel's own packets have the UID 0."""
     first, last = rule.but_uids or (1, 0)
     return lambda one: (
         not first <= (one.uid or 0) <= last and (rule.source is None or (one.source or HOST) in rule.source)
@@ -236,5 +236,5 @@ def _skips(rule: Shortcut) -> Callable[[Attempt], bool]:
 
 
 def relevant(state: State) -> State:
-    """STATE without what no path depends on."""
+    """STATE without the things that no path depends on."""
     return replace(state, sysctls=frozenset(), devices=frozenset())

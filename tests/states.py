@@ -1,4 +1,4 @@
-"""Random fleets, and what a kernel may hold when netctl first looks: any part lost, stale or tampered with."""
+"""Random fleets, and kernel states that netctl may find at its start: any part lost, stale or tampered with."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ spares = st.frozensets(st.sampled_from(UIDS))
 kinds = st.sampled_from(["tun", "wireguard"])
 foreign_rules = st.builds(
     ForeignRule,
-    # Before ours, between lookup and prohibit, behind both.
+    # Before the fleet's rules, between lookup and prohibit, after both.
     priority=st.sampled_from([1, 5000, 15000, 30000]),
     uids=st.sampled_from([None, range(1101, 1103), range(4000, 4002)]),
     table=st.sampled_from([MAIN, 999]),
@@ -55,18 +55,18 @@ worlds = st.lists(foreign_rules, max_size=2).map(tuple)
 
 @dataclass(frozen=True)
 class Case:
-    """A plan's beginning: what is wanted, what is there, and what others have there."""
+    """The input of a plan: the wanted state, the observed state, and the foreign rules."""
 
     wanted: State
     observed: State
     world: World
     uids: frozenset[int]
-    """Whom WANTED holds back."""
+    """The UIDs that WANTED confines."""
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Any fleet wanted where any other may have been, with parts of it lost, stale or tampered with."""
+    """Any wanted fleet, on a host with the remains of any other: parts lost, stale or tampered with."""
     kind = draw(kinds)
     spare = draw(spares) if kind == "wireguard" else frozenset[int]()
     fleet, world = draw(fleets), draw(worlds)
@@ -81,7 +81,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def observed(draw: st.DrawFn, kind: str) -> State:
-    """What a kernel may hold: only such States as it can be in."""
+    """A State that a kernel can really be in."""
     spare = draw(spares) if kind == "wireguard" else frozenset[int]()
     whole = desired(draw(fleets), draw(helds), kind=kind, spare=spare)
     spaces = draw(_some(whole.spaces))
@@ -100,7 +100,7 @@ def _on_its_way(draw: st.DrawFn, link: Link) -> Link:
 
 @st.composite
 def _worn_state(draw: st.DrawFn, kind: str, whole: State, space: str) -> State:
-    """WHOLE, all of it in SPACE, after somebody has been at it."""
+    """WHOLE, all of it in SPACE, after damage by another program."""
     links = frozenset(draw(_worn(link, kind)) for link in draw(_some(whole.links)))
     names = {link.interface for link in links}
     up = {link.interface for link in links if link.up}
@@ -137,7 +137,7 @@ def _some(things: frozenset[T]) -> st.SearchStrategy[frozenset[T]]:
 
 @st.composite
 def _worn(draw: st.DrawFn, link: Link, kind: str) -> Link:
-    """Down, of another size, or without our alias where a program has just made it."""
+    """LINK down, with another MTU, or without the alias if wireguard-go has just made it."""
     alias = draw(st.sampled_from([link.alias, ""])) if kind == "tun" else link.alias
     return replace(link, alias=alias, up=draw(st.integers(0, 3)) > 0, mtu_bytes=draw(st.sampled_from([1420, 1280])))
 
@@ -153,7 +153,7 @@ def _devices(draw: st.DrawFn, name: str, whole: State, space: str) -> list[Devic
 
 @st.composite
 def _values(draw: st.DrawFn, names: set[str], space: str) -> list[Sysctl]:
-    """Every interface has them, whatever they are."""
+    """Sysctls of every interface, with any values."""
     others = OTHER_INTERFACES if space == HOST else OTHER_INTERFACES[:2]
     values = [rp_filter(name, draw(_RP_VALUES), space) for name in ("all", *others, *sorted(names))]
     own = [make(name, space) for name in sorted(names) for make in (addr_gen_mode, disable_ipv6)]
@@ -172,7 +172,7 @@ def _strays(draw: st.DrawFn, names: set[str], space: str) -> frozenset[Route]:
 
 @st.composite
 def _stray_rules(draw: st.DrawFn, space: str) -> frozenset[Rule]:
-    """A rule under our protocol number that looks another table up, before ours or behind."""
+    """A rule with the fleet's protocol number that looks up another table, before or after the fleet's rules."""
     if draw(st.integers(0, 2)):
         return frozenset()
     uid, other = draw(st.sampled_from(UIDS)), Worker(uid=draw(st.sampled_from(UIDS)))
@@ -183,7 +183,7 @@ def _stray_rules(draw: st.DrawFn, space: str) -> frozenset[Rule]:
 
 @st.composite
 def _gates(draw: st.DrawFn, filters: frozenset[Filter], whole: State) -> frozenset[Gate]:
-    """Gates of whom the table holds back, with the leased address or an earlier one."""
+    """Gates of UIDs that the table confines, with the leased address or an earlier one."""
     held_back = {uid for one in filters for uid in one.uids}
     kept = [gate for gate in draw(_some(whole.gates)) if gate.uid in held_back]
     stale, stale_v6 = IPv4Address("198.18.1.9"), IPv6Address("2001:db8:98:1::9")

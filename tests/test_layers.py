@@ -281,7 +281,7 @@ def allowed(here: str) -> set[str]:
 
 @each_module
 def test_programs_import_only_the_vocabulary(module: Module) -> None:
-    """The graph is a star: everybody may import fleet's vocabulary, nobody another program."""
+    """The graph is a star: every program may import fleet's vocabulary, and none another program."""
     may, reason = MAY_IMPORT.get(module.package, (set[str](), ""))
     for name in module.imports():
         package = name.split(".")[0]
@@ -310,14 +310,14 @@ def test_every_arrow_inside_a_program_is_drawn(module: Module) -> None:
     ],
 )
 def test_a_planted_import_is_found(path: str, line: str) -> None:
-    """The control: one wrong import in any of these files is an arrow that no row names."""
+    """The control: one wrong import in any of these files is found as an arrow that no row allows."""
     text = f"{(CHECKOUT / path).read_text()}\n{line}\n"
     planted = Module(path=path, text=text, tree=ast.parse(text))
     assert any(target not in allowed(here) for here, target in arrows(planted))
 
 
 def test_no_row_is_stale_and_none_leads_in_a_circle() -> None:
-    """Every arrow of the table exists in the code, and following them ends."""
+    """Every arrow of the table exists in the code, and there is no cycle."""
     drawn = {pair for module in MODULES for pair in arrows(module)}
     rows = {(here, f"{here.split('.')[0]}.{name}") for here, names in ARROWS.items() for name in names.split()}
     assert rows <= drawn, f"no import needs {sorted(rows - drawn)}"
@@ -326,7 +326,7 @@ def test_no_row_is_stale_and_none_leads_in_a_circle() -> None:
 
 @each_module
 def test_libraries_stay_behind_their_fences(module: Module) -> None:
-    """A foreign library lives in as few files as possible."""
+    """A third-party library is imported in as few files as possible."""
     for name in module.imports():
         fence, reason = LIBRARIES.get(name.split(".")[0], (".*", ""))
         assert re.fullmatch(fence, module.path), f"{module.path} imports {name}: {reason}"
@@ -334,7 +334,7 @@ def test_libraries_stay_behind_their_fences(module: Module) -> None:
 
 @each_module
 def test_launcher_imports_next_to_nothing(module: Module) -> None:
-    """Root's last act before a worker runs on the standard library."""
+    """Root's last program before a worker starts uses only the standard library."""
     if module.package == "launcher" or module.path[:-3].replace("/", ".") in LAUNCHER:
         names = set(module.imports())
         foreign = {name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "launcher"}}
@@ -350,14 +350,14 @@ def test_every_module_says_what_it_is(module: Module) -> None:
 
 @each_module
 def test_modules_stay_small_and_are_named_for_the_field(module: Module) -> None:
-    """No module is a drawer for everything, and none is long: a long one hides two."""
+    """No module has a catch-all name, and none is long: a long one hides two."""
     assert Path(module.path).stem not in FORBIDDEN_NAMES
     lines = module.text.count("\n")
     assert lines <= MOST_LINES, f"{module.path} has {lines} lines"
 
 
 def test_scripts_and_templates_stay_small() -> None:
-    """What the programs hold beside Python is held to the same length."""
+    """The programs' files in other languages have the same length limit."""
     found = [path for package in PROGRAMS for path in (CHECKOUT / package).rglob("*") if path.suffix in (".js", ".j2")]
     assert found and [str(path) for path in found if path.read_text().count("\n") > MOST_LINES] == []
 
@@ -375,7 +375,7 @@ def test_programs_never_do_what_began_all_this(module: Module) -> None:
 
 @each_module
 def test_netctl_starts_no_program(module: Module) -> None:
-    """The privileged program runs nothing, but for itself in one place."""
+    """The privileged program starts no program, except itself in one place."""
     if module.package == "netctl" and module.path not in STARTS_PROCESSES:
         assert not re.search(r"create_subprocess|\bos\.(exec|spawn|posix_spawn|fork)\w*\(", module.code_words())
 

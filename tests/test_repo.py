@@ -1,4 +1,4 @@
-"""What the repository says about itself is true."""
+"""The repository's statements about itself are true."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_map_in_readme_is_the_tree() -> None:
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
 def test_lock_files_pin_with_hashes_and_name_no_index(name: str) -> None:
-    """Everything installed is pinned with a hash, and where it is fetched from is the machine's own choice."""
+    """Every package is pinned with a hash, and the lock files name no index: the machine's settings choose it."""
     text = re.sub(r"^#.*\n", "", (CHECKOUT / name).read_text(), flags=re.MULTILINE)
     assert "://" not in text and "index-url" not in text
     requirements = re.findall(r"^[A-Za-z0-9_.-]+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
@@ -76,7 +76,7 @@ def _keys(settings: type[Settings], prefix: str = "") -> set[str]:
 
 
 def test_example_configuration_explains_every_key() -> None:
-    """Every key there is stands in the example, and every key shown there as a comment exists."""
+    """The example has every key, and every key that is shown as a comment exists."""
     shown, table = set[str](), ""
     for line in (CHECKOUT / "docs/fleet.example.toml").read_text().splitlines():
         if heading := re.fullmatch(r"\[([\w.]+)\]", line):

@@ -1,4 +1,4 @@
-"""The exit echo, asked of servers that mean harm: what it may cost, and what counts as an answer."""
+"""The exit echo with hostile servers: what a request may cost, and what counts as an answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sends(*parts: bytes, pause: float = 0) -> Answer:
 
 @contextlib.contextmanager
 def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The address of a server that answers every connection so; without TLS of that context it is http."""
+    """The address of a server that gives ANSWER on every connection: https with the context TLS, else http."""
     stopped = threading.Event()
     ways: list[socket.socket] = []
 
@@ -113,7 +113,7 @@ HARM: dict[str, tuple[Answer, str]] = {
 
 @pytest.mark.parametrize("name", HARM)
 def test_harm_costs_its_time_and_its_bytes(name: str) -> None:
-    """Whatever a server sends, within a deadline it is no answer, little memory is used, and the words fit a log."""
+    """Whatever a server sends, it is rejected within the deadline, with little memory, and an error that fits a log."""
     answer, why = HARM[name]
     with serving(answer) as url:
         made = asker(url, seconds=0.5 if why == "no answer in time" else 5)
@@ -183,7 +183,7 @@ def test_tls_that_never_ends(tls: tuple[ssl.SSLContext, Path]) -> None:
 
 
 def test_two_services_must_agree() -> None:
-    """Two that see the same are an answer, two that do not are none; of two of which one is down the other counts."""
+    """Two services must see the same address; if one of two is down, the other one counts."""
     with (
         serving(says(b"203.0.113.7")) as one,
         serving(says(b"203.0.113.7")) as same,
@@ -197,7 +197,7 @@ def test_two_services_must_agree() -> None:
 
 
 def test_a_service_without_the_family_is_not_asked() -> None:
-    """Asked over IPv6, a service that has IPv4 alone is down."""
+    """Asked over IPv6, an IPv4-only service counts as down."""
     with serving(says(b"203.0.113.7")) as url:
         assert asker(url).seen(IPV4) == ip_address("203.0.113.7")
         with pytest.raises(Unproved):
@@ -205,7 +205,7 @@ def test_a_service_without_the_family_is_not_asked() -> None:
 
 
 def test_http_needs_a_word() -> None:
-    """An http service is refused by its key, unless the settings say that they mean it."""
+    """An http service is refused, naming its key, unless the settings allow it explicitly."""
     text = '[dns]\nresolvers = ["198.18.0.53"]\n[egress]\nurls = ["http://echo.example/"]\n'
     with pytest.raises(ConfigurationError, match=r"egress\.urls.*egress\.insecure_http = true"):
         configuration.parse(text, "test")
@@ -213,7 +213,7 @@ def test_http_needs_a_word() -> None:
 
 
 def test_a_socket_of_the_callers() -> None:
-    """Whoever asks may give the socket, such as one that is bound to a tunnel's device."""
+    """The caller may provide the socket, such as one that is bound to a tunnel's device."""
     given = [socket.socket()]
     given[0].bind(("127.0.0.2", 0))
     asked: list[str] = []

@@ -136,7 +136,7 @@ def test_a_full_disk_of_logs_ends_nothing(installation: Installation, log_bytes:
 
 
 def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:
-    """A descriptor given to supervisord is open until it ends, over a reload too, and none of its programs has it."""
+    """A descriptor given to supervisord stays open until it ends, also over a reload; none of its programs has it."""
     reading, writing = os.pipe()
     try:
         supervisor = Supervisor(installation)
@@ -156,7 +156,7 @@ def test_what_it_keeps_lasts_as_long_as_it(installation: Installation) -> None:
 
 
 def test_programs_join_and_leave_a_group_that_runs(installation: Installation) -> None:
-    """The others of the group are the same processes before and after, and all end together; nobody leaves alive."""
+    """The group's other processes stay the same, and all end together; no removed program stays alive."""
     supervisor = Supervisor(installation)
     child = supervisor.start(end_with_us=True)
     wait_until(lambda: running(supervisor), 10, lambda: str(supervisor.states()))
@@ -198,7 +198,7 @@ def open_in(process: psutil.Process) -> set[tuple[int, int]]:
 
 
 def test_socket_is_for_root_alone(installation: Installation) -> None:
-    """Who may open supervisord's socket may do everything as root, so only root may."""
+    """A user that can open supervisord's socket can do everything as root, so only root can."""
     Supervisor(installation).start(end_with_us=True)
     found = installation.paths.supervisor_socket.stat()
     assert (found.st_mode & 0o777, found.st_uid) == (0o700, os.geteuid())
@@ -227,9 +227,9 @@ def test_killed_supervisord_leaves_nothing_in_the_way(installation: Installation
 def test_a_frozen_supervisord_is_not_taken_for_none(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that does not answer would start everything again when it goes on: its end is not called done.
+    """A frozen supervisord would start everything again when it continues, so it is not reported as ended.
 
-    `fleet run` has its report all the same, with the reason in it.
+    `fleet run` still writes its report, with the reason in it.
     """
     monkeypatch.setattr(supervise, "_ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(supervise, "_LAST_SECONDS", 0.2)
@@ -246,7 +246,7 @@ def test_a_frozen_supervisord_is_not_taken_for_none(
 
 
 def test_two_ends_at_once_end_once(installation: Installation) -> None:
-    """While supervisord ends its programs it answers nothing; whoever ends it too waits for the same end."""
+    """While supervisord ends its programs it answers nothing; a second caller that ends it waits for the same end."""
     (installation.release / "behaviour").write_text(SLOW_TO_END)
     supervisor = Supervisor(installation)
     child = supervisor.start(end_with_us=True)
@@ -277,7 +277,7 @@ def test_who_never_joined_is_not_started_again(installation: Installation) -> No
 
 
 class Late(Supervisor):
-    """Between its first question and the next ones the supervisord ends."""
+    """Its supervisord ends between the first request and the next ones."""
 
     child: subprocess.Popen[bytes]
     gone: bool
@@ -292,7 +292,7 @@ class Late(Supervisor):
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_an_end_that_comes_first_is_an_end(installation: Installation, gone: bool) -> None:
-    """Whoever ends a supervisord that ends by itself in that moment finds it ended, and no error."""
+    """Ending a supervisord that ends by itself at the same moment is no error."""
     late = Late(installation)
     late.child, late.gone = Supervisor(installation).start(end_with_us=True), gone
     assert late.shut_down(5)
@@ -375,7 +375,7 @@ def test_final_code_at_once_is_final(installation: Installation) -> None:
 
 
 def test_a_crash_later_on_is_no_end(installation: Installation) -> None:
-    """A code that is not final, after a while: supervisord starts the program again, and nobody calls it ended."""
+    """After a later exit with a code that is not final, supervisord restarts the program; no trouble is reported."""
     (installation.release / "behaviour").write_text(
         "import select, sys; select.select([], [], [], 2.1); sys.exit(70)\n"
     )

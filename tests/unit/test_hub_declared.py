@@ -1,4 +1,4 @@
-"""Jobs are held against what their tasks declare, where they are accepted."""
+"""Jobs are checked against the options that their tasks declare, when they are accepted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def schemas() -> Iterator[Mapping[str, Any]]:
 
 
 def refused(schemas: Mapping[str, Any], task: str, **options: Any) -> str:
-    """Why, "": it is not."""
+    """Why the job is refused; "" if it is accepted."""
     try:
         Declared(schemas).check(task, options)
     except ValueError as error:
@@ -91,7 +91,7 @@ def refused(schemas: Mapping[str, Any], task: str, **options: Any) -> str:
     ],
 )
 def test_what_no_task_takes(schemas: Mapping[str, Any], task: str, options: Any, words: str) -> None:
-    """Names the option and what is allowed; no password in it is repeated."""
+    """The error names the option and what is allowed; it repeats no password."""
     said = refused(schemas, task, **options)
     assert words in said and "secret" not in said, said
 
@@ -116,7 +116,7 @@ def test_what_a_worker_would_take_is_taken(schemas: Mapping[str, Any], task: str
 
 
 def test_own_tasks_are_imported_by_nobody_without_a_network(schemas: Mapping[str, Any]) -> None:
-    """Root imports none of them."""
+    """For root they are imported under the UID of nobody, with only a loopback."""
     known, root = schemas["own:prices"]["properties"], os.geteuid() == 0
     assert f"uid_{65534 if root else os.geteuid()}" in known, known
     assert not root or known["links"]["const"] == "lo", known

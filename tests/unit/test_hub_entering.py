@@ -1,4 +1,4 @@
-"""What people write of jobs: words, JSON Lines, CSV; every mistake with its line."""
+"""Jobs as people write them: arguments, JSON Lines, CSV; every mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def read(text: str, usual: entering.Said = NOTHING) -> list[Job]:
 
 
 def wrong(text: str, usual: entering.Said = NOTHING) -> str:
-    """What is wrong with one."""
+    """The error for a file with a mistake."""
     with pytest.raises(UsageError) as caught:
         read(text, usual)
     return caught.value.message
 
 
 def test_options_of_the_task_stand_where_a_job_says_nothing() -> None:
-    """For jobs of that task; the site is the host of their addresses."""
+    """The options of [task] apply to jobs of that task; the site is the host of their addresses."""
     (job,) = read('{"arguments": {"query": "커피"}}')
     assert (job.task, job.site) == ("search", "shop.example")
     assert job.arguments == {"home": "https://Shop.example/", "query": "커피", "search_box": "#q"}
@@ -51,7 +51,7 @@ def test_json_lines_and_csv_say_the_same() -> None:
 
 
 def test_what_the_command_line_says_is_for_every_line() -> None:
-    """Unless the line says otherwise."""
+    """It applies unless the line says otherwise."""
     usual = {"cron": "0 9 * * *", "zone": "Asia/Seoul", "arguments": {"query": "a", "wait_seconds": 3}}
     one, two = read('{"arguments": {"query": "b"}}\n\n{"attempts": 1}', usual)
     assert (one.repeat, one.arguments["query"], one.arguments["wait_seconds"]) == (
@@ -89,13 +89,13 @@ def test_what_the_command_line_says_is_for_every_line() -> None:
     ],
 )
 def test_a_mistake_is_told_with_its_line(line: str, said: str) -> None:
-    """And with its field; nothing is added, also of the lines that are right."""
+    """The field is named too; nothing is added, not even the correct lines."""
     message = wrong(f'{{"key": "right"}}\n{line}')
     assert message.startswith("x, line 2: ") and said in message
 
 
 def test_many_mistakes_are_one_short_message() -> None:
-    """The first ten."""
+    """The message has the first ten mistakes."""
     assert wrong("{}\n" + "{\n" * 50).count("\n") == 9
 
 
@@ -106,7 +106,7 @@ def test_a_table_with_another_number_of_cells_is_told() -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("a=1", "1"), ("a=", ""), ("a=b=c", "b=c"), ("a:=[1]", [1])])
 def test_an_argument_is_text_or_json(text: str, value: object) -> None:
-    """By its sign."""
+    """`=` makes it text, `:=` JSON."""
     assert entering.argument(text) == ("a", value)
 
 

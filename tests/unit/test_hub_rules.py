@@ -1,4 +1,4 @@
-"""What rules make of what jobs find: what begins, what is over, what happened, and what nobody has to hear of."""
+"""How rules judge what jobs find: what begins, what is over, what happened, and what is not reported."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_several_exits_have_to_agree(values: list[JsonValue], exits: str, told: 
 
 
 def test_a_rule_is_about_some_jobs() -> None:
-    """By their keys and sites."""
+    """A rule selects jobs by their keys and sites."""
     run = {"key": "tea/green", "site": "a"}
     for keys, site, yes in (("*", "", 1), ("tea/*", "", 1), ("tea/*", "b", 0), ("coffee/*", "", 0), ("?", "", 0)):
         assert concerns(rule("changed", jobs=keys, site=site), run) is bool(yes)
@@ -101,7 +101,7 @@ def test_a_rule_is_about_some_jobs() -> None:
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    """Before anything starts."""
+    """The error comes before anything starts."""
     with pytest.raises(ValidationError):
         AlertSettings.model_validate({"targets": ["me"], **wrong})
 

@@ -1,4 +1,4 @@
-"""How often the log says what anybody can bring about."""
+"""A limit for log lines that any user can cause."""
 
 from __future__ import annotations
 

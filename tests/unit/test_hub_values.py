@@ -1,4 +1,4 @@
-"""What may go into the queue: one value that a database refuses would hold up all that are written with it."""
+"""What may go into the queue: one value that the database refuses would block all that are written with it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_end_that_cannot_be_kept_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_an_error_is_plain_text_of_a_bounded_length() -> None:
-    """Whatever was in it."""
+    """This holds for any input."""
     assert plain("a\0b\ud800") == "a\ufffdb?"
     assert len(plain("x" * 10**6)) == 20_000
 
