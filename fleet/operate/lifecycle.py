@@ -17,7 +17,7 @@ from fleet import log, status
 from fleet.errors import ExitCode, FleetError, TryLater, Unavailable, describe
 from fleet.isolation import NETNS
 from fleet.machine import lockfile, processes, spaces
-from fleet.machine.interrupts import Interrupts
+from fleet.machine.interrupts import Interrupts, raise_if_stopped
 from fleet.model import FIRST_UID, LAST_UID, Fleet, Paths, Worker
 from fleet.operate import accounts, folders, ports, prepare
 from fleet.operate.configuration import why_uid
@@ -79,6 +79,7 @@ def launch(fleet: Fleet, installation: Installation, *, end_with_us: bool, worke
     console.say(f"isolation {fleet.isolation}: {without or 'a network namespace for each worker'}")
     console.say(f"preparing {len(fleet.members)} workers: accounts, keys, tunnels, browser")
     prepare.everything(fleet, installation, start_workers=workers)
+    raise_if_stopped()
     console.say(f"starting netctl{' and the workers' if workers else ''}")
     trouble = Trouble(installation)
     with ports.kept(fleet) as keeps:
@@ -90,6 +91,7 @@ def wait_until_up(installation: Installation, trouble: Trouble, *, workers: bool
     supervisor = Supervisor(installation)
 
     def running() -> bool:
+        raise_if_stopped()
         states = [state for state in supervisor.states() if workers or not state.name.startswith("worker:")]
         trouble.check(states)
         return all(state.state == "RUNNING" or _finished(state) for state in states) and _answers(installation.paths)
