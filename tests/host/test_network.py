@@ -68,8 +68,8 @@ def monitored(fleet: Installed) -> Iterator[Callable[[], int]]:
     """Tells how many of the fleet's rules were deleted so far, by any program."""
     heard = fleet.machine.root / "root/rules"
     with fleet.beside("ip monitor rule", "--property=StandardOutput=truncate:/root/rules"):
-        mark = "ip rule add priority 30000 lookup main; ip rule delete priority 30000"
-        until("the monitor hears a rule", lambda: fleet.run(mark) and "30000:" in heard.read_text(), 30)
+        mark = "ip rule add priority 31000 lookup main; ip rule delete priority 31000"
+        until("the monitor hears a rule", lambda: fleet.run(mark) and "31000:" in heard.read_text(), 30)
         yield lambda: sum("Deleted" in one and "proto 77" in one for one in heard.read_text().splitlines())
 
 
