@@ -14,8 +14,12 @@ _LEASES = re.compile(r"((?:set|map) (?:open|open_source6?|leased6?|translation6?
 FAMILIES = ("-4", "-6")
 MAIN = "rule add from all lookup main priority 32766 protocol kernel"
 DEFAULT = "rule add from all lookup default priority 32767 protocol kernel"
-_FLUSH = rf"printf 'rule flush\n{MAIN}\n{DEFAULT}\n' | ip -batch -; printf 'rule flush\n{MAIN}\n' | ip -6 -batch -"
-"""Deletes every rule, then restores only those without which a host has no network."""
+_FLUSH = (
+    rf"printf 'rule flush\n{MAIN}\n{DEFAULT}\n' | ip -force -batch -; "
+    rf"printf 'rule flush\n{MAIN}\n' | ip -6 -force -batch -; true"
+)
+"""Deletes every rule, then restores only those without which a host has no network. Also if the flush ends early: while
+netctl adds rules the kernel may list one twice, and its second deletion fails."""
 
 
 def flush_rules(host: Host) -> None:
