@@ -11,19 +11,7 @@ from typing import Any
 from fleet.isolation import HOST
 from fleet.model import Fleet, Worker
 from netctl.plan.shortcut import Shortcut
-from netctl.plan.things import (
-    Address,
-    Device,
-    Filter,
-    Gate,
-    Link,
-    Route,
-    Rule,
-    Space,
-    Sysctl,
-    Thing,
-    marks_of,
-)
+from netctl.plan.things import Address, Device, Filter, Gate, Link, Route, Rule, Space, Sysctl, Thing, marks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

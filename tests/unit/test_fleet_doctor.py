@@ -14,6 +14,16 @@ from fleet.operate.doctor.check import Verdict
 from tests.unit.doctored import SETTINGS, Change, Laid, answers, both, fails, settings, snap, tun
 
 
+def login(kill: str, *, exclude: str = "", only: str = "") -> Change:
+    """Run the doctor in a login of kim (UID 1000), of which logind.conf says KILL, EXCLUDE and ONLY."""
+    said = f"KillUserProcesses={kill}\nKillExcludeUsers={exclude}\nKillOnlyUsers={only}\n"
+    return both(
+        lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
+        answers("loginctl show-session", 0, said),
+        answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
+    )
+
+
 @pytest.fixture
 def laid(tmp_path: Path) -> Laid:
     return Laid(tmp_path)
@@ -217,11 +227,7 @@ BAD: dict[str, tuple[str, Change, str, str]] = {
     ),
     "a login that takes all along": (
         "logout",
-        both(
-            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=root\nKillOnlyUsers=\n"),
-            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
-        ),
+        login("yes", exclude="root"),
         "warning",
         "systemd-run --scope fleet up",
     ),
@@ -343,28 +349,17 @@ GOOD: dict[str, tuple[str, Change, str]] = {
     "wireguard-go": ("wireguard", both(GO, tun), "one process a worker"),
     "a login that leaves all": (
         "logout",
-        both(
-            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "KillUserProcesses=no\nKillExcludeUsers=\nKillOnlyUsers=\n"),
-        ),
+        login("no"),
         "does not end",
     ),
     "a login of somebody spared": (
         "logout",
-        both(
-            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=root kim\nKillOnlyUsers=\n"),
-            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
-        ),
+        login("yes", exclude="root kim"),
         "does not end",
     ),
     "a login of nobody named": (
         "logout",
-        both(
-            lambda laid: laid.write("proc/self/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n"),
-            answers("loginctl show-session", 0, "KillUserProcesses=yes\nKillExcludeUsers=\nKillOnlyUsers=lee\n"),
-            answers("getent passwd 1000", 0, "kim:x:1000:1000::/home/kim:/bin/sh\n"),
-        ),
+        login("yes", only="lee"),
         "does not end",
     ),
     "resolved": ("resolved", lambda laid: laid.process(3, "systemd-resolve"), "the host asks 192.0.2.53"),
